@@ -1,0 +1,341 @@
+//! Settings as they are meant: every value here makes sense, nobody asks again.
+//!
+//! Written settings live in `raw`; the one conversion that can fail is in `load`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::privacy::Mode;
+
+/// Everything a running Optgate was told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Cleartext listeners: HTTP/1.1, and HTTP/2 with prior knowledge.
+    pub listen: Vec<SocketAddr>,
+    /// TLS listeners with their certificates; none by default.
+    pub tls: Tls,
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// Where journal and keys live.
+    pub data_dir: PathBuf,
+    /// Threads that serve; one per usable core by default.
+    pub workers: usize,
+    /// How long requests under way may take after a stop signal.
+    pub drain_timeout: Duration,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Addresses that may ask why (`Optgate-Explain: 1`); loopback by default.
+    pub explain_to: Vec<IpNet>,
+    /// Log output.
+    pub log: Log,
+    /// Every time limit.
+    pub timeouts: Timeouts,
+    /// Every size and count limit.
+    pub limits: Limits,
+    /// Consumer pages and link.
+    pub portal: Portal,
+    /// `lastUpdate` of `/.well-known/gpc.json`: an RFC 3339 date of the operator's statement.
+    pub gpc_last_update: Option<String>,
+    /// Name of the request header that carries the account key, from trusted proxies only.
+    pub account_header: Option<http::HeaderName>,
+    /// `/readyz` turns red when the journal cannot write.
+    pub ready_requires_journal: bool,
+    /// Store limits.
+    pub store: Store,
+    /// Registry files that override or extend the built-in ones.
+    pub registry_files: Vec<PathBuf>,
+    /// The sites, in file order; at least one.
+    pub sites: Vec<Arc<Site>>,
+    /// Index into `sites` for hosts nobody named; `None` answers 421.
+    pub default_site: Option<usize>,
+}
+
+/// Where log lines go and in what form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// One line of text or one JSON object a line.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`; `error` silences access lines.
+    pub level: LogLevel,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Least severe level written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Errors only; no access lines.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And access lines (the default).
+    Info,
+    /// And details.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// TLS listeners.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Addresses served with TLS; ALPN offers `h2` and `http/1.1`.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chains with keys, chosen by SNI; the first is the default.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// One certificate on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM chain, leaf first.
+    pub chain: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// Every time limit of the proxied path.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// From accepting a TLS connection to the end of its handshake.
+    pub tls_handshake: Duration,
+    /// To receive a whole request head.
+    pub header_read: Duration,
+    /// An HTTP connection without a request.
+    pub idle: Duration,
+    /// To connect to an origin (TCP and TLS).
+    pub upstream_connect: Duration,
+    /// From the request sent to the origin's response head.
+    pub first_byte: Duration,
+    /// Between two pieces of a body, in either direction.
+    pub between_bytes: Duration,
+    /// A pooled origin connection without a request.
+    pub upstream_idle: Duration,
+    /// A tunnel (WebSocket) without traffic.
+    pub tunnel_idle: Duration,
+}
+
+/// Every size and count limit of the proxied path.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a request head, all fields together.
+    pub header_bytes: usize,
+    /// Fields of a request head.
+    pub header_count: usize,
+    /// Downstream connections at a time, all cores together.
+    pub connections: usize,
+    /// Bytes of a request body; `None` is no limit.
+    pub request_body: Option<u64>,
+    /// Concurrent HTTP/2 streams a connection.
+    pub http2_streams: u32,
+    /// Idle origin connections kept, per core and origin.
+    pub upstream_idle: usize,
+    /// Memory one rewriter may hold (a tag, a script, a noscript), bytes.
+    pub rewriter_memory: usize,
+    /// Largest decoded body of a compressed page, as a multiple of its coded size.
+    pub decode_ratio: u32,
+}
+
+/// Consumer pages.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// First path segment of all consumer pages, without a trailing slash.
+    pub prefix: String,
+    /// Which prescribed title the link has.
+    pub link: LinkTitle,
+    /// Largest form body, bytes.
+    pub form_bytes: usize,
+}
+
+/// The link's title; the words are prescribed (Civil Code 1798.135(a), 11 CCR 7015).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkTitle {
+    /// `Do Not Sell or Share My Personal Information`.
+    DoNotSell,
+    /// `Your Privacy Choices`, with the opt-out icon beside it.
+    PrivacyChoices,
+}
+
+/// Store limits.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Records waiting for the journal.
+    pub queue: usize,
+    /// New records a second before floods are only counted.
+    pub records_per_second: u32,
+    /// Records a burst may add above that rate.
+    pub record_burst: u32,
+}
+
+/// One site.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Name in logs, metrics and records.
+    pub name: String,
+    /// Hosts, lower case, without port; `*.example.com` matches every subdomain.
+    pub hosts: Vec<String>,
+    /// Origins; the first that answers (`balance` comes with a later room).
+    pub upstreams: Vec<Upstream>,
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// How vendors are treated.
+    pub policy: VendorPolicy,
+    /// Path rules, longest prefix first.
+    pub paths: Vec<PathRule>,
+    /// What happens to a body that can no longer be rewritten for an opted-out visitor.
+    pub on_rewrite_failure: OnRewriteFailure,
+    /// Which shared cache stands in front.
+    pub cache_front: CacheFront,
+    /// Remove known click and person identifiers from the query toward the origin.
+    pub strip_link_params: bool,
+}
+
+/// An origin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Where to connect.
+    pub address: UpstreamAddress,
+    /// Speak TLS and verify the certificate for this name.
+    pub tls: Option<UpstreamTls>,
+    /// Speak HTTP/2 (prior knowledge, or ALPN with TLS).
+    pub http2: bool,
+    /// `Host` sent to the origin; `None` passes the visitor's.
+    pub host: Option<String>,
+}
+
+/// Where an origin listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UpstreamAddress {
+    /// Host name or address, and port.
+    Tcp {
+        /// Name or address, brackets of IPv6 removed.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// Path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// How an origin's certificate is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Name the certificate must hold, also sent as SNI.
+    pub server_name: String,
+    /// PEM file of roots instead of the system's.
+    pub roots: Option<PathBuf>,
+}
+
+/// How vendors are treated on a site or path (DESIGN 4, default vendor policy).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VendorPolicy {
+    /// For vendors that can be a service provider.
+    pub service_providers: ServiceProviders,
+    /// For third parties that are not in the registry.
+    pub unknown: Unknown,
+    /// Explicit actions, by registry id.
+    pub vendors: BTreeMap<String, VendorAction>,
+    /// Contracts on file, by registry id.
+    pub contracts: BTreeMap<String, Contract>,
+}
+
+/// Treatment of vendors that can be run under a service-provider contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceProviders {
+    /// Allowed only with a contract entry; stripped otherwise.
+    #[default]
+    Contract,
+    /// Allowed.
+    Allow,
+    /// Stripped.
+    Strip,
+}
+
+/// Treatment of third parties that are not in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unknown {
+    /// Allowed, shown as unknown.
+    #[default]
+    Allow,
+}
+
+/// What is done with a vendor for an opted-out visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VendorAction {
+    /// Left alone.
+    Allow,
+    /// Kept under the vendor's restricted mode, where the guard runs; stripped elsewhere.
+    Restrict,
+    /// Neutralised.
+    Strip,
+}
+
+impl VendorAction {
+    /// The word used in configuration, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Restrict => "restrict",
+            Self::Strip => "strip",
+        }
+    }
+}
+
+/// A contract that makes a vendor a service provider (11 CCR 7051).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contract {
+    /// Legal entity.
+    pub entity: String,
+    /// Where the contract is filed.
+    pub reference: String,
+    /// Date of the contract, RFC 3339 full-date.
+    pub date: String,
+}
+
+/// Rules for the paths under a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathRule {
+    /// Path prefix; it ends at `/`, `?` or the end.
+    pub prefix: String,
+    /// Mode here; `None` keeps the site's.
+    pub mode: Option<Mode>,
+    /// Bodies are rewritten here.
+    pub rewrite: bool,
+    /// Vendor actions that differ from the site's.
+    pub vendors: BTreeMap<String, VendorAction>,
+}
+
+/// What happens to a body that can no longer be rewritten (DESIGN 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRewriteFailure {
+    /// Stop the body.
+    #[default]
+    Close,
+    /// Let the rest through unchanged.
+    Pass,
+}
+
+/// Shared cache in front of Optgate (DESIGN 4, caches).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheFront {
+    /// None declared: both variants are private.
+    #[default]
+    None,
+    /// One that follows `Vary`.
+    Vary,
+    /// One keyed on the opt-out state by the operator.
+    Keyed,
+}

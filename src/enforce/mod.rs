@@ -1,0 +1,5 @@
+//! What a decision does to a message: toward the origin, the response head, the document.
+//!
+//! Pure but for `html::body`: no tokio, sockets, files or clock; time is an argument.
+
+pub mod html;

@@ -1,0 +1,3 @@
+//! Arguments, then configuration, then the app; exit codes are `cli`'s.
+
+fn main() {}

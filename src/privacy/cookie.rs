@@ -1,0 +1,121 @@
+//! Our own cookie: `optgate=v1.out.YYYYMM.MAC` or `v1.in.YYYYMM.MAC`.
+//!
+//! It holds no identifier: everyone who chose the same thing in the same month carries the same
+//! bytes. A value that says `out` is honoured whatever its MAC says (a lost key must never un-honour
+//! a browser); `in` needs a valid MAC, because only we may record an opt-in.
+
+use data_encoding::BASE64URL_NOPAD;
+
+use super::keys::Keys;
+
+/// The cookie's name.
+pub const NAME: &str = "optgate";
+
+/// Days a browser keeps the cookie: Chrome's cap.
+pub const MAX_AGE_DAYS: u32 = 400;
+
+/// Bytes of the MAC kept in the value.
+const MAC_BYTES: usize = 16;
+
+/// What our cookie says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OwnCookie {
+    /// Not sent.
+    Absent,
+    /// Sent, but says nothing we may act on: unknown version, malformed, or `in` without our MAC.
+    Unusable,
+    /// Opted out; the month (`YYYYMM`) it was set, 0 when it must be signed anew.
+    Out(u32),
+    /// Explicitly opted back in; the month (`YYYYMM`) it was set.
+    In(u32),
+}
+
+impl OwnCookie {
+    /// Reads one cookie value.
+    ///
+    /// Cost: one HMAC over 13 bytes (about 0.5 us), only when the cookie was sent.
+    #[must_use]
+    pub fn read(value: &[u8], keys: &Keys) -> Self {
+        let Ok(text) = std::str::from_utf8(value) else { return Self::Unusable };
+        let mut parts = text.split('.');
+        let (Some("v1"), Some(state), Some(month), Some(sent), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            // Even a cut or garbled value that begins `v1.out` is a person's opt-out.
+            let says_out = text == "v1.out" || text.starts_with("v1.out.");
+            return if says_out { Self::Out(0) } else { Self::Unusable };
+        };
+        let number = (month.len() == 6).then(|| month.parse::<u32>().ok()).flatten();
+        let genuine = number.is_some_and(|m| {
+            let expected = sign(state, m, keys);
+            constant_time_eq(expected.as_bytes(), sent.as_bytes())
+        });
+        match (state, genuine) {
+            ("out", true) => Self::Out(number.unwrap_or(0)),
+            ("out", false) => Self::Out(0),
+            ("in", true) => Self::In(number.unwrap_or(0)),
+            _ => Self::Unusable,
+        }
+    }
+
+    /// Whether the cookie says `out` but must be signed anew.
+    #[must_use]
+    pub const fn needs_new_signature(self) -> bool {
+        matches!(self, Self::Out(0))
+    }
+}
+
+/// The value for an opt-out set in this month (`YYYYMM`).
+#[must_use]
+pub fn value_out(month: u32, keys: &Keys) -> String {
+    format!("v1.out.{month:06}.{}", sign("out", month, keys))
+}
+
+/// The value for an explicit opt-in set in this month (`YYYYMM`).
+#[must_use]
+pub fn value_in(month: u32, keys: &Keys) -> String {
+    format!("v1.in.{month:06}.{}", sign("in", month, keys))
+}
+
+fn sign(state: &str, month: u32, keys: &Keys) -> String {
+    let mac = keys.cookie_mac(format!("v1.{state}.{month:06}").as_bytes());
+    BASE64URL_NOPAD.encode(&mac[..MAC_BYTES])
+}
+
+/// Compares without leaking where the difference is.
+fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0u8, |acc, (x, y)| acc | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_we_signed_reads_back() {
+        let keys = Keys::derive(b"secret");
+        assert_eq!(OwnCookie::read(value_out(202_611, &keys).as_bytes(), &keys), OwnCookie::Out(202_611));
+        assert_eq!(OwnCookie::read(value_in(202_611, &keys).as_bytes(), &keys), OwnCookie::In(202_611));
+    }
+
+    /// DESIGN 4: losing a key never un-honours a browser; `in` needs a valid MAC.
+    #[test]
+    fn out_is_honoured_under_any_key_and_in_is_not() {
+        let (ours, lost) = (Keys::derive(b"new"), Keys::derive(b"lost"));
+        assert_eq!(OwnCookie::read(value_out(202_611, &lost).as_bytes(), &ours), OwnCookie::Out(0));
+        assert_eq!(OwnCookie::read(value_in(202_611, &lost).as_bytes(), &ours), OwnCookie::Unusable);
+        assert_eq!(OwnCookie::read(b"v1.out", &ours), OwnCookie::Out(0));
+        assert_eq!(OwnCookie::read(b"v1.out.2026", &ours), OwnCookie::Out(0));
+        assert_eq!(OwnCookie::read(b"v1.outside", &ours), OwnCookie::Unusable);
+        assert_eq!(OwnCookie::read(b"v1.in.202611.AAAA", &ours), OwnCookie::Unusable);
+        assert_eq!(OwnCookie::read(b"v2.out.202611.x", &ours), OwnCookie::Unusable);
+        assert_eq!(OwnCookie::read(b"\xff", &ours), OwnCookie::Unusable);
+    }
+
+    #[test]
+    fn an_out_value_cannot_be_turned_into_an_in_value() {
+        let keys = Keys::derive(b"secret");
+        let turned = value_out(202_611, &keys).replace("out", "in");
+        assert_eq!(OwnCookie::read(turned.as_bytes(), &keys), OwnCookie::Unusable);
+    }
+}

@@ -1,0 +1,167 @@
+//! The one place that turns signals into a decision.
+
+use super::cookie::OwnCookie;
+use super::signal::{Signals, Standing};
+
+/// Whether decisions are carried out or only counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Decisions are carried out (the default).
+    Enforce,
+    /// Nothing is injected, set or recorded; what would happen is counted.
+    Observe,
+}
+
+impl Mode {
+    /// The word used in configuration, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+/// Why a visitor counts as opted out: the strongest ground that was present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Basis {
+    /// `Sec-GPC: 1` on this request.
+    Gpc,
+    /// The account's stored opt-out, or an account whose state is not loaded yet.
+    Account,
+    /// Our own opt-out cookie.
+    Cookie,
+    /// A consent platform's cookie that says opted out.
+    Cmp,
+    /// A stored opt-out that came from an import.
+    Import,
+}
+
+impl Basis {
+    /// The word sent to the origin in `Optgate-Decision`, and used in logs, metrics and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gpc => "gpc",
+            Self::Account => "account",
+            Self::Cookie => "cookie",
+            Self::Cmp => "cmp",
+            Self::Import => "import",
+        }
+    }
+}
+
+/// The answer, with its ground. Later stages only carry it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Decision {
+    /// The ground of the opt-out; `None` when the visitor has not opted out.
+    pub basis: Option<Basis>,
+}
+
+impl Decision {
+    /// Not opted out.
+    pub const NONE: Self = Self { basis: None };
+
+    /// Opted out on this ground.
+    #[must_use]
+    pub const fn out(basis: Basis) -> Self {
+        Self { basis: Some(basis) }
+    }
+
+    /// Whether the opt-out is in force.
+    #[must_use]
+    pub const fn opted_out(self) -> bool {
+        self.basis.is_some()
+    }
+
+    /// The value of `Optgate-Decision` toward the origin (DESIGN: interfaces).
+    #[must_use]
+    pub const fn header_value(self) -> &'static str {
+        match self.basis {
+            None => "none",
+            Some(Basis::Gpc) => "opted-out;basis=gpc",
+            Some(Basis::Account) => "opted-out;basis=account",
+            Some(Basis::Cookie) => "opted-out;basis=cookie",
+            Some(Basis::Cmp) => "opted-out;basis=cmp",
+            Some(Basis::Import) => "opted-out;basis=import",
+        }
+    }
+}
+
+/// Decides from the signals of one request.
+///
+/// Opted out if any of: `Sec-GPC`, account, own cookie, foreign cookie (11 CCR 7025(c)(1): the
+/// levels are OR-combined). A valid explicit opt-in switches off only the foreign cookies; absence
+/// never opts in (7025(c)(5)). The signal beats an earlier opt-in (7025(c)(3)).
+///
+/// Cost: a few comparisons, no allocation.
+#[must_use]
+pub const fn decide(signals: Signals) -> Decision {
+    if signals.gpc {
+        return Decision::out(Basis::Gpc);
+    }
+    match signals.account {
+        Standing::OptedOut | Standing::NotLoaded => return Decision::out(Basis::Account),
+        Standing::OptedOutByImport => return Decision::out(Basis::Import),
+        Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
+    }
+    match signals.own {
+        OwnCookie::Out(_) => return Decision::out(Basis::Cookie),
+        OwnCookie::In(_) => return Decision::NONE,
+        OwnCookie::Absent | OwnCookie::Unusable => {}
+    }
+    if signals.foreign { Decision::out(Basis::Cmp) } else { Decision::NONE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DESIGN 3, step 5: the whole table, 2 x 6 x 4 x 2 rows, against an independent statement of
+    /// the rule.
+    #[test]
+    fn every_combination_of_signals_decides_as_the_design_says() {
+        let standings = [
+            Standing::NoAccount,
+            Standing::Unknown,
+            Standing::OptedOut,
+            Standing::OptedOutByImport,
+            Standing::OptedIn,
+            Standing::NotLoaded,
+        ];
+        let cookies =
+            [OwnCookie::Absent, OwnCookie::Unusable, OwnCookie::Out(202_611), OwnCookie::In(202_611)];
+        let mut rows = 0;
+        for gpc in [false, true] {
+            for account in standings {
+                for own in cookies {
+                    for foreign in [false, true] {
+                        let account_out = matches!(
+                            account,
+                            Standing::OptedOut | Standing::OptedOutByImport | Standing::NotLoaded
+                        );
+                        let own_out = matches!(own, OwnCookie::Out(_));
+                        let foreign_counts = foreign && !matches!(own, OwnCookie::In(_));
+                        let expected = gpc || account_out || own_out || foreign_counts;
+                        let got = decide(Signals { gpc, account, own, foreign });
+                        assert_eq!(
+                            got.opted_out(),
+                            expected,
+                            "gpc={gpc} {account:?} {own:?} foreign={foreign}"
+                        );
+                        if gpc {
+                            assert_eq!(
+                                got.basis,
+                                Some(Basis::Gpc),
+                                "the signal of this request is named first"
+                            );
+                        }
+                        rows += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(rows, 96);
+    }
+}

@@ -1,0 +1,48 @@
+//! The secret from which cookie MACs and subject hashes are derived.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Two keys derived from one secret: one signs the opt-out cookie, one hashes subjects.
+///
+/// Never printed: `Debug` shows no bytes.
+#[derive(Clone)]
+pub struct Keys {
+    cookie: [u8; 32],
+    subject: [u8; 32],
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(..)")
+    }
+}
+
+impl Keys {
+    /// Derives both keys from a secret (any length; 32 random bytes by `store`).
+    #[must_use]
+    pub fn derive(secret: &[u8]) -> Self {
+        Self { cookie: mac(secret, &[b"optgate cookie v1"]), subject: mac(secret, &[b"optgate subject v1"]) }
+    }
+
+    /// MAC over a cookie's state and month.
+    pub(super) fn cookie_mac(&self, text: &[u8]) -> [u8; 32] {
+        mac(&self.cookie, &[text])
+    }
+
+    /// MAC over a subject's site group and identifier.
+    pub(super) fn subject_mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        mac(&self.subject, parts)
+    }
+}
+
+/// HMAC-SHA-256 over length-prefixed parts, so that no two part lists share an input.
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC takes keys of any length; the error type exists for other MACs.
+    let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
+    for part in parts {
+        hmac.update(&(part.len() as u64).to_be_bytes());
+        hmac.update(part);
+    }
+    hmac.finalize().into_bytes().into()
+}

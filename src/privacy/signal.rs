@@ -1,0 +1,225 @@
+//! Step 3: every input of a request, read once.
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::cookie::{self, OwnCookie};
+use super::keys::Keys;
+use super::{gpp, usp};
+
+/// What is known about the account a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Standing {
+    /// The request names no account.
+    #[default]
+    NoAccount,
+    /// The account has no record.
+    Unknown,
+    /// The account opted out.
+    OptedOut,
+    /// The account was opted out by an import.
+    OptedOutByImport,
+    /// The account opted back in, explicitly and last.
+    OptedIn,
+    /// The index is not loaded yet: counts as opted out (DESIGN 5).
+    NotLoaded,
+}
+
+/// All signals of one request. Small and `Copy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signals {
+    /// `Sec-GPC: 1` was sent.
+    pub gpc: bool,
+    /// Our own cookie.
+    pub own: OwnCookie,
+    /// A consent platform's cookie says opted out.
+    pub foreign: bool,
+    /// The account's standing; filled in by the look-up (step 4).
+    pub account: Standing,
+}
+
+impl Signals {
+    /// Reads the signals of a request head; `account` stays [`Standing::NoAccount`].
+    ///
+    /// Cost: one header look-up, and one pass over `Cookie` when it was sent. No allocation unless
+    /// a consent cookie needs percent-decoding.
+    #[must_use]
+    pub fn read(headers: &HeaderMap, keys: &Keys) -> Self {
+        let (own, foreign) = read_cookies(headers, keys);
+        Self { gpc: read_sec_gpc(headers), own, foreign, account: Standing::NoAccount }
+    }
+}
+
+/// Reads the `Sec-GPC` fields of a request head.
+///
+/// Only a field whose value is exactly `1`, after optional white space, counts; one such field
+/// among several is enough (W3C GPC, "The Sec-GPC Header Field for HTTP Requests"). Fields are
+/// never joined. Anything else is as if absent.
+#[must_use]
+pub fn read_sec_gpc(headers: &HeaderMap) -> bool {
+    headers.get_all("sec-gpc").iter().any(|value| {
+        let mut bytes = value.as_bytes();
+        while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+            bytes = rest;
+        }
+        bytes == b"1"
+    })
+}
+
+/// Whether a `Sec-GPC` field was sent that does not count (for the counter of malformed signals).
+#[must_use]
+pub fn sec_gpc_is_malformed(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-gpc") && !read_sec_gpc(headers)
+}
+
+/// Splits a `Cookie` field into name and value; names are trimmed, values lose surrounding quotes.
+pub fn cookie_pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    field.split(|&b| b == b';').filter_map(|pair| {
+        let pair = pair.trim_ascii();
+        let at = memchr::memchr(b'=', pair)?;
+        let value = pair[at + 1..].trim_ascii();
+        let value = match value {
+            [b'"', inner @ .., b'"'] => inner,
+            bare => bare,
+        };
+        Some((pair[..at].trim_ascii(), value))
+    })
+}
+
+fn read_cookies(headers: &HeaderMap, keys: &Keys) -> (OwnCookie, bool) {
+    let (mut own, mut foreign) = (OwnCookie::Absent, false);
+    for field in headers.get_all(COOKIE) {
+        for (name, value) in cookie_pairs(field.as_bytes()) {
+            if name == cookie::NAME.as_bytes() {
+                own = stronger(own, OwnCookie::read(value, keys));
+            } else if !foreign {
+                foreign = foreign_says_out(name, value);
+            }
+        }
+    }
+    (own, foreign)
+}
+
+/// Of two cookies of our name (a page can plant a second one) the protective one counts.
+const fn stronger(a: OwnCookie, b: OwnCookie) -> OwnCookie {
+    match (a, b) {
+        (OwnCookie::Out(month), OwnCookie::Out(other)) => {
+            OwnCookie::Out(if month > other { month } else { other })
+        }
+        (OwnCookie::Out(_), _) | (_, OwnCookie::Absent) => a,
+        (_, OwnCookie::Out(_)) | (OwnCookie::Absent, _) => b,
+        (OwnCookie::In(_), _) => a,
+        _ => b,
+    }
+}
+
+/// Whether a consent platform's cookie says opted out. It may only add an opt-out.
+fn foreign_says_out(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"usprivacy" => usp::says_opted_out(value),
+        b"OTGPPConsent" | b"__gpp" | b"gppString" => gpp::says_opted_out(value),
+        b"OneTrustWPCCPAGoogleOptOut" => value.eq_ignore_ascii_case(b"true"),
+        b"OptanonConsent" => onetrust_says_out(value),
+        _ => false,
+    }
+}
+
+/// OneTrust's `OptanonConsent`: `isGpcEnabled=1` (once percent-decoded).
+///
+/// Its advertising groups are numbered by the site, so they are read only where the site says which
+/// they are; a group that is off because nobody answered yet is no opt-out.
+fn onetrust_says_out(value: &[u8]) -> bool {
+    let plain = |text: &[u8]| text.split(|&b| b == b'&').any(|pair| pair == b"isGpcEnabled=1");
+    plain(value) || (value.contains(&b'%') && plain(&percent_decode(value)))
+}
+
+/// Decodes `%XX`; anything else stays as it is.
+fn percent_decode(value: &[u8]) -> Vec<u8> {
+    let hex = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+    let (mut out, mut rest) = (Vec::with_capacity(value.len()), value);
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if let (b'%', [high, low, after @ ..]) = (first, tail)
+            && let (Some(h), Some(l)) = (hex(*high), hex(*low))
+        {
+            out.push(h << 4 | l);
+            rest = after;
+        } else {
+            out.push(*first);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn read(fields: &[(&'static str, &'static str)]) -> Signals {
+        Signals::read(&headers(fields), &Keys::derive(b"k"))
+    }
+
+    /// W3C GPC: unless a value is exactly `1`, the field is ignored.
+    #[test]
+    fn only_the_exact_value_one_is_a_signal() {
+        for yes in ["1", " 1", "1\t"] {
+            assert!(read(&[("sec-gpc", yes)]).gpc, "{yes:?}");
+        }
+        for no in ["0", "true", "\"1\"", "1, 1", "1;x", "", "11", "01"] {
+            let map = headers(&[("sec-gpc", no)]);
+            assert!(!read_sec_gpc(&map), "{no:?}");
+            assert!(sec_gpc_is_malformed(&map), "{no:?}");
+        }
+        assert!(!sec_gpc_is_malformed(&HeaderMap::new()));
+    }
+
+    /// W3C GPC: of several field lines one exact `1` is enough.
+    #[test]
+    fn one_exact_field_among_several_is_enough() {
+        assert!(read(&[("sec-gpc", "0"), ("sec-gpc", "1"), ("sec-gpc", "x")]).gpc);
+    }
+
+    #[test]
+    fn consent_cookies_add_an_opt_out() {
+        for yes in [
+            "a=b; usprivacy=1YYN",
+            "OptanonConsent=isGpcEnabled=1&datestamp=x",
+            "OptanonConsent=isGpcEnabled%3D1%26x",
+            "OneTrustWPCCPAGoogleOptOut=true",
+            "OTGPPConsent=DBABLA~CVQVAAAAAACA.QA",
+            "usprivacy=\"1YYN\"",
+        ] {
+            assert!(read(&[("cookie", yes)]).foreign, "{yes}");
+        }
+        for no in ["usprivacy=1YNN", "OptanonConsent=isGpcEnabled=0", "xusprivacy=1YYN", "usprivacy", ""] {
+            assert!(!read(&[("cookie", no)]).foreign, "{no}");
+        }
+    }
+
+    /// HTTP/2 may split `Cookie` into crumbs (RFC 9113, 8.2.3).
+    #[test]
+    fn cookies_are_read_across_field_lines() {
+        let signals =
+            read(&[("cookie", "a=1"), ("cookie", "optgate=v1.out.202601.x"), ("cookie", "usprivacy=1YYN")]);
+        assert_eq!(signals.own, OwnCookie::Out(0));
+        assert!(signals.foreign);
+    }
+
+    #[test]
+    fn a_planted_second_cookie_cannot_hide_an_opt_out() {
+        let keys = Keys::derive(b"k");
+        let field = format!("optgate={}; optgate=v1.out", cookie::value_in(202_611, &keys));
+        let mut map = HeaderMap::new();
+        map.insert("cookie", HeaderValue::from_str(&field).unwrap());
+        assert_eq!(Signals::read(&map, &keys).own, OwnCookie::Out(0));
+    }
+}

@@ -1,0 +1,338 @@
+//! Counters and gauges for `/metrics`, in Prometheus' form.
+//!
+//! Every counter's handle is made at start, so counting is one relaxed atomic add; labels come from
+//! closed sets (sites, vendors, outcomes), never from a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry as Exposition;
+
+use crate::privacy::Basis;
+
+/// What became of a signal on an HTML response; exactly one for each response with a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Carried out.
+    Enforced,
+    /// Could not be carried out, so the page was refused.
+    Refused,
+    /// Could not be carried out and was passed, by the operator's choice.
+    Passed,
+    /// Observe mode: counted only.
+    Observed,
+}
+
+/// What became of the opt-out link on a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkOutcome {
+    /// Our link was inserted.
+    Inserted,
+    /// The page has its own, placed before ours would have been.
+    Adopted,
+    /// The page has its own after ours.
+    Duplicate,
+    /// No place was left where a link would show.
+    Unplaced,
+}
+
+/// Where a tracker cookie was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CookieSide {
+    /// From the origin's `Set-Cookie`.
+    Response,
+    /// From the `Cookie` toward the origin.
+    Request,
+    /// Expired in the browser.
+    Expired,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    #[prometheus(flatten)]
+    pairs: Pairs,
+}
+
+/// Label pairs in a fixed order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Pairs(Vec<(&'static str, String)>);
+
+impl EncodeLabelSet for Pairs {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelSetEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        self.0.encode(encoder)
+    }
+}
+
+fn labels(pairs: &[(&'static str, &str)]) -> Labels {
+    Labels { pairs: Pairs(pairs.iter().map(|(k, v)| (*k, (*v).to_owned())).collect()) }
+}
+
+type Counters = Family<Labels, Counter>;
+
+const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const BASES: [Basis; 5] = [Basis::Gpc, Basis::Account, Basis::Cookie, Basis::Cmp, Basis::Import];
+const OUTCOMES: [&str; 4] = ["enforced", "refused", "passed", "observed"];
+const ACTIONS: [&str; 3] = ["allow", "restrict", "strip"];
+
+/// Counters of one site.
+#[derive(Debug)]
+pub struct SiteMetrics {
+    requests: [Counter; 5],
+    duration: Histogram,
+    signals: [Counter; 5],
+    outcomes: [[Counter; 4]; 5],
+    links: [Counter; 4],
+}
+
+impl SiteMetrics {
+    /// One answered request: status code and seconds from head to the response's head.
+    pub fn request(&self, status: u16, seconds: f64) {
+        if let Some(counter) = self.requests.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.inc();
+        }
+        self.duration.observe(seconds);
+    }
+
+    /// An HTML response carried a signal, and this became of it.
+    pub fn signal(&self, basis: Basis, outcome: Outcome) {
+        let at = basis_index(basis);
+        self.signals[at].inc();
+        self.outcomes[at][outcome as usize].inc();
+    }
+
+    /// An outcome known at the head turned out otherwise in the body.
+    pub fn link(&self, outcome: LinkOutcome) {
+        self.links[outcome as usize].inc();
+    }
+
+    /// Signals seen and outcomes so far, by basis: `(basis, seen, [enforced, refused, passed, observed])`.
+    #[must_use]
+    pub fn signal_counts(&self) -> Vec<(&'static str, u64, [u64; 4])> {
+        BASES
+            .iter()
+            .enumerate()
+            .map(|(i, b)| (b.as_str(), self.signals[i].get(), self.outcomes[i].each_ref().map(Counter::get)))
+            .collect()
+    }
+
+    /// Requests answered so far.
+    #[must_use]
+    pub fn request_count(&self) -> u64 {
+        self.requests.iter().map(Counter::get).sum()
+    }
+}
+
+const fn basis_index(basis: Basis) -> usize {
+    match basis {
+        Basis::Gpc => 0,
+        Basis::Account => 1,
+        Basis::Cookie => 2,
+        Basis::Cmp => 3,
+        Basis::Import => 4,
+    }
+}
+
+/// All counters and gauges of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    exposition: Exposition,
+    sites: Vec<(String, SiteMetrics)>,
+    vendors: Vec<(String, [Counter; 3])>,
+    errors: Counters,
+    bypass: Counters,
+    cookies: [Counter; 3],
+    /// `Sec-GPC` fields that do not count.
+    pub malformed_signals: Counter,
+    /// Own cookies that say `out` but had to be signed anew.
+    pub resigned_cookies: Counter,
+    /// First-party collector requests answered here.
+    pub collectors: Counter,
+    /// Opt-out and opt-in POSTs answered, by the portal.
+    pub choices: Counter,
+    /// Downstream connections open.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Downstream connections refused at the limit.
+    pub connections_refused: Counter,
+}
+
+impl Metrics {
+    /// Builds every family for these sites and vendors (registry ids, by `VendorId`).
+    #[must_use]
+    pub fn new(sites: &[String], vendors: &[String]) -> Self {
+        let mut x = Exposition::with_prefix("optgate");
+        let build = Family::<Labels, Gauge>::default();
+        build.get_or_create(&labels(&[("version", env!("CARGO_PKG_VERSION"))])).set(1);
+        x.register("build_info", "The running version", build);
+        let family = |x: &mut Exposition, name: &str, help: &str| {
+            let family = Counters::default();
+            x.register(name, help, family.clone());
+            family
+        };
+        let requests = family(&mut x, "requests", "Requests answered");
+        let signals = family(&mut x, "signals_seen", "HTML responses to a request with an opt-out signal");
+        let decisions = family(&mut x, "optout_decisions", "What became of the signal on an HTML response");
+        let links = family(&mut x, "links", "Opt-out links on documents");
+        let neutralised = family(&mut x, "elements_neutralised", "Tracker references neutralised or kept");
+        let errors =
+            family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause");
+        let bypass = family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason");
+        let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
+        let duration = Family::<Labels, Histogram>::new_with_constructor(|| {
+            Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
+        });
+        x.register("request_duration_seconds", "From request head to response head", duration.clone());
+        let single = |x: &mut Exposition, name: &str, help: &str| {
+            let counter = Counter::<u64, AtomicU64>::default();
+            x.register(name, help, counter.clone());
+            counter
+        };
+        let connections = Gauge::default();
+        x.register("connections", "Downstream connections open", connections.clone());
+        let sites = sites
+            .iter()
+            .map(|site| {
+                let of = |f: &Counters, pairs: &[(&'static str, &str)]| {
+                    let all: Vec<_> =
+                        [("site", site.as_str())].into_iter().chain(pairs.iter().copied()).collect();
+                    f.get_or_create_owned(&labels(&all))
+                };
+                let metrics = SiteMetrics {
+                    requests: CODE_CLASSES.map(|c| of(&requests, &[("code_class", c)])),
+                    duration: duration.get_or_create_owned(&labels(&[("site", site)])),
+                    signals: BASES.map(|b| of(&signals, &[("signal", b.as_str())])),
+                    outcomes: BASES
+                        .map(|b| OUTCOMES.map(|o| of(&decisions, &[("signal", b.as_str()), ("outcome", o)]))),
+                    links: ["inserted", "adopted", "duplicate", "unplaced"]
+                        .map(|o| of(&links, &[("outcome", o)])),
+                };
+                (site.clone(), metrics)
+            })
+            .collect();
+        let vendors = vendors
+            .iter()
+            .map(|vendor| {
+                let by_action = ACTIONS
+                    .map(|a| neutralised.get_or_create_owned(&labels(&[("vendor", vendor), ("action", a)])));
+                (vendor.clone(), by_action)
+            })
+            .collect();
+        Self {
+            sites,
+            vendors,
+            errors,
+            bypass,
+            cookies: ["response", "request", "expired"]
+                .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
+            malformed_signals: single(
+                &mut x,
+                "malformed_signals",
+                "Sec-GPC fields whose value does not count",
+            ),
+            resigned_cookies: single(&mut x, "resigned_cookies", "Own cookies honoured with a bad signature"),
+            collectors: single(&mut x, "collector_requests", "First-party collector requests answered here"),
+            choices: single(&mut x, "choices", "Opt-out and opt-in forms answered"),
+            connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
+            connections,
+            exposition: x,
+        }
+    }
+
+    /// The counters of a site by its position in the settings.
+    #[must_use]
+    pub fn site(&self, index: usize) -> Option<&SiteMetrics> {
+        self.sites.get(index).map(|(_, m)| m)
+    }
+
+    /// Every site's name and counters.
+    pub fn sites(&self) -> impl Iterator<Item = (&str, &SiteMetrics)> {
+        self.sites.iter().map(|(name, m)| (name.as_str(), m))
+    }
+
+    /// References of one vendor (registry position) that were allowed, restricted or stripped.
+    pub fn neutralised(&self, vendor: u16, action: crate::config::VendorAction, count: u64) {
+        if let Some((_, by_action)) = self.vendors.get(usize::from(vendor)) {
+            by_action[action as usize].inc_by(count);
+        }
+    }
+
+    /// Vendors with a count: `(id, allowed, restricted, stripped)`.
+    pub fn vendor_counts(&self) -> impl Iterator<Item = (&str, u64, u64, u64)> {
+        self.vendors.iter().filter_map(|(id, c)| {
+            let [allow, restrict, strip] = c.each_ref().map(Counter::get);
+            (allow + restrict + strip > 0).then_some((id.as_str(), allow, restrict, strip))
+        })
+    }
+
+    /// A request that Optgate answered itself; `side` and `label` are from the error table.
+    pub fn error(&self, side: &'static str, label: &'static str) {
+        self.errors.get_or_create(&labels(&[("side", side), ("cause", label)])).inc();
+    }
+
+    /// An HTML response that was not rewritten; `reason` is from a closed set.
+    pub fn bypass(&self, reason: &'static str) {
+        self.bypass.get_or_create(&labels(&[("reason", reason)])).inc();
+    }
+
+    /// Tracker cookies removed on one side.
+    pub fn cookies(&self, side: CookieSide, count: u64) {
+        self.cookies[side as usize].inc_by(count);
+    }
+
+    /// Cookies removed so far: `[response, request, expired]`.
+    #[must_use]
+    pub fn cookie_counts(&self) -> [u64; 3] {
+        self.cookies.each_ref().map(Counter::get)
+    }
+
+    /// Adds a collector whose figures are read at scrape time (the store's).
+    pub fn register_collector(&mut self, collector: Box<dyn Collector>) {
+        self.exposition.register_collector(collector);
+    }
+
+    /// The text of `/metrics` (OpenMetrics).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail; a failing collector leaves the text so far.
+        let _ = text::encode(&mut out, &self.exposition);
+        out
+    }
+}
+
+/// Shared handle.
+pub type SharedMetrics = Arc<Metrics>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DESIGN 7: signals seen equals the sum of outcomes.
+    #[test]
+    fn every_signal_has_exactly_one_outcome() {
+        let metrics = Metrics::new(&["shop".into()], &["meta-pixel".into()]);
+        let site = metrics.site(0).unwrap();
+        site.signal(Basis::Gpc, Outcome::Enforced);
+        site.signal(Basis::Gpc, Outcome::Refused);
+        let (_, seen, outcomes) = site.signal_counts()[0];
+        assert_eq!(seen, outcomes.iter().sum::<u64>());
+        metrics.neutralised(0, crate::config::VendorAction::Strip, 3);
+        let text = metrics.render();
+        assert!(
+            text.contains(r#"optgate_optout_decisions_total{site="shop",signal="gpc",outcome="enforced"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"optgate_elements_neutralised_total{vendor="meta-pixel",action="strip"} 3"#),
+            "{text}"
+        );
+    }
+}
