@@ -2,4 +2,5 @@
 //!
 //! Pure but for `html::body`: no tokio, sockets, files or clock; time is an argument.
 
+pub mod guard;
 pub mod html;
