@@ -1,2 +1,13 @@
-#[test]
-fn t() {}
+//! One binary for all end-to-end tests; a module for each promise.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+mod architecture;
+mod browser;
+mod corpus;
+mod forwarding;
+mod lifecycle;
+mod limits;
+mod protocols;
+mod proxying;
+mod streams;
+mod support;
