@@ -46,7 +46,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     let mut metrics = Metrics::new(&names, &vendors);
     metrics.register_collector(Box::new(store.collector()));
     let metrics = Arc::new(metrics);
-    let switches = Arc::new(Switches::open(&settings.data_dir, &names)?);
+    let switches = Arc::new(Switches::load(&settings.data_dir, &names)?);
     let draining = Arc::new(AtomicBool::new(false));
     let access_log = match settings.log.level {
         LogLevel::Error | LogLevel::Warn => None,

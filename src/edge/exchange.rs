@@ -1,5 +1,6 @@
 //! One request and its response, as far as later steps need to know it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,10 +21,10 @@ pub struct Exchange {
     pub started: Instant,
     /// Settings for this whole exchange.
     pub snapshot: Rc<Arc<Snapshot>>,
-    /// The site asked.
-    pub site: Arc<Site>,
-    /// What holds on this path.
-    pub rule: Rule,
+    /// Position of the site asked.
+    site: usize,
+    /// Position of the path rule, if one fits.
+    path_rule: Option<usize>,
     /// Enforce or observe, after path rules and the kill switch.
     pub mode: Mode,
     /// The client behind the request.
@@ -42,14 +43,14 @@ pub struct Exchange {
     pub decision: Decision,
 }
 
-/// Host of a request: `:authority` or `Host`, exactly one, and its lower-case form without port.
+/// Host of a request as sent: `:authority` or `Host`, exactly one.
 ///
 /// RFC 9112, 3.2: a request without `Host`, or with several, is answered 400. RFC 9113, 8.3.1: `Host`
 /// must not differ from `:authority`.
 ///
 /// # Errors
 /// [`ProxyError::BadHost`], [`ProxyError::HostMismatch`].
-pub fn host_of(request: &Request<Incoming>) -> Result<(HeaderValue, String), ProxyError> {
+pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
     let mut fields = request.headers().get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -61,19 +62,17 @@ pub fn host_of(request: &Request<Incoming>) -> Result<(HeaderValue, String), Pro
     {
         return Err(ProxyError::HostMismatch);
     }
-    let value = match (field, authority) {
-        (Some(field), _) => field.clone(),
+    match (field, authority) {
+        (Some(field), _) => Ok(field.clone()),
         (None, Some(authority)) if request.version() == Version::HTTP_2 => {
-            HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::BadHost)?
+            HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::BadHost)
         }
-        _ => return Err(ProxyError::BadHost),
-    };
-    let name = value.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
-    Ok((value, name))
+        _ => Err(ProxyError::BadHost),
+    }
 }
 
 /// Host without port and trailing dot, lower case; `None` when it is no host.
-fn host_name(text: &str) -> Option<String> {
+fn host_name(text: &str) -> Option<Cow<'_, str>> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inner, after) = rest.split_once(']')?;
@@ -87,7 +86,8 @@ fn host_name(text: &str) -> Option<String> {
         && name.len() <= 255
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:~%".contains(&b))
         && port.bytes().all(|b| b.is_ascii_digit());
-    good.then(|| name.to_ascii_lowercase())
+    let lower = !name.bytes().any(|b| b.is_ascii_uppercase());
+    good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4).
@@ -108,24 +108,25 @@ impl Exchange {
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         let started = Instant::now();
         check_target(request.method(), request.uri())?;
-        let (host, name) = host_of(request)?;
+        let host = host_of(request)?;
         let snapshot = core.snapshot();
-        let site = Arc::clone(snapshot.site(&name).ok_or(ProxyError::UnknownHost)?);
+        let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
+        let site = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?;
         let settings = &snapshot.settings;
         let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
         let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
         let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
         delete_internal(request.headers_mut());
-        let rule = site.rule_for(request.uri().path()).clone();
+        let path_rule = site.path_rule(request.uri().path());
         let killed = core.house.switches.engaged(site.index);
-        let mode = if killed { Mode::Observe } else { rule.mode };
+        let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
         let signals = Signals::read(request.headers(), core.keys());
         Ok(Self {
             started,
             mode,
-            rule,
-            site,
+            site: site.index,
+            path_rule,
             client,
             host,
             id,
@@ -135,6 +136,21 @@ impl Exchange {
             decision: Decision::NONE,
             snapshot,
         })
+    }
+}
+
+impl Exchange {
+    /// The site asked.
+    #[must_use]
+    pub fn site(&self) -> &Arc<Site> {
+        // The position was found in this very snapshot.
+        &self.snapshot.sites[self.site]
+    }
+
+    /// What holds on this path.
+    #[must_use]
+    pub fn rule(&self) -> &Rule {
+        self.site().rule(self.path_rule)
     }
 }
 

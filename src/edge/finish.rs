@@ -55,7 +55,7 @@ struct Pending {
 #[must_use]
 pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<Body>) -> Response<Counted> {
     let status = response.status().as_u16();
-    if let Some(site) = core.house.metrics.site(x.site.index) {
+    if let Some(site) = core.house.metrics.site(x.site().index) {
         site.request(status, summary.started.elapsed().as_secs_f64());
     }
     let pending = core.house.access_log.as_ref().map(|log| {
@@ -66,7 +66,7 @@ pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<
                 client: x.client.address,
                 method: summary.method,
                 path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
-                site: Arc::from(x.site.settings.name.as_str()),
+                site: Arc::from(x.site().settings.name.as_str()),
                 status,
                 bytes: 0,
                 duration_us: 0,

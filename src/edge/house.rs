@@ -60,15 +60,20 @@ pub struct Rule {
 }
 
 impl Site {
-    /// The rule for a path: the longest prefix that ends at `/`, `?` or the path's end.
+    /// Position of the rule for a path: the longest prefix that ends at `/` or the path's end.
     #[must_use]
-    pub fn rule_for(&self, path: &str) -> &Rule {
+    pub fn path_rule(&self, path: &str) -> Option<usize> {
         let fits = |prefix: &str| {
-            path.strip_prefix(prefix).is_some_and(|rest| {
-                rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/') || rest.starts_with('?')
-            })
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
         };
-        self.paths.iter().find(|(prefix, _)| fits(prefix)).map_or(&self.rule, |(_, rule)| rule)
+        self.paths.iter().position(|(prefix, _)| fits(prefix))
+    }
+
+    /// The rule at a position, or the site's own.
+    #[must_use]
+    pub fn rule(&self, position: Option<usize>) -> &Rule {
+        position.and_then(|at| self.paths.get(at)).map_or(&self.rule, |(_, rule)| rule)
     }
 }
 
@@ -234,6 +239,6 @@ impl Core {
 }
 
 fn current_month() -> u32 {
-    let date = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let date = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
     u32::from(date.year().unsigned_abs()) * 100 + u32::from(date.month().unsigned_abs())
 }
