@@ -1,2 +1,6 @@
+mod admin;
+mod portal;
+mod surface;
+
 #[test]
 fn t() {}
