@@ -1,6 +1,4 @@
 mod admin;
 mod portal;
+mod store;
 mod surface;
-
-#[test]
-fn t() {}

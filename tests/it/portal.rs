@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use optgate::config::{self, LinkTitle, Settings};
 use optgate::portal::{Portal, Visit};
 use optgate::privacy::{Keys, OwnCookie, Signals, Standing, Subject, cookie, decide};
-use optgate::store::Store;
+use optgate::store::{Change, Kind, Source, Store};
 use optgate::telemetry::metrics::Metrics;
 
 use crate::surface::settings;
@@ -177,7 +177,7 @@ async fn the_page_says_on_which_ground_the_visitor_is_opted_out() {
     for (ask, ground) in rows {
         let page = house.send(Method::GET, PREFIX, ask).await;
         assert!(page.body.contains(ground), "{ground}: {}", page.body);
-        assert!(page.body.contains("Opt-Out Request Honored."), "{ground}");
+        assert!(page.body.contains(". <strong>Opt-Out Request Honored.</strong>"), "{ground}: {}", page.body);
         assert!(page.body.contains("checked> Off: you are opted out"), "{ground}");
         assert!(page.body.contains("/privacy-choices/opt-in\""), "{ground}");
     }
@@ -433,9 +433,18 @@ async fn a_strange_reference_is_not_found() {
         let answer = house.get(&format!("{PREFIX}/receipt/{reference}")).await;
         assert!(answer.status.is_client_error(), "{reference}: {}", answer.status);
     }
-    let recorded = reference(&house.post("/opt-out", json()).await);
-    let other = self::house(|_| ());
-    assert_eq!(other.get(&format!("{PREFIX}/receipt/{recorded}")).await.status, StatusCode::NOT_FOUND);
+    let elsewhere = Change {
+        time_us: 1_795_464_000_000_000,
+        site: "blog".into(),
+        kind: Kind::OptOut,
+        source: Source::Form,
+        basis: None,
+        policy: String::new(),
+        subject: None,
+    };
+    let recorded = house.store.record(elsewhere).await.unwrap().reference;
+    let answer = house.get(&format!("{PREFIX}/receipt/{recorded}")).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
 }
 
 /// Words the product never uses about itself.

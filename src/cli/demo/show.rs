@@ -260,6 +260,27 @@ mod tests {
         assert_eq!(rows, ["Link https://x.example", "Set-Cookie _fbp"]);
     }
 
+    /// The shop itself does not look at the signal: that is what the demo starts from.
+    #[tokio::test]
+    async fn the_bare_shop_answers_both_visitors_alike() {
+        let shop = crate::cli::demo::shop::spawn().await.unwrap();
+        let mut text = Vec::new();
+        print(&mut text, shop, "/product/1", "/privacy-choices", None).await.unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("nothing changed"), "{text}");
+        assert_eq!(text.matches("opt-out link: no").count(), 2, "{text}");
+    }
+
+    /// Bad input gets a clear error: where, and what failed.
+    #[tokio::test]
+    async fn an_address_that_nobody_answers_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let error = print(&mut Vec::new(), closed, "/", "/p", None).await.unwrap_err();
+        assert!(error.to_string().contains(&closed.to_string()), "{error}");
+    }
+
     /// Markup that is cut off must not end the demo.
     #[test]
     fn broken_markup_gives_no_row_and_no_panic() {
