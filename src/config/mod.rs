@@ -2,6 +2,8 @@
 //!
 //! Written settings live in `raw`; the one conversion that can fail is in `load`.
 
+pub mod switches;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use switches::Switches;
 
 use crate::privacy::Mode;
 
