@@ -1,7 +1,7 @@
 //! Every promise has a module; each test's name says what it pins.
 
-mod registry;
 mod admin;
 mod portal;
+mod registry;
 mod store;
 mod surface;
