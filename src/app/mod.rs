@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The composition root: builds every part in order, binds, serves, drains.
 //!
 //! Nothing is bound before everything that can be refused has been checked.
@@ -213,19 +212,4 @@ fn wait_for_stop(background: &Runtime) -> anyhow::Result<()> {
 /// When signals cannot be received.
 pub fn wait(running: &Running) -> anyhow::Result<()> {
     wait_for_stop(&running.background)
-=======
-//! Composition root: builds every part in order, binds, runs, reloads, drains.
-//!
-//! STUB: the integrator replaces this.
-
-use crate::config::Settings;
-
-/// STUB: serves until a stop signal.
-///
-/// # Errors
-/// Always, until the rooms are joined here.
-pub fn run(settings: Settings) -> anyhow::Result<()> {
-    let _ = settings;
-    anyhow::bail!("not wired yet")
->>>>>>> config
 }

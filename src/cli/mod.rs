@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-//! SKELETON
-
-pub mod demo;
-=======
 //! What a person types. Data goes to stdout, words to stderr; one file a verb.
 //!
 //! Exit codes: 0 done, 1 failure, 2 wrong usage (clap's), 78 bad configuration (`EX_CONFIG` of
@@ -18,6 +13,7 @@ use crate::config::load::{Flag, Inputs, Loaded, load};
 
 pub mod check;
 pub mod completions;
+pub mod demo;
 pub mod init;
 pub mod ledger;
 pub mod registry;
@@ -86,13 +82,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
     /// Carry decisions out, or only count them; holds for every site and path
-    #[arg(long, value_name = "enforce|observe")]
+    #[arg(long, value_name = "MODE", value_parser = ["enforce", "observe"])]
     pub mode: Option<String>,
     /// Form of log lines
-    #[arg(long, value_name = "text|json")]
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     pub log_format: Option<String>,
-    /// Least severe level written: error (no access lines), warn, info, debug, trace
-    #[arg(long, value_name = "L")]
+    /// Least severe level written; error silences access lines
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: Option<String>,
 }
 
@@ -251,4 +247,3 @@ impl RunArgs {
         all.into_iter().filter(|flag| !flag.values.is_empty()).collect()
     }
 }
->>>>>>> config
