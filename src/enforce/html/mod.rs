@@ -3,9 +3,15 @@
 //! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup. Output never
 //! depends on how the input was cut.
 
+pub mod body;
+pub mod charset;
+pub mod coding;
 mod elements;
 mod inject;
 mod inline;
+mod mime;
+pub mod negotiate;
+pub mod plan;
 mod references;
 mod rewriter;
 mod sniff;
