@@ -1,2 +1,4 @@
+mod registry;
+
 #[test]
 fn t() {}
