@@ -11,3 +11,10 @@ mod protocols;
 mod proxying;
 mod streams;
 mod support;
+//! Every promise has a module; each test's name says what it pins.
+
+mod admin;
+mod portal;
+mod registry;
+mod store;
+mod surface;

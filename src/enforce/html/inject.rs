@@ -1,0 +1,220 @@
+//! The opt-out link and its status: markup, place, and the page's own link (DESIGN 4, "Link").
+
+use super::references::{Place, decode};
+use crate::config::LinkTitle;
+
+/// `Do Not Sell or Share My Personal Information`, Civil Code 1798.135(a)(1).
+const DO_NOT_SELL: &str = "Do Not Sell or Share My Personal Information";
+
+/// `Your Privacy Choices`, 11 CCR 7015(b).
+const PRIVACY_CHOICES: &str = "Your Privacy Choices";
+
+/// Titles that make a link of the page's own count, folded to lower case.
+const TITLES: [&str; 3] = [
+    "do not sell or share my personal information",
+    "your privacy choices",
+    "your california privacy choices",
+];
+
+/// Bytes of anchor text kept; a longer text is no title, however much of it is white space.
+const ANCHOR_TEXT: usize = 512;
+
+/// Said beside the link when the opt-out is in force (11 CCR 7025(c)(6)).
+pub(super) const STATUS: &str = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span>";
+
+/// The opt-out icon beside the words (11 CCR 7015(b)), drawn anew at the official 30 x 14: a pill, a tick
+/// on white, a cross on blue. No class, no style: nothing of the page's or a list's can catch it.
+const ICON: &str = concat!(
+    " <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"30\" height=\"14\" viewBox=\"0 0 30 14\" role=\"img\" ",
+    "aria-label=\"California Consumer Privacy Act (CCPA) Opt-Out Icon\">",
+    "<rect x=\".5\" y=\".5\" width=\"29\" height=\"13\" rx=\"6.5\" fill=\"#fff\" stroke=\"#06f\"/>",
+    "<path d=\"M17 .5h6a6.5 6.5 0 0 1 0 13H13.5z\" fill=\"#06f\"/>",
+    "<path d=\"M6 7.2l2.2 2.3 4-5\" fill=\"none\" stroke=\"#06f\" stroke-width=\"1.6\"/>",
+    "<path d=\"M19.5 4.5l5 5m0-5l-5 5\" fill=\"none\" stroke=\"#fff\" stroke-width=\"1.6\"/>",
+    "</svg>"
+);
+
+/// The whole line that is inserted. `address` is the portal's, absolute on pages with a foreign base.
+pub(super) fn line(title: LinkTitle, address: &str, opted_out: bool) -> String {
+    let (words, icon) = match title {
+        LinkTitle::DoNotSell => (DO_NOT_SELL, ""),
+        LinkTitle::PrivacyChoices => (PRIVACY_CHOICES, ICON),
+    };
+    let status = if opted_out { STATUS } else { "" };
+    let address = attribute(address);
+    format!("<p class=\"ogc-line\"><a href=\"{address}\">{words}{icon}</a>{status}</p>")
+}
+
+fn attribute(value: &str) -> String {
+    value.replace('&', "&amp;").replace('"', "&quot;")
+}
+
+/// Whether an anchor's text is one of the prescribed titles, after folding white space and case.
+///
+/// `text` was read as windows-1252; a no-break space in UTF-8 must fold too.
+pub(super) fn is_title(text: &str) -> bool {
+    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(text);
+    let utf8 = String::from_utf8_lossy(&bytes);
+    let decoded = decode(&utf8, Place::Text);
+    let mut folded = String::with_capacity(decoded.len());
+    for word in
+        decoded.split(|c: char| c.is_whitespace() || matches!(c, '\u{fffd}' | '\u{200b}' | '\u{feff}'))
+    {
+        if !word.is_empty() {
+            if !folded.is_empty() {
+                folded.push(' ');
+            }
+            folded.push_str(word);
+        }
+    }
+    folded.make_ascii_lowercase();
+    TITLES.contains(&folded.as_str())
+}
+
+/// What has become of the link so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// Not wanted in this body.
+    Unwanted,
+    /// Its place has not come.
+    Waiting,
+    /// The page brought its own before.
+    Adopted,
+    /// Ours is in.
+    Inserted,
+}
+
+/// Follows the document until the link has its place.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// What has become of it.
+    pub placed: Placed,
+    /// A link of the page's own came after ours.
+    pub duplicate: bool,
+    /// Open article, section and aside elements: their footers are not the page's.
+    pub sections: u32,
+    /// The page's footer has been found; later ones are not asked.
+    pub footer: bool,
+    /// The outermost body has been found.
+    pub body: bool,
+    /// A frameset came first: nothing of ours would be shown.
+    pub frameset: bool,
+    /// Open SVG elements inside the anchor: an icon's title is not the link's.
+    pub drawings: u32,
+    anchor: Option<Anchor>,
+    anchors: u32,
+}
+
+#[derive(Debug)]
+struct Anchor {
+    id: u32,
+    text: String,
+    long: bool,
+}
+
+impl Link {
+    /// Before the first byte.
+    pub(super) const fn new(wanted: bool) -> Self {
+        Self {
+            placed: if wanted { Placed::Waiting } else { Placed::Unwanted },
+            duplicate: false,
+            sections: 0,
+            footer: false,
+            body: false,
+            frameset: false,
+            drawings: 0,
+            anchor: None,
+            anchors: 0,
+        }
+    }
+
+    /// An `a href` begins; the answer names it for [`Link::anchor_ends`].
+    pub(super) fn anchor_begins(&mut self) -> u32 {
+        self.anchors = self.anchors.wrapping_add(1);
+        self.drawings = 0;
+        self.anchor = Some(Anchor { id: self.anchors, text: String::new(), long: false });
+        self.anchors
+    }
+
+    /// Whether an anchor is open.
+    pub(super) const fn in_anchor(&self) -> bool {
+        self.anchor.is_some()
+    }
+
+    /// Text inside the anchor, in pieces.
+    pub(super) fn anchor_text(&mut self, text: &str) {
+        let Some(anchor) = self.anchor.as_mut() else { return };
+        if self.drawings > 0 || anchor.long {
+            return;
+        }
+        if anchor.text.len() + text.len() > ANCHOR_TEXT {
+            anchor.long = true;
+        } else {
+            anchor.text.push_str(text);
+        }
+    }
+
+    /// The anchor ends (`None`: whichever is open). True when it is the page's own link and now adopted.
+    pub(super) fn anchor_ends(&mut self, id: Option<u32>) -> bool {
+        if id.is_some_and(|id| self.anchor.as_ref().is_none_or(|a| a.id != id)) {
+            return false;
+        }
+        let Some(anchor) = self.anchor.take() else { return false };
+        if anchor.long || !is_title(&anchor.text) {
+            return false;
+        }
+        match self.placed {
+            Placed::Waiting => {
+                self.placed = Placed::Adopted;
+                true
+            }
+            Placed::Inserted => {
+                self.duplicate = true;
+                false
+            }
+            Placed::Unwanted | Placed::Adopted => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 11 CCR 7015: the words are prescribed, and only white space and case may differ.
+    #[test]
+    fn only_the_prescribed_titles_count_as_the_pages_own_link() {
+        for (text, expected) in [
+            ("Do Not Sell or Share My Personal Information", true),
+            ("  do not\n sell OR share&nbsp;my personal information ", true),
+            ("Your\u{c2}\u{a0}Privacy Choices", true),
+            ("Your\u{a0}Privacy Choices", true),
+            ("Your California Privacy Choices", true),
+            ("Your Privacy Choice", false),
+            ("Privacy Choices", false),
+            ("Do Not Sell My Personal Information", false),
+            ("Your Privacy Choices!", false),
+            ("", false),
+        ] {
+            assert_eq!(is_title(text), expected, "{text:?}");
+        }
+    }
+
+    /// DESIGN 4: ASCII only, the exact words, the exact status.
+    #[test]
+    fn the_line_says_the_prescribed_words_in_ascii() {
+        assert_eq!(
+            line(LinkTitle::DoNotSell, "/privacy-choices", false),
+            "<p class=\"ogc-line\"><a href=\"/privacy-choices\">Do Not Sell or Share My Personal Information</a></p>"
+        );
+        let choices = line(LinkTitle::PrivacyChoices, "/a&b", true);
+        assert!(choices.is_ascii());
+        assert!(choices.contains("href=\"/a&amp;b\">Your Privacy Choices <svg "), "{choices}");
+        assert!(
+            choices.ends_with(
+                "</a> <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span></p>"
+            )
+        );
+        assert!(!choices.contains("style") && !choices.contains("script"));
+    }
+}
