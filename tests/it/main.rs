@@ -1,20 +1,18 @@
-//! One binary for all end-to-end tests; a module for each promise.
+//! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+mod admin;
 mod architecture;
 mod browser;
 mod corpus;
 mod forwarding;
 mod lifecycle;
 mod limits;
+mod portal;
 mod protocols;
 mod proxying;
-mod streams;
-mod support;
-//! Every promise has a module; each test's name says what it pins.
-
-mod admin;
-mod portal;
 mod registry;
 mod store;
+mod streams;
+mod support;
 mod surface;
