@@ -1,2 +1,1 @@
-#[test]
-fn t() {}
+mod html_fixtures;
