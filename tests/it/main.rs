@@ -1,1 +1,5 @@
 mod html_fixtures;
+mod registry;
+
+#[test]
+fn t() {}
