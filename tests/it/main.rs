@@ -1,3 +1,4 @@
+mod html_fixtures;
 mod registry;
 
 #[test]
