@@ -81,13 +81,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
     /// Carry decisions out, or only count them; holds for every site and path
-    #[arg(long, value_name = "enforce|observe")]
+    #[arg(long, value_name = "MODE", value_parser = ["enforce", "observe"])]
     pub mode: Option<String>,
     /// Form of log lines
-    #[arg(long, value_name = "text|json")]
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     pub log_format: Option<String>,
-    /// Least severe level written: error (no access lines), warn, info, debug, trace
-    #[arg(long, value_name = "L")]
+    /// Least severe level written; error silences access lines
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: Option<String>,
 }
 

@@ -102,7 +102,13 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigErrors> {
     for layer in &mut layers {
         layer.check(&mut errors);
     }
-    let merged = merge(layers, inputs).map_err(|error| ConfigErrors(vec![error]))?;
+    let merged = match merge(layers, inputs) {
+        Ok(merged) => merged,
+        Err(error) => {
+            errors.push(error);
+            return Err(ConfigErrors(errors));
+        }
+    };
     let mut problems = Problems::new(&merged);
     let settings = meaning::settings(&merged, inputs.without_sites, &mut problems);
     // After another error, "nothing here" would only be its echo.

@@ -1,2 +1,5 @@
+mod cli;
+mod config;
+
 #[test]
 fn t() {}
