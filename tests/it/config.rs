@@ -221,7 +221,7 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:10: `tls.listen` needs a certificate",
         ),
         (
-            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"none.pem\"\nkey = \"none.key\"",
+            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"none.pem\"\nkey = \"optgate.toml\"",
             "optgate.toml:3:9: `tls.certificates[0].chain` cannot be read",
         ),
         (
