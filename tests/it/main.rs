@@ -1,5 +1,6 @@
 mod cli;
 mod config;
+mod registry;
 
 #[test]
 fn t() {}

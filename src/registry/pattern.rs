@@ -1,0 +1,174 @@
+//! The two small pattern languages of the registry.
+//!
+//! - **Path prefixes** (DESIGN 4, Matching): `/tr` matches `/tr`, `/tr/x` and `/tr?x` but not
+//!   `/track`; `/tr/` matches below it; `/tr*` matches any continuation; `*` inside stands for any
+//!   run of characters of the path (never of the query).
+//! - **Globs** for names (cookies, parameters, hosts): `*` stands for any run of bytes.
+
+/// Whether `pattern` (with `*` for any run of bytes) is the whole of `text`.
+///
+/// Cost: linear for patterns with one `*`; no allocation, no recursion.
+#[must_use]
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, t));
+                p += 1;
+            }
+            Some(byte) if *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((after_star, from)) = retry else { return false };
+                retry = Some((after_star, from + 1));
+                (p, t) = (after_star, from + 1);
+            }
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// A path prefix, ready to match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PathPrefix {
+    text: String,
+    literal: usize,
+}
+
+impl PathPrefix {
+    /// Every path.
+    pub(super) const ROOT: &'static str = "/";
+
+    /// Takes a checked pattern. A `*` after a final `/` adds nothing and is dropped, so that
+    /// `/a/` and `/a/*` are seen to be the same rule.
+    pub(super) fn new(written: &str) -> Self {
+        let trimmed = written.trim_end_matches('*');
+        let text = if trimmed.ends_with('/') {
+            trimmed.to_owned()
+        } else if trimmed.len() < written.len() {
+            format!("{trimmed}*")
+        } else {
+            written.to_owned()
+        };
+        let literal = text.bytes().filter(|b| *b != b'*').count();
+        Self { text, literal }
+    }
+
+    /// What is wrong with a written prefix, if anything.
+    pub(super) fn fault(written: &str) -> Option<&'static str> {
+        if written.is_empty() {
+            Some("it is empty")
+        } else if !written.starts_with('/') {
+            Some("it does not start with `/`")
+        } else if written.contains(['?', '#']) {
+            Some("it holds a query or fragment; only the path is matched")
+        } else if written.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control() || !b.is_ascii()) {
+            Some("it holds a character that a path on the wire cannot have")
+        } else {
+            None
+        }
+    }
+
+    /// The normalised text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Characters that are not wildcards; the longer one wins.
+    pub(super) const fn literal(&self) -> usize {
+        self.literal
+    }
+
+    /// Whether it matches every path.
+    pub(super) fn is_root(&self) -> bool {
+        self.text == Self::ROOT
+    }
+
+    /// Whether a path, with or without its query, lies under this prefix.
+    ///
+    /// Cost: one comparison without `*`; no allocation.
+    pub(super) fn matches(&self, path: &str) -> bool {
+        if self.literal == self.text.len() {
+            return path
+                .strip_prefix(self.text.as_str())
+                .is_some_and(|rest| self.text.ends_with('/') || ends_here(rest))
+                || (self.is_root() && path.is_empty());
+        }
+        let path = path.split('?').next().unwrap_or_default();
+        let mut parts = self.text.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| path.strip_prefix(first)) else { return false };
+        let Some(last) = parts.next_back() else { return true };
+        for part in parts {
+            let Some(at) = rest.find(part) else { return false };
+            rest = &rest[at + part.len()..];
+        }
+        if last.is_empty() {
+            return true;
+        }
+        rest.match_indices(last).any(|(at, _)| last.ends_with('/') || ends_here(&rest[at + last.len()..]))
+    }
+}
+
+/// A prefix ends at `/`, `?` or the end.
+fn ends_here(rest: &str) -> bool {
+    matches!(rest.as_bytes().first(), None | Some(b'/' | b'?'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hits(pattern: &str, path: &str) -> bool {
+        PathPrefix::new(pattern).matches(path)
+    }
+
+    /// DESIGN 4: a prefix ends at `/`, `?` or the end unless it ends in `*`.
+    #[test]
+    fn a_prefix_ends_at_a_segment_boundary() {
+        assert!(hits("/tr", "/tr") && hits("/tr", "/tr/") && hits("/tr", "/tr?id=1"));
+        assert!(!hits("/tr", "/track") && !hits("/tr", "/x/tr") && !hits("/tr", "/t"));
+        assert!(
+            hits("/pagead/", "/pagead/1p") && !hits("/pagead/", "/pagead") && !hits("/pagead/", "/pageads/")
+        );
+        assert!(hits("/npm/prebid*", "/npm/prebid.js@9/dist/x.js"));
+        assert!(hits("/", "/") && hits("/", "/any?x") && hits("/", "") && hits("/*", "/any"));
+    }
+
+    #[test]
+    fn a_wildcard_inside_stands_for_any_run_of_the_path_but_not_of_the_query() {
+        assert!(hits("/*/fbevents.js", "/en_US/fbevents.js?v=1"));
+        assert!(!hits("/*/fbevents.js", "/en_US/fbevents.json"));
+        assert!(!hits("/*/fbevents.js", "/en_US/?x=/fbevents.js"));
+        assert!(hits("/v*/plugins/", "/v18.0/plugins/like.php") && !hits("/v*/plugins/", "/v18.0/plugins"));
+        assert!(hits("/up_loader*.js", "/up_loader.1.1.0.js") && !hits("/up_loader*.js", "/up.js"));
+        // The first occurrence does not end at a boundary; a later one does.
+        assert!(hits("/a*b", "/axbyb"));
+    }
+
+    #[test]
+    fn equal_rules_have_equal_text() {
+        assert_eq!(PathPrefix::new("/a/*"), PathPrefix::new("/a/"));
+        assert_eq!(PathPrefix::new("/*"), PathPrefix::new("/"));
+        assert_eq!(PathPrefix::new("/a**"), PathPrefix::new("/a*"));
+    }
+
+    #[test]
+    fn globs_match_whole_names() {
+        for (pattern, text, expected) in [
+            ("_ga", "_ga", true),
+            ("_ga", "_gat", false),
+            ("_ga_*", "_ga_ABC", true),
+            ("mp_*_mixpanel", "mp_1_mixpanel", true),
+            ("mp_*_mixpanel", "mp_1_mixpanel2", false),
+            ("*_X_*", "a_X_b_X_", true),
+            ("*", "", true),
+            ("a*", "", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+}
