@@ -118,6 +118,11 @@ impl Layer {
         }
     }
 
+    /// Where the value of exactly this key was written.
+    pub(super) fn exact(&self, path: &KeyPath) -> Option<Place> {
+        self.places.get(&self.as_written(path)).map(|places| places.value.clone())
+    }
+
     /// Puts back the positions of list elements that were taken out before this one.
     fn as_written(&self, path: &KeyPath) -> KeyPath {
         let mut written = KeyPath::default();

@@ -146,3 +146,74 @@ fn output_that_is_no_terminal_has_no_colour() {
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{args:?}");
     }
 }
+
+/// The settings decide what a listing shows, not only the registry.
+#[test]
+fn the_registry_is_listed_under_the_settings_of_a_site() {
+    let folder = folder();
+    let shown = out(&optgate(&folder, &["registry", "show", "hotjar"]));
+    let line = |shown: &str| shown.lines().find(|line| line.starts_with("action")).map(str::to_owned);
+    assert_eq!(line(&shown).as_deref(), Some("action                strip"));
+    let env = [("OPTGATE__VENDORS__HOTJAR", "allow")];
+    let shown = out(&with_env(folder.path(), &env, &["registry", "show", "hotjar"]));
+    assert_eq!(line(&shown).as_deref(), Some("action                allow"));
+
+    let listed = optgate(&folder, &["registry", "list", "--output", "json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let listed = listed.as_array().unwrap();
+    assert!(listed.len() >= 217);
+    let gtm = listed.iter().find(|row| row["id"] == "google-tag-manager").unwrap();
+    assert_eq!(gtm["action"], "restrict");
+    let lines = out(&optgate(&folder, &["registry", "list"]));
+    assert_eq!(lines.lines().count(), listed.len());
+}
+
+#[test]
+fn a_url_is_matched_with_the_rule_that_decides() {
+    let folder = folder();
+    let matched = |url: &str| {
+        let output = optgate(&folder, &["registry", "match", url, "--output", "json"]);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let hit = matched("https://connect.facebook.net/en_US/fbevents.js");
+    assert_eq!((hit["vendor"].as_str(), hit["action"].as_str()), (Some("meta-pixel"), Some("strip")));
+    assert_eq!(matched("//www.googletagmanager.com/gtm.js?id=GTM-1")["action"], "restrict");
+    assert!(matched("www.example.com")["vendor"].is_null());
+    assert_eq!(optgate(&folder, &["registry", "match", "http://"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_unknown_vendor_or_site_is_answered_with_the_nearest() {
+    let folder = folder();
+    let output = optgate(&folder, &["registry", "show", "hotjr"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output).contains("did you mean `hotjar`?"), "{}", words(&output));
+    let output = optgate(&folder, &["registry", "list", "--site", "shop"]);
+    assert!(words(&output).contains("no site is named `shop`; the sites are: default"), "{}", words(&output));
+}
+
+/// What only the registry knows is refused like any other setting: with its line.
+#[test]
+fn check_refuses_vendor_settings_that_the_registry_cannot_hold() {
+    let folder = folder();
+    let check = |text: &str| {
+        std::fs::write(folder.path().join("a.toml"), format!("upstream = \"http://a\"\n{text}")).unwrap();
+        let output = optgate(&folder, &["check", "--config", "a.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{}", words(&output));
+        words(&output)
+    };
+    assert_eq!(
+        check("[vendors]\nhotjr = \"strip\"\n"),
+        "a.toml:3:9: the settings for vendor `hotjr` cannot hold\n  \
+           3 | hotjr = \"strip\"\n    \
+             |         ^^^^^^^\n  \
+           why: the registry holds no vendor of this id\n  \
+           next: did you mean `hotjar`? `optgate registry list` shows every id\n"
+    );
+    let refused = check("vendors.meta-pixel = \"restrict\"\n");
+    assert!(refused.starts_with("a.toml:2:22: the settings for vendor `meta-pixel`"), "{refused}");
+    assert!(refused.contains("add [contracts.meta-pixel]"), "{refused}");
+    std::fs::write(folder.path().join("more.toml"), "[[vendors]]\nid = 5\n").unwrap();
+    let refused = check("registry.files = \"more.toml\"\n");
+    assert!(refused.contains("more.toml:"), "{refused}");
+}

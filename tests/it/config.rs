@@ -600,6 +600,17 @@ fn plain(text: &str) -> (serde_json::Value, String) {
     (loaded.written, format!("{:#?}", loaded.settings))
 }
 
+/// A default inside a table that a file opens is still a default.
+#[test]
+fn origins_tell_written_values_from_defaults_in_the_same_table() {
+    let loaded =
+        Desk::with("[limits]\nheader_count = 5\n[[sites]]\nupstream = { url = \"http://a\" }\n").loaded();
+    assert!(origin(&loaded, "limits.header_count").ends_with("optgate.toml:2"));
+    assert_eq!(origin(&loaded, "limits.header_bytes"), "default");
+    assert!(origin(&loaded, "sites[0].upstream[0].url").ends_with("optgate.toml:4"));
+    assert_eq!(origin(&loaded, "sites[0].paths"), "default");
+}
+
 /// The issue: config/optgate.toml holds every setting with its default.
 #[test]
 fn the_settings_file_says_what_is_compiled_in() {
