@@ -1,6 +1,8 @@
 //! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 mod html_fixtures;
+mod cli;
+mod config;
 mod registry;
 
 mod admin;
