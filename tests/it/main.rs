@@ -1,15 +1,14 @@
 //! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
-mod html_fixtures;
-mod cli;
-mod config;
-mod registry;
 
 mod admin;
 mod architecture;
 mod browser;
+mod cli;
+mod config;
 mod corpus;
 mod forwarding;
+mod html_fixtures;
 mod lifecycle;
 mod limits;
 mod portal;
