@@ -288,10 +288,7 @@ mod tests {
     #[test]
     fn our_line_has_every_attribute_and_secure_only_on_https() {
         let line = own_line("v1.out.202611.x", true).unwrap();
-        assert_eq!(
-            line,
-            "optgate=v1.out.202611.x; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure"
-        );
+        assert_eq!(line, "optgate=v1.out.202611.x; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure");
         assert!(!own_line("v", false).unwrap().to_str().unwrap().contains("Secure"));
     }
 }

@@ -55,8 +55,7 @@ fn judge(policy: &str, hash: &str) -> Verdict {
     let directives = directives(policy);
     // Of a repeated directive the first counts.
     let find = |wanted: &str| directives.iter().find(|d| d.name.eq_ignore_ascii_case(wanted));
-    if find("sandbox")
-        .is_some_and(|d| !d.sources().any(|token| token.eq_ignore_ascii_case("allow-scripts")))
+    if find("sandbox").is_some_and(|d| !d.sources().any(|token| token.eq_ignore_ascii_case("allow-scripts")))
     {
         return Verdict::Cannot;
     }
@@ -123,8 +122,7 @@ fn without_reports(text: &str, strips: &dyn Fn(&str) -> bool) -> Option<String> 
                 continue;
             }
             let kept: Vec<&str> = directive.sources().filter(|uri| !strips(uri)).collect();
-            let line =
-                if kept.is_empty() { String::new() } else { format!("report-uri {}", kept.join(" ")) };
+            let line = if kept.is_empty() { String::new() } else { format!("report-uri {}", kept.join(" ")) };
             edited.replace_range(start + directive.start..start + directive.end, &line);
             changed = true;
         }
@@ -201,10 +199,16 @@ mod tests {
         for (policy, want) in [
             ("script-src 'self'", "script-src 'self' 'sha256-abc='"),
             ("default-src 'self'; img-src *", "default-src 'self' 'sha256-abc='; img-src *"),
-            ("script-src-elem a.example ; script-src *", "script-src-elem a.example 'sha256-abc=' ; script-src *"),
+            (
+                "script-src-elem a.example ; script-src *",
+                "script-src-elem a.example 'sha256-abc=' ; script-src *",
+            ),
             ("SCRIPT-SRC 'nonce-x' 'strict-dynamic'", "SCRIPT-SRC 'nonce-x' 'strict-dynamic' 'sha256-abc='"),
             ("script-src 'unsafe-inline' 'nonce-x'", "script-src 'unsafe-inline' 'nonce-x' 'sha256-abc='"),
-            ("script-src 'self', default-src b", "script-src 'self' 'sha256-abc=', default-src b 'sha256-abc='"),
+            (
+                "script-src 'self', default-src b",
+                "script-src 'self' 'sha256-abc=', default-src b 'sha256-abc='",
+            ),
             ("script-src 'self'; script-src 'none'", "script-src 'self' 'sha256-abc='; script-src 'none'"),
             ("script-src 'none' 'self'", "script-src 'none' 'self' 'sha256-abc='"),
             ("sandbox allow-scripts; script-src a", "sandbox allow-scripts; script-src a 'sha256-abc='"),

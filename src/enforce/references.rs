@@ -14,9 +14,7 @@ pub fn filter(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     let mut removed = filter_list(headers, &LINK, |entry| link_is_stripped(entry, strips));
     for name in ["reporting-endpoints", "speculation-rules"] {
         let name = HeaderName::from_static(name);
-        removed += filter_list(headers, &name, |member| {
-            quoted(member).any(|uri| strips(&uri, false))
-        });
+        removed += filter_list(headers, &name, |member| quoted(member).any(|uri| strips(&uri, false)));
     }
     let groups = filter_report_to(headers, strips);
     if groups > 0 {
@@ -108,9 +106,9 @@ fn link_is_stripped(entry: &str, strips: Strips<'_>) -> bool {
         let Some((name, value)) = parameter.split_once('=') else { continue };
         let value = unquote(value.trim());
         if name.trim().eq_ignore_ascii_case("rel") {
-            hint |= value
-                .split_ascii_whitespace()
-                .any(|rel| rel.eq_ignore_ascii_case("preconnect") || rel.eq_ignore_ascii_case("dns-prefetch"));
+            hint |= value.split_ascii_whitespace().any(|rel| {
+                rel.eq_ignore_ascii_case("preconnect") || rel.eq_ignore_ascii_case("dns-prefetch")
+            });
         } else if name.trim().eq_ignore_ascii_case("imagesrcset") {
             candidates.push(value);
         }
@@ -169,7 +167,8 @@ fn filter_report_to(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
         for mut group in groups {
             if let Some(endpoints) = group.get_mut("endpoints").and_then(|e| e.as_array_mut()) {
                 let count = endpoints.len();
-                endpoints.retain(|e| !e.get("url").and_then(|u| u.as_str()).is_some_and(|u| strips(u, false)));
+                endpoints
+                    .retain(|e| !e.get("url").and_then(|u| u.as_str()).is_some_and(|u| strips(u, false)));
                 removed += u32::try_from(count - endpoints.len()).unwrap_or(u32::MAX);
                 if endpoints.is_empty() {
                     continue;
@@ -232,11 +231,19 @@ mod tests {
     #[test]
     fn link_entries_of_trackers_go_one_by_one() {
         for (lines, want) in [
-            (&["</a.css>; rel=preload, <https://ads.example/x,y>; rel=preload"][..], &["</a.css>; rel=preload"][..]),
+            (
+                &["</a.css>; rel=preload, <https://ads.example/x,y>; rel=preload"][..],
+                &["</a.css>; rel=preload"][..],
+            ),
             (&["<//ads.example>; rel=preconnect", "</b>; rel=next"], &["</b>; rel=next"]),
-            (&["</a,b>; title=\"x, <https://ads.example/>; y\""], &["</a,b>; title=\"x, <https://ads.example/>; y\""]),
-            (&["<https://hint.example/>; rel=\"dns-prefetch x\", <https://hint.example/a>; rel=preload"],
-             &["<https://hint.example/a>; rel=preload"]),
+            (
+                &["</a,b>; title=\"x, <https://ads.example/>; y\""],
+                &["</a,b>; title=\"x, <https://ads.example/>; y\""],
+            ),
+            (
+                &["<https://hint.example/>; rel=\"dns-prefetch x\", <https://hint.example/a>; rel=preload"],
+                &["<https://hint.example/a>; rel=preload"],
+            ),
             (&["<>; rel=preload; as=image; imagesrcset=\"/a.png 1x, https://ads.example/b 2x\""], &[]),
             (&["<https://ads.example>"], &[]),
             (&["nonsense, ads.example"], &["nonsense, ads.example"]),

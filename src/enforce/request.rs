@@ -1,7 +1,7 @@
 //! Step 6: a request head on its way to the origin.
 
-use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
+use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, request};
 

@@ -47,15 +47,15 @@ pub(super) fn assemble(layers: &[&[Named<'_>]]) -> Result<Registry, RegistryErro
         }
     }
     if merged.entries.len() > usize::from(u16::MAX) {
-        return Err(RegistryError { place: place(number - 1, 0), fault: Fault::TooMany });
+        return Err(RegistryError::new(place(number - 1, 0), Fault::TooMany));
     }
     check_mixed_use(&merged, &place)?;
     let (index, shared) = index_hosts(&merged, &place)?;
     let collectors = name_collectors(&merged, &place)?;
     let version = version(&merged);
     let vendors: Vec<_> = merged.entries.into_iter().map(|(_, entry)| entry.vendor).collect();
-    let markers = MarkerIndex::build(&vendors)
-        .ok_or_else(|| RegistryError { place: place(0, 0), fault: Fault::TooMany })?;
+    let markers =
+        MarkerIndex::build(&vendors).ok_or_else(|| RegistryError::new(place(0, 0), Fault::TooMany))?;
     let (mut cookies, mut params) = (NameIndex::default(), NameIndex::default());
     for (at, vendor) in vendors.iter().enumerate() {
         vendor.first_party_cookies.iter().for_each(|name| cookies.add(name, Some(id(at))));
@@ -98,7 +98,7 @@ fn merge(
             Some(at) if merged.entries[at].0 >= first_of_layer => {
                 let (first_file, first) = &merged.entries[at];
                 let fault = Fault::DuplicateId { id: id.clone(), first: place(*first_file, first.offset) };
-                return Err(RegistryError { place: place(number, entry.offset), fault });
+                return Err(RegistryError::new(place(number, entry.offset), fault));
             }
             Some(at) => merged.entries[at] = (number, entry),
             None => {
@@ -123,7 +123,7 @@ fn check_mixed_use(merged: &Merged, place: &impl Fn(usize, usize) -> Place) -> R
                 || merged.mixed_use.iter().any(|known| glob(known.as_bytes(), bare.as_bytes()));
             if mixed && rule.paths.iter().any(|path| PathPrefix::new(path).is_root()) {
                 let fault = Fault::MixedUse(rule.host.clone());
-                return Err(RegistryError { place: place(*file, *offset), fault });
+                return Err(RegistryError::new(place(*file, *offset), fault));
             }
         }
     }
@@ -170,7 +170,7 @@ fn index_hosts(
                         there: claim.role,
                         there_place: place(claim.file, claim.offset),
                     };
-                    return Err(RegistryError { place: place(*file, *offset), fault });
+                    return Err(RegistryError::new(place(*file, *offset), fault));
                 }
                 if !claim.owners.contains(&id(at)) {
                     claim.owners.push(id(at));
@@ -224,7 +224,7 @@ fn name_collectors(
                 let nearest =
                     nearest(written, merged.positions.keys().map(String::as_str)).map(str::to_owned);
                 let fault = Fault::UnknownVendor { id: written.clone(), nearest };
-                return Err(RegistryError { place: place(*file, collector.offset), fault });
+                return Err(RegistryError::new(place(*file, collector.offset), fault));
             };
             Ok(CollectorRule::new(id(*at), collector.value.clone()))
         })

@@ -43,7 +43,13 @@ pub struct RegistryError {
     /// Where.
     pub place: Place,
     /// Why.
-    pub fault: Fault,
+    pub fault: Box<Fault>,
+}
+
+impl RegistryError {
+    pub(super) fn new(place: Place, fault: Fault) -> Self {
+        Self { place, fault: Box::new(fault) }
+    }
 }
 
 impl std::error::Error for RegistryError {}

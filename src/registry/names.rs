@@ -10,7 +10,13 @@ use super::vendor::VendorId;
 pub(super) struct NameIndex {
     exact: HashMap<Vec<u8>, Vec<VendorId>>,
     /// Patterns by their first byte; those that begin with `*` under `*`.
-    patterns: HashMap<u8, Vec<(Vec<u8>, Vec<VendorId>)>>,
+    patterns: HashMap<u8, Vec<Pattern>>,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    text: Vec<u8>,
+    owners: Vec<VendorId>,
 }
 
 impl NameIndex {
@@ -20,11 +26,11 @@ impl NameIndex {
         let owners = if bytes.contains(&b'*') {
             let first = bytes.first().copied().unwrap_or(b'*');
             let list = self.patterns.entry(first).or_default();
-            let at = list.iter().position(|(known, _)| known == bytes).unwrap_or_else(|| {
-                list.push((bytes.to_vec(), Vec::new()));
+            let at = list.iter().position(|known| known.text == bytes).unwrap_or_else(|| {
+                list.push(Pattern { text: bytes.to_vec(), owners: Vec::new() });
                 list.len() - 1
             });
-            &mut list[at].1
+            &mut list[at].owners
         } else {
             self.exact.entry(bytes.to_vec()).or_default()
         };
@@ -42,7 +48,9 @@ impl NameIndex {
         let patterns = self.patterns.get(&first).into_iter().chain(floating).flatten();
         let exact = self.exact.get(name).map(Vec::as_slice);
         exact.into_iter().chain(
-            patterns.filter(move |(pattern, _)| glob(pattern, name)).map(|(_, owners)| owners.as_slice()),
+            patterns
+                .filter(move |pattern| glob(&pattern.text, name))
+                .map(|pattern| pattern.owners.as_slice()),
         )
     }
 

@@ -60,9 +60,12 @@ pub(super) struct Entry {
     pub(super) vendor: Vendor,
     /// Of the id.
     pub(super) offset: usize,
-    /// Of each host, and of each of its paths.
-    pub(super) hosts: Vec<(usize, Vec<usize>)>,
+    /// Of the hosts.
+    pub(super) hosts: HostPlaces,
 }
+
+/// The offset of each host, and of each of its paths.
+pub(super) type HostPlaces = Vec<(usize, Vec<usize>)>;
 
 /// A first-party path that a vendor's data travel through.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -123,7 +126,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn error(&self, offset: usize, fault: Fault) -> RegistryError {
-        RegistryError { place: Place::of(self.name, self.text, offset), fault }
+        RegistryError::new(Place::of(self.name, self.text, offset), fault)
     }
 
     fn known(&self, table: &dyn TableLike, keys: &[&'static str]) -> Result<(), RegistryError> {
@@ -260,11 +263,7 @@ impl Reader<'_> {
         Ok(markers.into_iter().map(|marker| marker.value).collect())
     }
 
-    #[allow(clippy::type_complexity)] // one private caller that takes it apart at once
-    fn hosts(
-        &self,
-        table: &dyn TableLike,
-    ) -> Result<(Vec<HostRule>, Vec<(usize, Vec<usize>)>), RegistryError> {
+    fn hosts(&self, table: &dyn TableLike) -> Result<(Vec<HostRule>, HostPlaces), RegistryError> {
         let (mut rules, mut places) = (Vec::new(), Vec::new());
         let Some(array) = self.array(table, "hosts")? else { return Ok((rules, places)) };
         for value in array {

@@ -1,4 +1,6 @@
 //! Every promise has a module; each test's name says what it pins.
+mod html_fixtures;
+mod registry;
 
 mod admin;
 mod portal;

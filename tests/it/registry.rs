@@ -49,7 +49,7 @@ fn entry(id: &str, role: &str, body: &str) -> String {
 /// The words of the error that a file of this name and text is refused with.
 fn refusal(text: &str) -> (String, Fault) {
     let error = Registry::with_files(&[("mine.toml", text)]).expect_err("the file must be refused");
-    (error.to_string(), error.fault)
+    (error.to_string(), *error.fault)
 }
 
 #[test]

@@ -121,9 +121,8 @@ fn meta(bytes: &[u8]) -> Option<(Option<&'static Encoding>, usize)> {
         }
     }
     let label = in_charset.or(in_content.filter(|_| pragma));
-    let found = label.and_then(Encoding::for_label).map(|e| {
-        if e == UTF_16BE || e == UTF_16LE { UTF_8 } else { e }
-    });
+    let found =
+        label.and_then(Encoding::for_label).map(|e| if e == UTF_16BE || e == UTF_16LE { UTF_8 } else { e });
     Some((found, attributes.at))
 }
 
@@ -253,10 +252,7 @@ mod tests {
     #[test]
     fn a_byte_order_mark_beats_the_head_and_the_head_beats_a_meta() {
         assert_eq!(open(b"\xef\xbb\xbfx", false, Some(UTF_16LE)), Opening::Plain { bom: 3 });
-        assert_eq!(
-            open(b"\xff\xfex\0", false, Some(UTF_8)),
-            Opening::Transcode { from: UTF_16LE, bom: 2 }
-        );
+        assert_eq!(open(b"\xff\xfex\0", false, Some(UTF_8)), Opening::Transcode { from: UTF_16LE, bom: 2 });
         assert_eq!(open(b"\xfe\xff\0x", false, None), Opening::Transcode { from: UTF_16BE, bom: 2 });
         assert_eq!(open(b"<meta charset=iso-2022-jp>", false, Some(UTF_8)), PLAIN);
         assert_eq!(open(b"<", false, Some(UTF_16BE)), Opening::Transcode { from: UTF_16BE, bom: 0 });

@@ -5,7 +5,7 @@
 //! error, never silently short.
 
 use brotli::enc::StandardAlloc;
-use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, CompressorWriter, HuffmanCode};
+use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, CompressorWriter};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::io::Write as _;
 use zstd::stream::raw::{self as zstd_raw, DParameter, InBuffer, Operation as _, OutBuffer};
@@ -135,6 +135,13 @@ impl Decoder {
         };
         let buffer = if coding == Coding::Identity { Box::default() } else { vec![0; STEP].into() };
         Ok(Self { reader, buffer, meter: Meter { coded: 0, decoded: 0, ratio: ratio.into() } })
+    }
+
+    /// Takes nothing off.
+    #[must_use]
+    pub fn identity() -> Self {
+        let meter = Meter { coded: 0, decoded: 0, ratio: 0 };
+        Self { reader: Reader::Identity, buffer: Box::default(), meter }
     }
 
     /// Decodes the next piece; `sink` gets what came out, in pieces of at most 32 KiB (a piece as it is
@@ -347,14 +354,12 @@ impl Encoder {
     pub fn new(coding: Coding) -> Result<Self, CodingError> {
         let writer = match coding {
             Coding::Identity => Writer::Identity,
-            Coding::Gzip => {
-                Writer::Zlib(Compress::new_gzip(Compression::new(GZIP_LEVEL), ZLIB_WINDOW_BITS))
-            }
+            Coding::Gzip => Writer::Zlib(Compress::new_gzip(Compression::new(GZIP_LEVEL), ZLIB_WINDOW_BITS)),
             // Always zlib's form: it is what the name means (RFC 9110, 8.4.1.2).
             Coding::Deflate => Writer::Zlib(Compress::new(Compression::new(GZIP_LEVEL), true)),
-            Coding::Zstd => Writer::Zstd(Box::new(
-                zstd_raw::Encoder::new(ZSTD_LEVEL).map_err(|_| CodingError::Encoder)?,
-            )),
+            Coding::Zstd => {
+                Writer::Zstd(Box::new(zstd_raw::Encoder::new(ZSTD_LEVEL).map_err(|_| CodingError::Encoder)?))
+            }
             Coding::Brotli => Writer::Brotli(Some(Box::new(CompressorWriter::new(
                 Vec::new(),
                 STEP,
@@ -364,6 +369,18 @@ impl Encoder {
         };
         let buffer = if coding == Coding::Zstd { vec![0; STEP].into() } else { Box::default() };
         Ok(Self { writer, buffer, dirty: false })
+    }
+
+    /// Puts nothing on.
+    #[must_use]
+    pub fn identity() -> Self {
+        Self { writer: Writer::Identity, buffer: Box::default(), dirty: false }
+    }
+
+    /// Whether bytes go out as they come.
+    #[must_use]
+    pub const fn is_identity(&self) -> bool {
+        matches!(self.writer, Writer::Identity)
     }
 
     /// Encodes more bytes; what can be sent already is appended to `out`.

@@ -11,6 +11,7 @@ mod inject;
 mod inline;
 mod mime;
 pub mod negotiate;
+mod pipeline;
 pub mod plan;
 mod references;
 mod rewriter;

@@ -1,7 +1,7 @@
 //! What is done with a body, decided from the two heads.
 
 use encoding_rs::Encoding;
-use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::negotiate::{Accepts, Coding};
@@ -19,12 +19,12 @@ pub enum Target {
 impl Target {
     /// Whether the answer to this visitor may have to be rewritten.
     ///
-    /// Fragments get neither link nor guard, so that only an opt-out gives them something to change.
+    /// Frames and fragments get no link, so that only an opt-out gives them something to change.
     #[must_use]
-    pub fn may_be_rewritten(self, opted_out: bool) -> bool {
+    pub const fn may_be_rewritten(self, opted_out: bool) -> bool {
         match self {
-            Self::Page(Kind::Fragment) => opted_out,
-            Self::Page(_) => true,
+            Self::Page(Kind::Fragment | Kind::Frame) => opted_out,
+            Self::Page(Kind::Document | Kind::Unsure) => true,
             Self::Resource => false,
         }
     }
@@ -209,8 +209,7 @@ pub struct Question<'a> {
     pub accepts: Accepts,
     /// Whether narrowing took something the client accepts away.
     pub narrowed: bool,
-    /// An own tag of the current variant was mapped back for the origin, or the request was not
-    /// conditional in the first place.
+    /// A 304 is about the variant this visitor gets: the request's condition was not dropped.
     pub conditional_ours: bool,
 }
 
@@ -253,7 +252,12 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         return BodyPlan::Pass(PassReason::PathRule);
     }
     let sniff = media.form == Form::Unstated;
-    if kind == Kind::Fragment && !question.opted_out {
+    // A redirect or an empty body without a type is nothing a browser shows.
+    let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if sniff && (empty || status.is_redirection()) {
+        return BodyPlan::Pass(PassReason::NotHtml);
+    }
+    if !Target::Page(kind).may_be_rewritten(question.opted_out) {
         return BodyPlan::Pass(if sniff { PassReason::NotHtml } else { PassReason::Nothing });
     }
     if status == StatusCode::PARTIAL_CONTENT {
@@ -450,7 +454,8 @@ mod tests {
 
     #[test]
     fn the_last_type_counts_and_keeps_its_charset() {
-        let fields = [("content-type", "text/plain"), ("content-type", "TEXT/HTML;charset=utf-16le, text/html")];
+        let fields =
+            [("content-type", "text/plain"), ("content-type", "TEXT/HTML;charset=utf-16le, text/html")];
         let BodyPlan::Rewrite(recipe) = plan(&question(false), StatusCode::OK, &headers(&fields)) else {
             panic!("not rewritten");
         };
@@ -499,8 +504,12 @@ mod tests {
         pass(&Question { rewrite: false, ..q }, 200, &[html], PassReason::PathRule);
         pass(&Question { enforce: false, ..q }, 200, &[html], PassReason::Observe);
         pass(&Question { target: Target::Resource, ..q }, 200, &[html], PassReason::Resource);
-        let fragment = Question { target: Target::Page(Kind::Fragment), ..question(false) };
-        pass(&fragment, 200, &[html], PassReason::Nothing);
+        for kind in [Kind::Fragment, Kind::Frame] {
+            let part = Question { target: Target::Page(kind), ..question(false) };
+            pass(&part, 200, &[html], PassReason::Nothing);
+        }
+        pass(&q, 302, &[], PassReason::NotHtml);
+        pass(&q, 200, &[("content-length", "0")], PassReason::NotHtml);
         pass(&q, 206, &[], PassReason::NotHtml);
     }
 
