@@ -197,7 +197,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// STUB for the integrator: `cli/run.rs` may take this over.
 fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
     let loaded = settings(global, args.flags(), false)?;
-    let problems = check::registry_problems(&loaded.settings);
+    let problems = check::registry_problems(&loaded);
     if !problems.is_empty() {
         return Err(Failure::Refused(problems));
     }

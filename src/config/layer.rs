@@ -10,10 +10,13 @@ use std::path::Path;
 use serde_json::{Map, Value as Json};
 use toml_edit::{Item, TableLike, Value as Toml};
 
-use super::error::{ConfigError, Place, SHOWN};
+use super::error::{ConfigError, Place};
 use super::key::{KeyPath, Step};
 use super::raw::Raw;
 use super::words;
+
+/// A layer with more errors than this is no settings file; looking further helps nobody.
+const MOST: usize = 100;
 
 /// One layer.
 #[derive(Debug, Clone)]
@@ -74,18 +77,24 @@ impl Layer {
 
     /// Holds the layer against the written settings; what does not fit is reported and taken out.
     pub(super) fn check(&mut self, errors: &mut Vec<ConfigError>) {
-        // One more than is shown, so that "and more" is said.
-        for _ in 0..=SHOWN {
-            let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&self.value) else { return };
+        let mut found = Vec::new();
+        for found_so_far in 0.. {
+            let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&self.value) else { break };
             let path = KeyPath::from(error.path());
             let message = error.inner().to_string();
-            let is_key = message.starts_with("unknown field");
-            errors.push(words::reword(&message, &path, self.place(&path, is_key)));
-            if !self.remove(&path) {
+            let place = self.place(&path, message.starts_with("unknown field"));
+            found.push(words::reword(&message, &self.as_written(&path), place));
+            if found_so_far >= MOST || !self.remove(&path) {
                 self.value = Json::Object(Map::new());
-                return;
+                break;
             }
         }
+        // serde meets keys in its own order; people read a file from the top.
+        found.sort_by_key(|error| match &error.place {
+            Place::File { line, column, .. } => (*line, *column),
+            _ => (0, 0),
+        });
+        errors.extend(found);
     }
 
     /// Whether the layer's value fits the written settings.
@@ -107,6 +116,11 @@ impl Layer {
                 None => return below.unwrap_or(Place::Default),
             }
         }
+    }
+
+    /// Where the value of exactly this key was written.
+    pub(super) fn exact(&self, path: &KeyPath) -> Option<Place> {
+        self.places.get(&self.as_written(path)).map(|places| places.value.clone())
     }
 
     /// Puts back the positions of list elements that were taken out before this one.

@@ -31,7 +31,7 @@ pub struct Inputs {
     pub flags: Vec<Flag>,
     /// The process runs as root, whose state folder is the system's.
     pub root: bool,
-    /// Commands that serve nobody need no origin.
+    /// Commands that serve nobody need no origin: without any site they get one that has none.
     pub without_sites: bool,
 }
 
@@ -102,7 +102,13 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigErrors> {
     for layer in &mut layers {
         layer.check(&mut errors);
     }
-    let merged = merge(layers, inputs).map_err(|error| ConfigErrors(vec![error]))?;
+    let merged = match merge(layers, inputs) {
+        Ok(merged) => merged,
+        Err(error) => {
+            errors.push(error);
+            return Err(ConfigErrors(errors));
+        }
+    };
     let mut problems = Problems::new(&merged);
     let settings = meaning::settings(&merged, inputs.without_sites, &mut problems);
     // After another error, "nothing here" would only be its echo.
@@ -170,31 +176,43 @@ fn merge(layers: Vec<Layer>, inputs: &Inputs) -> Result<Merged, ConfigError> {
 }
 
 impl Merged {
-    /// Where the value in force at a path was written, or what holds it.
+    /// Where the value in force at a path was written; the default when no layer wrote it.
     pub(super) fn place(&self, path: &KeyPath) -> Place {
-        let mut value = &self.tree;
-        let mut layer = None;
-        for step in &path.0 {
-            let inner = match (&value.kind, step) {
-                (ValueKind::Table(table), Step::Key(key)) => table.get(key),
-                (ValueKind::Array(list), Step::Index(index)) => list.get(*index),
-                _ => None,
-            };
-            let Some(inner) = inner else {
-                // Missing in a list's table: name that table. Missing at the top: the default.
-                let in_list = path.0.iter().any(|step| matches!(step, Step::Index(_)));
-                layer = layer.filter(|_| in_list);
-                break;
-            };
-            value = inner;
-            layer = value.origin().and_then(|number| number.parse::<usize>().ok()).or(layer);
+        self.find(path).unwrap_or(Place::Default)
+    }
+
+    /// As [`Merged::place`]; for what is missing, the table or list it is missing from.
+    pub(super) fn near(&self, path: &KeyPath) -> Place {
+        let mut above = Some(path.clone());
+        while let Some(path) = above.filter(|path| !path.0.is_empty()) {
+            let table = || self.layers.iter().rev().find_map(|layer| layer.exact(&path));
+            if let Some(place) = self.find(&path).or_else(table) {
+                return place;
+            }
+            above = path.parent();
         }
-        layer.and_then(|number| self.layers.get(number)).map_or(Place::Default, |l| l.place(path, false))
+        Place::Default
+    }
+
+    fn find(&self, path: &KeyPath) -> Option<Place> {
+        let (mut value, mut walked) = (&self.tree, KeyPath::default());
+        for step in &path.0 {
+            value = match (&value.kind, step) {
+                (ValueKind::Table(table), Step::Key(key)) => table.get(key)?,
+                (ValueKind::Array(list), Step::Index(index)) => list.get(*index)?,
+                // Where one value or a list may stand, the one is the first.
+                (_, Step::Index(0)) => continue,
+                _ => return None,
+            };
+            walked.0.push(step.clone());
+        }
+        let number: usize = value.origin()?.parse().ok()?;
+        Some(self.layers.get(number)?.place(&walked, false))
     }
 
     /// A path as its writer meant it: in a file, relative to that file's folder.
     pub(super) fn resolve(&self, key: &KeyPath, path: &Path) -> PathBuf {
-        match self.place(key) {
+        match self.near(key) {
             Place::File { file, .. } => file.parent().map_or_else(|| path.to_owned(), |dir| dir.join(path)),
             _ => path.to_owned(),
         }

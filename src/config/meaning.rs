@@ -27,12 +27,12 @@ impl<'a> Problems<'a> {
 
     /// The value at `path` is wrong.
     pub(super) fn wrong(&mut self, path: &KeyPath, what: String, why: &str, next: &str) {
-        self.add(self.merged.place(path), what, why, next, false);
+        self.add(self.merged.near(path), what, why, next, false);
     }
 
     /// Something is missing at `path`.
     pub(super) fn missing(&mut self, path: &KeyPath, what: String, why: &str, next: &str) {
-        self.add(self.merged.place(path), what, why, next, true);
+        self.add(self.merged.near(path), what, why, next, true);
     }
 
     fn add(&mut self, place: Place, what: String, why: &str, next: &str, absent: bool) {

@@ -208,7 +208,7 @@ pub struct Store {
 pub struct Site {
     /// Name in logs, metrics and records.
     pub name: String,
-    /// Hosts, lower case, without port; `*.example.com` matches every subdomain.
+    /// Hosts, lower-case ASCII, without port; `*.example.com` matches every subdomain; IPv6 in brackets.
     pub hosts: Vec<String>,
     /// Origins; the first that answers (`balance` comes with a later room).
     pub upstreams: Vec<Upstream>,

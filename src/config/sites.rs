@@ -38,10 +38,10 @@ pub(super) fn sites(
         ),
         _ => {}
     }
-    let written = if raw.sites.is_empty() && !raw.upstream.0.is_empty() {
-        vec![shorthand(raw)]
-    } else {
-        raw.sites.clone()
+    // Commands that serve nobody still ask how a site would treat a vendor.
+    let written = match raw.sites.is_empty() {
+        true if without_sites || !raw.upstream.0.is_empty() => vec![shorthand(raw)],
+        _ => raw.sites.clone(),
     };
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
     let mut sites = Vec::new();
@@ -152,7 +152,8 @@ fn hosts(path: &KeyPath, site: &RawSite, one_of_many: bool, problems: &mut Probl
 
 fn upstreams(merged: &Merged, path: &KeyPath, site: &RawSite, problems: &mut Problems<'_>) -> Vec<Upstream> {
     let path = path.key("upstream");
-    if site.upstream.0.is_empty() {
+    // The one site of a bare `upstream` was complained about where that is read.
+    if site.upstream.0.is_empty() && !merged.raw.sites.is_empty() {
         problems.missing(
             &path,
             format!("`{path}` is missing"),

@@ -11,7 +11,7 @@ pub(super) fn reword(message: &str, path: &KeyPath, place: Place) -> ConfigError
     } else if let Some(rest) = message.strip_prefix("unknown variant ") {
         unknown_word(rest, path)
     } else if let Some(rest) = message.strip_prefix("invalid type: ") {
-        wrong_type(rest, path)
+        wrong_type(rest, path, &place)
     } else if let Some(rest) = message.strip_prefix("invalid value: ") {
         (format!("`{path}` is out of range"), format!("found {rest}"), "write a number in range".to_owned())
     } else {
@@ -51,11 +51,15 @@ fn unknown_word(rest: &str, path: &KeyPath) -> Parts {
     (format!("`{path}` cannot be \"{name}\""), format!("it takes {}", quoted.join(" or ")), next)
 }
 
-fn wrong_type(rest: &str, path: &KeyPath) -> Parts {
+fn wrong_type(rest: &str, path: &KeyPath, place: &Place) -> Parts {
     let (found, expected) = rest.split_once(", expected ").unwrap_or((rest, "something else"));
     let expected = plain_type(expected);
+    let quoted = found.split('"').nth(1).unwrap_or_default();
+    let in_file = matches!(place, Place::File { .. });
     let next = match (found.split(' ').next(), expected) {
-        (Some("string"), "a whole number" | "true or false") => "remove the quotes".to_owned(),
+        (Some("string"), "a whole number" | "true or false") if in_file && is_bare(quoted) => {
+            "remove the quotes".to_owned()
+        }
         (Some("integer" | "floating" | "boolean"), "text") => "put the value in quotes".to_owned(),
         (Some("map"), "a list") => {
             "write it in a file as a list of tables; lists of tables cannot be set by the environment"
@@ -64,6 +68,11 @@ fn wrong_type(rest: &str, path: &KeyPath) -> Parts {
         _ => format!("write {expected}"),
     };
     (format!("`{path}` has the wrong type"), format!("found {found}, expected {expected}"), next)
+}
+
+/// A number or switch that only its quotes make text.
+fn is_bare(text: &str) -> bool {
+    text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }
 
 /// serde names Rust types; readers know TOML's.
