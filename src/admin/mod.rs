@@ -20,7 +20,7 @@ use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-pub use collector::StoreFigures;
+pub use collector::SwitchFigures;
 
 use crate::config::{Settings, Switches};
 use crate::store::Store;

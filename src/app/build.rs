@@ -13,6 +13,7 @@ use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
 use crate::edge::upstream::Connector;
+use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
 use crate::store::Store;
@@ -42,7 +43,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     say_what_contracts_would_allow(&sites);
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
-    let vendors: Vec<String> = registry.vendors().map(|vendor| vendor.id.clone()).collect();
+    let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
     let mut metrics = Metrics::new(&names, &vendors);
     metrics.register_collector(Box::new(store.collector()));
     let metrics = Arc::new(metrics);
@@ -121,7 +122,8 @@ fn resolve(
         .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
     let rule = Rule { mode: site.mode, rewrite: true, policy };
-    Ok(Site { index, settings: Arc::clone(site), connectors, rule, paths })
+    let version = variant_version(registry.version(), site, &settings.portal).into();
+    Ok(Site { index, settings: Arc::clone(site), version, connectors, rule, paths })
 }
 
 /// One line at start: vendors stripped only because no contract is on file (DESIGN 4).

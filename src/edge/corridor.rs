@@ -5,37 +5,34 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::body::{Body, RequestBody};
 use super::client_addr::Hop;
-use super::error::{ProxyError, Side};
+use super::error::ProxyError;
 use super::exchange::Exchange;
+use super::finish::{self, Counted};
 use super::house::Core;
-use super::respond::{self, Sent};
+use super::respond::{self, Asked};
 use super::upstream::{Answer, Attempt};
-use super::{finish, hop, upgrade};
+use super::{hop, upgrade};
 use crate::enforce;
-use crate::privacy::{self, Mode};
+use crate::privacy::{self, Mode, Signals};
+use crate::registry::Hit;
 
 /// Answers one request. Always answers.
-pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, request: Request<Incoming>) -> Response<finish::Counted> {
+pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
     let summary = finish::Summary::of(&request);
-    let mut request = request;
-    let exchange = Exchange::identify(&core, &hop, &mut request); // 1
-    let mut exchange = match exchange {
-        Ok(exchange) => exchange,
+    let mut exchange = match Exchange::identify(&core, &hop, &mut request) {
+        Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
-    let answer = run(&core, &hop, &mut exchange, request).await;
-    let response = answer.unwrap_or_else(|error| {
-        let (side, _, label) = error.class();
-        let (site, id) = (&exchange.site().settings.name, exchange.id.to_str().unwrap_or_default());
-        let metrics = &core.house.metrics;
-        crate::telemetry::events::request_failed(metrics, site, id, side.as_str(), label, &error);
-        respond::refused(&core, &exchange, &error)
-    });
+    let response = match run(&core, &hop, &mut exchange, request).await {
+        Ok(response) => response,
+        Err(error) => finish::failed(&core, &exchange, &error),
+    };
     finish::answered(&core, &exchange, summary, response)
 }
 
@@ -47,25 +44,31 @@ async fn run(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
     let reserved = x.mode == Mode::Enforce && core.house.portal.owns(request.uri().path()); // 2
-    // 3: `identify` has read the signals, before hop-by-hop fields were touched.
+    x.signals = Signals::read(request.headers(), core.keys()); // 3
     (x.subject, x.signals.account) = look_up(core, x, &request); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved {
-        return respond::reserved(core, x, request).await; // 8 and 10 included
+        return respond::reserved(core, x, request).await;
     }
-    let collector = None::<crate::registry::Hit>;
-    if let Some(hit) = collector {
-        return Ok(respond::collector(core, x, hit));
+    if let Some(hit) = collected(x, &request) {
+        return Ok(respond::collector(core, hit));
     }
     let wants_upgrade = upgrade::wanted(&request);
-    let (request, tunnel) = toward_origin(core, hop, x, request, wants_upgrade)?; // 6
-    let sent = Sent::of(&request, x);
-    if let Some(downstream) = tunnel {
-        return respond::tunnel(core, x, request, downstream, &sent).await;
+    let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
+    if let Some(downstream) = downstream {
+        return respond::tunnel(core, x, request, downstream, asked).await;
     }
-    let again = sent.copy(x); // what `ask again` needs, only for an opted-out visitor's document
     let answer = send(core, x, request).await?; // 7
-    respond::answer(core, x, &sent, answer, again).await // 8, 9, 10
+    respond::answer(core, x, asked, answer).await // 8, 9, 10
+}
+
+/// Whether the request is a tracker's collection behind an address of the site.
+fn collected(x: &Exchange, request: &Request<Incoming>) -> Option<Hit> {
+    if x.mode != Mode::Enforce {
+        return None;
+    }
+    let uri = request.uri();
+    enforce::collectors::intercept(x.decision, &x.rule().policy, uri.path(), uri.query())
 }
 
 /// Step 4: memory only, and only when a trusted hop names an account.
@@ -86,17 +89,13 @@ fn look_up(
     (Some(subject), core.house.store.lookup(&subject))
 }
 
-/// What to do with the visitor's side when the origin agrees to another protocol.
-type Downstream = hyper::upgrade::OnUpgrade;
-
-/// Step 6: the request as the origin gets it.
+/// Step 6: the request as the origin gets it, and the visitor's side of a wanted tunnel.
 fn toward_origin(
-    core: &Core,
     hop: &Hop,
     x: &Exchange,
     mut request: Request<Incoming>,
     wants_upgrade: bool,
-) -> Result<(Request<RequestBody>, Option<Downstream>), ProxyError> {
+) -> Result<(Request<RequestBody>, Asked, Option<OnUpgrade>), ProxyError> {
     let settings = &x.snapshot.settings;
     let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let version = request.version();
@@ -107,16 +106,14 @@ fn toward_origin(
         return Err(ProxyError::BodyTooLarge);
     }
     hop::remove(&mut parts.headers, wants_upgrade);
-    hop.rewrite(&mut parts.headers, x.client, &x.host, version, &x.id);
     join_cookie_crumbs(&mut parts.headers, version);
-    if x.mode == Mode::Enforce {
-        respond::prepare_request(core, x, &mut parts);
-    }
+    hop.rewrite(&mut parts.headers, x.client, &x.host, version, &x.id);
+    let asked = respond::prepare(x, &mut parts);
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let body = RequestBody::new(body, settings.limits.request_body, settings.timeouts.between_bytes);
-    Ok((Request::from_parts(parts, body), downstream))
+    Ok((Request::from_parts(parts, body), asked, downstream))
 }
 
 fn content_length(headers: &http::HeaderMap) -> Option<u64> {
@@ -141,7 +138,7 @@ pub async fn send(core: &Core, x: &Exchange, mut request: Request<RequestBody>) 
     let mut failure = ProxyError::Internal("the site has no origin");
     for attempt in 0..origins {
         let origin = (first + attempt) % origins;
-        let Some(pool) = core.pool(&x.snapshot, &x.site(), origin) else { continue };
+        let Some(pool) = core.pool(&x.snapshot, x.site(), origin) else { continue };
         aim(&mut request, x, origin);
         match pool.send(request).await {
             Ok(answer) => return Ok(answer),
@@ -176,20 +173,8 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
     }
 }
 
-/// Whether an error is the visitor's own doing.
-#[must_use]
-pub fn is_visitors(error: &ProxyError) -> bool {
-    error.class().0 == Side::Downstream
-}
-
 /// Whether a request may be asked again without harm (RFC 9110, 9.2.1).
 #[must_use]
 pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-/// Whether a status carries no body (RFC 9110, 6.4.1).
-#[must_use]
-pub fn is_bodiless(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }

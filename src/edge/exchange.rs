@@ -121,7 +121,6 @@ impl Exchange {
         let path_rule = site.path_rule(request.uri().path());
         let killed = core.house.switches.engaged(site.index);
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
-        let signals = Signals::read(request.headers(), core.keys());
         Ok(Self {
             started,
             mode,
@@ -131,7 +130,7 @@ impl Exchange {
             host,
             id,
             explain,
-            signals,
+            signals: Signals::NONE,
             subject: None,
             decision: Decision::NONE,
             snapshot,
@@ -145,6 +144,12 @@ impl Exchange {
     pub fn site(&self) -> &Arc<Site> {
         // The position was found in this very snapshot.
         &self.snapshot.sites[self.site]
+    }
+
+    /// Host without port, lower case.
+    #[must_use]
+    pub fn host_name(&self) -> Cow<'_, str> {
+        self.host.to_str().ok().and_then(host_name).unwrap_or_default()
     }
 
     /// What holds on this path.

@@ -80,6 +80,16 @@ pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<
     response.map(|body| Counted { body, pending })
 }
 
+/// The answer to a request that failed; the cause is logged here, once.
+#[must_use]
+pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
+    let (side, _, label) = error.class();
+    let id = x.id.to_str().unwrap_or_default();
+    let site = &x.site().settings.name;
+    crate::telemetry::events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
+    error.respond()
+}
+
 /// Ends an exchange that named no site: an error of the visitor's.
 #[must_use]
 pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub settings: Settings,
     /// Sites, in the settings' order.
     pub sites: Vec<Arc<Site>>,
+    /// Prefix of the consumer pages.
+    pub prefix: Arc<str>,
     by_host: HashMap<Box<str>, usize>,
     /// `.example.com` of `*.example.com`, longest first.
     by_suffix: Vec<(Box<str>, usize)>,
@@ -40,6 +42,8 @@ pub struct Site {
     pub index: usize,
     /// As configured.
     pub settings: Arc<config::Site>,
+    /// Changes with anything that changes a rewritten page; part of ETags and records.
+    pub version: Arc<str>,
     /// Origins.
     pub connectors: Vec<Connector>,
     /// What holds where no path rule does.
@@ -91,7 +95,8 @@ impl Snapshot {
             }
         }
         by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
-        Self { settings, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+        let prefix = Arc::from(settings.portal.prefix.as_str());
+        Self { settings, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
     }
 
     /// The site for a host (lower case, without port), or the default site.

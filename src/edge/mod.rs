@@ -14,6 +14,7 @@ pub mod hop;
 pub mod house;
 pub mod listener;
 pub mod local;
+pub mod outcome;
 pub mod respond;
 pub mod timer;
 pub mod tls;

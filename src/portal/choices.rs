@@ -83,43 +83,10 @@ pub(super) async fn opt_out(
 ) -> Response<Body> {
     let time_us = now_us();
     let recorded = record(&portal, &visit, Kind::OptOut, time_us).await;
-    let (status, lines) = match &recorded {
-        Ok(_) => (StatusCode::OK, vec!["Your opt-out is saved and in force from now on."]),
-        Err(RecordError::Flood) => (
-            StatusCode::OK,
-            vec![
-                "Your opt-out is in force on this browser from now on.",
-                "We get very many requests just now, so there is no reference this time.",
-            ],
-        ),
-        Err(RecordError::Journal(_) | RecordError::Closed) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            vec![
-                "Your opt-out is in force on this browser from now on.",
-                "But the account-wide record could not be saved. Please try again in a few minutes.",
-            ],
-        ),
-    };
     let mut response = if wants_json(&headers) {
-        json(status, &recorded)
+        json(out_status(&recorded), &recorded)
     } else {
-        let (scope, heading) = match &recorded {
-            Ok(_) => (visit.scope(), "You are opted out"),
-            Err(RecordError::Flood) => ("this browser", "You are opted out"),
-            Err(_) => ("this browser", "You are opted out on this browser"),
-        };
-        let page = pages::Receipt {
-            frame: portal.frame(heading),
-            lines,
-            honored: true,
-            choice: OUT,
-            reference: recorded.as_ref().ok().map(|r| r.reference.as_str()),
-            time: pages::Time::of(recorded.as_ref().map_or(time_us, |r| r.time_us)),
-            scope,
-            site: &visit.site.name,
-            again: status != StatusCode::OK,
-        };
-        pages::html(status, &page)
+        opted_out(&portal, &visit, &recorded, time_us)
     };
     let value = cookie::value_out(visit.month, portal.store.keys());
     set_cookie(response.headers_mut(), &choice_cookie(&value, visit.secure));
@@ -129,6 +96,55 @@ pub(super) async fn opt_out(
         .insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
     portal.metrics.choices.inc();
     response
+}
+
+/// A missing record is told apart from a flood: only the first is worth trying again.
+const fn out_status(recorded: &Result<Receipt, RecordError>) -> StatusCode {
+    match recorded {
+        Ok(_) | Err(RecordError::Flood) => StatusCode::OK,
+        Err(RecordError::Journal(_) | RecordError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn opted_out(
+    portal: &Pages,
+    visit: &Visit,
+    recorded: &Result<Receipt, RecordError>,
+    time_us: i64,
+) -> Response<Body> {
+    const IN_FORCE: &str = "Your opt-out is in force on this browser from now on.";
+    let (heading, scope, lines) = match recorded {
+        Ok(_) => {
+            ("You are opted out", visit.scope(), vec!["Your opt-out is saved and in force from now on."])
+        }
+        Err(RecordError::Flood) => (
+            "You are opted out",
+            super::scope(false),
+            vec![IN_FORCE, "We get very many requests just now, so there is no reference this time."],
+        ),
+        Err(RecordError::Journal(_) | RecordError::Closed) => (
+            "You are opted out on this browser",
+            super::scope(false),
+            vec![
+                IN_FORCE,
+                "But the account-wide record could not be saved. Please try again in a few minutes.",
+            ],
+        ),
+    };
+    let receipt = recorded.as_ref().ok();
+    let status = out_status(recorded);
+    let page = pages::Receipt {
+        frame: portal.frame(heading),
+        lines,
+        honored: true,
+        choice: OUT,
+        reference: receipt.map(|r| r.reference.as_str()),
+        time: pages::Time::of(receipt.map_or(time_us, |r| r.time_us)),
+        scope,
+        site: &visit.site.name,
+        again: status != StatusCode::OK,
+    };
+    pages::html(status, &page)
 }
 
 /// `POST PREFIX/opt-in`: asks, and changes nothing.

@@ -5,15 +5,17 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::journal::chain::Fields;
 use super::journal::sqlite::{Journal, Key};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
 use super::state::State;
@@ -59,7 +61,7 @@ pub(super) struct Start {
 
 /// Starts the thread; returns when the index is loaded, or why it cannot be.
 pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
-    let (ready, opened) = std::sync::mpsc::sync_channel(1);
+    let (ready, opened) = sync_channel(1);
     let path = start.journal.display().to_string();
     let failed = |why: String| OpenError::Journal { path: path.clone(), why };
     std::thread::Builder::new()
@@ -69,7 +71,7 @@ pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
     opened.recv().unwrap_or_else(|_| Err(failed("its thread ended while loading; please report this".into())))
 }
 
-fn thread(start: Start, ready: &std::sync::mpsc::SyncSender<Result<(), OpenError>>) {
+fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
     let Start { journal, key_check, lock, state, inbox } = start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -81,31 +83,32 @@ fn thread(start: Start, ready: &std::sync::mpsc::SyncSender<Result<(), OpenError
             return;
         }
     };
-    let done = runtime.block_on(async {
-        let mut fold = |fields: &super::journal::chain::Fields<'_>| {
-            if let (Some(subject), Some(kind), Some(source)) =
-                (fields.subject, Kind::parse(fields.kind), Source::parse(fields.signal))
-            {
-                state.index.settle(subject, kind, source, fields.seq);
-            }
-        };
-        match Journal::open(&journal, &key_check, &mut fold).await {
-            Ok(journal) => {
-                state.records.store(journal.len(), Ordering::Relaxed);
-                let _ = ready.send(Ok(()));
-                Writer::new(journal, Arc::clone(&state), inbox).run().await
-            }
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                Vec::new()
-            }
-        }
+    let ended = runtime.block_on(async {
+        let journal = load(&journal, &key_check, &state).await?;
+        let _ = ready.send(Ok(()));
+        Ok(Writer::new(journal, state, inbox).run().await)
     });
     drop(runtime);
+    // Only now may somebody be told that it is over: they may open the folder again at once.
     drop(lock);
-    for done in done {
-        let _ = done.send(());
+    match ended {
+        Ok(done) => done.into_iter().for_each(|done| _ = done.send(())),
+        Err(error) => drop(ready.send(Err(error))),
     }
+}
+
+/// Opens the journal and folds it into the index.
+async fn load(path: &Path, key_check: &str, state: &State) -> Result<Journal, OpenError> {
+    let mut fold = |fields: &Fields<'_>| {
+        if let (Some(subject), Some(kind), Some(source)) =
+            (fields.subject, Kind::parse(fields.kind), Source::parse(fields.signal))
+        {
+            state.index.settle(subject, kind, source, fields.seq);
+        }
+    };
+    let journal = Journal::open(path, key_check, &mut fold).await?;
+    state.records.store(journal.len(), Ordering::Relaxed);
+    Ok(journal)
 }
 
 /// Whatever ends the thread, health must not go on saying that the journal can write.

@@ -1,5 +1,7 @@
 //! The admin listener's answers, with a real store beneath.
 
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions fail the same way
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,10 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use optgate::admin::{AdminState, StoreFigures, router};
+use optgate::admin::{AdminState, SwitchFigures, router};
 use optgate::config::{Settings, Switches, VendorAction};
 use optgate::privacy::Basis;
-use optgate::store::{Change, Kind, Source, Store};
+use optgate::store::{Change, Kind, Source, Store, StoreCollector};
 use optgate::telemetry::metrics::{Metrics, Outcome};
 use tower::ServiceExt as _;
 
@@ -30,8 +32,8 @@ fn office(change: impl FnOnce(&mut Settings)) -> Office {
     let store = Store::open(folder.path(), &settings.store).unwrap();
     let switches = Arc::new(Switches::load(folder.path(), ["shop"]).unwrap());
     let mut metrics = Metrics::new(&["shop".into()], &["meta-pixel".into()]);
-    let figures = StoreFigures::new(store.clone(), switches.clone(), vec!["shop".into()]);
-    metrics.register_collector(Box::new(figures));
+    metrics.register_collector(Box::new(StoreCollector::new(&store)));
+    metrics.register_collector(Box::new(SwitchFigures::new(switches.clone(), vec!["shop".into()])));
     let state = AdminState {
         settings: Arc::new(settings),
         store,
@@ -87,9 +89,9 @@ async fn readiness_ends_when_draining_begins() {
     assert_eq!(office.get("/livez").await.0, StatusCode::OK);
 }
 
-/// `/metrics` is OpenMetrics and holds the store's figures beside the counters.
+/// `/metrics` is OpenMetrics and holds every family once.
 #[tokio::test]
-async fn metrics_hold_the_stores_figures() {
+async fn metrics_hold_the_stores_and_the_switches_figures() {
     let office = office(|_| ());
     let (status, headers, text) =
         office.ask(Request::get("/metrics").header("host", "127.0.0.1:9180"), "").await;
@@ -97,13 +99,17 @@ async fn metrics_hold_the_stores_figures() {
     assert_eq!(headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     for line in [
         "optgate_optout_records 0",
-        "optgate_ledger_up 1",
-        "optgate_records_flood_dropped_total 0",
+        "optgate_ledger_backlog 0",
         "optgate_kill_switch_engaged{site=\"shop\"} 0",
         "# EOF",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+    let mut helps: Vec<_> = text.lines().filter(|l| l.starts_with("# HELP")).collect();
+    let families = helps.len();
+    helps.sort_unstable();
+    helps.dedup();
+    assert_eq!(helps.len(), families, "no family twice");
 }
 
 /// Issue 2: the summary shows signals with outcomes, vendors, cookies, records, journal and sites.

@@ -1,5 +1,7 @@
 //! The consumer pages as a browser meets them, with a real store beneath.
 
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions fail the same way
+
 use std::sync::Arc;
 
 use axum::body::Body;

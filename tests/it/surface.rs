@@ -57,11 +57,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             rewriter_memory: 1 << 20,
             decode_ratio: 100,
         },
-        portal: optgate::config::Portal {
-            prefix: "/privacy-choices".into(),
-            link: LinkTitle::DoNotSell,
-            form_bytes: 65_536,
-        },
+        portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
         gpc_last_update: None,
         account_header: None,
         ready_requires_journal: false,

@@ -86,20 +86,14 @@ impl Journal {
     ) -> Result<Self, OpenError> {
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        refuse_damage(path, &mut connection).await?;
-        refuse_strangers(path, &mut connection).await?;
-        let node = migrate(&mut connection, key_check).await.map_err(|e| explain(path, &e))?;
-        configure(&mut connection).await.map_err(|e| explain(path, &e))?;
-        keys::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
-        let known = meta(&mut connection, "key_check").await.map_err(|e| explain(path, &e))?;
-        if known.as_deref() != Some(key_check) {
-            return Err(refuse(
-                path,
-                "was written with another secret.key, so its account opt-outs would match nobody; restore \
-                 the secret.key that belongs to it",
-            ));
-        }
-        let head = fold(path, &mut connection, each).await?;
+        let (node, head) = match prepare(path, &mut connection, key_check, each).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // Closed before anybody hears of it; its own error would say less.
+                let _ = connection.close().await;
+                return Err(error);
+            }
+        };
         Ok(Self {
             path: path.to_owned(),
             connection: Some(connection),
@@ -257,6 +251,29 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Checks, migrates and reads a journal just opened; returns its node and head.
+async fn prepare(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    key_check: &str,
+    each: &mut (dyn FnMut(&Fields<'_>) + Send),
+) -> Result<(String, Head), OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    refuse_damage(path, connection).await?;
+    refuse_strangers(path, connection).await?;
+    let node = migrate(connection, key_check).await.map_err(named)?;
+    configure(connection).await.map_err(named)?;
+    keys::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
+    if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
+        return Err(refuse(
+            path,
+            "was written with another secret.key, so its account opt-outs would match nobody; restore the \
+             secret.key that belongs to it",
+        ));
+    }
+    Ok((node, fold(path, connection, each).await?))
 }
 
 /// Options all connections share; `create_if_missing` is off.
