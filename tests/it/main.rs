@@ -1,10 +1,5 @@
 //! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
-//! Every promise has a module; each test's name says what it pins.
-mod html_fixtures;
-mod cli;
-mod config;
-mod registry;
 
 mod admin;
 mod architecture;
