@@ -109,7 +109,9 @@ async fn shape(
             }
             (body, guard)
         }
-        _ => (Body::Upstream(body), false),
+        // A host that no URL can hold: what is first party cannot be told.
+        (BodyPlan::Rewrite(_), None) => return Err("host-unreadable"),
+        (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
     apply_head(core, x, asked, &plan, page.as_ref(), guard, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10

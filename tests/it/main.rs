@@ -1,10 +1,9 @@
 //! Every promise has a module; each test's name says what it pins.
-mod html_fixtures;
-mod cli;
-mod config;
-mod registry;
 
 mod admin;
+mod cli;
+mod config;
+mod html_fixtures;
 mod portal;
 mod registry;
 mod store;
