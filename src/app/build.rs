@@ -114,7 +114,9 @@ fn resolve(
             let own = match rule.vendors.is_empty() {
                 true => Arc::clone(&policy),
                 false => Arc::new(
-                    policy.with_overrides(&rule.vendors).with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
+                    policy
+                        .with_overrides(&rule.vendors)
+                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
                 ),
             };
             let mode = rule.mode.unwrap_or(site.mode);

@@ -269,7 +269,8 @@ pub async fn reserved(
         core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
     }
     if shown
-        && let Some(line) = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure)
+        && let Some(line) =
+            cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure)
     {
         parts.headers.append(header::SET_COOKIE, line);
     }
@@ -300,7 +301,8 @@ pub async fn tunnel(
     asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
     let origin = core.turn(x.site().connectors.len());
-    let pool = core.pool(&x.snapshot, x.site(), origin).ok_or(ProxyError::Internal("the site has no origin"))?;
+    let pool =
+        core.pool(&x.snapshot, x.site(), origin).ok_or(ProxyError::Internal("the site has no origin"))?;
     corridor::aim(&mut request, x, origin);
     let tunnel = match pool.send_upgrade(request).await? {
         Ok(tunnel) => tunnel,

@@ -85,7 +85,8 @@ impl Folder {
             return Ok(Self { path: path.clone(), temporary: false });
         }
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+        getrandom::fill(&mut random)
+            .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
         let name = format!("optgate-demo-{:016x}", u64::from_ne_bytes(random));
         Ok(Self { path: std::env::temp_dir().join(name), temporary: true })
     }
