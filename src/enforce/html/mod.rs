@@ -7,6 +7,7 @@ pub mod body;
 pub mod charset;
 pub mod coding;
 mod elements;
+mod encoder;
 mod inject;
 mod inline;
 mod mime;
@@ -17,6 +18,7 @@ mod references;
 mod rewriter;
 mod sniff;
 mod srcset;
+mod target;
 mod urls;
 
 use std::sync::Arc;
