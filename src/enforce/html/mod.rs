@@ -3,6 +3,7 @@
 //! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup. Output never
 //! depends on how the input was cut.
 
+mod css;
 mod elements;
 mod inject;
 mod inline;
