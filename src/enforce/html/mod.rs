@@ -6,6 +6,7 @@
 pub mod body;
 pub mod charset;
 pub mod coding;
+mod css;
 mod elements;
 mod encoder;
 mod inject;
