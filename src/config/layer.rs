@@ -46,29 +46,31 @@ impl Layer {
     }
 
     /// Reads a TOML file.
-    pub(super) fn file(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path).map_err(|error| ConfigError {
-            place: Place::WholeFile(path.to_owned()),
-            what: "the configuration file cannot be read".to_owned(),
-            why: error.to_string(),
-            next: "check the path and its permissions, or write one with `optgate init FILE`".to_owned(),
+    pub(super) fn file(path: &Path) -> Result<Self, Box<ConfigError>> {
+        let refuse = |what: &str, why: String, next: &str| {
+            let place = Place::WholeFile(path.to_owned());
+            Box::new(ConfigError { place, what: what.to_owned(), why, next: next.to_owned() })
+        };
+        let bytes = std::fs::read(path).map_err(|error| {
+            let next = "check the path and its permissions, or write one with `optgate init FILE`";
+            refuse("the configuration file cannot be read", error.to_string(), next)
         })?;
-        let text = String::from_utf8(bytes).map_err(|error| ConfigError {
-            place: Place::WholeFile(path.to_owned()),
-            what: "the configuration file is not UTF-8".to_owned(),
-            why: format!("byte {} begins no UTF-8 character", error.utf8_error().valid_up_to()),
-            next: "save the file as UTF-8".to_owned(),
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let why = format!("byte {} begins no UTF-8 character", error.utf8_error().valid_up_to());
+            refuse("the configuration file is not UTF-8", why, "save the file as UTF-8")
         })?;
         Self::toml(path, &text)
     }
 
-    fn toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    fn toml(path: &Path, text: &str) -> Result<Self, Box<ConfigError>> {
         let source = Source { path, text };
-        let document = toml_edit::Document::parse(text).map_err(|error| ConfigError {
-            place: source.place(error.span()),
-            what: "this is not TOML".to_owned(),
-            why: error.message().lines().next().unwrap_or_default().to_owned(),
-            next: "correct the line; text values need quotes, tables start with [name]".to_owned(),
+        let document = toml_edit::Document::parse(text).map_err(|error| {
+            Box::new(ConfigError {
+                place: source.place(error.span()),
+                what: "this is not TOML".to_owned(),
+                why: error.message().lines().next().unwrap_or_default().to_owned(),
+                next: "correct the line; text values need quotes, tables start with [name]".to_owned(),
+            })
         })?;
         let mut places = BTreeMap::new();
         let value = source.table(document.as_table(), &KeyPath::default(), &mut places);
