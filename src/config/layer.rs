@@ -79,7 +79,7 @@ impl Layer {
 
     /// Holds the layer against the written settings; what does not fit is reported and taken out.
     pub(super) fn check(&mut self, errors: &mut Vec<ConfigError>) {
-        let mut found = Vec::new();
+        let mut found = self.take_lists_for_tables();
         for found_so_far in 0.. {
             let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&self.value) else { break };
             let path = KeyPath::from(error.path());
@@ -99,9 +99,27 @@ impl Layer {
         errors.extend(found);
     }
 
+    fn take_lists_for_tables(&mut self) -> Vec<ConfigError> {
+        let Ok(Json::Object(defaults)) = serde_json::to_value(Raw::default()) else { return Vec::new() };
+        let tables = defaults.into_iter().filter(|(_, default)| default.is_object());
+        let listed: Vec<String> = tables
+            .map(|(key, _)| key)
+            .filter(|key| self.value.get(key).is_some_and(Json::is_array))
+            .collect();
+        let mut found = Vec::new();
+        for key in listed {
+            let path = KeyPath::of(&key);
+            found.push(words::list_for_table(&key, self.place(&path, true)));
+            self.remove(&path);
+        }
+        found
+    }
+
     /// Whether the layer's value fits the written settings.
     pub(super) fn fits(&self) -> bool {
-        serde_path_to_error::deserialize::<_, Raw>(&self.value).is_ok()
+        let mut errors = Vec::new();
+        self.clone().check(&mut errors);
+        errors.is_empty()
     }
 
     /// Where a key (or its value) was written: itself, else what holds it, else what it holds.

@@ -161,8 +161,8 @@ fn a_file_variable_gives_the_value_and_is_never_printed() {
         desk.refused(),
         "environment: `account.header` cannot be used\n  \
            OPTGATE__ACCOUNT__HEADER_FILE=(read from a file)\n  \
-           why: the value in the file does not fit\n  \
-           next: write a name like \"X-Account-Id\""
+           why: the value in the file does not fit this setting\n  \
+           next: correct what the file holds; config/optgate.toml says what `account.header` takes"
     );
 }
 

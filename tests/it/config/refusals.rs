@@ -317,3 +317,45 @@ fn a_missing_or_unreadable_file_is_refused_by_name() {
     let inputs = Inputs { files: vec![path], ..desk.inputs.clone() };
     assert!(load(&inputs).unwrap_err().to_string().contains("is not UTF-8\n  why: byte 5"));
 }
+
+/// Complaints quote values, and a `_FILE` value may be a secret: not a word of it may appear.
+#[test]
+fn no_complaint_quotes_what_a_file_variable_brought() {
+    for key in [
+        "LOG__LEVEL",
+        "UPSTREAM",
+        "LISTEN",
+        "DEFAULT_SITE",
+        "PORTAL__PREFIX",
+        "WORKERS",
+        "LOG",
+        "ADMIN__LISTEN",
+    ] {
+        for value in ["hunter2", "hunter2\nhunter2", "localhost:hunter2", "hunter2,hunter2"] {
+            let desk = Desk::with(if key == "UPSTREAM" { "" } else { SITE });
+            let file = desk.beside("secret", value);
+            let refused = desk.env(&format!("OPTGATE__{key}_FILE"), file.to_str().unwrap()).refused();
+            assert!(!refused.contains("hunter2"), "{key}:\n{refused}");
+            assert!(refused.contains("=(read from a file)"), "{key}:\n{refused}");
+        }
+    }
+}
+
+/// serde would read a list as the table's values in order: `log = ["json"]` must not set the format.
+#[test]
+fn a_list_is_not_taken_for_a_table() {
+    for text in ["log = [\"json\"]\n", "limits = []\n", "[[ready]]\nrequires_journal = true\n"] {
+        let refused = Desk::with(text).refused();
+        assert!(refused.contains("why: found a list, expected a table"), "{text}{refused}");
+    }
+    let refused = Desk::with(SITE).env("OPTGATE__LOG", "json,info").refused();
+    assert!(refused.contains("`log` has the wrong type"), "{refused}");
+}
+
+/// A value of several lines must not be mistaken for the hint.
+#[test]
+fn a_value_of_several_lines_keeps_its_complaint_in_shape() {
+    let refused = Desk::with("upstream = \"\"\"a\nb\"\"\"\n").refused();
+    assert_eq!(refused.lines().count(), 5, "{refused}");
+    assert!(refused.contains("why: \"a\\nb\" has no scheme"), "{refused}");
+}
