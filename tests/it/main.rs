@@ -4,7 +4,24 @@ mod admin;
 mod cli;
 mod config;
 mod html_fixtures;
+//! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+mod admin;
+mod architecture;
+mod browser;
+mod cli;
+mod config;
+mod corpus;
+mod forwarding;
+mod html_fixtures;
+mod lifecycle;
+mod limits;
 mod portal;
+mod protocols;
+mod proxying;
 mod registry;
 mod store;
+mod streams;
+mod support;
 mod surface;
