@@ -1,13 +1,6 @@
 //! Every promise has a module; each test's name says what it pins.
 
 mod admin;
-mod cli;
-mod config;
-mod html_fixtures;
-//! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
-mod admin;
 mod architecture;
 mod browser;
 mod cli;
