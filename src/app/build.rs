@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
-use crate::admin::AdminState;
+use crate::admin::{AdminState, SwitchFigures};
 use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
@@ -16,7 +16,7 @@ use crate::edge::upstream::Connector;
 use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
-use crate::store::Store;
+use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -45,9 +45,10 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
     let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
     let mut metrics = Metrics::new(&names, &vendors);
-    metrics.register_collector(Box::new(store.collector()));
-    let metrics = Arc::new(metrics);
     let switches = Arc::new(Switches::load(&settings.data_dir, &names)?);
+    metrics.register_collector(Box::new(StoreCollector::new(&store)));
+    metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches), names)));
+    let metrics = Arc::new(metrics);
     let draining = Arc::new(AtomicBool::new(false));
     let access_log = match settings.log.level {
         LogLevel::Error | LogLevel::Warn => None,
@@ -113,7 +114,9 @@ fn resolve(
             let own = match rule.vendors.is_empty() {
                 true => Arc::clone(&policy),
                 false => Arc::new(
-                    policy.with_overrides(&rule.vendors).with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
+                    policy
+                        .with_overrides(&rule.vendors)
+                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
                 ),
             };
             let mode = rule.mode.unwrap_or(site.mode);

@@ -47,7 +47,8 @@ pub fn start(
     drain_timeout: Duration,
 ) -> anyhow::Result<JoinHandle<()>> {
     let mut seed = [0; 16];
-    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    getrandom::fill(&mut seed)
+        .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
     let seed = u128::from_ne_bytes(seed);
     let runtime_error = "cannot start a core's event loop";
     std::thread::Builder::new()

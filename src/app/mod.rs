@@ -50,9 +50,17 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         true => None,
         false => Some(Arc::new(tls::server_config(&settings.tls.certificates)?)),
     };
-    let bound = settings.listen.iter().map(|a| listener::bind(*a, settings.workers)).collect::<Result<Vec<_>, _>>()?;
-    let bound_tls =
-        settings.tls.listen.iter().map(|a| listener::bind(*a, settings.workers)).collect::<Result<Vec<_>, _>>()?;
+    let bound = settings
+        .listen
+        .iter()
+        .map(|a| listener::bind(*a, settings.workers))
+        .collect::<Result<Vec<_>, _>>()?;
+    let bound_tls = settings
+        .tls
+        .listen
+        .iter()
+        .map(|a| listener::bind(*a, settings.workers))
+        .collect::<Result<Vec<_>, _>>()?;
     let admin_socket = listener::bind_one(settings.admin)?;
     let admin = admin_socket.local_addr().context("the admin socket has no address")?;
 
@@ -73,7 +81,14 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         .into_iter()
         .enumerate()
         .map(|(index, sockets)| {
-            core_thread::start(index, settings.workers, Arc::clone(&house), sockets, drained.clone(), settings.drain_timeout)
+            core_thread::start(
+                index,
+                settings.workers,
+                Arc::clone(&house),
+                sockets,
+                drained.clone(),
+                settings.drain_timeout,
+            )
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Running {

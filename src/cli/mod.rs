@@ -17,6 +17,7 @@ pub mod demo;
 pub mod init;
 pub mod ledger;
 pub mod registry;
+pub mod run;
 pub mod show;
 
 /// A reverse proxy that makes a visitor's opt-out of sale and sharing true.
@@ -50,7 +51,7 @@ pub enum Command {
     /// Serve until a stop signal
     Run(RunArgs),
     /// Show it at work: a small shop with trackers, and Optgate in front of it
-    Demo(DemoArgs),
+    Demo(demo::DemoArgs),
     /// Load everything and say what is wrong, without serving
     #[command(alias = "validate")]
     Check,
@@ -91,10 +92,6 @@ pub struct RunArgs {
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: Option<String>,
 }
-
-/// STUB: flags of `demo`, written in another room.
-#[derive(Debug, Clone, Default, Args)]
-pub struct DemoArgs {}
 
 /// `optgate config ...`
 #[derive(Debug, Subcommand)]
@@ -171,8 +168,8 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     let out = &mut std::io::stdout().lock();
     let done = match command {
-        Command::Run(args) => run(&global, &args),
-        Command::Demo(args) => demo(&global, &args),
+        Command::Run(args) => run::run(&global, &args),
+        Command::Demo(args) => demo::run(&global, &args, out),
         Command::Check => check::run(&global),
         Command::Config(ConfigCommand::Show(args)) => show::run(&global, &args, out),
         Command::Registry(command) => registry::run(&global, &command, out),
@@ -192,22 +189,6 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         let io = cause.downcast_ref::<std::io::Error>();
         io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     })
-}
-
-/// STUB for the integrator: `cli/run.rs` may take this over.
-fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
-    let loaded = settings(global, args.flags(), false)?;
-    let problems = check::registry_problems(&loaded);
-    if !problems.is_empty() {
-        return Err(Failure::Refused(problems));
-    }
-    crate::app::run(loaded.settings)?;
-    Ok(())
-}
-
-/// STUB for the integrator: `cli/demo.rs` is written in another room.
-fn demo(_global: &Global, _args: &DemoArgs) -> Result<(), Failure> {
-    Err(anyhow::anyhow!("not wired yet").into())
 }
 
 /// Loads the settings with the process' environment and these flags.

@@ -31,7 +31,7 @@ pub(super) fn layers(environment: &[(OsString, OsString)], errors: &mut Vec<Conf
         }
         let (path, from_file) = key_path(&shown[PREFIX.len()..]);
         match read(&shown, value, from_file) {
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(*error),
             Ok((_, place)) if seen.contains_key(&path) => {
                 let why = format!("{} sets `{path}` too", seen[&path]);
                 let what = format!("`{path}` is set twice");
@@ -63,15 +63,11 @@ fn key_path(rest: &str) -> (KeyPath, bool) {
     (path, from_file)
 }
 
-fn read(name: &str, value: &OsString, from_file: bool) -> Result<(String, Place), ConfigError> {
-    let refuse = |what: &str, why: String, next: &str| ConfigError {
-        place: Place::Environment {
-            name: name.to_owned(),
-            value: Some(value.to_string_lossy().into_owned()),
-        },
-        what: what.to_owned(),
-        why,
-        next: next.to_owned(),
+fn read(name: &str, value: &OsString, from_file: bool) -> Result<(String, Place), Box<ConfigError>> {
+    let refuse = |what: &str, why: String, next: &str| {
+        let shown = value.to_string_lossy().into_owned();
+        let place = Place::Environment { name: name.to_owned(), value: Some(shown) };
+        Box::new(ConfigError { place, what: what.to_owned(), why, next: next.to_owned() })
     };
     if from_file {
         let text = std::fs::read_to_string(PathBuf::from(value)).map_err(|error| {

@@ -76,6 +76,22 @@ pub struct ConfigError {
     pub next: String,
 }
 
+impl ConfigError {
+    /// Keeps what a `_FILE` variable brought out of the words: complaints quote the value, and it may be
+    /// a secret.
+    pub(super) fn without_secret(self, key: &dyn fmt::Display) -> Self {
+        if !self.place.is_secret() {
+            return self;
+        }
+        Self {
+            place: self.place,
+            what: format!("`{key}` cannot be used"),
+            why: "the value in the file does not fit this setting".to_owned(),
+            next: format!("correct what the file holds; config/optgate.toml says what `{key}` takes"),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

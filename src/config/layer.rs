@@ -46,29 +46,31 @@ impl Layer {
     }
 
     /// Reads a TOML file.
-    pub(super) fn file(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path).map_err(|error| ConfigError {
-            place: Place::WholeFile(path.to_owned()),
-            what: "the configuration file cannot be read".to_owned(),
-            why: error.to_string(),
-            next: "check the path and its permissions, or write one with `optgate init FILE`".to_owned(),
+    pub(super) fn file(path: &Path) -> Result<Self, Box<ConfigError>> {
+        let refuse = |what: &str, why: String, next: &str| {
+            let place = Place::WholeFile(path.to_owned());
+            Box::new(ConfigError { place, what: what.to_owned(), why, next: next.to_owned() })
+        };
+        let bytes = std::fs::read(path).map_err(|error| {
+            let next = "check the path and its permissions, or write one with `optgate init FILE`";
+            refuse("the configuration file cannot be read", error.to_string(), next)
         })?;
-        let text = String::from_utf8(bytes).map_err(|error| ConfigError {
-            place: Place::WholeFile(path.to_owned()),
-            what: "the configuration file is not UTF-8".to_owned(),
-            why: format!("byte {} begins no UTF-8 character", error.utf8_error().valid_up_to()),
-            next: "save the file as UTF-8".to_owned(),
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let why = format!("byte {} begins no UTF-8 character", error.utf8_error().valid_up_to());
+            refuse("the configuration file is not UTF-8", why, "save the file as UTF-8")
         })?;
         Self::toml(path, &text)
     }
 
-    fn toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    fn toml(path: &Path, text: &str) -> Result<Self, Box<ConfigError>> {
         let source = Source { path, text };
-        let document = toml_edit::Document::parse(text).map_err(|error| ConfigError {
-            place: source.place(error.span()),
-            what: "this is not TOML".to_owned(),
-            why: error.message().lines().next().unwrap_or_default().to_owned(),
-            next: "correct the line; text values need quotes, tables start with [name]".to_owned(),
+        let document = toml_edit::Document::parse(text).map_err(|error| {
+            Box::new(ConfigError {
+                place: source.place(error.span()),
+                what: "this is not TOML".to_owned(),
+                why: error.message().lines().next().unwrap_or_default().to_owned(),
+                next: "correct the line; text values need quotes, tables start with [name]".to_owned(),
+            })
         })?;
         let mut places = BTreeMap::new();
         let value = source.table(document.as_table(), &KeyPath::default(), &mut places);
@@ -77,7 +79,7 @@ impl Layer {
 
     /// Holds the layer against the written settings; what does not fit is reported and taken out.
     pub(super) fn check(&mut self, errors: &mut Vec<ConfigError>) {
-        let mut found = Vec::new();
+        let mut found = self.take_lists_for_tables();
         for found_so_far in 0.. {
             let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&self.value) else { break };
             let path = KeyPath::from(error.path());
@@ -97,9 +99,27 @@ impl Layer {
         errors.extend(found);
     }
 
+    fn take_lists_for_tables(&mut self) -> Vec<ConfigError> {
+        let Ok(Json::Object(defaults)) = serde_json::to_value(Raw::default()) else { return Vec::new() };
+        let tables = defaults.into_iter().filter(|(_, default)| default.is_object());
+        let listed: Vec<String> = tables
+            .map(|(key, _)| key)
+            .filter(|key| self.value.get(key).is_some_and(Json::is_array))
+            .collect();
+        let mut found = Vec::new();
+        for key in listed {
+            let path = KeyPath::of(&key);
+            found.push(words::list_for_table(&key, self.place(&path, true)));
+            self.remove(&path);
+        }
+        found
+    }
+
     /// Whether the layer's value fits the written settings.
     pub(super) fn fits(&self) -> bool {
-        serde_path_to_error::deserialize::<_, Raw>(&self.value).is_ok()
+        let mut errors = Vec::new();
+        self.clone().check(&mut errors);
+        errors.is_empty()
     }
 
     /// Where a key (or its value) was written: itself, else what holds it, else what it holds.

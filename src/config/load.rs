@@ -105,7 +105,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigErrors> {
     let merged = match merge(layers, inputs) {
         Ok(merged) => merged,
         Err(error) => {
-            errors.push(error);
+            errors.push(*error);
             return Err(ConfigErrors(errors));
         }
     };
@@ -131,7 +131,7 @@ fn read_layers(inputs: &Inputs, errors: &mut Vec<ConfigError>) -> (Vec<PathBuf>,
     for file in &files {
         match Layer::file(file) {
             Ok(layer) => layers.push(layer),
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(*error),
         }
     }
     layers.extend(environment::layers(&inputs.environment, errors));
@@ -154,13 +154,15 @@ pub(super) struct Merged {
     layers: Vec<Layer>,
 }
 
-fn merge(layers: Vec<Layer>, inputs: &Inputs) -> Result<Merged, ConfigError> {
+fn merge(layers: Vec<Layer>, inputs: &Inputs) -> Result<Merged, Box<ConfigError>> {
     // Every layer was checked alone, so what fails here is not a slip in one value.
-    let refuse = |error: MergeError| ConfigError {
-        place: Place::Default,
-        what: "the layers of settings do not fit together".to_owned(),
-        why: error.to_string(),
-        next: "write the setting in one layer only".to_owned(),
+    let refuse = |error: MergeError| {
+        Box::new(ConfigError {
+            place: Place::Default,
+            what: "the layers of settings do not fit together".to_owned(),
+            why: error.to_string(),
+            next: "write the setting in one layer only".to_owned(),
+        })
     };
     let mut builder = Config::builder();
     for (number, layer) in layers.iter().enumerate() {

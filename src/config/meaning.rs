@@ -27,17 +27,18 @@ impl<'a> Problems<'a> {
 
     /// The value at `path` is wrong.
     pub(super) fn wrong(&mut self, path: &KeyPath, what: String, why: &str, next: &str) {
-        self.add(self.merged.near(path), what, why, next, false);
+        self.add(path, what, why, next, false);
     }
 
     /// Something is missing at `path`.
     pub(super) fn missing(&mut self, path: &KeyPath, what: String, why: &str, next: &str) {
-        self.add(self.merged.near(path), what, why, next, true);
+        self.add(path, what, why, next, true);
     }
 
-    fn add(&mut self, place: Place, what: String, why: &str, next: &str, absent: bool) {
+    fn add(&mut self, path: &KeyPath, what: String, why: &str, next: &str, absent: bool) {
+        let place = self.merged.near(path);
         let error = ConfigError { place, what, why: why.to_owned(), next: next.to_owned() };
-        self.found.push((error, absent));
+        self.found.push((error.without_secret(path), absent));
     }
 
     /// The errors; `echo` leaves out what is only missing.

@@ -4,6 +4,9 @@ use super::error::{ConfigError, Place};
 use super::key::{KeyPath, Step};
 use super::raw::Raw;
 
+/// Between why and what to do, in the complaints of our own types. No TOML text can hold it unescaped.
+pub(super) const SEPARATOR: char = '\u{1f}';
+
 /// Turns serde's message about the value at `path` into an error at `place`.
 pub(super) fn reword(message: &str, path: &KeyPath, place: Place) -> ConfigError {
     let (what, why, next) = if let Some(rest) = message.strip_prefix("unknown field ") {
@@ -15,12 +18,29 @@ pub(super) fn reword(message: &str, path: &KeyPath, place: Place) -> ConfigError
     } else if let Some(rest) = message.strip_prefix("invalid value: ") {
         (format!("`{path}` is out of range"), format!("found {rest}"), "write a number in range".to_owned())
     } else {
-        let (why, next) = message.split_once('\n').unwrap_or((message, "see config/optgate.toml"));
-        (format!("`{path}` cannot be used"), why.to_owned(), next.to_owned())
+        let (why, next) = message.split_once(SEPARATOR).unwrap_or((message, "see config/optgate.toml"));
+        (format!("`{path}` cannot be used"), one_line(why), one_line(next))
     };
-    // What a file holds may be a secret, and serde quotes it.
-    let why = if place.is_secret() { "the value in the file does not fit".to_owned() } else { why };
-    ConfigError { place, what, why, next }
+    ConfigError { place, what, why, next }.without_secret(path)
+}
+
+/// Values of several lines are quoted in complaints, which keep to one.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// A list where one table is meant: serde would take its elements for the table's values, in order.
+pub(super) fn list_for_table(key: &str, place: Place) -> ConfigError {
+    ConfigError {
+        place,
+        what: format!("`{key}` has the wrong type"),
+        why: "found a list, expected a table".to_owned(),
+        next: format!("write [{key}], with single brackets and once"),
+    }
 }
 
 type Parts = (String, String, String);
@@ -78,7 +98,7 @@ fn is_bare(text: &str) -> bool {
 /// serde names Rust types; readers know TOML's.
 fn plain_type(expected: &str) -> &str {
     match expected {
-        "a string" | "string" => "text",
+        "a string" | "string" | "string or map" => "text",
         "usize" | "u64" | "u32" => "a whole number",
         "a boolean" => "true or false",
         "a sequence" => "a list",

@@ -1,6 +1,6 @@
 //! Values that are checked where they are read, so that a complaint names their line.
 //!
-//! Each type reads one string. A complaint travels through serde as two lines: why, then what to do.
+//! Each type reads one string. A complaint travels through serde in two parts: why, then what to do.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 use super::raw::RawUpstreamTable;
 use super::units::{self, Complaint};
 use super::upstream::{self, OriginUrl};
+use super::words::SEPARATOR;
 
 /// A value written as one string.
 trait Text: Sized {
@@ -41,16 +42,16 @@ impl<T: Text> Visitor<'_> for TextVisitor<T> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        Err(E::custom(format!("{number} is a bare number\n{}", T::NUMBER)))
+        Err(complain(Complaint::new(format!("{number} is a bare number"), T::NUMBER)))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        Err(E::custom(format!("{number} is a bare number\n{}", T::NUMBER)))
+        Err(complain(Complaint::new(format!("{number} is a bare number"), T::NUMBER)))
     }
 }
 
 fn complain<E: de::Error>(complaint: Complaint) -> E {
-    E::custom(format!("{}\n{}", complaint.why, complaint.next))
+    E::custom(format!("{}{SEPARATOR}{}", complaint.why, complaint.next))
 }
 
 macro_rules! text_values {
@@ -179,6 +180,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         // serde words the errors of a plain string deserializer as it does those of a file's.
         T::deserialize(de::value::StrDeserializer::<E>::new(text)).map(|one| OneOrMany(vec![one]))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        T::deserialize(de::value::U64Deserializer::<E>::new(number)).map(|one| OneOrMany(vec![one]))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        T::deserialize(de::value::I64Deserializer::<E>::new(number)).map(|one| OneOrMany(vec![one]))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

@@ -90,9 +90,9 @@ impl HttpBody for Body {
                 Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
-            Self::Rewrite(body) => Pin::new(body.as_mut())
-                .poll_frame(cx)
-                .map_err(|error| BodyError::Rewrite(Box::new(error))),
+            Self::Rewrite(body) => {
+                Pin::new(body.as_mut()).poll_frame(cx).map_err(|error| BodyError::Rewrite(Box::new(error)))
+            }
             Self::Portal(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Portal),
         }
     }

@@ -155,7 +155,6 @@ pub fn request_id(headers: &HeaderMap, peer_trusted: bool, fresh: u128) -> Heade
     HeaderValue::from_str(&format!("{fresh:032x}")).unwrap_or(HeaderValue::from_static("0"))
 }
 
-
 /// All lines of a field as one list; `None` when there is none, or it cannot be read.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -204,7 +203,11 @@ mod tests {
 
     #[test]
     fn the_right_most_untrusted_address_is_the_client() {
-        let map = headers(&[("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("x-forwarded-for", "10.1.1.1"), ("x-forwarded-proto", "https")]);
+        let map = headers(&[
+            ("x-forwarded-for", "6.6.6.6, 203.0.113.7"),
+            ("x-forwarded-for", "10.1.1.1"),
+            ("x-forwarded-proto", "https"),
+        ]);
         let client = find(&map, ip("10.0.0.1"), false, &trusted());
         assert_eq!(client, Client { address: ip("203.0.113.7"), secure: true, peer_trusted: true });
     }
@@ -224,7 +227,12 @@ mod tests {
     fn strangers_fields_are_replaced_and_a_trusted_chain_grows() {
         let host = HeaderValue::from_static("shop.example");
         let id = HeaderValue::from_static("id");
-        let mut map = headers(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("x-forwarded-port", "1"), ("via", "1.1 a")]);
+        let mut map = headers(&[
+            ("x-forwarded-for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-forwarded-port", "1"),
+            ("via", "1.1 a"),
+        ]);
         let stranger = find(&map, ip("203.0.113.9"), true, &trusted());
         Hop::new(ip("203.0.113.9"), true).rewrite(&mut map, stranger, &host, http::Version::HTTP_2, &id);
         assert_eq!(map["x-forwarded-for"], "203.0.113.9");

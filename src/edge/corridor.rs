@@ -132,7 +132,11 @@ fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
 }
 
 /// Step 7: the only wait on the network. Origins are tried in turn; the next one only when nothing was sent.
-pub async fn send(core: &Core, x: &Exchange, mut request: Request<RequestBody>) -> Result<Answer, ProxyError> {
+pub async fn send(
+    core: &Core,
+    x: &Exchange,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, ProxyError> {
     let origins = x.site().connectors.len();
     let first = core.turn(origins);
     let mut failure = ProxyError::Internal("the site has no origin");
@@ -159,7 +163,8 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
     if upstream.http2 {
         *request.version_mut() = Version::HTTP_2;
         let scheme = if upstream.tls.is_some() { "https" } else { "http" };
-        let uri = http::Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target).build();
+        let uri =
+            http::Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target).build();
         if let Ok(uri) = uri {
             *request.uri_mut() = uri;
         }

@@ -110,7 +110,9 @@ impl ProxyError {
         let (_, status, _) = self.class();
         let text = match status {
             StatusCode::BAD_REQUEST => "400 Bad Request\nThis request cannot be read.\n",
-            StatusCode::MISDIRECTED_REQUEST => "421 Misdirected Request\nNo site with this name is served here.\n",
+            StatusCode::MISDIRECTED_REQUEST => {
+                "421 Misdirected Request\nNo site with this name is served here.\n"
+            }
             StatusCode::PAYLOAD_TOO_LARGE => "413 Content Too Large\nThe request body is too large.\n",
             StatusCode::REQUEST_TIMEOUT => "408 Request Timeout\nThe request took too long to arrive.\n",
             StatusCode::BAD_GATEWAY => {

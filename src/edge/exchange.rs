@@ -96,7 +96,8 @@ fn host_name(text: &str) -> Option<Cow<'_, str>> {
 /// [`ProxyError::BadTarget`].
 pub fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
     let path = uri.path();
-    let good = method != Method::CONNECT && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS));
+    let good =
+        method != Method::CONNECT && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS));
     if good { Ok(()) } else { Err(ProxyError::BadTarget) }
 }
 

@@ -80,7 +80,12 @@ mod tests {
     /// RFC 9110, 7.6.1.
     #[test]
     fn fields_named_in_connection_end_here_in_any_letter_case() {
-        let mut map = headers(&[("connection", "X-One, keep-alive , x-TWO"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")]);
+        let mut map = headers(&[
+            ("connection", "X-One, keep-alive , x-TWO"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+        ]);
         remove(&mut map, false);
         assert_eq!(map, headers(&[("x-three", "3")]));
     }
@@ -89,7 +94,13 @@ mod tests {
     #[test]
     fn a_client_cannot_name_its_signal_away() {
         let list = "sec-gpc, host, cookie, x-forwarded-for, optgate-decision";
-        let mut map = headers(&[("connection", list), ("sec-gpc", "1"), ("host", "a"), ("cookie", "c"), ("x-forwarded-for", "f")]);
+        let mut map = headers(&[
+            ("connection", list),
+            ("sec-gpc", "1"),
+            ("host", "a"),
+            ("cookie", "c"),
+            ("x-forwarded-for", "f"),
+        ]);
         remove(&mut map, false);
         assert_eq!(map.len(), 4);
         assert_eq!(map["sec-gpc"], "1");

@@ -34,7 +34,6 @@ pub struct Snapshot {
     by_suffix: Vec<(Box<str>, usize)>,
 }
 
-
 /// One site, resolved.
 #[derive(Debug)]
 pub struct Site {

@@ -124,7 +124,9 @@ pub fn record(core: &Core, x: &Exchange, plan: &BodyPlan) {
         (Some(_), Standing::Unknown | Standing::OptedIn) => matches!(basis, Basis::Gpc | Basis::Cookie),
         (Some(_), _) => false,
         (None, _) => {
-            basis == Basis::Gpc && plan.is_document() && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)
+            basis == Basis::Gpc
+                && plan.is_document()
+                && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)
         }
     };
     if !new {

@@ -109,7 +109,9 @@ async fn shape(
             }
             (body, guard)
         }
-        _ => (Body::Upstream(body), false),
+        // A host that no URL can hold: what is first party cannot be told.
+        (BodyPlan::Rewrite(_), None) => return Err("host-unreadable"),
+        (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
     apply_head(core, x, asked, &plan, page.as_ref(), guard, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
@@ -267,7 +269,8 @@ pub async fn reserved(
         core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
     }
     if shown
-        && let Some(line) = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure)
+        && let Some(line) =
+            cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure)
     {
         parts.headers.append(header::SET_COOKIE, line);
     }
@@ -298,7 +301,8 @@ pub async fn tunnel(
     asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
     let origin = core.turn(x.site().connectors.len());
-    let pool = core.pool(&x.snapshot, x.site(), origin).ok_or(ProxyError::Internal("the site has no origin"))?;
+    let pool =
+        core.pool(&x.snapshot, x.site(), origin).ok_or(ProxyError::Internal("the site has no origin"))?;
     corridor::aim(&mut request, x, origin);
     let tunnel = match pool.send_upgrade(request).await? {
         Ok(tunnel) => tunnel,

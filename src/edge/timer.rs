@@ -47,12 +47,7 @@ fn tick(now: Instant) {
     // Wakers may run code that arms a deadline, so they are called after the borrow ends.
     let due: Vec<Waker> = SLAB.with_borrow_mut(|slab| {
         slab.now = Some(now);
-        slab.slots
-            .iter()
-            .flatten()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, waker)| waker.clone())
-            .collect()
+        slab.slots.iter().flatten().filter(|(at, _)| *at <= now).map(|(_, waker)| waker.clone()).collect()
     });
     due.into_iter().for_each(Waker::wake);
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::client::verify_server_name;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -55,7 +55,8 @@ pub fn server_config(files: &[CertificateFiles]) -> anyhow::Result<rustls::Serve
     anyhow::ensure!(!keys.is_empty(), "tls.listen needs at least one [[tls.certificates]]");
     let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("cannot make a session ticket key")?;
+    config.ticketer =
+        rustls::crypto::aws_lc_rs::Ticketer::new().context("cannot make a session ticket key")?;
     Ok(config)
 }
 
@@ -74,7 +75,9 @@ pub fn client_config(roots: Option<&Path>, http2: bool) -> anyhow::Result<rustls
         let _ = store.add(certificate);
     }
     if store.is_empty() {
-        anyhow::bail!("no root certificates to verify an https origin: install `ca-certificates` or set `roots`");
+        anyhow::bail!(
+            "no root certificates to verify an https origin: install `ca-certificates` or set `roots`"
+        );
     }
     let mut config = rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
     config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];

@@ -1,9 +1,9 @@
 //! Upgraded connections (RFC 9110, 7.8): bytes in both directions until one side ends or both are silent.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Duration;
 

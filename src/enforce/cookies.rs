@@ -208,7 +208,7 @@ mod tests {
             }
             let changed = drop_request_cookies(&mut map, tracker);
             assert_eq!(lines(&map, COOKIE), want, "{fields:?}");
-            assert_eq!(changed, fields != &want, "{fields:?}");
+            assert_eq!(changed, fields != want, "{fields:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use http::{Method, Uri, request};
 use super::cookies;
 use super::html::Kind;
 use super::html::negotiate::{self, Accepts};
-use super::html::plan::{self, Target};
+use super::html::plan::{self, Question, Target};
 use super::validators::{self, Variant};
 use crate::config::VendorAction;
 use crate::privacy::{Decision, Mode, cookie};
@@ -56,6 +56,23 @@ pub struct RequestChanges {
     pub tracker_cookies: Vec<Vec<u8>>,
     /// Query parameters removed.
     pub link_params: u32,
+}
+
+impl RequestChanges {
+    /// The question for [`plan::plan`] once the answer's head is there.
+    #[must_use]
+    pub fn question(&self, ctx: &RequestContext<'_>) -> Question<'_> {
+        Question {
+            method: &self.method,
+            target: self.target,
+            opted_out: ctx.decision.opted_out(),
+            enforce: ctx.mode == Mode::Enforce,
+            rewrite: ctx.rewrite,
+            accepts: self.accepts,
+            narrowed: self.narrowed,
+            conditional_ours: !self.condition_dropped,
+        }
+    }
 }
 
 /// Makes a request head say and carry what the decision means, for the origin.
@@ -143,7 +160,8 @@ pub fn ask_again(headers: &mut HeaderMap, changes: &mut RequestChanges) {
 }
 
 /// Names of the tracker cookies a request carries, each once.
-fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
+#[must_use]
+pub fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     for field in headers.get_all(COOKIE) {
         for pair in field.as_bytes().split(|&b| b == b';') {

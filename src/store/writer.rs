@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -228,7 +229,8 @@ impl Writer {
         while !self.queue.is_empty() {
             let started = Instant::now();
             let size = self.queue.len().min(GROUP);
-            match self.journal.append(self.queue.iter().take(size).map(|w| &w.change)).await {
+            let now_us = Timestamp::now().as_microsecond();
+            match self.journal.append(now_us, self.queue.iter().take(size).map(|w| &w.change)).await {
                 Ok(receipts) => {
                     self.state.committed(started.elapsed(), size);
                     self.recovered();

@@ -85,7 +85,8 @@ fn write_lines(receiver: &Receiver<Line>, dropped: &AtomicU64, format: LogFormat
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(text, "optgate: {lost} access lines were dropped because the log could not keep up");
+            let _ =
+                writeln!(text, "optgate: {lost} access lines were dropped because the log could not keep up");
         }
         // There is nobody to tell when standard error is gone.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
@@ -148,7 +149,10 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Json] {
             let mut out = String::new();
             render(&line(), jiff::Timestamp::UNIX_EPOCH, format, &mut out);
-            assert!(out.contains("203.0.113.0") && !out.contains("113.77") && !out.contains("secret"), "{out}");
+            assert!(
+                out.contains("203.0.113.0") && !out.contains("113.77") && !out.contains("secret"),
+                "{out}"
+            );
         }
     }
 

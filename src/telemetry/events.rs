@@ -24,7 +24,12 @@ pub fn request_failed(
 pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static str, passed: bool) {
     metrics.bypass(reason);
     let answer = if passed { "the rest was passed unchanged" } else { "the body was stopped" };
-    tracing::warn!(site, request_id = id, reason, "a page for an opted-out visitor could not be rewritten: {answer}");
+    tracing::warn!(
+        site,
+        request_id = id,
+        reason,
+        "a page for an opted-out visitor could not be rewritten: {answer}"
+    );
 }
 
 /// An HTML response was passed although rules exist for it.
@@ -34,5 +39,7 @@ pub fn rewrite_bypassed(metrics: &Metrics, reason: &'static str) {
 
 /// A new connection could not be accepted.
 pub fn accept_failed(error: &std::io::Error) {
-    tracing::error!("cannot accept a connection: {error}; if this says too many open files, raise LimitNOFILE");
+    tracing::error!(
+        "cannot accept a connection: {error}; if this says too many open files, raise LimitNOFILE"
+    );
 }

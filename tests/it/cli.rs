@@ -1,5 +1,7 @@
 //! The command line through the built binary: exit codes, streams, files.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -55,6 +57,7 @@ fn exit_codes_tell_usage_from_configuration() {
     }
 }
 
+/// The first thing many people type; the answer must be the second.
 #[test]
 fn run_without_a_site_says_what_to_type_next() {
     let output = optgate(&folder(), &["run"]);
@@ -72,6 +75,7 @@ fn a_file_in_the_working_folder_is_not_read_unasked() {
     assert_eq!(optgate(&folder, &["check", "--config", "optgate.toml"]).status.code(), Some(0));
 }
 
+/// DESIGN 7: words on stderr, so that stdout stays empty for scripts.
 #[test]
 fn check_says_ok_on_stderr_with_a_summary() {
     let output = with_env(folder().path(), &[("OPTGATE__UPSTREAM", "http://a")], &["check"]);
@@ -80,6 +84,7 @@ fn check_says_ok_on_stderr_with_a_summary() {
     assert_eq!(out(&output), "");
 }
 
+/// A settings file is work; a second `init` must not destroy it.
 #[test]
 fn init_never_overwrites_unless_forced() {
     let folder = folder();
@@ -105,6 +110,7 @@ fn shown_settings_can_be_loaded_again() {
     assert_eq!(out(&optgate(&folder, &["config", "show", "--config", "again.toml"])), first);
 }
 
+/// "Where does this value come from?" has one answer for each layer.
 #[test]
 fn origins_name_file_and_line_variable_and_flag() {
     let folder = folder();
@@ -127,6 +133,7 @@ fn origins_name_file_and_line_variable_and_flag() {
     assert_eq!(*workers, serde_json::json!({ "key": "workers", "value": 2, "origin": "a.toml:2" }));
 }
 
+/// The flags of subcommands are in them too.
 #[test]
 fn completions_are_written_for_every_shell() {
     let folder = folder();
@@ -168,6 +175,7 @@ fn the_registry_is_listed_under_the_settings_of_a_site() {
     assert_eq!(lines.lines().count(), listed.len());
 }
 
+/// `match` answers with the same look-up that serving uses.
 #[test]
 fn a_url_is_matched_with_the_rule_that_decides() {
     let folder = folder();
@@ -182,6 +190,7 @@ fn a_url_is_matched_with_the_rule_that_decides() {
     assert_eq!(optgate(&folder, &["registry", "match", "http://"]).status.code(), Some(1));
 }
 
+/// A slip in an id must not cost a search.
 #[test]
 fn an_unknown_vendor_or_site_is_answered_with_the_nearest() {
     let folder = folder();

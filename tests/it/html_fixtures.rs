@@ -284,3 +284,88 @@ fn real_pages_are_untouched_apart_from_the_one_insertion() {
     println!("{pages} pages: link inserted in {inserted}, adopted in {adopted}");
     assert_eq!(pages == 0, inserted + adopted == 0);
 }
+
+/// Pieces that pages go wrong with.
+const SOUP: [&str; 52] = [
+    "<html>",
+    "<head>",
+    "</head>",
+    "<body>",
+    "</body>",
+    "</html>",
+    "<p>",
+    "</p>",
+    "<div>",
+    "</div>",
+    "<footer>",
+    "</footer>",
+    "<article>",
+    "</article>",
+    "<template>",
+    "</template>",
+    "<a href=/x>",
+    "</a>",
+    "Your Privacy Choices",
+    "<svg>",
+    "</svg>",
+    "<math>",
+    "</math>",
+    "<title>",
+    "</title>",
+    "<script>",
+    "</script>",
+    "fbq('init')",
+    "<!--",
+    "-->",
+    "<noscript>",
+    "</noscript>",
+    "<img src=//www.facebook.com/tr>",
+    "<style>",
+    "</style>",
+    "url(//dis.criteo.com/x)",
+    "<iframe src=//gum.criteo.com>",
+    "</iframe>",
+    "<textarea>",
+    "</textarea>",
+    "<a href='",
+    "\"",
+    "'",
+    "<",
+    "&amp;",
+    "\u{e9}\u{4e2d}",
+    "\0",
+    "<select>",
+    "</select>",
+    "<base href=//cdn.example/>",
+    "<frameset>",
+    "<![CDATA[",
+];
+
+/// Malformed pages: nothing panics, the cuts never matter, and without the signal only the line is added.
+#[test]
+fn tag_soup_is_rewritten_alike_however_it_was_cut() {
+    let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
+    let line = expand(b"[LINK]");
+    let far = text(&line).replace("\"/privacy", "\"https://shop.example/privacy").into_bytes();
+    for round in 0..1_500 {
+        let input: String = (0..random.below(30)).map(|_| SOUP[random.below(SOUP.len())]).collect();
+        for opted_out in [false, true] {
+            let plan = plan(opted_out);
+            let whole = run(&plan, &[input.as_bytes()]).unwrap();
+            let bytes: Vec<&[u8]> = input.as_bytes().chunks(1).collect();
+            assert!(run(&plan, &bytes).unwrap() == whole, "{round}: {input:?}");
+            let cuts = random.cut(input.as_bytes());
+            assert!(run(&plan, &cuts).unwrap() == whole, "{round}: {input:?}");
+            if !opted_out {
+                let (out, summary) = whole;
+                let found = [&line, &far].into_iter().find_map(|line| {
+                    out.windows(line.len()).position(|w| w == line.as_slice()).map(|at| (at, line.len()))
+                });
+                assert_eq!(found.is_some(), summary.link_inserted, "{round}: {input:?}");
+                let (at, len) = found.unwrap_or((out.len(), 0));
+                let left = [&out[..at], &out[at + len..]].concat();
+                assert!(left == input.as_bytes(), "{round}: {input:?}\n{}", text(&out));
+            }
+        }
+    }
+}

@@ -1,5 +1,4 @@
-//! One binary for all end-to-end tests; a module for each promise, each test's name says what it pins.
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+//! Every promise has a module; each test's name says what it pins.
 
 mod admin;
 mod architecture;

@@ -37,8 +37,9 @@ impl Connector {
         let tls = match &upstream.tls {
             Some(tls) => {
                 let config = crate::edge::tls::client_config(tls.roots.as_deref(), upstream.http2)?;
-                let name = ServerName::try_from(tls.server_name.clone())
-                    .map_err(|_| anyhow::anyhow!("`{}` is not a name a certificate can hold", tls.server_name))?;
+                let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
+                    anyhow::anyhow!("`{}` is not a name a certificate can hold", tls.server_name)
+                })?;
                 Some((Arc::new(config), name))
             }
             None => None,
@@ -59,7 +60,9 @@ impl Connector {
             UpstreamAddress::Unix(path) => {
                 return UnixStream::connect(path).await.map(Transport::Unix).map_err(ProxyError::Connect);
             }
-            UpstreamAddress::Tcp { host, port } => dial_tcp(host, *port).await.map_err(ProxyError::Connect)?,
+            UpstreamAddress::Tcp { host, port } => {
+                dial_tcp(host, *port).await.map_err(ProxyError::Connect)?
+            }
         };
         let Some((config, name)) = &self.tls else { return Ok(Transport::Tcp(tcp)) };
         let connector = TlsConnector::from(Arc::clone(config));

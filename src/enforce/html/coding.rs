@@ -1,15 +1,15 @@
-//! Content codings of a page: taken apart on the way in, put on again on the way out.
+//! Content codings of a page: taken off on the way in, here; put on again by [`Encoder`] on the way out.
 //!
-//! Both sides are fed piece by piece and give what they have; the bytes that come out never depend on
-//! how the input was cut. A coded body that ends early, is corrupt or grows beyond its bounds is an
-//! error, never silently short.
+//! Both sides are fed piece by piece and give what they have; what is read back never depends on how
+//! the input was cut. A coded body that ends early, is corrupt or grows beyond its bounds is an error,
+//! never silently short.
 
 use brotli::enc::StandardAlloc;
-use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, CompressorWriter};
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-use std::io::Write as _;
+use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
+use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{self as zstd_raw, DParameter, InBuffer, Operation as _, OutBuffer};
 
+pub use super::encoder::Encoder;
 use super::negotiate::Coding;
 
 /// Largest zstd window taken, as a power of two: 8 MiB (RFC 9659: what a browser must support).
@@ -17,15 +17,9 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 /// Decoded bytes that are always fine, whatever the ratio; small pages of one character compress well.
 const RATIO_FREE: u64 = 1 << 20;
 /// Bytes decoded or encoded in one step.
-const STEP: usize = 32 << 10;
+pub(super) const STEP: usize = 32 << 10;
 /// zlib's full window, in both directions.
-const ZLIB_WINDOW_BITS: u8 = 15;
-/// Fast levels: re-encoding costs more than rewriting does.
-const GZIP_LEVEL: u32 = 2;
-const ZSTD_LEVEL: i32 = 1;
-const BROTLI_LEVEL: u32 = 2;
-/// 256 KiB: most pages fit, and the encoder's memory stays small.
-const BROTLI_WINDOW_LOG: u32 = 18;
+pub(super) const ZLIB_WINDOW_BITS: u8 = 15;
 
 /// Why a coded body cannot be read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -323,174 +317,161 @@ fn brotli_step<E: From<CodingError>>(
     }
 }
 
-enum Writer {
-    Identity,
-    Zlib(Compress),
-    Zstd(Box<zstd_raw::Encoder<'static>>),
-    /// `None` once finished.
-    Brotli(Option<Box<CompressorWriter<Vec<u8>>>>),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Puts a content coding on, piece by piece.
-///
-/// [`Encoder::finish`] must be called: an encoder that is only dropped leaves a body that ends early.
-pub struct Encoder {
-    writer: Writer,
-    buffer: Box<[u8]>,
-    dirty: bool,
-}
+    const CODINGS: [Coding; 5] =
+        [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd, Coding::Deflate];
 
-impl std::fmt::Debug for Encoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("dirty", &self.dirty).finish_non_exhaustive()
-    }
-}
-
-impl Encoder {
-    /// An encoder for one body.
-    ///
-    /// # Errors
-    /// When the zstd library cannot allocate.
-    pub fn new(coding: Coding) -> Result<Self, CodingError> {
-        let writer = match coding {
-            Coding::Identity => Writer::Identity,
-            Coding::Gzip => Writer::Zlib(Compress::new_gzip(Compression::new(GZIP_LEVEL), ZLIB_WINDOW_BITS)),
-            // Always zlib's form: it is what the name means (RFC 9110, 8.4.1.2).
-            Coding::Deflate => Writer::Zlib(Compress::new(Compression::new(GZIP_LEVEL), true)),
-            Coding::Zstd => {
-                Writer::Zstd(Box::new(zstd_raw::Encoder::new(ZSTD_LEVEL).map_err(|_| CodingError::Encoder)?))
-            }
-            Coding::Brotli => Writer::Brotli(Some(Box::new(CompressorWriter::new(
-                Vec::new(),
-                STEP,
-                BROTLI_LEVEL,
-                BROTLI_WINDOW_LOG,
-            )))),
+    /// Text with repeats and without, longer than every internal buffer.
+    fn sample() -> Vec<u8> {
+        let mut state = 1u32;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
         };
-        let buffer = if coding == Coding::Zstd { vec![0; STEP].into() } else { Box::default() };
-        Ok(Self { writer, buffer, dirty: false })
+        let mut text = b"<p>same again</p>".repeat(3000);
+        text.extend((0..60_000).map(|_| noise()));
+        text
     }
 
-    /// Puts nothing on.
-    #[must_use]
-    pub fn identity() -> Self {
-        Self { writer: Writer::Identity, buffer: Box::default(), dirty: false }
-    }
-
-    /// Whether bytes go out as they come.
-    #[must_use]
-    pub const fn is_identity(&self) -> bool {
-        matches!(self.writer, Writer::Identity)
-    }
-
-    /// Encodes more bytes; what can be sent already is appended to `out`.
-    ///
-    /// # Errors
-    /// [`CodingError::Encoder`]; nothing may be written after it.
-    pub fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
-        if bytes.is_empty() {
-            return Ok(());
+    fn encode(coding: Coding, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut encoder = Encoder::new(coding).unwrap();
+        let mut out = Vec::new();
+        for piece in pieces {
+            encoder.write(piece, &mut out).unwrap();
+            encoder.flush(&mut out).unwrap();
         }
-        self.dirty = true;
-        match &mut self.writer {
-            Writer::Identity => out.extend_from_slice(bytes),
-            Writer::Zlib(deflate) => zlib_step(deflate, bytes, out, FlushCompress::None)?,
-            Writer::Zstd(encoder) => {
-                let mut input = InBuffer::around(bytes);
-                while input.pos() < bytes.len() {
-                    let mut output = OutBuffer::around(&mut *self.buffer);
-                    encoder.run(&mut input, &mut output).map_err(|_| CodingError::Encoder)?;
-                    out.extend_from_slice(output.as_slice());
-                }
-            }
-            Writer::Brotli(Some(writer)) => {
-                writer.write_all(bytes).map_err(|_| CodingError::Encoder)?;
-                out.append(writer.get_mut());
-            }
-            Writer::Brotli(None) => return Err(CodingError::Encoder),
-        }
-        Ok(())
+        encoder.finish(&mut out).unwrap();
+        out
     }
 
-    /// Makes everything written so far readable for the client. Costs a few bytes; nothing when nothing
-    /// was written since.
-    ///
-    /// # Errors
-    /// As [`Encoder::write`].
-    pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
-        if !std::mem::take(&mut self.dirty) {
-            return Ok(());
+    fn decode<'a>(
+        coding: Coding,
+        ratio: u32,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<u8>, CodingError> {
+        let mut decoder = Decoder::new(coding, ratio)?;
+        let mut out = Vec::new();
+        for piece in pieces {
+            decoder.write::<CodingError>(piece, &mut |bytes| {
+                out.extend_from_slice(bytes);
+                Ok(())
+            })?;
         }
-        match &mut self.writer {
-            Writer::Identity => {}
-            Writer::Zlib(deflate) => zlib_step(deflate, &[], out, FlushCompress::Sync)?,
-            Writer::Zstd(encoder) => loop {
-                let mut output = OutBuffer::around(&mut *self.buffer);
-                let left = encoder.flush(&mut output).map_err(|_| CodingError::Encoder)?;
-                out.extend_from_slice(output.as_slice());
-                if left == 0 {
-                    break;
-                }
-            },
-            Writer::Brotli(Some(writer)) => {
-                writer.flush().map_err(|_| CodingError::Encoder)?;
-                out.append(writer.get_mut());
-            }
-            Writer::Brotli(None) => return Err(CodingError::Encoder),
-        }
-        Ok(())
+        decoder.finish()?;
+        Ok(out)
     }
 
-    /// Ends the coding. A body of no bytes becomes a valid, empty coded body.
-    ///
-    /// # Errors
-    /// As [`Encoder::write`].
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
-        match &mut self.writer {
-            Writer::Identity => {}
-            Writer::Zlib(deflate) => zlib_step(deflate, &[], out, FlushCompress::Finish)?,
-            Writer::Zstd(encoder) => loop {
-                let mut output = OutBuffer::around(&mut *self.buffer);
-                let left = encoder.finish(&mut output, false).map_err(|_| CodingError::Encoder)?;
-                out.extend_from_slice(output.as_slice());
-                if left == 0 {
-                    break;
-                }
-            },
-            Writer::Brotli(writer) => {
-                let Some(writer) = writer.take() else { return Err(CodingError::Encoder) };
-                out.append(&mut writer.into_inner());
+    #[test]
+    fn every_coding_reads_back_whole_in_bytes_and_in_any_pieces() {
+        let text = sample();
+        for coding in CODINGS {
+            let coded = encode(coding, &[&text]);
+            assert!(decode(coding, 100, [coded.as_slice()]) == Ok(text.clone()), "{coding:?} whole");
+            assert!(decode(coding, 100, coded.chunks(1)) == Ok(text.clone()), "{coding:?} by bytes");
+            for size in [2, 7, 1000, 4096, 33_333] {
+                let flushed: Vec<&[u8]> = text.chunks(size.max(1000)).collect();
+                let coded = encode(coding, &flushed);
+                assert!(decode(coding, 100, coded.chunks(size)) == Ok(text.clone()), "{coding:?} by {size}");
             }
         }
-        Ok(())
     }
-}
 
-/// Deflates until the input is used up and the flush asked for is done.
-fn zlib_step(
-    deflate: &mut Compress,
-    mut input: &[u8],
-    out: &mut Vec<u8>,
-    flush: FlushCompress,
-) -> Result<(), CodingError> {
-    loop {
-        // `compress_vec` fills spare capacity only, and zlib wants more than 6 bytes to end a flush.
-        out.reserve((input.len() / 2).max(256));
-        let spare = out.capacity() - out.len();
-        let (in_before, out_before) = (deflate.total_in(), deflate.total_out());
-        let status = deflate.compress_vec(input, out, flush).map_err(|_| CodingError::Encoder)?;
-        let consumed = (deflate.total_in() - in_before) as usize;
-        let produced = (deflate.total_out() - out_before) as usize;
-        input = input.get(consumed..).unwrap_or_default();
-        if status == Status::StreamEnd {
-            return Ok(());
+    /// Streamed pages stream: a flush makes everything written so far readable.
+    #[test]
+    fn a_flushed_piece_can_be_read_before_the_next_comes() {
+        for coding in CODINGS {
+            let mut encoder = Encoder::new(coding).unwrap();
+            let mut decoder = Decoder::new(coding, 100).unwrap();
+            let (mut coded, mut plain) = (Vec::new(), Vec::new());
+            for piece in [&b"<html>"[..], b"<p>one</p>", b"x"] {
+                encoder.write(piece, &mut coded).unwrap();
+                encoder.flush(&mut coded).unwrap();
+                plain.clear();
+                decoder
+                    .write::<CodingError>(&std::mem::take(&mut coded), &mut |bytes| {
+                        plain.extend_from_slice(bytes);
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(plain, piece, "{coding:?}");
+                encoder.flush(&mut coded).unwrap();
+                assert!(coded.is_empty(), "{coding:?}: a flush without news costs nothing");
+            }
         }
-        // Room left over means that zlib had no more to give.
-        if input.is_empty() && produced < spare && flush != FlushCompress::Finish {
-            return Ok(());
+    }
+
+    #[test]
+    fn a_body_that_ends_early_is_an_error_at_every_cut() {
+        let text = b"<p>hello</p>".repeat(20);
+        for coding in CODINGS.into_iter().skip(1) {
+            let coded = encode(coding, &[&text]);
+            for cut in 1..coded.len() {
+                let got = decode(coding, 100, [&coded[..cut]]);
+                assert_eq!(got, Err(CodingError::Truncated), "{coding:?} cut at {cut} of {}", coded.len());
+            }
+            assert_eq!(decode(coding, 100, []), Ok(Vec::new()), "{coding:?}: no bytes are an empty body");
+            assert_eq!(decode(coding, 100, [&encode(coding, &[])[..]]), Ok(Vec::new()), "{coding:?}");
         }
-        if consumed == 0 && produced == 0 && spare > 0 {
-            return if flush == FlushCompress::Finish { Err(CodingError::Encoder) } else { Ok(()) };
+    }
+
+    #[test]
+    fn a_body_in_another_coding_than_its_head_says_is_an_error() {
+        for coding in CODINGS.into_iter().skip(1) {
+            let got = decode(coding, 100, [&b"<!doctype html><p>plain text, not coded at all</p>"[..]]);
+            assert!(got.is_err(), "{coding:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_ratio() {
+        let zeros = vec![0; 64 << 20];
+        for coding in CODINGS.into_iter().skip(1) {
+            let coded = encode(coding, &[&zeros]);
+            let mut seen = 0;
+            let mut decoder = Decoder::new(coding, 20).unwrap();
+            let got = decoder.write::<CodingError>(&coded, &mut |bytes| {
+                seen += bytes.len() as u64;
+                Ok(())
+            });
+            assert_eq!(got, Err(CodingError::Ratio), "{coding:?}");
+            assert!(seen <= RATIO_FREE.max(coded.len() as u64 * 20), "{coding:?}: {seen} bytes came out");
+        }
+    }
+
+    /// RFC 9659: no browser must take a larger window than 8 MiB, and we do not.
+    #[test]
+    fn a_zstd_window_above_8_mib_is_refused() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.set_parameter(zstd_raw::CParameter::WindowLog(24)).unwrap();
+        std::io::Write::write_all(&mut encoder, &vec![7; 100_000]).unwrap();
+        let coded = encoder.finish().unwrap();
+        assert_eq!(decode(Coding::Zstd, 10_000, [coded.as_slice()]), Err(CodingError::Window));
+    }
+
+    /// RFC 9110, 8.4.1.2: some servers send `deflate` without zlib's wrapping.
+    #[test]
+    fn deflate_is_read_in_its_raw_form_too() {
+        let text = sample();
+        let mut coded = Vec::with_capacity(text.len() * 2);
+        let mut deflate = flate2::Compress::new(flate2::Compression::fast(), false);
+        let status = deflate.compress_vec(&text, &mut coded, flate2::FlushCompress::Finish).unwrap();
+        assert_eq!(status, Status::StreamEnd);
+        assert!(decode(Coding::Deflate, 100, [coded.as_slice()]) == Ok(text.clone()));
+        assert!(decode(Coding::Deflate, 100, coded.chunks(1)) == Ok(text));
+    }
+
+    /// RFC 1952, 2.2: a gzip file is a series of members; RFC 8878, 3: so are zstd frames.
+    #[test]
+    fn members_and_frames_in_a_row_are_one_body_and_padding_is_ignored() {
+        for (coding, padding) in [(Coding::Gzip, &b"\0\0\0"[..]), (Coding::Zstd, b"")] {
+            let mut coded = encode(coding, &[b"one"]);
+            coded.extend(encode(coding, &[b" two"]));
+            coded.extend_from_slice(padding);
+            assert_eq!(decode(coding, 100, [coded.as_slice()]).unwrap(), b"one two", "{coding:?}");
+            assert_eq!(decode(coding, 100, coded.chunks(1)).unwrap(), b"one two", "{coding:?} by bytes");
         }
     }
 }

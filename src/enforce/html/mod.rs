@@ -6,7 +6,9 @@
 pub mod body;
 pub mod charset;
 pub mod coding;
+mod css;
 mod elements;
+mod encoder;
 mod inject;
 mod inline;
 mod mime;
@@ -17,6 +19,7 @@ mod references;
 mod rewriter;
 mod sniff;
 mod srcset;
+mod target;
 mod urls;
 
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use super::elements::{self, is_meta, neutralise};
 use super::inject::{self, Link, Placed};
 use super::references::{Place, decode, encode};
 use super::urls::Urls;
-use super::{Plan, RewriteError, inline};
+use super::{Plan, RewriteError, css, inline};
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard;
 use crate::registry::{Hit, Policy, VendorId};
@@ -59,6 +59,7 @@ pub(super) struct State {
     /// Text of the inline script under way, when it runs.
     script: Option<String>,
     noscript: String,
+    style: String,
 }
 
 type Shared = Rc<RefCell<State>>;
@@ -83,6 +84,7 @@ impl State {
             templates: 0,
             script: None,
             noscript: String::new(),
+            style: String::new(),
         }
     }
 
@@ -105,6 +107,7 @@ impl State {
             templates: 0,
             script: None,
             noscript: String::new(),
+            style: String::new(),
         }
     }
 
@@ -201,6 +204,7 @@ impl Engine {
         static LINK_ONLY: LazyLock<Option<Selector>> = LazyLock::new(|| elements::LINK_ONLY.parse().ok());
         static SCRIPT: LazyLock<Option<Selector>> = LazyLock::new(|| "script".parse().ok());
         static NOSCRIPT: LazyLock<Option<Selector>> = LazyLock::new(|| "noscript".parse().ok());
+        static STYLE: LazyLock<Option<Selector>> = LazyLock::new(|| "style".parse().ok());
         static ANCHOR: LazyLock<Option<Selector>> = LazyLock::new(|| "a".parse().ok());
 
         let opted_out = state.opted_out;
@@ -230,7 +234,8 @@ impl Engine {
         if opted_out {
             settings = settings
                 .append_element_content_handler((selector(&SCRIPT)?, text(&state, script_text)))
-                .append_element_content_handler((selector(&NOSCRIPT)?, text(&state, noscript_text)));
+                .append_element_content_handler((selector(&NOSCRIPT)?, text(&state, noscript_text)))
+                .append_element_content_handler((selector(&STYLE)?, text(&state, style_text)));
         }
         if link {
             settings =
@@ -500,9 +505,30 @@ fn noscript_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), Rew
     let memory = state.memory;
     hold(&mut state.noscript, chunk, memory)?;
     if chunk.last_in_text_node() {
-        let html = std::mem::take(&mut state.noscript);
+        let mut html = std::mem::take(&mut state.noscript);
+        html.truncate(whole_tags(&html));
         let changed = state.inside(&html)?;
         chunk.replace(changed.as_deref().unwrap_or(&html), ContentType::Html);
+    }
+    Ok(())
+}
+
+/// Length without a tag that is still open at the end: without scripts the browser would complete it with
+/// the `</noscript>` behind, so it must not go out unread.
+fn whole_tags(html: &str) -> usize {
+    let Some(open) = html.rfind('<') else { return html.len() };
+    let tail = &html[open + 1..];
+    if tail.starts_with(|c: char| c.is_ascii_alphabetic()) && !tail.contains('>') { open } else { html.len() }
+}
+
+/// Keeps a style sheet until it is whole, then lets it through without the addresses that have to go.
+fn style_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), RewriteError> {
+    let memory = state.memory;
+    hold(&mut state.style, chunk, memory)?;
+    if chunk.last_in_text_node() {
+        let sheet = std::mem::take(&mut state.style);
+        let changed = css::filter(&sheet, |url| state.strip_url(url).is_some());
+        chunk.replace(changed.as_deref().unwrap_or(&sheet), ContentType::Html);
     }
     Ok(())
 }

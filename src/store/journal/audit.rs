@@ -7,6 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::chain::{Fields, Head};
+use super::schema::refuse_strangers;
 use super::{BROKEN, explain, refuse, sqlite};
 use crate::privacy::Subject;
 use crate::store::OpenError;
@@ -62,7 +63,7 @@ fn read_all(path: &Path, pages: &SyncSender<Page>) {
 async fn send_pages(path: &Path, pages: &SyncSender<Page>) -> Result<(), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     let mut connection = sqlite::connect_options(path).read_only(true).connect().await.map_err(named)?;
-    sqlite::refuse_strangers(path, &mut connection).await?;
+    refuse_strangers(path, &mut connection).await?;
     let mut head = Head::default();
     loop {
         let rows = page_after(&mut connection, head.seq).await.map_err(named)?;

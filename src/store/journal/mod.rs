@@ -1,11 +1,12 @@
 //! The append-only record on disk.
 //!
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
-//! node; [`audit`] reads them beside a running server. The canonical bytes are the record: every
+//! node, in the tables of [`schema`]; [`audit`] reads them beside a running server. The canonical bytes are the record: every
 //! other column exists to search by.
 
 pub(super) mod audit;
 pub(super) mod chain;
+mod schema;
 pub(super) mod sqlite;
 
 use std::path::Path;

@@ -7,42 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use data_encoding::HEXUPPER;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
 use super::chain::{Fields, Head};
+use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse};
 use crate::store::record::{Change, Receipt, RecordView};
 use crate::store::{OpenError, keys, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
-
-/// `OPTG`: marks the file as ours (sqlite.org/pragma, application_id).
-const APPLICATION_ID: i64 = 0x4f50_5447;
-
-/// Forward only; a step is never changed once released, only followed by another.
-const MIGRATIONS: &[&str] = &["
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE journal (
-        seq INTEGER PRIMARY KEY,
-        node TEXT NOT NULL,
-        time_us INTEGER NOT NULL,
-        site TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        signal TEXT NOT NULL,
-        basis TEXT NOT NULL,
-        policy TEXT NOT NULL,
-        subject BLOB,
-        reference TEXT NOT NULL UNIQUE,
-        canonical BLOB NOT NULL,
-        chain BLOB NOT NULL
-    ) STRICT;
-    CREATE TRIGGER journal_keeps_its_rows BEFORE DELETE ON journal
-        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-    CREATE TRIGGER journal_never_changes BEFORE UPDATE ON journal
-        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-    "];
 
 /// Rows of one INSERT, largest first; three statements that stay prepared serve every group size.
 const INSERT_ROWS: [usize; 3] = [128, 16, 1];
@@ -111,12 +86,15 @@ impl Journal {
 
     /// Writes a group in one transaction. When this returns `Ok`, all of it is synced to disk; when
     /// it returns an error, nothing was acknowledged and the group may be given again.
+    ///
+    /// `now_us`: microseconds since the Unix epoch, for the references.
     pub(in crate::store) async fn append<'c>(
         &mut self,
+        now_us: i64,
         changes: impl Iterator<Item = &'c Change> + Clone,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
-        let sealed = self.seal(changes.clone())?;
+        let sealed = self.seal(now_us, changes.clone())?;
         let written = self.write(changes, &sealed).await;
         match (&written, sealed.last()) {
             (Ok(()), Some(last)) => self.head = last.head,
@@ -168,12 +146,16 @@ impl Journal {
 
     /// Gives every change its sequence number, reference, bytes and chain value. References are new
     /// on every try: a group whose commit was left in doubt must not collide with itself.
-    fn seal<'c>(&self, changes: impl Iterator<Item = &'c Change> + Clone) -> Result<Vec<Sealed>> {
-        let mut random = vec![[0; reference::BYTES]; changes.clone().count()];
+    fn seal<'c>(
+        &self,
+        now_us: i64,
+        changes: impl Iterator<Item = &'c Change> + Clone,
+    ) -> Result<Vec<Sealed>> {
+        let mut random = vec![[0; reference::RANDOM]; changes.clone().count()];
         getrandom::fill(random.as_flattened_mut()).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
         let mut head = self.head;
-        let seal = |(change, random): (&Change, &[u8; reference::BYTES])| {
-            let reference = reference::format(random);
+        let seal = |(change, random): (&Change, &[u8; reference::RANDOM])| {
+            let reference = reference::make(now_us, *random);
             let seq = head.seq + 1;
             let canonical = Fields {
                 seq,
@@ -291,102 +273,6 @@ async fn reopen(path: &Path) -> Result<SqliteConnection> {
     Ok(connection)
 }
 
-/// Reads the whole file's structure (about 0.2 s for a million records); changes nothing.
-async fn refuse_damage(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(connection).await;
-    let fault: String = row.and_then(|row| row.try_get(0)).map_err(|e| explain(path, &e))?;
-    if fault == "ok" {
-        return Ok(());
-    }
-    Err(refuse(path, format!("is damaged: {fault}; restore it from a backup (Optgate never overwrites it)")))
-}
-
-/// Refuses what is not our journal, or newer than this program; changes nothing.
-pub(super) async fn refuse_strangers(
-    path: &Path,
-    connection: &mut SqliteConnection,
-) -> Result<(), OpenError> {
-    let checked: Result<(i64, i64)> = async {
-        let objects = sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(&mut *connection).await?;
-        let id = sqlx::query("PRAGMA application_id").fetch_one(&mut *connection).await?;
-        Ok((objects.try_get(0)?, id.try_get(0)?))
-    }
-    .await;
-    let (objects, id) = checked.map_err(|e| explain(path, &e))?;
-    if objects == 0 && id == 0 {
-        return Ok(());
-    }
-    if id != APPLICATION_ID {
-        return Err(refuse(path, "is a database of another program; choose another folder with --data-dir"));
-    }
-    let schema = schema_version(connection).await.map_err(|e| explain(path, &e))?;
-    if schema > MIGRATIONS.len() {
-        return Err(refuse(
-            path,
-            format!(
-                "was written by a newer Optgate (schema {schema}, this one knows {}); run that version or a \
-                 newer one",
-                MIGRATIONS.len()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-async fn configure(connection: &mut SqliteConnection) -> Result<()> {
-    let mode: String =
-        sqlx::query("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await?.try_get(0)?;
-    if mode != "wal" {
-        let why = "its file system has no shared memory for SQLite's WAL; use a local disk";
-        return Err(sqlx::Error::Protocol(why.into()));
-    }
-    sqlx::raw_sql(
-        "PRAGMA synchronous = FULL;
-         PRAGMA cache_size = -32768;
-         PRAGMA wal_autocheckpoint = 4000;
-         PRAGMA journal_size_limit = 67108864;",
-    )
-    .execute(connection)
-    .await
-    .map(drop)
-}
-
-/// Brings the schema up to date, one transaction a step, and returns the node's id.
-async fn migrate(connection: &mut SqliteConnection, key_check: &str) -> Result<String> {
-    let id: i64 = sqlx::query("PRAGMA application_id").fetch_one(&mut *connection).await?.try_get(0)?;
-    let have = if id == APPLICATION_ID { schema_version(connection).await? } else { 0 };
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(have) {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
-        if step == 0 {
-            sqlx::raw_sql("PRAGMA application_id = 1330664519").execute(&mut *transaction).await?;
-            sqlx::query("INSERT INTO meta VALUES ('node', lower(hex(randomblob(4)))), ('key_check', ?)")
-                .bind(key_check)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        sqlx::query("INSERT OR REPLACE INTO meta VALUES ('schema', ?)")
-            .bind((step + 1).to_string())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-    }
-    meta(connection, "node").await?.ok_or(sqlx::Error::RowNotFound)
-}
-
-async fn schema_version(connection: &mut SqliteConnection) -> Result<usize> {
-    let written = meta(connection, "schema").await?;
-    written
-        .and_then(|v| v.parse().ok())
-        .ok_or_else(|| sqlx::Error::Protocol("its schema version cannot be read".into()))
-}
-
-async fn meta(connection: &mut SqliteConnection, key: &'static str) -> Result<Option<String>> {
-    let row =
-        sqlx::query("SELECT value FROM meta WHERE key = ?").bind(key).fetch_optional(connection).await?;
-    row.map(|row| row.try_get(0)).transpose()
-}
-
 async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
     let row = sqlx::query("SELECT seq, chain FROM journal ORDER BY seq DESC LIMIT 1")
         .fetch_optional(connection)
@@ -397,26 +283,41 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
 }
 
 /// Reads all records in order, verifies the chain, returns its head.
+///
+/// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
+/// a page of records into one text, in hexadecimal because only text is joined by its rules.
 async fn fold(
     path: &Path,
     connection: &mut SqliteConnection,
     each: &mut (dyn FnMut(&Fields<'_>) + Send),
 ) -> Result<Head, OpenError> {
     let mut head = Head::default();
-    let mut rows = sqlx::query("SELECT canonical, chain FROM journal ORDER BY seq").fetch(connection);
-    while let Some(row) = rows.try_next().await.map_err(|e| explain(path, &e))? {
-        head = follow(&head, &row, each)
-            .ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
+    loop {
+        let page: Option<String> = sqlx::query(
+            "SELECT group_concat(hex(chain) || hex(canonical)) FROM
+             (SELECT chain, canonical FROM journal WHERE seq > ? ORDER BY seq LIMIT 1024)",
+        )
+        .bind(head.seq)
+        .fetch_one(&mut *connection)
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|e| explain(path, &e))?;
+        let Some(page) = page else { return Ok(head) };
+        for record in page.split(',') {
+            head = follow(&head, record, each)
+                .ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
+        }
     }
-    Ok(head)
 }
 
-/// The head after a row of `canonical, chain`; `None` when the row does not follow.
-fn follow(head: &Head, row: &SqliteRow, each: &mut (dyn FnMut(&Fields<'_>) + Send)) -> Option<Head> {
-    let canonical: &[u8] = row.try_get(0).ok()?;
+/// The head after a record, given as chain value and canonical bytes in hexadecimal; `None` when it
+/// does not follow.
+fn follow(head: &Head, record: &str, each: &mut (dyn FnMut(&Fields<'_>) + Send)) -> Option<Head> {
+    let bytes = HEXUPPER.decode(record.as_bytes()).ok()?;
+    let (link, canonical) = bytes.split_first_chunk()?;
     let next = head.next(canonical);
     let fields = Fields::decode(canonical)?;
-    (fields.seq == next.seq && row.try_get::<&[u8], _>(1).ok()? == next.link).then(|| {
+    (fields.seq == next.seq && *link == next.link).then(|| {
         each(&fields);
         next
     })
@@ -428,16 +329,4 @@ fn insert_statement(rows: usize) -> String {
         "INSERT INTO journal (seq, node, time_us, site, kind, signal, basis, policy, subject, reference, \
          canonical, chain) VALUES {values}"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The pragma's text and the constant say the same number.
-    #[test]
-    fn the_application_id_spells_optg() {
-        assert_eq!(APPLICATION_ID.to_string(), "1330664519");
-        assert_eq!(&APPLICATION_ID.to_be_bytes()[4..], b"OPTG");
-    }
 }
