@@ -148,11 +148,14 @@ fn a_client_that_stops_reading_stops_the_origin() {
     assert!(sent.recv_timeout(DEADLINE).unwrap());
 }
 
-/// What a client reads, behind the head, of an answer that the origin cuts.
+/// What a client reads of an answer that the origin cuts once `begun` has arrived.
 fn cut_by_the_origin(head: &'static str, body: &'static str) -> String {
+    let (cut, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
     let origin = Origin::start().on("/", move |x| {
         x.send(head)?;
         x.send(body)?;
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE);
         x.cut();
         Ok(())
     });
@@ -160,9 +163,11 @@ fn cut_by_the_origin(head: &'static str, body: &'static str) -> String {
     let mut client = proxy.client();
     client.send("GET / HTTP/1.1\r\nHost: site.test\r\nSec-GPC: 1\r\n\r\n");
     assert_eq!(client.final_head().status, 200);
-    let rest = String::from_utf8_lossy(&client.rest()).into_owned();
-    assert!(!rest.contains("HTTP/1.1"), "an error page follows: {rest:?}");
-    rest
+    let mut all = client.until("begun");
+    cut.send(()).unwrap();
+    all += &String::from_utf8_lossy(&client.rest());
+    assert!(!all.contains("HTTP/1.1"), "an error page follows: {all:?}");
+    all
 }
 
 /// T10: an answer shorter than its length stays so; no error page follows its bytes.
