@@ -31,13 +31,13 @@ impl Saved {
     }
 
     fn text(&self) -> String {
-        self.encoding.decode_without_bom_handling(&self.bytes).0.into_owned()
+        self.encoding.decode_with_bom_removal(&self.bytes).0.into_owned()
     }
 
     /// The answer's text: UTF-16 comes back as UTF-8, everything else as it was.
     fn answer_text(&self, answer: &Response) -> String {
         let encoding = if self.encoding == UTF_16LE { UTF_8 } else { self.encoding };
-        encoding.decode_without_bom_handling(&answer.body).0.into_owned()
+        encoding.decode_with_bom_removal(&answer.body).0.into_owned()
     }
 }
 
@@ -117,7 +117,7 @@ impl Report {
                 format!("{file} (scripting {scripting}): <{} {}={:?}> {}", r.element, r.attr, r.url, r.vendor)
             }));
             let mut comparison = Comparison { trackers, page: &page, unexplained: Vec::new() };
-            comparison.compare(&old, &without_injected(&new), "");
+            comparison.compare(&without_injected(&old), &without_injected(&new), "");
             let found = comparison.unexplained.into_iter();
             self.unexplained.extend(found.map(|d| format!("{file} (scripting {scripting}): {d}")));
             if !scripting {
@@ -188,7 +188,7 @@ fn a_page_without_the_signal_is_unchanged_but_for_one_insertion() {
     for page in &pages {
         let answer = fetch(&proxy, page, "");
         let (before, after) = if page.encoding == UTF_16LE {
-            (page.text().into_bytes(), answer.body.clone())
+            (page.text().into_bytes(), page.answer_text(&answer).into_bytes())
         } else {
             (page.bytes.clone(), answer.body.clone())
         };
@@ -265,7 +265,7 @@ fn the_judge_sees_references_and_differences() {
         let (before, after) = (parse(before, true), parse(after, true));
         let page = Page::of(&url, &before);
         let mut comparison = Comparison { trackers: &trackers, page: &page, unexplained: Vec::new() };
-        comparison.compare(&before, &without_injected(&after), "");
+        comparison.compare(&without_injected(&before), &without_injected(&after), "");
         !comparison.unexplained.is_empty()
     };
     let pixel = r#"<p>a<img src="https://www.facebook.com/tr?id=1">b</p>"#;

@@ -47,10 +47,12 @@ fn an_event_arrives_before_the_next_one_is_sent() {
     }
 }
 
-/// A page that the origin sends in pieces is shown in pieces, rewritten or not.
+/// A page that the origin sends in pieces is shown in pieces: rewritten or not, asked for by a browser or by
+/// a client that does not say what it wants.
 #[test]
 fn the_top_of_a_page_arrives_before_its_end_is_sent() {
-    for signal in ["", "Sec-GPC: 1\r\n"] {
+    let browser = "Accept: text/html\r\nSec-Fetch-Dest: document\r\n";
+    for fields in ["", "Sec-GPC: 1\r\n", browser, &format!("{browser}Sec-GPC: 1\r\n")] {
         let (origin, go) = in_two_pieces(
             "text/html; charset=utf-8",
             b"<!doctype html><html><head><title>t</title></head><body><h1>top of the page</h1><p>",
@@ -58,12 +60,10 @@ fn the_top_of_a_page_arrives_before_its_end_is_sent() {
         );
         let proxy = proxy().to(&origin).run();
         let mut client = proxy.client();
-        client.send(format!(
-            "GET / HTTP/1.1\r\nHost: site.test\r\nAccept: text/html\r\nSec-Fetch-Dest: document\r\n{signal}\r\n"
-        ));
+        client.send(format!("GET / HTTP/1.1\r\nHost: site.test\r\n{fields}\r\n"));
         client.until("top of the page");
         go.send(()).unwrap();
-        assert!(client.until("\r\n0\r\n\r\n").contains("end of the page"));
+        assert!(client.until("\r\n0\r\n\r\n").contains("end of the page"), "{fields:?}");
     }
 }
 
@@ -161,7 +161,7 @@ fn cut_by_the_origin(head: &'static str, body: &'static str) -> String {
     });
     let proxy = proxy().to(&origin).run();
     let mut client = proxy.client();
-    client.send("GET / HTTP/1.1\r\nHost: site.test\r\nSec-GPC: 1\r\n\r\n");
+    client.send("GET / HTTP/1.1\r\nHost: site.test\r\nSec-Fetch-Dest: document\r\nSec-GPC: 1\r\n\r\n");
     assert_eq!(client.final_head().status, 200);
     let mut all = client.until("begun");
     cut.send(()).unwrap();
@@ -188,7 +188,8 @@ fn an_answer_cut_between_chunks_is_cut_for_the_client() {
 /// A page cut by the origin is not completed by what the proxy adds at a page's end.
 #[test]
 fn a_page_cut_by_the_origin_is_not_completed() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
     let rest = cut_by_the_origin(head, "1f\r\n<!doctype html><body><p>begun</\r\n");
     assert!(rest.contains("<p>begun") && !rest.ends_with("0\r\n\r\n"), "{rest:?}");
     assert!(!rest.contains("Do Not Sell"), "{rest:?}");

@@ -193,17 +193,12 @@ fn is_hint(rel: &str) -> bool {
         .any(|r| r.eq_ignore_ascii_case("preconnect") || r.eq_ignore_ascii_case("dns-prefetch"))
 }
 
-/// Attributes that lazy loaders turn into `src` or `srcset`.
-const LAZY: [&str; 8] = [
-    "data-src",
-    "data-lazy-src",
-    "data-original",
-    "data-bg",
-    "data-background",
-    "data-background-image",
-    "data-iframe-src",
-    "data-poster",
-];
+/// Attributes that lazy loaders turn into `src`: `data-src`, `data-lazy-src`, `data-rocket-src` and the like.
+fn is_lazy(attr: &str) -> bool {
+    const OTHERS: [&str; 5] =
+        ["data-original", "data-bg", "data-background", "data-background-image", "data-poster"];
+    attr.starts_with("data-") && attr.ends_with("src") || OTHERS.contains(&attr)
+}
 
 /// The URLs of an attribute, if it is one that starts a request.
 fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
@@ -220,7 +215,7 @@ fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
         "config" if element.name.starts_with("amp-") => one(),
         "ping" | "attributionsrc" => value.split_ascii_whitespace().map(str::to_owned).collect(),
         "content" if element.name == "meta" => refresh(element, value).into_iter().collect(),
-        lazy if LAZY.contains(&lazy) => one(),
+        lazy if is_lazy(lazy) => one(),
         _ => Vec::new(),
     }
 }
@@ -278,12 +273,27 @@ fn injected(element: &Element) -> bool {
     }
 }
 
-/// A copy of a tree without what may be added.
+/// A copy of a tree without what may be added, and without `<a>` that has no attribute (its content stays): a
+/// parser makes those behind an `<a>` that nobody closed, until the next `<a>`, which is our link.
 pub fn without_injected(root: &Element) -> Element {
     let mut children = Vec::new();
     for child in &root.children {
         match child {
-            Node::Element(element) if injected(element) => {}
+            Node::Element(element) if injected(element) => {
+                // The status stands behind an adopted link, after a blank of its own.
+                if let (Some(Node::Text(text)), "span") = (children.last_mut(), element.name.as_str()) {
+                    text.truncate(text.strip_suffix(' ').unwrap_or(text).len());
+                }
+                if children.last() == Some(&Node::Text(String::new())) {
+                    children.pop();
+                }
+            }
+            Node::Element(element) if element.name == "a" && element.attrs.is_empty() => {
+                without_injected(element)
+                    .children
+                    .into_iter()
+                    .for_each(|node| push(&mut children, Some(node)));
+            }
             Node::Element(element) => push(&mut children, Some(Node::Element(without_injected(element)))),
             other => push(&mut children, Some(other.clone())),
         }
@@ -302,7 +312,7 @@ pub struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Compares two trees; the rewriting comes [`without_injected`].
+    /// Compares two trees, both [`without_injected`].
     pub fn compare(&mut self, before: &Element, after: &Element, place: &str) {
         let place = format!("{place}/{}", before.name);
         if before.name != after.name {
