@@ -1,3 +1,5 @@
+mod bodies;
+mod heads;
 mod html_fixtures;
 mod registry;
 
