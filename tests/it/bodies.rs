@@ -1,5 +1,8 @@
 //! Rewritten bodies: what comes out never depends on how, or in which coding, it came in.
 
+// Helpers outside `#[test]` functions unwrap as well.
+#![allow(clippy::unwrap_used)]
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;

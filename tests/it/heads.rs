@@ -1,5 +1,8 @@
 //! The heads toward the origin and toward the visitor, with the built-in registry.
 
+// Helpers outside `#[test]` functions unwrap as well.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
