@@ -2,5 +2,13 @@
 //!
 //! Pure but for `html::body`: no tokio, sockets, files or clock; time is an argument.
 
+pub mod collectors;
+pub mod cookies;
+pub mod csp;
 pub mod guard;
 pub mod html;
+mod permissions;
+pub mod references;
+pub mod request;
+pub mod response;
+pub mod validators;

@@ -3,16 +3,25 @@
 //! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup. Output never
 //! depends on how the input was cut.
 
+pub mod body;
+pub mod charset;
+pub mod coding;
 mod css;
 mod elements;
+mod encoder;
 mod inject;
 mod inline;
+mod mime;
+pub mod negotiate;
+mod pipeline;
+pub mod plan;
 mod references;
 mod rewriter;
 mod sniff;
 mod srcset;
 mod state;
 mod structure;
+mod target;
 mod texts;
 mod urls;
 

@@ -1,0 +1,189 @@
+//! Puts a content coding on.
+
+use std::io::Write as _;
+
+use brotli::CompressorWriter;
+use flate2::{Compress, Compression, FlushCompress, Status};
+use zstd::stream::raw::{self as zstd_raw, InBuffer, Operation as _, OutBuffer};
+
+use super::coding::{CodingError, STEP, ZLIB_WINDOW_BITS};
+use super::negotiate::Coding;
+
+/// Fast levels: re-encoding costs more than rewriting does.
+const GZIP_LEVEL: u32 = 2;
+const ZSTD_LEVEL: i32 = 1;
+const BROTLI_LEVEL: u32 = 2;
+/// 256 KiB: most pages fit, and the encoder's memory stays small.
+const BROTLI_WINDOW_LOG: u32 = 18;
+
+enum Writer {
+    Identity,
+    Zlib(Compress),
+    Zstd(Box<zstd_raw::Encoder<'static>>),
+    /// `None` once finished.
+    Brotli(Option<Box<CompressorWriter<Vec<u8>>>>),
+}
+
+/// Puts a content coding on, piece by piece.
+///
+/// [`Encoder::finish`] must be called: an encoder that is only dropped leaves a body that ends early.
+pub struct Encoder {
+    writer: Writer,
+    buffer: Box<[u8]>,
+    dirty: bool,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("dirty", &self.dirty).finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// An encoder for one body.
+    ///
+    /// # Errors
+    /// When the zstd library cannot allocate.
+    pub fn new(coding: Coding) -> Result<Self, CodingError> {
+        let writer = match coding {
+            Coding::Identity => Writer::Identity,
+            Coding::Gzip => Writer::Zlib(Compress::new_gzip(Compression::new(GZIP_LEVEL), ZLIB_WINDOW_BITS)),
+            // Always zlib's form: it is what the name means (RFC 9110, 8.4.1.2).
+            Coding::Deflate => Writer::Zlib(Compress::new(Compression::new(GZIP_LEVEL), true)),
+            Coding::Zstd => {
+                Writer::Zstd(Box::new(zstd_raw::Encoder::new(ZSTD_LEVEL).map_err(|_| CodingError::Encoder)?))
+            }
+            Coding::Brotli => Writer::Brotli(Some(Box::new(CompressorWriter::new(
+                Vec::new(),
+                STEP,
+                BROTLI_LEVEL,
+                BROTLI_WINDOW_LOG,
+            )))),
+        };
+        let buffer = if coding == Coding::Zstd { vec![0; STEP].into() } else { Box::default() };
+        Ok(Self { writer, buffer, dirty: false })
+    }
+
+    /// Puts nothing on.
+    #[must_use]
+    pub fn identity() -> Self {
+        Self { writer: Writer::Identity, buffer: Box::default(), dirty: false }
+    }
+
+    /// Whether bytes go out as they come.
+    #[must_use]
+    pub const fn is_identity(&self) -> bool {
+        matches!(self.writer, Writer::Identity)
+    }
+
+    /// Encodes more bytes; what can be sent already is appended to `out`.
+    ///
+    /// # Errors
+    /// [`CodingError::Encoder`]; nothing may be written after it.
+    pub fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.dirty = true;
+        match &mut self.writer {
+            Writer::Identity => out.extend_from_slice(bytes),
+            Writer::Zlib(deflate) => zlib_step(deflate, bytes, out, FlushCompress::None)?,
+            Writer::Zstd(encoder) => {
+                let mut input = InBuffer::around(bytes);
+                while input.pos() < bytes.len() {
+                    let mut output = OutBuffer::around(&mut *self.buffer);
+                    encoder.run(&mut input, &mut output).map_err(|_| CodingError::Encoder)?;
+                    out.extend_from_slice(output.as_slice());
+                }
+            }
+            Writer::Brotli(Some(writer)) => {
+                writer.write_all(bytes).map_err(|_| CodingError::Encoder)?;
+                out.append(writer.get_mut());
+            }
+            Writer::Brotli(None) => return Err(CodingError::Encoder),
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far readable for the client. Costs a few bytes; nothing when nothing
+    /// was written since.
+    ///
+    /// # Errors
+    /// As [`Encoder::write`].
+    pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
+        if !std::mem::take(&mut self.dirty) {
+            return Ok(());
+        }
+        match &mut self.writer {
+            Writer::Identity => {}
+            Writer::Zlib(deflate) => zlib_step(deflate, &[], out, FlushCompress::Sync)?,
+            Writer::Zstd(encoder) => loop {
+                let mut output = OutBuffer::around(&mut *self.buffer);
+                let left = encoder.flush(&mut output).map_err(|_| CodingError::Encoder)?;
+                out.extend_from_slice(output.as_slice());
+                if left == 0 {
+                    break;
+                }
+            },
+            Writer::Brotli(Some(writer)) => {
+                writer.flush().map_err(|_| CodingError::Encoder)?;
+                out.append(writer.get_mut());
+            }
+            Writer::Brotli(None) => return Err(CodingError::Encoder),
+        }
+        Ok(())
+    }
+
+    /// Ends the coding. A body of no bytes becomes a valid, empty coded body.
+    ///
+    /// # Errors
+    /// As [`Encoder::write`].
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
+        match &mut self.writer {
+            Writer::Identity => {}
+            Writer::Zlib(deflate) => zlib_step(deflate, &[], out, FlushCompress::Finish)?,
+            Writer::Zstd(encoder) => loop {
+                let mut output = OutBuffer::around(&mut *self.buffer);
+                let left = encoder.finish(&mut output, false).map_err(|_| CodingError::Encoder)?;
+                out.extend_from_slice(output.as_slice());
+                if left == 0 {
+                    break;
+                }
+            },
+            Writer::Brotli(writer) => {
+                let Some(writer) = writer.take() else { return Err(CodingError::Encoder) };
+                out.append(&mut writer.into_inner());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deflates until the input is used up and the flush asked for is done.
+fn zlib_step(
+    deflate: &mut Compress,
+    mut input: &[u8],
+    out: &mut Vec<u8>,
+    flush: FlushCompress,
+) -> Result<(), CodingError> {
+    loop {
+        // `compress_vec` fills spare capacity only, and zlib wants more than 6 bytes to end a flush.
+        out.reserve((input.len() / 2).max(256));
+        let spare = out.capacity() - out.len();
+        let (in_before, out_before) = (deflate.total_in(), deflate.total_out());
+        let status = deflate.compress_vec(input, out, flush).map_err(|_| CodingError::Encoder)?;
+        let consumed = (deflate.total_in() - in_before) as usize;
+        let produced = (deflate.total_out() - out_before) as usize;
+        input = input.get(consumed..).unwrap_or_default();
+        if status == Status::StreamEnd {
+            return Ok(());
+        }
+        // Room left over means that zlib had no more to give.
+        if input.is_empty() && produced < spare && flush != FlushCompress::Finish {
+            return Ok(());
+        }
+        if consumed == 0 && produced == 0 && spare > 0 {
+            return if flush == FlushCompress::Finish { Err(CodingError::Encoder) } else { Ok(()) };
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The stages a page's bytes go through, free of bodies and tasks: decode, open, transcode, rewrite,
+//! encode.
+
+use super::charset::{self, Opening, Transcoder};
+use super::coding::{CodingError, Decoder, Encoder};
+use super::plan::Recipe;
+use super::{Kind, Plan, RewriteError, Rewriter, Summary, mime};
+use crate::config::OnRewriteFailure;
+
+/// Which stage failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Decode(CodingError),
+    Encode(CodingError),
+    Rewrite(RewriteError),
+}
+
+impl From<CodingError> for Fault {
+    fn from(error: CodingError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+/// What became of a body that reached its end.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Rewritten(Summary),
+    NotHtml,
+    /// The rewriter gave up and the rest passed.
+    Passed(RewriteError),
+}
+
+pub(super) struct Pipeline {
+    decoder: Decoder,
+    rest: Rest,
+}
+
+/// Everything behind the decoder.
+struct Rest {
+    stage: Stage,
+    transcoder: Option<Transcoder>,
+    encoder: Encoder,
+    head_charset: Option<&'static encoding_rs::Encoding>,
+    opted_out: bool,
+    on_failure: OnRewriteFailure,
+    /// Bytes were given out: another answer is no longer possible.
+    sent: bool,
+    /// Scratch between two stages, kept for its memory.
+    utf8: Vec<u8>,
+    rewritten: Vec<u8>,
+}
+
+enum Stage {
+    /// The first bytes, until they say how the rest is read.
+    Opening {
+        start: Vec<u8>,
+        sniff: bool,
+        plan: Box<Plan>,
+    },
+    Rewriting(Box<Rewriter>),
+    /// Bytes pass unchanged from here on.
+    Passing(Passing),
+}
+
+#[derive(Clone, Copy)]
+enum Passing {
+    NotHtml,
+    Failed(RewriteError),
+}
+
+impl Pipeline {
+    pub(super) fn new(
+        decoder: Decoder,
+        encoder: Encoder,
+        recipe: &Recipe,
+        mut plan: Plan,
+        on_failure: OnRewriteFailure,
+    ) -> Self {
+        plan.guard &= !recipe.xml;
+        // What has no type is no sure document: let its first bytes say so.
+        if recipe.sniff && plan.kind == Kind::Document {
+            plan.kind = Kind::Unsure;
+        }
+        let stage = Stage::Opening { start: Vec::new(), sniff: recipe.sniff, plan: Box::new(plan) };
+        let rest = Rest {
+            stage,
+            transcoder: None,
+            encoder,
+            head_charset: recipe.charset,
+            opted_out: recipe.opted_out,
+            on_failure,
+            sent: false,
+            utf8: Vec::new(),
+            rewritten: Vec::new(),
+        };
+        Self { decoder, rest }
+    }
+
+    /// Takes the next bytes of the origin; appends what can be sent to `out`.
+    pub(super) fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let rest = &mut self.rest;
+        self.decoder.write::<Fault>(chunk, &mut |piece| rest.take(piece, false, out))
+    }
+
+    /// Says that bytes were given out: from here on `on_rewrite_failure` counts.
+    pub(super) const fn mark_sent(&mut self) {
+        self.rest.sent = true;
+    }
+
+    /// Makes what was written so far readable for the client.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.rest.encoder.flush(out).map_err(Fault::Encode)
+    }
+
+    /// Ends the body.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<Outcome, Fault> {
+        self.decoder.finish()?;
+        self.rest.take(&[], true, out)?;
+        let outcome = match std::mem::replace(&mut self.rest.stage, Stage::Passing(Passing::NotHtml)) {
+            Stage::Rewriting(mut rewriter) => {
+                let mut rewritten = std::mem::take(&mut self.rest.rewritten);
+                rewritten.clear();
+                let ended = rewriter.end(&mut rewritten);
+                self.rest.encoder.write(&rewritten, out).map_err(Fault::Encode)?;
+                match ended {
+                    Ok(summary) => Outcome::Rewritten(summary),
+                    Err(error) if self.rest.may_pass() => Outcome::Passed(error),
+                    Err(error) => return Err(Fault::Rewrite(error)),
+                }
+            }
+            Stage::Passing(Passing::Failed(error)) => Outcome::Passed(error),
+            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } => Outcome::NotHtml,
+        };
+        self.rest.encoder.finish(out).map_err(Fault::Encode)?;
+        Ok(outcome)
+    }
+}
+
+impl Rest {
+    /// Takes decoded bytes. `last` says that no more come.
+    fn take(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Stage::Opening { start, sniff, .. } = &mut self.stage else {
+            return self.transcode(piece, last, out);
+        };
+        start.extend_from_slice(piece);
+        let html = if *sniff { mime::is_html(start, last) } else { Some(true) };
+        match (html, charset::open(start, last, self.head_charset)) {
+            (Some(false), _) => {
+                let start = std::mem::take(start);
+                self.stage = Stage::Passing(Passing::NotHtml);
+                self.encoder.write(&start, out).map_err(Fault::Encode)
+            }
+            (None, _) | (_, Opening::More) => Ok(()),
+            (Some(true), Opening::Plain { bom }) => self.open(bom, None, last, out),
+            (Some(true), Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
+        }
+    }
+
+    /// Leaves the opening: a byte order mark goes ahead of everything, the rewriter never sees it.
+    fn open(
+        &mut self,
+        bom: usize,
+        from: Option<&'static encoding_rs::Encoding>,
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let closed = Stage::Passing(Passing::NotHtml);
+        let Stage::Opening { start, plan, .. } = std::mem::replace(&mut self.stage, closed) else {
+            return Ok(());
+        };
+        if bom > 0 || from.is_some() {
+            self.encoder.write(charset::BOM, out).map_err(Fault::Encode)?;
+        }
+        self.transcoder = from.map(Transcoder::new);
+        self.stage = Stage::Rewriting(Box::new(Rewriter::new(*plan)));
+        self.transcode(&start[bom..], last, out)
+    }
+
+    fn transcode(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Some(transcoder) = &mut self.transcoder else { return self.rewrite(piece, out) };
+        let mut utf8 = std::mem::take(&mut self.utf8);
+        utf8.clear();
+        transcoder.write(piece, last, &mut utf8);
+        let result = self.rewrite(&utf8, out);
+        self.utf8 = utf8;
+        result
+    }
+
+    fn rewrite(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let Stage::Rewriting(rewriter) = &mut self.stage else {
+            return self.encoder.write(piece, out).map_err(Fault::Encode);
+        };
+        let result = if self.encoder.is_identity() {
+            rewriter.write(piece, out)
+        } else {
+            self.rewritten.clear();
+            let result = rewriter.write(piece, &mut self.rewritten);
+            self.encoder.write(&self.rewritten, out).map_err(Fault::Encode)?;
+            result
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if self.may_pass() => {
+                self.stage = Stage::Passing(Passing::Failed(error));
+                Ok(())
+            }
+            Err(error) => Err(Fault::Rewrite(error)),
+        }
+    }
+
+    /// Whether the rest may pass when the rewriter gives up. For a visitor who is not opted out the
+    /// rewriter has then given out every byte it was given. For an opted-out one it is the operator's
+    /// choice, once bytes are out; what the rewriter held is lost.
+    fn may_pass(&self) -> bool {
+        !self.opted_out || (self.sent && self.on_failure == OnRewriteFailure::Pass)
+    }
+}

@@ -1,0 +1,440 @@
+//! What is done with a body, decided from the two heads.
+
+use encoding_rs::Encoding;
+use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::negotiate::{Accepts, Coding};
+pub use super::target::{Target, target};
+use super::{Kind, charset};
+
+/// What is done with a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyPlan {
+    /// It goes to the visitor as it came.
+    Pass(PassReason),
+    /// It goes through the rewriter.
+    Rewrite(Recipe),
+    /// An opted-out visitor may not have it: ask again with [`crate::enforce::request::ask_again`] (GET
+    /// and HEAD), else 502.
+    Refuse(Refusal),
+}
+
+impl BodyPlan {
+    /// Whether the body differs by the visitor's choice, so that caches must keep the variants apart.
+    #[must_use]
+    pub const fn has_variants(&self) -> bool {
+        match self {
+            Self::Rewrite(_) => true,
+            Self::Pass(reason) => {
+                matches!(reason, PassReason::Nothing | PassReason::Coding | PassReason::Partial)
+            }
+            Self::Refuse(_) => false,
+        }
+    }
+
+    /// Whether the answer is HTML that a browser shows (not a fragment).
+    #[must_use]
+    pub const fn is_document(&self) -> bool {
+        match self {
+            Self::Rewrite(recipe) => !matches!(recipe.kind, Kind::Fragment) && !recipe.sniff,
+            Self::Pass(reason) => matches!(reason, PassReason::Coding | PassReason::PathRule),
+            Self::Refuse(_) => false,
+        }
+    }
+}
+
+/// Why a body passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassReason {
+    /// Observe mode.
+    Observe,
+    /// Not HTML.
+    NotHtml,
+    /// The request wants an image, a script or the like.
+    Resource,
+    /// The status has no body (1xx, 204, 205).
+    NoBody,
+    /// 304: what the client has is what it would get; the head still carries the variant's tag.
+    NotModified,
+    /// A part of a body, for a visitor who is not opted out.
+    Partial,
+    /// A download.
+    Attachment,
+    /// HTML, but nothing in it is to be changed for this visitor.
+    Nothing,
+    /// A coding that cannot be taken off, for a visitor who is not opted out.
+    Coding,
+    /// HTML on a path where bodies are not rewritten, by setting.
+    PathRule,
+}
+
+impl PassReason {
+    /// Word for metrics and logs; `None` where the body is none of ours.
+    #[must_use]
+    pub const fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Partial => Some("partial"),
+            Self::Attachment => Some("attachment"),
+            Self::Coding => Some("coding-unknown"),
+            Self::PathRule => Some("path-rule"),
+            Self::Observe => Some("observe"),
+            Self::NotHtml | Self::Resource | Self::NoBody | Self::NotModified | Self::Nothing => None,
+        }
+    }
+}
+
+/// Why an opted-out visitor may not have a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// An unknown coding, or several on top of each other.
+    Coding,
+    /// A part of a page; parts cannot be rewritten.
+    Partial,
+    /// 304, though none of our own tags was sent: the client's copy may hold the trackers.
+    NotModified,
+}
+
+impl Refusal {
+    /// Word for metrics and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Coding => "coding-unknown",
+            Self::Partial => "partial",
+            Self::NotModified => "not-modified-unasked",
+        }
+    }
+}
+
+/// How a body is rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipe {
+    /// The visitor has opted out.
+    pub opted_out: bool,
+    /// Document, frame or fragment.
+    pub kind: Kind,
+    /// No usable `Content-Type`: only what a browser would sniff as HTML is rewritten.
+    pub sniff: bool,
+    /// Served as XML: the guard is not placed, since its text is not escaped for XML.
+    pub xml: bool,
+    /// Encoding named by `Content-Type`.
+    pub charset: Option<&'static Encoding>,
+    /// Coding the origin put on.
+    pub from: Coding,
+    /// Coding the client gets.
+    pub to: Coding,
+    /// No body follows (HEAD): the head is as for GET, nothing is rewritten.
+    pub bodiless: bool,
+}
+
+/// What [`plan`] needs to know beside the response head.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// What the request wants.
+    pub target: Target,
+    /// The visitor has opted out.
+    pub opted_out: bool,
+    /// Enforce mode.
+    pub enforce: bool,
+    /// Bodies are rewritten on this path.
+    pub rewrite: bool,
+    /// What the client said it accepts, before narrowing.
+    pub accepts: Accepts,
+    /// Whether narrowing took something the client accepts away.
+    pub narrowed: bool,
+    /// A 304 is about the variant this visitor gets: the request's condition was not dropped.
+    pub conditional_ours: bool,
+}
+
+/// Decides what is done with a response body.
+///
+/// HTML of any status is rewritten: `text/html`, `application/xhtml+xml`, Turbo's streams as
+/// fragments, and what has no usable `Content-Type` when browsers may sniff it.
+///
+/// Limit: XHTML is read by HTML's rules, so that a self-closed `<script/>` swallows what follows, and
+/// SVG documents pass; both wait for the XML pass of DESIGN 5.
+///
+/// Cost: a few header look-ups, no allocation unless `Content-Type` is repeated or in capitals.
+#[must_use]
+pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) -> BodyPlan {
+    let Target::Page(mut kind) = question.target else { return BodyPlan::Pass(PassReason::Resource) };
+    if !question.enforce {
+        return BodyPlan::Pass(PassReason::Observe);
+    }
+    if status == StatusCode::NOT_MODIFIED {
+        let stale = question.opted_out && question.rewrite && !question.conditional_ours;
+        return if stale {
+            BodyPlan::Refuse(Refusal::NotModified)
+        } else {
+            BodyPlan::Pass(PassReason::NotModified)
+        };
+    }
+    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
+        return BodyPlan::Pass(PassReason::NoBody);
+    }
+    let media = Media::read(headers);
+    match media.form {
+        Form::Other => return BodyPlan::Pass(PassReason::NotHtml),
+        Form::TurboStream => kind = Kind::Fragment,
+        Form::Html | Form::Xhtml | Form::Unstated => {}
+    }
+    if is_attachment(headers) {
+        return BodyPlan::Pass(PassReason::Attachment);
+    }
+    if !question.rewrite {
+        return BodyPlan::Pass(PassReason::PathRule);
+    }
+    let sniff = media.form == Form::Unstated;
+    // A redirect or an empty body without a type is nothing a browser shows.
+    let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if sniff && (empty || status.is_redirection()) {
+        return BodyPlan::Pass(PassReason::NotHtml);
+    }
+    if !Target::Page(kind).may_be_rewritten(question.opted_out) {
+        return BodyPlan::Pass(if sniff { PassReason::NotHtml } else { PassReason::Nothing });
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        // Without a type it is most likely media that a script reads in parts.
+        return match (question.opted_out, sniff) {
+            (true, false) => BodyPlan::Refuse(Refusal::Partial),
+            (_, true) => BodyPlan::Pass(PassReason::NotHtml),
+            (false, false) => BodyPlan::Pass(PassReason::Partial),
+        };
+    }
+    let Some(from) = content_coding(headers) else {
+        return if question.opted_out {
+            BodyPlan::Refuse(Refusal::Coding)
+        } else {
+            BodyPlan::Pass(PassReason::Coding)
+        };
+    };
+    // What came uncoded goes uncoded, unless it did so only because we asked for less than the client.
+    let code = from != Coding::Identity || question.narrowed;
+    BodyPlan::Rewrite(Recipe {
+        opted_out: question.opted_out,
+        kind,
+        sniff,
+        xml: media.form == Form::Xhtml,
+        charset: media.charset,
+        from,
+        to: if code { question.accepts.choose() } else { Coding::Identity },
+        bodiless: question.method == Method::HEAD,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Html,
+    Xhtml,
+    TurboStream,
+    /// Missing or broken, and the browser may sniff.
+    Unstated,
+    Other,
+}
+
+struct Media {
+    form: Form,
+    charset: Option<&'static Encoding>,
+}
+
+impl Media {
+    /// The last valid type of all fields counts, as in browsers (WHATWG Fetch, "extract a MIME type").
+    fn read(headers: &HeaderMap) -> Self {
+        let mut media = Self { form: Form::Unstated, charset: None };
+        for text in headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok()) {
+            for item in text.split(',') {
+                let Some(form) = form(item.split(';').next().unwrap_or_default().trim()) else { continue };
+                // A repeated type without a charset keeps the one named before.
+                let charset = charset::of_content_type(item);
+                media.charset = charset.or(media.charset.filter(|_| form == media.form));
+                media.form = form;
+            }
+        }
+        if media.form == Form::Unstated && is_nosniff(headers) {
+            media.form = Form::Other;
+        }
+        media
+    }
+}
+
+/// `None`: broken, as if it were not there.
+fn form(essence: &str) -> Option<Form> {
+    let is = |known: &str| essence.eq_ignore_ascii_case(known);
+    match () {
+        () if is("text/html") => Some(Form::Html),
+        () if is("application/xhtml+xml") => Some(Form::Xhtml),
+        () if is("text/vnd.turbo-stream.html") => Some(Form::TurboStream),
+        () if is("*/*") || !essence.contains('/') => None,
+        () if is("unknown/unknown") || is("application/unknown") => Some(Form::Unstated),
+        () => Some(Form::Other),
+    }
+}
+
+fn is_nosniff(headers: &HeaderMap) -> bool {
+    headers
+        .get("x-content-type-options")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(',').next())
+        .is_some_and(|first| first.trim().eq_ignore_ascii_case("nosniff"))
+}
+
+fn is_attachment(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_DISPOSITION).is_some_and(|value| {
+        let kind = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"attachment")
+    })
+}
+
+/// The one coding of a body; `None` for an unknown coding or more than one.
+fn content_coding(headers: &HeaderMap) -> Option<Coding> {
+    let mut found = Coding::Identity;
+    for value in headers.get_all(CONTENT_ENCODING) {
+        for name in value.to_str().ok()?.split(',') {
+            match (Coding::of(name.trim())?, found) {
+                (Coding::Identity, _) => {}
+                (coding, Coding::Identity) => found = coding,
+                _ => return None,
+            }
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn question(opted_out: bool) -> Question<'static> {
+        Question {
+            method: &Method::GET,
+            target: Target::Page(Kind::Document),
+            opted_out,
+            enforce: true,
+            rewrite: true,
+            accepts: Accepts::NONE,
+            narrowed: false,
+            conditional_ours: true,
+        }
+    }
+
+    #[test]
+    fn html_of_any_status_is_rewritten_and_other_types_pass() {
+        for status in [200, 201, 301, 403, 404, 500, 503] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let got = plan(&question(true), status, &headers(&[("content-type", "text/html")]));
+            assert!(matches!(got, BodyPlan::Rewrite(r) if !r.sniff && !r.xml), "{status}");
+        }
+        for other in ["application/json", "text/plain", "text/html+x", "image/svg+xml", "text/html, text/css"]
+        {
+            let mut map = HeaderMap::new();
+            map.insert(CONTENT_TYPE, HeaderValue::from_static(other));
+            assert_eq!(
+                plan(&question(true), StatusCode::OK, &map),
+                BodyPlan::Pass(PassReason::NotHtml),
+                "{other}"
+            );
+        }
+    }
+
+    /// WHATWG Fetch, "extract a MIME type"; MIME Sniffing with and without nosniff.
+    #[test]
+    fn a_missing_or_broken_type_may_be_html_unless_nosniff() {
+        for fields in [&[][..], &[("content-type", "html")], &[("content-type", "*/*")]] {
+            let got = plan(&question(true), StatusCode::OK, &headers(fields));
+            assert!(matches!(got, BodyPlan::Rewrite(r) if r.sniff), "{fields:?}");
+        }
+        let fields = [("x-content-type-options", "NoSniff, x")];
+        let got = plan(&question(true), StatusCode::OK, &headers(&fields));
+        assert_eq!(got, BodyPlan::Pass(PassReason::NotHtml));
+    }
+
+    #[test]
+    fn the_last_type_counts_and_keeps_its_charset() {
+        let fields =
+            [("content-type", "text/plain"), ("content-type", "TEXT/HTML;charset=utf-16le, text/html")];
+        let BodyPlan::Rewrite(recipe) = plan(&question(false), StatusCode::OK, &headers(&fields)) else {
+            panic!("not rewritten");
+        };
+        assert_eq!(recipe.charset, Some(encoding_rs::UTF_16LE));
+    }
+
+    /// DESIGN 5: refused for an opted-out visitor, passed and counted for others.
+    #[test]
+    fn what_cannot_be_read_is_refused_only_to_an_opted_out_visitor() {
+        for (coding, status) in [("gzip, br", 200), ("compress", 200), ("dcb", 200), ("identity", 206)] {
+            let map = headers(&[("content-type", "text/html"), ("content-encoding", coding)]);
+            let status = StatusCode::from_u16(status).unwrap();
+            assert!(matches!(plan(&question(true), status, &map), BodyPlan::Refuse(_)), "{coding}");
+            let pass = plan(&question(false), status, &map);
+            assert!(matches!(pass, BodyPlan::Pass(_)) && pass.has_variants(), "{coding}");
+        }
+        let map = headers(&[("content-type", "text/html"), ("content-encoding", "identity, X-GZIP")]);
+        assert!(
+            matches!(plan(&question(true), StatusCode::OK, &map), BodyPlan::Rewrite(r) if r.from == Coding::Gzip)
+        );
+    }
+
+    /// `domain.md` 1.4.3: an origin's 304 would bring the copy with the trackers back.
+    #[test]
+    fn a_304_counts_only_when_it_answers_our_own_tag() {
+        let mut q = question(true);
+        let ask = |q: &Question<'_>| plan(q, StatusCode::NOT_MODIFIED, &HeaderMap::new());
+        assert_eq!(ask(&q), BodyPlan::Pass(PassReason::NotModified));
+        q.conditional_ours = false;
+        assert_eq!(ask(&q), BodyPlan::Refuse(Refusal::NotModified));
+        q.opted_out = false;
+        assert_eq!(ask(&q), BodyPlan::Pass(PassReason::NotModified));
+    }
+
+    #[test]
+    fn bodies_that_are_none_of_ours_pass() {
+        let html = ("content-type", "text/html");
+        let pass = |q: &Question<'_>, status: u16, fields: &[(&'static str, &'static str)], why| {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(plan(q, status, &headers(fields)), BodyPlan::Pass(why), "{status} {fields:?}");
+        };
+        let q = question(true);
+        pass(&q, 204, &[html], PassReason::NoBody);
+        pass(&q, 205, &[html], PassReason::NoBody);
+        pass(&q, 200, &[html, ("content-disposition", "Attachment; filename=x")], PassReason::Attachment);
+        pass(&Question { rewrite: false, ..q }, 200, &[html], PassReason::PathRule);
+        pass(&Question { enforce: false, ..q }, 200, &[html], PassReason::Observe);
+        pass(&Question { target: Target::Resource, ..q }, 200, &[html], PassReason::Resource);
+        for kind in [Kind::Fragment, Kind::Frame] {
+            let part = Question { target: Target::Page(kind), ..question(false) };
+            pass(&part, 200, &[html], PassReason::Nothing);
+        }
+        pass(&q, 302, &[], PassReason::NotHtml);
+        pass(&q, 200, &[("content-length", "0")], PassReason::NotHtml);
+        pass(&q, 206, &[], PassReason::NotHtml);
+    }
+
+    /// DESIGN 4, compression: coded stays coded, uncoded stays uncoded unless we narrowed.
+    #[test]
+    fn the_client_gets_a_coding_when_the_origin_sent_one_or_we_asked_for_less() {
+        let accepts = Accepts::read(&headers(&[("accept-encoding", "gzip, br, dcb")]));
+        let to = |narrowed, coding: &'static str| {
+            let q = Question { accepts, narrowed, ..question(false) };
+            let map = headers(&[("content-type", "text/html"), ("content-encoding", coding)]);
+            match plan(&q, StatusCode::OK, &map) {
+                BodyPlan::Rewrite(recipe) => recipe.to,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(to(false, "identity"), Coding::Identity);
+        assert_eq!(to(true, "identity"), Coding::Brotli);
+        assert_eq!(to(false, "gzip"), Coding::Brotli);
+    }
+}

@@ -1,0 +1,113 @@
+//! What a request wants: a page, a part of one, or something else.
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+
+use super::Kind;
+
+/// What a request wants, as far as its head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Something a browser shows or a script puts into a page.
+    Page(Kind),
+    /// An image, script, style sheet, font, worker and so on: never rewritten.
+    Resource,
+}
+
+impl Target {
+    /// Whether the answer to this visitor may have to be rewritten.
+    ///
+    /// Frames and fragments get no link, so that only an opt-out gives them something to change.
+    #[must_use]
+    pub const fn may_be_rewritten(self, opted_out: bool) -> bool {
+        match self {
+            Self::Page(Kind::Fragment | Kind::Frame) => opted_out,
+            Self::Page(Kind::Document | Kind::Unsure) => true,
+            Self::Resource => false,
+        }
+    }
+}
+
+/// Reads what a request wants.
+///
+/// `Sec-Fetch-Dest` comes first: scripts cannot forge it. Without it (plain http, old browsers, other
+/// clients) the headers of the libraries that fetch fragments are asked, then `Accept`.
+#[must_use]
+pub fn target(headers: &HeaderMap) -> Target {
+    if let Some(dest) = headers.get("sec-fetch-dest") {
+        return match dest.as_bytes() {
+            b"document" => Target::Page(Kind::Document),
+            b"iframe" | b"frame" | b"fencedframe" | b"embed" | b"object" => Target::Page(Kind::Frame),
+            // A prefetch of the next page looks like a fetch; the browser shows it as a document later.
+            b"empty" if is_prefetch(headers) => Target::Page(Kind::Unsure),
+            b"empty" => Target::Page(Kind::Fragment),
+            b"audio" | b"audioworklet" | b"font" | b"image" | b"json" | b"manifest" | b"paintworklet"
+            | b"report" | b"script" | b"serviceworker" | b"sharedworker" | b"style" | b"track" | b"video"
+            | b"webidentity" | b"worker" | b"xslt" => Target::Resource,
+            _ => Target::Page(Kind::Unsure),
+        };
+    }
+    let by_script = headers.contains_key("hx-request")
+        || headers.contains_key("turbo-frame")
+        || headers.contains_key("x-pjax")
+        // Android's WebView sends its application's name in this field on every navigation.
+        || headers.get("x-requested-with").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
+    if by_script {
+        return Target::Page(Kind::Fragment);
+    }
+    let accepts = |what: &[u8]| {
+        headers.get_all(ACCEPT).iter().any(|v| memchr::memmem::find(v.as_bytes(), what).is_some())
+    };
+    // Every browser's navigation names both.
+    let navigation = accepts(b"text/html") && accepts(b"application/xhtml+xml");
+    Target::Page(if navigation { Kind::Document } else { Kind::Unsure })
+}
+
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose"]
+        .iter()
+        .filter_map(|name| headers.get(*name)?.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("prefetch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn a_request_says_what_it_wants() {
+        use Kind::{Document, Fragment, Frame, Unsure};
+        let nav = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        for (fields, want) in [
+            (&[("sec-fetch-dest", "document")][..], Target::Page(Document)),
+            (&[("sec-fetch-dest", "document"), ("hx-request", "true")], Target::Page(Document)),
+            (&[("sec-fetch-dest", "iframe")], Target::Page(Frame)),
+            (&[("sec-fetch-dest", "object")], Target::Page(Frame)),
+            (&[("sec-fetch-dest", "empty"), ("accept", nav)], Target::Page(Fragment)),
+            (&[("sec-fetch-dest", "empty"), ("sec-purpose", "prefetch;prerender")], Target::Page(Unsure)),
+            (&[("sec-fetch-dest", "image"), ("accept", nav)], Target::Resource),
+            (&[("sec-fetch-dest", "serviceworker")], Target::Resource),
+            (&[("sec-fetch-dest", "new-thing")], Target::Page(Unsure)),
+            (&[("accept", nav)], Target::Page(Document)),
+            (&[("accept", nav), ("x-requested-with", "com.example.app")], Target::Page(Document)),
+            (&[("accept", nav), ("x-requested-with", "XMLHttpRequest")], Target::Page(Fragment)),
+            (&[("accept", nav), ("turbo-frame", "cart")], Target::Page(Fragment)),
+            (&[("hx-request", "true")], Target::Page(Fragment)),
+            (&[("x-pjax", "true")], Target::Page(Fragment)),
+            (&[("accept", "text/html")], Target::Page(Unsure)),
+            (&[("accept", "*/*")], Target::Page(Unsure)),
+            (&[], Target::Page(Unsure)),
+        ] {
+            assert_eq!(target(&headers(fields)), want, "{fields:?}");
+        }
+    }
+}

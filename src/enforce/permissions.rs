@@ -1,0 +1,102 @@
+//! `Permissions-Policy`: the browser's advertising features denied to an opted-out page.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+use super::references::split_list;
+
+const NAME: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// Features denied to the page and everything in it.
+const DENIED: [&str; 6] = [
+    "browsing-topics",
+    "attribution-reporting",
+    "run-ad-auction",
+    "join-ad-interest-group",
+    "shared-storage",
+    "interest-cohort",
+];
+
+/// Adds our denials to the page's own policy.
+///
+/// A policy is a dictionary (RFC 9651, 3.2): one malformed member makes browsers drop all of it, ours
+/// included. So what is malformed, and therefore without effect today, is not carried on.
+pub fn deny_advertising(headers: &mut HeaderMap) {
+    let mut members: Vec<String> = Vec::new();
+    let mut well_formed = true;
+    for value in headers.get_all(NAME) {
+        let Ok(text) = value.to_str() else {
+            well_formed = false;
+            break;
+        };
+        for member in split_list(text) {
+            let key = member.split(['=', ';']).next().unwrap_or_default();
+            well_formed &= is_member(member, key);
+            if !DENIED.contains(&key) {
+                members.push(member.to_owned());
+            }
+        }
+    }
+    if !well_formed {
+        members.clear();
+    }
+    members.extend(DENIED.iter().map(|feature| format!("{feature}=()")));
+    if let Ok(value) = HeaderValue::try_from(members.join(", ")) {
+        headers.insert(NAME, value);
+    }
+}
+
+/// Whether a member has a dictionary's form, as far as policies use it: `key`, `key=value` or
+/// `key=(list)`, parameters behind.
+fn is_member(member: &str, key: &str) -> bool {
+    let key_ok = key.starts_with(|c: char| c.is_ascii_lowercase() || c == '*')
+        && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.*".contains(&b));
+    let rest = &member[key.len()..];
+    let value_ok = match rest.strip_prefix('=') {
+        None => rest.is_empty() || rest.starts_with(';'),
+        Some(list) if list.starts_with('(') => list.find(')').is_some_and(|end| {
+            !list[1..end].contains('(') && matches!(list[end + 1..].bytes().next(), None | Some(b';'))
+        }),
+        Some(value) => {
+            !value.is_empty() && (value.starts_with('"') || !value.contains([' ', '\t', '(', ')']))
+        }
+    };
+    key_ok && value_ok && rest.matches('"').count() % 2 == 0 && !rest.contains('\'')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "browsing-topics=(), attribution-reporting=(), run-ad-auction=(), \
+                        join-ad-interest-group=(), shared-storage=(), interest-cohort=()";
+
+    fn denied(lines: &[&'static str]) -> String {
+        let mut map = HeaderMap::new();
+        for line in lines {
+            map.append(NAME, HeaderValue::from_static(line));
+        }
+        deny_advertising(&mut map);
+        let values: Vec<_> = map.get_all(NAME).iter().map(|v| v.to_str().unwrap()).collect();
+        values.join(" | ")
+    }
+
+    #[test]
+    fn our_denials_join_the_pages_own_policy() {
+        assert_eq!(denied(&[]), OURS);
+        assert_eq!(
+            denied(&["camera=(), geolocation=(self \"https://a.example\")", "usb=*"]),
+            format!("camera=(), geolocation=(self \"https://a.example\"), usb=*, {OURS}")
+        );
+        assert_eq!(denied(&["browsing-topics=(self), usb=()"]), format!("usb=(), {OURS}"));
+        assert_eq!(denied(&["usb=();report-to=x, midi"]), format!("usb=();report-to=x, midi, {OURS}"));
+    }
+
+    /// RFC 9651: one malformed member drops the whole dictionary, and our denials with it.
+    #[test]
+    fn a_malformed_policy_is_replaced() {
+        for bad in ["camera 'none'", "camera=(self", "Camera=()", "camera=", "usb=(), =x", "a=\"b"] {
+            assert_eq!(denied(&[bad]), OURS, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Step 6: a request head on its way to the origin.
+
+use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
+use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::uri::PathAndQuery;
+use http::{Method, Uri, request};
+
+use super::cookies;
+use super::html::Kind;
+use super::html::negotiate::{self, Accepts};
+use super::html::plan::{self, Question, Target};
+use super::validators::{self, Variant};
+use crate::config::VendorAction;
+use crate::privacy::{Decision, Mode, cookie};
+use crate::registry::Policy;
+
+/// Says to the origin what was decided (DESIGN 7).
+const DECISION: HeaderName = HeaderName::from_static("optgate-decision");
+const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
+/// RFC 9842: the origin could answer in a coding that only the browser can take off.
+const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dictionary");
+
+/// What [`prepare`] needs to know beside the request head.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestContext<'a> {
+    /// The decision of this request.
+    pub decision: Decision,
+    /// The site's or path's mode.
+    pub mode: Mode,
+    /// The site's or path's policy.
+    pub policy: &'a Policy,
+    /// The rules in force, from [`validators::variant_version`].
+    pub version: &'a str,
+    /// Bodies are rewritten on this path.
+    pub rewrite: bool,
+    /// Remove click and person identifiers from the query (`strip_link_params`).
+    pub strip_link_params: bool,
+}
+
+/// What was changed, and what the answer's stages must know about the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestChanges {
+    /// What the request wants.
+    pub target: Target,
+    /// Its method.
+    pub method: Method,
+    /// What the client accepts, before narrowing.
+    pub accepts: Accepts,
+    /// `Accept-Encoding` lost something the client accepts, or was missing.
+    pub narrowed: bool,
+    /// A tag of our current variant was mapped back: a 304 then is about that variant.
+    pub tag_mapped: bool,
+    /// The request was conditional and no longer is; a 304 would be about another variant.
+    pub condition_dropped: bool,
+    /// Names of the tracker cookies removed, in order, each once: to be expired in the browser.
+    pub tracker_cookies: Vec<Vec<u8>>,
+    /// Query parameters removed.
+    pub link_params: u32,
+}
+
+impl RequestChanges {
+    /// The question for [`plan::plan`] once the answer's head is there.
+    #[must_use]
+    pub fn question(&self, ctx: &RequestContext<'_>) -> Question<'_> {
+        Question {
+            method: &self.method,
+            target: self.target,
+            opted_out: ctx.decision.opted_out(),
+            enforce: ctx.mode == Mode::Enforce,
+            rewrite: ctx.rewrite,
+            accepts: self.accepts,
+            narrowed: self.narrowed,
+            conditional_ours: !self.condition_dropped,
+        }
+    }
+}
+
+/// Makes a request head say and carry what the decision means, for the origin.
+///
+/// Hop-by-hop and forwarding fields, and `Optgate-*` sent by clients, are `edge`'s. In observe mode
+/// nothing is changed; the tracker cookies are still named, for the counters.
+///
+/// Two deliberate limits. A fragment keeps its `Range`: scripts fetch media in parts, and a partial
+/// HTML answer is refused later ([`plan::Refusal::Partial`]). Conditions are touched on GET and HEAD
+/// only, since elsewhere they guard writes.
+///
+/// Cost: a few look-ups; allocations only where a field changes.
+pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestChanges {
+    let opted_out = ctx.decision.opted_out();
+    let headers = &mut parts.headers;
+    let mut changes = RequestChanges {
+        target: plan::target(headers),
+        method: parts.method.clone(),
+        accepts: Accepts::read(headers),
+        narrowed: false,
+        tag_mapped: false,
+        condition_dropped: false,
+        tracker_cookies: Vec::new(),
+        link_params: 0,
+    };
+    if opted_out {
+        changes.tracker_cookies = tracker_cookies(headers, ctx.policy);
+    }
+    if ctx.mode != Mode::Enforce {
+        return changes;
+    }
+    headers.insert(DECISION, HeaderValue::from_static(ctx.decision.header_value()));
+    // Our own cookie is between the browser and us.
+    let ours = cookie::NAME.as_bytes();
+    let trackers = &changes.tracker_cookies;
+    cookies::drop_request_cookies(headers, |name| name == ours || trackers.iter().any(|t| t == name));
+    if opted_out {
+        headers.insert(SEC_GPC, HeaderValue::from_static("1"));
+        headers.remove(AVAILABLE_DICTIONARY);
+        if ctx.strip_link_params {
+            changes.link_params =
+                strip_query(&mut parts.uri, |name| ctx.policy.match_link_param(name)).unwrap_or(0);
+        }
+    }
+    if ctx.rewrite && changes.target.may_be_rewritten(opted_out) {
+        ask_for_a_page(&mut parts.headers, ctx, &mut changes);
+    }
+    changes
+}
+
+/// Codings, ranges and validators of a request whose answer may be rewritten.
+fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &mut RequestChanges) {
+    let opted_out = ctx.decision.opted_out();
+    changes.narrowed = negotiate::narrow(headers);
+    let Target::Page(kind) = changes.target else { return };
+    if opted_out && kind != Kind::Fragment {
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
+    }
+    if changes.method != Method::GET && changes.method != Method::HEAD {
+        return;
+    }
+    let conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+    if !conditional {
+        return;
+    }
+    // We send pages without `Last-Modified`: a date is from before us, or from another variant.
+    headers.remove(IF_MODIFIED_SINCE);
+    let variant = Variant { version: ctx.version, opted_out, kind };
+    changes.tag_mapped = validators::map_if_none_match(headers, &variant, false);
+    changes.condition_dropped = !changes.tag_mapped;
+}
+
+/// Changes a request head that was [`prepare`]d and whose answer was refused, so that it asks for the
+/// whole page without a coding. For GET and HEAD only; once.
+pub fn ask_again(headers: &mut HeaderMap, changes: &mut RequestChanges) {
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    changes.narrowed = true;
+    for name in [RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+        headers.remove(name);
+    }
+    // A 304 to this is none of ours either way.
+    changes.condition_dropped = true;
+    changes.tag_mapped = false;
+}
+
+/// Names of the tracker cookies a request carries, each once.
+#[must_use]
+pub fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    for field in headers.get_all(COOKIE) {
+        for pair in field.as_bytes().split(|&b| b == b';') {
+            let Some(at) = memchr::memchr(b'=', pair) else { continue };
+            let name = pair[..at].trim_ascii();
+            if is_tracker_cookie(policy, name) && !names.iter().any(|known| known == name) {
+                names.push(name.to_vec());
+            }
+        }
+    }
+    names
+}
+
+/// Whether a first-party cookie belongs to a vendor that is not allowed.
+pub(super) fn is_tracker_cookie(policy: &Policy, name: &[u8]) -> bool {
+    policy.match_cookie(name).is_some_and(|hit| hit.action != VendorAction::Allow)
+}
+
+/// Removes query parameters by name, leaving all other bytes; gives how many, `None` when the address
+/// could not be rebuilt (it then stays).
+fn strip_query(uri: &mut Uri, remove: impl Fn(&str) -> bool) -> Option<u32> {
+    let query = uri.query()?;
+    let mut removed = 0;
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| {
+            let raw = pair.split('=').next().unwrap_or_default();
+            let name = url::form_urlencoded::parse(raw.as_bytes()).next();
+            let gone = name.is_some_and(|(name, _)| remove(&name));
+            removed += u32::from(gone);
+            !gone
+        })
+        .collect();
+    if removed == 0 {
+        return Some(0);
+    }
+    let path = uri.path();
+    let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+    *uri = Uri::from_parts(parts).ok()?;
+    Some(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn click_ids_leave_the_query_and_the_rest_keeps_its_bytes() {
+        let gone = |name: &str| name == "fbclid" || name == "gclid";
+        for (before, after, count) in [
+            ("/a?x=1&fbclid=2&y=%20", "/a?x=1&y=%20", 1),
+            ("/a?fbclid=2", "/a", 1),
+            ("/a?%66bclid=2&gclid", "/a", 2),
+            ("/a?fbclidx=2&&a=fbclid", "/a?fbclidx=2&&a=fbclid", 0),
+            ("http://h.example/a?gclid=1&b", "http://h.example/a?b", 1),
+            ("/a?", "/a?", 0),
+        ] {
+            let mut uri: Uri = before.parse().unwrap();
+            assert_eq!(strip_query(&mut uri, gone), Some(count), "{before}");
+            assert_eq!(uri.to_string(), after);
+        }
+        assert_eq!(strip_query(&mut "/a".parse().unwrap(), gone), None);
+    }
+}

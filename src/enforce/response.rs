@@ -1,0 +1,335 @@
+//! Step 8: a response head on its way to the visitor.
+
+use http::header::{
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderMap,
+    HeaderName, HeaderValue, LAST_MODIFIED, PRAGMA, REFERRER_POLICY, SET_COOKIE, VARY,
+};
+use http::response;
+use url::Url;
+
+use super::html::Kind;
+use super::html::negotiate::Coding;
+use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
+use super::request::{RequestChanges, is_tracker_cookie};
+use super::validators::{self, Variant};
+use super::{cookies, csp, guard, permissions, references};
+use crate::config::{CacheFront, VendorAction};
+use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
+use crate::registry::Policy;
+
+/// What [`apply`] needs to know beside the response head.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseContext<'a> {
+    /// The decision of this request.
+    pub decision: Decision,
+    /// Its signals; they say which cookie of ours the browser has.
+    pub signals: Signals,
+    /// The site's or path's mode.
+    pub mode: Mode,
+    /// The site's or path's policy.
+    pub policy: &'a Policy,
+    /// The rules in force, from [`validators::variant_version`].
+    pub version: &'a str,
+    /// Effective URL of the page; may be `None` where nothing reads it: a visitor who is not opted out,
+    /// and no document. With an opted-out visitor and `None` every absolute reference is third party.
+    pub page: Option<&'a Url>,
+    /// What [`super::request::prepare`] gave.
+    pub asked: &'a RequestChanges,
+    /// What happens to the body.
+    pub plan: &'a BodyPlan,
+    /// What [`admit_guard`] gave.
+    pub guard: bool,
+    /// Which shared cache stands in front.
+    pub cache_front: CacheFront,
+    /// `YYYYMM` of now.
+    pub month: u32,
+    /// For our own cookie.
+    pub keys: &'a Keys,
+}
+
+/// What was changed, for counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResponseChanges {
+    /// `Set-Cookie` lines of trackers removed.
+    pub cookies_removed: u32,
+    /// Tracker cookies expired in the browser.
+    pub cookies_expired: u32,
+    /// References and signals in other headers removed.
+    pub references_removed: u32,
+    /// Our own cookie was set or renewed.
+    pub own_cookie: bool,
+    /// It replaces one that said `out` with a signature we could not verify.
+    pub own_cookie_resigned: bool,
+}
+
+/// Signals to advertising features of browsers: they go for an opted-out visitor, whoever they are for.
+const SIGNALS: [&str; 5] = [
+    "observe-browsing-topics",
+    "shared-storage-write",
+    "shared-storage-cross-origin-worklet-allowed",
+    "x-allow-fledge",
+    "x-fledge-bidding-signals-format-version",
+];
+const SIGNAL_FAMILIES: [&str; 2] = ["attribution-reporting-", "ad-auction-"];
+
+/// What describes bytes that are not sent any more.
+const BODY_FIELDS: [&str; 8] = [
+    "content-md5",
+    "digest",
+    "content-digest",
+    "repr-digest",
+    "signature",
+    "signature-input",
+    "use-as-dictionary",
+    "trailer",
+];
+
+/// Orders to caches that overrule `Cache-Control` (RFC 9213 and its forerunners).
+const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-control"];
+
+/// Makes the policies of a page admit the guard; gives whether the guard can run on it.
+///
+/// Call it after the plan and before the rewriter is made; it changes the head only for an opted-out
+/// visitor's document or frame that is rewritten.
+#[must_use]
+pub fn admit_guard(headers: &mut HeaderMap, plan: &BodyPlan) -> bool {
+    match plan {
+        BodyPlan::Rewrite(recipe) if recipe.opted_out && !recipe.xml && recipe.kind != Kind::Fragment => {
+            csp::admit_guard(headers, guard::csp_hash())
+        }
+        _ => false,
+    }
+}
+
+/// Makes a response head say and carry what the decision means, for the visitor.
+///
+/// The head for HEAD is the head for GET: nothing here looks at the method. In observe mode nothing is
+/// changed.
+pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> ResponseChanges {
+    let mut changes = ResponseChanges::default();
+    if ctx.mode != Mode::Enforce {
+        return changes;
+    }
+    let opted_out = ctx.decision.opted_out();
+    let headers = &mut parts.headers;
+    let mut trackers = 0;
+    cookies::drop_response_cookies(headers, |name| {
+        let tracker = opted_out && is_tracker_cookie(ctx.policy, name);
+        trackers += u32::from(tracker);
+        // Our cookie is not the origin's to set or delete.
+        tracker || name == cookie::NAME.as_bytes()
+    });
+    changes.cookies_removed = trackers;
+    if opted_out {
+        changes.references_removed = strip_references(headers, ctx);
+        let shown = ctx.plan.is_document() || matches!(ctx.plan, BodyPlan::Rewrite(_));
+        if shown {
+            permissions::deny_advertising(headers);
+        }
+        if shown || headers.contains_key(REFERRER_POLICY) {
+            bound_referrer(headers);
+        }
+    }
+    shape_body_fields(headers, ctx);
+    set_cookies(headers, ctx, &mut changes);
+    let variants = ctx.plan.has_variants() || answers_our_tag(ctx);
+    if variants {
+        keep_variants_apart(headers, ctx);
+    }
+    if (variants && ctx.cache_front == CacheFront::None) || changes.own_cookie || changes.cookies_expired > 0
+    {
+        forbid_shared_caching(headers);
+    }
+    changes
+}
+
+/// A 304 to one of our own tags: its head updates the page the browser holds.
+fn answers_our_tag(ctx: &ResponseContext<'_>) -> bool {
+    ctx.asked.tag_mapped && matches!(ctx.plan, BodyPlan::Pass(PassReason::NotModified))
+}
+
+fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
+    let strips = |reference: &str, hint: bool| is_stripped(reference, hint, ctx);
+    let mut removed = references::filter(headers, &strips);
+    csp::drop_reports(headers, &|uri| strips(uri, false));
+    let gone: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            SIGNALS.contains(&name.as_str()) || SIGNAL_FAMILIES.iter().any(|f| name.as_str().starts_with(f))
+        })
+        .cloned()
+        .collect();
+    for name in gone {
+        headers.remove(name);
+        removed += 1;
+    }
+    // Fenced frames show advertisements of an auction; the header's other modes stay.
+    let loading = HeaderName::from_static("supports-loading-mode");
+    removed + references::filter_list(headers, &loading, |mode| mode.eq_ignore_ascii_case("fenced-frame"))
+}
+
+/// Whether a reference in a header leads to a tracker. The page's own host is first party.
+fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
+    let url = ctx.page.map_or_else(|| Url::parse(reference), |page| page.join(reference));
+    let Ok(url) = url else { return false };
+    let Some(host) = url.host_str() else { return false };
+    if Some(host) == ctx.page.and_then(Url::host_str) {
+        return false;
+    }
+    let host = host.trim_end_matches('.');
+    let hit = if hint {
+        ctx.policy.match_host(host)
+    } else {
+        match url.query() {
+            Some(query) => ctx.policy.match_url(host, &format!("{}?{query}", url.path())),
+            None => ctx.policy.match_url(host, url.path()),
+        }
+    };
+    hit.is_some_and(|hit| match hit.action {
+        VendorAction::Strip => true,
+        // `restrict` needs the guard on the page.
+        VendorAction::Restrict => !(ctx.guard && guard::can_restrict()),
+        VendorAction::Allow => false,
+    })
+}
+
+/// At most `strict-origin-when-cross-origin`: another site sees the origin, and no less safe one sees
+/// anything (Referrer Policy, 3; the last known word of all fields counts).
+fn bound_referrer(headers: &mut HeaderMap) {
+    let fields: Vec<&str> =
+        headers.get_all(REFERRER_POLICY).iter().filter_map(|value| value.to_str().ok()).collect();
+    let words = fields.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_ascii_lowercase());
+    let mut replacement = Some("strict-origin-when-cross-origin");
+    for word in words {
+        replacement = match word.as_str() {
+            "no-referrer" | "same-origin" | "strict-origin" | "strict-origin-when-cross-origin" => None,
+            "origin" => Some("strict-origin"),
+            "origin-when-cross-origin" | "no-referrer-when-downgrade" | "unsafe-url" => {
+                Some("strict-origin-when-cross-origin")
+            }
+            _ => replacement,
+        };
+    }
+    if let Some(policy) = replacement {
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static(policy));
+    }
+}
+
+/// Fields that describe the body's bytes.
+fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
+    let recipe = match ctx.plan {
+        BodyPlan::Rewrite(recipe) => Some(recipe),
+        BodyPlan::Pass(_) if answers_our_tag(ctx) => None,
+        BodyPlan::Pass(_) | BodyPlan::Refuse(_) => return,
+    };
+    for name in [CONTENT_LENGTH, ACCEPT_RANGES, LAST_MODIFIED] {
+        headers.remove(name);
+    }
+    for name in BODY_FIELDS {
+        headers.remove(name);
+    }
+    headers.remove(CONTENT_ENCODING);
+    let Target::Page(kind) = ctx.asked.target else { return };
+    let opted_out = ctx.decision.opted_out();
+    validators::mark_etag(headers, &Variant { version: ctx.version, opted_out, kind });
+    if let Some(recipe) = recipe {
+        if let Some(coding) = recipe.to.header_value() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        name_utf8(headers, recipe);
+    } else if opted_out && kind != Kind::Fragment {
+        // The policy of a 304 replaces the one the browser holds. The stored page was made with or
+        // without the guard; either way it does no harm here.
+        let _ = csp::admit_guard(headers, guard::csp_hash());
+    }
+}
+
+/// A transcoded page is UTF-8, whatever its head said.
+fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
+    use encoding_rs::{ISO_2022_JP, UTF_16BE, UTF_16LE};
+    let transcoded = |e: &encoding_rs::Encoding| *e == *ISO_2022_JP || *e == *UTF_16BE || *e == *UTF_16LE;
+    if recipe.charset.is_some_and(transcoded) {
+        let media = if recipe.xml { "application/xhtml+xml" } else { "text/html" };
+        if let Ok(value) = HeaderValue::try_from(format!("{media}; charset=utf-8")) {
+            headers.insert(CONTENT_TYPE, value);
+        }
+    }
+}
+
+/// Tracker cookies expired and our own set; on documents only.
+fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut ResponseChanges) {
+    if !ctx.plan.is_document() {
+        return;
+    }
+    let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
+    if ctx.decision.opted_out()
+        && let Some(host) = ctx.page.and_then(Url::host_str)
+    {
+        changes.cookies_expired = cookies::expire(headers, &ctx.asked.tracker_cookies, host, secure);
+    }
+    if let Some(line) = cookies::own_cookie(ctx.decision, ctx.signals, ctx.month, ctx.keys, secure) {
+        headers.append(SET_COOKIE, line);
+        changes.own_cookie = true;
+        changes.own_cookie_resigned = ctx.signals.own.needs_new_signature();
+    }
+}
+
+/// `Vary`, so that a cache that follows it never mixes the variants.
+fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
+    let mut fields = vec!["Sec-GPC", "Cookie"];
+    if ctx.cache_front != CacheFront::None {
+        // A framed page and a fragment are other bytes than the document of the same address.
+        fields.push("Sec-Fetch-Dest");
+    }
+    if let BodyPlan::Rewrite(recipe) = ctx.plan
+        && (recipe.to != Coding::Identity || recipe.from != Coding::Identity || ctx.asked.narrowed)
+    {
+        fields.push("Accept-Encoding");
+    }
+    let present: Vec<String> = headers
+        .get_all(VARY)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    if present.iter().any(|name| name == "*") {
+        return;
+    }
+    let missing: Vec<&str> =
+        fields.into_iter().filter(|name| !present.contains(&name.to_ascii_lowercase())).collect();
+    if let Ok(value) = HeaderValue::try_from(missing.join(", "))
+        && !missing.is_empty()
+    {
+        headers.append(VARY, value);
+    }
+}
+
+/// `private, no-cache`, stricter words kept, other caches' orders removed.
+fn forbid_shared_caching(headers: &mut HeaderMap) {
+    let mut value = String::from("private, no-cache");
+    for text in headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
+        for directive in text.split(',').map(|word| word.trim().to_ascii_lowercase()) {
+            if matches!(directive.as_str(), "no-store" | "no-transform" | "must-revalidate")
+                && !value.contains(&directive)
+            {
+                value.push_str(", ");
+                value.push_str(&directive);
+            }
+        }
+    }
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(CACHE_CONTROL, value);
+    }
+    for name in [EXPIRES, PRAGMA, AGE] {
+        headers.remove(name);
+    }
+    let gone: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| CACHE_ORDERS.contains(&name.as_str()) || name.as_str().ends_with("cdn-cache-control"))
+        .cloned()
+        .collect();
+    for name in gone {
+        headers.remove(name);
+    }
+}
