@@ -1,3 +1,94 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/api/summary`, `/api/records/{reference}`, the kill switch.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/api/summary`, `/api/records/{reference}`,
+//! the kill switch.
 //!
-//! SKELETON
+//! It listens apart from the visitors and has no log-in yet, so it answers only requests that name
+//! it by a loopback name or its own address, and no form of another page.
+
+mod api;
+mod collector;
+mod door;
+mod health;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+pub use collector::SwitchFigures;
+
+use crate::config::{Settings, Switches};
+use crate::store::Store;
+use crate::telemetry::metrics::SharedMetrics;
+
+/// Everything the admin answers are made from; cheap to clone.
+#[derive(Clone)]
+pub struct AdminState {
+    /// Settings in force.
+    pub settings: Arc<Settings>,
+    /// The store.
+    pub store: Store,
+    /// All counters.
+    pub metrics: SharedMetrics,
+    /// Kill switches, shared with the edge.
+    pub switches: Arc<Switches>,
+    /// Set when a stop signal arrived.
+    pub draining: Arc<AtomicBool>,
+    /// Version of the vendor registry in force.
+    pub registry_version: String,
+    /// When this process began to serve.
+    pub started: Instant,
+}
+
+/// Largest request body, bytes; the only one is `{"engaged": true}`.
+const BODY_BYTES: usize = 4096;
+
+/// The admin listener's routes; the caller serves them on `settings.admin`.
+pub fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics))
+        .route("/api/summary", get(api::summary))
+        .route("/api/records/{reference}", get(api::record))
+        .route("/api/sites/{name}/kill-switch", get(api::kill_switch).post(api::throw_kill_switch))
+        .fallback(missing)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), door::check))
+        .with_state(state)
+}
+
+async fn metrics(State(state): State<AdminState>) -> Response<Body> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let mut response = Response::new(Body::from(state.metrics.render()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+    response
+}
+
+async fn missing() -> Response<Body> {
+    problem(StatusCode::NOT_FOUND, "There is nothing at this address.")
+}
+
+async fn wrong_method() -> Response<Body> {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "This address does not answer that method; see Allow.")
+}
+
+/// An error as RFC 9457 wants it.
+fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}

@@ -1,1 +1,230 @@
-//! SKELETON
+//! The composition root: builds every part in order, binds, serves, drains.
+//!
+//! Nothing is bound before everything that can be refused has been checked.
+
+mod build;
+mod core_thread;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::config::Settings;
+use crate::edge::{House, listener, tls};
+use crate::store::Store;
+use crate::telemetry::{self, metrics::SharedMetrics};
+
+/// Threads for journal reads, admin and signals.
+const BACKGROUND_THREADS: usize = 2;
+
+/// A serving Optgate.
+#[derive(Debug)]
+pub struct Running {
+    listen: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    admin: SocketAddr,
+    house: Arc<House>,
+    drain: watch::Sender<bool>,
+    draining: Arc<AtomicBool>,
+    drain_timeout: Duration,
+    cores: Vec<JoinHandle<()>>,
+    background: Runtime,
+}
+
+/// Builds and binds everything and starts serving.
+///
+/// # Errors
+/// Says which part, what is wrong and what to do: a registry file, the data folder, a certificate, an
+/// address in use.
+pub fn start(settings: Settings) -> anyhow::Result<Running> {
+    let parts = build::build(&settings)?;
+    let tls_config = match settings.tls.listen.is_empty() {
+        true => None,
+        false => Some(Arc::new(tls::server_config(&settings.tls.certificates)?)),
+    };
+    let bound = settings
+        .listen
+        .iter()
+        .map(|a| listener::bind(*a, settings.workers))
+        .collect::<Result<Vec<_>, _>>()?;
+    let bound_tls = settings
+        .tls
+        .listen
+        .iter()
+        .map(|a| listener::bind(*a, settings.workers))
+        .collect::<Result<Vec<_>, _>>()?;
+    let admin_socket = listener::bind_one(settings.admin)?;
+    let admin = admin_socket.local_addr().context("the admin socket has no address")?;
+
+    let background = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(BACKGROUND_THREADS)
+        .thread_name("background")
+        .enable_all()
+        .build()
+        .context("cannot start the background threads")?;
+    let (drain, drained) = watch::channel(false);
+    let house = Arc::clone(&parts.house);
+    serve_admin(&background, admin_socket, parts.admin, drained.clone())?;
+
+    let addresses = |bound: &[listener::Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
+    let (listen, tls) = (addresses(&bound), addresses(&bound_tls));
+    let plan = core_thread::plan(bound, bound_tls, tls_config, settings.workers);
+    let cores = plan
+        .into_iter()
+        .enumerate()
+        .map(|(index, sockets)| {
+            core_thread::start(
+                index,
+                settings.workers,
+                Arc::clone(&house),
+                sockets,
+                drained.clone(),
+                settings.drain_timeout,
+            )
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Running {
+        listen,
+        tls,
+        admin,
+        draining: Arc::clone(&house.draining),
+        house,
+        drain,
+        drain_timeout: settings.drain_timeout,
+        cores,
+        background,
+    })
+}
+
+fn serve_admin(
+    background: &Runtime,
+    socket: std::net::TcpListener,
+    state: admin::AdminState,
+    mut drained: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let router = admin::router(state);
+    let _entered = background.enter();
+    let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
+    background.spawn(async move {
+        // Admin goes on answering while the edge drains, so that `/readyz` can say so; it ends with the runtime.
+        let served = axum::serve(socket, router).await;
+        if let Err(error) = served {
+            tracing::error!("the admin listener ended: {error}");
+        }
+        let _ = drained.changed().await;
+    });
+    Ok(())
+}
+
+impl Running {
+    /// Bound cleartext addresses, in settings order.
+    #[must_use]
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// Bound TLS addresses, in settings order.
+    #[must_use]
+    pub fn tls(&self) -> &[SocketAddr] {
+        &self.tls
+    }
+
+    /// The bound admin address.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn metrics(&self) -> &SharedMetrics {
+        &self.house.metrics
+    }
+
+    /// Opt-outs.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.house.store
+    }
+
+    /// Stops accepting, finishes what is under way for at most `drain_timeout`, flushes the journal.
+    ///
+    /// # Errors
+    /// When a core's thread panicked.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.draining.store(true, Ordering::Release);
+        self.drain.send_replace(true);
+        let started = Instant::now();
+        let mut panicked = 0;
+        for core in self.cores {
+            panicked += usize::from(core.join().is_err());
+        }
+        tracing::info!(
+            duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            limit_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+            "drained"
+        );
+        self.background.block_on(self.house.store.close());
+        self.background.shutdown_timeout(Duration::from_secs(1));
+        anyhow::ensure!(panicked == 0, "{panicked} core threads panicked");
+        Ok(())
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, drains, and returns; a second signal ends the process at once.
+///
+/// # Errors
+/// As [`start`].
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    telemetry::start_logging(&settings.log);
+    let running = start(settings)?;
+    for address in running.listen() {
+        tracing::info!("listening on http://{address}");
+    }
+    for address in running.tls() {
+        tracing::info!("listening on https://{address}");
+    }
+    tracing::info!("admin on http://{}", running.admin());
+    wait_for_stop(&running.background)?;
+    tracing::info!("stopping: no new connections, finishing what is under way; a second signal ends at once");
+    running.stop()
+}
+
+/// Blocks until the first stop signal; from then on a second one ends the process.
+///
+/// # Errors
+/// When signals cannot be received.
+fn wait_for_stop(background: &Runtime) -> anyhow::Result<()> {
+    background.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(1);
+        });
+        Ok(())
+    })
+}
+
+/// Blocks until a stop signal, for the demo; see [`run`].
+///
+/// # Errors
+/// When signals cannot be received.
+pub fn wait(running: &Running) -> anyhow::Result<()> {
+    wait_for_stop(&running.background)
+}

@@ -1,6 +1,24 @@
 //! Settings as they are meant: every value here makes sense, nobody asks again.
 //!
-//! Written settings live in `raw`; the one conversion that can fail is in `load`.
+//! Written settings live in [`raw`]; [`load`] lays the layers on each other, `meaning` and `sites` are
+//! the one conversion that can fail. Weakest first: compiled defaults, files in order, environment,
+//! flags. Every complaint says where, what, why and what to do next ([`error`]).
+
+mod environment;
+pub mod error;
+mod key;
+mod layer;
+pub mod load;
+mod meaning;
+pub mod origins;
+pub mod raw;
+mod sites;
+pub mod units;
+mod upstream;
+mod words;
+pub mod written;
+
+pub mod switches;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,6 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub use switches::Switches;
 
 use crate::privacy::Mode;
 
@@ -65,7 +86,8 @@ pub struct Log {
 }
 
 /// Form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -74,7 +96,8 @@ pub enum LogFormat {
 }
 
 /// Least severe level written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// Errors only; no access lines.
     Error,
@@ -160,7 +183,8 @@ pub struct Portal {
 }
 
 /// The link's title; the words are prescribed (Civil Code 1798.135(a), 11 CCR 7015).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LinkTitle {
     /// `Do Not Sell or Share My Personal Information`.
     DoNotSell,
@@ -184,7 +208,7 @@ pub struct Store {
 pub struct Site {
     /// Name in logs, metrics and records.
     pub name: String,
-    /// Hosts, lower case, without port; `*.example.com` matches every subdomain.
+    /// Hosts, lower-case ASCII, without port; `*.example.com` matches every subdomain; IPv6 in brackets.
     pub hosts: Vec<String>,
     /// Origins; the first that answers (`balance` comes with a later room).
     pub upstreams: Vec<Upstream>,
@@ -252,7 +276,8 @@ pub struct VendorPolicy {
 }
 
 /// Treatment of vendors that can be run under a service-provider contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ServiceProviders {
     /// Allowed only with a contract entry; stripped otherwise.
     #[default]
@@ -264,7 +289,8 @@ pub enum ServiceProviders {
 }
 
 /// Treatment of third parties that are not in the registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unknown {
     /// Allowed, shown as unknown.
     #[default]
@@ -272,7 +298,8 @@ pub enum Unknown {
 }
 
 /// What is done with a vendor for an opted-out visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum VendorAction {
     /// Left alone.
     Allow,
@@ -319,7 +346,8 @@ pub struct PathRule {
 }
 
 /// What happens to a body that can no longer be rewritten (DESIGN 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnRewriteFailure {
     /// Stop the body.
     #[default]
@@ -329,7 +357,8 @@ pub enum OnRewriteFailure {
 }
 
 /// Shared cache in front of Optgate (DESIGN 4, caches).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CacheFront {
     /// None declared: both variants are private.
     #[default]

@@ -1,1 +1,24 @@
-//! SKELETON
+//! The proxied path: from an accepted connection to the answer's last byte.
+//!
+//! One runtime a core, nothing shared that a request writes to but counters; [`corridor`] is the way
+//! through. What all cores share is in [`house`].
+
+pub mod body;
+pub mod client_addr;
+pub mod connection;
+pub mod corridor;
+pub mod error;
+pub mod exchange;
+pub mod finish;
+pub mod hop;
+pub mod house;
+pub mod listener;
+pub mod local;
+pub mod outcome;
+pub mod respond;
+pub mod timer;
+pub mod tls;
+pub mod upgrade;
+pub mod upstream;
+
+pub use house::{Core, House};

@@ -160,7 +160,8 @@ pub fn ask_again(headers: &mut HeaderMap, changes: &mut RequestChanges) {
 }
 
 /// Names of the tracker cookies a request carries, each once.
-fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
+#[must_use]
+pub fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     for field in headers.get_all(COOKIE) {
         for pair in field.as_bytes().split(|&b| b == b';') {

@@ -29,8 +29,9 @@ pub struct ResponseContext<'a> {
     pub policy: &'a Policy,
     /// The rules in force, from [`validators::variant_version`].
     pub version: &'a str,
-    /// Effective URL of the page.
-    pub page: &'a Url,
+    /// Effective URL of the page; may be `None` where nothing reads it: a visitor who is not opted out,
+    /// and no document. With an opted-out visitor and `None` every absolute reference is third party.
+    pub page: Option<&'a Url>,
     /// What [`super::request::prepare`] gave.
     pub asked: &'a RequestChanges,
     /// What happens to the body.
@@ -168,9 +169,10 @@ fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
 
 /// Whether a reference in a header leads to a tracker. The page's own host is first party.
 fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
-    let Ok(url) = ctx.page.join(reference) else { return false };
+    let url = ctx.page.map_or_else(|| Url::parse(reference), |page| page.join(reference));
+    let Ok(url) = url else { return false };
     let Some(host) = url.host_str() else { return false };
-    if Some(host) == ctx.page.host_str() {
+    if Some(host) == ctx.page.and_then(Url::host_str) {
         return false;
     }
     let host = host.trim_end_matches('.');
@@ -260,9 +262,9 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
     if fragment || !ctx.plan.is_document() {
         return;
     }
-    let secure = ctx.page.scheme() == "https";
+    let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
     if ctx.decision.opted_out()
-        && let Some(host) = ctx.page.host_str()
+        && let Some(host) = ctx.page.and_then(Url::host_str)
     {
         changes.cookies_expired = cookies::expire(headers, &ctx.asked.tracker_cookies, host, secure);
     }

@@ -2,10 +2,36 @@
 //! back in; `/.well-known/gpc.json`.
 //!
 //! Off the hot path: an `axum` router, called by the corridor's step 2.
+//!
+//! ```text
+//! GET  PREFIX                      choices     the visitor's state, and one button
+//! POST PREFIX/opt-out              choices     one act: recorded, cookie set, receipt
+//! POST PREFIX/opt-in               choices     first act: asks, records nothing
+//! POST PREFIX/opt-in/confirm       choices     second act: recorded, cookie set
+//! GET  PREFIX/receipt/{reference}  receipt     what was recorded
+//! GET  PREFIX/assets/{name}        assets      style, icon, stand-ins for stripped files
+//! GET  /.well-known/gpc.json       well_known
+//! ```
+
+mod assets;
+mod choices;
+mod origin;
+mod pages;
+mod receipt;
+mod well_known;
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::routing::{any, get, post};
+use axum::{Extension, Router, extract::DefaultBodyLimit};
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use tower::ServiceExt as _;
+
 use crate::config;
+use crate::config::LinkTitle;
 use crate::privacy::{Decision, Signals, Subject};
 use crate::store::Store;
 use crate::telemetry::metrics::SharedMetrics;
@@ -29,28 +55,189 @@ pub struct Visit {
     pub month: u32,
 }
 
-/// SKELETON. Everything the pages need, built once.
+impl Visit {
+    /// Whom a choice made on this visit covers, as the pages say it.
+    fn scope(&self) -> &'static str {
+        scope(self.subject.is_some())
+    }
+}
+
+const fn scope(account: bool) -> &'static str {
+    if account { "this browser and your account" } else { "this browser" }
+}
+
+/// Everything the pages need, built once; cheap to clone.
 #[derive(Clone)]
-pub struct Portal {}
+pub struct Portal {
+    prefix: Arc<str>,
+    router: Router,
+}
+
+/// What the handlers share.
+struct Pages {
+    prefix: Arc<str>,
+    link: LinkTitle,
+    store: Store,
+    metrics: SharedMetrics,
+    gpc_json: Bytes,
+}
+
+impl Pages {
+    /// The prescribed words (Civil Code 1798.135(a), 11 CCR 7015).
+    const fn title(&self) -> &'static str {
+        match self.link {
+            LinkTitle::DoNotSell => "Do Not Sell or Share My Personal Information",
+            LinkTitle::PrivacyChoices => "Your Privacy Choices",
+        }
+    }
+
+    fn frame<'a>(&'a self, heading: &'a str) -> pages::Frame<'a> {
+        pages::Frame { prefix: &self.prefix, heading, icon: false, home: true }
+    }
+
+    fn message(&self, status: StatusCode, heading: &str, lines: &[&str]) -> Response<Body> {
+        pages::html(status, &pages::Message { frame: self.frame(heading), lines })
+    }
+}
+
+type Shared = axum::extract::State<Arc<Pages>>;
+
+/// The router's own root for everything below the prefix: `PREFIX/x` is routed as `/page/x`, so
+/// that no setting can be a bad route pattern.
+const INNER: &str = "/page";
 
 impl Portal {
     /// Builds the router for these settings.
     #[must_use]
-    pub fn new(_settings: &config::Settings, _store: Store, _metrics: SharedMetrics) -> Self {
-        todo!()
+    pub fn new(settings: &config::Settings, store: Store, metrics: SharedMetrics) -> Self {
+        let prefix: Arc<str> = settings.portal.prefix.as_str().into();
+        let pages = Arc::new(Pages {
+            prefix: prefix.clone(),
+            link: settings.portal.link,
+            store,
+            metrics,
+            gpc_json: well_known::body(settings.gpc_last_update.as_deref()),
+        });
+        let router = Router::new()
+            .route("/page", get(choices::page))
+            .route("/page/", any(to_prefix))
+            .route("/page/opt-out", post(choices::opt_out))
+            .route("/page/opt-in", post(choices::ask_opt_in))
+            .route("/page/opt-in/confirm", post(choices::confirm_opt_in))
+            .route("/page/receipt/{reference}", get(receipt::page))
+            .route("/page/assets/{name}", get(assets::serve))
+            .route(well_known::PATH, get(well_known::serve))
+            .method_not_allowed_fallback(wrong_method)
+            .fallback(missing)
+            .layer(DefaultBodyLimit::max(settings.portal.form_bytes))
+            .with_state(pages);
+        Self { prefix, router }
     }
 
     /// Whether a path is one of ours: `/.well-known/gpc.json`, the prefix, or below the prefix.
+    ///
+    /// Cost: two comparisons, no allocation.
     #[must_use]
-    pub fn owns(&self, _path: &str) -> bool {
-        todo!()
+    pub fn owns(&self, path: &str) -> bool {
+        path == well_known::PATH
+            || path.strip_prefix(&*self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Answers a request whose path [`Portal::owns`]; [`Visit`] is in its extensions.
-    pub async fn answer(
-        &self,
-        _request: http::Request<axum::body::Body>,
-    ) -> http::Response<axum::body::Body> {
-        todo!()
+    ///
+    /// Always answers; an opt-out whose record fails still carries its cookie.
+    pub async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        if request.uri().path() != well_known::PATH {
+            let inner = self.inner_uri(request.uri());
+            // Kept so that the cross-site check sees an HTTP/2 request's authority.
+            let asked = std::mem::replace(request.uri_mut(), inner);
+            request.extensions_mut().insert(Asked(asked));
+        }
+        // The router's error type is Infallible.
+        let mut response = match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        harden(response.headers_mut());
+        response
+    }
+
+    fn inner_uri(&self, asked: &Uri) -> Uri {
+        asked
+            .path()
+            .strip_prefix(&*self.prefix)
+            .and_then(|rest| format!("{INNER}{rest}").parse().ok())
+            .unwrap_or_else(|| Uri::from_static("/"))
+    }
+}
+
+/// The URI as the visitor asked for it.
+#[derive(Clone)]
+struct Asked(Uri);
+
+/// Headers of every answer that has not set its own.
+fn harden(headers: &mut HeaderMap) {
+    const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                       base-uri 'none'; frame-ancestors 'self'";
+    let defaults: [(HeaderName, &'static str); 4] = [
+        (header::CONTENT_SECURITY_POLICY, CSP),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in defaults {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// `PREFIX/` is the same page as `PREFIX`, under one address.
+async fn to_prefix(axum::extract::State(pages): Shared) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    if let Ok(place) = HeaderValue::try_from(&*pages.prefix) {
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
+}
+
+async fn missing(axum::extract::State(pages): Shared) -> Response<Body> {
+    let lines = ["There is no page at this address.", "The link below leads to your choices."];
+    pages.message(StatusCode::NOT_FOUND, "Page not found", &lines)
+}
+
+async fn wrong_method(axum::extract::State(pages): Shared) -> Response<Body> {
+    let lines = ["This address does not work that way.", "Please use the buttons on the choices page."];
+    pages.message(StatusCode::METHOD_NOT_ALLOWED, "Please use the choices page", &lines)
+}
+
+/// The visit of a request; the corridor always puts one there.
+type VisitOf = Extension<Visit>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn portal() -> Portal {
+        Portal { prefix: "/privacy-choices".into(), router: Router::new() }
+    }
+
+    /// A longer first segment is the origin's own.
+    #[test]
+    fn only_the_prefix_and_what_lies_below_it_is_ours() {
+        for ours in ["/.well-known/gpc.json", "/privacy-choices", "/privacy-choices/", "/privacy-choices/x"] {
+            assert!(portal().owns(ours), "{ours}");
+        }
+        for not in ["/", "/privacy-choices-2", "/.well-known/gpc.json/", "/x/privacy-choices", ""] {
+            assert!(!portal().owns(not), "{not}");
+        }
+    }
+
+    #[test]
+    fn a_path_below_the_prefix_is_routed_without_it() {
+        let inner = |path: &str| portal().inner_uri(&path.parse().unwrap()).to_string();
+        assert_eq!(inner("/privacy-choices"), "/page");
+        assert_eq!(inner("/privacy-choices/opt-out?x=1"), "/page/opt-out");
+        assert_eq!(inner("http://shop.example/privacy-choices/assets/e.js"), "/page/assets/e.js");
+        assert_eq!(inner("/elsewhere"), "/");
     }
 }

@@ -39,6 +39,10 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Nothing was sent.
+    pub const NONE: Self =
+        Self { gpc: false, own: OwnCookie::Absent, foreign: false, account: Standing::NoAccount };
+
     /// Reads the signals of a request head; `account` stays [`Standing::NoAccount`].
     ///
     /// Cost: one header look-up, and one pass over `Cookie` when it was sent. No allocation unless

@@ -10,20 +10,25 @@ use super::vendor::VendorId;
 pub(super) struct CollectorRule {
     pub(super) vendor: VendorId,
     rule: Collector,
+    /// What the path must end with: turns almost every request away at once.
+    tail: String,
 }
 
 impl CollectorRule {
-    pub(super) const fn new(vendor: VendorId, rule: Collector) -> Self {
-        Self { vendor, rule }
+    pub(super) fn new(vendor: VendorId, rule: Collector) -> Self {
+        let tail = rule.path.rsplit('*').next().unwrap_or_default().to_owned();
+        Self { vendor, rule, tail }
     }
 
     /// Whether a request is the collector's: the whole path fits, and for every fragment some query
     /// parameter begins with it. An innocent `/collect` of the site's own has not those parameters.
     pub(super) fn matches(&self, path: &str, query: &str) -> bool {
-        self.rule
-            .query
-            .iter()
-            .all(|fragment| query.split('&').any(|parameter| parameter.starts_with(fragment.as_str())))
+        path.ends_with(self.tail.as_str())
+            && self
+                .rule
+                .query
+                .iter()
+                .all(|fragment| query.split('&').any(|parameter| parameter.starts_with(fragment.as_str())))
             && glob(self.rule.path.as_bytes(), path.as_bytes())
     }
 }

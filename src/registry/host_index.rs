@@ -206,4 +206,22 @@ mod tests {
         assert_eq!(names(&index, "b.example.com"), ["example.com"]);
         assert_eq!(names(&index, "x.a.b.example.com"), ["a.b.example.com", "example.com"]);
     }
+
+    proptest::proptest! {
+        /// The table against a plain comparison with every entry.
+        #[test]
+        fn the_table_finds_what_a_plain_search_finds(
+            entries in proptest::collection::btree_set("[ab]{1,2}(\\.[ab]{1,2}){1,3}", 1..12),
+            host in "[ab]{0,2}(\\.[ab]{0,2}){0,5}",
+        ) {
+            let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+            let mut expected: Vec<String> = entries
+                .iter()
+                .filter(|entry| host == **entry || host.ends_with(&format!(".{entry}")))
+                .map(|entry| (*entry).to_owned())
+                .collect();
+            expected.sort_by_key(|entry| std::cmp::Reverse(entry.len()));
+            proptest::prop_assert_eq!(names(&index(&entries), &host), expected);
+        }
+    }
 }

@@ -95,7 +95,7 @@ impl PathPrefix {
         if self.literal == self.text.len() {
             return path
                 .strip_prefix(self.text.as_str())
-                .is_some_and(|rest| self.text.ends_with('/') || ends_here(rest))
+                .is_some_and(|rest| self.text.ends_with('/') || ends_here(rest.as_bytes()))
                 || (self.is_root() && path.is_empty());
         }
         let path = path.split('?').next().unwrap_or_default();
@@ -109,13 +109,17 @@ impl PathPrefix {
         if last.is_empty() {
             return true;
         }
-        rest.match_indices(last).any(|(at, _)| last.ends_with('/') || ends_here(&rest[at + last.len()..]))
+        // Every occurrence, overlapping ones too: only one of them may end at a boundary.
+        rest.as_bytes().windows(last.len()).enumerate().any(|(at, found)| {
+            found == last.as_bytes()
+                && (last.ends_with('/') || ends_here(&rest.as_bytes()[at + last.len()..]))
+        })
     }
 }
 
 /// A prefix ends at `/`, `?` or the end.
-fn ends_here(rest: &str) -> bool {
-    matches!(rest.as_bytes().first(), None | Some(b'/' | b'?'))
+const fn ends_here(rest: &[u8]) -> bool {
+    matches!(rest.first(), None | Some(b'/' | b'?'))
 }
 
 #[cfg(test)]
@@ -146,7 +150,7 @@ mod tests {
         assert!(hits("/v*/plugins/", "/v18.0/plugins/like.php") && !hits("/v*/plugins/", "/v18.0/plugins"));
         assert!(hits("/up_loader*.js", "/up_loader.1.1.0.js") && !hits("/up_loader*.js", "/up.js"));
         // The first occurrence does not end at a boundary; a later one does.
-        assert!(hits("/a*b", "/axbyb"));
+        assert!(hits("/a*b", "/axbyb") && hits("/*aa", "/aaa/"));
     }
 
     #[test]
@@ -169,6 +173,35 @@ mod tests {
             ("a*", "", false),
         ] {
             assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+
+    /// The definition of a glob, without regard to cost.
+    fn plainly(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|at| plainly(rest, &text[at..])),
+            Some((byte, rest)) => text.first() == Some(byte) && plainly(rest, &text[1..]),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn globs_agree_with_their_definition(pattern in "[ab*]{0,7}", text in "[ab]{0,9}") {
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            proptest::prop_assert_eq!(glob(pattern, text), plainly(pattern, text));
+        }
+
+        /// Against the same definition: a prefix, then the end or a boundary.
+        #[test]
+        fn path_prefixes_agree_with_their_definition(pattern in "/[a/*]{0,5}", path in "/[a/]{0,7}(\\?[a/]{0,3})?") {
+            let bare = path.split('?').next().unwrap();
+            let open = pattern.ends_with(['*', '/']);
+            let expected = (0..=bare.len()).any(|at| {
+                let boundary = open || at == bare.len() || bare.as_bytes()[at] == b'/';
+                boundary && plainly(pattern.as_bytes(), &bare.as_bytes()[..at])
+            });
+            proptest::prop_assert_eq!(PathPrefix::new(&pattern).matches(&path), expected, "{} {}", pattern, path);
         }
     }
 }

@@ -300,7 +300,7 @@ impl Policy {
     /// gateway or a proxied collector. `path` is without, `query` without its `?`. An allowed
     /// vendor's does not match.
     ///
-    /// Cost: under a microsecond without a query; no allocation.
+    /// Cost: about a microsecond; no allocation.
     #[must_use]
     pub fn match_collector(&self, path: &str, query: Option<&str>) -> Option<Hit> {
         let query = query.unwrap_or_default();

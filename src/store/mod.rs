@@ -3,88 +3,54 @@
 //! [`Store::lookup`] reads memory only. [`Store::record`] answers after the record is on disk;
 //! [`Store::record_behind`] never waits. One writer thread commits in groups; no sqlx call happens on
 //! an edge core, only a message and a oneshot.
+//!
+//! ```text
+//! record --------> bound --+
+//!                          +--> queue --> writer thread --> journal (commit, sync) --> index --> answer
+//! record_behind -> index --+                  |
+//!                  bound                      +-- cannot write: waiting callers are told, the rest is kept
+//! ```
+//!
+//! A data folder holds `journal.sqlite3`, `secret.key` and `lock`, and belongs to one process.
 
+mod bound;
+mod collector;
+mod index;
+mod journal;
+mod keys;
+mod record;
+mod reference;
+mod state;
+mod writer;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::oneshot;
 
 use crate::config;
-use crate::privacy::{Basis, Keys, Standing, Subject};
+use crate::privacy::{Keys, Standing, Subject};
 
-/// What kind of change a record states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Opt-out of sale and sharing.
-    OptOut,
-    /// Explicit, confirmed opt-in.
-    OptIn,
-}
+pub use collector::StoreCollector;
+pub use record::{Change, Kind, Receipt, RecordView, Source};
+pub use state::Health;
 
-/// Where an opt-out or opt-in came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The browser's `Sec-GPC`.
-    Gpc,
-    /// The button of the consumer page.
-    Form,
-    /// A consent platform's cookie.
-    Cmp,
-    /// An operator's import.
-    Import,
-}
+use bound::Bound;
+use journal::sqlite::Key;
+use state::State;
+use writer::{Command, Waiting};
 
-/// A state change to be recorded. Never holds an address or a user agent.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// Microseconds since the Unix epoch.
-    pub time_us: i64,
-    /// The site's name.
-    pub site: String,
-    /// What changed.
-    pub kind: Kind,
-    /// How it arrived.
-    pub source: Source,
-    /// The decision's ground; `None` for an opt-in.
-    pub basis: Option<Basis>,
-    /// Registry and policy version in force.
-    pub policy: String,
-    /// The account, if one was named.
-    pub subject: Option<Subject>,
-}
-
-/// What a durable record is known by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// Random public reference, shown to the person.
-    pub reference: String,
-    /// Position in this node's journal.
-    pub seq: i64,
-    /// Microseconds since the Unix epoch.
-    pub time_us: i64,
-}
-
-/// A record as an auditor sees it: DESIGN 7, never the subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordView {
-    /// Position in the node's journal.
-    pub seq: i64,
-    /// Node that wrote it.
-    pub node: String,
-    /// Microseconds since the Unix epoch.
-    pub time_us: i64,
-    /// Site name.
-    pub site: String,
-    /// `opt-out` or `opt-in`.
-    pub kind: String,
-    /// `gpc`, `form`, `cmp`, `import`.
-    pub signal: String,
-    /// Basis of the decision, or empty.
-    pub basis: String,
-    /// Policy version.
-    pub policy: String,
-    /// Public reference.
-    pub reference: String,
-    /// Whether an account was named (the subject itself is never shown).
-    pub account: bool,
-}
+/// The journal's file name.
+const JOURNAL: &str = "journal.sqlite3";
+/// The secret's file name.
+const SECRET: &str = "secret.key";
+/// The file whose lock says that a process uses the folder.
+const LOCK: &str = "lock";
 
 /// Why a change could not be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -98,27 +64,6 @@ pub enum RecordError {
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
-}
-
-/// How the store is doing.
-#[derive(Debug, Clone, Default)]
-pub struct Health {
-    /// The index holds everything the journal holds.
-    pub loaded: bool,
-    /// Why the journal cannot write; `None` while it can.
-    pub journal_error: Option<String>,
-    /// Records waiting.
-    pub backlog: usize,
-    /// Records in the journal.
-    pub records: u64,
-    /// Changes honoured without a row, by flood protection.
-    pub flood_dropped: u64,
-    /// Changes lost because the queue was full.
-    pub overflowed: u64,
-    /// Accounts known as opted out.
-    pub accounts_opted_out: u64,
-    /// Seconds of each journal commit so far, summed, and how many.
-    pub commits: (f64, u64),
 }
 
 /// Why the store could not be opened.
@@ -140,74 +85,218 @@ pub enum OpenError {
         /// Why, and what to do.
         why: String,
     },
+    /// An export's receiver would not take a record.
+    #[error("the export could not be written: {0}")]
+    Output(#[source] std::io::Error),
 }
 
 /// Handle to the store; cheap to clone.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    state: Arc<State>,
+    to_writer: UnboundedSender<Command>,
+    keys: Keys,
+    bound: Bound,
+    /// Records that may wait without anybody waiting for them.
+    queue: usize,
+    opened: Instant,
+}
 
 impl Store {
     /// Opens (or creates) the journal in a data folder, starts the writer thread, loads the index.
     /// Returns once everything is loaded.
     ///
+    /// Blocks for the time of reading the whole journal once (about 1 us a record): call it before
+    /// serving.
+    ///
     /// # Errors
     /// Names the file and says what to do.
-    pub fn open(_data_dir: &Path, _limits: &config::Store) -> Result<Self, OpenError> {
-        todo!()
+    pub fn open(data_dir: &Path, limits: &config::Store) -> Result<Self, OpenError> {
+        keys::make_folder(data_dir)?;
+        let lock = lock(&data_dir.join(LOCK))?;
+        let journal = data_dir.join(JOURNAL);
+        let secret_path = data_dir.join(SECRET);
+        if secret_path.exists() && !journal.exists() {
+            tracing::warn!(path = %journal.display(), "there is a secret but no journal; beginning an empty one");
+        }
+        let secret = keys::load_or_create(&secret_path, journal.exists())?;
+        let state = Arc::new(State::new());
+        let (to_writer, inbox) = mpsc::unbounded_channel();
+        let key_check = secret.check;
+        writer::spawn(writer::Start { journal, key_check, lock, state: Arc::clone(&state), inbox })?;
+        Ok(Self(Arc::new(Shared {
+            state,
+            to_writer,
+            keys: secret.keys,
+            bound: Bound::new(limits),
+            queue: limits.queue,
+            opened: Instant::now(),
+        })))
     }
 
     /// The keys, generated on first start into `DATA/secret.key` (mode 0600).
     #[must_use]
     pub fn keys(&self) -> &Keys {
-        todo!()
+        &self.0.keys
     }
 
-    /// What is known about an account. Memory only.
+    /// What is known about an account. Memory only: one shard's read lock and one probe.
     #[must_use]
-    pub fn lookup(&self, _subject: &Subject) -> Standing {
-        todo!()
+    pub fn lookup(&self, subject: &Subject) -> Standing {
+        self.0.state.index.standing(subject)
     }
 
-    /// Records a change; resolves after it is durable.
+    /// Records a change; resolves after it is durable. Dropping the future does not take it back.
+    ///
+    /// An account's own change of standing is never refused as flood. Over the bound, an account
+    /// already in that standing gets the receipt it has.
     ///
     /// # Errors
     /// See [`RecordError`].
-    pub async fn record(&self, _change: Change) -> Result<Receipt, RecordError> {
-        todo!()
+    pub async fn record(&self, change: Change) -> Result<Receipt, RecordError> {
+        let shared = &*self.0;
+        if !shared.bound.take(shared.nanos()) {
+            match change.subject {
+                None => {
+                    shared.state.count_flood();
+                    return Err(RecordError::Flood);
+                }
+                Some(subject) => {
+                    if let Some(seq) = shared.state.index.recorded(&subject, change.kind, change.source)
+                        && let Some(view) = self.read(Key::Seq(seq)).await?
+                    {
+                        shared.state.count_flood();
+                        return Ok(view.receipt());
+                    }
+                }
+            }
+        }
+        let (answer, answered) = oneshot::channel();
+        if !shared.hand_over(Waiting { change, answer: Some(answer) }) {
+            return Err(RecordError::Closed);
+        }
+        answered.await.unwrap_or(Err(RecordError::Closed))
     }
 
-    /// Hands a change to the writer without waiting. The index knows it at once; an overflow or flood is counted.
-    pub fn record_behind(&self, _change: Change) {
-        todo!()
+    /// Hands a change to the writer without waiting. The index knows an opt-out at once, an opt-in
+    /// once it is durable; an overflow or flood is counted. A change of an account that is already
+    /// recorded is not recorded again.
+    ///
+    /// Cost: without a subject one compare-and-swap and one message; with one also a shard's write
+    /// lock.
+    pub fn record_behind(&self, change: Change) {
+        let shared = &*self.0;
+        let (subject, kind, source) = (change.subject, change.kind, change.source);
+        if subject.is_some_and(|subject| !shared.state.index.claim(subject, kind, source)) {
+            return;
+        }
+        let taken = if !shared.bound.take(shared.nanos()) {
+            shared.state.count_flood();
+            false
+        } else if !shared.enqueue(change) {
+            shared.state.count_overflow(1);
+            false
+        } else {
+            true
+        };
+        if let (false, Some(subject), Kind::OptOut) = (taken, subject, kind) {
+            shared.state.index.unclaim(subject, source);
+        }
     }
 
-    /// The record behind a reference.
+    /// The record behind a reference, as a person types it: any case, with or without dashes.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn find(&self, _reference: &str) -> Result<Option<RecordView>, RecordError> {
-        todo!()
+    pub async fn find(&self, reference: &str) -> Result<Option<RecordView>, RecordError> {
+        match reference::normalise(reference) {
+            Some(reference) => self.read(Key::Reference(reference)).await,
+            None => Ok(None),
+        }
     }
 
     /// How the store is doing.
     #[must_use]
     pub fn health(&self) -> Health {
-        todo!()
+        self.0.state.health()
     }
 
     /// Flushes everything queued and ends the writer thread. Later calls answer [`RecordError::Closed`].
     pub async fn close(&self) {
-        todo!()
+        let (done, ended) = oneshot::channel();
+        if self.0.to_writer.send(Command::Close { done }).is_ok() {
+            // An error means the writer ended before it saw the message: closed all the same.
+            let _ = ended.await;
+        }
+    }
+
+    /// What the collector reads.
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.0.state)
+    }
+
+    async fn read(&self, key: Key) -> Result<Option<RecordView>, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.to_writer.send(Command::Read { key, answer }).map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
     }
 }
 
-/// Reads every record of a journal, in order, beside a running server (read-only connection).
+impl Shared {
+    /// Nanoseconds since the store was opened; enough for 584 years.
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Queues a change nobody waits for; `false` when the queue is full or the store is closed.
+    fn enqueue(&self, change: Change) -> bool {
+        let behind = &self.state.behind;
+        if behind.fetch_add(1, Ordering::Relaxed) < self.queue
+            && self.hand_over(Waiting { change, answer: None })
+        {
+            return true;
+        }
+        behind.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    fn hand_over(&self, waiting: Waiting) -> bool {
+        // Counted first, so that the writer can never count down below nothing.
+        self.state.backlog.fetch_add(1, Ordering::Relaxed);
+        let sent = self.to_writer.send(Command::Record(waiting)).is_ok();
+        if !sent {
+            self.state.backlog.fetch_sub(1, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+/// Takes the folder for this process; the system gives it back however the process ends.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let failed = |why: String| OpenError::Journal { path: path.display().to_string(), why };
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
+            failed(format!("cannot be opened: {e}; the user Optgate runs as must own its folder"))
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(failed(
+            "another optgate uses this data folder; stop it, or give this one its own with --data-dir".into(),
+        )),
+        Err(TryLockError::Error(e)) => Err(failed(format!("cannot be locked: {e}"))),
+    }
+}
+
+/// Reads every record of a journal, in order, beside a running server (read-only connection). The
+/// chain is verified on the way, and every column against it.
 ///
 /// # Errors
-/// Names the file.
+/// Names the file, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
 pub fn export(
-    _data_dir: &Path,
-    _each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
+    data_dir: &Path,
+    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
 ) -> Result<(), OpenError> {
-    todo!()
+    journal::audit::export(&data_dir.join(JOURNAL), each)
 }

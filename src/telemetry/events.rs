@@ -1,1 +1,45 @@
-//! SKELETON
+//! Named events: each writes its log line and its counter together, so that neither is forgotten.
+
+use super::metrics::Metrics;
+
+/// A request that Optgate answered itself because something failed. The cause is logged here, once.
+pub fn request_failed(
+    metrics: &Metrics,
+    site: &str,
+    id: &str,
+    side: &'static str,
+    label: &'static str,
+    cause: &dyn std::error::Error,
+) {
+    metrics.error(side, label);
+    // A visitor's mistakes are not the operator's news.
+    if side == "downstream" {
+        tracing::debug!(site, request_id = id, side, cause = label, "request refused: {cause}");
+    } else {
+        tracing::warn!(site, request_id = id, side, cause = label, "request failed: {cause}");
+    }
+}
+
+/// A page for an opted-out visitor could not be rewritten to its end.
+pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static str, passed: bool) {
+    metrics.bypass(reason);
+    let answer = if passed { "the rest was passed unchanged" } else { "the body was stopped" };
+    tracing::warn!(
+        site,
+        request_id = id,
+        reason,
+        "a page for an opted-out visitor could not be rewritten: {answer}"
+    );
+}
+
+/// An HTML response was passed although rules exist for it.
+pub fn rewrite_bypassed(metrics: &Metrics, reason: &'static str) {
+    metrics.bypass(reason);
+}
+
+/// A new connection could not be accepted.
+pub fn accept_failed(error: &std::io::Error) {
+    tracing::error!(
+        "cannot accept a connection: {error}; if this says too many open files, raise LimitNOFILE"
+    );
+}

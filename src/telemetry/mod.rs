@@ -7,3 +7,27 @@ pub mod access_log;
 pub mod events;
 pub mod metrics;
 pub mod redact;
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Sends log events to standard error in the configured form. Call once; a second call does nothing.
+pub fn start_logging(log: &Log) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false);
+    // Only the first start in a process wins: tests start many.
+    let _ = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}

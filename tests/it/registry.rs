@@ -1,6 +1,8 @@
 //! The registry's promises: its facts agree with the reference, bad files are refused with their
 //! place, and one matching rule holds everywhere.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod reference;
 mod refusals;
 

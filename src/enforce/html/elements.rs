@@ -3,7 +3,7 @@
 use lol_html::html_content::Element;
 
 use super::references::{Place, decode, encode};
-use super::rewriter::State;
+use super::state::State;
 use super::{srcset, urls};
 use crate::registry::{Hit, VendorId};
 
@@ -211,7 +211,8 @@ fn rel(el: &Element<'_, '_>) -> Rel {
 }
 
 impl State {
-    fn strip_url(&mut self, raw: &str) -> Option<VendorId> {
+    /// Looks a raw URL up; `Some` when the reference has to go.
+    pub(super) fn strip_url(&mut self, raw: &str) -> Option<VendorId> {
         let policy = &self.policy;
         let hit: Hit = self.urls.ask(raw, |t| policy.match_url(&t.host, &t.path))?;
         self.strip(hit)

@@ -7,6 +7,9 @@ use optgate::registry::{Fault, Policy, PolicyError, Registry, Role};
 
 use super::{builtin, entry, overridden, refusal};
 
+/// Whether a fault is the one that a case must bring.
+type Expected = fn(&Fault) -> bool;
+
 #[test]
 fn a_file_adds_entries_and_replaces_whole_ones() {
     let mine =
@@ -151,7 +154,7 @@ fn an_id_twice_in_one_file_is_refused_with_both_places() {
 #[test]
 fn wrong_types_missing_keys_and_bad_words_are_refused() {
     let whole = entry("acme", "sale-share", "");
-    let cases: [(String, fn(&Fault) -> bool); 12] = [
+    let cases: [(String, Expected); 12] = [
         (whole.replace("schema = 1", ""), |f| *f == Fault::Schema),
         (whole.replace("schema = 1", "schema = 2"), |f| *f == Fault::Schema),
         ("schema = 1\nx = = 2".into(), |f| matches!(f, Fault::Syntax(_))),

@@ -1,0 +1,276 @@
+//! `/api/...`: figures, records and the kill switch, as JSON; errors as problem documents.
+
+use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse as _;
+use axum::{Json, response};
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::{AdminState, problem};
+use crate::store::RecordView;
+use crate::telemetry::metrics::SiteMetrics;
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    version: &'static str,
+    registry_version: &'a str,
+    uptime_seconds: u64,
+    requests: u64,
+    signals: Vec<Signal>,
+    elements: Vec<Elements<'a>>,
+    cookies_removed: Cookies,
+    choices: u64,
+    records: Records,
+    journal: Journal,
+    sites: Vec<Site<'a>>,
+}
+
+/// One basis: responses with that signal, and what became of them.
+#[derive(Serialize, Clone, Copy)]
+struct Signal {
+    basis: &'static str,
+    seen: u64,
+    enforced: u64,
+    refused: u64,
+    passed: u64,
+    observed: u64,
+}
+
+#[derive(Serialize)]
+struct Elements<'a> {
+    vendor: &'a str,
+    stripped: u64,
+    restricted: u64,
+    allowed: u64,
+}
+
+#[derive(Serialize)]
+struct Cookies {
+    response: u64,
+    request: u64,
+    expired: u64,
+}
+
+#[derive(Serialize)]
+struct Records {
+    stored: u64,
+    accounts_opted_out: u64,
+    flood_dropped: u64,
+    overflowed: u64,
+}
+
+#[derive(Serialize)]
+struct Journal {
+    ok: bool,
+    error: Option<String>,
+    loaded: bool,
+    backlog: usize,
+    commits: u64,
+    commit_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Site<'a> {
+    name: &'a str,
+    hosts: &'a [String],
+    mode: &'static str,
+    kill_switch: bool,
+    requests: u64,
+    signals: Vec<Signal>,
+}
+
+/// `GET /api/summary`.
+pub(super) async fn summary(State(state): State<AdminState>) -> Response<Body> {
+    let sites: Vec<_> = state
+        .settings
+        .sites
+        .iter()
+        .enumerate()
+        .map(|(index, site)| {
+            let metrics = state.metrics.site(index);
+            Site {
+                name: &site.name,
+                hosts: &site.hosts,
+                mode: site.mode.as_str(),
+                kill_switch: state.switches.engaged(index),
+                requests: metrics.map_or(0, SiteMetrics::request_count),
+                signals: metrics.map(signals).unwrap_or_default(),
+            }
+        })
+        .collect();
+    let [response, request, expired] = state.metrics.cookie_counts();
+    let health = state.store.health();
+    let body = Summary {
+        version: env!("CARGO_PKG_VERSION"),
+        registry_version: &state.registry_version,
+        uptime_seconds: state.started.elapsed().as_secs(),
+        requests: sites.iter().map(|s| s.requests).sum(),
+        signals: total(&sites),
+        elements: state
+            .metrics
+            .vendor_counts()
+            .map(|(vendor, allowed, restricted, stripped)| Elements { vendor, stripped, restricted, allowed })
+            .collect(),
+        cookies_removed: Cookies { response, request, expired },
+        choices: state.metrics.choices.get(),
+        records: Records {
+            stored: health.records,
+            accounts_opted_out: health.accounts_opted_out,
+            flood_dropped: health.flood_dropped,
+            overflowed: health.overflowed,
+        },
+        journal: Journal {
+            ok: health.journal_error.is_none(),
+            error: health.journal_error,
+            loaded: health.loaded,
+            backlog: health.backlog,
+            commits: health.commits.1,
+            commit_seconds: health.commits.0,
+        },
+        sites,
+    };
+    Json(body).into_response()
+}
+
+fn signals(metrics: &SiteMetrics) -> Vec<Signal> {
+    metrics
+        .signal_counts()
+        .into_iter()
+        .map(|(basis, seen, [enforced, refused, passed, observed])| Signal {
+            basis,
+            seen,
+            enforced,
+            refused,
+            passed,
+            observed,
+        })
+        .collect()
+}
+
+/// The sites' signals added up; every site lists the same bases in the same order.
+fn total(sites: &[Site<'_>]) -> Vec<Signal> {
+    let mut sum: Vec<Signal> = Vec::new();
+    for (at, one) in sites.iter().flat_map(|s| s.signals.iter().enumerate()) {
+        match sum.get_mut(at) {
+            None => sum.push(*one),
+            Some(all) => {
+                all.seen += one.seen;
+                all.enforced += one.enforced;
+                all.refused += one.refused;
+                all.passed += one.passed;
+                all.observed += one.observed;
+            }
+        }
+    }
+    sum
+}
+
+/// A record under the names of DESIGN 7; never the subject.
+#[derive(Serialize)]
+struct Record<'a> {
+    seq: i64,
+    node: &'a str,
+    time: String,
+    site: &'a str,
+    kind: &'a str,
+    signal: &'a str,
+    basis: &'a str,
+    policy: &'a str,
+    reference: &'a str,
+    account: bool,
+}
+
+impl<'a> From<&'a RecordView> for Record<'a> {
+    fn from(view: &'a RecordView) -> Self {
+        Self {
+            seq: view.seq,
+            node: &view.node,
+            time: jiff::Timestamp::from_microsecond(view.time_us)
+                .map_or_else(|_| view.time_us.to_string(), |at| at.to_string()),
+            site: &view.site,
+            kind: &view.kind,
+            signal: &view.signal,
+            basis: &view.basis,
+            policy: &view.policy,
+            reference: &view.reference,
+            account: view.account,
+        }
+    }
+}
+
+/// `GET /api/records/{reference}`.
+pub(super) async fn record(State(state): State<AdminState>, Path(reference): Path<String>) -> Response<Body> {
+    match state.store.find(&reference).await {
+        Ok(Some(view)) => Json(Record::from(&view)).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "No record has this reference. Check that it is whole."),
+        Err(error) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("The journal could not be read: {error}. See /readyz?verbose."),
+        ),
+    }
+}
+
+/// Body of the kill switch, asked and answered.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KillSwitch {
+    engaged: bool,
+}
+
+/// `GET /api/sites/{name}/kill-switch`.
+pub(super) async fn kill_switch(State(state): State<AdminState>, Path(name): Path<String>) -> Response<Body> {
+    match site_index(&state, &name) {
+        Some(index) => Json(KillSwitch { engaged: state.switches.engaged(index) }).into_response(),
+        None => no_site(&state, &name),
+    }
+}
+
+/// `POST /api/sites/{name}/kill-switch`.
+pub(super) async fn throw_kill_switch(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    body: Result<Json<KillSwitch>, JsonRejection>,
+) -> response::Response {
+    let Some(index) = site_index(&state, &name) else { return no_site(&state, &name) };
+    let engaged = match body {
+        Ok(Json(KillSwitch { engaged })) => engaged,
+        Err(refused) => {
+            let why = refused.body_text();
+            let detail = format!("{why}. Send {{\"engaged\": true}} or false as application/json.");
+            return problem(refused.status(), &detail);
+        }
+    };
+    let switches = state.switches.clone();
+    // Writing and syncing a file blocks.
+    let saved = tokio::task::spawn_blocking(move || switches.set(index, engaged)).await;
+    let why = match saved {
+        Ok(Ok(())) => {
+            tracing::warn!(site = %name, engaged, "kill switch set");
+            return Json(KillSwitch { engaged }).into_response();
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(site = %name, engaged, error = %why, "kill switch set, but not saved");
+    let word = if engaged { "engaged" } else { "released" };
+    problem(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &format!(
+            "The switch is {word} now, but a restart would forget it: {why}. Mend that and send it again."
+        ),
+    )
+}
+
+fn site_index(state: &AdminState, name: &str) -> Option<usize> {
+    state.settings.sites.iter().position(|site| site.name == name)
+}
+
+fn no_site(state: &AdminState, name: &str) -> Response<Body> {
+    let known: Vec<_> = state.settings.sites.iter().map(|s| s.name.as_str()).collect();
+    problem(
+        StatusCode::NOT_FOUND,
+        &format!("No site is called {name:?}. The sites are: {}.", known.join(", ")),
+    )
+}

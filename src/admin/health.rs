@@ -1,0 +1,107 @@
+//! `/livez` and `/readyz`, in the form Kubernetes' own have; `?verbose` lists the checks.
+
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::extract::State;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode, Uri};
+
+use super::AdminState;
+
+/// One thing looked at.
+struct Check {
+    name: &'static str,
+    fine: bool,
+    /// A failure turns the whole answer red.
+    required: bool,
+    detail: String,
+}
+
+pub(super) async fn live() -> Response<Body> {
+    plain(StatusCode::OK, "ok\n".to_owned())
+}
+
+pub(super) async fn ready(State(state): State<AdminState>, uri: Uri) -> Response<Body> {
+    let checks = checks(&state);
+    let ready = checks.iter().all(|c| c.fine || !c.required);
+    let verbose = uri
+        .query()
+        .is_some_and(|q| q.split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose=")));
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    plain(status, report(&checks, ready, verbose))
+}
+
+fn checks(state: &AdminState) -> Vec<Check> {
+    let health = state.store.health();
+    let draining = state.draining.load(Ordering::Relaxed);
+    let journal = match &health.journal_error {
+        None => format!("writing; {} waiting, {} records", health.backlog, health.records),
+        Some(error) => format!("cannot write: {error}; opt-outs are enforced by cookie meanwhile"),
+    };
+    vec![
+        Check {
+            name: "serving",
+            fine: !draining,
+            required: true,
+            detail: if draining { "stopping: finishing what is under way" } else { "yes" }.to_owned(),
+        },
+        Check {
+            name: "state",
+            fine: health.loaded,
+            required: true,
+            detail: if health.loaded { "loaded" } else { "still loading the journal" }.to_owned(),
+        },
+        Check {
+            name: "journal",
+            fine: health.journal_error.is_none(),
+            required: state.settings.ready_requires_journal,
+            detail: journal,
+        },
+    ]
+}
+
+/// Failed checks are always named, the others with `?verbose`.
+fn report(checks: &[Check], ready: bool, verbose: bool) -> String {
+    let mut text = String::new();
+    for check in checks.iter().filter(|c| verbose || (!ready && !c.fine)) {
+        let mark = match (check.fine, check.required) {
+            (true, _) => '+',
+            (false, true) => '-',
+            (false, false) => '!',
+        };
+        text.push_str(&format!("[{mark}] {}: {}\n", check.name, check.detail));
+    }
+    text.push_str(if ready { "ok\n" } else { "not ready\n" });
+    text
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fine: bool, required: bool) -> Check {
+        Check { name: "journal", fine, required, detail: "detail".to_owned() }
+    }
+
+    /// DESIGN 5: the journal shows in `?verbose` even where it does not turn the answer red.
+    #[test]
+    fn a_failed_optional_check_is_shown_only_when_asked() {
+        let checks = [check(false, false)];
+        assert_eq!(report(&checks, true, false), "ok\n");
+        assert_eq!(report(&checks, true, true), "[!] journal: detail\nok\n");
+    }
+
+    #[test]
+    fn a_failed_required_check_is_always_named() {
+        let checks = [check(false, true), check(true, true)];
+        assert_eq!(report(&checks, false, false), "[-] journal: detail\nnot ready\n");
+    }
+}

@@ -1,0 +1,145 @@
+//! Builds the parts: registry, policies, store, counters, pages. Nothing is bound here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+
+use crate::admin::{AdminState, SwitchFigures};
+use crate::config::switches::Switches;
+use crate::config::{self, LogLevel, Settings};
+use crate::edge::House;
+use crate::edge::house::{Rule, Site, Snapshot};
+use crate::edge::upstream::Connector;
+use crate::enforce::validators::variant_version;
+use crate::portal::Portal;
+use crate::registry::{Policy, Registry};
+use crate::store::{Store, StoreCollector};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+
+/// What serving needs.
+pub struct Parts {
+    /// For the edge.
+    pub house: Arc<House>,
+    /// For the admin listener.
+    pub admin: AdminState,
+}
+
+/// Builds everything that can be refused.
+///
+/// # Errors
+/// Names the file or setting.
+pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
+    let registry = Arc::new(registry(&settings.registry_files)?);
+    let sites = settings
+        .sites
+        .iter()
+        .enumerate()
+        .map(|(index, site)| resolve(index, site, settings, &registry))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    say_what_contracts_would_allow(&sites);
+    let store = Store::open(&settings.data_dir, &settings.store)?;
+    let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
+    let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
+    let mut metrics = Metrics::new(&names, &vendors);
+    let switches = Arc::new(Switches::load(&settings.data_dir, &names)?);
+    metrics.register_collector(Box::new(StoreCollector::new(&store)));
+    metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches), names)));
+    let metrics = Arc::new(metrics);
+    let draining = Arc::new(AtomicBool::new(false));
+    let access_log = match settings.log.level {
+        LogLevel::Error | LogLevel::Warn => None,
+        _ => Some(AccessLog::start(settings.log.format).context("cannot start the log's thread")?),
+    };
+    let admin = AdminState {
+        settings: Arc::new(settings.clone()),
+        store: store.clone(),
+        metrics: Arc::clone(&metrics),
+        switches: Arc::clone(&switches),
+        draining: Arc::clone(&draining),
+        registry_version: registry.version().into(),
+        started: Instant::now(),
+    };
+    let house = House {
+        snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), sites)),
+        portal: Portal::new(settings, store.clone(), Arc::clone(&metrics)),
+        store,
+        metrics,
+        switches,
+        access_log,
+        draining,
+        connections: AtomicUsize::new(0),
+    };
+    Ok(Parts { house: Arc::new(house), admin })
+}
+
+/// The built-in registry with the operator's files over it.
+///
+/// # Errors
+/// Names file, line and column.
+pub fn registry(files: &[std::path::PathBuf]) -> anyhow::Result<Registry> {
+    let texts = files
+        .iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("{}: this registry file cannot be read", path.display()))?;
+            Ok((path.display().to_string(), text))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let texts: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    Ok(Registry::with_files(&texts)?)
+}
+
+fn resolve(
+    index: usize,
+    site: &Arc<config::Site>,
+    settings: &Settings,
+    registry: &Arc<Registry>,
+) -> anyhow::Result<Site> {
+    let named = || format!("site `{}`", site.name);
+    let policy = Arc::new(Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?);
+    let connectors = site
+        .upstreams
+        .iter()
+        .map(|upstream| Connector::new(upstream.clone(), settings.timeouts.upstream_connect))
+        .collect::<anyhow::Result<Vec<_>>>()
+        .with_context(named)?;
+    let mut paths = site
+        .paths
+        .iter()
+        .map(|rule| {
+            let own = match rule.vendors.is_empty() {
+                true => Arc::clone(&policy),
+                false => Arc::new(
+                    policy
+                        .with_overrides(&rule.vendors)
+                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
+                ),
+            };
+            let mode = rule.mode.unwrap_or(site.mode);
+            Ok((rule.prefix.clone(), Rule { mode, rewrite: rule.rewrite, policy: own }))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+    let rule = Rule { mode: site.mode, rewrite: true, policy };
+    let version = variant_version(registry.version(), site, &settings.portal).into();
+    Ok(Site { index, settings: Arc::clone(site), version, connectors, rule, paths })
+}
+
+/// One line at start: vendors stripped only because no contract is on file (DESIGN 4).
+fn say_what_contracts_would_allow(sites: &[Site]) {
+    for site in sites {
+        let vendors = site.rule.policy.contract_would_allow();
+        if !vendors.is_empty() {
+            tracing::info!(
+                site = site.settings.name,
+                "{} vendors could be service providers and are stripped for want of a [contracts.ID] entry; \
+                 `optgate registry list` shows them",
+                vendors.len(),
+            );
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One thread a core: its runtime, its sockets, its drain.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use crate::edge::listener::Bound;
+use crate::edge::{Core, House, connection, timer};
+
+/// How many ticks pass between looks at idle origin connections.
+const EXPIRE_EVERY: u32 = 50;
+
+/// A listening socket of one core, with TLS or without.
+pub type Socket = (TcpListener, Option<Arc<rustls::ServerConfig>>);
+
+/// Deals the bound sockets out: one of each address to each core.
+pub fn plan(
+    plain: Vec<Bound>,
+    tls: Vec<Bound>,
+    config: Option<Arc<rustls::ServerConfig>>,
+    cores: usize,
+) -> Vec<Vec<Socket>> {
+    let mut dealt: Vec<Vec<Socket>> = (0..cores).map(|_| Vec::new()).collect();
+    let plain = plain.into_iter().map(|bound| (bound, None));
+    let tls = tls.into_iter().map(|bound| (bound, config.clone()));
+    for (bound, config) in plain.chain(tls) {
+        for (core, socket) in dealt.iter_mut().zip(bound.sockets) {
+            core.push((socket, config.clone()));
+        }
+    }
+    dealt
+}
+
+/// Starts one core's thread; it ends when the drain has ended.
+pub fn start(
+    index: usize,
+    cores: usize,
+    house: Arc<House>,
+    sockets: Vec<Socket>,
+    drain: watch::Receiver<bool>,
+    drain_timeout: Duration,
+) -> anyhow::Result<JoinHandle<()>> {
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed)
+        .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    let seed = u128::from_ne_bytes(seed);
+    let runtime_error = "cannot start a core's event loop";
+    std::thread::Builder::new()
+        .name(format!("core-{index}"))
+        .spawn(move || {
+            pin(index, cores);
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, drain, drain_timeout)),
+                Err(error) => tracing::error!("{runtime_error}: {error}"),
+            }
+        })
+        .context(runtime_error)
+}
+
+async fn serve(
+    house: Arc<House>,
+    seed: u128,
+    sockets: Vec<Socket>,
+    mut drain: watch::Receiver<bool>,
+    drain_timeout: Duration,
+) {
+    let core = Core::new(house, seed);
+    tokio::task::spawn_local(timer::sweep());
+    let expiring = std::rc::Rc::clone(&core);
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(timer::TICK * EXPIRE_EVERY).await;
+            expiring.expire_pools();
+        }
+    });
+    for (socket, tls) in sockets {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => {
+                let core = std::rc::Rc::clone(&core);
+                tokio::task::spawn_local(connection::accept(core, listener, tls, drain.clone()));
+            }
+            Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
+        }
+    }
+    // A closed channel means that the process ends: the same.
+    let _ = drain.wait_for(|draining| *draining).await;
+    let until = Instant::now() + drain_timeout;
+    while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Keeps the thread on its processor when there is one thread for each that we may use.
+///
+/// Failing to pin costs a little speed and nothing else.
+fn pin(index: usize, cores: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(usable) = sched_getaffinity(None) else { return };
+    if usable.count() as usize != cores {
+        return;
+    }
+    if let Some(processor) = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).nth(index) {
+        let mut own = CpuSet::new();
+        own.set(processor);
+        let _ = sched_setaffinity(None, &own);
+    }
+}

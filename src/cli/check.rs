@@ -1,0 +1,128 @@
+//! `optgate check`: everything `run` would read, without serving.
+
+use std::sync::Arc;
+
+use super::{Failure, Global};
+use crate::config::Settings;
+use crate::config::error::{ConfigError, Place};
+use crate::config::load::Loaded;
+use crate::registry::{Policy, PolicyError, Registry};
+
+/// Loads everything and says `ok` with a summary on stderr.
+///
+/// # Errors
+/// What is wrong, all of it; exit code 78.
+pub fn run(global: &Global) -> Result<(), Failure> {
+    let loaded = super::settings(global, Vec::new(), false)?;
+    let problems = registry_problems(&loaded);
+    if !problems.is_empty() {
+        return Err(Failure::Refused(problems));
+    }
+    eprintln!("ok: {}", summary(&loaded));
+    Ok(())
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let Loaded { settings, files, .. } = loaded;
+    let files = match files.as_slice() {
+        [] => "no file".to_owned(),
+        files => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
+    };
+    let sites: Vec<String> =
+        settings.sites.iter().map(|site| format!("{} ({})", site.name, site.mode.as_str())).collect();
+    let listen: Vec<String> =
+        settings.listen.iter().chain(&settings.tls.listen).map(ToString::to_string).collect();
+    format!(
+        "read {files}; sites: {}; listening on {}; admin on {}; data in {}",
+        sites.join(", "),
+        listen.join(", "),
+        settings.admin,
+        settings.data_dir.display(),
+    )
+}
+
+/// What the registry has to say about the settings: unreadable or contradictory registry files, vendor ids
+/// it does not know, `restrict` without a contract. Empty when all is well.
+#[must_use]
+pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
+    let registry = match registry(&loaded.settings) {
+        Ok(registry) => Arc::new(registry),
+        Err(problem) => return vec![problem],
+    };
+    let mut problems: Vec<String> = Vec::new();
+    for (i, site) in loaded.settings.sites.iter().enumerate() {
+        let found: Vec<PolicyError> = match Policy::resolve(Arc::clone(&registry), &site.policy) {
+            Err(error) => vec![error],
+            Ok(policy) => {
+                site.paths.iter().filter_map(|rule| policy.with_overrides(&rule.vendors).err()).collect()
+            }
+        };
+        for error in found {
+            let problem = policy_problem(loaded, i, &error);
+            // What stands at the top of the file is wrong for every site, but said once.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
+    problems
+}
+
+/// The built-in registry under the configured files.
+///
+/// # Errors
+/// The rendered complaint: file, line, column, the line, why, and a hint.
+pub fn registry(settings: &Settings) -> Result<Registry, String> {
+    let mut texts = Vec::new();
+    for file in &settings.registry_files {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            format!("{}: {error}\n  next: check the file, or remove it from `registry.files`", file.display())
+        })?;
+        texts.push((file.display().to_string(), text));
+    }
+    let named: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    Registry::with_files(&named).map_err(|error| error.to_string())
+}
+
+/// A refused policy of site `site`, at the line that wrote it.
+#[must_use]
+pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> String {
+    let (id, why, next) = match error {
+        PolicyError::UnknownVendor { id, nearest } => (
+            id,
+            "the registry holds no vendor of this id".to_owned(),
+            nearest.as_ref().map_or_else(
+                || "`optgate registry list` shows every id".to_owned(),
+                |near| format!("did you mean `{near}`? `optgate registry list` shows every id"),
+            ),
+        ),
+        PolicyError::RestrictNeedsContract { id } => (
+            id,
+            "this vendor sells or shares unless a contract says otherwise (11 CCR 7051)".to_owned(),
+            format!("add [contracts.{id}] with entity, reference and date, or write \"strip\""),
+        ),
+        PolicyError::Essential { id, action } => (
+            id,
+            format!("essential vendors are never touched, so \"{}\" would have no effect", action.as_str()),
+            "remove the setting, or give the vendor another role in a registry file of your own".to_owned(),
+        ),
+        PolicyError::Shared { host, path, first, second, .. } => (
+            if place_of(loaded, site, first).is_some() { first } else { second },
+            format!("`{first}` and `{second}` share {host}{path} and would be treated differently there"),
+            "give both the same action".to_owned(),
+        ),
+    };
+    let place = place_of(loaded, site, id).unwrap_or(Place::Default);
+    let what = format!("the settings for vendor `{id}` cannot hold");
+    ConfigError { place, what, why, next }.to_string()
+}
+
+/// Where a vendor is named: in its site before the top of the file.
+fn place_of(loaded: &Loaded, site: usize, id: &str) -> Option<Place> {
+    let site = format!("sites[{site}].");
+    let (vendor, contract) = (format!("vendors.{id}"), format!("contracts.{id}."));
+    let names = |key: &str| key.ends_with(&vendor) || key.contains(&contract);
+    let named = || loaded.origins.iter().filter(|entry| names(&entry.key));
+    let in_site = named().find(|entry| entry.key.starts_with(&site));
+    in_site.or_else(|| named().find(|e| !e.key.starts_with("sites["))).map(|entry| entry.place.clone())
+}

@@ -1,0 +1,17 @@
+//! `optgate run`: serve until a stop signal.
+
+use super::{Failure, Global, RunArgs, check, settings};
+
+/// Loads the settings, refuses what cannot be, and serves.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
+    let loaded = settings(global, args.flags(), false)?;
+    let problems = check::registry_problems(&loaded);
+    if !problems.is_empty() {
+        return Err(Failure::Refused(problems));
+    }
+    crate::app::run(loaded.settings)?;
+    Ok(())
+}

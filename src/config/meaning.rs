@@ -1,0 +1,333 @@
+//! From written settings to meant ones: the one conversion that can fail on a combination.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{ConfigError, Place};
+use super::key::KeyPath;
+use super::load::Merged;
+use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
+use super::written::{Address, FilePath, Period, Size};
+use super::{CertificateFiles, Limits, Log, Portal, Settings, Store, Timeouts, Tls, sites};
+
+/// Smallest head buffer the HTTP/1 parser takes.
+const LEAST_HEADER_BYTES: u64 = 8 << 10;
+
+/// What is wrong with the combination, as it is found.
+pub(super) struct Problems<'a> {
+    merged: &'a Merged,
+    found: Vec<(ConfigError, bool)>,
+}
+
+impl<'a> Problems<'a> {
+    pub(super) const fn new(merged: &'a Merged) -> Self {
+        Self { merged, found: Vec::new() }
+    }
+
+    /// The value at `path` is wrong.
+    pub(super) fn wrong(&mut self, path: &KeyPath, what: String, why: &str, next: &str) {
+        self.add(path, what, why, next, false);
+    }
+
+    /// Something is missing at `path`.
+    pub(super) fn missing(&mut self, path: &KeyPath, what: String, why: &str, next: &str) {
+        self.add(path, what, why, next, true);
+    }
+
+    fn add(&mut self, path: &KeyPath, what: String, why: &str, next: &str, absent: bool) {
+        let place = self.merged.near(path);
+        let error = ConfigError { place, what, why: why.to_owned(), next: next.to_owned() };
+        self.found.push((error.without_secret(path), absent));
+    }
+
+    /// The errors; `echo` leaves out what is only missing.
+    pub(super) fn into_errors(self, echo: bool) -> impl Iterator<Item = ConfigError> {
+        self.found.into_iter().filter(move |(_, absent)| !(echo && *absent)).map(|(error, _)| error)
+    }
+}
+
+/// Converts everything; the result is of use only when no problem was found.
+pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Problems<'_>) -> Settings {
+    let raw = &merged.raw;
+    let account_header = raw.account.header.as_ref().map(|name| name.0.clone());
+    if account_header.is_some() && raw.trusted_proxies.0.is_empty() {
+        problems.wrong(
+            &KeyPath::of("account.header"),
+            "`account.header` needs `trusted_proxies`".to_owned(),
+            "anyone could name any account: the header is believed from trusted peers only, and none is named",
+            "add the addresses of the hop that sets the header to `trusted_proxies`",
+        );
+    }
+    let addresses = |list: &[Address]| list.iter().map(|address| address.0).collect();
+    let (sites, default_site) = sites::sites(merged, without_sites, problems);
+    let settings = Settings {
+        listen: addresses(&raw.listen.0),
+        tls: tls(merged, problems),
+        admin: raw.admin.listen.0,
+        data_dir: data_dir(merged, problems),
+        workers: workers(raw, problems),
+        drain_timeout: raw.drain_timeout.0,
+        trusted_proxies: raw.trusted_proxies.0.iter().map(|n| n.0).collect(),
+        explain_to: raw.explain_to.0.iter().map(|n| n.0).collect(),
+        log: Log { format: raw.log.format, level: raw.log.level },
+        timeouts: timeouts(&raw.timeouts, problems),
+        limits: limits(&raw.limits, problems),
+        portal: portal(raw, problems),
+        gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
+        account_header,
+        ready_requires_journal: raw.ready.requires_journal,
+        store: store(&raw.store, problems),
+        registry_files: registry_files(merged, problems),
+        sites,
+        default_site,
+    };
+    distinct_addresses(&settings, problems);
+    settings
+}
+
+fn tls(merged: &Merged, problems: &mut Problems<'_>) -> Tls {
+    let written = &merged.raw.tls;
+    let top = KeyPath::of("tls.certificates");
+    let mut certificates = Vec::new();
+    for (i, certificate) in written.certificates.iter().enumerate() {
+        let path = top.at(i);
+        let chain = certificate_file(merged, &path, "chain", certificate.chain.as_ref(), problems);
+        let key = certificate_file(merged, &path, "key", certificate.key.as_ref(), problems);
+        certificates.extend(chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key }));
+    }
+    if !written.listen.0.is_empty() && written.certificates.is_empty() {
+        problems.missing(
+            &KeyPath::of("tls.listen"),
+            "`tls.listen` needs a certificate".to_owned(),
+            "no [[tls.certificates]] is given, so no handshake could succeed",
+            "add [[tls.certificates]] with `chain` and `key`, or remove `tls.listen`",
+        );
+    }
+    Tls { listen: written.listen.0.iter().map(|address| address.0).collect(), certificates }
+}
+
+fn certificate_file(
+    merged: &Merged,
+    table: &KeyPath,
+    name: &str,
+    written: Option<&FilePath>,
+    problems: &mut Problems<'_>,
+) -> Option<PathBuf> {
+    let path = table.key(name);
+    let Some(file) = written else {
+        problems.missing(
+            &path,
+            format!("`{path}` is missing"),
+            "a certificate is a chain and its private key",
+            "name both PEM files",
+        );
+        return None;
+    };
+    let file = merged.resolve(&path, &file.0);
+    readable(&path, &file, "a PEM file", problems);
+    Some(file)
+}
+
+/// Reports a file that cannot be opened now, rather than when it is needed.
+pub(super) fn readable(path: &KeyPath, file: &Path, what: &str, problems: &mut Problems<'_>) {
+    let opened = std::fs::File::open(file).and_then(|f| f.metadata());
+    let why = match opened {
+        Ok(meta) if meta.is_file() => return,
+        Ok(_) => format!("{} is no regular file", file.display()),
+        Err(error) => format!("{}: {error}", file.display()),
+    };
+    let next = format!("name {what} that exists and may be read by this user");
+    problems.wrong(path, format!("`{path}` cannot be read"), &why, &next);
+}
+
+fn data_dir(merged: &Merged, problems: &mut Problems<'_>) -> PathBuf {
+    let path = KeyPath::of("data_dir");
+    let Some(written) = &merged.raw.data_dir else {
+        problems.missing(
+            &path,
+            "no place is known for the journal and its keys".to_owned(),
+            "neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set",
+            "give --data-dir DIR, or set `data_dir`",
+        );
+        return PathBuf::new();
+    };
+    merged.resolve(&path, &written.0)
+}
+
+fn workers(raw: &Raw, problems: &mut Problems<'_>) -> usize {
+    match raw.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n if n <= 1_024 => n,
+        n => {
+            problems.wrong(
+                &KeyPath::of("workers"),
+                "`workers` is too large".to_owned(),
+                &format!("{n} threads would only wait for each other; the limit is 1024"),
+                "write 0 for one thread a usable core",
+            );
+            n
+        }
+    }
+}
+
+fn timeouts(raw: &RawTimeouts, problems: &mut Problems<'_>) -> Timeouts {
+    let mut get = |name: &str, period: &Period| -> Duration {
+        if period.0.is_zero() {
+            let path = KeyPath::of("timeouts").key(name);
+            problems.wrong(
+                &path,
+                format!("`{path}` is zero"),
+                "every connection would end at once",
+                "write how long to wait; long durations like \"24h\" are allowed",
+            );
+        }
+        period.0
+    };
+    Timeouts {
+        tls_handshake: get("tls_handshake", &raw.tls_handshake),
+        header_read: get("header_read", &raw.header_read),
+        idle: get("idle", &raw.idle),
+        upstream_connect: get("upstream_connect", &raw.upstream_connect),
+        first_byte: get("first_byte", &raw.first_byte),
+        between_bytes: get("between_bytes", &raw.between_bytes),
+        upstream_idle: get("upstream_idle", &raw.upstream_idle),
+        tunnel_idle: get("tunnel_idle", &raw.tunnel_idle),
+    }
+}
+
+/// Keeps a number within what the parts behind it can bear.
+fn within(path: &str, value: u64, least: u64, most: u64, problems: &mut Problems<'_>) -> u64 {
+    if !(least..=most).contains(&value) {
+        problems.wrong(
+            &KeyPath::of(path),
+            format!("`{path}` is out of range"),
+            &format!("it may be {least} to {most}, and is {value}"),
+            "write a value in range, or remove the setting for its default",
+        );
+    }
+    value
+}
+
+/// As [`within`], for sizes held in memory.
+fn size_within(path: &str, value: &Size, least: u64, most: u64, problems: &mut Problems<'_>) -> usize {
+    use super::units::show_size;
+    if !(least..=most).contains(&value.0) {
+        problems.wrong(
+            &KeyPath::of(path),
+            format!("`{path}` is out of range"),
+            &format!("it may be {} to {}, and is {}", show_size(least), show_size(most), show_size(value.0)),
+            "write a value in range, or remove the setting for its default",
+        );
+    }
+    usize::try_from(value.0).unwrap_or(usize::MAX)
+}
+
+fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
+    within("limits.header_count", raw.header_count as u64, 1, 10_000, problems);
+    within("limits.connections", raw.connections as u64, 1, 10_000_000, problems);
+    within("limits.http2_streams", raw.http2_streams.into(), 1, 10_000, problems);
+    within("limits.upstream_idle", raw.upstream_idle as u64, 0, 100_000, problems);
+    within("limits.decode_ratio", raw.decode_ratio.into(), 1, 1_000_000, problems);
+    Limits {
+        header_bytes: size_within(
+            "limits.header_bytes",
+            &raw.header_bytes,
+            LEAST_HEADER_BYTES,
+            16 << 20,
+            problems,
+        ),
+        header_count: raw.header_count,
+        connections: raw.connections,
+        request_body: raw.request_body.0,
+        http2_streams: raw.http2_streams,
+        upstream_idle: raw.upstream_idle,
+        rewriter_memory: size_within(
+            "limits.rewriter_memory",
+            &raw.rewriter_memory,
+            64 << 10,
+            1 << 30,
+            problems,
+        ),
+        decode_ratio: raw.decode_ratio,
+    }
+}
+
+fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
+    within("store.queue", raw.queue as u64, 1, 10_000_000, problems);
+    within("store.records_per_second", raw.records_per_second.into(), 1, 1_000_000, problems);
+    within("store.record_burst", raw.record_burst.into(), 1, 10_000_000, problems);
+    Store { queue: raw.queue, records_per_second: raw.records_per_second, record_burst: raw.record_burst }
+}
+
+fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
+    let prefix = &raw.portal.prefix;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
+    let segments = || prefix.split('/').skip(1);
+    let why = if !prefix.starts_with('/') {
+        "it does not start with a slash"
+    } else if prefix == "/" {
+        "the consumer pages would take the whole site"
+    } else if prefix.ends_with('/') {
+        "it ends with a slash, and links are made by adding one"
+    } else if !prefix.bytes().all(plain) {
+        "it may hold only letters, digits and -._~, for it stands in links, forms and cookies unchanged"
+    } else if segments().any(|segment| matches!(segment, "" | "." | "..")) {
+        "browsers would take out its empty or dotted segment"
+    } else if segments().next() == Some(".well-known") {
+        "that path belongs to registered names (RFC 8615)"
+    } else {
+        ""
+    };
+    if !why.is_empty() {
+        let next = "write a path like \"/privacy-choices\"";
+        problems.wrong(&KeyPath::of("portal.prefix"), "`portal.prefix` cannot be used".to_owned(), why, next);
+    }
+    Portal {
+        prefix: prefix.clone(),
+        link: raw.portal.link,
+        form_bytes: size_within("portal.form_bytes", &raw.portal.form_bytes, 1 << 10, 16 << 20, problems),
+    }
+}
+
+fn registry_files(merged: &Merged, problems: &mut Problems<'_>) -> Vec<PathBuf> {
+    let top = KeyPath::of("registry.files");
+    let each = merged.raw.registry.files.0.iter().enumerate().map(|(i, file)| {
+        let path = top.at(i);
+        let file = merged.resolve(&path, &file.0);
+        readable(&path, &file, "a registry file", problems);
+        file
+    });
+    each.collect()
+}
+
+/// Refuses two listeners on one address: with `SO_REUSEPORT` both binds would succeed and the kernel
+/// would hand consumers to the admin listener.
+fn distinct_addresses(settings: &Settings, problems: &mut Problems<'_>) {
+    let listed = |name: &str, list: &[SocketAddr]| -> Vec<(KeyPath, SocketAddr)> {
+        list.iter().enumerate().map(|(i, a)| (KeyPath::of(name).at(i), *a)).collect()
+    };
+    let mut all = listed("listen", &settings.listen);
+    all.extend(listed("tls.listen", &settings.tls.listen));
+    all.push((KeyPath::of("admin.listen"), settings.admin));
+    for (i, (path, address)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..i].iter().find(|(_, earlier)| overlap(*earlier, *address)) {
+            // The one that was written is named; of two written ones the later.
+            let (shown, against) = match problems.merged.place(path) {
+                Place::Default => (other, path),
+                _ => (path, other),
+            };
+            problems.wrong(
+                shown,
+                format!("`{path}` and `{other}` listen on the same address"),
+                &format!("{address} can have one listener, and `{against}` takes it"),
+                "give each listener its own port",
+            );
+        }
+    }
+}
+
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_ip
+}

@@ -1,0 +1,267 @@
+//! Settings as they are written. Unknown keys are refused; everything is optional, because a value may
+//! come from another layer. `Default` is the lowest layer and the one list of defaults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::written::{
+    Address, Date, FieldName, FilePath, Network, OneOrMany, Origin, Period, RawUpstream, Size, SizeLimit,
+};
+use super::{
+    CacheFront, LinkTitle, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown, VendorAction,
+};
+use crate::privacy::Mode;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the keys are documented in config/optgate.toml and on `Settings`")]
+pub struct Raw {
+    pub listen: OneOrMany<Address>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub upstream: OneOrMany<Origin>,
+    pub mode: RawMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<FilePath>,
+    pub workers: usize,
+    pub drain_timeout: Period,
+    pub trusted_proxies: OneOrMany<Network>,
+    pub explain_to: OneOrMany<Network>,
+    pub on_rewrite_failure: OnRewriteFailure,
+    pub service_providers: ServiceProviders,
+    pub unknown: Unknown,
+    pub strip_link_params: bool,
+    pub default_site: String,
+    pub admin: RawAdmin,
+    pub log: RawLog,
+    pub tls: RawTls,
+    pub timeouts: RawTimeouts,
+    pub limits: RawLimits,
+    pub portal: RawPortal,
+    pub gpc_json: RawGpcJson,
+    pub account: RawAccount,
+    pub ready: RawReady,
+    pub store: RawStore,
+    pub cache: RawCache,
+    pub registry: RawRegistry,
+    pub vendors: BTreeMap<String, VendorAction>,
+    pub contracts: BTreeMap<String, RawContract>,
+    pub sites: Vec<RawSite>,
+}
+
+fn is_empty<T>(list: &OneOrMany<T>) -> bool {
+    list.0.is_empty()
+}
+
+/// `mode`, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawMode {
+    /// Carried out.
+    Enforce,
+    /// Counted only.
+    Observe,
+}
+
+impl From<RawMode> for Mode {
+    fn from(written: RawMode) -> Self {
+        match written {
+            RawMode::Enforce => Self::Enforce,
+            RawMode::Observe => Self::Observe,
+        }
+    }
+}
+
+/// Tables of the file; each field is a key of the same name.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $type:ty = $default:expr,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[expect(missing_docs, reason = "the keys are documented in config/optgate.toml and on `Settings`")]
+        pub struct $name { $($(#[$attr])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    )*};
+}
+
+const fn seconds(n: u64) -> Period {
+    Period(Duration::from_secs(n))
+}
+
+tables! {
+    /// `[admin]`
+    RawAdmin {
+        listen: Address = Address(([127, 0, 0, 1], 9180).into()),
+    }
+    /// `[log]`
+    RawLog {
+        format: LogFormat = LogFormat::Text,
+        level: LogLevel = LogLevel::Info,
+    }
+    /// `[tls]`
+    RawTls {
+        listen: OneOrMany<Address> = OneOrMany::default(),
+        certificates: Vec<RawCertificate> = Vec::new(),
+    }
+    /// `[[tls.certificates]]`
+    RawCertificate {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        chain: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<FilePath> = None,
+    }
+    /// `[timeouts]`
+    RawTimeouts {
+        tls_handshake: Period = seconds(10),
+        header_read: Period = seconds(30),
+        idle: Period = seconds(60),
+        upstream_connect: Period = seconds(5),
+        first_byte: Period = seconds(60),
+        between_bytes: Period = seconds(60),
+        upstream_idle: Period = seconds(60),
+        tunnel_idle: Period = seconds(600),
+    }
+    /// `[limits]`
+    RawLimits {
+        header_bytes: Size = Size(64 << 10),
+        header_count: usize = 100,
+        connections: usize = 65_536,
+        request_body: SizeLimit = SizeLimit(None),
+        http2_streams: u32 = 128,
+        upstream_idle: usize = 128,
+        rewriter_memory: Size = Size(8 << 20),
+        decode_ratio: u32 = 1_000,
+    }
+    /// `[portal]`
+    RawPortal {
+        prefix: String = "/privacy-choices".to_owned(),
+        link: LinkTitle = LinkTitle::DoNotSell,
+        form_bytes: Size = Size(16 << 10),
+    }
+    /// `[gpc_json]`
+    RawGpcJson {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_update: Option<Date> = None,
+    }
+    /// `[account]`
+    RawAccount {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        header: Option<FieldName> = None,
+    }
+    /// `[ready]`
+    RawReady {
+        requires_journal: bool = false,
+    }
+    /// `[store]`
+    RawStore {
+        queue: usize = 65_536,
+        records_per_second: u32 = 200,
+        record_burst: u32 = 2_000,
+    }
+    /// `[cache]`
+    RawCache {
+        front: CacheFront = CacheFront::None,
+    }
+    /// `[registry]`
+    RawRegistry {
+        files: OneOrMany<FilePath> = OneOrMany::default(),
+    }
+    /// `[contracts.ID]`
+    RawContract {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entity: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        date: Option<Date> = None,
+    }
+    /// `cache` of a site.
+    RawSiteCache {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        front: Option<CacheFront> = None,
+    }
+    /// `[[sites]]`
+    RawSite {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        hosts: OneOrMany<String> = OneOrMany::default(),
+        upstream: OneOrMany<RawUpstream> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mode: Option<RawMode> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        service_providers: Option<ServiceProviders> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unknown: Option<Unknown> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        on_rewrite_failure: Option<OnRewriteFailure> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        strip_link_params: Option<bool> = None,
+        cache: RawSiteCache = RawSiteCache::default(),
+        vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
+        contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
+        paths: Vec<RawPath> = Vec::new(),
+    }
+    /// `[[sites.paths]]`
+    RawPath {
+        prefix: String = String::new(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mode: Option<RawMode> = None,
+        rewrite: bool = true,
+        vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
+    }
+    /// An origin with more than a URL.
+    RawUpstreamTable {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<Origin> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http2: Option<bool> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        roots: Option<FilePath> = None,
+    }
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        let networks = [([127, 0, 0, 0].into(), 8), (std::net::Ipv6Addr::LOCALHOST.into(), 128)];
+        let loopback = networks.into_iter().filter_map(|(ip, length)| ipnet::IpNet::new(ip, length).ok());
+        Self {
+            listen: OneOrMany(vec![Address(([127, 0, 0, 1], 8080).into())]),
+            upstream: OneOrMany::default(),
+            mode: RawMode::Enforce,
+            data_dir: None,
+            workers: 0,
+            drain_timeout: seconds(30),
+            trusted_proxies: OneOrMany::default(),
+            explain_to: OneOrMany(loopback.map(Network).collect()),
+            on_rewrite_failure: OnRewriteFailure::default(),
+            service_providers: ServiceProviders::default(),
+            unknown: Unknown::default(),
+            strip_link_params: false,
+            default_site: "first".to_owned(),
+            admin: RawAdmin::default(),
+            log: RawLog::default(),
+            tls: RawTls::default(),
+            timeouts: RawTimeouts::default(),
+            limits: RawLimits::default(),
+            portal: RawPortal::default(),
+            gpc_json: RawGpcJson::default(),
+            account: RawAccount::default(),
+            ready: RawReady::default(),
+            store: RawStore::default(),
+            cache: RawCache::default(),
+            registry: RawRegistry::default(),
+            vendors: BTreeMap::new(),
+            contracts: BTreeMap::new(),
+            sites: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Sites: hosts, origins, policy and path rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use url::Host;
+
+use super::key::KeyPath;
+use super::load::Merged;
+use super::meaning::{self, Problems};
+use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
+use super::written::{Origin, RawUpstream};
+use super::{Contract, PathRule, Site, Upstream, UpstreamTls, VendorPolicy};
+use crate::config::error::Place;
+use crate::privacy::Mode;
+
+/// The sites in order, and the one for hosts nobody named.
+pub(super) fn sites(
+    merged: &Merged,
+    without_sites: bool,
+    problems: &mut Problems<'_>,
+) -> (Vec<Arc<Site>>, Option<usize>) {
+    let raw = &merged.raw;
+    let top = KeyPath::of("sites");
+    match (raw.sites.is_empty(), raw.upstream.0.is_empty()) {
+        (true, true) if !without_sites => problems.missing(
+            &KeyPath::of("upstream"),
+            "there is no site to stand in front of".to_owned(),
+            "neither `upstream` nor [[sites]] is set",
+            "type `optgate run --upstream http://127.0.0.1:3000` with your site's address, or write a file \
+             with `optgate init` and `optgate run --config optgate.toml`; `optgate demo` needs no site",
+        ),
+        (false, false) => problems.wrong(
+            &KeyPath::of("upstream"),
+            "`upstream` and [[sites]] are both set".to_owned(),
+            "`upstream` is short for one site, and which site's origin it would be is not said",
+            "remove `upstream`, and give every site its own",
+        ),
+        _ => {}
+    }
+    // Commands that serve nobody still ask how a site would treat a vendor.
+    let written = match raw.sites.is_empty() {
+        true if without_sites || !raw.upstream.0.is_empty() => vec![shorthand(raw)],
+        _ => raw.sites.clone(),
+    };
+    let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
+    let mut sites = Vec::new();
+    for (i, site) in written.iter().enumerate() {
+        let mut site = one_site(merged, &top.at(i), site, written.len() > 1, problems);
+        for (id, contract) in &shared {
+            site.policy.contracts.entry(id.clone()).or_insert_with(|| contract.clone());
+        }
+        sites.push(site);
+    }
+    unique(&sites, &top, problems);
+    let default_site = default_site(raw, &sites, problems);
+    (sites.into_iter().map(Arc::new).collect(), default_site)
+}
+
+/// The one site that a bare `upstream` means.
+fn shorthand(raw: &Raw) -> RawSite {
+    let mut site = RawSite { name: Some("default".to_owned()), ..RawSite::default() };
+    site.upstream.0 = raw.upstream.0.iter().cloned().map(RawUpstream::Url).collect();
+    site
+}
+
+fn one_site(
+    merged: &Merged,
+    path: &KeyPath,
+    site: &RawSite,
+    one_of_many: bool,
+    problems: &mut Problems<'_>,
+) -> Site {
+    let raw = &merged.raw;
+    let hosts = hosts(path, site, one_of_many, problems);
+    let forced = forced_mode(merged);
+    let mode = forced.unwrap_or_else(|| site.mode.unwrap_or(raw.mode).into());
+    let policy = VendorPolicy {
+        service_providers: site.service_providers.unwrap_or(raw.service_providers),
+        unknown: site.unknown.unwrap_or(raw.unknown),
+        vendors: raw.vendors.iter().chain(&site.vendors).map(|(id, action)| (id.clone(), *action)).collect(),
+        contracts: contracts(&path.key("contracts"), &site.contracts, problems),
+    };
+    Site {
+        name: name(path, site, &hosts, problems),
+        hosts,
+        upstreams: upstreams(merged, path, site, problems),
+        mode,
+        policy,
+        paths: paths(path, site, forced, problems),
+        on_rewrite_failure: site.on_rewrite_failure.unwrap_or(raw.on_rewrite_failure),
+        cache_front: site.cache.front.unwrap_or(raw.cache.front),
+        strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
+    }
+}
+
+/// `--mode` is what a person typed last: it holds for every site and path.
+fn forced_mode(merged: &Merged) -> Option<Mode> {
+    let typed = matches!(merged.place(&KeyPath::of("mode")), Place::Flag { .. });
+    typed.then(|| merged.raw.mode.into())
+}
+
+fn name(path: &KeyPath, site: &RawSite, hosts: &[String], problems: &mut Problems<'_>) -> String {
+    let Some(name) = &site.name else {
+        return hosts.first().map_or_else(|| "default".to_owned(), |h| h.trim_start_matches("*.").to_owned());
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let why = if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        "it stands in metrics, logs and records: 1 to 64 letters, digits, -, _ or ."
+    } else if matches!(name.as_str(), "first" | "none") {
+        "`default_site` uses that word for something else"
+    } else {
+        return name.clone();
+    };
+    let path = path.key("name");
+    problems.wrong(&path, format!("`{path}` cannot be \"{name}\""), why, "write a name like \"shop\"");
+    name.clone()
+}
+
+fn hosts(path: &KeyPath, site: &RawSite, one_of_many: bool, problems: &mut Problems<'_>) -> Vec<String> {
+    let path = path.key("hosts");
+    if one_of_many && site.hosts.0.is_empty() {
+        problems.missing(
+            &path,
+            format!("`{path}` is missing"),
+            "with several sites, each is chosen by its hosts",
+            "add hosts = [\"www.example.com\"] to this site",
+        );
+    }
+    let mut hosts = Vec::new();
+    for (i, written) in site.hosts.0.iter().enumerate() {
+        let (wildcard, bare) = match written.strip_prefix("*.") {
+            Some(rest) => ("*.", rest),
+            None => ("", written.as_str()),
+        };
+        match Host::parse(bare.trim_end_matches('.')) {
+            Ok(Host::Domain(domain)) if !domain.contains('*') => hosts.push(format!("{wildcard}{domain}")),
+            Ok(ip @ (Host::Ipv4(_) | Host::Ipv6(_))) if wildcard.is_empty() => hosts.push(ip.to_string()),
+            _ => {
+                let path = path.at(i);
+                problems.wrong(
+                    &path,
+                    format!("`{path}` is no host"),
+                    &format!("\"{written}\" is more or less than a host name"),
+                    "write the name alone, without scheme, port or path: \"www.example.com\" or \"*.example.com\"",
+                );
+            }
+        }
+    }
+    hosts
+}
+
+fn upstreams(merged: &Merged, path: &KeyPath, site: &RawSite, problems: &mut Problems<'_>) -> Vec<Upstream> {
+    let path = path.key("upstream");
+    // The one site of a bare `upstream` was complained about where that is read.
+    if site.upstream.0.is_empty() && !merged.raw.sites.is_empty() {
+        problems.missing(
+            &path,
+            format!("`{path}` is missing"),
+            "a site is served from its origin",
+            "add upstream = \"http://127.0.0.1:3000\" to this site",
+        );
+    }
+    let mut out = Vec::new();
+    for (i, written) in site.upstream.0.iter().enumerate() {
+        match written {
+            RawUpstream::Url(url) => out.push(from_url(url)),
+            RawUpstream::Table(table) => {
+                // A single table is written without a list around it.
+                let path = if site.upstream.0.len() > 1 { path.at(i) } else { path.clone() };
+                out.extend(from_table(merged, &path, table, problems));
+            }
+        }
+    }
+    out
+}
+
+fn from_url(origin: &Origin) -> Upstream {
+    let url = &origin.0;
+    Upstream { address: url.address.clone(), tls: url.tls.clone(), http2: url.http2, host: None }
+}
+
+fn from_table(
+    merged: &Merged,
+    path: &KeyPath,
+    table: &RawUpstreamTable,
+    problems: &mut Problems<'_>,
+) -> Option<Upstream> {
+    let Some(url) = &table.url else {
+        let path = path.key("url");
+        problems.missing(
+            &path,
+            format!("`{path}` is missing"),
+            "the table says how to reach an origin, but not which",
+            "add url = \"http://127.0.0.1:3000\"",
+        );
+        return None;
+    };
+    let mut upstream = from_url(url);
+    if url.0.tls.is_none() {
+        refuse_roots_without_tls(path, table, problems);
+    }
+    upstream.http2 = table.http2.unwrap_or(upstream.http2);
+    if let Some(host) = &table.host {
+        if http::uri::Authority::try_from(host.as_str()).is_err() || host.contains('@') {
+            let path = path.key("host");
+            problems.wrong(
+                &path,
+                format!("`{path}` is no host"),
+                "it is sent to the origin as `Host` (RFC 9110, section 7.2)",
+                "write a name, with a port if it needs one: \"shop.internal\"",
+            );
+        }
+        upstream.host = Some(host.clone());
+        // An address in the URL says where to connect; the certificate is for the name that is sent.
+        if let Some(tls) = &mut upstream.tls
+            && tls.server_name.parse::<std::net::IpAddr>().is_ok()
+        {
+            tls.server_name = without_port(host);
+        }
+    }
+    if let (Some(tls), Some(roots)) = (&mut upstream.tls, &table.roots) {
+        let path = path.key("roots");
+        let file = merged.resolve(&path, &roots.0);
+        meaning::readable(&path, &file, "a PEM file of roots", problems);
+        *tls = UpstreamTls { server_name: tls.server_name.clone(), roots: Some(file) };
+    }
+    Some(upstream)
+}
+
+fn refuse_roots_without_tls(path: &KeyPath, table: &RawUpstreamTable, problems: &mut Problems<'_>) {
+    if table.roots.is_some() {
+        let path = path.key("roots");
+        problems.wrong(
+            &path,
+            format!("`{path}` needs an https origin"),
+            "roots verify a certificate, and this origin is reached without one",
+            "write the URL with https://, or remove `roots`",
+        );
+    }
+}
+
+fn without_port(host: &str) -> String {
+    match host.parse::<http::uri::Authority>() {
+        Ok(authority) => authority.host().trim_matches(['[', ']']).to_owned(),
+        Err(_) => host.to_owned(),
+    }
+}
+
+fn contracts(
+    path: &KeyPath,
+    written: &BTreeMap<String, RawContract>,
+    problems: &mut Problems<'_>,
+) -> BTreeMap<String, Contract> {
+    let mut out = BTreeMap::new();
+    for (id, contract) in written {
+        let path = path.key(id);
+        let mut text = |name: &str, value: Option<&String>| match value.map(|v| v.trim()) {
+            Some(value) if !value.is_empty() => value.to_owned(),
+            _ => {
+                let path = path.key(name);
+                problems.wrong(
+                    &path,
+                    format!("`{path}` is missing"),
+                    "an allowance without a contract on file could not be shown to anyone (11 CCR 7051)",
+                    "name the legal entity, where the contract is filed, and its date",
+                );
+                String::new()
+            }
+        };
+        let entity = text("entity", contract.entity.as_ref());
+        let reference = text("reference", contract.reference.as_ref());
+        let date = text("date", contract.date.as_ref().map(|date| &date.0));
+        out.insert(id.clone(), Contract { entity, reference, date });
+    }
+    out
+}
+
+fn paths(path: &KeyPath, site: &RawSite, forced: Option<Mode>, problems: &mut Problems<'_>) -> Vec<PathRule> {
+    let top = path.key("paths");
+    let mut rules: Vec<PathRule> = Vec::new();
+    for (i, rule) in site.paths.iter().enumerate() {
+        let path = top.at(i).key("prefix");
+        let plain = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b);
+        if !rule.prefix.starts_with('/') || !rule.prefix.bytes().all(plain) {
+            problems.wrong(
+                &path,
+                format!("`{path}` cannot be used"),
+                &format!(
+                    "\"{}\" is no path as it stands in a request: it starts with a slash and holds no query",
+                    rule.prefix
+                ),
+                "write a path like \"/checkout\"",
+            );
+        }
+        if rules.iter().any(|earlier| earlier.prefix == rule.prefix) {
+            problems.wrong(
+                &path,
+                format!("`{path}` is given twice"),
+                &format!("two rules for \"{}\" leave open which holds", rule.prefix),
+                "put both into one [[sites.paths]]",
+            );
+        }
+        rules.push(PathRule {
+            prefix: rule.prefix.clone(),
+            mode: rule.mode.map(Mode::from).map(|mode| forced.unwrap_or(mode)),
+            rewrite: rule.rewrite,
+            vendors: rule.vendors.clone(),
+        });
+    }
+    rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
+    rules
+}
+
+/// Names and hosts must lead to one site.
+fn unique(sites: &[Site], top: &KeyPath, problems: &mut Problems<'_>) {
+    let (mut names, mut hosts) = (BTreeMap::new(), BTreeMap::new());
+    for (i, site) in sites.iter().enumerate() {
+        if let Some(other) = names.insert(&site.name, i) {
+            problems.wrong(
+                &top.at(i).key("name"),
+                format!("two sites are named \"{}\"", site.name),
+                &format!("metrics and records could not tell this site from `{}`", top.at(other)),
+                "give one of them another `name`",
+            );
+        }
+        for (j, host) in site.hosts.iter().enumerate() {
+            if let Some(other) = hosts.insert(host, i) {
+                problems.wrong(
+                    &top.at(i).key("hosts").at(j),
+                    format!("the host \"{host}\" is given twice"),
+                    &format!("`{}` has it already, and a request can go to one site", top.at(other)),
+                    "remove it from one of them",
+                );
+            }
+        }
+    }
+}
+
+fn default_site(raw: &Raw, sites: &[Site], problems: &mut Problems<'_>) -> Option<usize> {
+    let found = match raw.default_site.as_str() {
+        "none" => None,
+        "first" => (!sites.is_empty()).then_some(0),
+        name => {
+            let found = sites.iter().position(|site| site.name == name);
+            if found.is_none() && !sites.is_empty() {
+                let names: Vec<&str> = sites.iter().map(|site| site.name.as_str()).collect();
+                problems.wrong(
+                    &KeyPath::of("default_site"),
+                    format!("`default_site` names no site: \"{name}\""),
+                    &format!("the sites are: {}", names.join(", ")),
+                    "write one of them, \"first\", or \"none\" to answer 421 to unknown hosts",
+                );
+            }
+            found
+        }
+    };
+    // A single site without hosts takes every request; 421 for all of them cannot be meant.
+    match sites {
+        [only] if only.hosts.is_empty() => Some(0),
+        _ => found,
+    }
+}

@@ -1,0 +1,181 @@
+//! Bodies in both directions. One enum, so that a piece passing through pays no virtual call.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::timer::Deadline;
+use super::upstream::UpstreamBody;
+use crate::enforce::html::body::RewriteBody;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The origin broke off.
+    #[error("the origin's body broke off: {0}")]
+    Origin(#[source] hyper::Error),
+    /// The visitor broke off.
+    #[error("the visitor's body broke off: {0}")]
+    Visitor(#[source] hyper::Error),
+    /// Nothing came for `timeouts.between_bytes`.
+    #[error("nothing came for longer than timeouts.between_bytes")]
+    Stalled,
+    /// The visitor's body is larger than `limits.request_body`.
+    #[error("the request body is larger than limits.request_body")]
+    TooLarge,
+    /// The rewriter stopped.
+    #[error("{0}")]
+    Rewrite(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The consumer pages broke off.
+    #[error("{0}")]
+    Portal(#[source] axum::Error),
+}
+
+impl BodyError {
+    /// The body error that made a hyper call fail, if one did.
+    #[must_use]
+    pub fn cause_of(error: &hyper::Error) -> Option<&Self> {
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+/// The body of a response to the visitor.
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing, or one piece that is still to be sent.
+    Full(Option<Bytes>),
+    /// From the origin, untouched.
+    Upstream(UpstreamBody),
+    /// From the origin, rewritten on the way.
+    Rewrite(Box<RewriteBody<UpstreamBody>>),
+    /// A consumer page.
+    Portal(axum::body::Body),
+}
+
+impl Body {
+    /// A body of one piece.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
+        Self::Full(Some(bytes))
+    }
+
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self::Full(None)
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(bytes) => {
+                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Rewrite(body) => {
+                Pin::new(body.as_mut()).poll_frame(cx).map_err(|error| BodyError::Rewrite(Box::new(error)))
+            }
+            Self::Portal(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Portal),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Rewrite(body) => body.is_end_stream(),
+            Self::Portal(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Rewrite(body) => body.size_hint(),
+            Self::Portal(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of a request on its way to the origin: limited in size and in silence.
+#[derive(Debug)]
+pub struct RequestBody {
+    inner: Option<Incoming>,
+    left: u64,
+    between_bytes: Duration,
+    limit: Option<Deadline>,
+}
+
+impl RequestBody {
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None }
+    }
+
+    /// A visitor's body of at most `limit` bytes (`None`: any size).
+    #[must_use]
+    pub fn new(body: Incoming, limit: Option<u64>, between_bytes: Duration) -> Self {
+        let inner = (!body.is_end_stream()).then_some(body);
+        Self { inner, left: limit.unwrap_or(u64::MAX), between_bytes, limit: None }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(body) = &mut this.inner else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.limit = None;
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    match this.left.checked_sub(data.len() as u64) {
+                        Some(left) => this.left = left,
+                        None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+                    }
+                }
+                Poll::Ready(frame.map(|result| result.map_err(BodyError::Visitor)))
+            }
+            Poll::Pending => {
+                let between = this.between_bytes;
+                let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
+                limit.poll(cx).map(|()| Some(Err(BodyError::Stalled)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}

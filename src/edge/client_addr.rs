@@ -1,0 +1,260 @@
+//! Who the client is, and what the origin is told about it.
+//!
+//! Forwarding fields are believed only from `trusted_proxies`: the client is the right-most address
+//! that is not trusted. From anybody else they are replaced, never appended to.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest `X-Request-Id` taken over from a trusted peer, bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The client behind a request, as far as trusted peers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// The effective scheme is https.
+    pub secure: bool,
+    /// The peer we talk to is a trusted proxy.
+    pub peer_trusted: bool,
+}
+
+/// Finds the client: right-most untrusted address of `X-Forwarded-For`, if the peer is trusted.
+///
+/// `tls`: the connection to us is TLS. Cost with an untrusted peer: one range check for each trusted range.
+#[must_use]
+pub fn find(headers: &HeaderMap, peer: IpAddr, tls: bool, trusted: &[IpNet]) -> Client {
+    let peer = peer.to_canonical();
+    if !is_in(trusted, peer) {
+        return Client { address: peer, secure: tls, peer_trusted: false };
+    }
+    let mut address = peer;
+    'fields: for value in headers.get_all(&X_FORWARDED_FOR).iter().rev() {
+        let Ok(text) = value.to_str() else { break };
+        for hop in text.rsplit(',') {
+            let Some(hop) = parse_hop(hop.trim()) else { break 'fields };
+            address = hop;
+            if !is_in(trusted, hop) {
+                break 'fields;
+            }
+        }
+    }
+    let proto = headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
+    let secure = proto.map_or(tls, |proto| proto.eq_ignore_ascii_case(b"https"));
+    Client { address, secure, peer_trusted: true }
+}
+
+/// Whether an address is in one of these ranges.
+#[must_use]
+pub fn is_in(ranges: &[IpNet], address: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(&address))
+}
+
+/// An address of a forwarding field: bare, with port, or in brackets.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(inner, _)| inner);
+    let bare = bracketed.unwrap_or(text);
+    let parsed = bare.parse().ok().or_else(|| bare.rsplit_once(':').and_then(|(host, _)| host.parse().ok()));
+    parsed.map(|address: IpAddr| address.to_canonical())
+}
+
+/// Values that are the same for every request of one downstream connection.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    /// Address of the peer.
+    pub peer: IpAddr,
+    /// The connection to us is TLS.
+    pub tls: bool,
+    peer_text: HeaderValue,
+    forwarded_for: String,
+}
+
+impl Hop {
+    /// Built once a connection.
+    #[must_use]
+    pub fn new(peer: IpAddr, tls: bool) -> Self {
+        let peer = peer.to_canonical();
+        let text = peer.to_string();
+        let forwarded_for = if peer.is_ipv6() { format!("for=\"[{text}]\"") } else { format!("for={text}") };
+        // An address in text is always a valid field value.
+        let peer_text = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"));
+        Self { peer, tls, peer_text, forwarded_for }
+    }
+
+    /// Rewrites `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110, 7.6.3) and `X-Request-Id` for the
+    /// origin. `version` is the downstream protocol, `host` what the client asked for.
+    pub fn rewrite(
+        &self,
+        headers: &mut HeaderMap,
+        client: Client,
+        host: &HeaderValue,
+        version: http::Version,
+        request_id: &HeaderValue,
+    ) {
+        let scheme = if client.secure { "https" } else { "http" };
+        let (chain, forwarded) = if client.peer_trusted {
+            (joined(headers, &X_FORWARDED_FOR), joined(headers, &header::FORWARDED))
+        } else {
+            headers.remove(&X_FORWARDED_PORT);
+            (None, None)
+        };
+        headers.insert(&X_FORWARDED_FOR, appended(chain, &self.peer_text));
+        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        if !(client.peer_trusted && headers.contains_key(&X_FORWARDED_HOST)) {
+            headers.insert(&X_FORWARDED_HOST, host.clone());
+        }
+        headers.insert(header::FORWARDED, self.forwarded(forwarded, host, scheme));
+        headers.remove(&X_REAL_IP);
+        if let Ok(value) = HeaderValue::from_str(&client.address.to_string()) {
+            headers.insert(&X_REAL_IP, value);
+        }
+        let protocol = match version {
+            http::Version::HTTP_2 => HeaderValue::from_static("2 optgate"),
+            http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
+            _ => HeaderValue::from_static("1.1 optgate"),
+        };
+        let via = joined(headers, &header::VIA);
+        headers.insert(header::VIA, appended(via, &protocol));
+        headers.insert(&X_REQUEST_ID, request_id.clone());
+    }
+
+    fn forwarded(&self, before: Option<String>, host: &HeaderValue, scheme: &str) -> HeaderValue {
+        let mut text = before.map_or_else(String::new, |chain| chain + ", ");
+        text.push_str(&self.forwarded_for);
+        // A host is a token only without a port; quoting is always allowed.
+        if let Ok(host) = host.to_str() {
+            let _ = write!(text, ";host=\"{host}\"");
+        }
+        let _ = write!(text, ";proto={scheme}");
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
+    }
+}
+
+/// The id a request goes by: a trusted peer's, or a new one.
+#[must_use]
+pub fn request_id(headers: &HeaderMap, peer_trusted: bool, fresh: u128) -> HeaderValue {
+    if peer_trusted
+        && let Some(given) = headers.get(&X_REQUEST_ID)
+        && !given.is_empty()
+        && given.len() <= MAX_REQUEST_ID
+        && given.as_bytes().iter().all(u8::is_ascii_graphic)
+    {
+        return given.clone();
+    }
+    HeaderValue::from_str(&format!("{fresh:032x}")).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// All lines of a field as one list; `None` when there is none, or it cannot be read.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let mut all = lines.next()?.to_owned();
+    for line in lines {
+        all.push_str(", ");
+        all.push_str(line);
+    }
+    Some(all)
+}
+
+fn appended(before: Option<String>, value: &HeaderValue) -> HeaderValue {
+    let Some(mut chain) = before else { return value.clone() };
+    chain.push_str(", ");
+    chain.push_str(value.to_str().unwrap_or("unknown"));
+    HeaderValue::from_str(&chain).unwrap_or_else(|_| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted() -> Vec<IpNet> {
+        vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    }
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Threat T8: a stranger's forwarding fields say nothing.
+    #[test]
+    fn a_stranger_cannot_claim_an_address_or_a_scheme() {
+        let map = headers(&[("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")]);
+        let client = find(&map, ip("203.0.113.9"), false, &trusted());
+        assert_eq!(client, Client { address: ip("203.0.113.9"), secure: false, peer_trusted: false });
+    }
+
+    #[test]
+    fn the_right_most_untrusted_address_is_the_client() {
+        let map = headers(&[
+            ("x-forwarded-for", "6.6.6.6, 203.0.113.7"),
+            ("x-forwarded-for", "10.1.1.1"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        let client = find(&map, ip("10.0.0.1"), false, &trusted());
+        assert_eq!(client, Client { address: ip("203.0.113.7"), secure: true, peer_trusted: true });
+    }
+
+    #[test]
+    fn addresses_are_read_with_ports_and_brackets_and_garbage_ends_the_walk() {
+        assert_eq!(parse_hop("1.2.3.4:80"), Some(ip("1.2.3.4")));
+        assert_eq!(parse_hop("[2001:db8::1]:443"), Some(ip("2001:db8::1")));
+        assert_eq!(parse_hop("2001:db8::1"), Some(ip("2001:db8::1")));
+        assert_eq!(parse_hop("::ffff:1.2.3.4"), Some(ip("1.2.3.4")));
+        assert_eq!(parse_hop("unknown"), None);
+        let map = headers(&[("x-forwarded-for", "1.1.1.1, unknown, 10.9.9.9")]);
+        assert_eq!(find(&map, ip("10.0.0.1"), false, &trusted()).address, ip("10.9.9.9"));
+    }
+
+    #[test]
+    fn strangers_fields_are_replaced_and_a_trusted_chain_grows() {
+        let host = HeaderValue::from_static("shop.example");
+        let id = HeaderValue::from_static("id");
+        let mut map = headers(&[
+            ("x-forwarded-for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-forwarded-port", "1"),
+            ("via", "1.1 a"),
+        ]);
+        let stranger = find(&map, ip("203.0.113.9"), true, &trusted());
+        Hop::new(ip("203.0.113.9"), true).rewrite(&mut map, stranger, &host, http::Version::HTTP_2, &id);
+        assert_eq!(map["x-forwarded-for"], "203.0.113.9");
+        assert_eq!(map["forwarded"], "for=203.0.113.9;host=\"shop.example\";proto=https");
+        assert_eq!(map["x-forwarded-proto"], "https");
+        assert_eq!(map["x-forwarded-host"], "shop.example");
+        assert_eq!(map["via"], "1.1 a, 2 optgate");
+        assert!(!map.contains_key("x-forwarded-port"));
+
+        let mut map = headers(&[("x-forwarded-for", "203.0.113.7")]);
+        let client = find(&map, ip("10.0.0.1"), false, &trusted());
+        Hop::new(ip("10.0.0.1"), false).rewrite(&mut map, client, &host, http::Version::HTTP_11, &id);
+        assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
+        assert_eq!(map["x-real-ip"], "203.0.113.7");
+    }
+
+    #[test]
+    fn a_request_id_is_taken_from_trusted_peers_only() {
+        let map = headers(&[("x-request-id", "abc")]);
+        assert_eq!(request_id(&map, true, 7), "abc");
+        assert_eq!(request_id(&map, false, 7), "00000000000000000000000000000007");
+        let odd = headers(&[("x-request-id", "a b")]);
+        assert_eq!(request_id(&odd, true, 7), "00000000000000000000000000000007");
+    }
+}

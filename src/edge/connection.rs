@@ -1,0 +1,245 @@
+//! One downstream connection: TLS or not, HTTP/1.1 or HTTP/2, from accept to close.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::client_addr::Hop;
+use super::corridor;
+use super::house::Core;
+use super::local::LocalExecutor;
+use super::timer::{self, HeadTimer, ReadMeter};
+use crate::config::Settings;
+
+/// How an HTTP/2 connection begins (RFC 9113, 3.4); the first bytes tell it from HTTP/1.1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+/// Send buffer of an HTTP/2 stream: bounds memory of a slow reader.
+const H2_SEND_BUF: usize = 128 * 1024;
+/// HTTP/2 window of a stream and of a connection: one upload cannot take the whole connection.
+const H2_WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
+
+/// Accepts on one socket until the drain begins; each connection is a task on this core.
+pub async fn accept(
+    core: Rc<Core>,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    mut drain: watch::Receiver<bool>,
+) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = drain.wait_for(|draining| *draining) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => spawn(&core, stream, peer, acceptor.clone(), drain.clone()),
+            Err(error) => {
+                // Out of descriptors: what is open must end before more can come.
+                crate::telemetry::events::accept_failed(&error);
+                tokio::time::sleep(timer::TICK).await;
+            }
+        }
+    }
+}
+
+fn spawn(
+    core: &Rc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    drain: watch::Receiver<bool>,
+) {
+    let Some(place) = Place::take(core) else { return };
+    tokio::task::spawn_local(async move {
+        let core = Rc::clone(&place.0);
+        serve(core, stream, peer, acceptor, drain).await;
+        drop(place);
+    });
+}
+
+/// One of `limits.connections`; given back when dropped.
+struct Place(Rc<Core>);
+
+impl Place {
+    fn take(core: &Rc<Core>) -> Option<Self> {
+        let limit = core.snapshot().settings.limits.connections;
+        let house = &core.house;
+        if house.connections.fetch_add(1, Ordering::AcqRel) >= limit {
+            house.connections.fetch_sub(1, Ordering::AcqRel);
+            house.metrics.connections_refused.inc();
+            return None;
+        }
+        house.metrics.connections.inc();
+        Some(Self(Rc::clone(core)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.house.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.house.metrics.connections.dec();
+    }
+}
+
+async fn serve(
+    core: Rc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    drain: watch::Receiver<bool>,
+) {
+    let snapshot = core.snapshot();
+    let settings = &snapshot.settings;
+    let hop = Rc::new(Hop::new(peer.ip(), acceptor.is_some()));
+    let meter = ReadMeter::default();
+    if let Some(acceptor) = acceptor {
+        let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
+        let Some(Ok(stream)) = handshake else { return };
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        http(&core, settings, Metered { io: stream, meter }, hop, http2, drain).await;
+    } else {
+        let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
+        let http2 = tokio::select! {
+            sniffed = sniffed => matches!(sniffed, Some(Ok(true))),
+            () = drained(drain.clone()) => return,
+        };
+        http(&core, settings, Metered { io: stream, meter }, hop, http2, drain).await;
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        let (got, want) = (&first[..seen], &PREFACE[..seen.min(PREFACE.len())]);
+        if got != want || seen == 0 {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        // A cut preface stays readable, so readiness cannot tell when the rest is there.
+        tokio::time::sleep(timer::TICK).await;
+    }
+}
+
+/// Ends when the drain begins.
+async fn drained(mut drain: watch::Receiver<bool>) {
+    // A closed channel means that the process ends: the same.
+    let _ = drain.wait_for(|draining| *draining).await;
+}
+
+async fn http<S>(
+    core: &Rc<Core>,
+    settings: &Settings,
+    io: Metered<S>,
+    hop: Rc<Hop>,
+    http2: bool,
+    drain: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let meter = io.meter.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
+        async move { Ok::<_, Infallible>(corridor::handle(core, hop, request).await) }
+    });
+    let io = TokioIo::new(io);
+    let (timeouts, limits) = (&settings.timeouts, &settings.limits);
+    let timer = HeadTimer::new(meter, timeouts.header_read);
+    // How a connection ends is told by its requests; hyper has answered what it could not parse.
+    if http2 {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .timer(timer)
+            .max_concurrent_streams(limits.http2_streams)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .max_send_buf_size(H2_SEND_BUF)
+            .initial_stream_window_size(H2_WINDOWS.0)
+            .initial_connection_window_size(H2_WINDOWS.1)
+            .keep_alive_interval(timeouts.idle)
+            .keep_alive_timeout(timeouts.header_read);
+        let mut connection = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = drained(drain) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(timer)
+            .header_read_timeout(timeouts.idle)
+            .half_close(true)
+            .max_buf_size(limits.header_bytes.max(8 * 1024));
+        if limits.header_count != 100 {
+            // hyper's default of 100 needs no allocation; any other number does.
+            builder.max_headers(limits.header_count);
+        }
+        let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = drained(drain) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+/// Counts bytes read, so that an idle connection can be told from a slow head.
+struct Metered<S> {
+    io: S,
+    meter: ReadMeter,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.meter.add(buf.filled().len() - before);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

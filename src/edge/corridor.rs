@@ -1,0 +1,185 @@
+//! The life of a request, in the order of the list in the crate's head. Each step is one call.
+//!
+//! The corridor never fails outward: [`handle`] turns every [`ProxyError`] into a response, and the
+//! cause is logged once, here.
+
+use std::rc::Rc;
+
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::body::{Body, RequestBody};
+use super::client_addr::Hop;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::finish::{self, Counted};
+use super::house::Core;
+use super::respond::{self, Asked};
+use super::upstream::{Answer, Attempt};
+use super::{hop, upgrade};
+use crate::enforce;
+use crate::privacy::{self, Mode, Signals};
+use crate::registry::Hit;
+
+/// Answers one request. Always answers.
+pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
+    let summary = finish::Summary::of(&request);
+    let mut exchange = match Exchange::identify(&core, &hop, &mut request) {
+        Ok(exchange) => exchange, // 1
+        Err(error) => return finish::unidentified(&core, &hop, summary, &error),
+    };
+    let response = match run(&core, &hop, &mut exchange, request).await {
+        Ok(response) => response,
+        Err(error) => finish::failed(&core, &exchange, &error),
+    };
+    finish::answered(&core, &exchange, summary, response)
+}
+
+/// Steps 2 to 10.
+async fn run(
+    core: &Rc<Core>,
+    hop: &Hop,
+    x: &mut Exchange,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ProxyError> {
+    let reserved = x.mode == Mode::Enforce && core.house.portal.owns(request.uri().path()); // 2
+    x.signals = Signals::read(request.headers(), core.keys()); // 3
+    (x.subject, x.signals.account) = look_up(core, x, &request); // 4
+    x.decision = privacy::decide(x.signals); // 5
+    if reserved {
+        return respond::reserved(core, x, request).await;
+    }
+    if let Some(hit) = collected(x, &request) {
+        return Ok(respond::collector(core, hit));
+    }
+    let wants_upgrade = upgrade::wanted(&request);
+    let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
+    if let Some(downstream) = downstream {
+        return respond::tunnel(core, x, request, downstream, asked).await;
+    }
+    let answer = send(core, x, request).await?; // 7
+    respond::answer(core, x, asked, answer).await // 8, 9, 10
+}
+
+/// Whether the request is a tracker's collection behind an address of the site.
+fn collected(x: &Exchange, request: &Request<Incoming>) -> Option<Hit> {
+    if x.mode != Mode::Enforce {
+        return None;
+    }
+    let uri = request.uri();
+    enforce::collectors::intercept(x.decision, &x.rule().policy, uri.path(), uri.query())
+}
+
+/// Step 4: memory only, and only when a trusted hop names an account.
+fn look_up(
+    core: &Core,
+    x: &Exchange,
+    request: &Request<Incoming>,
+) -> (Option<privacy::Subject>, privacy::Standing) {
+    let settings = &x.snapshot.settings;
+    let key = match &settings.account_header {
+        Some(name) if x.client.peer_trusted => request.headers().get(name),
+        _ => None,
+    };
+    let Some(key) = key.filter(|key| !key.is_empty()) else {
+        return (None, privacy::Standing::NoAccount);
+    };
+    let subject = privacy::Subject::of_account(core.keys(), &x.site().settings.name, key.as_bytes());
+    (Some(subject), core.house.store.lookup(&subject))
+}
+
+/// Step 6: the request as the origin gets it, and the visitor's side of a wanted tunnel.
+fn toward_origin(
+    hop: &Hop,
+    x: &Exchange,
+    mut request: Request<Incoming>,
+    wants_upgrade: bool,
+) -> Result<(Request<RequestBody>, Asked, Option<OnUpgrade>), ProxyError> {
+    let settings = &x.snapshot.settings;
+    let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let version = request.version();
+    let (mut parts, body) = request.into_parts();
+    if let (Some(limit), Some(length)) = (settings.limits.request_body, content_length(&parts.headers))
+        && length > limit
+    {
+        return Err(ProxyError::BodyTooLarge);
+    }
+    hop::remove(&mut parts.headers, wants_upgrade);
+    join_cookie_crumbs(&mut parts.headers, version);
+    hop.rewrite(&mut parts.headers, x.client, &x.host, version, &x.id);
+    let asked = respond::prepare(x, &mut parts);
+    if wants_upgrade {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    let body = RequestBody::new(body, settings.limits.request_body, settings.timeouts.between_bytes);
+    Ok((Request::from_parts(parts, body), asked, downstream))
+}
+
+fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// HTTP/2 may send `Cookie` in pieces; HTTP/1.1 has one line (RFC 9113, 8.2.3).
+fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
+    if version != Version::HTTP_2 || headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Step 7: the only wait on the network. Origins are tried in turn; the next one only when nothing was sent.
+pub async fn send(
+    core: &Core,
+    x: &Exchange,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, ProxyError> {
+    let origins = x.site().connectors.len();
+    let first = core.turn(origins);
+    let mut failure = ProxyError::Internal("the site has no origin");
+    for attempt in 0..origins {
+        let origin = (first + attempt) % origins;
+        let Some(pool) = core.pool(&x.snapshot, x.site(), origin) else { continue };
+        aim(&mut request, x, origin);
+        match pool.send(request).await {
+            Ok(answer) => return Ok(answer),
+            Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
+            Err(Attempt::Failed(error)) => return Err(error),
+        }
+    }
+    Err(failure)
+}
+
+/// Gives a request the target and `Host` that one origin expects.
+pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
+    let Some(upstream) = x.site().connectors.get(origin).map(|c| &c.upstream) else { return };
+    let host = upstream.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
+    let host = host.unwrap_or_else(|| x.host.clone());
+    let target = request.uri().path_and_query().cloned();
+    let target = target.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    if upstream.http2 {
+        *request.version_mut() = Version::HTTP_2;
+        let scheme = if upstream.tls.is_some() { "https" } else { "http" };
+        let uri =
+            http::Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target).build();
+        if let Ok(uri) = uri {
+            *request.uri_mut() = uri;
+        }
+        request.headers_mut().remove(header::HOST);
+    } else {
+        *request.version_mut() = Version::HTTP_11;
+        if request.uri().authority().is_some() {
+            *request.uri_mut() = http::Uri::from(target);
+        }
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+/// Whether a request may be asked again without harm (RFC 9110, 9.2.1).
+#[must_use]
+pub fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}

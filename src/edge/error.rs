@@ -1,0 +1,136 @@
+//! What can go wrong between a visitor and the origin, and the one table that answers it.
+//!
+//! The client gets a fixed text that names no internals; the cause goes to the log, once.
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+
+use super::body::Body;
+
+/// Whose side a failure is on; a label in metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The visitor's message.
+    Downstream,
+    /// Ours.
+    Internal,
+    /// The origin.
+    Upstream,
+}
+
+impl Side {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Internal => "internal",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// A request that cannot be answered by the origin.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// No usable `Host` or `:authority`, or several.
+    #[error("the request names no host, or more than one")]
+    BadHost,
+    /// `:authority` and `Host` differ.
+    #[error("`:authority` and `Host` name different hosts")]
+    HostMismatch,
+    /// A method or target that a reverse proxy does not forward.
+    #[error("the method or target is not for a reverse proxy")]
+    BadTarget,
+    /// No site has this host.
+    #[error("no site is configured for this host")]
+    UnknownHost,
+    /// The body is larger than `limits.request_body`.
+    #[error("the request body is larger than limits.request_body")]
+    BodyTooLarge,
+    /// The visitor's body stalled.
+    #[error("the request body stalled for longer than timeouts.between_bytes")]
+    BodyTimeout,
+    /// The origin could not be reached.
+    #[error("cannot connect to the origin: {0}")]
+    Connect(#[source] std::io::Error),
+    /// Connecting took too long.
+    #[error("connecting to the origin took longer than timeouts.upstream_connect")]
+    ConnectTimeout,
+    /// The origin's certificate or handshake was refused.
+    #[error("TLS with the origin failed: {0}")]
+    UpstreamTls(#[source] std::io::Error),
+    /// The origin broke off or answered something that is not HTTP.
+    #[error("the origin's answer is not HTTP: {0}")]
+    Answer(#[source] hyper::Error),
+    /// The origin was silent.
+    #[error("the origin sent no response head within timeouts.first_byte")]
+    FirstByteTimeout,
+    /// The page cannot be rewritten for an opted-out visitor.
+    #[error("the page cannot be rewritten for an opted-out visitor: {0}")]
+    NotRewritable(&'static str),
+    /// Our own mistake.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+impl ProxyError {
+    /// Side, status and metric label: the one table.
+    #[must_use]
+    pub const fn class(&self) -> (Side, StatusCode, &'static str) {
+        use Side::{Downstream, Internal, Upstream};
+        match self {
+            Self::BadHost => (Downstream, StatusCode::BAD_REQUEST, "bad_host"),
+            Self::HostMismatch => (Downstream, StatusCode::BAD_REQUEST, "host_mismatch"),
+            Self::BadTarget => (Downstream, StatusCode::BAD_REQUEST, "bad_target"),
+            Self::UnknownHost => (Downstream, StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
+            Self::BodyTooLarge => (Downstream, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyTimeout => (Downstream, StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::Connect(_) => (Upstream, StatusCode::BAD_GATEWAY, "connect"),
+            Self::ConnectTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
+            Self::UpstreamTls(_) => (Upstream, StatusCode::BAD_GATEWAY, "tls"),
+            Self::Answer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
+            Self::FirstByteTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
+            Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
+            Self::Internal(_) => (Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// Whether the connection must not be used again: what follows on it cannot be trusted.
+    const fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::BodyTooLarge | Self::BodyTimeout
+        )
+    }
+
+    /// The plain page for the client. It names no internals.
+    #[must_use]
+    pub fn respond(&self) -> Response<Body> {
+        let (_, status, _) = self.class();
+        let text = match status {
+            StatusCode::BAD_REQUEST => "400 Bad Request\nThis request cannot be read.\n",
+            StatusCode::MISDIRECTED_REQUEST => {
+                "421 Misdirected Request\nNo site with this name is served here.\n"
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => "413 Content Too Large\nThe request body is too large.\n",
+            StatusCode::REQUEST_TIMEOUT => "408 Request Timeout\nThe request took too long to arrive.\n",
+            StatusCode::BAD_GATEWAY => {
+                "502 Bad Gateway\nThe site did not give a usable answer. Please try again later.\n"
+            }
+            StatusCode::GATEWAY_TIMEOUT => {
+                "504 Gateway Timeout\nThe site did not answer in time. Please try again later.\n"
+            }
+            _ => "500 Internal Server Error\nSomething went wrong here. Please try again later.\n",
+        };
+        let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        if self.closes() {
+            headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

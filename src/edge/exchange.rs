@@ -1,0 +1,208 @@
+//! One request and its response, as far as later steps need to know it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use hyper::body::Incoming;
+
+use super::client_addr::{self, Client, Hop};
+use super::error::ProxyError;
+use super::house::{Core, Rule, Site, Snapshot};
+use crate::privacy::{Decision, Mode, Signals, Subject};
+
+/// What step 1 finds out, and what the steps after it add.
+#[derive(Debug)]
+pub struct Exchange {
+    /// When the head was read.
+    pub started: Instant,
+    /// Settings for this whole exchange.
+    pub snapshot: Rc<Arc<Snapshot>>,
+    /// Position of the site asked.
+    site: usize,
+    /// Position of the path rule, if one fits.
+    path_rule: Option<usize>,
+    /// Enforce or observe, after path rules and the kill switch.
+    pub mode: Mode,
+    /// The client behind the request.
+    pub client: Client,
+    /// Host as the client sent it, with port.
+    pub host: HeaderValue,
+    /// Id of the request.
+    pub id: HeaderValue,
+    /// The client may be told why, and asked.
+    pub explain: bool,
+    /// Signals (step 3).
+    pub signals: Signals,
+    /// Account of the request (step 4).
+    pub subject: Option<Subject>,
+    /// Decision (step 5).
+    pub decision: Decision,
+}
+
+/// Host of a request as sent: `:authority` or `Host`, exactly one.
+///
+/// RFC 9112, 3.2: a request without `Host`, or with several, is answered 400. RFC 9113, 8.3.1: `Host`
+/// must not differ from `:authority`.
+///
+/// # Errors
+/// [`ProxyError::BadHost`], [`ProxyError::HostMismatch`].
+pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(ProxyError::BadHost);
+    }
+    let authority = request.uri().authority();
+    if let (Some(authority), Some(field)) = (authority, field)
+        && !authority.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes())
+    {
+        return Err(ProxyError::HostMismatch);
+    }
+    match (field, authority) {
+        (Some(field), _) => Ok(field.clone()),
+        (None, Some(authority)) if request.version() == Version::HTTP_2 => {
+            HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::BadHost)
+        }
+        _ => Err(ProxyError::BadHost),
+    }
+}
+
+/// Host without port and trailing dot, lower case; `None` when it is no host.
+fn host_name(text: &str) -> Option<Cow<'_, str>> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inner, after) = rest.split_once(']')?;
+            inner.parse::<std::net::Ipv6Addr>().ok()?;
+            (&text[..inner.len() + 2], after.strip_prefix(':').or(after.is_empty().then_some(""))?)
+        }
+        None => text.split_once(':').unwrap_or((text, "")),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let good = !name.is_empty()
+        && name.len() <= 255
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:~%".contains(&b))
+        && port.bytes().all(|b| b.is_ascii_digit());
+    let lower = !name.bytes().any(|b| b.is_ascii_uppercase());
+    good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
+}
+
+/// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4).
+///
+/// # Errors
+/// [`ProxyError::BadTarget`].
+pub fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
+    let path = uri.path();
+    let good =
+        method != Method::CONNECT && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS));
+    if good { Ok(()) } else { Err(ProxyError::BadTarget) }
+}
+
+impl Exchange {
+    /// Step 1: who asks which site, and what holds there. Deletes client-sent `Optgate-*` fields.
+    ///
+    /// # Errors
+    /// A request that names no site, or is not for a reverse proxy.
+    pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
+        let started = Instant::now();
+        check_target(request.method(), request.uri())?;
+        let host = host_of(request)?;
+        let snapshot = core.snapshot();
+        let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
+        let site = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?;
+        let settings = &snapshot.settings;
+        let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
+        let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
+        let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");
+        let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
+        delete_internal(request.headers_mut());
+        let path_rule = site.path_rule(request.uri().path());
+        let killed = core.house.switches.engaged(site.index);
+        let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
+        Ok(Self {
+            started,
+            mode,
+            site: site.index,
+            path_rule,
+            client,
+            host,
+            id,
+            explain,
+            signals: Signals::NONE,
+            subject: None,
+            decision: Decision::NONE,
+            snapshot,
+        })
+    }
+}
+
+impl Exchange {
+    /// The site asked.
+    #[must_use]
+    pub fn site(&self) -> &Arc<Site> {
+        // The position was found in this very snapshot.
+        &self.snapshot.sites[self.site]
+    }
+
+    /// Host without port, lower case.
+    #[must_use]
+    pub fn host_name(&self) -> Cow<'_, str> {
+        self.host.to_str().ok().and_then(host_name).unwrap_or_default()
+    }
+
+    /// What holds on this path.
+    #[must_use]
+    pub fn rule(&self) -> &Rule {
+        self.site().rule(self.path_rule)
+    }
+}
+
+/// Both the peer and the client it speaks for must be allowed to ask.
+fn may_ask(ranges: &[ipnet::IpNet], peer: IpAddr, client: IpAddr) -> bool {
+    client_addr::is_in(ranges, peer) && client_addr::is_in(ranges, client)
+}
+
+/// Deletes what only we may say. Cost: one pass over the names.
+fn delete_internal(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| name.as_str().starts_with("optgate-")) {
+        return;
+    }
+    let names: Vec<_> = headers.keys().filter(|n| n.as_str().starts_with("optgate-")).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3986, 3.2.2 and 3.2.3.
+    #[test]
+    fn hosts_lose_port_case_and_trailing_dot() {
+        for (given, name) in [
+            ("Shop.Example:8080", "shop.example"),
+            ("shop.example.", "shop.example"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]:80", "[::1]"),
+        ] {
+            assert_eq!(host_name(given).as_deref(), Some(name), "{given}");
+        }
+        for bad in ["", ":80", "a b", "a/b", "user@host", "[::1", "[zz]", "host:80:90", "host:8x", "."] {
+            assert_eq!(host_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_origin_form_and_options_asterisk_are_forwarded() {
+        let ok = |m: Method, u: &str| check_target(&m, &u.parse().unwrap()).is_ok();
+        assert!(ok(Method::GET, "/a?b"));
+        assert!(ok(Method::GET, "http://h/a"));
+        assert!(ok(Method::OPTIONS, "*"));
+        assert!(!ok(Method::GET, "*"));
+        assert!(!ok(Method::CONNECT, "h:443"));
+    }
+}

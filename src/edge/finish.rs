@@ -1,0 +1,170 @@
+//! The end of every exchange: counters at the head, the access line after the last byte.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::body::{Body, BodyError};
+use super::client_addr::Hop;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::house::Core;
+use crate::telemetry::access_log::{AccessLog, Line};
+
+/// What the access line needs of a request before it is taken apart.
+#[derive(Debug)]
+pub struct Summary {
+    method: Method,
+    path: Option<http::uri::PathAndQuery>,
+    started: Instant,
+}
+
+impl Summary {
+    /// Cost: two reference counts.
+    #[must_use]
+    pub fn of(request: &Request<Incoming>) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path_and_query().cloned(),
+            started: Instant::now(),
+        }
+    }
+}
+
+/// A response body that tells the access log when it has ended.
+#[derive(Debug)]
+pub struct Counted {
+    body: Body,
+    pending: Option<Box<Pending>>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    log: AccessLog,
+    line: Line,
+    started: Instant,
+}
+
+/// Ends an exchange with a site: counts it, and arranges for its access line.
+#[must_use]
+pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<Body>) -> Response<Counted> {
+    let status = response.status().as_u16();
+    if let Some(site) = core.house.metrics.site(x.site().index) {
+        site.request(status, summary.started.elapsed().as_secs_f64());
+    }
+    let pending = core.house.access_log.as_ref().map(|log| {
+        Box::new(Pending {
+            log: log.clone(),
+            started: summary.started,
+            line: Line {
+                client: x.client.address,
+                method: summary.method,
+                path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
+                site: Arc::from(x.site().settings.name.as_str()),
+                status,
+                bytes: 0,
+                duration_us: 0,
+                decision: x.decision.header_value(),
+                mode: x.mode.as_str(),
+                id: x.id.to_str().unwrap_or_default().to_owned(),
+                complete: false,
+            },
+        })
+    });
+    response.map(|body| Counted { body, pending })
+}
+
+/// The answer to a request that failed; the cause is logged here, once.
+#[must_use]
+pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
+    let (side, _, label) = error.class();
+    let id = x.id.to_str().unwrap_or_default();
+    let site = &x.site().settings.name;
+    crate::telemetry::events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
+    error.respond()
+}
+
+/// Ends an exchange that named no site: an error of the visitor's.
+#[must_use]
+pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
+    let (side, status, label) = error.class();
+    crate::telemetry::events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
+    let pending = core.house.access_log.as_ref().map(|log| {
+        Box::new(Pending {
+            log: log.clone(),
+            started: summary.started,
+            line: Line {
+                client: hop.peer,
+                method: summary.method,
+                path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
+                site: Arc::from("-"),
+                status: status.as_u16(),
+                bytes: 0,
+                duration_us: 0,
+                decision: "none",
+                mode: "-",
+                id: "-".to_owned(),
+                complete: false,
+            },
+        })
+    });
+    error.respond().map(|body| Counted { body, pending })
+}
+
+impl Counted {
+    fn close(&mut self, complete: bool) {
+        let Some(mut pending) = self.pending.take() else { return };
+        pending.line.complete = complete;
+        pending.line.duration_us = u64::try_from(pending.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        pending.log.write(pending.line);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // A body without bytes is never polled; it is complete all the same.
+        let complete = self.body.is_end_stream();
+        self.close(complete);
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(pending), Some(data)) = (&mut this.pending, frame.data_ref()) {
+                    pending.line.bytes += data.len() as u64;
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!("a response body broke off: {error}");
+                this.close(false);
+            }
+            Poll::Ready(None) => this.close(true),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,248 @@
+//! What every core shares, and what each core has for itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::timer;
+use super::upstream::{Connector, Pool};
+use crate::config::switches::Switches;
+use crate::config::{self, Settings};
+use crate::portal::Portal;
+use crate::privacy::{Keys, Mode};
+use crate::registry::Policy;
+use crate::store::Store;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::SharedMetrics;
+
+/// Settings in force, resolved: replaced whole on a reload.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// As configured.
+    pub settings: Settings,
+    /// Sites, in the settings' order.
+    pub sites: Vec<Arc<Site>>,
+    /// Prefix of the consumer pages.
+    pub prefix: Arc<str>,
+    by_host: HashMap<Box<str>, usize>,
+    /// `.example.com` of `*.example.com`, longest first.
+    by_suffix: Vec<(Box<str>, usize)>,
+}
+
+/// One site, resolved.
+#[derive(Debug)]
+pub struct Site {
+    /// Position in the settings; index into metrics and switches.
+    pub index: usize,
+    /// As configured.
+    pub settings: Arc<config::Site>,
+    /// Changes with anything that changes a rewritten page; part of ETags and records.
+    pub version: Arc<str>,
+    /// Origins.
+    pub connectors: Vec<Connector>,
+    /// What holds where no path rule does.
+    pub rule: Rule,
+    /// Path rules, longest prefix first.
+    pub paths: Vec<(String, Rule)>,
+}
+
+/// What holds on a path.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// Bodies are rewritten.
+    pub rewrite: bool,
+    /// Vendors and their actions.
+    pub policy: Arc<Policy>,
+}
+
+impl Site {
+    /// Position of the rule for a path: the longest prefix that ends at `/` or the path's end.
+    #[must_use]
+    pub fn path_rule(&self, path: &str) -> Option<usize> {
+        let fits = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
+        };
+        self.paths.iter().position(|(prefix, _)| fits(prefix))
+    }
+
+    /// The rule at a position, or the site's own.
+    #[must_use]
+    pub fn rule(&self, position: Option<usize>) -> &Rule {
+        position.and_then(|at| self.paths.get(at)).map_or(&self.rule, |(_, rule)| rule)
+    }
+}
+
+impl Snapshot {
+    /// Puts the resolved sites behind their hosts.
+    #[must_use]
+    pub fn new(settings: Settings, sites: Vec<Site>) -> Self {
+        let (mut by_host, mut by_suffix) = (HashMap::new(), Vec::new());
+        for site in &sites {
+            for host in &site.settings.hosts {
+                match host.strip_prefix('*') {
+                    Some(suffix) => by_suffix.push((suffix.into(), site.index)),
+                    None => drop(by_host.insert(host.as_str().into(), site.index)),
+                }
+            }
+        }
+        by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
+        let prefix = Arc::from(settings.portal.prefix.as_str());
+        Self { settings, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+    }
+
+    /// The site for a host (lower case, without port), or the default site.
+    ///
+    /// Cost: one hash look-up for an exact host.
+    #[must_use]
+    pub fn site(&self, host: &str) -> Option<&Arc<Site>> {
+        let wildcard = || {
+            let fits = |suffix: &str| host.len() > suffix.len() && host.ends_with(suffix);
+            self.by_suffix.iter().find(|(suffix, _)| fits(suffix)).map(|(_, site)| *site)
+        };
+        let index = self.by_host.get(host).copied().or_else(wildcard).or(self.settings.default_site)?;
+        self.sites.get(index)
+    }
+}
+
+/// What all cores share.
+pub struct House {
+    /// Settings in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Opt-outs.
+    pub store: Store,
+    /// Consumer pages.
+    pub portal: Portal,
+    /// Counters.
+    pub metrics: SharedMetrics,
+    /// Kill switches.
+    pub switches: Arc<Switches>,
+    /// Access lines; `None` when silenced.
+    pub access_log: Option<AccessLog>,
+    /// No new connections; finish what is under way.
+    pub draining: Arc<AtomicBool>,
+    /// Downstream connections open, all cores.
+    pub connections: AtomicUsize,
+}
+
+impl std::fmt::Debug for House {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("House")
+    }
+}
+
+/// What a core has for itself; lives on its thread.
+#[derive(Debug)]
+pub struct Core {
+    /// What all cores share.
+    pub house: Arc<House>,
+    /// Pools by site and origin; they follow a site's connectors, so a reload makes new ones.
+    pools: RefCell<HashMap<(usize, usize), Rc<Pool>>>,
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    month: Cell<(Instant, u32)>,
+    next_id: Cell<u128>,
+    turn: Cell<usize>,
+}
+
+impl Core {
+    /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
+    #[must_use]
+    pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
+        let snapshot = RefCell::new(Rc::new(house.snapshot.load_full()));
+        let month = Cell::new((timer::now(), current_month()));
+        Rc::new(Self {
+            house,
+            pools: RefCell::default(),
+            snapshot,
+            month,
+            next_id: Cell::new(seed),
+            turn: Cell::new(0),
+        })
+    }
+
+    /// Settings in force. The clone is of a core-local counter: no cache line is shared.
+    #[must_use]
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut held = self.snapshot.borrow_mut();
+        let current = self.house.snapshot.load();
+        if !Arc::ptr_eq(&current, &held) {
+            *held = Rc::new(Arc::clone(&current));
+            // Idle connections of the old settings close with their pools.
+            self.pools.borrow_mut().clear();
+        }
+        Rc::clone(&held)
+    }
+
+    /// Keys of the cookie and of subjects.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        self.house.store.keys()
+    }
+
+    /// `YYYYMM` in UTC; looked up once a minute.
+    #[must_use]
+    pub fn month(&self) -> u32 {
+        let (at, month) = self.month.get();
+        let now = timer::now();
+        if now.saturating_duration_since(at).as_secs() < 60 {
+            return month;
+        }
+        let month = current_month();
+        self.month.set((now, month));
+        month
+    }
+
+    /// A number no other request has; not a secret.
+    #[must_use]
+    pub fn fresh_id(&self) -> u128 {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1));
+        // Multiplying by an odd number is a bijection: neighbours do not look alike, none repeats.
+        id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    /// The pool for one origin of a site.
+    #[must_use]
+    pub fn pool(&self, snapshot: &Snapshot, site: &Site, origin: usize) -> Option<Rc<Pool>> {
+        let connector = site.connectors.get(origin)?;
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.entry((site.index, origin)).or_insert_with(|| {
+            let (timeouts, limits) = (&snapshot.settings.timeouts, &snapshot.settings.limits);
+            Pool::new(
+                connector.clone(),
+                super::upstream::PoolLimits {
+                    idle: limits.upstream_idle,
+                    idle_for: timeouts.upstream_idle,
+                    first_byte: timeouts.first_byte,
+                    between_bytes: timeouts.between_bytes,
+                },
+            )
+        });
+        Some(Rc::clone(pool))
+    }
+
+    /// Where to begin among a site's origins: each in turn.
+    #[must_use]
+    pub fn turn(&self, origins: usize) -> usize {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        if origins == 0 { 0 } else { turn % origins }
+    }
+
+    /// Closes origin connections that were idle for too long; called now and then.
+    pub fn expire_pools(&self) {
+        self.pools.borrow().values().for_each(|pool| pool.expire());
+    }
+}
+
+fn current_month() -> u32 {
+    let date = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
+    u32::from(date.year().unsigned_abs()) * 100 + u32::from(date.month().unsigned_abs())
+}

@@ -1,0 +1,144 @@
+//! Step 10: what became of a signal, counted; a state change, recorded.
+//!
+//! An HTML response with a signal has exactly one outcome: `enforced`, `refused`, `passed` or `observed`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use super::exchange::Exchange;
+use super::house::Core;
+use crate::enforce::html::Summary;
+use crate::enforce::html::body::{Done, OnDone};
+use crate::enforce::html::plan::{BodyPlan, PassReason};
+use crate::enforce::request::RequestChanges;
+use crate::enforce::response::ResponseChanges;
+use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing};
+use crate::store::{Change, Kind, Source};
+use crate::telemetry::events;
+use crate::telemetry::metrics::{CookieSide, LinkOutcome, Metrics, Outcome};
+
+/// Counts a decision on an HTML response.
+fn count(metrics: &Metrics, site: usize, decision: Decision, outcome: Outcome) {
+    if let (Some(basis), Some(site)) = (decision.basis, metrics.site(site)) {
+        site.signal(basis, outcome);
+    }
+}
+
+/// An opted-out visitor's page could not be rewritten and was not sent.
+pub fn refused(core: &Core, x: &Exchange, reason: &'static str) {
+    core.house.metrics.bypass(reason);
+    count(&core.house.metrics, x.site().index, x.decision, Outcome::Refused);
+}
+
+/// What is counted at the end of a rewritten body.
+#[must_use]
+pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
+    let house = Arc::clone(&core.house);
+    let (site, decision) = (Arc::clone(x.site()), x.decision);
+    let id = x.id.clone();
+    Box::new(move |done| {
+        let metrics = &house.metrics;
+        let outcome = match done {
+            Done::Finished(summary) => {
+                count_summary(metrics, site.index, &summary);
+                Outcome::Enforced
+            }
+            // What was sent was rewritten; the visitor wanted no more of it.
+            Done::Aborted => Outcome::Enforced,
+            Done::NotHtml => return,
+            Done::Failed { reason, passed } => {
+                let id = id.to_str().unwrap_or_default();
+                if decision.opted_out() {
+                    events::rewrite_failed(metrics, &site.settings.name, id, reason, passed);
+                } else {
+                    events::rewrite_bypassed(metrics, reason);
+                }
+                if passed { Outcome::Passed } else { Outcome::Refused }
+            }
+        };
+        count(metrics, site.index, decision, outcome);
+    })
+}
+
+fn count_summary(metrics: &Metrics, site: usize, summary: &Summary) {
+    for (vendor, action, times) in &summary.vendors {
+        metrics.neutralised(vendor.0, *action, u64::from(*times));
+    }
+    let Some(site) = metrics.site(site).filter(|_| summary.document) else { return };
+    match (summary.link_inserted, summary.link_adopted) {
+        (true, _) => site.link(LinkOutcome::Inserted),
+        (_, true) => site.link(LinkOutcome::Adopted),
+        _ => site.link(LinkOutcome::Unplaced),
+    }
+    if summary.link_duplicate {
+        site.link(LinkOutcome::Duplicate);
+    }
+}
+
+/// Counts HTML that was passed as it came.
+pub fn passed(core: &Core, x: &Exchange, plan: &BodyPlan, headers: &HeaderMap) {
+    let BodyPlan::Pass(reason) = plan else { return };
+    let metrics = &core.house.metrics;
+    if *reason == PassReason::Observe {
+        let html = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
+        if html {
+            count(metrics, x.site().index, x.decision, Outcome::Observed);
+        }
+        return;
+    }
+    if let Some(label) = reason.label() {
+        metrics.bypass(label);
+        count(metrics, x.site().index, x.decision, Outcome::Passed);
+    }
+}
+
+/// Counts what the heads lost.
+pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChanges) {
+    let metrics = &core.house.metrics;
+    let counted = [
+        (CookieSide::Request, asked.tracker_cookies.len() as u64),
+        (CookieSide::Response, changes.cookies_removed.into()),
+        (CookieSide::Expired, changes.cookies_expired.into()),
+    ];
+    for (side, number) in counted {
+        if number > 0 {
+            metrics.cookies(side, number);
+        }
+    }
+    if changes.own_cookie_resigned {
+        metrics.resigned_cookies.inc();
+    }
+}
+
+/// Hands a state change to the store, which never makes a request wait.
+///
+/// A browser's opt-out by signal is new when it does not carry our cookie yet; an account's when the
+/// account is not known as opted out. Consent platforms' cookies count only while they are present, so they
+/// make no record (DESIGN 3, step 5).
+pub fn record(core: &Core, x: &Exchange, plan: &BodyPlan) {
+    let (Mode::Enforce, Some(basis)) = (x.mode, x.decision.basis) else { return };
+    let new = match (x.subject, x.signals.account) {
+        (Some(_), Standing::Unknown | Standing::OptedIn) => matches!(basis, Basis::Gpc | Basis::Cookie),
+        (Some(_), _) => false,
+        (None, _) => {
+            basis == Basis::Gpc
+                && plan.is_document()
+                && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)
+        }
+    };
+    if !new {
+        return;
+    }
+    core.house.store.record_behind(Change {
+        time_us: jiff::Timestamp::now().as_microsecond(),
+        site: x.site().settings.name.clone(),
+        kind: Kind::OptOut,
+        source: if basis == Basis::Gpc { Source::Gpc } else { Source::Form },
+        basis: Some(basis),
+        policy: x.site().version.to_string(),
+        subject: x.subject,
+    });
+}

@@ -1,0 +1,313 @@
+//! Steps 8 to 10: from the origin's answer to the visitor's, and the answers that are ours.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use url::Url;
+
+use super::body::{Body, RequestBody};
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::house::Core;
+use super::upstream::{Answer, UpstreamBody};
+use super::{corridor, hop, outcome, upgrade};
+use crate::config::VendorAction;
+use crate::enforce::html::Plan;
+use crate::enforce::html::body::{Primed, RewriteBody};
+use crate::enforce::html::negotiate::Coding;
+use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
+use crate::enforce::request::{self, RequestChanges, RequestContext};
+use crate::enforce::response::{self as enforce_response, ResponseContext};
+use crate::enforce::{collectors, cookies};
+use crate::portal::Visit;
+use crate::privacy::{Basis, Decision, Mode, OwnCookie};
+use crate::registry::Hit;
+use crate::telemetry::metrics::CookieSide;
+
+/// Says why, to those who may ask (DESIGN 7).
+const WHY: http::HeaderName = http::HeaderName::from_static("optgate-why");
+
+/// What later steps must know of a request after it has gone to the origin.
+#[derive(Debug)]
+pub struct Asked {
+    /// What step 6 changed and learned.
+    pub changes: RequestChanges,
+    /// Where the visitor went.
+    target: PathAndQuery,
+    /// The head once more, for an opted-out visitor's page: it may have to be asked for again.
+    again: Option<Box<http::request::Parts>>,
+}
+
+/// Step 6, the part of `enforce`: what the decision means for the request.
+#[must_use]
+pub fn prepare(x: &Exchange, parts: &mut http::request::Parts) -> Asked {
+    let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let context = RequestContext {
+        decision: x.decision,
+        mode: x.mode,
+        policy: &x.rule().policy,
+        version: &x.site().version,
+        rewrite: x.rule().rewrite,
+        strip_link_params: x.site().settings.strip_link_params,
+    };
+    let changes = request::prepare(parts, &context);
+    let enforced = x.mode == Mode::Enforce && x.decision.opted_out();
+    let repeatable = enforced && corridor::is_safe(&parts.method) && changes.target.may_be_rewritten(true);
+    let again = repeatable.then(|| Box::new(parts.clone()));
+    Asked { changes, target, again }
+}
+
+/// Steps 8 to 10 for an origin's answer.
+///
+/// # Errors
+/// An opted-out visitor's page that cannot be rewritten, also when it is asked for again.
+pub async fn answer(
+    core: &Rc<Core>,
+    x: &Exchange,
+    mut asked: Asked,
+    mut answer: Answer,
+) -> Result<Response<Body>, ProxyError> {
+    loop {
+        let refused = match shape(core, x, &asked, answer).await {
+            Ok(response) => return Ok(response),
+            Err(refused) => refused,
+        };
+        // Once more without coding, range and conditions; then it is a 502 (DESIGN 5).
+        let Some(mut parts) = asked.again.take() else {
+            outcome::refused(core, x, refused);
+            return Err(ProxyError::NotRewritable(refused));
+        };
+        request::ask_again(&mut parts.headers, &mut asked.changes);
+        answer = corridor::send(core, x, Request::from_parts(*parts, RequestBody::empty())).await?;
+    }
+}
+
+/// One answer, shaped for the visitor; or why an opted-out visitor may not have it.
+async fn shape(
+    core: &Rc<Core>,
+    x: &Exchange,
+    asked: &Asked,
+    answer: Answer,
+) -> Result<Response<Body>, &'static str> {
+    let (mut parts, body) = answer.into_parts();
+    parts.version = Version::HTTP_11;
+    hop::remove(&mut parts.headers, false);
+    let mut plan = plan_body(x, asked, &parts);
+    let page = page_url(x, asked, &plan);
+    let (body, guard) = match (&plan, &page) {
+        (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
+        (BodyPlan::Rewrite(recipe), Some(page)) => {
+            let recipe = *recipe;
+            let guard = enforce_response::admit_guard(&mut parts.headers, &plan);
+            let (body, primed) = rewritten(core, x, &recipe, page, guard, body).await?;
+            if primed == Primed::Raw {
+                plan = BodyPlan::Pass(PassReason::Coding);
+            }
+            (body, guard)
+        }
+        // A host that no URL can hold: what is first party cannot be told.
+        (BodyPlan::Rewrite(_), None) => return Err("host-unreadable"),
+        (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
+    };
+    apply_head(core, x, asked, &plan, page.as_ref(), guard, &mut parts); // 8
+    outcome::passed(core, x, &plan, &parts.headers); // 10
+    outcome::record(core, x, &plan);
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Step 9: the body behind a rewriter, driven so far that a fault can still be answered honestly.
+async fn rewritten(
+    core: &Rc<Core>,
+    x: &Exchange,
+    recipe: &Recipe,
+    page: &Url,
+    guard: bool,
+    body: UpstreamBody,
+) -> Result<(Body, Primed), &'static str> {
+    let settings = &x.snapshot.settings;
+    let plan = Plan {
+        opted_out: recipe.opted_out,
+        policy: Arc::clone(&x.rule().policy),
+        page: page.clone(),
+        kind: recipe.kind,
+        guard,
+        prefix: Arc::clone(&x.snapshot.prefix),
+        link: settings.portal.link,
+        memory: settings.limits.rewriter_memory,
+    };
+    let on_failure = x.site().settings.on_rewrite_failure;
+    let mut body = RewriteBody::new(body, recipe, plan, settings.limits.decode_ratio, on_failure);
+    // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
+    let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
+    let primed = match may_fail {
+        true => body.prime().await.map_err(|fault| fault.label())?,
+        false => Primed::Rewritten,
+    };
+    let body = body.with_on_done(outcome::when_done(core, x));
+    Ok((Body::Rewrite(Box::new(body)), primed))
+}
+
+fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts) -> BodyPlan {
+    let changes = &asked.changes;
+    let question = Question {
+        method: &changes.method,
+        target: changes.target,
+        opted_out: x.decision.opted_out(),
+        enforce: x.mode == Mode::Enforce,
+        rewrite: x.rule().rewrite,
+        accepts: changes.accepts,
+        narrowed: changes.narrowed,
+        conditional_ours: changes.tag_mapped || !changes.condition_dropped,
+    };
+    plan::plan(&question, parts.status, &parts.headers)
+}
+
+/// The page's address as the visitor's browser has it. Parsed only where something reads it.
+fn page_url(x: &Exchange, asked: &Asked, plan: &BodyPlan) -> Option<Url> {
+    let read = x.decision.opted_out() || plan.is_document() || matches!(plan, BodyPlan::Rewrite(_));
+    if !read {
+        return None;
+    }
+    let scheme = if x.client.secure { "https" } else { "http" };
+    let host = x.host.to_str().unwrap_or_default();
+    Url::parse(&format!("{scheme}://{host}{}", asked.target))
+        .or_else(|_| Url::parse(&format!("{scheme}://{host}/")))
+        .ok()
+}
+
+fn apply_head(
+    core: &Core,
+    x: &Exchange,
+    asked: &Asked,
+    plan: &BodyPlan,
+    page: Option<&Url>,
+    guard: bool,
+    parts: &mut response::Parts,
+) {
+    let context = ResponseContext {
+        decision: x.decision,
+        signals: x.signals,
+        mode: x.mode,
+        policy: &x.rule().policy,
+        version: &x.site().version,
+        page,
+        asked: &asked.changes,
+        plan,
+        guard,
+        cache_front: x.site().settings.cache_front,
+        month: core.month(),
+        keys: core.keys(),
+    };
+    let changes = enforce_response::apply(parts, &context);
+    outcome::head_changed(core, &asked.changes, &changes);
+    explain(x, &mut parts.headers);
+}
+
+/// The why-header, for those who may ask.
+fn explain(x: &Exchange, headers: &mut HeaderMap) {
+    if !x.explain {
+        return;
+    }
+    let cookie = match x.signals.own {
+        OwnCookie::Absent => "absent",
+        OwnCookie::Unusable => "unusable",
+        OwnCookie::Out(0) => "out-unsigned",
+        OwnCookie::Out(_) => "out",
+        OwnCookie::In(_) => "in",
+    };
+    let text = format!(
+        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={:?}; policy={}",
+        x.decision.header_value(),
+        x.site().settings.name,
+        x.mode.as_str(),
+        u8::from(x.signals.gpc),
+        u8::from(x.signals.foreign),
+        x.signals.account,
+        x.site().version,
+    );
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(WHY, value);
+    }
+}
+
+/// A consumer page. Its answers pass step 8 too: tracker cookies expire, our own is kept fresh.
+///
+/// # Errors
+/// None of its own; the pages answer for themselves.
+pub async fn reserved(
+    core: &Rc<Core>,
+    x: &mut Exchange,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ProxyError> {
+    let (mut parts, body) = request.into_parts();
+    let opts_out = parts.method == Method::POST && parts.uri.path().ends_with("/opt-out");
+    let shown = parts.uri.path() == &*x.snapshot.prefix;
+    let visit = Visit {
+        site: Arc::clone(&x.site().settings),
+        signals: x.signals,
+        decision: x.decision,
+        subject: x.subject,
+        secure: x.client.secure,
+        policy: x.site().version.to_string(),
+        month: core.month(),
+    };
+    if opts_out && !x.decision.opted_out() {
+        // From this very answer on the choice is in force, so its cookies go with it.
+        x.decision = Decision::out(Basis::Cookie);
+    }
+    let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
+    parts.extensions.insert(visit);
+    let answer = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body))).await;
+    let (mut parts, body) = answer.into_parts();
+    if x.decision.opted_out() && (opts_out || shown) {
+        let host = x.host_name();
+        let expired = cookies::expire(&mut parts.headers, &trackers, &host, x.client.secure);
+        core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
+    }
+    if shown
+        && let Some(line) =
+            cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure)
+    {
+        parts.headers.append(header::SET_COOKIE, line);
+    }
+    explain(x, &mut parts.headers);
+    Ok(Response::from_parts(parts, Body::Portal(body)))
+}
+
+/// The empty answer to a tracker's collector behind a first-party address.
+#[must_use]
+pub fn collector(core: &Core, hit: Hit) -> Response<Body> {
+    core.house.metrics.collectors.inc();
+    core.house.metrics.neutralised(hit.vendor.0, VendorAction::Strip, 1);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = collectors::STATUS;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A request to change the protocol: joined with the origin's answer, or answered like any other.
+///
+/// # Errors
+/// As for any request.
+pub async fn tunnel(
+    core: &Rc<Core>,
+    x: &Exchange,
+    mut request: Request<RequestBody>,
+    downstream: OnUpgrade,
+    asked: Asked,
+) -> Result<Response<Body>, ProxyError> {
+    let origin = core.turn(x.site().connectors.len());
+    let pool =
+        core.pool(&x.snapshot, x.site(), origin).ok_or(ProxyError::Internal("the site has no origin"))?;
+    corridor::aim(&mut request, x, origin);
+    let tunnel = match pool.send_upgrade(request).await? {
+        Ok(tunnel) => tunnel,
+        Err(refused) => return answer(core, x, asked, refused).await,
+    };
+    upgrade::join(downstream, tunnel.upgraded, x.snapshot.settings.timeouts.tunnel_idle);
+    Ok(Response::from_parts(tunnel.head, Body::empty()))
+}

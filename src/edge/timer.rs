@@ -1,0 +1,262 @@
+//! A coarse timer for each core: deadlines in a slab, swept every [`TICK`].
+//!
+//! A tokio timer costs a wheel insert and removal for each request; here arming and disarming is a
+//! slab slot. Deadlines fire up to two ticks late and never early.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+
+/// How often deadlines are looked at.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// The deadlines of one core.
+#[derive(Default)]
+struct Slab {
+    now: Option<Instant>,
+    slots: Vec<Option<(Instant, Waker)>>,
+    free: Vec<usize>,
+}
+
+thread_local! {
+    static SLAB: RefCell<Slab> = RefCell::default();
+}
+
+/// The core's time, at most one [`TICK`] old; exact where no sweeper runs.
+#[must_use]
+pub fn now() -> Instant {
+    SLAB.with_borrow(|slab| slab.now).unwrap_or_else(Instant::now)
+}
+
+/// Sweeps this core's deadlines for ever; spawn once on each core.
+pub async fn sweep() {
+    loop {
+        tick(Instant::now());
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Wakes everything due at `now`.
+fn tick(now: Instant) {
+    // Wakers may run code that arms a deadline, so they are called after the borrow ends.
+    let due: Vec<Waker> = SLAB.with_borrow_mut(|slab| {
+        slab.now = Some(now);
+        slab.slots.iter().flatten().filter(|(at, _)| *at <= now).map(|(_, waker)| waker.clone()).collect()
+    });
+    due.into_iter().for_each(Waker::wake);
+}
+
+/// A moment after which something has taken too long.
+///
+/// Cost: nothing until first polled before its time, then one slot.
+#[derive(Debug)]
+pub struct Deadline {
+    at: Instant,
+    slot: Option<usize>,
+}
+
+impl Deadline {
+    /// `after` from now.
+    #[must_use]
+    pub fn new(after: Duration) -> Self {
+        Self::at(now() + after + TICK)
+    }
+
+    fn at(at: Instant) -> Self {
+        Self { at, slot: None }
+    }
+
+    /// Starts again, `after` from now.
+    pub fn restart(&mut self, after: Duration) {
+        self.at = now() + after + TICK;
+        if let Some(slot) = self.slot {
+            SLAB.with_borrow_mut(|slab| {
+                if let Some(Some((at, _))) = slab.slots.get_mut(slot) {
+                    *at = self.at;
+                }
+            });
+        }
+    }
+
+    /// Ready once the time has come.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if now() >= self.at {
+            return Poll::Ready(());
+        }
+        SLAB.with_borrow_mut(|slab| {
+            let entry = Some((self.at, cx.waker().clone()));
+            if let Some(slot) = self.slot {
+                if let Some(held) = slab.slots.get_mut(slot) {
+                    match held {
+                        Some((_, waker)) if waker.will_wake(cx.waker()) => {}
+                        held => *held = entry,
+                    }
+                }
+                return;
+            }
+            let slot = slab.free.pop().unwrap_or(slab.slots.len());
+            if slot == slab.slots.len() {
+                slab.slots.push(entry);
+            } else {
+                slab.slots[slot] = entry;
+            }
+            self.slot = Some(slot);
+        });
+        Poll::Pending
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        // On the way out of a thread the slab may be gone already.
+        let _ = SLAB.try_with(|slab| {
+            if let Ok(mut slab) = slab.try_borrow_mut()
+                && let Some(held) = slab.slots.get_mut(slot)
+                && held.take().is_some()
+            {
+                slab.free.push(slot);
+            }
+        });
+    }
+}
+
+/// A future with a time limit. `None` when the limit was reached first.
+pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut deadline = Deadline::new(limit);
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => deadline.poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Bytes read from one downstream connection: tells an idle connection from a slow head.
+#[derive(Debug, Clone, Default)]
+pub struct ReadMeter(Arc<AtomicU64>);
+
+impl ReadMeter {
+    /// Notes bytes read.
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// hyper's timer for one downstream connection.
+///
+/// hyper has one limit from the moment it waits for a head; we give it the idle limit and
+/// shorten it to `header_read` from the first byte of the head on.
+#[derive(Debug, Clone)]
+pub struct HeadTimer {
+    meter: ReadMeter,
+    header_read: Duration,
+}
+
+impl HeadTimer {
+    /// A timer for a connection whose reads the meter counts.
+    #[must_use]
+    pub const fn new(meter: ReadMeter, header_read: Duration) -> Self {
+        Self { meter, header_read }
+    }
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(HeadSleep {
+            seen: self.meter.total(),
+            timer: self.clone(),
+            started: false,
+            deadline: Deadline::at(deadline + TICK),
+        })
+    }
+
+    fn now(&self) -> Instant {
+        now()
+    }
+}
+
+/// Ends at the idle limit, or `header_read` after the first byte of a head.
+struct HeadSleep {
+    timer: HeadTimer,
+    seen: u64,
+    started: bool,
+    deadline: Deadline,
+}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if !this.started && this.timer.meter.total() != this.seen {
+            this.started = true;
+            this.deadline.restart(this.timer.header_read);
+        }
+        this.deadline.poll(cx)
+    }
+}
+
+impl Sleep for HeadSleep {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(deadline: &mut Deadline) -> Poll<()> {
+        deadline.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_deadline_is_ready_only_after_its_time() {
+        let start = Instant::now();
+        tick(start);
+        let mut deadline = Deadline::new(Duration::from_secs(1));
+        assert!(poll(&mut deadline).is_pending());
+        tick(start + Duration::from_secs(1));
+        assert!(poll(&mut deadline).is_pending(), "never early, even by the age of the coarse clock");
+        tick(start + Duration::from_millis(1_100));
+        assert!(poll(&mut deadline).is_ready());
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        tick(Instant::now());
+        for _ in 0..10 {
+            let mut deadline = Deadline::new(Duration::from_secs(1));
+            assert!(poll(&mut deadline).is_pending());
+        }
+        assert_eq!(SLAB.with_borrow(|slab| slab.slots.len()), 1);
+    }
+
+    /// An idle connection may wait for long; a head that has begun may not.
+    #[test]
+    fn the_first_byte_of_a_head_shortens_the_limit() {
+        let start = Instant::now();
+        tick(start);
+        let meter = ReadMeter::default();
+        let timer = HeadTimer::new(meter.clone(), Duration::from_secs(5));
+        let mut sleep = timer.sleep(Duration::from_secs(60));
+        let mut context = Context::from_waker(Waker::noop());
+        tick(start + Duration::from_secs(30));
+        assert!(sleep.as_mut().poll(&mut context).is_pending());
+        meter.add(1);
+        assert!(sleep.as_mut().poll(&mut context).is_pending());
+        tick(start + Duration::from_secs(36));
+        assert!(sleep.as_mut().poll(&mut context).is_ready());
+    }
+}

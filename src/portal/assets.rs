@@ -1,0 +1,27 @@
+//! Files below `PREFIX/assets/`: the pages' style and icon, and the stand-ins that stripped
+//! references point at.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+
+use super::Shared;
+use crate::enforce::guard;
+
+const OWN: [(&str, &str, &[u8]); 2] = [
+    ("page.css", "text/css; charset=utf-8", include_bytes!("pages/page.css")),
+    ("icon.svg", "image/svg+xml", include_bytes!("pages/icon.svg")),
+];
+
+pub(super) async fn serve(State(pages): Shared, Path(name): Path<String>) -> Response<Body> {
+    let own = OWN.iter().find(|(own, ..)| *own == name).map(|&(_, kind, body)| (kind, body));
+    let Some((kind, body)) = own.or_else(|| guard::asset(&name).map(|a| (a.content_type, a.body))) else {
+        return super::missing(State(pages)).await;
+    };
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    response
+}

@@ -1,0 +1,400 @@
+//! The choices page, opting out (one act) and opting back in (two acts, 11 CCR 7028).
+//!
+//! Opting out asks for nothing and is never refused: whatever the journal says, the cookie is set.
+//! Opting back in needs a same-site form, and a token from the first step: a random value that the
+//! hidden field and a short-lived `SameSite=Strict` cookie must both hold. Another site can neither
+//! read the one nor send the other, and no server state is needed.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::FormRejection;
+use data_encoding::BASE64URL_NOPAD;
+use http::header::{CONTENT_TYPE, COOKIE, HeaderName, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
+use crate::privacy::{Basis, OwnCookie, Standing, cookie, signal};
+use crate::store::{Change, Kind, Receipt, RecordError, Source};
+
+pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
+pub(super) const IN: &str = "Opt back in to the sale and sharing of personal information";
+
+/// Cookie of the confirmation step; holds the token of the hidden field.
+const CONFIRM_COOKIE: &str = "optgate-confirm";
+
+/// Seconds a confirmation page stays valid.
+const CONFIRM_SECONDS: u32 = 600;
+
+/// `GET PREFIX`.
+pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Response<Body> {
+    let opted_out = visit.decision.opted_out();
+    let account_saved = visit.subject.is_none()
+        || matches!(visit.signals.account, Standing::OptedOut | Standing::OptedOutByImport);
+    let saved = matches!(visit.signals.own, OwnCookie::Out(_)) && account_saved;
+    let mut frame = portal.frame(portal.title());
+    frame.icon = matches!(portal.link, crate::config::LinkTitle::PrivacyChoices);
+    frame.home = false;
+    let page = pages::Choices {
+        frame,
+        state: pages::State { opted_out, grounds: grounds(&visit) },
+        offer_out: !saved,
+        offer_in: opted_out,
+        scope: visit.scope(),
+    };
+    pages::html(StatusCode::OK, &page)
+}
+
+/// Every ground that holds, strongest first, each a whole sentence.
+fn grounds(visit: &Visit) -> Vec<&'static str> {
+    let signals = visit.signals;
+    let mut grounds = Vec::new();
+    if signals.gpc {
+        grounds.push("Your browser sends Global Privacy Control.");
+    }
+    match signals.account {
+        Standing::OptedOut | Standing::OptedOutByImport => grounds.push("Your account is opted out."),
+        Standing::NotLoaded => {
+            grounds.push("We cannot read the choice of your account just now, so we treat you as opted out.")
+        }
+        Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
+    }
+    let opted_in = matches!(signals.own, OwnCookie::In(_));
+    if matches!(signals.own, OwnCookie::Out(_)) {
+        grounds.push("You opted out on this browser.");
+    } else if signals.foreign && !opted_in {
+        grounds.push("A consent tool on this site says that you opted out.");
+    }
+    if grounds.is_empty() {
+        grounds.push(if opted_in {
+            "You opted back in on this browser."
+        } else {
+            "You have not opted out on this browser."
+        });
+    }
+    grounds
+}
+
+/// `POST PREFIX/opt-out`. The body is not read, so nothing in it can be wrong.
+pub(super) async fn opt_out(
+    State(portal): Shared,
+    Extension(visit): VisitOf,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let time_us = now_us();
+    let recorded = record(&portal, &visit, Kind::OptOut, time_us).await;
+    let mut response = if wants_json(&headers) {
+        json(out_status(&recorded), &recorded)
+    } else {
+        opted_out(&portal, &visit, &recorded, time_us)
+    };
+    let value = cookie::value_out(visit.month, portal.store.keys());
+    set_cookie(response.headers_mut(), &choice_cookie(&value, visit.secure));
+    // Pages kept from before the opt-out would still load trackers.
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+    portal.metrics.choices.inc();
+    response
+}
+
+/// A missing record is told apart from a flood: only the first is worth trying again.
+const fn out_status(recorded: &Result<Receipt, RecordError>) -> StatusCode {
+    match recorded {
+        Ok(_) | Err(RecordError::Flood) => StatusCode::OK,
+        Err(RecordError::Journal(_) | RecordError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn opted_out(
+    portal: &Pages,
+    visit: &Visit,
+    recorded: &Result<Receipt, RecordError>,
+    time_us: i64,
+) -> Response<Body> {
+    const IN_FORCE: &str = "Your opt-out is in force on this browser from now on.";
+    let (heading, scope, lines) = match recorded {
+        Ok(_) => {
+            ("You are opted out", visit.scope(), vec!["Your opt-out is saved and in force from now on."])
+        }
+        Err(RecordError::Flood) => (
+            "You are opted out",
+            super::scope(false),
+            vec![IN_FORCE, "We get very many requests just now, so there is no reference this time."],
+        ),
+        Err(RecordError::Journal(_) | RecordError::Closed) => (
+            "You are opted out on this browser",
+            super::scope(false),
+            vec![
+                IN_FORCE,
+                "But the account-wide record could not be saved. Please try again in a few minutes.",
+            ],
+        ),
+    };
+    let receipt = recorded.as_ref().ok();
+    let status = out_status(recorded);
+    let page = pages::Receipt {
+        frame: portal.frame(heading),
+        lines,
+        honored: true,
+        choice: OUT,
+        reference: receipt.map(|r| r.reference.as_str()),
+        time: pages::Time::of(receipt.map_or(time_us, |r| r.time_us)),
+        scope,
+        site: &visit.site.name,
+        again: status != StatusCode::OK,
+    };
+    pages::html(status, &page)
+}
+
+/// `POST PREFIX/opt-in`: asks, and changes nothing.
+pub(super) async fn ask_opt_in(
+    State(portal): Shared,
+    Extension(visit): VisitOf,
+    Extension(asked): Extension<Asked>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    portal.metrics.choices.inc();
+    if origin::is_cross_site(&asked.0, &headers) {
+        return foreign_form(&portal);
+    }
+    let mut random = [0u8; 16];
+    if let Err(error) = getrandom::fill(&mut random) {
+        tracing::error!(%error, "no random bytes for a confirmation token");
+        return not_saved(&portal);
+    }
+    let token = BASE64URL_NOPAD.encode(&random);
+    let mut response = if wants_json(&headers) {
+        json_value(
+            StatusCode::OK,
+            &serde_json::json!({ "confirm": format!("{}/opt-in/confirm", portal.prefix), "token": token }),
+        )
+    } else {
+        let frame = portal.frame("Opt back in: please confirm");
+        let page = pages::Confirm { frame, gpc: visit.signals.gpc, token: &token, scope: visit.scope() };
+        pages::html(StatusCode::OK, &page)
+    };
+    let cookie = confirm_cookie(&portal, &token, CONFIRM_SECONDS, visit.secure);
+    set_cookie(response.headers_mut(), &cookie);
+    response
+}
+
+/// The second form.
+#[derive(serde::Deserialize)]
+pub(super) struct Confirmation {
+    token: String,
+}
+
+/// `POST PREFIX/opt-in/confirm`. Only a recorded opt-in counts: without its record nothing changes.
+pub(super) async fn confirm_opt_in(
+    State(portal): Shared,
+    Extension(visit): VisitOf,
+    Extension(asked): Extension<Asked>,
+    headers: HeaderMap,
+    form: Result<axum::Form<Confirmation>, FormRejection>,
+) -> Response<Body> {
+    portal.metrics.choices.inc();
+    if origin::is_cross_site(&asked.0, &headers) {
+        return foreign_form(&portal);
+    }
+    let form = match form {
+        Ok(axum::Form(form)) => form,
+        Err(refused) => {
+            let lines = [
+                "Your confirmation did not arrive whole. Nothing has changed.",
+                "To opt back in, start again on the choices page.",
+            ];
+            return portal.message(refused.status(), "Nothing has changed", &lines);
+        }
+    };
+    if !token_matches(&headers, form.token.as_bytes()) {
+        let lines = [
+            "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
+            "To opt back in, start again on the choices page.",
+        ];
+        return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
+    }
+    let recorded = record(&portal, &visit, Kind::OptIn, now_us()).await;
+    let mut response = match &recorded {
+        Ok(receipt) if wants_json(&headers) => {
+            json_value(StatusCode::OK, &serde_json::json!({ "reference": receipt.reference }))
+        }
+        Ok(receipt) => opted_in(&portal, &visit, receipt),
+        Err(_) => return not_saved(&portal),
+    };
+    let value = cookie::value_in(visit.month, portal.store.keys());
+    set_cookie(response.headers_mut(), &choice_cookie(&value, visit.secure));
+    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "", 0, visit.secure));
+    response
+}
+
+fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> {
+    let mut lines = vec!["Your choice to opt back in is saved."];
+    if visit.signals.gpc {
+        lines.push(
+            "Your browser still sends Global Privacy Control, and that signal stays in force. As long as your \
+             browser sends it, you stay opted out.",
+        );
+    }
+    let page = pages::Receipt {
+        frame: portal.frame("You opted back in"),
+        lines,
+        honored: visit.signals.gpc,
+        choice: IN,
+        reference: Some(&receipt.reference),
+        time: pages::Time::of(receipt.time_us),
+        scope: visit.scope(),
+        site: &visit.site.name,
+        again: false,
+    };
+    pages::html(StatusCode::OK, &page)
+}
+
+async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Result<Receipt, RecordError> {
+    let basis = match kind {
+        Kind::OptOut if visit.subject.is_some() => Some(Basis::Account),
+        Kind::OptOut => Some(Basis::Cookie),
+        Kind::OptIn => None,
+    };
+    let change = Change {
+        time_us,
+        site: visit.site.name.clone(),
+        kind,
+        source: Source::Form,
+        basis,
+        policy: visit.policy.clone(),
+        subject: visit.subject,
+    };
+    let recorded = portal.store.record(change).await;
+    if let Err(error) = &recorded {
+        tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
+    }
+    recorded
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+fn foreign_form(portal: &Pages) -> Response<Body> {
+    let lines = [
+        "Opting back in works only from this site's own page. Nothing has changed.",
+        "To opt back in, use the button on the choices page.",
+    ];
+    portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
+}
+
+fn not_saved(portal: &Pages) -> Response<Body> {
+    let lines = [
+        "We could not save your choice to opt back in. Nothing has changed.",
+        "Please try again in a few minutes.",
+    ];
+    portal.message(StatusCode::SERVICE_UNAVAILABLE, "Nothing has changed", &lines)
+}
+
+/// Whether the confirmation cookie holds this token.
+fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
+    // Both come from the same sender, so there is no secret whose timing could be measured.
+    !token.is_empty()
+        && headers.get_all(COOKIE).iter().any(|field| {
+            signal::cookie_pairs(field.as_bytes())
+                .any(|(name, value)| name == CONFIRM_COOKIE.as_bytes() && value == token)
+        })
+}
+
+fn choice_cookie(value: &str, secure: bool) -> String {
+    let seconds = cookie::MAX_AGE_DAYS * 86_400;
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{}={value}; Path=/; Max-Age={seconds}; SameSite=Lax; HttpOnly{secure}", cookie::NAME)
+}
+
+fn confirm_cookie(portal: &Pages, token: &str, seconds: u32, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
+    let path = &portal.prefix;
+    format!(
+        "{CONFIRM_COOKIE}={token}; Path={path}/opt-in; Max-Age={seconds}; SameSite=Strict; HttpOnly{secure}"
+    )
+}
+
+fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
+    match HeaderValue::try_from(cookie) {
+        Ok(value) => {
+            headers.append(SET_COOKIE, value);
+        }
+        // Only a prefix with control characters gets here, and settings refuse it.
+        Err(error) => tracing::error!(%error, "a cookie could not be set"),
+    }
+}
+
+/// Whether the client asks for JSON and not for a page.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accepts = |kind: &str| {
+        headers.get_all(http::header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).any(|field| {
+            field
+                .split(',')
+                .filter_map(|range| range.split(';').next())
+                .any(|range| range.trim().eq_ignore_ascii_case(kind))
+        })
+    };
+    accepts("application/json") && !accepts("text/html")
+}
+
+fn json(status: StatusCode, recorded: &Result<Receipt, RecordError>) -> Response<Body> {
+    let body = match recorded {
+        Ok(receipt) => serde_json::json!({ "reference": receipt.reference }),
+        Err(RecordError::Flood) => serde_json::json!({ "reference": null }),
+        Err(_) => serde_json::json!({
+            "reference": null,
+            "error": "the opt-out is in force on this browser, but its record could not be saved: try again",
+        }),
+    };
+    json_value(status, &body)
+}
+
+fn json_value(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        headers
+    }
+
+    /// DESIGN 7: JSON only for those who ask for it; browsers get the page.
+    #[test]
+    fn json_is_for_those_who_ask_for_nothing_else() {
+        assert!(wants_json(&with("accept", "application/json")));
+        assert!(wants_json(&with("accept", "application/json;q=1, */*;q=0.1")));
+        assert!(!wants_json(&with("accept", "text/html, application/json")));
+        assert!(!wants_json(&with("accept", "*/*")));
+        assert!(!wants_json(&HeaderMap::new()));
+    }
+
+    /// The token is nothing without its cookie, and an empty one never matches.
+    #[test]
+    fn a_confirmation_needs_its_cookie() {
+        let headers = with("cookie", "a=b; optgate-confirm=tok");
+        assert!(token_matches(&headers, b"tok"));
+        assert!(!token_matches(&headers, b"other"));
+        assert!(!token_matches(&HeaderMap::new(), b"tok"));
+        assert!(!token_matches(&with("cookie", "optgate-confirm="), b""));
+    }
+
+    /// DESIGN 4, cookie: 400 days, server-set, `Secure` only under https.
+    #[test]
+    fn the_choice_cookie_has_the_designs_attributes() {
+        assert_eq!(
+            choice_cookie("v", true),
+            "optgate=v; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure"
+        );
+        assert!(!choice_cookie("v", false).contains("Secure"));
+    }
+}

@@ -1,0 +1,129 @@
+//! The pages as types: askama checks every template against them when compiling.
+
+use askama::Template;
+use axum::body::Body;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+/// What every page has around its content.
+pub(super) struct Frame<'a> {
+    /// Portal prefix; never ends in a slash.
+    pub(super) prefix: &'a str,
+    /// The `<h1>` and `<title>`.
+    pub(super) heading: &'a str,
+    /// The opt-out icon stands before the heading.
+    pub(super) icon: bool,
+    /// A way back to the choices page.
+    pub(super) home: bool,
+}
+
+/// What a visitor's state is, in words.
+pub(super) struct State {
+    pub(super) opted_out: bool,
+    /// Why, strongest ground first.
+    pub(super) grounds: Vec<&'static str>,
+}
+
+/// `GET PREFIX`.
+#[derive(Template)]
+#[template(path = "choices.html", config = "src/portal/pages/askama.toml")]
+pub(super) struct Choices<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) state: State,
+    pub(super) offer_out: bool,
+    pub(super) offer_in: bool,
+    pub(super) scope: &'a str,
+}
+
+/// A moment for people and for machines.
+pub(super) struct Time {
+    /// RFC 3339.
+    pub(super) machine: String,
+    /// To the minute, UTC.
+    pub(super) human: String,
+}
+
+impl Time {
+    /// From microseconds since the Unix epoch; out of range shows as the number itself.
+    pub(super) fn of(us: i64) -> Self {
+        match jiff::Timestamp::from_microsecond(us) {
+            Ok(at) => Self {
+                machine: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                human: at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            },
+            Err(_) => Self { machine: us.to_string(), human: us.to_string() },
+        }
+    }
+}
+
+/// The answer to a choice, and `GET PREFIX/receipt/{reference}`.
+#[derive(Template)]
+#[template(path = "receipt.html", config = "src/portal/pages/askama.toml")]
+pub(super) struct Receipt<'a> {
+    pub(super) frame: Frame<'a>,
+    /// What happened, one paragraph each.
+    pub(super) lines: Vec<&'a str>,
+    /// Show the regulation's label (11 CCR 7025(c)(6)).
+    pub(super) honored: bool,
+    pub(super) choice: &'a str,
+    pub(super) reference: Option<&'a str>,
+    pub(super) time: Time,
+    pub(super) scope: &'a str,
+    pub(super) site: &'a str,
+    /// Offer the same button again: the record could not be saved.
+    pub(super) again: bool,
+}
+
+/// Step one of opting back in.
+#[derive(Template)]
+#[template(path = "confirm.html", config = "src/portal/pages/askama.toml")]
+pub(super) struct Confirm<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) gpc: bool,
+    pub(super) token: &'a str,
+    pub(super) scope: &'a str,
+}
+
+/// A refusal or a missing page.
+#[derive(Template)]
+#[template(path = "message.html", config = "src/portal/pages/askama.toml")]
+pub(super) struct Message<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) lines: &'a [&'a str],
+}
+
+/// Renders a page. A template that fails still gives an answer, so that its cookies reach the browser.
+pub(super) fn html(status: StatusCode, page: &impl Template) -> Response<Body> {
+    let (kind, text) = match page.render() {
+        Ok(text) => ("text/html; charset=utf-8", text),
+        Err(error) => {
+            tracing::error!(%error, "a consumer page could not be rendered");
+            ("text/plain; charset=utf-8", "This page could not be shown. Please try again.\n".to_owned())
+        }
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_to_the_minute_in_utc() {
+        let time = Time::of(1_795_464_000_000_000);
+        assert_eq!(time.human, "2026-11-23 20:00 UTC");
+        assert_eq!(time.machine, "2026-11-23T20:00:00Z");
+        assert_eq!(Time::of(i64::MAX).human, i64::MAX.to_string());
+    }
+
+    /// Whatever reaches a page is escaped (OWASP ASVS 1.2.1).
+    #[test]
+    fn text_in_a_page_cannot_become_markup() {
+        let frame = Frame { prefix: "/privacy-choices", heading: "<b>", icon: false, home: true };
+        let text = Message { frame, lines: &["<script>\"x\""] }.render().unwrap();
+        assert!(!text.contains("<script>") && !text.contains("<b>"), "{text}");
+    }
+}

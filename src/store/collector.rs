@@ -1,0 +1,60 @@
+//! The store's figures for `/metrics`, read when they are asked for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Store;
+use super::state::State;
+
+/// Gives the store's figures to the exposition; it does not keep the store open.
+#[derive(Debug)]
+pub struct StoreCollector(Arc<State>);
+
+impl StoreCollector {
+    /// For this store.
+    #[must_use]
+    pub fn new(store: &Store) -> Self {
+        Self(store.state())
+    }
+}
+
+impl Collector for StoreCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let health = self.0.health();
+        let mut put = |name: &str, help: &str, metric: &dyn EncodeMetricDyn| {
+            metric.put(encoder.encode_descriptor(name, help, None, metric.kind())?)
+        };
+        let gauge = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        put("optout_records", "Records in the journal", &gauge(health.records))?;
+        put("ledger_backlog", "Records accepted and not yet on disk", &gauge(health.backlog as u64))?;
+        put("accounts_opted_out", "Accounts known as opted out", &gauge(health.accounts_opted_out))?;
+        let up = u64::from(health.journal_error.is_none());
+        put("journal_up", "1 while the journal can write", &gauge(up))?;
+        let dropped = ConstCounter::new(health.flood_dropped);
+        put("flood_dropped", "Changes honoured without a record, above the configured rate", &dropped)?;
+        let overflowed = ConstCounter::new(health.overflowed);
+        put("queue_overflow", "Records lost because the queue for the journal was full", &overflowed)?;
+        put("ledger_append_seconds", "Time of a journal commit, sync included", &self.0.append_seconds)
+    }
+}
+
+/// [`EncodeMetric`] for trait objects.
+trait EncodeMetricDyn {
+    fn put(&self, encoder: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result;
+    fn kind(&self) -> prometheus_client::metrics::MetricType;
+}
+
+impl<M: EncodeMetric> EncodeMetricDyn for M {
+    fn put(&self, encoder: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result {
+        self.encode(encoder)
+    }
+
+    fn kind(&self) -> prometheus_client::metrics::MetricType {
+        self.metric_type()
+    }
+}

@@ -1,0 +1,217 @@
+//! What is known about every account, in memory: a fold of the journal.
+//!
+//! 24 bytes an account: the subject, and one word that holds its standing, the ways it arrived, and
+//! the sequence number of its latest record.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use super::record::{Kind, Source};
+use crate::privacy::{Standing, Subject};
+
+/// ```text
+/// bit  63 ............ 8   7  6   5    4    3 .. 0
+///      seq of last record   -     in   out  sources recorded in this standing
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Known(u64);
+
+impl Known {
+    const OUT: u64 = 1 << 4;
+    const IN: u64 = 1 << 5;
+    const SEQ_SHIFT: u32 = 8;
+
+    const fn standing_bit(kind: Kind) -> u64 {
+        match kind {
+            Kind::OptOut => Self::OUT,
+            Kind::OptIn => Self::IN,
+        }
+    }
+
+    const fn source_bit(source: Source) -> u64 {
+        match source {
+            Source::Gpc => 1,
+            Source::Form => 1 << 1,
+            Source::Cmp => 1 << 2,
+            Source::Import => 1 << 3,
+        }
+    }
+
+    const fn is(self, kind: Kind) -> bool {
+        self.0 & Self::standing_bit(kind) != 0
+    }
+
+    const fn holds(self, kind: Kind, source: Source) -> bool {
+        self.is(kind) && self.0 & Self::source_bit(source) != 0
+    }
+
+    /// The state after a change; the other standing's sources are forgotten.
+    const fn after(self, kind: Kind, source: Source) -> Self {
+        if self.is(kind) {
+            Self(self.0 | Self::source_bit(source))
+        } else {
+            Self(Self::standing_bit(kind) | Self::source_bit(source))
+        }
+    }
+
+    const fn with_seq(self, seq: i64) -> Self {
+        Self(self.0 & ((1 << Self::SEQ_SHIFT) - 1) | (seq.unsigned_abs() << Self::SEQ_SHIFT))
+    }
+
+    const fn seq(self) -> i64 {
+        (self.0 >> Self::SEQ_SHIFT).cast_signed()
+    }
+
+    const fn standing(self) -> Standing {
+        let only_import = self.0 & 0b1111 == Self::source_bit(Source::Import);
+        match (self.is(Kind::OptOut), self.is(Kind::OptIn)) {
+            (true, _) if only_import => Standing::OptedOutByImport,
+            (true, _) => Standing::OptedOut,
+            (false, true) => Standing::OptedIn,
+            (false, false) => Standing::Unknown,
+        }
+    }
+}
+
+/// Subjects are already keyed hashes: their first eight bytes are as good as any hash of them.
+#[derive(Debug, Default, Clone, Copy)]
+struct SubjectHasher(u64);
+
+impl Hasher for SubjectHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// The length that `Hash` for arrays puts first says nothing.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Accounts and their standing.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    accounts: DashMap<Subject, Known, BuildHasherDefault<SubjectHasher>>,
+    opted_out: AtomicU64,
+}
+
+impl Index {
+    /// What is known about an account. One shard's read lock and one probe.
+    pub(super) fn standing(&self, subject: &Subject) -> Standing {
+        self.accounts.get(subject).map_or(Standing::Unknown, |known| known.standing())
+    }
+
+    /// The sequence number of the record of this very state, if it is on disk.
+    pub(super) fn recorded(&self, subject: &Subject, kind: Kind, source: Source) -> Option<i64> {
+        let known = *self.accounts.get(subject)?;
+        (known.holds(kind, source) && known.seq() > 0).then(|| known.seq())
+    }
+
+    /// A change is about to be queued behind. `false`: it is known already, nothing to record.
+    ///
+    /// An opt-out counts from here on; an opt-in only once it is on disk.
+    pub(super) fn claim(&self, subject: Subject, kind: Kind, source: Source) -> bool {
+        let mut new = false;
+        match kind {
+            Kind::OptOut => self.change(subject, |known| {
+                new = !known.holds(kind, source);
+                known.after(kind, source)
+            }),
+            Kind::OptIn => new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source)),
+        }
+        new
+    }
+
+    /// A claimed change will not be recorded now. The standing stays, so that it is honoured; the
+    /// source is forgotten, so that the next request tries again.
+    pub(super) fn unclaim(&self, subject: Subject, source: Source) {
+        self.change(subject, |known| Known(known.0 & !Known::source_bit(source)));
+    }
+
+    /// A record is in the journal. Called in journal order, this is the fold.
+    pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
+        self.change(subject, |known| known.after(kind, source).with_seq(seq));
+    }
+
+    /// Accounts opted out now.
+    pub(super) fn opted_out(&self) -> u64 {
+        self.opted_out.load(Ordering::Relaxed)
+    }
+
+    /// Changes one account and keeps the count, under the account's shard lock.
+    fn change(&self, subject: Subject, to: impl FnOnce(Known) -> Known) {
+        let mut entry = self.accounts.entry(subject).or_default();
+        let (before, after) = (*entry, to(*entry));
+        *entry = after;
+        match (before.is(Kind::OptOut), after.is(Kind::OptOut)) {
+            (false, true) => self.opted_out.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.opted_out.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Subject = Subject::from_bytes(*b"account number 1");
+    const B: Subject = Subject::from_bytes(*b"account number 2");
+
+    /// 11 CCR 7025(c)(3): the last explicit word counts; the fold is in journal order.
+    #[test]
+    fn the_last_record_of_an_account_is_its_standing() {
+        let index = Index::default();
+        assert_eq!(index.standing(&A), Standing::Unknown);
+        index.settle(A, Kind::OptOut, Source::Import, 1);
+        assert_eq!(index.standing(&A), Standing::OptedOutByImport);
+        index.settle(A, Kind::OptOut, Source::Gpc, 2);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        index.settle(A, Kind::OptIn, Source::Form, 3);
+        assert_eq!(index.standing(&A), Standing::OptedIn);
+        index.settle(A, Kind::OptOut, Source::Import, 4);
+        assert_eq!(index.standing(&A), Standing::OptedOutByImport);
+        assert_eq!((index.standing(&B), index.opted_out()), (Standing::Unknown, 1));
+    }
+
+    /// At most one row a source and standing, whatever order two browsers of one account ask in.
+    #[test]
+    fn alternating_signals_of_one_account_are_each_new_once() {
+        let index = Index::default();
+        let sources = [Source::Gpc, Source::Cmp, Source::Gpc, Source::Cmp, Source::Gpc];
+        assert_eq!(sources.iter().filter(|s| index.claim(A, Kind::OptOut, **s)).count(), 2);
+        assert_eq!(index.opted_out(), 1);
+        index.settle(A, Kind::OptIn, Source::Form, 1);
+        assert!(index.claim(A, Kind::OptOut, Source::Gpc), "after an opt-in a signal is a change again");
+    }
+
+    /// DESIGN 4: over the bound the opt-out is honoured without a row; it must be asked again later.
+    #[test]
+    fn an_unrecorded_opt_out_is_honoured_and_tried_again() {
+        let index = Index::default();
+        assert!(index.claim(A, Kind::OptOut, Source::Gpc));
+        index.unclaim(A, Source::Gpc);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        assert!(index.claim(A, Kind::OptOut, Source::Gpc));
+        assert!(!index.claim(A, Kind::OptOut, Source::Gpc));
+    }
+
+    /// For an opted-out person, failing to enforce is the worst outcome.
+    #[test]
+    fn an_opt_in_counts_only_once_it_is_recorded() {
+        let index = Index::default();
+        index.settle(A, Kind::OptOut, Source::Form, 1);
+        assert!(index.claim(A, Kind::OptIn, Source::Form));
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        index.settle(A, Kind::OptIn, Source::Form, 2);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedIn, 0));
+        assert_eq!(index.recorded(&A, Kind::OptIn, Source::Form), Some(2));
+        assert_eq!(index.recorded(&A, Kind::OptOut, Source::Form), None);
+    }
+}

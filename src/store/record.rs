@@ -1,0 +1,163 @@
+//! What is recorded, and how a record is shown.
+
+use serde::{Serialize, Serializer};
+
+use crate::privacy::{Basis, Subject};
+
+/// What kind of change a record states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Opt-out of sale and sharing.
+    OptOut,
+    /// Explicit, confirmed opt-in.
+    OptIn,
+}
+
+impl Kind {
+    /// The word in the journal and its export.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OptOut => "opt-out",
+            Self::OptIn => "opt-in",
+        }
+    }
+
+    /// Reads [`Kind::as_str`] back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::OptOut, Self::OptIn].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Where an opt-out or opt-in came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The browser's `Sec-GPC`.
+    Gpc,
+    /// The button of the consumer page.
+    Form,
+    /// A consent platform's cookie.
+    Cmp,
+    /// An operator's import.
+    Import,
+}
+
+impl Source {
+    /// The word in the journal and its export.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gpc => "gpc",
+            Self::Form => "form",
+            Self::Cmp => "cmp",
+            Self::Import => "import",
+        }
+    }
+
+    /// Reads [`Source::as_str`] back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Gpc, Self::Form, Self::Cmp, Self::Import].into_iter().find(|source| source.as_str() == word)
+    }
+}
+
+/// A state change to be recorded. Never holds an address or a user agent.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Microseconds since the Unix epoch.
+    pub time_us: i64,
+    /// The site's name.
+    pub site: String,
+    /// What changed.
+    pub kind: Kind,
+    /// How it arrived.
+    pub source: Source,
+    /// The decision's ground; `None` for an opt-in.
+    pub basis: Option<Basis>,
+    /// Registry and policy version in force.
+    pub policy: String,
+    /// The account, if one was named.
+    pub subject: Option<Subject>,
+}
+
+/// What a durable record is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Random public reference, shown to the person.
+    pub reference: String,
+    /// Position in this node's journal.
+    pub seq: i64,
+    /// Microseconds since the Unix epoch.
+    pub time_us: i64,
+}
+
+/// A record as an auditor sees it: DESIGN 7, never the subject.
+///
+/// Serialises to exactly the fields `seq, node, time, site, kind, signal, basis, policy,
+/// reference`, with `time` as RFC 3339 in UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordView {
+    /// Position in the node's journal.
+    pub seq: i64,
+    /// Node that wrote it.
+    pub node: String,
+    /// Microseconds since the Unix epoch.
+    #[serde(rename = "time", serialize_with = "rfc3339")]
+    pub time_us: i64,
+    /// Site name.
+    pub site: String,
+    /// `opt-out` or `opt-in`.
+    pub kind: String,
+    /// `gpc`, `form`, `cmp`, `import`.
+    pub signal: String,
+    /// Basis of the decision, or empty.
+    pub basis: String,
+    /// Policy version.
+    pub policy: String,
+    /// Public reference.
+    pub reference: String,
+    /// Whether an account was named (the subject itself is never shown).
+    #[serde(skip)]
+    pub account: bool,
+}
+
+impl RecordView {
+    /// The receipt of this record.
+    #[must_use]
+    pub fn receipt(&self) -> Receipt {
+        Receipt { reference: self.reference.clone(), seq: self.seq, time_us: self.time_us }
+    }
+}
+
+/// Always six digits after the second, so that text order is time order.
+fn rfc3339<S: Serializer>(time_us: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = jiff::Timestamp::from_microsecond(*time_us).map_err(serde::ser::Error::custom)?;
+    serializer.collect_str(&format_args!("{time:.6}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DESIGN 7: field names and their order; the subject and whether there was one stay inside.
+    #[test]
+    fn a_record_is_exported_with_exactly_the_promised_fields() {
+        let view = RecordView {
+            seq: 7,
+            node: "n".into(),
+            time_us: 1_795_000_000_000_001,
+            site: "shop".into(),
+            kind: "opt-out".into(),
+            signal: "form".into(),
+            basis: "cookie".into(),
+            policy: "p".into(),
+            reference: "0000-0000-0000-0000".into(),
+            account: true,
+        };
+        assert_eq!(
+            serde_json::to_string(&view).unwrap(),
+            r#"{"seq":7,"node":"n","time":"2026-11-18T11:06:40.000001Z","site":"shop","kind":"opt-out","signal":"form","basis":"cookie","policy":"p","reference":"0000-0000-0000-0000"}"#
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! What the handles and the writer share: the index and the figures.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::index::Index;
+
+/// How the store is doing.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// The index holds everything the journal holds.
+    pub loaded: bool,
+    /// Why the journal cannot write; `None` while it can.
+    pub journal_error: Option<String>,
+    /// Records waiting.
+    pub backlog: usize,
+    /// Records in the journal.
+    pub records: u64,
+    /// Changes honoured without a row, by flood protection.
+    pub flood_dropped: u64,
+    /// Changes lost because the queue was full.
+    pub overflowed: u64,
+    /// Accounts known as opted out.
+    pub accounts_opted_out: u64,
+    /// Seconds of each journal commit so far, summed, and how many.
+    pub commits: (f64, u64),
+}
+
+/// Shared by every handle, the writer and the collector. Figures are relaxed atomics.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) index: Index,
+    /// Accepted and not yet on disk.
+    pub(super) backlog: AtomicUsize,
+    /// Those of them that nobody waits for.
+    pub(super) behind: AtomicUsize,
+    pub(super) records: AtomicU64,
+    flood_dropped: AtomicU64,
+    overflowed: AtomicU64,
+    commits: AtomicU64,
+    commit_nanos: AtomicU64,
+    pub(super) append_seconds: Histogram,
+    journal_error: Mutex<Option<String>>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        let seconds = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+        Self {
+            index: Index::default(),
+            backlog: AtomicUsize::new(0),
+            behind: AtomicUsize::new(0),
+            records: AtomicU64::new(0),
+            flood_dropped: AtomicU64::new(0),
+            overflowed: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            commit_nanos: AtomicU64::new(0),
+            append_seconds: Histogram::new(seconds),
+            journal_error: Mutex::new(None),
+        }
+    }
+
+    /// One commit of so many records is durable.
+    pub(super) fn committed(&self, took: Duration, records: usize) {
+        self.records.fetch_add(records as u64, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.commit_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A change was honoured without a row.
+    pub(super) fn count_flood(&self) {
+        let total = self.flood_dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        if total.is_power_of_two() {
+            tracing::warn!(total, "more new records than store.records_per_second: honoured, not recorded");
+        }
+    }
+
+    /// Changes were lost for want of room. Logged at 1, 2, 4, 8 ... so that a flood cannot fill the log.
+    pub(super) fn count_overflow(&self, lost: u64) {
+        let before = self.overflowed.fetch_add(lost, Ordering::Relaxed);
+        let total = before + lost;
+        if lost > 0 && total.ilog2() != before.checked_ilog2().unwrap_or(u32::MAX) {
+            tracing::error!(total, "records lost: the queue for the journal is full or could not be flushed");
+        }
+    }
+
+    /// Sets or clears why the journal cannot write; returns what it was.
+    pub(super) fn set_journal_error(&self, error: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.lock_error(), error)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let nanos = self.commit_nanos.load(Ordering::Relaxed);
+        Health {
+            loaded: true,
+            journal_error: self.lock_error().clone(),
+            backlog: self.backlog.load(Ordering::Relaxed),
+            records: self.records.load(Ordering::Relaxed),
+            flood_dropped: self.flood_dropped.load(Ordering::Relaxed),
+            overflowed: self.overflowed.load(Ordering::Relaxed),
+            accounts_opted_out: self.index.opted_out(),
+            commits: (Duration::from_nanos(nanos).as_secs_f64(), self.commits.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn lock_error(&self) -> MutexGuard<'_, Option<String>> {
+        // A string is whole whatever its holder was doing.
+        self.journal_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,295 @@
+//! The one thread that writes: takes what is queued, commits it as one group, then answers.
+//!
+//! Order is kept: records reach the journal in the order they were handed over, also after an
+//! outage, so the journal's last word on an account is the person's last word.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::journal::chain::Fields;
+use super::journal::sqlite::{Journal, Key};
+use super::record::{Change, Kind, Receipt, RecordView, Source};
+use super::state::State;
+use super::{OpenError, RecordError};
+
+/// Records of one commit at most.
+const GROUP: usize = 1024;
+
+/// How long records that nobody waits for may gather company.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// Pause after a failed commit; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
+
+/// What a handle asks of the writer.
+pub(super) enum Command {
+    /// Write a change; `answer` after it is durable.
+    Record(Waiting),
+    /// Look a record up.
+    Read { key: Key, answer: Answer<Option<RecordView>> },
+    /// Flush and end; `done` after the file is closed and unlocked.
+    Close { done: oneshot::Sender<()> },
+}
+
+/// A change on its way to the journal, and who waits for it.
+pub(super) struct Waiting {
+    pub(super) change: Change,
+    pub(super) answer: Option<Answer<Receipt>>,
+}
+
+/// What the writer needs to begin.
+pub(super) struct Start {
+    pub(super) journal: PathBuf,
+    pub(super) key_check: String,
+    /// Held until the journal is closed.
+    pub(super) lock: File,
+    pub(super) state: Arc<State>,
+    pub(super) inbox: UnboundedReceiver<Command>,
+}
+
+/// Starts the thread; returns when the index is loaded, or why it cannot be.
+pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
+    let (ready, opened) = sync_channel(1);
+    let path = start.journal.display().to_string();
+    let failed = |why: String| OpenError::Journal { path: path.clone(), why };
+    std::thread::Builder::new()
+        .name("optgate-journal".into())
+        .spawn(move || thread(start, &ready))
+        .map_err(|e| failed(format!("its thread cannot start: {e}")))?;
+    opened.recv().unwrap_or_else(|_| Err(failed("its thread ended while loading; please report this".into())))
+}
+
+fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
+    let Start { journal, key_check, lock, state, inbox } = start;
+    let _guard = DeadGuard(Arc::clone(&state));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let path = journal.display().to_string();
+            let _ =
+                ready.send(Err(OpenError::Journal { path, why: format!("its thread cannot start: {e}") }));
+            return;
+        }
+    };
+    let ended = runtime.block_on(async {
+        let journal = load(&journal, &key_check, &state).await?;
+        let _ = ready.send(Ok(()));
+        Ok(Writer::new(journal, state, inbox).run().await)
+    });
+    drop(runtime);
+    // Only now may somebody be told that it is over: they may open the folder again at once.
+    drop(lock);
+    match ended {
+        Ok(done) => done.into_iter().for_each(|done| _ = done.send(())),
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+/// Opens the journal and folds it into the index.
+async fn load(path: &Path, key_check: &str, state: &State) -> Result<Journal, OpenError> {
+    let mut fold = |fields: &Fields<'_>| {
+        if let (Some(subject), Some(kind), Some(source)) =
+            (fields.subject, Kind::parse(fields.kind), Source::parse(fields.signal))
+        {
+            state.index.settle(subject, kind, source, fields.seq);
+        }
+    };
+    let journal = Journal::open(path, key_check, &mut fold).await?;
+    state.records.store(journal.len(), Ordering::Relaxed);
+    Ok(journal)
+}
+
+/// Whatever ends the thread, health must not go on saying that the journal can write.
+struct DeadGuard(Arc<State>);
+
+impl Drop for DeadGuard {
+    fn drop(&mut self) {
+        self.0.set_journal_error(Some("the writer has ended".into()));
+    }
+}
+
+struct Writer {
+    journal: Journal,
+    state: Arc<State>,
+    inbox: UnboundedReceiver<Command>,
+    queue: VecDeque<Waiting>,
+    reads: Vec<(Key, Answer<Option<RecordView>>)>,
+    done: Vec<oneshot::Sender<()>>,
+    /// Somebody waits for what was taken last.
+    pressing: bool,
+    ended: bool,
+    /// Set while the journal cannot write: when to try again, and the pause that led there.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Writer {
+    fn new(journal: Journal, state: Arc<State>, inbox: UnboundedReceiver<Command>) -> Self {
+        Self {
+            journal,
+            state,
+            inbox,
+            queue: VecDeque::new(),
+            reads: Vec::new(),
+            done: Vec::new(),
+            pressing: false,
+            ended: false,
+            retry: None,
+        }
+    }
+
+    /// Works until closed or until every handle is gone; returns who waits for the end.
+    async fn run(mut self) -> Vec<oneshot::Sender<()>> {
+        while !self.ended {
+            self.gather().await;
+            self.commit_all().await;
+            self.answer_reads().await;
+        }
+        self.inbox.close();
+        while let Ok(command) = self.inbox.try_recv() {
+            self.take(command);
+        }
+        self.commit_all().await;
+        self.answer_reads().await;
+        // Only records that nobody waits for are still here, and only if the journal cannot write.
+        self.state.count_overflow(self.queue.len() as u64);
+        if let Err(error) = self.journal.close().await {
+            tracing::warn!(%error, "the journal was not closed cleanly; it will recover when opened");
+        }
+        self.done
+    }
+
+    /// Waits for work: until somebody waits for an answer, a group is full, [`LINGER`] is over, or it
+    /// is time to try again.
+    async fn gather(&mut self) {
+        let failing = self.retry.is_some();
+        let mut deadline = self.retry.map(|(at, _)| at);
+        while !self.pressing && !self.ended && (failing || self.queue.len() < GROUP) {
+            let received = match deadline {
+                None => Ok(self.inbox.recv().await),
+                Some(at) => timeout_at(at, self.inbox.recv()).await,
+            };
+            match received {
+                Ok(Some(command)) => self.take(command),
+                Ok(None) => self.ended = true,
+                Err(_) => break,
+            }
+            deadline.get_or_insert_with(|| Instant::now() + LINGER);
+        }
+        self.take_available();
+    }
+
+    /// Fills the group with what is already there. While the journal cannot write, takes everything:
+    /// whoever waits is to be told, however many records are kept.
+    fn take_available(&mut self) {
+        while (self.retry.is_some() || self.queue.len() < GROUP)
+            && let Ok(command) = self.inbox.try_recv()
+        {
+            self.take(command);
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Record(waiting) => {
+                self.pressing |= waiting.answer.is_some();
+                self.queue.push_back(waiting);
+            }
+            Command::Read { key, answer } => {
+                self.pressing = true;
+                self.reads.push((key, answer));
+            }
+            Command::Close { done } => {
+                self.ended = true;
+                self.done.push(done);
+            }
+        }
+    }
+
+    async fn commit_all(&mut self) {
+        self.pressing = false;
+        if self.queue.is_empty() && self.retry.is_some_and(|(at, _)| at <= Instant::now()) {
+            match self.journal.probe().await {
+                Ok(()) => self.recovered(),
+                Err(error) => self.failed(&error),
+            }
+        }
+        while !self.queue.is_empty() {
+            let started = Instant::now();
+            let size = self.queue.len().min(GROUP);
+            let now_us = Timestamp::now().as_microsecond();
+            match self.journal.append(now_us, self.queue.iter().take(size).map(|w| &w.change)).await {
+                Ok(receipts) => {
+                    self.state.committed(started.elapsed(), size);
+                    self.recovered();
+                    self.answer(receipts);
+                }
+                Err(error) => return self.failed(&error),
+            }
+            self.take_available();
+        }
+    }
+
+    /// The group at the front is on disk: first the index, then the answers.
+    fn answer(&mut self, receipts: Vec<Receipt>) {
+        let group = self.queue.drain(..receipts.len());
+        for (Waiting { change, answer }, receipt) in group.zip(receipts) {
+            if let Some(subject) = change.subject {
+                self.state.index.settle(subject, change.kind, change.source, receipt.seq);
+            }
+            self.state.backlog.fetch_sub(1, Ordering::Relaxed);
+            match answer {
+                // Whoever stopped waiting has its record all the same.
+                Some(answer) => drop(answer.send(Ok(receipt))),
+                None => drop(self.state.behind.fetch_sub(1, Ordering::Relaxed)),
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.retry.take().is_some() {
+            self.state.set_journal_error(None);
+            tracing::info!("the journal can write again");
+        }
+    }
+
+    /// Tells everybody who waits; keeps what nobody waits for, to try again.
+    fn failed(&mut self, error: &sqlx::Error) {
+        let text = error.to_string();
+        if self.state.set_journal_error(Some(text.clone())).as_ref() != Some(&text) {
+            tracing::error!(%error, "the journal cannot write; opt-outs are honoured and kept to be recorded");
+        }
+        let pause = self.retry.map_or(FIRST_PAUSE, |(_, last)| (last * 2).min(LONGEST_PAUSE));
+        self.retry = Some((Instant::now() + pause, pause));
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        for Waiting { change, answer } in self.queue.drain(..) {
+            match answer {
+                Some(answer) => {
+                    self.state.backlog.fetch_sub(1, Ordering::Relaxed);
+                    drop(answer.send(Err(RecordError::Journal(text.clone()))));
+                }
+                None => kept.push_back(Waiting { change, answer: None }),
+            }
+        }
+        self.queue = kept;
+    }
+
+    async fn answer_reads(&mut self) {
+        for (key, answer) in std::mem::take(&mut self.reads) {
+            let read = self.journal.read(&key).await;
+            drop(answer.send(read.map_err(|e| RecordError::Journal(e.to_string()))));
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The command line through the built binary: exit codes, streams, files.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// The binary in an empty folder and an empty environment.
+fn optgate(folder: &TempDir, args: &[&str]) -> Output {
+    with_env(folder.path(), &[], args)
+}
+
+fn with_env(folder: &Path, env: &[(&str, &str)], args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_optgate"))
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .env("STATE_DIRECTORY", folder)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// DESIGN 7: 2 is wrong usage, 78 bad configuration, 0 done.
+#[test]
+fn exit_codes_tell_usage_from_configuration() {
+    let folder = folder();
+    std::fs::write(folder.path().join("bad.toml"), "lisen = 1\n").unwrap();
+    let table: [(&[&str], i32); 9] = [
+        (&[], 2),
+        (&["--nonsense"], 2),
+        (&["run", "--mode", "off"], 2),
+        (&["--version"], 0),
+        (&["run"], 78),
+        (&["check"], 78),
+        (&["check", "--config", "bad.toml"], 78),
+        (&["--config", "missing.toml", "check"], 78),
+        (&["init", "no/such/folder/optgate.toml"], 1),
+    ];
+    for (args, code) in table {
+        let output = optgate(&folder, args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", words(&output));
+    }
+}
+
+/// The first thing many people type; the answer must be the second.
+#[test]
+fn run_without_a_site_says_what_to_type_next() {
+    let output = optgate(&folder(), &["run"]);
+    assert!(words(&output).contains("optgate run --upstream http://127.0.0.1:3000"), "{}", words(&output));
+    assert_eq!(out(&output), "", "words go to stderr");
+}
+
+/// `./optgate.toml` belongs to whoever owns the folder, so it is never read unasked.
+#[test]
+fn a_file_in_the_working_folder_is_not_read_unasked() {
+    let folder = folder();
+    optgate(&folder, &["init"]);
+    assert!(folder.path().join("optgate.toml").exists());
+    assert_eq!(optgate(&folder, &["check"]).status.code(), Some(78));
+    assert_eq!(optgate(&folder, &["check", "--config", "optgate.toml"]).status.code(), Some(0));
+}
+
+/// DESIGN 7: words on stderr, so that stdout stays empty for scripts.
+#[test]
+fn check_says_ok_on_stderr_with_a_summary() {
+    let output = with_env(folder().path(), &[("OPTGATE__UPSTREAM", "http://a")], &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(words(&output).starts_with("ok: read no file; sites: default (enforce); "), "{}", words(&output));
+    assert_eq!(out(&output), "");
+}
+
+/// A settings file is work; a second `init` must not destroy it.
+#[test]
+fn init_never_overwrites_unless_forced() {
+    let folder = folder();
+    let file = folder.path().join("mine.toml");
+    std::fs::write(&file, "precious").unwrap();
+    let refused = optgate(&folder, &["init", "mine.toml"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(words(&refused).contains("mine.toml exists") && words(&refused).contains("--force"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    assert_eq!(optgate(&folder, &["init", "mine.toml", "--force"]).status.code(), Some(0));
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("# Optgate"));
+    assert_eq!(out(&optgate(&folder, &["init", "-"])), std::fs::read_to_string(&file).unwrap());
+}
+
+/// What is shown can be used again and means the same.
+#[test]
+fn shown_settings_can_be_loaded_again() {
+    let folder = folder();
+    let env = [("OPTGATE__LIMITS__HEADER_BYTES", "32KiB"), ("OPTGATE__TRUSTED_PROXIES", "10.0.0.0/8,::1")];
+    let first = out(&with_env(folder.path(), &env, &["config", "show"]));
+    assert!(first.contains("header_bytes = \"32KiB\""), "{first}");
+    std::fs::write(folder.path().join("again.toml"), &first).unwrap();
+    assert_eq!(out(&optgate(&folder, &["config", "show", "--config", "again.toml"])), first);
+}
+
+/// "Where does this value come from?" has one answer for each layer.
+#[test]
+fn origins_name_file_and_line_variable_and_flag() {
+    let folder = folder();
+    std::fs::write(folder.path().join("a.toml"), "\nworkers = 2\n").unwrap();
+    let env = [("OPTGATE__LOG__LEVEL", "warn")];
+    let args = ["config", "show", "--origins", "--config", "a.toml", "--data-dir", "d"];
+    let shown = out(&with_env(folder.path(), &env, &args));
+    let origin = |key: &str| {
+        let line = shown.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split_once("  # ").unwrap_or_default().1.to_owned()
+    };
+    assert_eq!(origin("workers"), "a.toml:2");
+    assert_eq!(origin("log.level"), "env OPTGATE__LOG__LEVEL");
+    assert_eq!(origin("data_dir"), "--data-dir");
+    assert_eq!(origin("log.format"), "default");
+    let args = [&args[..], &["--output", "json"]].concat();
+    let listed: serde_json::Value =
+        serde_json::from_slice(&with_env(folder.path(), &env, &args).stdout).unwrap();
+    let workers = listed.as_array().unwrap().iter().find(|entry| entry["key"] == "workers").unwrap();
+    assert_eq!(*workers, serde_json::json!({ "key": "workers", "value": 2, "origin": "a.toml:2" }));
+}
+
+/// The flags of subcommands are in them too.
+#[test]
+fn completions_are_written_for_every_shell() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = optgate(&folder, &["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).contains("log-level"), "{shell}");
+    }
+}
+
+/// NO_COLOR and pipes alike: nothing we print to something that is no terminal holds an escape.
+#[test]
+fn output_that_is_no_terminal_has_no_colour() {
+    let folder = folder();
+    for args in [&["--help"][..], &["run", "--help"], &["--nonsense"], &["check"]] {
+        let output = optgate(&folder, args);
+        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{args:?}");
+    }
+}
+
+/// The settings decide what a listing shows, not only the registry.
+#[test]
+fn the_registry_is_listed_under_the_settings_of_a_site() {
+    let folder = folder();
+    let shown = out(&optgate(&folder, &["registry", "show", "hotjar"]));
+    let line = |shown: &str| shown.lines().find(|line| line.starts_with("action")).map(str::to_owned);
+    assert_eq!(line(&shown).as_deref(), Some("action                strip"));
+    let env = [("OPTGATE__VENDORS__HOTJAR", "allow")];
+    let shown = out(&with_env(folder.path(), &env, &["registry", "show", "hotjar"]));
+    assert_eq!(line(&shown).as_deref(), Some("action                allow"));
+
+    let listed = optgate(&folder, &["registry", "list", "--output", "json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let listed = listed.as_array().unwrap();
+    assert!(listed.len() >= 217);
+    let gtm = listed.iter().find(|row| row["id"] == "google-tag-manager").unwrap();
+    assert_eq!(gtm["action"], "restrict");
+    let lines = out(&optgate(&folder, &["registry", "list"]));
+    assert_eq!(lines.lines().count(), listed.len());
+}
+
+/// `match` answers with the same look-up that serving uses.
+#[test]
+fn a_url_is_matched_with_the_rule_that_decides() {
+    let folder = folder();
+    let matched = |url: &str| {
+        let output = optgate(&folder, &["registry", "match", url, "--output", "json"]);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let hit = matched("https://connect.facebook.net/en_US/fbevents.js");
+    assert_eq!((hit["vendor"].as_str(), hit["action"].as_str()), (Some("meta-pixel"), Some("strip")));
+    assert_eq!(matched("//www.googletagmanager.com/gtm.js?id=GTM-1")["action"], "restrict");
+    assert!(matched("www.example.com")["vendor"].is_null());
+    assert_eq!(optgate(&folder, &["registry", "match", "http://"]).status.code(), Some(1));
+}
+
+/// A slip in an id must not cost a search.
+#[test]
+fn an_unknown_vendor_or_site_is_answered_with_the_nearest() {
+    let folder = folder();
+    let output = optgate(&folder, &["registry", "show", "hotjr"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output).contains("did you mean `hotjar`?"), "{}", words(&output));
+    let output = optgate(&folder, &["registry", "list", "--site", "shop"]);
+    assert!(words(&output).contains("no site is named `shop`; the sites are: default"), "{}", words(&output));
+}
+
+/// What only the registry knows is refused like any other setting: with its line.
+#[test]
+fn check_refuses_vendor_settings_that_the_registry_cannot_hold() {
+    let folder = folder();
+    let check = |text: &str| {
+        std::fs::write(folder.path().join("a.toml"), format!("upstream = \"http://a\"\n{text}")).unwrap();
+        let output = optgate(&folder, &["check", "--config", "a.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{}", words(&output));
+        words(&output)
+    };
+    assert_eq!(
+        check("[vendors]\nhotjr = \"strip\"\n"),
+        "a.toml:3:9: the settings for vendor `hotjr` cannot hold\n  \
+           3 | hotjr = \"strip\"\n    \
+             |         ^^^^^^^\n  \
+           why: the registry holds no vendor of this id\n  \
+           next: did you mean `hotjar`? `optgate registry list` shows every id\n"
+    );
+    let refused = check("vendors.meta-pixel = \"restrict\"\n");
+    assert!(refused.starts_with("a.toml:2:22: the settings for vendor `meta-pixel`"), "{refused}");
+    assert!(refused.contains("add [contracts.meta-pixel]"), "{refused}");
+    std::fs::write(folder.path().join("more.toml"), "[[vendors]]\nid = 5\n").unwrap();
+    let refused = check("registry.files = \"more.toml\"\n");
+    assert!(refused.contains("more.toml:"), "{refused}");
+}

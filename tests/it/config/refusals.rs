@@ -1,0 +1,361 @@
+//! Complaints: where, what, why, and what to do next.
+
+use std::ffi::OsString;
+
+use optgate::config::load::{Inputs, load};
+
+use super::{Desk, SITE};
+
+/// DESIGN 5: a wrong configuration is refused with file, line, column, the line, why, and a hint.
+#[test]
+fn a_bad_file_is_refused_with_place_line_reason_and_next_step() {
+    let table = [
+        (
+            "listen = [\"127.0.0.1:8080\"\nmode = \"enforce\"\n",
+            "optgate.toml:2:1: this is not TOML\n  \
+               2 | mode = \"enforce\"\n    \
+                 | ^\n  \
+               why: missing comma between array elements, expected `,`\n  \
+               next: correct the line; text values need quotes, tables start with [name]",
+        ),
+        (
+            "mode = \"enforce\"\nmode = \"observe\"\n",
+            "optgate.toml:2:1: this is not TOML\n  \
+               2 | mode = \"observe\"\n    \
+                 | ^^^^\n  \
+               why: duplicate key\n  \
+               next: correct the line; text values need quotes, tables start with [name]",
+        ),
+        (
+            "lisen = \":80\"\n",
+            "optgate.toml:1:1: unknown key `lisen`\n  \
+               1 | lisen = \":80\"\n    \
+                 | ^^^^^\n  \
+               why: no setting has this name here, so it would have no effect\n  \
+               next: did you mean `listen`?",
+        ),
+        (
+            "# timeouts\n\theader_read = \"5s\"\n",
+            "optgate.toml:2:2: unknown key `header_read`\n  \
+               2 | \theader_read = \"5s\"\n    \
+                 | \t^^^^^^^^^^^\n  \
+               why: no setting has this name here, so it would have no effect\n  \
+               next: it belongs to [timeouts]",
+        ),
+        (
+            "drain_timeout = 30\n",
+            "optgate.toml:1:17: `drain_timeout` cannot be used\n  \
+               1 | drain_timeout = 30\n    \
+                 |                 ^^\n  \
+               why: 30 is a bare number\n  \
+               next: write a whole number with its unit: \"250ms\", \"30s\", \"5m\" or \"1h\"",
+        ),
+        (
+            "[limits]\nheader_count = \"100\"\n",
+            "optgate.toml:2:16: `limits.header_count` has the wrong type\n  \
+               2 | header_count = \"100\"\n    \
+                 |                ^^^^^\n  \
+               why: found string \"100\", expected a whole number\n  \
+               next: remove the quotes",
+        ),
+        (
+            "[portal]\nlink = \"privacy-choice\"\n",
+            "optgate.toml:2:8: `portal.link` cannot be \"privacy-choice\"\n  \
+               2 | link = \"privacy-choice\"\n    \
+                 |        ^^^^^^^^^^^^^^^^\n  \
+               why: it takes \"do-not-sell\" or \"privacy-choices\"\n  \
+               next: did you mean \"privacy-choices\"?",
+        ),
+        (
+            "[[sites]]\nupstream = [\"http://a\", { url = \"http://b\", htp2 = true }]\n",
+            "optgate.toml:2:45: unknown key `sites[0].upstream[1].htp2`\n  \
+               2 | upstream = [\"http://a\", { url = \"http://b\", htp2 = true }]\n    \
+                 |                                             ^^^^\n  \
+               why: no setting has this name here, so it would have no effect\n  \
+               next: did you mean `http2`?",
+        ),
+    ];
+    for (text, want) in table {
+        assert_eq!(Desk::with(text).refused(), want, "for:\n{text}");
+    }
+}
+
+/// Combinations that cannot be meant are refused at the key that makes them so.
+#[test]
+fn impossible_combinations_are_refused_where_they_are_written() {
+    let table = [
+        ("", "there is no site to stand in front of"),
+        (
+            "upstream = \"http://a\"\n[[sites]]\nupstream = \"http://b\"",
+            "optgate.toml:1:12: `upstream` and [[sites]] are both set",
+        ),
+        (
+            "[[sites]]\nhosts = [\"a\"]\nupstream = \"http://a\"\n[[sites]]\nupstream = \"http://b\"",
+            "optgate.toml:4:1: `sites[1].hosts` is missing",
+        ),
+        ("[[sites]]\nhosts = [\"a\"]", "optgate.toml:1:1: `sites[0].upstream` is missing"),
+        (
+            "[[sites]]\nhosts = [\"a\"]\nupstream = \"http://a\"\n[[sites]]\nhosts = [\"b\", \"A\"]\nupstream = \"http://b\"\nname = \"b\"",
+            "optgate.toml:5:15: the host \"a\" is given twice",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nhosts = [\"a\"]\nupstream = \"http://a\"\n[[sites]]\nhosts = [\"b\"]\nupstream = \"http://b\"\nname = \"x\"",
+            "optgate.toml:8:8: two sites are named \"x\"",
+        ),
+        (
+            "[[sites]]\nname = \"first\"\nupstream = \"http://a\"",
+            "optgate.toml:2:8: `sites[0].name` cannot be \"first\"",
+        ),
+        (
+            "[[sites]]\nhosts = [\"a:80\"]\nupstream = \"http://a\"",
+            "optgate.toml:2:10: `sites[0].hosts[0]` is no host",
+        ),
+        ("[[sites]]\nupstream = { http2 = true }", "optgate.toml:2:12: `sites[0].upstream.url` is missing"),
+        (
+            "[[sites]]\nupstream = { url = \"http://a\", roots = \"r.pem\" }",
+            "optgate.toml:2:40: `sites[0].upstream.roots` needs an https origin",
+        ),
+        (
+            "[[sites]]\nupstream = { url = \"https://a\", roots = \"r.pem\" }",
+            "optgate.toml:2:41: `sites[0].upstream.roots` cannot be read",
+        ),
+        (
+            "[[sites]]\nupstream = \"http://a\"\n[[sites.paths]]\nprefix = \"checkout\"",
+            "optgate.toml:4:10: `sites[0].paths[0].prefix` cannot be used",
+        ),
+        (
+            "[[sites]]\nupstream = \"http://a\"\n[[sites.paths]]\nrewrite = false",
+            "optgate.toml:3:1: `sites[0].paths[0].prefix` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[portal]\nprefix = \"choices\"",
+            "optgate.toml:3:10: `portal.prefix` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[portal]\nprefix = \"/\"",
+            "optgate.toml:3:10: `portal.prefix` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[portal]\nprefix = \"/choices/\"",
+            "optgate.toml:3:10: `portal.prefix` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[portal]\nprefix = \"/a;b\"",
+            "optgate.toml:3:10: `portal.prefix` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[portal]\nprefix = \"/a/../b\"",
+            "optgate.toml:3:10: `portal.prefix` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[tls]\nlisten = [\":8443\"]",
+            "optgate.toml:3:10: `tls.listen` needs a certificate",
+        ),
+        (
+            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"none.pem\"\nkey = \"optgate.toml\"",
+            "optgate.toml:3:9: `tls.certificates[0].chain` cannot be read",
+        ),
+        (
+            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"optgate.toml\"",
+            "optgate.toml:2:1: `tls.certificates[0].key` is missing",
+        ),
+        (
+            "upstream = \"http://a\"\nlisten = \":9180\"",
+            "optgate.toml:2:10: `admin.listen` and `listen[0]` listen on the same address",
+        ),
+        (
+            "upstream = \"http://a\"\nlisten = [\":80\", \"127.0.0.1:80\"]",
+            "optgate.toml:2:18: `listen[1]` and `listen[0]` listen on the same address",
+        ),
+        (
+            "upstream = \"http://a\"\n[gpc_json]\nlast_update = \"23.11.2026\"",
+            "optgate.toml:3:15: `gpc_json.last_update` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[account]\nheader = \"x-account\"",
+            "optgate.toml:3:10: `account.header` needs `trusted_proxies`",
+        ),
+        (
+            "upstream = \"http://a\"\n[account]\nheader = \"x account\"",
+            "optgate.toml:3:10: `account.header` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\ntrusted_proxies = \"10.0.0.0/8\"\n[account]\nheader = \"cookie\"",
+            "optgate.toml:4:10: `account.header` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\ntrusted_proxies = [\"10.0.0.0/33\"]",
+            "optgate.toml:2:20: `trusted_proxies[0]` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[registry]\nfiles = [\"none.toml\"]",
+            "optgate.toml:3:10: `registry.files[0]` cannot be read",
+        ),
+        (
+            "upstream = \"http://a\"\n[contracts.hotjar]\nentity = \"Hotjar Ltd\"\nreference = \"r\"",
+            "optgate.toml:2:1: `contracts.hotjar.date` is missing",
+        ),
+        ("upstream = \"http://a\"\n[timeouts]\nidle = \"0s\"", "optgate.toml:3:8: `timeouts.idle` is zero"),
+        (
+            "upstream = \"http://a\"\n[limits]\nheader_bytes = \"4KiB\"",
+            "optgate.toml:3:16: `limits.header_bytes` is out of range",
+        ),
+        ("upstream = \"http://a\"\nworkers = 5000", "optgate.toml:2:11: `workers` is too large"),
+        ("upstream = \"http://a\"\nworkers = -1", "optgate.toml:2:11: `workers` is out of range"),
+        (
+            "upstream = \"http://a\"\ndefault_site = \"shop\"",
+            "optgate.toml:2:16: `default_site` names no site: \"shop\"",
+        ),
+    ];
+    for (text, want) in table {
+        let refused = Desk::with(text).refused();
+        assert_eq!(refused.lines().next().unwrap_or_default(), want, "for:\n{text}\ngot:\n{refused}");
+        assert!(refused.contains("\n  why: ") && refused.contains("\n  next: "), "{refused}");
+        assert_eq!(refused.matches("  why: ").count(), 1, "one slip, one complaint:\n{refused}");
+    }
+}
+
+/// One look at the output must be enough to repair the file.
+#[test]
+fn several_errors_are_all_reported_in_file_order() {
+    let desk = Desk::with("lisen = \":80\"\nworkers = \"x\"\n\n[limts]\n[log]\nlevel = \"loud\"\n")
+        .env("OPTGATE__MODE", "on");
+    let refused = desk.refused();
+    let heads: Vec<&str> =
+        refused.lines().filter(|line| !line.starts_with(' ') && !line.is_empty()).collect();
+    assert_eq!(
+        heads,
+        [
+            "optgate.toml:1:1: unknown key `lisen`",
+            "optgate.toml:2:11: `workers` has the wrong type",
+            "optgate.toml:4:2: unknown key `limts`",
+            "optgate.toml:6:9: `log.level` cannot be \"loud\"",
+            "environment: `mode` cannot be \"on\"",
+        ]
+    );
+}
+
+/// Taking a bad element out of a list must not move the complaints about the next ones.
+#[test]
+fn every_bad_element_of_a_list_is_named_at_its_own_place() {
+    let refused = Desk::with("trusted_proxies = [\"x\", \"10.0.0.0/8\", \"y\"]\n").refused();
+    assert!(refused.contains("optgate.toml:1:20: `trusted_proxies[0]`"), "{refused}");
+    assert!(refused.contains("optgate.toml:1:39: `trusted_proxies[2]`"), "{refused}");
+}
+
+/// A wrong file gives a page of errors, not a scroll, and hides none.
+#[test]
+fn no_more_than_ten_errors_are_shown_and_the_rest_are_admitted() {
+    let text: String = (0..15).map(|i| format!("zz{i} = 1\n")).collect();
+    let refused = Desk::with(&text).refused();
+    assert_eq!(refused.matches("unknown key").count(), 10, "{refused}");
+    assert!(refused.ends_with("and 5 more"), "{refused}");
+}
+
+/// The place of a variable is its name.
+#[test]
+fn a_wrong_variable_is_named_with_its_value_and_a_hint() {
+    assert_eq!(
+        Desk::with(SITE).env("OPTGATE__LIMTS__HEADER_COUNT", "5").refused(),
+        "environment: unknown key `limts`\n  \
+           OPTGATE__LIMTS__HEADER_COUNT=5\n  \
+           why: no setting has this name here, so it would have no effect\n  \
+           next: did you mean `limits`?"
+    );
+    assert_eq!(
+        Desk::with(SITE).env("OPTGATE__LIMITS__HEADER_COUNT", "lots").refused(),
+        "environment: `limits.header_count` has the wrong type\n  \
+           OPTGATE__LIMITS__HEADER_COUNT=lots\n  \
+           why: found string \"lots\", expected a whole number\n  \
+           next: write a whole number"
+    );
+}
+
+/// Bytes replaced in silence would be another setting.
+#[test]
+fn a_variable_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let mut desk = Desk::with(SITE);
+    desk.inputs.environment.push(("OPTGATE__MODE".into(), OsString::from_vec(vec![0xff])));
+    assert!(desk.refused().contains("the value is not UTF-8"));
+}
+
+/// Two variables for one setting: which one wins would be a guess.
+#[test]
+fn a_file_variable_must_name_a_file_and_stand_alone() {
+    let refused = Desk::with(SITE).env("OPTGATE__LOG__LEVEL_FILE", "/nowhere/at/all").refused();
+    assert!(refused.starts_with("environment: the file named here cannot be read"), "{refused}");
+    let desk = Desk::with(SITE).env("OPTGATE__LOG__LEVEL", "info");
+    let file = desk.beside("level", "warn");
+    let refused = desk.env("OPTGATE__LOG__LEVEL_FILE", file.to_str().unwrap()).refused();
+    assert!(refused.contains("`log.level` is set twice"), "{refused}");
+    assert!(refused.contains("OPTGATE__LOG__LEVEL sets `log.level` too"), "{refused}");
+}
+
+/// The place of a flag is the flag.
+#[test]
+fn a_wrong_flag_is_named_as_it_was_typed() {
+    let refused = Desk::new().flag("--upstream", "upstream", "localhost:3000").refused();
+    assert_eq!(
+        refused,
+        "command line: `upstream` cannot be used\n  \
+           --upstream localhost:3000\n  \
+           why: \"localhost:3000\" has no scheme\n  \
+           next: write \"http://localhost:3000\" if that was meant"
+    );
+}
+
+/// A file that was named must be read: starting without it would drop what it says.
+#[test]
+fn a_missing_or_unreadable_file_is_refused_by_name() {
+    let mut desk = Desk::new();
+    desk.inputs.files.push("/nowhere/optgate.toml".into());
+    assert!(desk.refused().starts_with("/nowhere/optgate.toml: the configuration file cannot be read"));
+    let desk = Desk::new();
+    let path = desk.folder.path().join("latin1.toml");
+    std::fs::write(&path, b"# caf\xe9\n").unwrap();
+    let inputs = Inputs { files: vec![path], ..desk.inputs.clone() };
+    assert!(load(&inputs).unwrap_err().to_string().contains("is not UTF-8\n  why: byte 5"));
+}
+
+/// Complaints quote values, and a `_FILE` value may be a secret: not a word of it may appear.
+#[test]
+fn no_complaint_quotes_what_a_file_variable_brought() {
+    for key in [
+        "LOG__LEVEL",
+        "UPSTREAM",
+        "LISTEN",
+        "DEFAULT_SITE",
+        "PORTAL__PREFIX",
+        "WORKERS",
+        "LOG",
+        "ADMIN__LISTEN",
+    ] {
+        for value in ["hunter2", "hunter2\nhunter2", "localhost:hunter2", "hunter2,hunter2"] {
+            let desk = Desk::with(if key == "UPSTREAM" { "" } else { SITE });
+            let file = desk.beside("secret", value);
+            let refused = desk.env(&format!("OPTGATE__{key}_FILE"), file.to_str().unwrap()).refused();
+            assert!(!refused.contains("hunter2"), "{key}:\n{refused}");
+            assert!(refused.contains("=(read from a file)"), "{key}:\n{refused}");
+        }
+    }
+}
+
+/// serde would read a list as the table's values in order: `log = ["json"]` must not set the format.
+#[test]
+fn a_list_is_not_taken_for_a_table() {
+    for text in ["log = [\"json\"]\n", "limits = []\n", "[[ready]]\nrequires_journal = true\n"] {
+        let refused = Desk::with(text).refused();
+        assert!(refused.contains("why: found a list, expected a table"), "{text}{refused}");
+    }
+    let refused = Desk::with(SITE).env("OPTGATE__LOG", "json,info").refused();
+    assert!(refused.contains("`log` has the wrong type"), "{refused}");
+}
+
+/// A value of several lines must not be mistaken for the hint.
+#[test]
+fn a_value_of_several_lines_keeps_its_complaint_in_shape() {
+    let refused = Desk::with("upstream = \"\"\"a\nb\"\"\"\n").refused();
+    assert_eq!(refused.lines().count(), 5, "{refused}");
+    assert!(refused.contains("why: \"a\\nb\" has no scheme"), "{refused}");
+}

@@ -1,0 +1,149 @@
+//! Starting and stopping: ports, signals, exit codes.
+
+use std::sync::{Mutex, mpsc};
+
+use rustix::process::Signal;
+
+use super::support::DEADLINE;
+use super::support::binary::{Binary, command};
+use super::support::client::Client;
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+
+/// A port in use is refused by name; a second Optgate must not silently share it.
+#[test]
+fn a_port_in_use_is_refused_by_name() {
+    let origin = Origin::start();
+    let first = proxy().to(&origin).run();
+    let taken = first.addr().to_string();
+    let admin = first.running().admin().to_string();
+    for (key, address) in [("--listen", &taken), ("--admin", &admin)] {
+        let second = proxy().to(&origin);
+        let output = command(&second.write()).args([key, address.as_str()]).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains(address.as_str()), "names the port: {words}");
+    }
+    assert_eq!(first.get("/", "").status(), 200);
+}
+
+/// The same within one process, where the error is a value.
+#[test]
+fn a_second_start_on_the_same_port_is_an_error() {
+    let origin = Origin::start();
+    let first = proxy().to(&origin).run();
+    let second = proxy().to(&origin);
+    let mut settings = second.settings();
+    settings.listen = vec![first.addr()];
+    let Err(error) = optgate::app::start(settings) else { panic!("two on one port") };
+    assert!(format!("{error:#}").contains(&first.addr().to_string()), "{error:#}");
+    assert_eq!(first.get("/", "").status(), 200);
+}
+
+/// `:0` gives one port for all cores.
+#[test]
+fn port_zero_gives_one_port_for_all_cores() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin);
+    let mut settings = proxy.settings();
+    settings.workers = 3;
+    let running = optgate::app::start(settings).unwrap();
+    assert_eq!(running.listen().len(), 1);
+    assert_ne!(running.listen()[0].port(), 0);
+    for _ in 0..12 {
+        assert_eq!(super::support::client::get(running.listen()[0], "/", "").status(), 200);
+    }
+    running.stop().unwrap();
+}
+
+/// An origin whose `/slow` answers when it is told to, and says when it was asked.
+fn slow_origin() -> (Origin, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (asked, heard) = mpsc::channel();
+    let (release, gate) = mpsc::channel::<()>();
+    let (asked, gate) = (Mutex::new(asked), Mutex::new(gate));
+    let origin = Origin::start().on("/slow", move |x| {
+        let _ = asked.lock().unwrap().send(());
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE * 2);
+        x.ok("text/plain", b"finished")
+    });
+    (origin, heard, release)
+}
+
+/// SIGTERM and SIGINT: no new connections, what is under way finishes, exit 0.
+#[test]
+fn a_signal_lets_the_request_under_way_finish() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (origin, heard, release) = slow_origin();
+        let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
+        let mut client = Client::connect(binary.addr());
+        client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        heard.recv_timeout(DEADLINE).unwrap();
+        binary.signal(signal);
+        binary.wait_until_refusing();
+        release.send(()).unwrap();
+        assert_eq!(client.response("GET").text(), "finished");
+        assert_eq!(client.rest(), b"", "the connection is closed behind it");
+        assert_eq!(binary.wait().code(), Some(0));
+    }
+}
+
+/// Connections without a request do not hold up the end.
+#[test]
+fn idle_connections_do_not_hold_up_the_end() {
+    let origin = Origin::start();
+    let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
+    let mut used = Client::connect(binary.addr());
+    assert_eq!(used.get("/", "").status(), 200);
+    let _unused = Client::connect(binary.addr());
+    binary.signal(Signal::TERM);
+    assert_eq!(binary.wait().code(), Some(0));
+    assert_eq!(used.rest(), b"");
+}
+
+/// A request that never ends holds up the end for `drain_timeout` at most.
+#[test]
+fn the_end_waits_no_longer_than_the_drain_timeout() {
+    let (origin, heard, _release) = slow_origin();
+    let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"300ms\"\n"));
+    let mut client = Client::connect(binary.addr());
+    client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    heard.recv_timeout(DEADLINE).unwrap();
+    binary.signal(Signal::TERM);
+    assert!(binary.wait().code().is_some(), "it ended by itself");
+}
+
+/// A second signal ends at once, whatever is under way.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (origin, heard, _release) = slow_origin();
+    let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
+    let mut client = Client::connect(binary.addr());
+    client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    heard.recv_timeout(DEADLINE).unwrap();
+    binary.signal(Signal::TERM);
+    binary.wait_until_refusing();
+    binary.signal(Signal::TERM);
+    binary.wait();
+    assert!(!client.rest().ends_with(b"finished"));
+}
+
+/// A corrupt journal is never started over silently.
+#[test]
+fn a_corrupt_journal_refuses_to_start_and_names_the_file() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin);
+    let data = proxy.settings().data_dir;
+    optgate::app::start(proxy.settings()).unwrap().stop().unwrap();
+    let database = std::fs::read_dir(&data)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3\0")))
+        .unwrap();
+    std::fs::write(&database, b"this is not a database, it only has the length of one. ".repeat(400))
+        .unwrap();
+    let output = command(&proxy.write()).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    let name = database.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(words.contains(&name), "names {name}: {words}");
+}

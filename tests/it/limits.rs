@@ -1,0 +1,376 @@
+//! Bad input and limits: what is malformed, too large, too slow or unknown is refused, and the
+//! refusal tells a stranger nothing.
+
+use std::sync::{Mutex, mpsc};
+
+use super::support::DEADLINE;
+use super::support::client::Client;
+use super::support::h2::H2;
+use super::support::origin::Origin;
+use super::support::proxy::{Proxy, proxy};
+
+/// Sends raw bytes, and reads everything until the proxy closes.
+fn refused(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> String {
+    let mut client = proxy.client();
+    // It may close before all of it is sent.
+    client.try_send(bytes);
+    String::from_utf8_lossy(&client.rest()).into_owned()
+}
+
+/// Fails unless the answer is one 400 (or one of `also`) and the connection was closed behind it.
+fn assert_refused(case: &str, answer: &str, also: &[&str]) {
+    let status = answer.get(9..12).unwrap_or_default();
+    assert!(status == "400" || also.contains(&status), "{case}: {answer:?}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{case}: nothing behind it is read: {answer:?}");
+}
+
+/// RFC 9112, 6.1-6.3 and RFC 9110, 5-7: malformed requests get 400 and close; the origin sees none.
+#[test]
+fn a_malformed_request_is_refused_and_the_connection_closed() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let next = "GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n";
+    let cases: &[(&str, String)] = &[
+        ("no host", "GET / HTTP/1.1\r\n\r\n".into()),
+        ("two hosts", "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n".into()),
+        ("the same host twice", "GET / HTTP/1.1\r\nHost: a.test\r\nHost: a.test\r\n\r\n".into()),
+        ("empty host", "GET / HTTP/1.1\r\nHost: \r\n\r\n".into()),
+        ("host with a path", "GET / HTTP/1.1\r\nHost: site.test/x\r\n\r\n".into()),
+        ("host with userinfo", "GET / HTTP/1.1\r\nHost: me@site.test\r\n\r\n".into()),
+        ("host with a blank", "GET / HTTP/1.1\r\nHost: site .test\r\n\r\n".into()),
+        ("host with a comma", "GET / HTTP/1.1\r\nHost: a.test, b.test\r\n\r\n".into()),
+        ("host with a bad port", "GET / HTTP/1.1\r\nHost: site.test:x\r\n\r\n".into()),
+        ("target and host differ", "GET http://other.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n".into()),
+        ("blank before the colon", "GET / HTTP/1.1\r\nHost: site.test\r\nX-A : 1\r\n\r\n".into()),
+        ("no colon", "GET / HTTP/1.1\r\nHost: site.test\r\nnonsense\r\n\r\n".into()),
+        ("empty name", "GET / HTTP/1.1\r\nHost: site.test\r\n: 1\r\n\r\n".into()),
+        ("folded field", "GET / HTTP/1.1\r\nHost: site.test\r\nX-A: 1\r\n 2\r\n\r\n".into()),
+        ("NUL in a value", "GET / HTTP/1.1\r\nHost: site.test\r\nX-A: a\0b\r\n\r\n".into()),
+        ("bare CR in a value", "GET / HTTP/1.1\r\nHost: site.test\r\nX-A: a\rX-B: b\r\n\r\n".into()),
+        ("control octet in the target", "GET /\x01 HTTP/1.1\r\nHost: site.test\r\n\r\n".into()),
+        ("blank in the target", "GET /a b HTTP/1.1\r\nHost: site.test\r\n\r\n".into()),
+        ("relative target", "GET a HTTP/1.1\r\nHost: site.test\r\n\r\n".into()),
+        ("HTTP/0.9", "GET /\r\n\r\n".into()),
+        ("not HTTP at all", "\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03\r\n\r\n".into()),
+        ("unknown version", "GET / HTTP/1.9x\r\nHost: site.test\r\n\r\n".into()),
+        (
+            "length and chunked",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "chunked and length",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "two lengths",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\nContent-Length: 50\r\n\r\n{next}"
+            ),
+        ),
+        ("length list", format!("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0, 50\r\n\r\n{next}")),
+        ("signed length", format!("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: +0\r\n\r\n{next}")),
+        (
+            "negative length",
+            format!("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: -1\r\n\r\n{next}"),
+        ),
+        (
+            "hexadecimal length",
+            format!("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0x0\r\n\r\n{next}"),
+        ),
+        (
+            "endless length",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 99999999999999999999999\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "identity, chunked",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "chunked twice",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "two codings",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: cow\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "unknown coding",
+            format!("POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: cow\r\n\r\n0\r\n\r\n{next}"),
+        ),
+        (
+            "chunked with a comma",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "chunked not last",
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+        (
+            "chunked in HTTP/1.0",
+            format!(
+                "POST / HTTP/1.0\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}"
+            ),
+        ),
+    ];
+    for (case, bytes) in cases {
+        assert_refused(case, &refused(&proxy, bytes), &["501", "505"]);
+    }
+    assert_eq!(origin.heads(), 0, "no malformed request goes on");
+    assert_eq!(proxy.get("/", "").status(), 200, "the next visitor is served");
+}
+
+/// RFC 9112, 7.1: a body with broken chunks is refused, and what stands behind it is never read as a request.
+#[test]
+fn broken_chunks_are_refused() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let chunks = [
+        ("no number", "x\r\n"),
+        ("signed", "+1\r\na\r\n0\r\n\r\n"),
+        ("prefixed", "0x1\r\na\r\n0\r\n\r\n"),
+        ("too long a number", "fffffffffffffffff\r\n"),
+        ("bare LF", "1\na\n0\n\n"),
+        ("data longer than said", "1\r\nab\r\n0\r\n\r\n"),
+    ];
+    for (case, body) in chunks {
+        let answer = refused(
+            &proxy,
+            format!(
+                "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n{body}\
+                 GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n"
+            ),
+        );
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{case}: {answer:?}");
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{case}: {answer:?}");
+    }
+    assert_eq!(proxy.get("/next", "").status(), 200);
+    // Give the origin a chance to show what it read: the last request it saw is ours.
+    let lines: Vec<_> = origin.seen(1).iter().map(super::support::origin::Recorded::line).collect();
+    assert!(!lines.iter().any(|line| line.contains("smuggled")), "{lines:?}");
+}
+
+/// RFC 9110, 9.3.6: this is no forward proxy; `CONNECT` is refused and takes nothing down.
+#[test]
+fn connect_is_refused() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let answer = refused(
+        &proxy,
+        "CONNECT other.test:443 HTTP/1.1\r\nHost: other.test:443\r\nConnection: close\r\n\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 501"), "{answer:?}");
+    assert_eq!(origin.heads(), 0);
+    assert_eq!(proxy.get("/", "").status(), 200);
+}
+
+const KNOWN_ONLY: &str =
+    "default_site = \"none\"\n[[sites]]\nname = \"known\"\nhosts = [\"known.test\", \"*.wild.test\"]\n";
+
+/// RFC 9110, 15.5.20: a host that no site has is answered 421 and goes nowhere.
+#[test]
+fn an_unknown_host_is_misdirected() {
+    let origin = Origin::start();
+    let proxy = proxy().toml(&format!("{KNOWN_ONLY}upstream = {:?}\n", origin.url())).run();
+    for host in ["other.test", "wild.test.evil.test", "notknown.test", "127.0.0.1"] {
+        let mut client = proxy.client();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response("GET").status(), 421, "{host}");
+    }
+    assert_eq!(H2::prior_knowledge(proxy.addr()).get("http://other.test/").status, 421);
+    assert_eq!(origin.heads(), 0);
+    for host in ["known.test", "KNOWN.test", "known.test:8080", "known.test.", "a.wild.test", "a.b.wild.test"]
+    {
+        let mut client = proxy.client();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response("GET").status(), 200, "{host}");
+    }
+}
+
+/// RFC 6585, 5: heads with too many bytes or too many fields are answered 431.
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("[limits]\nheader_bytes = \"16KiB\"\nheader_count = 20\n").run();
+    let long = format!("GET / HTTP/1.1\r\nHost: site.test\r\nX-Long: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let many = format!("GET / HTTP/1.1\r\nHost: site.test\r\n{}\r\n", "X-A: 1\r\n".repeat(200));
+    for (case, bytes) in [("long", long), ("many", many)] {
+        let answer = refused(&proxy, bytes);
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{case}: {answer:?}");
+    }
+    assert_eq!(origin.heads(), 0);
+    assert_eq!(proxy.get("/", "").status(), 200);
+}
+
+/// RFC 9110, 15.5.14: a body above the limit is refused, announced or not.
+#[test]
+fn a_body_above_the_limit_is_refused() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("[limits]\nrequest_body = \"1KiB\"\n").run();
+    let announced = "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2000\r\n\r\n".to_owned();
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(2000)
+    );
+    for (case, bytes) in [("announced", announced), ("chunked", chunked)] {
+        let mut client = proxy.client();
+        client.send(bytes);
+        assert_eq!(client.response("POST").status(), 413, "{case}");
+    }
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nfits");
+    assert_eq!(client.response("POST").status(), 200);
+}
+
+/// Fails if an error page tells a stranger about the inside.
+fn assert_names_nothing(text: &str, origin: &str) {
+    let port = origin.rsplit(':').next().unwrap_or_default();
+    let lower = text.to_lowercase();
+    for secret in
+        [origin, port, "127.0.0.1", "refused", "errno", "os error", "hyper", "tokio", "panicked", ".rs"]
+    {
+        assert!(!lower.contains(secret), "{secret:?} in {text}");
+    }
+}
+
+/// DESIGN 5: an origin that is down is a 502 that names no internals.
+#[test]
+fn an_origin_that_is_down_is_a_bad_gateway_without_internals() {
+    for origin in ["http://127.0.0.1:1", "unix:/nowhere/origin.sock"] {
+        let proxy = proxy().upstream(origin).run();
+        for signal in ["", "Sec-GPC: 1\r\n"] {
+            let answer = proxy.get("/", signal);
+            assert_eq!(answer.status(), 502, "{origin}");
+            assert!(!answer.body.is_empty(), "a person reads it");
+            assert_names_nothing(&format!("{:?}{}", answer.head, answer.text()), origin);
+        }
+    }
+}
+
+/// DESIGN 5: an origin that answers garbage, or splits its answer, is a 502.
+#[test]
+fn an_origin_that_answers_garbage_is_a_bad_gateway() {
+    let endless = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(2 * 1024 * 1024));
+    let answers = [
+        "garbage\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_owned(),
+        "HTTP/1.1 200 OK\r\nX-A: a\0b\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 xyz OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        String::new(),
+        endless,
+    ];
+    for bytes in answers {
+        let case = bytes.chars().take(60).collect::<String>();
+        let origin = Origin::start().on("/", move |x| {
+            x.send(&bytes)?;
+            x.cut();
+            Ok(())
+        });
+        let proxy = proxy().to(&origin).run();
+        let answer = proxy.get("/", "Sec-GPC: 1\r\n");
+        assert_eq!(answer.status(), 502, "{case:?}");
+        assert_names_nothing(&answer.text(), origin.url());
+    }
+}
+
+/// DESIGN 5: an origin that says nothing is a 504, and its connection is not used again.
+#[test]
+fn an_origin_that_is_silent_is_a_gateway_timeout() {
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start().on("/silent", move |x| {
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE);
+        x.ok("text/plain", b"late")
+    });
+    let proxy = proxy().to(&origin).toml("[timeouts]\nfirst_byte = \"200ms\"\n").run();
+    let answer = proxy.get("/silent", "");
+    assert_eq!(answer.status(), 504);
+    assert_names_nothing(&answer.text(), origin.url());
+    release.send(()).unwrap();
+    assert_eq!(proxy.get("/next", "").text(), "hello", "the late answer is nobody's");
+}
+
+/// T13: an answer that stops half-way ends after `between_bytes`, cut.
+#[test]
+fn an_answer_that_stops_half_way_is_ended() {
+    let (_keep, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start().on("/", move |x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nbegun")?;
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE * 2);
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).toml("[timeouts]\nbetween_bytes = \"200ms\"\n").run();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    assert_eq!(client.final_head().status, 200);
+    assert_eq!(client.rest(), b"begun");
+}
+
+/// T13: a head that never ends, a silent connection and a trickled body are all ended.
+#[test]
+fn slow_clients_are_ended() {
+    let origin = Origin::start();
+    let proxy = proxy()
+        .to(&origin)
+        .toml("[timeouts]\nheader_read = \"200ms\"\nidle = \"200ms\"\nbetween_bytes = \"200ms\"\n")
+        .run();
+    for (case, bytes) in [
+        ("says nothing", ""),
+        ("half a head", "GET / HTTP/1.1\r\nHost: si"),
+        ("half a body", "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 100\r\n\r\nhalf"),
+        ("half a preface", "PRI * HTTP/2.0\r\n"),
+    ] {
+        let answer = refused(&proxy, bytes);
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{case}: {answer:?}");
+    }
+    let mut idle = proxy.client();
+    assert_eq!(idle.get("/", "").status(), 200);
+    assert_eq!(idle.rest(), b"", "an idle connection is closed without a word");
+}
+
+/// Above the number of connections new ones are closed or refused, and room is made again.
+#[test]
+fn connections_are_bounded() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("[limits]\nconnections = 2\n").run();
+    let mut kept: Vec<Client> = (0..2).map(|_| proxy.client()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/", "").status(), 200);
+    }
+    let answer = refused(&proxy, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503"), "{answer:?}");
+    for client in &mut kept {
+        assert_eq!(client.get("/", "").status(), 200, "those inside stay");
+    }
+}
+
+/// An opted-out visitor's page in a coding that nobody can read is refused, never passed.
+#[test]
+fn a_page_that_cannot_be_read_is_refused_for_an_opted_out_visitor_only() {
+    let origin = Origin::start().answers(
+        "/",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: x-unknown\r\nContent-Length: 6\r\n\r\nopaque",
+    );
+    let proxy = proxy().to(&origin).run();
+    let refused = proxy.get("/", "Sec-GPC: 1\r\nAccept: text/html\r\n");
+    assert_eq!(refused.status(), 502);
+    assert!(!refused.text().contains("opaque"));
+    let passed = proxy.get("/", "Accept: text/html\r\n");
+    assert_eq!((passed.status(), passed.text().as_str()), (200, "opaque"));
+}

@@ -1,0 +1,218 @@
+//! HTTP/2 and TLS on both sides, and origins on Unix sockets.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request};
+
+use super::support::client::TlsClient;
+use super::support::h2::{Frames, H2, H2Origin};
+use super::support::origin::Origin;
+use super::support::pki::Authority;
+use super::support::proxy::{Builder, Proxy, proxy};
+
+/// RFC 9113, 3.3: cleartext HTTP/2 with prior knowledge, on the port that serves HTTP/1.1 too.
+#[test]
+fn http2_with_prior_knowledge_is_served_on_the_same_port() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let mut h2 = H2::prior_knowledge(proxy.addr());
+    for _ in 0..3 {
+        let answer = h2.get("http://site.test/a?b");
+        assert_eq!((answer.status, &answer.body[..]), (200, b"hello".as_slice()));
+    }
+    let request = Request::post("http://site.test/up").body(Frames::new(b"data", None)).unwrap();
+    assert_eq!(h2.send(request).status, 200);
+    assert_eq!(proxy.get("/", "").status(), 200);
+    let seen = origin.seen(5);
+    assert_eq!(seen[0].line(), "GET /a?b HTTP/1.1");
+    assert_eq!(seen[0].one("host").as_deref(), Some("site.test"));
+    assert_eq!(seen[3].body, b"data");
+}
+
+/// The signal counts over HTTP/2 as over HTTP/1.1.
+#[test]
+fn the_signal_counts_over_http2() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let mut h2 = H2::prior_knowledge(proxy.addr());
+    let request = Request::get("http://site.test/").header("sec-gpc", "1").body(Frames::new(b"", None));
+    assert_eq!(h2.send(request.unwrap()).status, 200);
+    let seen = origin.first();
+    assert_eq!(seen.one("sec-gpc").as_deref(), Some("1"));
+    assert_eq!(seen.one("optgate-decision").as_deref(), Some("opted-out;basis=gpc"));
+}
+
+/// RFC 9113, 8.2.3: cookie crumbs are joined before they go to an HTTP/1.1 origin.
+#[test]
+fn cookie_crumbs_arrive_as_one_field() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let mut h2 = H2::prior_knowledge(proxy.addr());
+    let request = Request::get("http://site.test/").header("cookie", "a=1").header("cookie", "b=2");
+    assert_eq!(h2.send(request.body(Frames::new(b"", None)).unwrap()).status, 200);
+    assert_eq!(origin.first().one("cookie").as_deref(), Some("a=1; b=2"));
+}
+
+/// RFC 9113, 8.2.2: fields of an HTTP/1.1 connection never appear in an HTTP/2 answer.
+#[test]
+fn connection_fields_do_not_reach_an_http2_client() {
+    let origin = Origin::start().answers(
+        "/",
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nX-End: 2\r\n\
+         Content-Length: 2\r\n\r\nok",
+    );
+    let proxy = proxy().to(&origin).run();
+    let answer = H2::prior_knowledge(proxy.addr()).get("http://site.test/");
+    assert_eq!(answer.body, Bytes::from_static(b"ok"));
+    for name in ["connection", "keep-alive", "x-hop"] {
+        assert_eq!(answer.headers.get(name), None, "{name}");
+    }
+    assert_eq!(answer.headers.get("x-end"), Some(&HeaderValue::from_static("2")));
+}
+
+/// A proxy with two certificates.
+fn with_tls(builder: Builder, authority: &Authority) -> (Proxy, [Vec<u8>; 2]) {
+    let mut ders = Vec::new();
+    let mut toml = "[tls]\nlisten = [\"127.0.0.1:0\"]\n".to_owned();
+    for name in ["one.test", "two.test"] {
+        let leaf = authority.leaf(name);
+        let (chain, key) = leaf.write(builder.dir(), name);
+        toml += &format!("[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n");
+        ders.push(leaf.der);
+    }
+    (builder.toml(&toml).run(), ders.try_into().unwrap())
+}
+
+/// Certificates are chosen by the name the client asks for; an unknown name gets the first.
+#[test]
+fn a_certificate_is_chosen_by_name() {
+    let authority = Authority::new();
+    let origin = Origin::start();
+    let (proxy, [one, two]) = with_tls(proxy().to(&origin), &authority);
+    for (name, der) in [("one.test", &one), ("two.test", &two)] {
+        let client = TlsClient::connect_tls(proxy.tls(), name, authority.client(&[]));
+        assert_eq!(&client.certificate(), der, "{name}");
+    }
+}
+
+/// RFC 7301: the protocol is agreed on by ALPN; without ALPN it is HTTP/1.1.
+#[test]
+fn the_protocol_is_agreed_on_by_alpn() {
+    let authority = Authority::new();
+    let origin = Origin::start();
+    let (proxy, _) = with_tls(proxy().to(&origin), &authority);
+    let offers: [(&[&str], Option<&str>); 3] =
+        [(&["http/1.1"], Some("http/1.1")), (&["x", "http/1.1"], Some("http/1.1")), (&[], None)];
+    for (offered, agreed) in offers {
+        let mut client = TlsClient::connect_tls(proxy.tls(), "one.test", authority.client(offered));
+        assert_eq!(client.alpn().as_deref(), agreed);
+        assert_eq!(client.get("/", "").text(), "hello");
+    }
+    let mut h2 = H2::tls(proxy.tls(), "two.test", authority.client(&["h2", "http/1.1"]));
+    assert_eq!(h2.get("https://two.test/").body, Bytes::from_static(b"hello"));
+    for seen in origin.seen(4) {
+        assert_eq!(seen.one("x-forwarded-proto").as_deref(), Some("https"));
+    }
+}
+
+fn https_site(origin: &Origin, roots: Option<&std::path::Path>, host: &str) -> String {
+    let roots = roots.map(|path| format!(", roots = {path:?}")).unwrap_or_default();
+    let host = if host.is_empty() { String::new() } else { format!(", host = {host:?}") };
+    format!(
+        "[[sites]]\nname = \"site\"\nhosts = [\"site.test\"]\nupstream = {{ url = {:?}{roots}{host} }}\n",
+        origin.url()
+    )
+}
+
+/// An HTTPS origin is verified against the roots it is to be verified against.
+#[test]
+fn an_https_origin_is_verified() {
+    let authority = Authority::new();
+    let origin = Origin::start_tls(authority.leaf("127.0.0.1").server());
+    let builder = proxy();
+    let roots = authority.write(builder.dir());
+    let proxy = builder.toml(&https_site(&origin, Some(&roots), "")).run();
+    assert_eq!(proxy.get("/", "").text(), "hello");
+    assert_eq!(proxy.get("/", "").text(), "hello");
+    assert_eq!(origin.connections(), 1, "TLS connections are kept too");
+}
+
+/// An HTTPS origin that cannot be verified gets no request, and the answer is 502.
+#[test]
+fn an_https_origin_that_cannot_be_verified_gets_no_request() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let cases = [
+        ("unknown authority", Origin::start_tls(stranger.leaf("127.0.0.1").server()), true),
+        ("wrong name", Origin::start_tls(authority.leaf("other.test").server()), true),
+        ("not in the system's roots", Origin::start_tls(authority.leaf("127.0.0.1").server()), false),
+    ];
+    for (case, origin, own_roots) in cases {
+        let builder = proxy();
+        let roots = authority.write(builder.dir());
+        let proxy = builder.toml(&https_site(&origin, own_roots.then_some(roots.as_path()), "")).run();
+        let answer = proxy.get("/", "Cookie: session=secret\r\n");
+        assert_eq!(answer.status(), 502, "{case}");
+        assert!(!answer.text().to_lowercase().contains("certificate"), "{case}: {}", answer.text());
+        assert_eq!(origin.heads(), 0, "{case}");
+    }
+}
+
+/// gRPC's shape: HTTP/2 on both sides, `TE: trailers`, trailers in both directions.
+#[test]
+fn grpc_with_trailers_passes_to_an_http2_origin() {
+    let origin = H2Origin::start();
+    let proxy = proxy().upstream(&format!("h2c://{}", origin.addr())).run();
+    let mut h2 = H2::prior_knowledge(proxy.addr());
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-check", HeaderValue::from_static("7"));
+    let request = Request::post("http://site.test/shop.Orders/List")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("sec-gpc", "1")
+        .body(Frames::new(b"\0\0\0\0\x02hi", Some(trailers.clone())))
+        .unwrap();
+    let answer = h2.send(request);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body, Bytes::from_static(b"\0\0\0\0\x02ok"));
+    assert_eq!(answer.headers.get("content-type"), Some(&HeaderValue::from_static("application/grpc")));
+    let status = answer.trailers.unwrap();
+    assert_eq!(status.get("grpc-status"), Some(&HeaderValue::from_static("0")));
+    let seen = origin.next();
+    assert_eq!(seen.body, Bytes::from_static(b"\0\0\0\0\x02hi"));
+    assert_eq!(seen.trailers, Some(trailers));
+    assert_eq!(seen.headers.get("te"), Some(&HeaderValue::from_static("trailers")));
+    assert_eq!(seen.headers.get("sec-gpc"), Some(&HeaderValue::from_static("1")));
+}
+
+/// An HTTP/1.1 visitor reaches an HTTP/2 origin.
+#[test]
+fn an_http1_visitor_reaches_an_http2_origin() {
+    let origin = H2Origin::start();
+    let proxy = proxy().upstream(&format!("h2c://{}", origin.addr())).run();
+    let mut client = proxy.client();
+    client.send("POST /x HTTP/1.1\r\nHost: site.test\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(client.response("POST").body, b"\0\0\0\0\x02ok");
+    let seen = origin.next();
+    assert_eq!(seen.body, Bytes::from_static(b"body"));
+    assert_eq!(seen.headers.get("x-hop"), None);
+}
+
+/// An origin behind a Unix socket.
+#[test]
+fn an_origin_on_a_unix_socket_is_reached() {
+    let builder = proxy();
+    let origin = Origin::start_unix(&builder.dir().join("origin.sock"));
+    let proxy = builder.to(&origin).run();
+    assert_eq!(proxy.get("/", "").text(), "hello");
+    assert_eq!(origin.first().one("host").as_deref(), Some("site.test"));
+}
+
+/// A site may ask its origin under another name.
+#[test]
+fn an_origin_may_be_asked_under_its_own_name() {
+    let origin = Origin::start();
+    let proxy = proxy().toml(&https_site(&origin, None, "origin.test")).run();
+    assert_eq!(proxy.get("/", "").status(), 200);
+    let seen = origin.first();
+    assert_eq!(seen.one("host").as_deref(), Some("origin.test"));
+    assert_eq!(seen.one("x-forwarded-host").as_deref(), Some("site.test"));
+}

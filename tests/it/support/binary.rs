@@ -1,0 +1,121 @@
+//! The built program as its own process: for signals, exit codes and memory.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::DEADLINE;
+use super::proxy::Builder;
+
+/// A running program.
+pub struct Binary {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    addr: SocketAddr,
+    _dir: TempDir,
+}
+
+/// A loopback address that nobody used a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The program with a settings file, its output to be read.
+pub fn command(file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_optgate"));
+    command.arg("run").arg("--config").arg(file);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Binary {
+    /// Starts `optgate run` and waits until it says where it listens.
+    pub fn start(builder: Builder) -> Self {
+        let addr = free_address();
+        let file = builder.write();
+        let mut child =
+            command(&file).args(["--listen", &addr.to_string(), "--log-level", "info"]).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let outputs: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for output in outputs {
+            let sender = sender.clone();
+            // Read to the end even when nobody listens any more: a full pipe would stop the program.
+            thread::spawn(move || {
+                BufReader::new(output).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+            });
+        }
+        drop(sender);
+        let binary = Self { child, lines, addr, _dir: builder.into_dir() };
+        binary.wait_for_line(&addr.to_string());
+        binary
+    }
+
+    /// Waits for a line of output that holds this text.
+    pub fn wait_for_line(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE);
+            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in {seen:#?}"));
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until new connections are refused.
+    pub fn wait_until_refusing(&self) {
+        let start = Instant::now();
+        while std::net::TcpStream::connect(self.addr).is_ok() {
+            assert!(start.elapsed() < DEADLINE, "still accepting");
+            thread::yield_now();
+        }
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < DEADLINE, "still running");
+            thread::yield_now();
+        }
+    }
+
+    /// Most memory it ever held, bytes (`VmHWM`).
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

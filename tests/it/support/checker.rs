@@ -1,0 +1,397 @@
+//! An outside judge of rewritten pages. It imports nothing of Optgate: html5ever reads the pages, and
+//! the tracker reference is read as JSON, with host and path matching written here once more.
+
+use std::path::Path;
+
+use url::Url;
+
+use super::dom::{Element, Node, push};
+
+/// What the reference says of a vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Must never be stripped.
+    Essential,
+    /// May be stripped.
+    Service,
+    /// Must be stripped.
+    SaleShare,
+}
+
+struct Rule {
+    host: String,
+    paths: Vec<String>,
+    vendor: String,
+    class: Class,
+}
+
+/// The tracker reference.
+pub struct Trackers {
+    rules: Vec<Rule>,
+    markers: Vec<(String, Class)>,
+}
+
+/// A reference from a page to a vendor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Element name.
+    pub element: String,
+    /// Attribute name.
+    pub attr: String,
+    /// The URL as written.
+    pub url: String,
+    /// Whose it is.
+    pub vendor: String,
+    /// The vendor's class.
+    pub class: Class,
+}
+
+impl Trackers {
+    /// Reads `trackers.json`.
+    pub fn read(path: &Path) -> Self {
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let list = |value: &serde_json::Value| -> Vec<String> {
+            let values = value.as_array().map(Vec::as_slice).unwrap_or_default();
+            values.iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+        };
+        let (mut rules, mut markers) = (Vec::new(), Vec::new());
+        for entry in json["trackers"].as_array().unwrap() {
+            let class = match entry["ccpa_class"].as_str().unwrap() {
+                "sale_share" => Class::SaleShare,
+                "service_provider_possible" => Class::Service,
+                "essential" => Class::Essential,
+                other => panic!("a class that the judge does not know: {other}"),
+            };
+            let vendor = entry["id"].as_str().unwrap();
+            for host in entry["hosts"].as_array().unwrap() {
+                let name = host["host"].as_str().unwrap().to_owned();
+                rules.push(Rule {
+                    host: name,
+                    paths: list(&host["paths"]),
+                    vendor: vendor.to_owned(),
+                    class,
+                });
+            }
+            markers.extend(list(&entry["inline_markers"]).into_iter().map(|marker| (marker, class)));
+        }
+        Self { rules, markers }
+    }
+
+    /// Rules for a host, most specific first.
+    fn for_host<'a>(&'a self, host: &str) -> Vec<&'a Rule> {
+        let covers = |rule: &str| {
+            host == rule || (host.ends_with(rule) && host[..host.len() - rule.len()].ends_with('.'))
+        };
+        let mut rules: Vec<_> = self.rules.iter().filter(|rule| covers(&rule.host)).collect();
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.host.len()));
+        rules
+    }
+
+    /// Most specific host, then longest path; of equals the stricter class.
+    fn of_url(&self, url: &Url) -> Option<(&str, Class)> {
+        let host = url.host_str()?.trim_end_matches('.');
+        let path =
+            url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let ranked = self.for_host(host).into_iter().filter_map(|rule| {
+            let longest = if rule.paths.is_empty() {
+                Some(0)
+            } else {
+                rule.paths.iter().filter(|p| path_matches(p, &path)).map(String::len).max()
+            };
+            longest.map(|length| ((rule.host.len(), length, rule.class), rule))
+        });
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, rule)| (rule.vendor.as_str(), rule.class))
+    }
+
+    /// For hints that name no path: the strictest class of the most specific host, none if one is essential.
+    fn of_host(&self, url: &Url) -> Option<(&str, Class)> {
+        let rules = self.for_host(url.host_str()?.trim_end_matches('.'));
+        let most = rules.first()?.host.len();
+        let rules: Vec<_> = rules.into_iter().filter(|rule| rule.host.len() == most).collect();
+        if rules.iter().any(|rule| rule.class == Class::Essential) {
+            return None;
+        }
+        rules.into_iter().max_by_key(|rule| rule.class).map(|rule| (rule.vendor.as_str(), rule.class))
+    }
+
+    /// Whether an inline script holds a marker of a vendor that may be stripped.
+    pub fn marked(&self, script: &str, at_least: Class) -> bool {
+        self.markers.iter().any(|(marker, class)| *class >= at_least && script.contains(marker.as_str()))
+    }
+
+    /// The vendor behind one URL of a page.
+    fn judge(&self, page: &Page, text: &str, hint: bool) -> Option<(&str, Class)> {
+        let url = page.base.join(text).ok()?;
+        if url.host_str() == page.url.host_str() {
+            return None;
+        }
+        if hint { self.of_host(&url) } else { self.of_url(&url) }
+    }
+
+    /// Every reference of one element to a vendor that is not essential.
+    pub fn references(&self, page: &Page, element: &Element) -> Vec<Reference> {
+        let hint = element.name == "link" && is_hint(element.attr("rel").unwrap_or_default());
+        let mut found = Vec::new();
+        for (attr, value) in &element.attrs {
+            for url in urls_of(element, attr, value) {
+                let Some((vendor, class)) = self.judge(page, &url, hint) else { continue };
+                if class > Class::Essential {
+                    let (element, vendor) = (element.name.clone(), vendor.to_owned());
+                    found.push(Reference { element, attr: attr.clone(), url, vendor, class });
+                }
+            }
+        }
+        found
+    }
+
+    /// Every sale or share reference of a parsed page.
+    pub fn sale_share(&self, page: &Page, root: &Element) -> Vec<Reference> {
+        let mut found = Vec::new();
+        root.walk(&mut |element| {
+            found.extend(self.references(page, element).into_iter().filter(|r| r.class == Class::SaleShare));
+        });
+        found
+    }
+}
+
+/// A prefix ends at `/`, `?` or the end, unless it ends in `*`; `*` stands for anything inside.
+fn path_matches(pattern: &str, path: &str) -> bool {
+    let (first, rest) = pattern.split_once('*').map_or((pattern, None), |(first, rest)| (first, Some(rest)));
+    let Some(after) = path.strip_prefix(first) else { return false };
+    match rest {
+        None => after.is_empty() || first.ends_with('/') || after.starts_with(['/', '?']),
+        Some("") => true,
+        Some(rest) => {
+            (0..=after.len()).any(|at| after.is_char_boundary(at) && path_matches(rest, &after[at..]))
+        }
+    }
+}
+
+/// Where a page stands: references resolve against `base`.
+pub struct Page {
+    /// Its own address.
+    pub url: Url,
+    /// Its first `<base href>`, or its own address.
+    pub base: Url,
+}
+
+impl Page {
+    /// Finds the base of a parsed page.
+    pub fn of(url: &Url, root: &Element) -> Self {
+        let mut base = None;
+        root.walk(&mut |element| {
+            if element.name == "base" && base.is_none() {
+                base = element.attr("href").and_then(|href| url.join(href).ok());
+            }
+        });
+        Self { url: url.clone(), base: base.unwrap_or_else(|| url.clone()) }
+    }
+}
+
+fn is_hint(rel: &str) -> bool {
+    rel.split_ascii_whitespace()
+        .any(|r| r.eq_ignore_ascii_case("preconnect") || r.eq_ignore_ascii_case("dns-prefetch"))
+}
+
+/// Attributes that lazy loaders turn into `src` or `srcset`.
+const LAZY: [&str; 8] = [
+    "data-src",
+    "data-lazy-src",
+    "data-original",
+    "data-bg",
+    "data-background",
+    "data-background-image",
+    "data-iframe-src",
+    "data-poster",
+];
+
+/// The URLs of an attribute, if it is one that starts a request.
+fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
+    let one = || vec![value.to_owned()];
+    let fetches_href = matches!(element.name.as_str(), "link" | "image" | "use" | "feImage" | "script");
+    match attr {
+        "srcset" | "imagesrcset" | "data-srcset" | "data-lazy-srcset" => {
+            candidates(value).into_iter().map(|c| c.0).collect()
+        }
+        "src" | "poster" | "background" => one(),
+        "href" | "xlink:href" if fetches_href => one(),
+        "data" | "codebase" | "classid" if element.name == "object" || element.name == "applet" => one(),
+        "value" if element.name == "param" => one(),
+        "config" if element.name.starts_with("amp-") => one(),
+        "ping" | "attributionsrc" => value.split_ascii_whitespace().map(str::to_owned).collect(),
+        "content" if element.name == "meta" => refresh(element, value).into_iter().collect(),
+        lazy if LAZY.contains(&lazy) => one(),
+        _ => Vec::new(),
+    }
+}
+
+/// The target of a `meta refresh`.
+fn refresh(element: &Element, value: &str) -> Option<String> {
+    if !element.attr("http-equiv")?.eq_ignore_ascii_case("refresh") {
+        return None;
+    }
+    let at = value.to_ascii_lowercase().find("url")?;
+    let target = value[at + 3..].trim_start().strip_prefix('=')?.trim();
+    Some(target.trim_matches(['"', '\'']).to_owned())
+}
+
+/// The candidates of a `srcset`: URL and descriptor (HTML, "parse a srcset attribute").
+fn candidates(value: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
+        if rest.is_empty() {
+            return found;
+        }
+        let end = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
+        let (url, after) = rest.split_at(end);
+        let bare = url.trim_end_matches(',');
+        if bare.len() < url.len() {
+            found.push((bare.to_owned(), String::new()));
+            rest = after;
+            continue;
+        }
+        let mut depth = 0_usize;
+        let stop = after.find(|c| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        });
+        let (descriptor, after) = after.split_at(stop.unwrap_or(after.len()));
+        found.push((url.to_owned(), descriptor.trim().to_owned()));
+        rest = after;
+    }
+}
+
+/// What may be added to a page: the guard, the link's line, the status.
+fn injected(element: &Element) -> bool {
+    let class = element.attr("class").unwrap_or_default();
+    match element.name.as_str() {
+        "script" => element.attr("data-optgate") == Some("guard"),
+        "p" => class == "ogc-line",
+        "span" => class == "ogc-status",
+        _ => false,
+    }
+}
+
+/// A copy of a tree without what may be added.
+pub fn without_injected(root: &Element) -> Element {
+    let mut children = Vec::new();
+    for child in &root.children {
+        match child {
+            Node::Element(element) if injected(element) => {}
+            Node::Element(element) => push(&mut children, Some(Node::Element(without_injected(element)))),
+            other => push(&mut children, Some(other.clone())),
+        }
+    }
+    Element { name: root.name.clone(), attrs: root.attrs.clone(), children }
+}
+
+/// Compares a page with its rewriting and collects every difference that nothing explains.
+pub struct Comparison<'a> {
+    /// The reference.
+    pub trackers: &'a Trackers,
+    /// The page.
+    pub page: &'a Page,
+    /// What was found, each with its place.
+    pub unexplained: Vec<String>,
+}
+
+impl Comparison<'_> {
+    /// Compares two trees; the rewriting comes [`without_injected`].
+    pub fn compare(&mut self, before: &Element, after: &Element, place: &str) {
+        let place = format!("{place}/{}", before.name);
+        if before.name != after.name {
+            self.unexplained.push(format!("{place} became {}", after.name));
+            return;
+        }
+        self.compare_attrs(before, after, &place);
+        if before.name == "script" {
+            return self.compare_script(before, after, &place);
+        }
+        self.compare_children(before, after, &place);
+    }
+
+    fn compare_children(&mut self, before: &Element, after: &Element, place: &str) {
+        let mut rest = after.children.iter().peekable();
+        for child in &before.children {
+            match (child, rest.peek()) {
+                (Node::Element(a), Some(Node::Element(b))) if a.name == b.name => self.compare(a, b, place),
+                // With scripting on a noscript is one text: the other parse reads it as markup.
+                (Node::Text(_), Some(Node::Text(_))) if before.name == "noscript" => {}
+                (a, Some(b)) if a == *b => {}
+                (Node::Element(a), _) if !self.trackers.references(self.page, a).is_empty() => continue,
+                (a, b) => {
+                    self.unexplained.push(format!(
+                        "{place}: {} became {}",
+                        short(Some(a)),
+                        short(b.copied())
+                    ));
+                    return;
+                }
+            }
+            rest.next();
+        }
+        if let Some(more) = rest.next() {
+            self.unexplained.push(format!("{place}: {} was added", short(Some(more))));
+        }
+    }
+
+    fn compare_script(&mut self, before: &Element, after: &Element, place: &str) {
+        let (text, new) = (before.text(), after.text());
+        if text == new {
+            return;
+        }
+        let emptied = new.trim().is_empty() || (new.starts_with("/* optgate strip:") && new.len() < 100);
+        if !emptied || !self.trackers.marked(&text, Class::Service) {
+            let (text, new) =
+                (text.chars().take(80).collect::<String>(), new.chars().take(80).collect::<String>());
+            self.unexplained.push(format!("{place}: script {text:?} became {new:?}"));
+        }
+    }
+
+    fn compare_attrs(&mut self, before: &Element, after: &Element, place: &str) {
+        let marked = after.attr("data-optgate").is_some_and(|mark| mark.starts_with("strip:"));
+        let known: Vec<_> = self.trackers.references(self.page, before).into_iter().map(|r| r.attr).collect();
+        for (attr, value) in &before.attrs {
+            let new = after.attr(attr);
+            if new == Some(value.as_str()) {
+                continue;
+            }
+            let allowed = match new {
+                _ if !marked || known.is_empty() => false,
+                None => known.contains(attr) || attr == "integrity",
+                Some(new) => known.contains(attr) && (is_stand_in(new) || is_subset(new, value)),
+            };
+            if !allowed {
+                self.unexplained.push(format!("{place} {attr}: {value:?} became {new:?}"));
+            }
+        }
+        for (attr, value) in &after.attrs {
+            if before.attr(attr).is_none() && !(attr == "data-optgate" && !known.is_empty()) {
+                self.unexplained.push(format!("{place}: {attr}={value:?} was added"));
+            }
+        }
+    }
+}
+
+fn is_stand_in(value: &str) -> bool {
+    value == "about:blank" || value.contains("/privacy-choices/assets/e.")
+}
+
+fn is_subset(new: &str, old: &str) -> bool {
+    let old = candidates(old);
+    candidates(new).iter().all(|candidate| old.contains(candidate))
+}
+
+fn short(node: Option<&Node>) -> String {
+    match node {
+        None => "nothing".to_owned(),
+        Some(Node::Element(e)) => format!("<{} {:?}>", e.name, e.attrs).chars().take(160).collect(),
+        Some(other) => format!("{other:?}").chars().take(100).collect(),
+    }
+}

@@ -1,0 +1,35 @@
+//! What the tests share: a scripted origin, raw clients, certificates, and Optgate in between.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod binary;
+pub mod checker;
+pub mod client;
+pub mod dom;
+pub mod h2;
+pub mod origin;
+pub mod pki;
+pub mod proxy;
+
+/// How long a test waits for something that must happen. Generous: it only ends a hanging test.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A folder of test material that lies beside the repository, or `None` after a line that says so.
+///
+/// `OPTGATE_SHARED` names another place for it.
+pub fn beside(name: &str, test: &str) -> Option<PathBuf> {
+    let shared = std::env::var_os("OPTGATE_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let path = shared.join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    skipped(test, &format!("{} is absent", path.display()));
+    None
+}
+
+/// Says that a test could not run here and why; `tests/run` counts these lines.
+pub fn skipped(test: &str, why: &str) {
+    println!("skipped: {test}: {why}");
+}

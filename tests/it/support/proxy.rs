@@ -1,0 +1,135 @@
+//! Optgate in this process, in front of an origin.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use optgate::app::{self, Running};
+use optgate::config::Settings;
+use tempfile::TempDir;
+
+use super::client::{Client, Response, get};
+use super::origin::Origin;
+
+/// Settings for one test, written as TOML.
+pub struct Builder {
+    top: String,
+    tables: String,
+    dir: TempDir,
+}
+
+/// Optgate with one core, loopback listeners and a data folder of its own.
+pub fn proxy() -> Builder {
+    let dir = TempDir::with_prefix("optgate-test-").unwrap();
+    let top = format!(
+        "listen = [\"127.0.0.1:0\"]\nworkers = 1\ndata_dir = {:?}\n",
+        dir.path().join("data").display().to_string()
+    );
+    Builder { top, tables: "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n".to_owned(), dir }
+}
+
+impl Builder {
+    /// The origin behind it.
+    pub fn to(self, origin: &Origin) -> Self {
+        self.upstream(origin.url())
+    }
+
+    /// The origin behind it, as a URL.
+    pub fn upstream(self, url: &str) -> Self {
+        self.toml(&format!("upstream = {url:?}\n"))
+    }
+
+    /// More settings: lines before the first table are top-level keys.
+    pub fn toml(mut self, text: &str) -> Self {
+        let at = text.lines().take_while(|l| !l.trim_start().starts_with('[')).map(|l| l.len() + 1).sum();
+        let (top, tables) = text.split_at(text.len().min(at));
+        self.top.push_str(top);
+        self.top.push('\n');
+        self.tables.push_str(tables);
+        self.tables.push('\n');
+        self
+    }
+
+    /// A folder for certificates and sockets that lives as long as the proxy.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The settings as they are meant.
+    pub fn settings(&self) -> Settings {
+        let file = self.write();
+        settings(&file)
+    }
+
+    /// Writes the settings file.
+    pub fn write(&self) -> std::path::PathBuf {
+        let file = self.dir.path().join("optgate.toml");
+        std::fs::write(&file, format!("{}{}", self.top, self.tables)).unwrap();
+        file
+    }
+
+    /// Starts it.
+    pub fn run(self) -> Proxy {
+        self.try_run().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Starts it, or says why not.
+    pub fn try_run(self) -> anyhow::Result<Proxy> {
+        Ok(Proxy { running: Some(app::start(self.settings())?), _dir: self.dir })
+    }
+
+    /// Gives up the folder to somebody who starts the binary on it.
+    pub fn into_dir(self) -> TempDir {
+        self.dir
+    }
+}
+
+fn settings(file: &Path) -> Settings {
+    use optgate::config::load::{Inputs, load};
+    let inputs = Inputs { files: vec![file.to_owned()], ..Inputs::default() };
+    load(&inputs).unwrap_or_else(|errors| panic!("{errors}")).settings
+}
+
+/// The running proxy; stops when dropped.
+pub struct Proxy {
+    running: Option<Running>,
+    _dir: TempDir,
+}
+
+impl Proxy {
+    /// The cleartext address.
+    pub fn addr(&self) -> SocketAddr {
+        self.running().listen()[0]
+    }
+
+    /// The TLS address.
+    pub fn tls(&self) -> SocketAddr {
+        self.running().tls()[0]
+    }
+
+    /// Everything that runs.
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    /// A connection to it.
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// One `GET` with more fields, each line ended by CR LF.
+    pub fn get(&self, path: &str, fields: &str) -> Response {
+        get(self.addr(), path, fields)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            // A test that already failed must not fail a second time here.
+            let stopped = running.stop();
+            if !std::thread::panicking() {
+                stopped.unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Settings for the tests of the consumer and admin surface.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use optgate::config::*;
+use optgate::privacy::Mode;
+
+/// One site, `shop`, and limits wide enough not to be met by accident.
+pub fn settings(data_dir: &Path) -> Settings {
+    let second = Duration::from_secs(1);
+    let site = Site {
+        name: "shop".into(),
+        hosts: vec!["shop.example".into()],
+        upstreams: Vec::new(),
+        mode: Mode::Enforce,
+        policy: VendorPolicy {
+            service_providers: ServiceProviders::Contract,
+            unknown: Unknown::Allow,
+            vendors: BTreeMap::new(),
+            contracts: BTreeMap::new(),
+        },
+        paths: Vec::new(),
+        on_rewrite_failure: OnRewriteFailure::Close,
+        cache_front: CacheFront::None,
+        strip_link_params: false,
+    };
+    Settings {
+        listen: Vec::new(),
+        tls: Tls::default(),
+        admin: ([127, 0, 0, 1], 9180).into(),
+        data_dir: data_dir.to_owned(),
+        workers: 1,
+        drain_timeout: second,
+        trusted_proxies: Vec::new(),
+        explain_to: Vec::new(),
+        log: Log { format: LogFormat::Text, level: LogLevel::Error },
+        timeouts: Timeouts {
+            tls_handshake: second,
+            header_read: second,
+            idle: second,
+            upstream_connect: second,
+            first_byte: second,
+            between_bytes: second,
+            upstream_idle: second,
+            tunnel_idle: second,
+        },
+        limits: Limits {
+            header_bytes: 65_536,
+            header_count: 100,
+            connections: 100,
+            request_body: None,
+            http2_streams: 100,
+            upstream_idle: 8,
+            rewriter_memory: 1 << 20,
+            decode_ratio: 100,
+        },
+        portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
+        gpc_last_update: None,
+        account_header: None,
+        ready_requires_journal: false,
+        store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
+        registry_files: Vec::new(),
+        sites: vec![Arc::new(site)],
+        default_site: Some(0),
+    }
+}
