@@ -169,7 +169,11 @@ fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
 
 /// Whether a reference in a header leads to a tracker. The page's own host is first party.
 fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
-    let url = ctx.page.map_or_else(|| Url::parse(reference), |page| page.join(reference));
+    // Without a page a reference may still be relative to the scheme alone: `//tracker.example`.
+    let url = ctx.page.map_or_else(
+        || Url::parse("https://page.invalid/").and_then(|page| page.join(reference)),
+        |page| page.join(reference),
+    );
     let Ok(url) = url else { return false };
     let Some(host) = url.host_str() else { return false };
     if Some(host) == ctx.page.and_then(Url::host_str) {

@@ -93,7 +93,7 @@ impl Case {
                 mode: self.mode,
                 policy: &self.policy,
                 version: VERSION,
-                page: &Url::parse(self.page).unwrap(),
+                page: Some(&Url::parse(self.page).unwrap()),
                 asked,
                 plan: &plan,
                 guard,
