@@ -1,16 +1,14 @@
-mod bodies;
-mod heads;
-mod html_fixtures;
-mod registry;
 //! Every promise has a module; each test's name says what it pins.
 
 mod admin;
 mod architecture;
+mod bodies;
 mod browser;
 mod cli;
 mod config;
 mod corpus;
 mod forwarding;
+mod heads;
 mod html_fixtures;
 mod lifecycle;
 mod limits;
