@@ -78,7 +78,7 @@ fn a_browser_sees_the_signal_and_calls_no_tracker() {
     let trackers = Origin::start();
     let dom = dump_dom(&browser, in_front(proxy.addr(), ""), &trackers);
     assert!(dom.contains("What a page sees"), "the browser shows the page: {dom:?}");
-    assert!(trackers.heads() >= 2, "without the signal both trackers are called");
+    assert!(trackers.connections() > 0, "without the signal trackers are called");
 
     let trackers = Origin::start();
     let dom = dump_dom(&browser, in_front(proxy.addr(), "Sec-GPC: 1\r\n"), &trackers);

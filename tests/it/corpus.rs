@@ -174,14 +174,9 @@ fn judge_all(pages: &[Saved], json: &PathBuf) {
     }
     report.print();
     assert!(report.before > 0, "the judge sees no tracker in the corpus: it is blind");
-    assert!(
-        report.residue.is_empty(),
-        "{} references left:{}",
-        report.residue.len(),
-        first_few(&report.residue)
-    );
-    let count = report.unexplained.len();
-    assert!(count == 0, "{count} differences unexplained:{}", first_few(&report.unexplained));
+    let faults = [("references left", &report.residue), ("differences unexplained", &report.unexplained)];
+    let found = faults.map(|(what, list)| format!("{} {what}:{}", list.len(), first_few(list)));
+    assert!(faults.iter().all(|(_, list)| list.is_empty()), "{}", found.join("\n"));
 }
 
 /// Issue "Show": without the signal every page is byte-identical apart from the one insertion.

@@ -13,7 +13,7 @@ pub mod pki;
 pub mod proxy;
 
 /// How long a test waits for something that must happen. Generous: it only ends a hanging test.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A folder of test material that lies beside the repository, or `None` after a line that says so.
 ///
