@@ -2,6 +2,8 @@
 //!
 //! The figures are the disk's as much as ours: compare runs on one machine only.
 
+#![allow(clippy::unwrap_used)] // a bench that cannot run should say so and stop
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -77,7 +77,6 @@ pub struct Hop {
     /// The connection to us is TLS.
     pub tls: bool,
     peer_text: HeaderValue,
-    forwarded_for: String,
 }
 
 impl Hop {
@@ -85,15 +84,14 @@ impl Hop {
     #[must_use]
     pub fn new(peer: IpAddr, tls: bool) -> Self {
         let peer = peer.to_canonical();
-        let text = peer.to_string();
-        let forwarded_for = if peer.is_ipv6() { format!("for=\"[{text}]\"") } else { format!("for={text}") };
-        // An address in text is always a valid field value.
-        let peer_text = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { peer, tls, peer_text, forwarded_for }
+        Self { peer, tls, peer_text: listed(&[peer]) }
     }
 
     /// Rewrites `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110, 7.6.3) and `X-Request-Id` for the
     /// origin. `version` is the downstream protocol, `host` what the client asked for.
+    ///
+    /// The chain begins with the client and ends with the peer: what stands before the client was said by
+    /// the client.
     pub fn rewrite(
         &self,
         headers: &mut HeaderMap,
@@ -103,42 +101,73 @@ impl Hop {
         request_id: &HeaderValue,
     ) {
         let scheme = if client.secure { "https" } else { "http" };
-        let (chain, forwarded) = if client.peer_trusted {
-            (joined(headers, &X_FORWARDED_FOR), joined(headers, &header::FORWARDED))
+        let trusted = client.peer_trusted;
+        if trusted && client.address != self.peer {
+            let hops = hops_from(headers, client.address, self.peer);
+            headers.insert(header::FORWARDED, forwarded(&hops, host, scheme));
+            headers.insert(&X_FORWARDED_FOR, listed(&hops));
         } else {
-            headers.remove(&X_FORWARDED_PORT);
-            (None, None)
-        };
-        headers.insert(&X_FORWARDED_FOR, appended(chain, &self.peer_text));
+            headers.insert(header::FORWARDED, forwarded(&[self.peer], host, scheme));
+            headers.insert(&X_FORWARDED_FOR, self.peer_text.clone());
+        }
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-        if !(client.peer_trusted && headers.contains_key(&X_FORWARDED_HOST)) {
+        if !(trusted && headers.contains_key(&X_FORWARDED_HOST)) {
             headers.insert(&X_FORWARDED_HOST, host.clone());
         }
-        headers.insert(header::FORWARDED, self.forwarded(forwarded, host, scheme));
-        headers.remove(&X_REAL_IP);
-        if let Ok(value) = HeaderValue::from_str(&client.address.to_string()) {
-            headers.insert(&X_REAL_IP, value);
+        if !trusted {
+            headers.remove(&X_FORWARDED_PORT);
         }
+        let real =
+            if client.address == self.peer { self.peer_text.clone() } else { listed(&[client.address]) };
+        headers.insert(&X_REAL_IP, real);
         let protocol = match version {
             http::Version::HTTP_2 => HeaderValue::from_static("2 optgate"),
             http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
             _ => HeaderValue::from_static("1.1 optgate"),
         };
-        let via = joined(headers, &header::VIA);
+        let via = if trusted { joined(headers, &header::VIA) } else { None };
         headers.insert(header::VIA, appended(via, &protocol));
         headers.insert(&X_REQUEST_ID, request_id.clone());
     }
+}
 
-    fn forwarded(&self, before: Option<String>, host: &HeaderValue, scheme: &str) -> HeaderValue {
-        let mut text = before.map_or_else(String::new, |chain| chain + ", ");
-        text.push_str(&self.forwarded_for);
-        // A host is a token only without a port; quoting is always allowed.
-        if let Ok(host) = host.to_str() {
-            let _ = write!(text, ";host=\"{host}\"");
+/// Hops from the client to the peer, both included; what `X-Forwarded-For` says before the client is left out.
+fn hops_from(headers: &HeaderMap, client: IpAddr, peer: IpAddr) -> Vec<IpAddr> {
+    let mut hops = vec![peer];
+    let fields = headers.get_all(&X_FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+    for hop in fields.flat_map(|text| text.rsplit(',')).map_while(|hop| parse_hop(hop.trim())) {
+        hops.push(hop);
+        if hop == client {
+            break;
         }
-        let _ = write!(text, ";proto={scheme}");
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
     }
+    hops.reverse();
+    hops
+}
+
+fn listed(hops: &[IpAddr]) -> HeaderValue {
+    let text: Vec<String> = hops.iter().map(ToString::to_string).collect();
+    // Addresses in text are always a valid field value.
+    HeaderValue::from_str(&text.join(", ")).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// RFC 7239, 4 and 6: an IPv6 address stands in brackets and quotes; host and scheme are what the client used.
+fn forwarded(hops: &[IpAddr], host: &HeaderValue, scheme: &str) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    for hop in hops {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = match hop {
+            IpAddr::V4(v4) => write!(text, "{separator}for={v4}"),
+            IpAddr::V6(v6) => write!(text, "{separator}for=\"[{v6}]\""),
+        };
+        if separator.is_empty() {
+            if let Ok(host) = host.to_str() {
+                let _ = write!(text, ";host=\"{host}\"");
+            }
+            let _ = write!(text, ";proto={scheme}");
+        }
+    }
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
 /// The id a request goes by: a trusted peer's, or a new one.
@@ -239,14 +268,16 @@ mod tests {
         assert_eq!(map["forwarded"], "for=203.0.113.9;host=\"shop.example\";proto=https");
         assert_eq!(map["x-forwarded-proto"], "https");
         assert_eq!(map["x-forwarded-host"], "shop.example");
-        assert_eq!(map["via"], "1.1 a, 2 optgate");
+        assert_eq!(map["via"], "2 optgate", "a stranger's way here is not told");
         assert!(!map.contains_key("x-forwarded-port"));
 
-        let mut map = headers(&[("x-forwarded-for", "203.0.113.7")]);
+        let mut map = headers(&[("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("via", "1.1 a")]);
         let client = find(&map, ip("10.0.0.1"), false, &trusted());
         Hop::new(ip("10.0.0.1"), false).rewrite(&mut map, client, &host, http::Version::HTTP_11, &id);
         assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
         assert_eq!(map["x-real-ip"], "203.0.113.7");
+        assert_eq!(map["via"], "1.1 a, 1.1 optgate");
+        assert_eq!(map["forwarded"], "for=203.0.113.7;host=\"shop.example\";proto=http, for=10.0.0.1");
     }
 
     #[test]

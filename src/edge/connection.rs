@@ -27,7 +27,7 @@ use super::timer::{self, HeadTimer, ReadMeter};
 use crate::config::Settings;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4); the first bytes tell it from HTTP/1.1.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Send buffer of an HTTP/2 stream: bounds memory of a slow reader.
 const H2_SEND_BUF: usize = 128 * 1024;

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -145,6 +145,9 @@ pub async fn send(
         let Some(pool) = core.pool(&x.snapshot, x.site(), origin) else { continue };
         aim(&mut request, x, origin);
         match pool.send(request).await {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(ProxyError::UnaskedSwitch);
+            }
             Ok(answer) => return Ok(answer),
             Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
             Err(Attempt::Failed(error)) => return Err(error),

@@ -39,6 +39,9 @@ pub enum ProxyError {
     /// `:authority` and `Host` differ.
     #[error("`:authority` and `Host` name different hosts")]
     HostMismatch,
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    #[error("the request has both Content-Length and Transfer-Encoding")]
+    AmbiguousLength,
     /// A method or target that a reverse proxy does not forward.
     #[error("the method or target is not for a reverse proxy")]
     BadTarget,
@@ -63,6 +66,9 @@ pub enum ProxyError {
     /// The origin broke off or answered something that is not HTTP.
     #[error("the origin's answer is not HTTP: {0}")]
     Answer(#[source] hyper::Error),
+    /// The origin changed the protocol, and nobody had asked for that.
+    #[error("the origin answered 101 to a request without Upgrade")]
+    UnaskedSwitch,
     /// The origin was silent.
     #[error("the origin sent no response head within timeouts.first_byte")]
     FirstByteTimeout,
@@ -82,6 +88,7 @@ impl ProxyError {
         match self {
             Self::BadHost => (Downstream, StatusCode::BAD_REQUEST, "bad_host"),
             Self::HostMismatch => (Downstream, StatusCode::BAD_REQUEST, "host_mismatch"),
+            Self::AmbiguousLength => (Downstream, StatusCode::BAD_REQUEST, "ambiguous_length"),
             Self::BadTarget => (Downstream, StatusCode::BAD_REQUEST, "bad_target"),
             Self::UnknownHost => (Downstream, StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
             Self::BodyTooLarge => (Downstream, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -90,6 +97,7 @@ impl ProxyError {
             Self::ConnectTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
             Self::UpstreamTls(_) => (Upstream, StatusCode::BAD_GATEWAY, "tls"),
             Self::Answer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
+            Self::UnaskedSwitch => (Upstream, StatusCode::BAD_GATEWAY, "unasked_switch"),
             Self::FirstByteTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
             Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
             Self::Internal(_) => (Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -100,7 +108,12 @@ impl ProxyError {
     const fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::BodyTooLarge | Self::BodyTimeout
+            Self::BadHost
+                | Self::HostMismatch
+                | Self::AmbiguousLength
+                | Self::BadTarget
+                | Self::BodyTooLarge
+                | Self::BodyTimeout
         )
     }
 

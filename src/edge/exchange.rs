@@ -90,11 +90,15 @@ fn host_name(text: &str) -> Option<Cow<'_, str>> {
     good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
+/// Refuses a request whose length can be read in two ways (RFC 9112, 6.3, 3).
+fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let ambiguous =
+        headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH);
+    if ambiguous { Err(ProxyError::AmbiguousLength) } else { Ok(()) }
+}
+
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4).
-///
-/// # Errors
-/// [`ProxyError::BadTarget`].
-pub fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
+fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
     let path = uri.path();
     let good =
         method != Method::CONNECT && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS));
@@ -109,6 +113,7 @@ impl Exchange {
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         let started = Instant::now();
         check_target(request.method(), request.uri())?;
+        check_length(request.headers())?;
         let host = host_of(request)?;
         let snapshot = core.snapshot();
         let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;

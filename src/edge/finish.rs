@@ -42,6 +42,7 @@ impl Summary {
 pub struct Counted {
     body: Body,
     pending: Option<Box<Pending>>,
+    broken: Option<BodyError>,
 }
 
 #[derive(Debug)]
@@ -77,7 +78,7 @@ pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<
             },
         })
     });
-    response.map(|body| Counted { body, pending })
+    response.map(|body| Counted { body, pending, broken: None })
 }
 
 /// The answer to a request that failed; the cause is logged here, once.
@@ -114,7 +115,7 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
             },
         })
     });
-    error.respond().map(|body| Counted { body, pending })
+    error.respond().map(|body| Counted { body, pending, broken: None })
 }
 
 impl Counted {
@@ -143,6 +144,9 @@ impl http_body::Body for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -157,7 +161,16 @@ impl http_body::Body for Counted {
             Poll::Ready(None) => this.close(true),
             Poll::Pending => {}
         }
-        polled
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                // hyper drops what it has not written yet when a body fails: let it write first, so that
+                // the visitor gets what the origin sent before it broke off.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -24,6 +24,7 @@ pub struct Bound {
 /// Says which address, and what holds it: a port in use is refused even if its holder would share it,
 /// because a second Optgate that silently takes half of the connections is the worse surprise.
 pub fn bind(address: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
+    let address = without_ipv6(address);
     if address.port() != 0 {
         probe(address).map_err(|error| explain(address, &error))?;
     }
@@ -41,9 +42,19 @@ pub fn bind(address: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
 /// # Errors
 /// As [`bind`].
 pub fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let address = without_ipv6(address);
     let socket = socket(address, false).map_err(|error| explain(address, &error))?;
     socket.listen(BACKLOG).map_err(|error| explain(address, &error))?;
     Ok(socket.into())
+}
+
+/// "Every interface" where the kernel has no IPv6 is every IPv4 interface.
+fn without_ipv6(address: SocketAddr) -> SocketAddr {
+    let every = address.is_ipv6() && address.ip().is_unspecified();
+    if every && Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_err() {
+        return SocketAddr::from(([0, 0, 0, 0], address.port()));
+    }
+    address
 }
 
 /// Fails when anybody listens there, sharing or not.

@@ -61,7 +61,7 @@ fn is_member(member: &str, key: &str) -> bool {
             !value.is_empty() && (value.starts_with('"') || !value.contains([' ', '\t', '(', ')']))
         }
     };
-    key_ok && value_ok && rest.matches('"').count() % 2 == 0 && !rest.contains('\'')
+    key_ok && value_ok && rest.matches('"').count().is_multiple_of(2) && !rest.contains('\'')
 }
 
 #[cfg(test)]

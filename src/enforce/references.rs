@@ -1,20 +1,21 @@
 //! References in response headers by which a browser starts a request: `Link`, `Refresh`, reports.
 //!
-//! Each filter asks `strips` about one reference as it is written. The flag says that the reference is
-//! only a connection hint, for which the host alone counts (DESIGN 4, matching).
+//! Each filter asks `strips` about one reference as it is written. The flag says that the host alone
+//! counts: for connection hints (DESIGN 4, matching), and for reports, since no path makes a tracker's
+//! host a fit place for them.
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, LINK, REFRESH};
 
-/// Whether a reference is to go; the flag: it is a connection hint.
+/// Whether a reference is to go; the flag: its host alone counts.
 pub type Strips<'a> = &'a dyn Fn(&str, bool) -> bool;
 
 /// Filters every header of this kind; gives how many references went.
 pub fn filter(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     let mut removed = filter_list(headers, &LINK, |entry| link_is_stripped(entry, strips));
-    for name in ["reporting-endpoints", "speculation-rules"] {
+    for (name, host_alone) in [("reporting-endpoints", true), ("speculation-rules", false)] {
         let name = HeaderName::from_static(name);
-        removed += filter_list(headers, &name, |member| quoted(member).any(|uri| strips(&uri, false)));
+        removed += filter_list(headers, &name, |member| quoted(member).any(|uri| strips(&uri, host_alone)));
     }
     let groups = filter_report_to(headers, strips);
     if groups > 0 {
@@ -167,8 +168,7 @@ fn filter_report_to(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
         for mut group in groups {
             if let Some(endpoints) = group.get_mut("endpoints").and_then(|e| e.as_array_mut()) {
                 let count = endpoints.len();
-                endpoints
-                    .retain(|e| !e.get("url").and_then(|u| u.as_str()).is_some_and(|u| strips(u, false)));
+                endpoints.retain(|e| !e.get("url").and_then(|u| u.as_str()).is_some_and(|u| strips(u, true)));
                 removed += u32::try_from(count - endpoints.len()).unwrap_or(u32::MAX);
                 if endpoints.is_empty() {
                     continue;

@@ -8,7 +8,6 @@ use http::response;
 use url::Url;
 
 use super::html::Kind;
-use super::html::negotiate::Coding;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
@@ -151,7 +150,7 @@ fn answers_our_tag(ctx: &ResponseContext<'_>) -> bool {
 fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
     let strips = |reference: &str, hint: bool| is_stripped(reference, hint, ctx);
     let mut removed = references::filter(headers, &strips);
-    csp::drop_reports(headers, &|uri| strips(uri, false));
+    csp::drop_reports(headers, &|uri| strips(uri, true));
     let gone: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
@@ -170,7 +169,11 @@ fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
 
 /// Whether a reference in a header leads to a tracker. The page's own host is first party.
 fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
-    let url = ctx.page.map_or_else(|| Url::parse(reference), |page| page.join(reference));
+    // Without a page a reference may still be relative to the scheme alone: `//tracker.example`.
+    let url = ctx.page.map_or_else(
+        || Url::parse("https://page.invalid/").and_then(|page| page.join(reference)),
+        |page| page.join(reference),
+    );
     let Ok(url) = url else { return false };
     let Some(host) = url.host_str() else { return false };
     if Some(host) == ctx.page.and_then(Url::host_str) {
@@ -258,7 +261,9 @@ fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
 
 /// Tracker cookies expired and our own set; on documents only.
 fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut ResponseChanges) {
-    if !ctx.plan.is_document() {
+    // A path without rewriting serves fragments too.
+    let fragment = ctx.asked.target == Target::Page(Kind::Fragment);
+    if fragment || !ctx.plan.is_document() {
         return;
     }
     let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
@@ -281,9 +286,8 @@ fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
         // A framed page and a fragment are other bytes than the document of the same address.
         fields.push("Sec-Fetch-Dest");
     }
-    if let BodyPlan::Rewrite(recipe) = ctx.plan
-        && (recipe.to != Coding::Identity || recipe.from != Coding::Identity || ctx.asked.narrowed)
-    {
+    if !matches!(ctx.plan, BodyPlan::Pass(reason) if *reason != PassReason::NotModified) {
+        // We choose the coding, by what the client accepts.
         fields.push("Accept-Encoding");
     }
     let present: Vec<String> = headers

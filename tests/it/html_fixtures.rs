@@ -3,6 +3,8 @@
 //! `tests/fixtures/html/CASE/input.html` and `expected.html`; `plan.txt` beside them, one `key value` a
 //! line, where the case is not an opted-out document at `https://shop.example/page`.
 
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions fail the same way
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};

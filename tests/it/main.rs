@@ -2,11 +2,13 @@
 
 mod admin;
 mod architecture;
+mod bodies;
 mod browser;
 mod cli;
 mod config;
 mod corpus;
 mod forwarding;
+mod heads;
 mod html_fixtures;
 mod lifecycle;
 mod limits;

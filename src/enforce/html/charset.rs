@@ -155,7 +155,6 @@ struct Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// The next one: outer `None` when the bytes end first, inner `None` at the tag's end.
-    #[allow(clippy::type_complexity)]
     fn next(&mut self) -> Option<Option<(&'a [u8], &'a [u8])>> {
         while self.bytes.get(self.at)?.is_ascii_whitespace() || self.bytes[self.at] == b'/' {
             self.at += 1;

@@ -220,7 +220,7 @@ impl Decoder {
 
 /// Whether two bytes begin zlib's form of `deflate` (RFC 1950, 2.2); some servers send the raw form.
 const fn is_zlib_header(first: u8, second: u8) -> bool {
-    first & 0x0f == 8 && first >> 4 <= 7 && ((first as u16) << 8 | second as u16) % 31 == 0
+    first & 0x0f == 8 && first >> 4 <= 7 && ((first as u16) << 8 | second as u16).is_multiple_of(31)
 }
 
 /// Inflates until the input is used up or the stream ends; gives the unused input and whether it ended.

@@ -3,7 +3,7 @@
 use lol_html::html_content::Element;
 
 use super::references::{Place, decode, encode};
-use super::rewriter::State;
+use super::state::State;
 use super::{srcset, urls};
 use crate::registry::{Hit, VendorId};
 

@@ -19,7 +19,10 @@ mod references;
 mod rewriter;
 mod sniff;
 mod srcset;
+mod state;
+mod structure;
 mod target;
+mod texts;
 mod urls;
 
 use std::sync::Arc;
@@ -27,7 +30,8 @@ use std::sync::Arc;
 use crate::config::{LinkTitle, VendorAction};
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
-use rewriter::{Engine, State};
+use rewriter::Engine;
+use state::State;
 
 /// What a response is to the browser that asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

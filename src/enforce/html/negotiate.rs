@@ -87,7 +87,7 @@ impl Accepts {
         Self { weights: all }
     }
 
-    /// The coding to send: the highest weight, then [`PREFERENCE`]; identity when it is liked better.
+    /// The coding to send: the highest weight, then zstd, br, gzip, deflate; identity when it is liked better.
     #[must_use]
     pub fn choose(self) -> Coding {
         let mut best = Coding::Identity;

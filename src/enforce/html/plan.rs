@@ -184,14 +184,14 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
     if is_attachment(headers) {
         return BodyPlan::Pass(PassReason::Attachment);
     }
-    if !question.rewrite {
-        return BodyPlan::Pass(PassReason::PathRule);
-    }
     let sniff = media.form == Form::Unstated;
     // A redirect or an empty body without a type is nothing a browser shows.
     let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
-    if sniff && (empty || status.is_redirection()) {
+    if sniff && (empty || status.is_redirection() || !question.rewrite) {
         return BodyPlan::Pass(PassReason::NotHtml);
+    }
+    if !question.rewrite {
+        return BodyPlan::Pass(PassReason::PathRule);
     }
     if !Target::Page(kind).may_be_rewritten(question.opted_out) {
         return BodyPlan::Pass(if sniff { PassReason::NotHtml } else { PassReason::Nothing });

@@ -141,7 +141,7 @@ impl Journal {
     }
 
     fn connection(&mut self) -> Result<&mut SqliteConnection> {
-        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
+        self.connection.as_mut().ok_or_else(not_open)
     }
 
     /// Gives every change its sequence number, reference, bytes and chain value. References are new
@@ -181,7 +181,7 @@ impl Journal {
         mut changes: impl Iterator<Item = &'c Change>,
         sealed: &[Sealed],
     ) -> Result<()> {
-        let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
+        let connection = self.connection.as_mut().ok_or_else(not_open)?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut rest = sealed;
         while let Some((rows, statement)) = self.inserts.iter().find(|(rows, _)| *rows <= rest.len()) {
@@ -265,6 +265,10 @@ pub(super) fn connect_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY)
         .row_buffer_size(1024)
         .disable_statement_logging()
+}
+
+fn not_open() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other("the file was closed after an error and could not be opened again"))
 }
 
 async fn reopen(path: &Path) -> Result<SqliteConnection> {

@@ -207,7 +207,6 @@ fn a_full_disk_is_told_and_left_behind() {
         assert_eq!(failed > 0, expect_error, "{failed} of 100 failed under {bytes:?}");
         told += failed;
     }
-    drop(ask);
     drop(stdin);
     starved.wait().unwrap();
     let kept: HashSet<_> = records(folder.path()).into_iter().map(|r| r.reference).collect();

@@ -1,0 +1,174 @@
+//! What the handlers of one document know and share.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::inject::{self, Link, Placed};
+use super::references::{Place, decode, encode};
+use super::rewriter::Engine;
+use super::urls::Urls;
+use super::{Plan, RewriteError};
+use crate::config::{LinkTitle, VendorAction};
+use crate::enforce::guard;
+use crate::registry::{Hit, Policy, VendorId};
+
+/// How deep documents inside attributes are followed.
+const MAX_DEPTH: u8 = 3;
+
+/// Everything the handlers know.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Trackers are neutralised.
+    pub opted_out: bool,
+    /// What to do with whom.
+    pub policy: Arc<Policy>,
+    /// Where references lead.
+    pub urls: Urls,
+    /// The link and its place.
+    pub link: Link,
+    /// References met, by vendor and action taken.
+    pub counts: Vec<(VendorId, VendorAction, u32)>,
+    /// The guard is still to be placed.
+    pub guard: bool,
+    /// The end of the input has come; only the probe may act.
+    pub probing: bool,
+    /// Why a handler stopped.
+    pub failed: Option<RewriteError>,
+    can_restrict: bool,
+    title: LinkTitle,
+    prefix: Arc<str>,
+    /// Bytes one text may take.
+    pub memory: usize,
+    depth: u8,
+    /// Open templates: what is in them is not shown and not run.
+    pub templates: u32,
+    /// Text of the inline script under way, when it runs.
+    pub script: Option<String>,
+    /// Text of the noscript under way.
+    pub noscript: String,
+    /// Text of the style sheet under way.
+    pub style: String,
+}
+
+/// The state as handlers hold it.
+pub(super) type Shared = Rc<RefCell<State>>;
+
+impl State {
+    /// The state before the first byte; `document` is whether the link is wanted, `page` whether the guard is.
+    pub(super) fn new(plan: Plan, document: bool, page: bool) -> Self {
+        Self {
+            opted_out: plan.opted_out,
+            policy: plan.policy,
+            urls: Urls::new(plan.page),
+            link: Link::new(document),
+            counts: Vec::new(),
+            guard: plan.opted_out && plan.guard && page,
+            probing: false,
+            failed: None,
+            can_restrict: plan.guard && page && guard::can_restrict(),
+            title: plan.link,
+            prefix: plan.prefix,
+            memory: plan.memory,
+            depth: 0,
+            templates: 0,
+            script: None,
+            noscript: String::new(),
+            style: String::new(),
+        }
+    }
+
+    /// For markup inside this document where no script of ours runs.
+    fn inner(&self) -> Self {
+        Self {
+            opted_out: true,
+            policy: Arc::clone(&self.policy),
+            urls: self.urls.clone(),
+            link: Link::new(false),
+            counts: Vec::new(),
+            guard: false,
+            probing: false,
+            failed: None,
+            can_restrict: false,
+            title: self.title,
+            prefix: Arc::clone(&self.prefix),
+            memory: self.memory,
+            depth: self.depth + 1,
+            templates: 0,
+            script: None,
+            noscript: String::new(),
+            style: String::new(),
+        }
+    }
+
+    /// Counts a hit; `Some` when it has to go.
+    pub(super) fn strip(&mut self, hit: Hit) -> Option<VendorId> {
+        let action = match hit.action {
+            VendorAction::Restrict if !self.can_restrict => VendorAction::Strip,
+            action => action,
+        };
+        self.count(hit.vendor, action, 1);
+        (action == VendorAction::Strip).then_some(hit.vendor)
+    }
+
+    fn count(&mut self, vendor: VendorId, action: VendorAction, by: u32) {
+        match self.counts.iter_mut().find(|(v, a, _)| *v == vendor && *a == action) {
+            Some((_, _, count)) => *count += by,
+            None => self.counts.push((vendor, action, by)),
+        }
+    }
+
+    /// The registry id of a vendor.
+    pub(super) fn vendor(&self, id: VendorId) -> &str {
+        &self.policy.registry().vendor(id).id
+    }
+
+    /// The address of a stand-in; absolute when the page's base is elsewhere.
+    pub(super) fn asset(&self, name: &str) -> String {
+        self.own(&format!("{}/assets/{name}", self.prefix))
+    }
+
+    fn own(&self, path: &str) -> String {
+        if self.urls.base_is_foreign() { format!("{}{path}", self.urls.origin()) } else { path.to_owned() }
+    }
+
+    /// The line that is inserted.
+    pub(super) fn line(&self) -> String {
+        inject::line(self.title, &self.own(&self.prefix), self.opted_out)
+    }
+
+    /// Rewrites markup that stands inside the document (a noscript's text). `None`: nothing changed.
+    pub(super) fn inside(&mut self, html: &str) -> Result<Option<String>, RewriteError> {
+        if self.depth >= MAX_DEPTH || !html.contains('<') {
+            return Ok(None);
+        }
+        let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
+        let mut out = Vec::with_capacity(bytes.len() + 64);
+        let mut engine = Engine::new(self.inner())?;
+        engine.write(&bytes, &mut out)?;
+        let inner = engine.end(&mut out)?;
+        for (vendor, action, count) in inner.counts {
+            self.count(vendor, action, count);
+        }
+        let changed = out != *bytes;
+        Ok(changed.then(|| encoding_rs::WINDOWS_1252.decode_without_bom_handling(&out).0.into_owned()))
+    }
+
+    /// Rewrites a document in an attribute (`srcdoc`). `None`: nothing changed.
+    pub(super) fn embedded(&mut self, raw: &str) -> Option<String> {
+        let html = decode(raw, Place::Attribute);
+        match self.inside(&html) {
+            Ok(changed) => changed.map(|html| encode(&html).into_owned()),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Whether the end of the input is the last chance for guard or link.
+    pub(super) const fn wants_probe(&self) -> bool {
+        self.templates == 0
+            && (self.guard || (matches!(self.link.placed, Placed::Waiting) && !self.link.frameset))
+    }
+}

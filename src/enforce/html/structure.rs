@@ -1,0 +1,168 @@
+//! The one dispatch function for elements, and the places of guard and link in the document.
+
+use std::rc::Rc;
+
+use lol_html::HandlerResult;
+use lol_html::html_content::{ContentType, Element, EndTag};
+
+use super::elements::{is_meta, neutralise};
+use super::inject::{self, Placed};
+use super::rewriter::{PROBE_TAG, fail};
+use super::state::{Shared, State};
+use super::texts;
+use crate::enforce::guard;
+
+/// Namespace of ordinary elements.
+pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
+
+/// The one dispatch function.
+pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResult {
+    let tag = el.tag_name();
+    let mut state = shared.borrow_mut();
+    if state.probing {
+        if tag == PROBE_TAG {
+            place_at_end(&mut state, el);
+        }
+        return Ok(());
+    }
+    let html = el.namespace_uri() == HTML;
+    if state.guard {
+        place_guard(&mut state, shared, el, &tag, html);
+    }
+    if state.opted_out {
+        neutralise(&mut state, el, &tag);
+        if tag == "script" {
+            state.script = texts::runs_inline(el).then(String::new);
+        }
+    }
+    if html {
+        structure(&mut state, shared, el, &tag);
+    } else if tag == "svg" && state.link.in_anchor() {
+        drawing(&mut state, shared, el);
+    }
+    match state.failed {
+        Some(error) => fail(&mut state, error),
+        None => Ok(()),
+    }
+}
+
+/// Link, base and template: what both kinds of visitor need.
+fn structure(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag: &str) {
+    match tag {
+        "base" if state.templates == 0 => {
+            if let Some(href) = el.get_attribute("href") {
+                state.urls.set_base(&href);
+            }
+        }
+        "template" => {
+            let counted = at_end(shared, el, |state, _| state.templates = state.templates.saturating_sub(1));
+            state.templates += u32::from(counted);
+        }
+        "article" | "section" | "aside" => {
+            let sections = |state: &mut State| state.link.sections = state.link.sections.saturating_sub(1);
+            let counted = at_end(shared, el, move |state, _| sections(state));
+            state.link.sections += u32::from(counted);
+        }
+        "footer" if !state.link.footer && state.link.sections == 0 && state.templates == 0 => {
+            state.link.footer = at_end(shared, el, place);
+        }
+        "body" if !state.link.body && state.templates == 0 => {
+            state.link.body = at_end(shared, el, place);
+        }
+        "frameset" if !state.link.body => state.link.frameset = true,
+        "a" if state.link.placed != Placed::Unwanted && state.templates == 0 => anchor(state, shared, el),
+        "svg" if state.link.in_anchor() => drawing(state, shared, el),
+        _ => {}
+    }
+}
+
+/// Registers what to do at the element's end (its end tag, or the one that closes it). False for
+/// elements without content.
+fn at_end(
+    shared: &Shared,
+    el: &mut Element<'_, '_>,
+    act: impl FnOnce(&mut State, &mut EndTag<'_>) + 'static,
+) -> bool {
+    let shared = Rc::clone(shared);
+    let Some(handlers) = el.end_tag_handlers() else { return false };
+    handlers.push(Box::new(move |end: &mut EndTag<'_>| {
+        let mut state = shared.borrow_mut();
+        if !state.probing {
+            act(&mut state, end);
+        }
+        Ok(())
+    }));
+    true
+}
+
+/// The link's place has come: before this end tag.
+fn place(state: &mut State, end: &mut EndTag<'_>) {
+    if state.link.placed == Placed::Waiting && !state.link.frameset {
+        end.before(&state.line(), ContentType::Html);
+        state.link.placed = Placed::Inserted;
+    }
+}
+
+fn anchor(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>) {
+    // A new anchor ends an open one (HTML 13.2.6.4.7).
+    if state.link.anchor_ends(None) && state.opted_out {
+        el.before(inject::STATUS, ContentType::Html);
+    }
+    if !el.has_attribute("href") {
+        return;
+    }
+    let id = state.link.anchor_begins();
+    at_end(shared, el, move |state, end| {
+        if state.link.anchor_ends(Some(id)) && state.opted_out {
+            if end.name() == "a" {
+                end.after(inject::STATUS, ContentType::Html);
+            } else {
+                end.before(inject::STATUS, ContentType::Html);
+            }
+        }
+    });
+}
+
+fn drawing(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>) {
+    if at_end(shared, el, |state, _| state.link.drawings = state.link.drawings.saturating_sub(1)) {
+        state.link.drawings += 1;
+    }
+}
+
+/// The guard goes before the first element that can fetch or run, never into a template; after
+/// `meta charset`, which is none.
+fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag: &str, html: bool) {
+    if state.templates > 0 {
+        return;
+    }
+    match tag {
+        // AMP pages are checked as a whole: a script of ours would make them invalid.
+        "html" if el.has_attribute("amp") || el.has_attribute("\u{e2}\u{161}\u{a1}") => state.guard = false,
+        "html" | "base" | "param" => {}
+        "head" if html => {
+            at_end(shared, el, |state, end| {
+                if std::mem::take(&mut state.guard) {
+                    end.before(guard::element(), ContentType::Html);
+                }
+            });
+        }
+        "meta" if !is_meta(el, "refresh") && !is_meta(el, "content-security-policy") => {}
+        _ => {
+            el.before(guard::element(), ContentType::Html);
+            state.guard = false;
+        }
+    }
+}
+
+/// The probe was read as an element: the parser is in text, and what we write here will show.
+fn place_at_end(state: &mut State, el: &mut Element<'_, '_>) {
+    let mut content = String::new();
+    if std::mem::take(&mut state.guard) {
+        content.push_str(guard::element());
+    }
+    if state.link.placed == Placed::Waiting && !state.link.frameset {
+        content.push_str(&state.line());
+        state.link.placed = Placed::Inserted;
+    }
+    el.replace(&content, ContentType::Html);
+}
