@@ -95,6 +95,7 @@ fn with_a_deep_stack(work: impl FnOnce() + Send + 'static) {
 struct Report {
     pages: usize,
     before: usize,
+    left: usize,
     residue: Vec<String>,
     unexplained: Vec<String>,
     scripts_left: usize,
@@ -122,6 +123,7 @@ impl Report {
             self.unexplained.extend(found.map(|d| format!("{file} (scripting {scripting}): {d}")));
             if !scripting {
                 self.before += trackers.sale_share(&page, &old).len();
+                self.left += left.len();
                 self.scripts_left += marked_scripts(trackers, &new);
             }
         }
@@ -132,8 +134,8 @@ impl Report {
             "corpus: {} pages, {} sale/share references neutralised, {} left, {} DOM differences unexplained, \
              {} inline scripts with a sale/share marker left",
             self.pages,
-            self.before.saturating_sub(self.residue.len()),
-            self.residue.len(),
+            self.before.saturating_sub(self.left),
+            self.left,
             self.unexplained.len(),
             self.scripts_left
         );
