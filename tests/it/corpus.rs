@@ -1,6 +1,6 @@
 //! Real saved pages through the proxy, judged by [`super::support::checker`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16LE, WINDOWS_1252};
 use url::Url;
@@ -166,7 +166,7 @@ fn no_page_of_the_corpus_keeps_a_reference_to_a_sale_or_share_host() {
     with_a_deep_stack(move || judge_all(&pages, &json));
 }
 
-fn judge_all(pages: &[Saved], json: &PathBuf) {
+fn judge_all(pages: &[Saved], json: &Path) {
     let trackers = Trackers::read(json);
     let (_origin, proxy) = serve(pages);
     let mut report = Report::default();

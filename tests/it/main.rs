@@ -21,3 +21,4 @@ mod store;
 mod streams;
 mod support;
 mod surface;
+mod visitor;

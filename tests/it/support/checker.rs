@@ -382,7 +382,7 @@ impl Comparison<'_> {
             }
         }
         for (attr, value) in &after.attrs {
-            if before.attr(attr).is_none() && !(attr == "data-optgate" && !known.is_empty()) {
+            if before.attr(attr).is_none() && (attr != "data-optgate" || known.is_empty()) {
                 self.unexplained.push(format!("{place}: {attr}={value:?} was added"));
             }
         }

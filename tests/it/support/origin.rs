@@ -77,6 +77,11 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// The request so far.
+    pub fn request(&self) -> &Recorded {
+        &self.request
+    }
+
     /// Writes bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.wire.get_mut().write_all(bytes.as_ref())?;
