@@ -73,7 +73,7 @@ pub enum Command {
 /// Settings as flags; they beat files and environment.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
-    /// Address to serve on: HOST:PORT, [V6]:PORT, or :PORT for every interface; repeatable
+    /// Address to serve on: HOST:PORT (IPv6 in brackets), or :PORT for every interface; repeatable
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
     /// Your site: http://, https://, h2c:// or unix:/PATH; repeatable

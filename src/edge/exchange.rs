@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
-use super::house::{Core, Rule, Site, Snapshot};
+use super::house::{Core, Held, Rule, Site};
 use crate::privacy::{Decision, Mode, Signals, Subject};
 
 /// What step 1 finds out, and what the steps after it add.
@@ -20,7 +19,7 @@ pub struct Exchange {
     /// When the head was read.
     pub started: Instant,
     /// Settings for this whole exchange.
-    pub snapshot: Rc<Arc<Snapshot>>,
+    pub snapshot: Held,
     /// Position of the site asked.
     site: usize,
     /// Position of the path rule, if one fits.

@@ -138,6 +138,21 @@ impl std::fmt::Debug for House {
     }
 }
 
+/// Settings as a core holds them: cloning touches a counter of this core's only.
+#[derive(Debug, Clone)]
+pub struct Held(Rc<Shared>);
+
+/// The count that all cores share, touched once for each core and reload.
+type Shared = Arc<Snapshot>;
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// What a core has for itself; lives on its thread.
 #[derive(Debug)]
 pub struct Core {
@@ -145,7 +160,7 @@ pub struct Core {
     pub house: Arc<House>,
     /// Pools by site and origin; they follow a site's connectors, so a reload makes new ones.
     pools: RefCell<HashMap<(usize, usize), Rc<Pool>>>,
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    snapshot: RefCell<Held>,
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
     turn: Cell<usize>,
@@ -155,7 +170,7 @@ impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = RefCell::new(Rc::new(house.snapshot.load_full()));
+        let snapshot = RefCell::new(Held(Rc::new(house.snapshot.load_full())));
         let month = Cell::new((timer::now(), current_month()));
         Rc::new(Self {
             house,
@@ -169,15 +184,15 @@ impl Core {
 
     /// Settings in force. The clone is of a core-local counter: no cache line is shared.
     #[must_use]
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Held {
         let mut held = self.snapshot.borrow_mut();
         let current = self.house.snapshot.load();
-        if !Arc::ptr_eq(&current, &held) {
-            *held = Rc::new(Arc::clone(&current));
+        if !Arc::ptr_eq(&current, &held.0) {
+            *held = Held(Rc::new(Arc::clone(&current)));
             // Idle connections of the old settings close with their pools.
             self.pools.borrow_mut().clear();
         }
-        Rc::clone(&held)
+        held.clone()
     }
 
     /// Keys of the cookie and of subjects.

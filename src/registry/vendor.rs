@@ -101,7 +101,7 @@ impl Category {
 pub struct HostRule {
     /// Lower-case ASCII host; its subdomains are meant too.
     pub host: String,
-    /// Path prefixes (see [`super::pattern`]); `/` is every path. Never empty.
+    /// Path prefixes (see `registry/pattern.rs`); `/` is every path. Never empty.
     pub paths: Vec<String>,
 }
 

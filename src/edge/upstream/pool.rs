@@ -66,6 +66,8 @@ pub struct PoolLimits {
 pub struct Pool {
     connector: Connector,
     limits: PoolLimits,
+    /// Boxed, because a connection moves between the pool and a body with every request.
+    #[allow(clippy::vec_box)]
     idle: RefCell<Vec<Box<Live>>>,
     http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
 }
