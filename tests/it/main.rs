@@ -1,6 +1,4 @@
 //! Every promise has a module; each test's name says what it pins.
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 #![allow(clippy::unwrap_used)] // helpers of tests, too, may end a test
 
 mod admin;
