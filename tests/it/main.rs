@@ -1,4 +1,5 @@
 //! Every promise has a module; each test's name says what it pins.
+
 #![allow(clippy::unwrap_used)] // helpers of tests, too, may end a test
 
 mod admin;
