@@ -1,5 +1,6 @@
 //! The end of every exchange: counters at the head, the access line after the last byte.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
 use crate::telemetry::access_log::{AccessLog, Line};
+use crate::telemetry::events;
 
 /// What the access line needs of a request before it is taken apart.
 #[derive(Debug)]
@@ -55,28 +57,55 @@ struct Pending {
 /// Ends an exchange with a site: counts it, and arranges for its access line.
 #[must_use]
 pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<Body>) -> Response<Counted> {
-    let status = response.status().as_u16();
     if let Some(site) = core.house.metrics.site(x.site().index) {
-        site.request(status, summary.started.elapsed().as_secs_f64());
+        site.request(response.status().as_u16(), summary.started.elapsed().as_secs_f64());
     }
+    let said = Said {
+        client: x.client.address,
+        site: &x.site().settings.name,
+        decision: x.decision.header_value(),
+        mode: x.mode.as_str(),
+        id: x.id.to_str().unwrap_or_default(),
+    };
+    counted(core, summary, &said, response)
+}
+
+/// Ends an exchange that named no site: an error of the visitor's.
+#[must_use]
+pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
+    let (side, _, label) = error.class();
+    events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
+    let said = Said { client: hop.peer, site: "-", decision: "none", mode: "-", id: "-" };
+    counted(core, summary, &said, error.respond())
+}
+
+/// What an access line says of an exchange beside its request and response.
+struct Said<'a> {
+    client: IpAddr,
+    site: &'a str,
+    decision: &'static str,
+    mode: &'static str,
+    id: &'a str,
+}
+
+/// Wraps the body so that its end writes the access line. No allocation where lines are silenced.
+fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
+    let status = response.status().as_u16();
     let pending = core.house.access_log.as_ref().map(|log| {
-        Box::new(Pending {
-            log: log.clone(),
-            started: summary.started,
-            line: Line {
-                client: x.client.address,
-                method: summary.method,
-                path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
-                site: Arc::from(x.site().settings.name.as_str()),
-                status,
-                bytes: 0,
-                duration_us: 0,
-                decision: x.decision.header_value(),
-                mode: x.mode.as_str(),
-                id: x.id.to_str().unwrap_or_default().to_owned(),
-                complete: false,
-            },
-        })
+        let line = Line {
+            client: said.client,
+            method: summary.method,
+            path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
+            site: Arc::from(said.site),
+            status,
+            bytes: 0,
+            duration_us: 0,
+            decision: said.decision,
+            mode: said.mode,
+            id: said.id.to_owned(),
+            complete: false,
+        };
+        Box::new(Pending { log: log.clone(), started: summary.started, line })
     });
     response.map(|body| Counted { body, pending, broken: None })
 }
@@ -87,35 +116,8 @@ pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
     let (side, _, label) = error.class();
     let id = x.id.to_str().unwrap_or_default();
     let site = &x.site().settings.name;
-    crate::telemetry::events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
+    events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
     error.respond()
-}
-
-/// Ends an exchange that named no site: an error of the visitor's.
-#[must_use]
-pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
-    let (side, status, label) = error.class();
-    crate::telemetry::events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
-    let pending = core.house.access_log.as_ref().map(|log| {
-        Box::new(Pending {
-            log: log.clone(),
-            started: summary.started,
-            line: Line {
-                client: hop.peer,
-                method: summary.method,
-                path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
-                site: Arc::from("-"),
-                status: status.as_u16(),
-                bytes: 0,
-                duration_us: 0,
-                decision: "none",
-                mode: "-",
-                id: "-".to_owned(),
-                complete: false,
-            },
-        })
-    });
-    error.respond().map(|body| Counted { body, pending, broken: None })
 }
 
 impl Counted {
