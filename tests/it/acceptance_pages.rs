@@ -124,8 +124,9 @@ fn a_coded_page_is_rewritten_and_comes_in_a_coding_the_client_accepts() {
         for (to, coding) in codings {
             let answer = proxy.get(&format!("/{from}"), &format!("Accept-Encoding: {to}\r\n{GPC}"));
             let named = answer.head.one("content-encoding").unwrap_or("identity");
-            assert_eq!(named, to, "from {from}");
-            let text = decoded(coding, &answer.body);
+            // What came without a coding may stay so: every client takes that.
+            assert!(named == to || (from, named) == ("identity", "identity"), "from {from}: {named}");
+            let text = decoded(if named == to { coding } else { Coding::Identity }, &answer.body);
             assert!(text.contains(HONORED) && !text.contains(PIXEL), "{from} to {to}: {text}");
         }
         let bare = proxy.get(&format!("/{from}"), GPC);
@@ -148,7 +149,9 @@ fn a_coding_that_cannot_be_read_is_asked_about_again_and_then_refused() {
     });
     let proxy = proxy().to(&origin).run();
     let gzip = "Accept-Encoding: gzip\r\n";
-    assert!(is_enforced(&proxy.get("/asked", &format!("{gzip}{GPC}"))));
+    let asked = proxy.get("/asked", &format!("{gzip}{GPC}"));
+    assert_eq!(asked.head.one("content-encoding"), Some("gzip"));
+    assert!(decoded(Coding::Gzip, &asked.body).contains(HONORED));
     let refused = proxy.get("/never", &format!("{gzip}{GPC}"));
     assert_eq!(refused.status(), 502);
     assert!(!refused.text().contains("???"));
@@ -218,7 +221,7 @@ fn click_identifiers_go_only_where_the_setting_says_so_and_somebody_opted_out() 
 #[test]
 fn tracker_cookies_and_links_are_taken_out_of_both_heads() {
     let head = "Content-Type: text/html\r\nSet-Cookie: _fbp=fb.1; Path=/\r\nSet-Cookie: session=1\r\n\
-                Link: <https://connect.facebook.net/x.js>; rel=preload; as=script, </a.css>; rel=preload";
+                Link: <https://connect.facebook.net/en_US/fbevents.js>; rel=preload; as=script, </a.css>; rel=preload";
     let whole = format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: 0\r\n\r\n");
     let origin = Origin::start().answers("/", whole);
     let proxy = proxy().to(&origin).run();

@@ -279,8 +279,14 @@ fn not_open() -> sqlx::Error {
 
 async fn reopen(path: &Path) -> Result<SqliteConnection> {
     let mut connection = connect_options(path).connect().await?;
-    configure(&mut connection).await?;
-    Ok(connection)
+    match configure(&mut connection).await {
+        Ok(()) => Ok(connection),
+        Err(error) => {
+            // Merely dropped, it would close later, under the feet of the next one to be opened.
+            let _ = connection.close().await;
+            Err(error)
+        }
+    }
 }
 
 async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
