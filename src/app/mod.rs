@@ -173,6 +173,9 @@ impl Running {
             "drained"
         );
         self.background.block_on(self.house.store.close());
+        if let Some(log) = &self.house.access_log {
+            log.flush(Duration::from_secs(1));
+        }
         self.background.shutdown_timeout(Duration::from_secs(1));
         anyhow::ensure!(panicked == 0, "{panicked} core threads panicked");
         Ok(())

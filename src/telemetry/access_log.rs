@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use super::redact;
 use crate::config::LogFormat;
@@ -43,10 +44,17 @@ pub struct Line {
     pub complete: bool,
 }
 
+/// What the writing thread is handed.
+enum Entry {
+    Line(Line),
+    /// To be answered when all lines before it are written.
+    Flush(SyncSender<()>),
+}
+
 /// Where lines go; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    sender: SyncSender<Line>,
+    sender: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -67,21 +75,33 @@ impl AccessLog {
 
     /// Hands a line over; never waits.
     pub fn write(&self, line: Line) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(line) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(Entry::Line(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until every line handed over so far is written, for at most so long: a reader that stopped
+    /// must not keep the process from ending. Blocks; never on a core.
+    pub fn flush(&self, limit: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.sender.try_send(Entry::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(limit);
         }
     }
 }
 
-fn write_lines(receiver: &Receiver<Line>, dropped: &AtomicU64, format: LogFormat) {
+fn write_lines(receiver: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
     let mut text = String::new();
-    while let Ok(line) = receiver.recv() {
+    while let Ok(first) = receiver.recv() {
         text.clear();
         let now = jiff::Timestamp::now();
-        render(&line, now, format, &mut text);
+        let mut waiting = None;
         // Whatever else is waiting goes out in the same write.
-        for line in receiver.try_iter().take(256) {
-            render(&line, now, format, &mut text);
+        for entry in std::iter::once(first).chain(receiver.try_iter().take(256)) {
+            match entry {
+                Entry::Line(line) => render(&line, now, format, &mut text),
+                Entry::Flush(done) => waiting = Some(done),
+            }
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -90,6 +110,9 @@ fn write_lines(receiver: &Receiver<Line>, dropped: &AtomicU64, format: LogFormat
         }
         // There is nobody to tell when standard error is gone.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        if let Some(done) = waiting {
+            let _ = done.send(());
+        }
     }
 }
 
