@@ -141,12 +141,20 @@ const fn basis_index(basis: Basis) -> usize {
     }
 }
 
+/// Counters of one vendor, each by action.
+#[derive(Debug)]
+struct VendorMetrics {
+    id: String,
+    done: [Counter; 3],
+    observed: [Counter; 3],
+}
+
 /// All counters and gauges of the process.
 #[derive(Debug)]
 pub struct Metrics {
     exposition: Exposition,
     sites: Vec<(String, SiteMetrics)>,
-    vendors: Vec<(String, [Counter; 3])>,
+    vendors: Vec<VendorMetrics>,
     errors: Counters,
     bypass: Counters,
     cookies: [Counter; 3],
@@ -182,6 +190,11 @@ impl Metrics {
         let decisions = family(&mut x, "optout_decisions", "What became of the signal on an HTML response");
         let links = family(&mut x, "links", "Opt-out links on documents");
         let neutralised = family(&mut x, "elements_neutralised", "Tracker references neutralised or kept");
+        let observed = family(
+            &mut x,
+            "elements_observed",
+            "Tracker references that observe mode left as they were, by what enforcing would have done",
+        );
         let errors =
             family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause");
         let bypass = family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason");
@@ -220,9 +233,14 @@ impl Metrics {
         let vendors = vendors
             .iter()
             .map(|vendor| {
-                let by_action = ACTIONS
-                    .map(|a| neutralised.get_or_create_owned(&labels(&[("vendor", vendor), ("action", a)])));
-                (vendor.clone(), by_action)
+                let by_action = |family: &Counters| {
+                    ACTIONS.map(|a| family.get_or_create_owned(&labels(&[("vendor", vendor), ("action", a)])))
+                };
+                VendorMetrics {
+                    id: vendor.clone(),
+                    done: by_action(&neutralised),
+                    observed: by_action(&observed),
+                }
             })
             .collect();
         Self {
@@ -259,16 +277,23 @@ impl Metrics {
 
     /// References of one vendor (registry position) that were allowed, restricted or stripped.
     pub fn neutralised(&self, vendor: u16, action: crate::config::VendorAction, count: u64) {
-        if let Some((_, by_action)) = self.vendors.get(usize::from(vendor)) {
-            by_action[action as usize].inc_by(count);
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            vendor.done[action as usize].inc_by(count);
+        }
+    }
+
+    /// References that observe mode left as they were, by what enforcing would have done.
+    pub fn observed(&self, vendor: u16, action: crate::config::VendorAction, count: u64) {
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            vendor.observed[action as usize].inc_by(count);
         }
     }
 
     /// Vendors with a count: `(id, allowed, restricted, stripped)`.
     pub fn vendor_counts(&self) -> impl Iterator<Item = (&str, u64, u64, u64)> {
-        self.vendors.iter().filter_map(|(id, c)| {
-            let [allow, restrict, strip] = c.each_ref().map(Counter::get);
-            (allow + restrict + strip > 0).then_some((id.as_str(), allow, restrict, strip))
+        self.vendors.iter().filter_map(|vendor| {
+            let [allow, restrict, strip] = vendor.done.each_ref().map(Counter::get);
+            (allow + restrict + strip > 0).then_some((vendor.id.as_str(), allow, restrict, strip))
         })
     }
 
