@@ -17,7 +17,7 @@ use super::finish::{self, Counted};
 use super::house::Core;
 use super::respond::{self, Asked};
 use super::upstream::{Answer, Attempt};
-use super::{hop, upgrade};
+use super::{hop, outcome, upgrade};
 use crate::enforce;
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::Hit;
@@ -45,6 +45,7 @@ async fn run(
 ) -> Result<Response<Body>, ProxyError> {
     let reserved = x.mode == Mode::Enforce && core.house.portal.owns(request.uri().path()); // 2
     x.signals = Signals::read(request.headers(), core.keys()); // 3
+    outcome::unreadable(core, x, request.headers());
     (x.subject, x.signals.account) = look_up(core, x, &request); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved {
@@ -53,7 +54,9 @@ async fn run(
     if let Some(hit) = collected(x, &request) {
         return Ok(respond::collector(core, hit));
     }
-    let wants_upgrade = upgrade::wanted(&request);
+    // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
+    let switchable = || x.site().connectors.iter().any(|origin| !origin.upstream.http2);
+    let wants_upgrade = upgrade::wanted(&request) && switchable();
     let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
     if let Some(downstream) = downstream {
         return respond::tunnel(core, x, request, downstream, asked).await;

@@ -45,6 +45,9 @@ pub enum ProxyError {
     /// A method or target that a reverse proxy does not forward.
     #[error("the method or target is not for a reverse proxy")]
     BadTarget,
+    /// The head is larger than `limits.header_bytes`.
+    #[error("the request head is larger than limits.header_bytes")]
+    HeadTooLarge,
     /// No site has this host.
     #[error("no site is configured for this host")]
     UnknownHost,
@@ -90,6 +93,7 @@ impl ProxyError {
             Self::HostMismatch => (Downstream, StatusCode::BAD_REQUEST, "host_mismatch"),
             Self::AmbiguousLength => (Downstream, StatusCode::BAD_REQUEST, "ambiguous_length"),
             Self::BadTarget => (Downstream, StatusCode::BAD_REQUEST, "bad_target"),
+            Self::HeadTooLarge => (Downstream, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::UnknownHost => (Downstream, StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
             Self::BodyTooLarge => (Downstream, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (Downstream, StatusCode::REQUEST_TIMEOUT, "body_timeout"),
@@ -112,6 +116,7 @@ impl ProxyError {
                 | Self::HostMismatch
                 | Self::AmbiguousLength
                 | Self::BadTarget
+                | Self::HeadTooLarge
                 | Self::BodyTooLarge
                 | Self::BodyTimeout
         )
@@ -127,6 +132,9 @@ impl ProxyError {
                 "421 Misdirected Request\nNo site with this name is served here.\n"
             }
             StatusCode::PAYLOAD_TOO_LARGE => "413 Content Too Large\nThe request body is too large.\n",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                "431 Request Header Fields Too Large\nThe request head is too large.\n"
+            }
             StatusCode::REQUEST_TIMEOUT => "408 Request Timeout\nThe request took too long to arrive.\n",
             StatusCode::BAD_GATEWAY => {
                 "502 Bad Gateway\nThe site did not give a usable answer. Please try again later.\n"

@@ -101,6 +101,16 @@ fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
     Err(ProxyError::AmbiguousLength)
 }
 
+/// Refuses a head above `limits.header_bytes`: hyper's own bound is that of a buffer that grows in steps.
+///
+/// Cost: one pass over the fields.
+fn check_size<B>(request: &Request<B>, limit: usize) -> Result<(), ProxyError> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    // Each field has a colon, a space and a line end.
+    let fields: usize = request.headers().iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+    if target + fields > limit { Err(ProxyError::HeadTooLarge) } else { Ok(()) }
+}
+
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4).
 fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
     let path = uri.path();
@@ -123,6 +133,7 @@ impl Exchange {
         let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
         let site = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?;
         let settings = &snapshot.settings;
+        check_size(request, settings.limits.header_bytes)?;
         let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
         let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
         let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");

@@ -15,7 +15,7 @@ use crate::enforce::html::body::{Done, OnDone};
 use crate::enforce::html::plan::{BodyPlan, PassReason};
 use crate::enforce::request::RequestChanges;
 use crate::enforce::response::ResponseChanges;
-use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing};
+use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, signal};
 use crate::store::{Change, Kind, Source};
 use crate::telemetry::events;
 use crate::telemetry::metrics::{CookieSide, LinkOutcome, Metrics, Outcome};
@@ -24,6 +24,17 @@ use crate::telemetry::metrics::{CookieSide, LinkOutcome, Metrics, Outcome};
 fn count(metrics: &Metrics, site: usize, decision: Decision, outcome: Outcome) {
     if let (Some(basis), Some(site)) = (decision.basis, metrics.site(site)) {
         site.signal(basis, outcome);
+    }
+}
+
+/// Counts signals that were sent and cannot be read: they are as absent (DESIGN 5).
+///
+/// Cost: one header look-up, unless the signal was read.
+pub fn unreadable(core: &Core, x: &Exchange, headers: &HeaderMap) {
+    let sec_gpc = !x.signals.gpc && signal::sec_gpc_is_malformed(headers);
+    let unread = u64::from(sec_gpc) + u64::from(x.signals.own == OwnCookie::Unusable);
+    if unread > 0 {
+        core.house.metrics.malformed_signals.inc_by(unread);
     }
 }
 
@@ -130,16 +141,14 @@ pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChang
 ///
 /// A browser's opt-out by signal is new when it does not carry our cookie yet; an account's when the
 /// account is not known as opted out. Consent platforms' cookies count only while they are present, so they
-/// make no record (DESIGN 3, step 5).
-pub fn record(core: &Core, x: &Exchange, plan: &BodyPlan) {
+/// make no record (DESIGN 3, step 5). `document`: the answer is one that sets our cookie.
+pub fn record(core: &Core, x: &Exchange, document: bool) {
     let (Mode::Enforce, Some(basis)) = (x.mode, x.decision.basis) else { return };
     let new = match (x.subject, x.signals.account) {
         (Some(_), Standing::Unknown | Standing::OptedIn) => matches!(basis, Basis::Gpc | Basis::Cookie),
         (Some(_), _) => false,
         (None, _) => {
-            basis == Basis::Gpc
-                && plan.is_document()
-                && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)
+            basis == Basis::Gpc && document && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)
         }
     };
     if !new {

@@ -13,7 +13,7 @@ use super::body::{Body, RequestBody};
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
-use super::upstream::{Answer, UpstreamBody};
+use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, upgrade};
 use crate::config::VendorAction;
 use crate::enforce::html::Plan;
@@ -123,7 +123,7 @@ async fn shape(
     };
     apply_head(core, x, asked, &plan, page.as_ref(), guard, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
-    outcome::record(core, x, &plan);
+    outcome::record(core, x, plan.is_document());
     Ok(Response::from_parts(parts, body))
 }
 
@@ -300,11 +300,13 @@ pub async fn reserved(
         let expired = cookies::expire(&mut parts.headers, &trackers, &host, x.client.secure);
         core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
     }
-    if shown
-        && let Some(line) =
-            cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure)
-    {
-        parts.headers.append(header::SET_COOKIE, line);
+    if shown {
+        let line = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure);
+        if let Some(line) = line {
+            parts.headers.append(header::SET_COOKIE, line);
+        }
+        // With our cookie in the browser no later page would count as its first.
+        outcome::record(core, x, true);
     }
     explain(x, &mut parts.headers);
     Ok(Response::from_parts(parts, Body::Portal(body)))
@@ -321,7 +323,8 @@ pub fn collector(core: &Core, hit: Hit) -> Response<Body> {
     response
 }
 
-/// A request to change the protocol: joined with the origin's answer, or answered like any other.
+/// A request to change the protocol: joined with the origin's answer, or answered like any other. Origins
+/// are tried in turn, as for any request.
 ///
 /// # Errors
 /// As for any request.
@@ -332,14 +335,35 @@ pub async fn tunnel(
     downstream: OnUpgrade,
     asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
-    let origin = core.turn(x.site().connectors.len());
-    let pool =
-        core.pool(&x.snapshot, x.site(), origin).ok_or(ProxyError::Internal("the site has no origin"))?;
-    corridor::aim(&mut request, x, origin);
-    let tunnel = match pool.send_upgrade(request).await? {
-        Ok(tunnel) => tunnel,
-        Err(refused) => return answer(core, x, asked, refused).await,
-    };
-    upgrade::join(downstream, tunnel.upgraded, x.snapshot.settings.timeouts.tunnel_idle);
-    Ok(Response::from_parts(tunnel.head, Body::empty()))
+    let connectors = &x.site().connectors;
+    let first = core.turn(connectors.len());
+    let mut failure = ProxyError::Internal("the site has no origin");
+    for origin in (0..connectors.len()).map(|attempt| (first + attempt) % connectors.len()) {
+        let http2 = connectors.get(origin).is_some_and(|c| c.upstream.http2);
+        let Some(pool) = core.pool(&x.snapshot, x.site(), origin).filter(|_| !http2) else { continue };
+        corridor::aim(&mut request, x, origin);
+        match pool.send_upgrade(request).await {
+            Ok(Ok(tunnel)) => return Ok(joined(core, x, &asked, downstream, tunnel)),
+            Ok(Err(refused)) => return answer(core, x, asked, refused).await,
+            Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
+            Err(Attempt::Failed(error)) => return Err(error),
+        }
+    }
+    Err(failure)
+}
+
+/// Both sides joined. The head passes step 8 like any other: it may set a tracker's cookie.
+fn joined(
+    core: &Rc<Core>,
+    x: &Exchange,
+    asked: &Asked,
+    downstream: OnUpgrade,
+    tunnel: Tunnel,
+) -> Response<Body> {
+    let Tunnel { head: mut parts, upgraded } = tunnel;
+    let plan = BodyPlan::Pass(PassReason::NoBody);
+    let page = page_url(x, asked, &plan);
+    apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);
+    upgrade::join(downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle);
+    Response::from_parts(parts, Body::empty())
 }

@@ -158,7 +158,7 @@ pub struct Metrics {
     errors: Counters,
     bypass: Counters,
     cookies: [Counter; 3],
-    /// `Sec-GPC` fields that do not count.
+    /// Signals that were sent and could not be read: `Sec-GPC` fields, own cookies.
     pub malformed_signals: Counter,
     /// Own cookies that say `out` but had to be signed anew.
     pub resigned_cookies: Counter,
@@ -253,7 +253,7 @@ impl Metrics {
             malformed_signals: single(
                 &mut x,
                 "malformed_signals",
-                "Sec-GPC fields whose value does not count",
+                "Signals that could not be read: Sec-GPC fields, own cookies",
             ),
             resigned_cookies: single(&mut x, "resigned_cookies", "Own cookies honoured with a bad signature"),
             collectors: single(&mut x, "collector_requests", "First-party collector requests answered here"),

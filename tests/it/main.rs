@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, too, may end a test
 
+mod acceptance_choices;
+mod acceptance_operation;
+mod acceptance_pages;
 mod admin;
 mod architecture;
 mod bodies;

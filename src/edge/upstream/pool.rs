@@ -193,15 +193,18 @@ impl Pool {
     /// Sends an upgrade request over a connection of its own.
     ///
     /// # Errors
-    /// See [`ProxyError`].
+    /// [`Attempt::NotSent`] gives the request back for another origin.
     pub async fn send_upgrade(
         self: &Rc<Self>,
         request: Request<RequestBody>,
-    ) -> Result<Result<Tunnel, Answer>, ProxyError> {
-        let Live { mut sender, connection, .. } = self.open().await?;
+    ) -> Result<Result<Tunnel, Answer>, Attempt> {
+        let Live { mut sender, connection, .. } = match self.open().await {
+            Ok(live) => live,
+            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+        };
         let driver = tokio::task::spawn_local(connection.with_upgrades());
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
-        let response = sent.ok_or(ProxyError::FirstByteTimeout)?.map_err(ProxyError::Answer)?;
+        let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
         if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
             // The connection ends with this answer; its task drives the body.
             drop(driver);
@@ -210,7 +213,7 @@ impl Pool {
         }
         let (head, body) = response.into_parts();
         let mut for_upgrade = Response::from_parts(head.clone(), body);
-        let upgraded = hyper::upgrade::on(&mut for_upgrade).await.map_err(ProxyError::Answer)?;
+        let upgraded = hyper::upgrade::on(&mut for_upgrade).await.map_err(Attempt::failed)?;
         Ok(Ok(Tunnel { head, upgraded }))
     }
 
@@ -254,6 +257,10 @@ pub enum Attempt {
 }
 
 impl Attempt {
+    const fn failed(error: hyper::Error) -> Self {
+        Self::Failed(ProxyError::Answer(error))
+    }
+
     fn of(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
         let unsent = error.take_message();
         let error = error.into_error();

@@ -182,7 +182,9 @@ impl Journal {
         sealed: &[Sealed],
     ) -> Result<()> {
         let connection = self.connection.as_mut().ok_or_else(not_open)?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        // Plain statements, not sqlx's transaction: a full disk makes SQLite roll back on its own, and the
+        // depth that sqlx keeps would then refuse the next BEGIN.
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         let mut rest = sealed;
         while let Some((rows, statement)) = self.inserts.iter().find(|(rows, _)| *rows <= rest.len()) {
             let (now, later) = rest.split_at(*rows);
@@ -202,10 +204,10 @@ impl Journal {
                     .bind(row.canonical.as_slice())
                     .bind(row.head.link.as_slice());
             }
-            query.execute(&mut *transaction).await?;
+            query.execute(&mut *connection).await?;
             rest = later;
         }
-        transaction.commit().await
+        sqlx::query("COMMIT").execute(connection).await.map(drop)
     }
 
     /// After a failed write. A full or locked file stays open, so that it can still be read; after
@@ -213,6 +215,10 @@ impl Journal {
     /// anew.
     async fn doubt(&mut self, error: &sqlx::Error) {
         self.doubtful = true;
+        if let Some(connection) = self.connection.as_mut() {
+            // Fails where SQLite has rolled back already, which is as good.
+            let _ = sqlx::query("ROLLBACK").execute(connection).await;
+        }
         if !matches!(primary_code(error), Some(5 | 6 | 13))
             && let Some(connection) = self.connection.take()
         {
