@@ -7,6 +7,7 @@ mod acceptance_operation;
 mod acceptance_pages;
 mod admin;
 mod architecture;
+mod blockers;
 mod bodies;
 mod browser;
 mod cli;
