@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::timer::Deadline;
 use super::upstream::UpstreamBody;
 use crate::enforce::html::body::RewriteBody;
+use crate::enforce::html::shadow::ShadowBody;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,8 @@ pub enum Body {
     Upstream(UpstreamBody),
     /// From the origin, rewritten on the way.
     Rewrite(Box<RewriteBody<UpstreamBody>>),
+    /// From the origin, untouched but read along in observe mode.
+    Observed(Box<ShadowBody<UpstreamBody>>),
     /// A consumer page.
     Portal(axum::body::Body),
 }
@@ -93,6 +96,7 @@ impl HttpBody for Body {
             Self::Rewrite(body) => {
                 Pin::new(body.as_mut()).poll_frame(cx).map_err(|error| BodyError::Rewrite(Box::new(error)))
             }
+            Self::Observed(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Portal(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Portal),
         }
     }
@@ -102,6 +106,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Upstream(body) => body.is_end_stream(),
             Self::Rewrite(body) => body.is_end_stream(),
+            Self::Observed(body) => body.is_end_stream(),
             Self::Portal(body) => body.is_end_stream(),
         }
     }
@@ -111,6 +116,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Upstream(body) => body.size_hint(),
             Self::Rewrite(body) => body.size_hint(),
+            Self::Observed(body) => body.size_hint(),
             Self::Portal(body) => body.size_hint(),
         }
     }

@@ -39,8 +39,8 @@ pub enum ProxyError {
     /// `:authority` and `Host` differ.
     #[error("`:authority` and `Host` name different hosts")]
     HostMismatch,
-    /// Both `Content-Length` and `Transfer-Encoding`.
-    #[error("the request has both Content-Length and Transfer-Encoding")]
+    /// A `Transfer-Encoding` that is not one plain `chunked`, or one beside a `Content-Length`.
+    #[error("the end of the request body can be read in two ways")]
     AmbiguousLength,
     /// A method or target that a reverse proxy does not forward.
     #[error("the method or target is not for a reverse proxy")]

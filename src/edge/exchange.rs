@@ -89,11 +89,16 @@ fn host_name(text: &str) -> Option<Cow<'_, str>> {
     good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
-/// Refuses a request whose length can be read in two ways (RFC 9112, 6.3, 3).
+/// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3): any `Transfer-Encoding` but
+/// one `chunked`, or one beside a `Content-Length`.
 fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let ambiguous =
-        headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH);
-    if ambiguous { Err(ProxyError::AmbiguousLength) } else { Ok(()) }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if chunked && codings.next().is_none() && !headers.contains_key(header::CONTENT_LENGTH) {
+        return Ok(());
+    }
+    Err(ProxyError::AmbiguousLength)
 }
 
 /// Refuses a head above `limits.header_bytes`: hyper's own bound is that of a buffer that grows in steps.

@@ -74,6 +74,19 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
     })
 }
 
+/// What is counted at the end of a page that was only observed.
+#[must_use]
+pub fn when_observed(core: &Rc<Core>) -> OnDone {
+    let house = Arc::clone(&core.house);
+    Box::new(move |done| {
+        if let Done::Finished(summary) = done {
+            for (vendor, action, times) in &summary.vendors {
+                house.metrics.observed(vendor.0, *action, u64::from(*times));
+            }
+        }
+    })
+}
+
 fn count_summary(metrics: &Metrics, site: usize, summary: &Summary) {
     for (vendor, action, times) in &summary.vendors {
         metrics.neutralised(vendor.0, *action, u64::from(*times));

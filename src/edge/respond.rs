@@ -20,6 +20,7 @@ use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
+use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext};
 use crate::enforce::{collectors, cookies};
@@ -96,7 +97,7 @@ async fn shape(
     let (mut parts, body) = answer.into_parts();
     parts.version = Version::HTTP_11;
     hop::remove(&mut parts.headers, false);
-    let mut plan = plan_body(x, asked, &parts);
+    let mut plan = plan_body(x, asked, &parts, x.mode == Mode::Enforce);
     let page = page_url(x, asked, &plan);
     let (body, guard) = match (&plan, &page) {
         (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
@@ -110,7 +111,14 @@ async fn shape(
             (body, guard)
         }
         // A host that no URL can hold: what is first party cannot be told.
-        (BodyPlan::Rewrite(_), None) => return Err("host-unreadable"),
+        (BodyPlan::Rewrite(recipe), None) if recipe.opted_out => return Err("host-unreadable"),
+        (BodyPlan::Rewrite(_), None) => {
+            plan = BodyPlan::Pass(PassReason::Nothing);
+            (Body::Upstream(body), false)
+        }
+        (BodyPlan::Pass(PassReason::Observe), Some(page)) => {
+            (observed(core, x, asked, page, &parts, body), false)
+        }
         (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
     apply_head(core, x, asked, &plan, page.as_ref(), guard, &mut parts); // 8
@@ -128,19 +136,9 @@ async fn rewritten(
     guard: bool,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
-    let settings = &x.snapshot.settings;
-    let plan = Plan {
-        opted_out: recipe.opted_out,
-        policy: Arc::clone(&x.rule().policy),
-        page: page.clone(),
-        kind: recipe.kind,
-        guard,
-        prefix: Arc::clone(&x.snapshot.prefix),
-        link: settings.portal.link,
-        memory: settings.limits.rewriter_memory,
-    };
+    let ratio = x.snapshot.settings.limits.decode_ratio;
     let on_failure = x.site().settings.on_rewrite_failure;
-    let mut body = RewriteBody::new(body, recipe, plan, settings.limits.decode_ratio, on_failure);
+    let mut body = RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), ratio, on_failure);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
@@ -151,13 +149,47 @@ async fn rewritten(
     Ok((Body::Rewrite(Box::new(body)), primed))
 }
 
-fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts) -> BodyPlan {
+/// Observe mode: the body as it came; an opted-out visitor's page is read along for the counters.
+fn observed(
+    core: &Rc<Core>,
+    x: &Exchange,
+    asked: &Asked,
+    page: &Url,
+    parts: &response::Parts,
+    body: UpstreamBody,
+) -> Body {
+    match plan_body(x, asked, parts, true) {
+        BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
+            let plan = rewriter_plan(x, &recipe, page, true);
+            let ratio = x.snapshot.settings.limits.decode_ratio;
+            let on_done = outcome::when_observed(core);
+            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, ratio, on_done)))
+        }
+        _ => Body::Upstream(body),
+    }
+}
+
+fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan {
+    let settings = &x.snapshot.settings;
+    Plan {
+        opted_out: recipe.opted_out,
+        policy: Arc::clone(&x.rule().policy),
+        page: page.clone(),
+        kind: recipe.kind,
+        guard,
+        prefix: Arc::clone(&x.snapshot.prefix),
+        link: settings.portal.link,
+        memory: settings.limits.rewriter_memory,
+    }
+}
+
+fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts, enforce: bool) -> BodyPlan {
     let changes = &asked.changes;
     let question = Question {
         method: &changes.method,
         target: changes.target,
         opted_out: x.decision.opted_out(),
-        enforce: x.mode == Mode::Enforce,
+        enforce,
         rewrite: x.rule().rewrite,
         accepts: changes.accepts,
         narrowed: changes.narrowed,

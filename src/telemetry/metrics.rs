@@ -1,10 +1,10 @@
 //! Counters and gauges for `/metrics`, in Prometheus' form.
 //!
-//! Every counter's handle is made at start, so counting is one relaxed atomic add; labels come from
+//! A counter's handle is made once and kept, so counting is one relaxed atomic add; labels come from
 //! closed sets (sites, vendors, outcomes), never from a request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
+use crate::config::VendorAction;
 use crate::privacy::Basis;
 
 /// What became of a signal on an HTML response; exactly one for each response with a signal.
@@ -141,12 +142,34 @@ const fn basis_index(basis: Basis) -> usize {
     }
 }
 
+/// Counters of one vendor, each by action; made when first needed, since most sites meet few vendors.
+#[derive(Debug)]
+struct VendorMetrics {
+    id: String,
+    done: [OnceLock<Counter>; 3],
+    observed: [OnceLock<Counter>; 3],
+}
+
+impl VendorMetrics {
+    fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), done: Default::default(), observed: Default::default() }
+    }
+
+    fn count(&self, cells: &[OnceLock<Counter>; 3], family: &Counters, action: VendorAction, count: u64) {
+        let at = action as usize;
+        let make = || family.get_or_create_owned(&labels(&[("vendor", &self.id), ("action", ACTIONS[at])]));
+        cells[at].get_or_init(make).inc_by(count);
+    }
+}
+
 /// All counters and gauges of the process.
 #[derive(Debug)]
 pub struct Metrics {
     exposition: Exposition,
     sites: Vec<(String, SiteMetrics)>,
-    vendors: Vec<(String, [Counter; 3])>,
+    vendors: Vec<VendorMetrics>,
+    neutralised: Counters,
+    observed: Counters,
     errors: Counters,
     bypass: Counters,
     cookies: [Counter; 3],
@@ -164,6 +187,47 @@ pub struct Metrics {
     pub connections_refused: Counter,
 }
 
+/// A registered family of counters.
+fn family(x: &mut Exposition, name: &str, help: &str) -> Counters {
+    let family = Counters::default();
+    x.register(name, help, family.clone());
+    family
+}
+
+/// A registered counter without labels.
+fn single(x: &mut Exposition, name: &str, help: &str) -> Counter {
+    let counter = Counter::<u64, AtomicU64>::default();
+    x.register(name, help, counter.clone());
+    counter
+}
+
+/// Counters of every site.
+fn site_metrics(x: &mut Exposition, sites: &[String]) -> Vec<(String, SiteMetrics)> {
+    let requests = family(x, "requests", "Requests answered");
+    let signals = family(x, "signals_seen", "HTML responses to a request with an opt-out signal");
+    let decisions = family(x, "optout_decisions", "What became of the signal on an HTML response");
+    let links = family(x, "links", "Opt-out links on documents");
+    let duration = Family::<Labels, Histogram>::new_with_constructor(|| {
+        Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
+    });
+    x.register("request_duration_seconds", "From request head to response head", duration.clone());
+    let metrics = |site: &String| {
+        let of = |family: &Counters, pairs: &[(&'static str, &str)]| {
+            let all: Vec<_> = [("site", site.as_str())].into_iter().chain(pairs.iter().copied()).collect();
+            family.get_or_create_owned(&labels(&all))
+        };
+        SiteMetrics {
+            requests: CODE_CLASSES.map(|c| of(&requests, &[("code_class", c)])),
+            duration: duration.get_or_create_owned(&labels(&[("site", site)])),
+            signals: BASES.map(|b| of(&signals, &[("signal", b.as_str())])),
+            outcomes: BASES
+                .map(|b| OUTCOMES.map(|o| of(&decisions, &[("signal", b.as_str()), ("outcome", o)]))),
+            links: ["inserted", "adopted", "duplicate", "unplaced"].map(|o| of(&links, &[("outcome", o)])),
+        }
+    };
+    sites.iter().map(|site| (site.clone(), metrics(site))).collect()
+}
+
 impl Metrics {
     /// Builds every family for these sites and vendors (registry ids, by `VendorId`).
     #[must_use]
@@ -172,64 +236,20 @@ impl Metrics {
         let build = Family::<Labels, Gauge>::default();
         build.get_or_create(&labels(&[("version", env!("CARGO_PKG_VERSION"))])).set(1);
         x.register("build_info", "The running version", build);
-        let family = |x: &mut Exposition, name: &str, help: &str| {
-            let family = Counters::default();
-            x.register(name, help, family.clone());
-            family
-        };
-        let requests = family(&mut x, "requests", "Requests answered");
-        let signals = family(&mut x, "signals_seen", "HTML responses to a request with an opt-out signal");
-        let decisions = family(&mut x, "optout_decisions", "What became of the signal on an HTML response");
-        let links = family(&mut x, "links", "Opt-out links on documents");
-        let neutralised = family(&mut x, "elements_neutralised", "Tracker references neutralised or kept");
-        let errors =
-            family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause");
-        let bypass = family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason");
-        let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
-        let duration = Family::<Labels, Histogram>::new_with_constructor(|| {
-            Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
-        });
-        x.register("request_duration_seconds", "From request head to response head", duration.clone());
-        let single = |x: &mut Exposition, name: &str, help: &str| {
-            let counter = Counter::<u64, AtomicU64>::default();
-            x.register(name, help, counter.clone());
-            counter
-        };
         let connections = Gauge::default();
         x.register("connections", "Downstream connections open", connections.clone());
-        let sites = sites
-            .iter()
-            .map(|site| {
-                let of = |f: &Counters, pairs: &[(&'static str, &str)]| {
-                    let all: Vec<_> =
-                        [("site", site.as_str())].into_iter().chain(pairs.iter().copied()).collect();
-                    f.get_or_create_owned(&labels(&all))
-                };
-                let metrics = SiteMetrics {
-                    requests: CODE_CLASSES.map(|c| of(&requests, &[("code_class", c)])),
-                    duration: duration.get_or_create_owned(&labels(&[("site", site)])),
-                    signals: BASES.map(|b| of(&signals, &[("signal", b.as_str())])),
-                    outcomes: BASES
-                        .map(|b| OUTCOMES.map(|o| of(&decisions, &[("signal", b.as_str()), ("outcome", o)]))),
-                    links: ["inserted", "adopted", "duplicate", "unplaced"]
-                        .map(|o| of(&links, &[("outcome", o)])),
-                };
-                (site.clone(), metrics)
-            })
-            .collect();
-        let vendors = vendors
-            .iter()
-            .map(|vendor| {
-                let by_action = ACTIONS
-                    .map(|a| neutralised.get_or_create_owned(&labels(&[("vendor", vendor), ("action", a)])));
-                (vendor.clone(), by_action)
-            })
-            .collect();
+        let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
         Self {
-            sites,
-            vendors,
-            errors,
-            bypass,
+            sites: site_metrics(&mut x, sites),
+            vendors: vendors.iter().map(|id| VendorMetrics::new(id)).collect(),
+            neutralised: family(&mut x, "elements_neutralised", "Tracker references neutralised or kept"),
+            observed: family(
+                &mut x,
+                "elements_observed",
+                "Tracker references that observe mode left as they were, by what enforcing would have done",
+            ),
+            errors: family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause"),
+            bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
             cookies: ["response", "request", "expired"]
                 .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
             malformed_signals: single(
@@ -258,17 +278,25 @@ impl Metrics {
     }
 
     /// References of one vendor (registry position) that were allowed, restricted or stripped.
-    pub fn neutralised(&self, vendor: u16, action: crate::config::VendorAction, count: u64) {
-        if let Some((_, by_action)) = self.vendors.get(usize::from(vendor)) {
-            by_action[action as usize].inc_by(count);
+    pub fn neutralised(&self, vendor: u16, action: VendorAction, count: u64) {
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            vendor.count(&vendor.done, &self.neutralised, action, count);
+        }
+    }
+
+    /// References that observe mode left as they were, by what enforcing would have done.
+    pub fn observed(&self, vendor: u16, action: VendorAction, count: u64) {
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            vendor.count(&vendor.observed, &self.observed, action, count);
         }
     }
 
     /// Vendors with a count: `(id, allowed, restricted, stripped)`.
     pub fn vendor_counts(&self) -> impl Iterator<Item = (&str, u64, u64, u64)> {
-        self.vendors.iter().filter_map(|(id, c)| {
-            let [allow, restrict, strip] = c.each_ref().map(Counter::get);
-            (allow + restrict + strip > 0).then_some((id.as_str(), allow, restrict, strip))
+        self.vendors.iter().filter_map(|vendor| {
+            let [allow, restrict, strip] =
+                vendor.done.each_ref().map(|cell| cell.get().map_or(0, Counter::get));
+            (allow + restrict + strip > 0).then_some((vendor.id.as_str(), allow, restrict, strip))
         })
     }
 
@@ -324,7 +352,7 @@ mod tests {
         site.signal(Basis::Gpc, Outcome::Refused);
         let (_, seen, outcomes) = site.signal_counts()[0];
         assert_eq!(seen, outcomes.iter().sum::<u64>());
-        metrics.neutralised(0, crate::config::VendorAction::Strip, 3);
+        metrics.neutralised(0, VendorAction::Strip, 3);
         let text = metrics.render();
         assert!(
             text.contains(r#"optgate_optout_decisions_total{site="shop",signal="gpc",outcome="enforced"} 1"#),

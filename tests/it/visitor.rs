@@ -145,6 +145,13 @@ fn observe_changes_nothing_and_counts() {
     assert_eq!(proxy.get("/.well-known/gpc.json", "").text(), "the origin's own");
     assert_eq!(origin.first().one("cookie").as_deref(), Some("_fbp=fb.1.2"));
     assert_eq!(outcomes(&proxy), [0, 0, 0, 1]);
+    let figures = proxy.running().metrics().render();
+    let would = r#"optgate_elements_observed_total{vendor="meta-pixel",action="strip"}"#;
+    assert!(
+        figures.lines().any(|line| line.starts_with(would) && !line.ends_with(" 0")),
+        "what enforcing would do"
+    );
+    assert_eq!(proxy.running().metrics().vendor_counts().count(), 0, "nothing was neutralised");
 }
 
 /// Enforced, refused, passed, observed: of all bases together, each signal once (DESIGN 7).

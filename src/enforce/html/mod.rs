@@ -17,6 +17,7 @@ mod pipeline;
 pub mod plan;
 mod references;
 mod rewriter;
+pub mod shadow;
 mod sniff;
 mod srcset;
 mod state;
