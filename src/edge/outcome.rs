@@ -145,7 +145,9 @@ pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChang
 pub fn record(core: &Core, x: &Exchange, document: bool) {
     let (Mode::Enforce, Some(basis)) = (x.mode, x.decision.basis) else { return };
     let new = match (x.subject, x.signals.account) {
-        (Some(_), Standing::Unknown | Standing::OptedIn) => matches!(basis, Basis::Gpc | Basis::Cookie),
+        (Some(_), Standing::Unknown) => matches!(basis, Basis::Gpc | Basis::Cookie),
+        // An older cookie holds for its own browser; it does not take a later explicit choice back.
+        (Some(_), Standing::OptedIn) => basis == Basis::Gpc,
         (Some(_), _) => false,
         (None, _) => {
             basis == Basis::Gpc && document && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)

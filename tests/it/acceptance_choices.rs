@@ -19,6 +19,7 @@ pub const PAGE: &[u8] = b"<!doctype html><html><head><title>Shop</title>\
 /// The pixel's address; in a page that reached the visitor it is live.
 pub const PIXEL: &str = "connect.facebook.net";
 
+const GPC: &str = "Sec-GPC: 1\r\n";
 const HONORED: &str = "Opt-Out Request Honored";
 
 /// An origin whose every path here is that page.
@@ -124,6 +125,42 @@ fn opting_back_in_takes_two_posts_and_the_signal_beats_it() {
     assert!(honoured(&signalled));
     let again = format!("Cookie: optgate={}\r\n", choice(&signalled).unwrap());
     assert!(honoured(&proxy.get("/", &again)), "and stays, without the signal");
+}
+
+/// An explicit choice is undone by a later signal, not by the cookie another browser kept from before.
+#[test]
+fn an_accounts_opt_in_is_undone_by_the_signal_and_not_by_an_older_cookie() {
+    let origin = shop(&["/"]);
+    let proxy = with_accounts(&origin).run();
+    let ann = "X-Account-Id: ann\r\n";
+    let old = choice(&post(proxy.addr(), "/privacy-choices/opt-out", ann, "")).unwrap();
+    let json = format!("{ann}Accept: application/json\r\n");
+    let asked = post(proxy.addr(), "/privacy-choices/opt-in", &json, "");
+    let asked: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
+    let token = asked["token"].as_str().unwrap();
+    let fields = format!("{ann}Cookie: optgate-confirm={token}\r\n");
+    let confirmed = post(proxy.addr(), "/privacy-choices/opt-in/confirm", &fields, &format!("token={token}"));
+    assert_eq!(confirmed.status(), 200);
+    let kept = format!("{ann}Cookie: optgate={old}\r\n");
+    assert!(honoured(&proxy.get("/", &kept)), "the cookie holds on its own browser");
+    assert!(!honoured(&proxy.get("/", ann)), "and on no other");
+    assert!(honoured(&proxy.get("/", &format!("{ann}{GPC}"))));
+    assert!(honoured(&proxy.get("/", ann)), "the signal opted the account out again");
+}
+
+/// DESIGN 4: `Secure` when the visitor's own connection is https, as a trusted proxy says.
+#[test]
+fn the_choice_cookie_is_secure_behind_a_proxy_that_speaks_https() {
+    let proxy = with_accounts(&shop(&["/"])).run();
+    for (proto, secure) in [("https", true), ("http", false)] {
+        let fields = format!("X-Forwarded-Proto: {proto}\r\n");
+        for answer in [
+            proxy.get("/", &format!("{GPC}{fields}")),
+            post(proxy.addr(), "/privacy-choices/opt-out", &fields, ""),
+        ] {
+            assert_eq!(answer.head.one("set-cookie").unwrap().ends_with("; Secure"), secure, "{proto}");
+        }
+    }
 }
 
 /// DESIGN 4: 400 days from the last month in which the browser came.
