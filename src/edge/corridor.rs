@@ -29,10 +29,11 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
-    let response = match run(&core, &hop, &mut exchange, request).await {
+    let mut response = match run(&core, &hop, &mut exchange, request).await {
         Ok(response) => response,
         Err(error) => finish::failed(&core, &exchange, &error),
     };
+    respond::explain(&exchange, response.headers_mut());
     finish::answered(&core, &exchange, summary, response)
 }
 

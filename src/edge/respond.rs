@@ -236,11 +236,10 @@ fn apply_head(
     };
     let changes = enforce_response::apply(parts, &context);
     outcome::head_changed(core, &asked.changes, &changes);
-    explain(x, &mut parts.headers);
 }
 
-/// The why-header, for those who may ask.
-fn explain(x: &Exchange, headers: &mut HeaderMap) {
+/// The why-header, for those who may ask: on every answer with a site, whoever gives it.
+pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
     if !x.explain {
         return;
     }
@@ -308,7 +307,6 @@ pub async fn reserved(
         // With our cookie in the browser no later page would count as its first.
         outcome::record(core, x, true);
     }
-    explain(x, &mut parts.headers);
     Ok(Response::from_parts(parts, Body::Portal(body)))
 }
 

@@ -129,7 +129,7 @@ fn the_why_is_told_to_trusted_addresses_only() {
     for (ranges, told) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
         let origin = shop(&["/"]);
         let proxy = proxy().to(&origin).toml(&format!("explain_to = [\"{ranges}\"]\n")).run();
-        for path in ["/", "/text", "/privacy-choices"] {
+        for path in ["/", "/text", "/privacy-choices", "/g/collect?v=2&tid=G-ABC123"] {
             let answer = proxy.get(path, &format!("{GPC}{ask}"));
             let why = answer.head.one("optgate-why");
             assert_eq!(why.is_some_and(|why| why.starts_with("opted-out;basis=gpc; site=default;")), told);
@@ -362,4 +362,33 @@ fn a_starter_file_passes_its_check() {
     assert!(optgate(&["init"]).status.success());
     let checked = optgate(&["check", "--config", "optgate.toml", "--data-dir", "data"]);
     assert!(checked.status.success(), "{checked:?}");
+}
+
+/// A service manager must not start it again and again: what `run` refuses, `check` refuses, with 78.
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_by_check_and_run_alike() {
+    let garbage = |builder: &Builder| {
+        let file = builder.dir().join("garbage.pem");
+        std::fs::write(&file, "this is no certificate").unwrap();
+        file.display().to_string()
+    };
+    let listening = proxy().upstream("http://127.0.0.1:1");
+    let file = garbage(&listening);
+    let listening = listening.toml(&format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {file:?}\nkey = {file:?}\n"
+    ));
+    let asking = proxy();
+    let file = garbage(&asking);
+    let asking = asking.toml(&format!(
+        "[[sites]]\nname = \"shop\"\nupstream = {{ url = \"https://127.0.0.1:1\", roots = {file:?} }}\n"
+    ));
+    for builder in [listening, asking] {
+        for verb in ["check", "run"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_optgate"));
+            let output = command.arg(verb).arg("--config").arg(builder.write()).output().unwrap();
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(78), "{verb}: {words}");
+            assert!(words.contains("garbage.pem"), "{verb}: {words}");
+        }
+    }
 }
