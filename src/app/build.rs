@@ -12,6 +12,7 @@ use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
+use crate::edge::tls;
 use crate::edge::upstream::Connector;
 use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
@@ -74,6 +75,26 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         connections: AtomicUsize::new(0),
     };
     Ok(Parts { house: Arc::new(house), admin })
+}
+
+/// What the files that the settings name hold and nobody can use: certificates, keys, an origin's roots.
+/// Empty when all is well. Each complaint names its file.
+#[must_use]
+pub fn file_problems(settings: &Settings) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !settings.tls.listen.is_empty()
+        && let Err(error) = tls::server_config(&settings.tls.certificates)
+    {
+        problems.push(format!("{error:#}"));
+    }
+    for site in &settings.sites {
+        for upstream in &site.upstreams {
+            if let Err(error) = Connector::new(upstream.clone(), settings.timeouts.upstream_connect) {
+                problems.push(format!("site `{}`: {error:#}", site.name));
+            }
+        }
+    }
+    problems
 }
 
 /// The built-in registry with the operator's files over it.

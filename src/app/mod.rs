@@ -5,6 +5,8 @@
 mod build;
 mod core_thread;
 
+pub use build::file_problems;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -14,12 +14,19 @@ use crate::registry::{Policy, PolicyError, Registry};
 /// What is wrong, all of it; exit code 78.
 pub fn run(global: &Global) -> Result<(), Failure> {
     let loaded = super::settings(global, Vec::new(), false)?;
-    let problems = registry_problems(&loaded);
-    if !problems.is_empty() {
-        return Err(Failure::Refused(problems));
-    }
+    refuse(&loaded)?;
     eprintln!("ok: {}", summary(&loaded));
     Ok(())
+}
+
+/// Refuses what the settings name and `run` could not use.
+///
+/// # Errors
+/// [`Failure::Refused`], with all of it.
+pub fn refuse(loaded: &Loaded) -> Result<(), Failure> {
+    let mut problems = registry_problems(loaded);
+    problems.extend(crate::app::file_problems(&loaded.settings));
+    if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
 
 fn summary(loaded: &Loaded) -> String {

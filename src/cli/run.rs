@@ -8,10 +8,7 @@ use super::{Failure, Global, RunArgs, check, settings};
 /// See [`Failure`].
 pub fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
     let loaded = settings(global, args.flags(), false)?;
-    let problems = check::registry_problems(&loaded);
-    if !problems.is_empty() {
-        return Err(Failure::Refused(problems));
-    }
+    check::refuse(&loaded)?;
     crate::app::run(loaded.settings)?;
     Ok(())
 }
