@@ -80,8 +80,9 @@ impl RequestChanges {
 /// Hop-by-hop and forwarding fields, and `Optgate-*` sent by clients, are `edge`'s. In observe mode
 /// nothing is changed; the tracker cookies are still named, for the counters.
 ///
-/// Two deliberate limits. A fragment keeps its `Range`: scripts fetch media in parts, and a partial
-/// HTML answer is refused later ([`plan::Refusal::Partial`]). Conditions are touched on GET and HEAD
+/// Two deliberate limits. Only what is certainly a page loses its `Range`: scripts and, over plain http,
+/// players fetch media in parts, and a partial HTML answer is refused later and asked for again
+/// ([`plan::Refusal::Partial`]). Conditions are touched on GET and HEAD
 /// only, since elsewhere they guard writes.
 ///
 /// Cost: a few look-ups; allocations only where a field changes.
@@ -128,7 +129,7 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     let opted_out = ctx.decision.opted_out();
     changes.narrowed = negotiate::narrow(headers);
     let Target::Page(kind) = changes.target else { return };
-    if opted_out && kind != Kind::Fragment {
+    if opted_out && matches!(kind, Kind::Document | Kind::Frame) {
         headers.remove(RANGE);
         headers.remove(IF_RANGE);
     }

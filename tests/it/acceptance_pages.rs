@@ -75,8 +75,16 @@ fn a_range_of_a_page_becomes_the_whole_page_for_an_opted_out_visitor() {
             PAGE.len()
         )),
     });
+    let media = "HTTP/1.1 206 Partial Content\r\nContent-Type: video/mp4\r\nContent-Range: bytes 0-9/99\r\n\
+                 Content-Length: 10\r\n\r\n0123456789";
+    let origin = origin.answers("/film.mp4", media);
     let proxy = proxy().to(&origin).run();
-    assert!(is_enforced(&proxy.get("/", &format!("Range: bytes=0-9\r\n{GPC}"))));
+    for accept in ["", "Accept: text/html,application/xhtml+xml\r\n"] {
+        assert!(is_enforced(&proxy.get("/", &format!("Range: bytes=0-9\r\n{accept}{GPC}"))), "{accept}");
+    }
+    // Over plain http a browser does not say what it fetches; players need their parts.
+    assert_eq!(proxy.get("/film.mp4", &format!("Range: bytes=0-9\r\n{GPC}")).status(), 206);
+    assert!(origin.seen(4)[3].one("range").is_some());
     assert_eq!(proxy.get("/", "Range: bytes=0-9\r\n").status(), 206);
 }
 
