@@ -140,11 +140,16 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     if !conditional {
         return;
     }
-    // We send pages without `Last-Modified`: a date is from before us, or from another variant.
-    headers.remove(IF_MODIFIED_SINCE);
+    // Over plain http a browser does not say that it fetches an image; its navigations do name a page. So
+    // what is unsure keeps the origin's own conditions, unless "not modified" could bring trackers back.
+    let keep = kind == Kind::Unsure && !opted_out;
+    if !keep {
+        // We send pages without `Last-Modified`: a date is from before us, or from another variant.
+        headers.remove(IF_MODIFIED_SINCE);
+    }
     let variant = Variant { version: ctx.version, opted_out, kind };
-    changes.tag_mapped = validators::map_if_none_match(headers, &variant, false);
-    changes.condition_dropped = !changes.tag_mapped;
+    changes.tag_mapped = validators::map_if_none_match(headers, &variant, keep);
+    changes.condition_dropped = !changes.tag_mapped && !keep;
 }
 
 /// Changes a request head that was [`prepare`]d and whose answer was refused, so that it asks for the
