@@ -14,7 +14,7 @@ use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
-use super::{corridor, hop, outcome, upgrade};
+use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
@@ -268,7 +268,7 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
 /// A consumer page. Its answers pass step 8 too: tracker cookies expire, our own is kept fresh.
 ///
 /// # Errors
-/// None of its own; the pages answer for themselves.
+/// A form that does not arrive in time; else the pages answer for themselves.
 pub async fn reserved(
     core: &Rc<Core>,
     x: &mut Exchange,
@@ -292,7 +292,14 @@ pub async fn reserved(
     }
     let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
     parts.extensions.insert(visit);
-    let answer = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body))).await;
+    let answering = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
+    let answer = match opts_out {
+        // It reads no body, and whatever the journal does it must answer with its cookie.
+        true => answering.await,
+        false => timer::within(x.snapshot.settings.timeouts.between_bytes, answering)
+            .await
+            .ok_or(ProxyError::BodyTimeout)?,
+    };
     let (mut parts, body) = answer.into_parts();
     if x.decision.opted_out() && (opts_out || shown) {
         let host = x.host_name();

@@ -80,8 +80,9 @@ impl RequestChanges {
 /// Hop-by-hop and forwarding fields, and `Optgate-*` sent by clients, are `edge`'s. In observe mode
 /// nothing is changed; the tracker cookies are still named, for the counters.
 ///
-/// Two deliberate limits. A fragment keeps its `Range`: scripts fetch media in parts, and a partial
-/// HTML answer is refused later ([`plan::Refusal::Partial`]). Conditions are touched on GET and HEAD
+/// Two deliberate limits. Only what is certainly a page loses its `Range`: scripts and, over plain http,
+/// players fetch media in parts, and a partial HTML answer is refused later and asked for again
+/// ([`plan::Refusal::Partial`]). Conditions are touched on GET and HEAD
 /// only, since elsewhere they guard writes.
 ///
 /// Cost: a few look-ups; allocations only where a field changes.
@@ -128,7 +129,7 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     let opted_out = ctx.decision.opted_out();
     changes.narrowed = negotiate::narrow(headers);
     let Target::Page(kind) = changes.target else { return };
-    if opted_out && kind != Kind::Fragment {
+    if opted_out && matches!(kind, Kind::Document | Kind::Frame) {
         headers.remove(RANGE);
         headers.remove(IF_RANGE);
     }
@@ -139,11 +140,16 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     if !conditional {
         return;
     }
-    // We send pages without `Last-Modified`: a date is from before us, or from another variant.
-    headers.remove(IF_MODIFIED_SINCE);
+    // Over plain http a browser does not say that it fetches an image; its navigations do name a page. So
+    // what is unsure keeps the origin's own conditions, unless "not modified" could bring trackers back.
+    let keep = kind == Kind::Unsure && !opted_out;
+    if !keep {
+        // We send pages without `Last-Modified`: a date is from before us, or from another variant.
+        headers.remove(IF_MODIFIED_SINCE);
+    }
     let variant = Variant { version: ctx.version, opted_out, kind };
-    changes.tag_mapped = validators::map_if_none_match(headers, &variant, false);
-    changes.condition_dropped = !changes.tag_mapped;
+    changes.tag_mapped = validators::map_if_none_match(headers, &variant, keep);
+    changes.condition_dropped = !changes.tag_mapped && !keep;
 }
 
 /// Changes a request head that was [`prepare`]d and whose answer was refused, so that it asks for the

@@ -214,6 +214,20 @@ fn a_signal_first_seen_on_a_consumer_page_is_recorded() {
     assert_eq!(records, [("opt-out".into(), "gpc".into(), "gpc".into())]);
 }
 
+/// A form that never ends holds no connection for ever; an opt-out needs no form at all.
+#[test]
+fn a_form_that_does_not_arrive_is_ended_and_an_opt_out_waits_for_none() {
+    let proxy = proxy().to(&Origin::start()).toml("[timeouts]\nbetween_bytes = \"200ms\"\n").run();
+    let head = "HTTP/1.1\r\nHost: site.test\r\nContent-Length: 9\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\n";
+    let mut client = proxy.client();
+    client.send(format!("POST /privacy-choices/opt-in/confirm {head}"));
+    assert_eq!(client.final_head().status, 408);
+    let mut client = proxy.client();
+    client.send(format!("POST /privacy-choices/opt-out {head}"));
+    assert_eq!(client.final_head().status, 200);
+}
+
 /// From the very answer to the click on: its trackers' cookies go, and pages kept from before.
 #[test]
 fn an_opt_out_post_expires_tracker_cookies_and_clears_the_cache() {

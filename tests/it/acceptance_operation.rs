@@ -1,7 +1,8 @@
 //! What an operator relies on: switches, figures, logs, failures, and a process that ends well.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, mpsc};
 
 use optgate::app;
@@ -9,12 +10,22 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
 use super::support::DEADLINE;
-use super::support::binary::{Binary, command, free_address};
+use super::support::binary::{Binary, command};
 use super::support::client::{Client, Response, get};
 use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
+
+/// Where no test listens: ports that are free for a moment may be another test's in the next.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// An address in a part of loopback that no other test takes ports of.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let ip = [127, 77, 0, NEXT.fetch_add(1, Ordering::Relaxed)];
+    TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
+}
 
 /// One request to the admin listener, under its own name.
 fn admin(addr: SocketAddr, method: &str, path: &str, body: &str) -> Response {
@@ -151,7 +162,7 @@ struct Process {
 impl Process {
     /// Starts it; a write above a limit on file size fails in it instead of ending it.
     fn start(builder: Builder, format: &str) -> Self {
-        let (addr, admin) = (free_address(), free_address());
+        let (addr, admin) = (own_address(), own_address());
         let mut child = Command::new("sh")
             .args([
                 "-c",
@@ -209,8 +220,7 @@ impl Drop for Process {
 #[test]
 fn the_log_holds_nothing_about_a_person_and_names_a_cause_once() {
     for format in ["text", "json"] {
-        let nobody = free_address();
-        let process = Process::start(proxy().upstream(&format!("http://{nobody}")), format);
+        let process = Process::start(proxy().upstream(NOBODY), format);
         let secrets = "Cookie: session=crumbly\r\nAuthorization: Basic crumbly\r\n";
         assert_eq!(get(process.addr, "/path?query=crumbly", secrets).status(), 502);
         assert_eq!(post(process.addr, "/privacy-choices/opt-out", secrets, "crumbly=1").status(), 200);
@@ -305,8 +315,7 @@ fn the_ledger_is_exported_beside_a_running_server_in_both_forms() {
 fn a_dead_origin_among_several_costs_no_request() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
     let origin = Origin::start().answers("/switch", switch);
-    let dead = format!("http://{}", free_address());
-    let proxy = proxy().toml(&format!("upstream = [{dead:?}, {:?}]\n", origin.url())).run();
+    let proxy = proxy().toml(&format!("upstream = [{NOBODY:?}, {:?}]\n", origin.url())).run();
     for _ in 0..4 {
         assert_eq!(proxy.get("/", "").text(), "hello");
         let mut client = proxy.client();

@@ -64,6 +64,19 @@ fn a_tag_or_date_from_before_the_opt_out_gets_the_whole_page() {
     }
 }
 
+/// Over plain http a browser does not say what it fetches: images must stay cached all the same.
+#[test]
+fn a_file_that_is_no_page_is_still_confirmed_over_plain_http() {
+    let proxy = proxy().to(&Origin::start().on("/logo.png", tagged)).run();
+    for condition in ["If-None-Match: \"abc\"\r\n", "If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT\r\n"] {
+        let answer = proxy.get("/logo.png", condition);
+        assert_eq!((answer.status(), answer.head.one("etag")), (304, Some("\"abc\"")), "{condition}");
+        assert_eq!(proxy.get("/logo.png", &format!("{condition}{GPC}")).status(), 200, "{condition}");
+        let page = format!("{condition}Accept: text/html,application/xhtml+xml\r\n");
+        assert_eq!(proxy.get("/logo.png", &page).status(), 200, "{condition}: a page from before us");
+    }
+}
+
 /// A part of a page cannot be rewritten: the whole one is asked for.
 #[test]
 fn a_range_of_a_page_becomes_the_whole_page_for_an_opted_out_visitor() {
@@ -75,8 +88,16 @@ fn a_range_of_a_page_becomes_the_whole_page_for_an_opted_out_visitor() {
             PAGE.len()
         )),
     });
+    let media = "HTTP/1.1 206 Partial Content\r\nContent-Type: video/mp4\r\nContent-Range: bytes 0-9/99\r\n\
+                 Content-Length: 10\r\n\r\n0123456789";
+    let origin = origin.answers("/film.mp4", media);
     let proxy = proxy().to(&origin).run();
-    assert!(is_enforced(&proxy.get("/", &format!("Range: bytes=0-9\r\n{GPC}"))));
+    for accept in ["", "Accept: text/html,application/xhtml+xml\r\n"] {
+        assert!(is_enforced(&proxy.get("/", &format!("Range: bytes=0-9\r\n{accept}{GPC}"))), "{accept}");
+    }
+    // Over plain http a browser does not say what it fetches; players need their parts.
+    assert_eq!(proxy.get("/film.mp4", &format!("Range: bytes=0-9\r\n{GPC}")).status(), 206);
+    assert!(origin.seen(4)[3].one("range").is_some());
     assert_eq!(proxy.get("/", "Range: bytes=0-9\r\n").status(), 206);
 }
 
