@@ -11,7 +11,13 @@ use crate::registry::{Hit, VendorId};
 pub(super) const OPTED_OUT: &str = "script, img, image, feimage, use, iframe, frame, frameset, link, style, \
     source, video, audio, track, embed, object, param, input, meta, base, html, head, body, table, td, th, tr, \
     a, area, svg, math, template, noscript, footer, article, section, aside, \
-    amp-img, amp-pixel, amp-analytics, amp-ad, amp-embed, amp-iframe, amp-video, amp-audio, optgate-probe";
+    amp-img, amp-pixel, amp-analytics, amp-ad, amp-embed, amp-iframe, amp-video, amp-audio, optgate-probe, \
+    div, span, p, li, ul, figure, picture, button, ins";
+
+/// Elements of [`OPTED_OUT`] that fetch nothing themselves: a loader may read an address from them.
+pub(super) fn is_quiet(tag: &str) -> bool {
+    matches!(tag, "div" | "span" | "p" | "li" | "ul" | "figure" | "picture" | "button" | "ins")
+}
 
 /// Elements that matter for the link alone.
 pub(super) const LINK_ONLY: &str =
@@ -126,25 +132,26 @@ fn slot(tag: &str, name: &str, refresh: bool) -> Option<Slot> {
     }
 }
 
-/// Attributes that lazy loaders copy to the real ones.
+/// Attributes that lazy loaders copy to the real ones, on whatever element their page puts them.
 fn lazy(tag: &str, name: &str) -> Option<Slot> {
     let rest = name.strip_prefix("data-")?;
+    if rest.ends_with("srcset") || matches!(rest, "original-set" | "src-retina") {
+        return Some(Slot::Set);
+    }
+    let medium = match tag {
+        "img" | "image" => Some(IMAGE),
+        "script" => Some(SCRIPT),
+        "iframe" | "frame" => Some(Slot::Blank),
+        "source" | "video" | "audio" | "embed" | "object" | "amp-img" | "amp-iframe" | "amp-ad" => {
+            Some(Slot::Url)
+        }
+        _ => None,
+    };
     match rest {
-        "srcset" | "lazy-srcset" | "original-set" | "original-srcset" | "lazyload-srcset" | "src-retina" => {
-            matches!(tag, "img" | "source" | "amp-img" | "image").then_some(Slot::Set)
-        }
-        "src" | "lazy-src" | "lazy" | "original" | "lazyload" | "lazyload-src" | "url" | "iframe-src"
-        | "bg" | "background" | "background-image" | "poster" | "echo" | "rocket-src" | "cookieblock-src" => {
-            match tag {
-                "img" | "image" => Some(IMAGE),
-                "script" => Some(SCRIPT),
-                "iframe" | "frame" => Some(Slot::Blank),
-                "source" | "video" | "audio" | "embed" | "object" | "amp-img" | "amp-iframe" | "amp-ad" => {
-                    Some(Slot::Url)
-                }
-                _ => None,
-            }
-        }
+        "original" | "bg" | "background" | "background-image" | "poster" => medium.or(Some(Slot::Url)),
+        // Elsewhere these hold what a click opens, which is no request of the page.
+        "lazy" | "lazyload" | "url" | "echo" => medium,
+        _ if rest.ends_with("src") => medium.or(Some(Slot::Url)),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Inline scripts: which ones run (HTML, "prepare the script element").
+//! Inline scripts: which ones run, at once (HTML, "prepare the script element") or later by a loader.
 
 /// JavaScript MIME type essences (MIME Sniffing 4.6).
 const JAVASCRIPT: [&str; 16] = [
@@ -20,15 +20,25 @@ const JAVASCRIPT: [&str; 16] = [
     "text/x-javascript",
 ];
 
-/// Whether a browser runs a script with these (decoded) attributes; state data, import maps and
-/// templates are not run and are left alone.
+/// Types under which delaying loaders and consent managers park a script until they run it themselves.
+/// Cloudflare's Rocket Loader writes a number before a real type, and others a prefix of their own, so
+/// that any type with `javascript` in it counts too.
+const PARKED: [&str; 5] =
+    ["rocketlazyloadscript", "text/cjs", "text/partytown", "text/plain", "text/rocketscript"];
+
+/// Whether a script with these (decoded) attributes may run; state data, import maps and templates do not
+/// and are left alone.
 pub(super) fn executable(kind: Option<&str>, language: Option<&str>) -> bool {
     let space = [' ', '\t', '\n', '\r', '\x0C'];
     match (kind, language) {
         (Some(""), _) | (None, None | Some("")) => true,
         (Some(kind), _) => {
             let kind = kind.trim_matches(space);
-            kind.eq_ignore_ascii_case("module") || JAVASCRIPT.iter().any(|j| kind.eq_ignore_ascii_case(j))
+            let is = |known: &&str| kind.eq_ignore_ascii_case(known);
+            is(&"module")
+                || JAVASCRIPT.iter().any(|j| is(j))
+                || PARKED.iter().any(|p| is(p))
+                || kind.to_ascii_lowercase().contains("javascript")
         }
         (None, Some(language)) => JAVASCRIPT
             .iter()
@@ -46,9 +56,9 @@ pub(super) fn emptied(vendor: &str) -> String {
 mod tests {
     use super::*;
 
-    /// HTML 4.12.1.1, steps 8-13.
+    /// HTML 4.12.1.1, steps 8-13, and the types that loaders run later: a parked pixel is still a pixel.
     #[test]
-    fn only_what_a_browser_runs_is_executable() {
+    fn only_what_a_browser_or_a_loader_runs_is_executable() {
         for (kind, language, expected) in [
             (None, None, true),
             (Some(""), Some("vbscript"), true),
@@ -60,8 +70,11 @@ mod tests {
             (Some("application/ld+json"), None, false),
             (Some("application/json"), None, false),
             (Some("importmap"), None, false),
-            (Some("text/plain"), None, false),
-            (Some("text/javascript; charset=utf-8"), None, false),
+            (Some("text/plain"), None, true),
+            (Some("rocketlazyloadscript"), None, true),
+            (Some("837bc6f3918be9ef-text/javascript"), None, true),
+            (Some("text/javascript; charset=utf-8"), None, true),
+            (Some("text/x-template"), None, false),
             (Some(" "), None, false),
         ] {
             assert_eq!(executable(kind, language), expected, "{kind:?} {language:?}");

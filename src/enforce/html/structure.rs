@@ -5,7 +5,7 @@ use std::rc::Rc;
 use lol_html::HandlerResult;
 use lol_html::html_content::{ContentType, Element, EndTag};
 
-use super::elements::{is_meta, neutralise};
+use super::elements::{is_meta, is_quiet, neutralise};
 use super::inject::{self, Placed};
 use super::rewriter::{PROBE_TAG, fail};
 use super::state::{Shared, State};
@@ -139,6 +139,7 @@ fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag
         // AMP pages are checked as a whole: a script of ours would make them invalid.
         "html" if el.has_attribute("amp") || el.has_attribute("\u{e2}\u{161}\u{a1}") => state.guard = false,
         "html" | "base" | "param" => {}
+        quiet if is_quiet(quiet) => {}
         "head" if html => {
             at_end(shared, el, |state, end| {
                 if std::mem::take(&mut state.guard) {
