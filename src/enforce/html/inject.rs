@@ -51,10 +51,9 @@ fn attribute(value: &str) -> String {
 
 /// Whether an anchor's text is one of the prescribed titles, after folding white space and case.
 ///
-/// `text` was read as windows-1252; a no-break space in UTF-8 must fold too.
-pub(super) fn is_title(text: &str) -> bool {
-    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(text);
-    let utf8 = String::from_utf8_lossy(&bytes);
+/// The bytes are the page's, in whatever charset; a no-break space in UTF-8 must fold too.
+pub(super) fn is_title(text: &[u8]) -> bool {
+    let utf8 = String::from_utf8_lossy(text);
     let decoded = decode(&utf8, Place::Text);
     let mut folded = String::with_capacity(decoded.len());
     for word in
@@ -108,8 +107,14 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Anchor {
     id: u32,
-    text: String,
-    long: bool,
+    text: Vec<u8>,
+    /// It can no longer be a title.
+    other: bool,
+}
+
+/// Bytes that a title can begin with: its own letters, a reference, or a space that is not ASCII.
+const fn begins_title(byte: u8) -> bool {
+    matches!(byte, b'd' | b'D' | b'y' | b'Y' | b'&' | 0x80..)
 }
 
 impl Link {
@@ -132,7 +137,7 @@ impl Link {
     pub(super) fn anchor_begins(&mut self) -> u32 {
         self.anchors = self.anchors.wrapping_add(1);
         self.drawings = 0;
-        self.anchor = Some(Anchor { id: self.anchors, text: String::new(), long: false });
+        self.anchor = Some(Anchor { id: self.anchors, text: Vec::new(), other: false });
         self.anchors
     }
 
@@ -141,16 +146,31 @@ impl Link {
         self.anchor.is_some()
     }
 
-    /// Text inside the anchor, in pieces.
+    /// Text inside the anchor, in pieces, read as windows-1252.
     pub(super) fn anchor_text(&mut self, text: &str) {
+        self.anchor_bytes(&encoding_rs::WINDOWS_1252.encode(text).0);
+    }
+
+    /// The page's bytes inside the anchor, in pieces.
+    ///
+    /// Cost: nothing is kept of a text that does not begin like a title.
+    pub(super) fn anchor_bytes(&mut self, text: &[u8]) {
         let Some(anchor) = self.anchor.as_mut() else { return };
-        if self.drawings > 0 || anchor.long {
+        if self.drawings > 0 || anchor.other {
             return;
         }
-        if anchor.text.len() + text.len() > ANCHOR_TEXT {
-            anchor.long = true;
+        let text = if anchor.text.is_empty() {
+            let white = text.iter().take_while(|b| b.is_ascii_whitespace() || **b == b'\x0B').count();
+            &text[white..]
         } else {
-            anchor.text.push_str(text);
+            text
+        };
+        let Some(first) = text.first() else { return };
+        let begins = !anchor.text.is_empty() || begins_title(*first);
+        if !begins || anchor.text.len() + text.len() > ANCHOR_TEXT {
+            anchor.other = true;
+        } else {
+            anchor.text.extend_from_slice(text);
         }
     }
 
@@ -160,7 +180,7 @@ impl Link {
             return false;
         }
         let Some(anchor) = self.anchor.take() else { return false };
-        if anchor.long || !is_title(&anchor.text) {
+        if anchor.other || !is_title(&anchor.text) {
             return false;
         }
         match self.placed {
@@ -196,7 +216,8 @@ mod tests {
             ("Your Privacy Choices!", false),
             ("", false),
         ] {
-            assert_eq!(is_title(text), expected, "{text:?}");
+            let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(text);
+            assert_eq!(is_title(&bytes), expected, "{text:?}");
         }
     }
 

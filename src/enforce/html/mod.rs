@@ -6,11 +6,13 @@
 pub mod body;
 pub mod charset;
 pub mod coding;
+mod context;
 mod css;
 mod elements;
 mod encoder;
 mod inject;
 mod inline;
+mod linker;
 mod mime;
 pub mod negotiate;
 mod pipeline;
@@ -22,8 +24,10 @@ mod sniff;
 mod srcset;
 mod state;
 mod structure;
+mod tag;
 mod target;
 mod texts;
+mod tokens;
 mod urls;
 
 use std::sync::Arc;
@@ -31,6 +35,7 @@ use std::sync::Arc;
 use crate::config::{LinkTitle, VendorAction};
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
+use linker::Linker;
 use rewriter::Engine;
 use state::State;
 
@@ -94,6 +99,16 @@ pub enum RewriteError {
     Handler,
 }
 
+impl State {
+    /// Says what became of the page.
+    fn tell(self, summary: &mut Summary) {
+        summary.link_inserted = self.link.placed == Placed::Inserted;
+        summary.link_adopted = self.link.placed == Placed::Adopted;
+        summary.link_duplicate = self.link.duplicate;
+        summary.vendors = self.counts;
+    }
+}
+
 /// Bytes given to the tokenizer at a time: what it may have to copy, whatever the caller's pieces are.
 const PIECE: usize = 16 * 1024;
 
@@ -113,6 +128,8 @@ enum Stage {
     Pass,
     /// Rewriting.
     Active(Box<Engine>),
+    /// Looking for the place of the link, and changing nothing else.
+    Link(Box<Linker>),
     /// Over, by an error.
     Failed(RewriteError),
 }
@@ -158,12 +175,9 @@ impl Rewriter {
         let mut summary = Summary { document: self.document, ..Summary::default() };
         match stage {
             Stage::Active(engine) => {
-                let state = engine.end(out)?;
-                summary.link_inserted = state.link.placed == Placed::Inserted;
-                summary.link_adopted = state.link.placed == Placed::Adopted;
-                summary.link_duplicate = state.link.duplicate;
-                summary.vendors = state.counts;
+                engine.end(out)?.tell(&mut summary);
             }
+            Stage::Link(linker) => linker.end(out).tell(&mut summary),
             Stage::Failed(error) => return Err(error),
             Stage::Pass | Stage::Unsure(..) => {}
         }
@@ -173,11 +187,13 @@ impl Rewriter {
     fn begin(&mut self, plan: Plan) {
         self.document = plan.kind == Kind::Document;
         let page = self.document || plan.kind == Kind::Frame;
-        self.stage = if plan.opted_out || self.document {
+        self.stage = if plan.opted_out {
             match Engine::new(State::new(plan, self.document, page)) {
                 Ok(engine) => Stage::Active(Box::new(engine)),
                 Err(error) => Stage::Failed(error),
             }
+        } else if self.document {
+            Stage::Link(Box::new(Linker::new(State::new(plan, true, true))))
         } else {
             Stage::Pass
         };
@@ -197,6 +213,13 @@ impl Rewriter {
     fn feed(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), RewriteError> {
         let engine = match &mut self.stage {
             Stage::Active(engine) => engine,
+            Stage::Link(linker) => {
+                let written = linker.write(chunk, out);
+                if let Err(error) = written {
+                    self.stage = Stage::Failed(error);
+                }
+                return written;
+            }
             Stage::Failed(error) => return Err(*error),
             Stage::Pass | Stage::Unsure(..) => {
                 out.extend_from_slice(chunk);

@@ -20,11 +20,11 @@ use super::state::{Shared, State};
 use super::{RewriteError, elements, structure, texts};
 
 /// Written behind the last byte: if its handler runs, the parser was in ordinary text.
-const PROBE: &str = "<optgate-probe>";
+pub(super) const PROBE: &str = "<optgate-probe>";
 pub(super) const PROBE_TAG: &str = "optgate-probe";
 
 /// Memory the tokenizer may take beyond the limit of one tag: a piece, and the stack of open elements.
-const SLACK: usize = 256 * 1024;
+pub(super) const SLACK: usize = 256 * 1024;
 
 /// Sink of lol_html: appends to a vector that [`Engine::write`] lends.
 #[derive(Debug)]
