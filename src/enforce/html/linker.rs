@@ -70,8 +70,8 @@ pub(super) struct Linker {
 struct Places {
     state: State,
     opened: Opened,
-    /// Where the line goes, in the buffer under way.
-    place: Option<usize>,
+    /// Where the line goes in the buffer under way, and the line as the base was then.
+    place: Option<(usize, String)>,
 }
 
 impl Linker {
@@ -113,9 +113,9 @@ impl Linker {
     fn pass(&mut self, buf: &[u8], out: &mut Vec<u8>) -> usize {
         let done = self.tokens.read(buf, &mut self.watch);
         match self.watch.place.take() {
-            Some(at) => {
+            Some((at, line)) => {
                 out.extend_from_slice(&buf[..at]);
-                out.extend_from_slice(self.watch.state.line().as_bytes());
+                out.extend_from_slice(line.as_bytes());
                 out.extend_from_slice(&buf[at..done]);
             }
             None => out.extend_from_slice(&buf[..done]),
@@ -131,8 +131,8 @@ impl Linker {
             self.held.extend_from_slice(PROBE.as_bytes());
             self.tokens.read(&self.held, &mut self.watch);
             // The probe was read as an element: the parser is in text, and what we write here will show.
-            if self.watch.place.is_some() {
-                out.extend_from_slice(self.watch.state.line().as_bytes());
+            if let Some((_, line)) = self.watch.place.take() {
+                out.extend_from_slice(line.as_bytes());
             }
         }
         self.watch.state
@@ -189,7 +189,7 @@ impl Places {
     fn insert(&mut self, at: usize) {
         if self.state.link.placed == Placed::Waiting && !self.state.link.frameset {
             self.state.link.placed = Placed::Inserted;
-            self.place = Some(at);
+            self.place = Some((at, self.state.line()));
         }
     }
 
