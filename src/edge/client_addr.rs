@@ -50,8 +50,10 @@ pub fn find(headers: &HeaderMap, peer: IpAddr, tls: bool, trusted: &[IpNet]) -> 
             }
         }
     }
-    let proto = headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
-    let secure = proto.map_or(tls, |proto| proto.eq_ignore_ascii_case(b"https"));
+    // Proxies that append give a list; the client's own scheme stands first.
+    let proto =
+        headers.get(&X_FORWARDED_PROTO).and_then(|value| value.as_bytes().split(|b| *b == b',').next());
+    let secure = proto.map_or(tls, |proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"));
     Client { address, secure, peer_trusted: true }
 }
 
@@ -235,7 +237,7 @@ mod tests {
         let map = headers(&[
             ("x-forwarded-for", "6.6.6.6, 203.0.113.7"),
             ("x-forwarded-for", "10.1.1.1"),
-            ("x-forwarded-proto", "https"),
+            ("x-forwarded-proto", "HTTPS, http"),
         ]);
         let client = find(&map, ip("10.0.0.1"), false, &trusted());
         assert_eq!(client, Client { address: ip("203.0.113.7"), secure: true, peer_trusted: true });

@@ -36,8 +36,8 @@ pub(super) fn executable(kind: Option<&str>, language: Option<&str>) -> bool {
             let kind = kind.trim_matches(space);
             let is = |known: &&str| kind.eq_ignore_ascii_case(known);
             is(&"module")
-                || JAVASCRIPT.iter().any(|j| is(j))
-                || PARKED.iter().any(|p| is(p))
+                || JAVASCRIPT.iter().any(&is)
+                || PARKED.iter().any(is)
                 || kind.to_ascii_lowercase().contains("javascript")
         }
         (None, Some(language)) => JAVASCRIPT

@@ -25,7 +25,7 @@ const HOST_SPLITS: [(&str, &str); 1] = [("hsadspixel.net", "hubspot-ads-pixel")]
 fn reference() -> Option<Vec<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/trackers.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("not compared: {} is absent", path.display());
+        println!("skipped: {} is absent", path.display());
         return None;
     };
     let whole: Value = serde_json::from_str(&text).unwrap();
