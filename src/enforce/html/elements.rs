@@ -7,28 +7,66 @@ use super::state::State;
 use super::{srcset, urls};
 use crate::registry::{Hit, VendorId};
 
-/// Elements that matter for an opted-out visitor.
-pub(super) const OPTED_OUT: &str = "script, img, image, feimage, use, iframe, frame, frameset, link, style, \
-    source, video, audio, track, embed, object, param, input, meta, base, html, head, body, table, td, th, tr, \
-    a, area, svg, math, template, noscript, footer, article, section, aside, \
-    amp-img, amp-pixel, amp-analytics, amp-ad, amp-embed, amp-iframe, amp-video, amp-audio, optgate-probe, \
-    div, span, p, li, ul, figure, picture, button, ins";
+/// Elements before which the guard has to stand, and those that are part of the document's frame.
+const FETCHES: [&str; 45] = [
+    "script",
+    "img",
+    "image",
+    "feimage",
+    "use",
+    "iframe",
+    "frame",
+    "frameset",
+    "link",
+    "style",
+    "source",
+    "video",
+    "audio",
+    "track",
+    "embed",
+    "object",
+    "param",
+    "input",
+    "meta",
+    "base",
+    "html",
+    "head",
+    "body",
+    "table",
+    "td",
+    "th",
+    "tr",
+    "a",
+    "area",
+    "svg",
+    "math",
+    "template",
+    "noscript",
+    "footer",
+    "article",
+    "section",
+    "aside",
+    "amp-img",
+    "amp-pixel",
+    "amp-analytics",
+    "amp-ad",
+    "amp-embed",
+    "amp-iframe",
+    "amp-video",
+    "amp-audio",
+];
 
-/// Elements of [`OPTED_OUT`] that fetch nothing themselves: a loader may read an address from them.
-pub(super) fn is_quiet(tag: &str) -> bool {
-    matches!(tag, "div" | "span" | "p" | "li" | "ul" | "figure" | "picture" | "button" | "ins")
+/// Whether an element can fetch something, or stands where one can.
+pub(super) fn fetches(tag: &str) -> bool {
+    FETCHES.contains(&tag)
 }
-
-/// Elements that matter for the link alone.
-pub(super) const LINK_ONLY: &str =
-    "a, svg, base, body, frameset, footer, article, section, aside, template, optgate-probe";
 
 /// The mark on every changed element.
 const MARK: &str = "data-optgate";
 
 /// What an attribute holds, and what stands in its place when it has to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
+pub(super) enum Slot {
     /// One URL; a stand-in from the portal's assets.
     Stub(&'static str),
     /// One URL; `about:blank`.
@@ -103,7 +141,8 @@ pub(super) fn is_meta(el: &Element<'_, '_>, kind: &str) -> bool {
         .is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(kind))
 }
 
-fn slot(tag: &str, name: &str, refresh: bool) -> Option<Slot> {
+/// What an attribute of an element holds; both names in lower case.
+pub(super) fn slot(tag: &str, name: &str, refresh: bool) -> Option<Slot> {
     if name == "attributionsrc" {
         return matches!(tag, "a" | "area" | "img" | "script").then_some(Slot::List);
     }
@@ -223,6 +262,16 @@ impl State {
         let policy = &self.policy;
         let hit: Hit = self.urls.ask(raw, |t| policy.match_url(&t.host, &t.path))?;
         self.strip(hit)
+    }
+
+    /// Whether a raw URL leads to anyone in the registry. It counts nothing.
+    pub(super) fn knows(&self, raw: &str) -> bool {
+        self.urls.ask(raw, |t| self.policy.match_url(&t.host, &t.path)).is_some()
+    }
+
+    /// The same for a reference that names a host only.
+    pub(super) fn knows_host(&self, raw: &str) -> bool {
+        self.urls.ask(raw, |t| self.policy.match_host(&t.host)).is_some()
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {

@@ -113,7 +113,7 @@ struct Anchor {
 }
 
 /// Bytes that a title can begin with: its own letters, a reference, or a space that is not ASCII.
-const fn begins_title(byte: u8) -> bool {
+pub(super) const fn begins_title(byte: u8) -> bool {
     matches!(byte, b'd' | b'D' | b'y' | b'Y' | b'&' | 0x80..)
 }
 
@@ -131,6 +131,11 @@ impl Link {
             anchor: None,
             anchors: 0,
         }
+    }
+
+    /// Whether the page's own links matter here.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.placed != Placed::Unwanted
     }
 
     /// An `a href` begins; the answer names it for [`Link::anchor_ends`].

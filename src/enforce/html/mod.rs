@@ -17,6 +17,7 @@ mod mime;
 pub mod negotiate;
 mod pipeline;
 pub mod plan;
+mod quiet;
 mod references;
 mod rewriter;
 pub mod shadow;
@@ -29,6 +30,7 @@ mod target;
 mod texts;
 mod tokens;
 mod urls;
+mod window;
 
 use std::sync::Arc;
 
@@ -109,8 +111,8 @@ impl State {
     }
 }
 
-/// Bytes given to the tokenizer at a time: what it may have to copy, whatever the caller's pieces are.
-const PIECE: usize = 16 * 1024;
+/// Bytes given to a pass at a time: what it may have to copy, whatever the caller's pieces are.
+const PIECE: usize = 32 * 1024;
 
 /// Streams one HTML body; not `Send` (it lives on its connection's core).
 #[derive(Debug)]
@@ -211,32 +213,30 @@ impl Rewriter {
     }
 
     fn feed(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), RewriteError> {
-        let engine = match &mut self.stage {
-            Stage::Active(engine) => engine,
-            Stage::Link(linker) => {
-                let written = linker.write(chunk, out);
-                if let Err(error) = written {
-                    self.stage = Stage::Failed(error);
-                }
-                return written;
-            }
-            Stage::Failed(error) => return Err(*error),
-            Stage::Pass | Stage::Unsure(..) => {
-                out.extend_from_slice(chunk);
-                return Ok(());
-            }
-        };
         let mut fed = 0;
-        for piece in chunk.chunks(PIECE) {
+        loop {
+            let rest = &chunk[fed..];
+            let piece = &rest[..rest.len().min(PIECE)];
+            let written = match &mut self.stage {
+                Stage::Active(engine) => engine.write(piece, out),
+                Stage::Link(linker) => linker.write(piece, out),
+                Stage::Failed(error) => return Err(*error),
+                Stage::Pass | Stage::Unsure(..) => {
+                    out.extend_from_slice(rest);
+                    return Ok(());
+                }
+            };
             fed += piece.len();
-            if let Err(error) = engine.write(piece, out) {
+            if let Err(error) = written {
                 if !self.opted_out {
                     out.extend_from_slice(&chunk[fed..]);
                 }
                 self.stage = Stage::Failed(error);
                 return Err(error);
             }
+            if fed == chunk.len() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }

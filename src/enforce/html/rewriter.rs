@@ -17,7 +17,7 @@ use lol_html::{
 
 use super::inject::Placed;
 use super::state::{Shared, State};
-use super::{RewriteError, elements, structure, texts};
+use super::{RewriteError, structure, texts};
 
 /// Written behind the last byte: if its handler runs, the parser was in ordinary text.
 pub(super) const PROBE: &str = "<optgate-probe>";
@@ -50,8 +50,7 @@ impl Engine {
     /// # Errors
     /// [`RewriteError::Handler`] if lol_html refuses our selectors, which a test rules out.
     pub(super) fn new(state: State) -> Result<Self, RewriteError> {
-        static OPTED_OUT: LazyLock<Option<Selector>> = LazyLock::new(|| elements::OPTED_OUT.parse().ok());
-        static LINK_ONLY: LazyLock<Option<Selector>> = LazyLock::new(|| elements::LINK_ONLY.parse().ok());
+        static ALL: LazyLock<Option<Selector>> = LazyLock::new(|| "*".parse().ok());
         static SCRIPT: LazyLock<Option<Selector>> = LazyLock::new(|| "script".parse().ok());
         static NOSCRIPT: LazyLock<Option<Selector>> = LazyLock::new(|| "noscript".parse().ok());
         static STYLE: LazyLock<Option<Selector>> = LazyLock::new(|| "style".parse().ok());
@@ -79,8 +78,8 @@ impl Engine {
         let shared = Rc::clone(&state);
         let element = ElementContentHandlers::default()
             .element(move |el: &mut Element<'_, '_>| structure::element(&shared, el));
-        let all = if opted_out { &OPTED_OUT } else { &LINK_ONLY };
-        settings = settings.append_element_content_handler((selector(all)?, element));
+        // One selector for all: each tag name would be compared with every tag of the page.
+        settings = settings.append_element_content_handler((selector(&ALL)?, element));
         if opted_out {
             settings = settings
                 .append_element_content_handler((selector(&SCRIPT)?, text(&state, texts::script_text)))
@@ -101,6 +100,7 @@ impl Engine {
     /// # Errors
     /// As [`super::Rewriter::write`]; the engine must then be dropped (lol_html panics on reuse).
     pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), RewriteError> {
+        self.state.borrow_mut().window.feed(piece);
         std::mem::swap(&mut *self.out.borrow_mut(), out);
         let done = self.rewriter.write(piece);
         std::mem::swap(&mut *self.out.borrow_mut(), out);

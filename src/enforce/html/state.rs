@@ -8,6 +8,7 @@ use super::inject::{self, Link, Placed};
 use super::references::{Place, decode, encode};
 use super::rewriter::Engine;
 use super::urls::Urls;
+use super::window::Window;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard;
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub noscript: String,
     /// Text of the style sheet under way.
     pub style: String,
+    /// The input's latest bytes.
+    pub window: Window,
 }
 
 /// The state as handlers hold it.
@@ -75,6 +78,7 @@ impl State {
             script: None,
             noscript: String::new(),
             style: String::new(),
+            window: Window::default(),
         }
     }
 
@@ -98,6 +102,7 @@ impl State {
             script: None,
             noscript: String::new(),
             style: String::new(),
+            window: Window::default(),
         }
     }
 

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use lol_html::HandlerResult;
 use lol_html::html_content::{ContentType, Element, EndTag};
 
-use super::elements::{is_meta, is_quiet, neutralise};
+use super::elements::{fetches, is_meta, neutralise};
 use super::inject::{self, Placed};
 use super::rewriter::{PROBE_TAG, fail};
 use super::state::{Shared, State};
-use super::texts;
+use super::{quiet, texts};
 use crate::enforce::guard;
 
 /// Namespace of ordinary elements.
@@ -17,8 +17,14 @@ pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
 
 /// The one dispatch function.
 pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResult {
-    let tag = el.tag_name();
     let mut state = shared.borrow_mut();
+    let place = el.source_location().bytes();
+    if let Some(raw) = state.window.tag(&place)
+        && quiet::is_quiet(&state, raw, state.window.behind(place.end))
+    {
+        return Ok(());
+    }
+    let tag = el.tag_name();
     if state.probing {
         if tag == PROBE_TAG {
             place_at_end(&mut state, el);
@@ -139,7 +145,7 @@ fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag
         // AMP pages are checked as a whole: a script of ours would make them invalid.
         "html" if el.has_attribute("amp") || el.has_attribute("\u{e2}\u{161}\u{a1}") => state.guard = false,
         "html" | "base" | "param" => {}
-        quiet if is_quiet(quiet) => {}
+        other if !fetches(other) => {}
         "head" if html => {
             at_end(shared, el, |state, end| {
                 if std::mem::take(&mut state.guard) {
