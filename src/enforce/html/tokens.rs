@@ -225,42 +225,17 @@ impl Tokens {
                 return Step::Wait(start);
             };
             match part {
-                Part::Name => {
-                    let length = buf[at..].iter().position(|b| ENDS_NAME[usize::from(*b)]);
-                    at = length.map_or(buf.len(), |n| at + n);
-                    if length.is_some() {
-                        self.open.name = Name::of(&buf[start + 1 + usize::from(self.open.end)..at]);
-                        part = Part::BeforeAttribute;
-                    }
-                    continue;
-                }
-                Part::BeforeAttribute | Part::AfterAttribute if is_space(byte) => {}
+                Part::BeforeAttribute | Part::AfterAttribute => match byte {
+                    b'>' => break false,
+                    b'/' => part = Part::Slash,
+                    b'=' if part == Part::AfterAttribute => part = Part::BeforeValue,
+                    _ if is_space(byte) => {}
+                    // The first byte of a name belongs to it, whatever it is.
+                    _ => part = Part::Attribute,
+                },
                 Part::Slash if byte == b'>' => break true,
-                Part::Slash => {
-                    part = Part::BeforeAttribute;
-                    continue;
-                }
-                Part::BeforeAttribute | Part::AfterAttribute | Part::BeforeValue if byte == b'>' => {
-                    break false;
-                }
-                Part::BeforeAttribute | Part::AfterAttribute if byte == b'/' => part = Part::Slash,
-                Part::AfterAttribute if byte == b'=' => part = Part::BeforeValue,
-                // The first byte of a name belongs to it, whatever it is.
-                Part::BeforeAttribute | Part::AfterAttribute => part = Part::Attribute,
-                Part::Attribute => {
-                    at = buf[at..]
-                        .iter()
-                        .position(|b| ENDS_ATTRIBUTE[usize::from(*b)])
-                        .map_or(buf.len(), |n| at + n);
-                    match buf.get(at) {
-                        None => continue,
-                        Some(b'=') => part = Part::BeforeValue,
-                        Some(b'/') => part = Part::Slash,
-                        Some(b'>') => break false,
-                        Some(_) => part = Part::AfterAttribute,
-                    }
-                }
                 Part::BeforeValue => match byte {
+                    b'>' => break false,
                     b'"' | b'\'' => part = Part::Quoted(byte),
                     _ if is_space(byte) => {}
                     _ => part = Part::Bare,
@@ -270,16 +245,19 @@ impl Tokens {
                         at += length;
                         part = Part::BeforeAttribute;
                     }
-                    None => {
-                        at = buf.len();
-                        continue;
+                    None => at = buf.len() - 1,
+                },
+                Part::Name | Part::Slash | Part::Attribute | Part::Bare => {
+                    at += run(&buf[at..], part);
+                    if at < buf.len() {
+                        if part == Part::Name {
+                            self.open.name = Name::of(&buf[start + 1 + usize::from(self.open.end)..at]);
+                        }
+                        let named = part == Part::Attribute;
+                        part = if named { Part::AfterAttribute } else { Part::BeforeAttribute };
                     }
-                },
-                Part::Bare => match byte {
-                    b'>' => break false,
-                    _ if is_space(byte) => part = Part::BeforeAttribute,
-                    _ => {}
-                },
+                    continue;
+                }
             }
             at += 1;
         };
@@ -402,6 +380,17 @@ fn hidden(rest: &[u8], sign: &[u8]) -> Option<bool> {
     rest.get(sign.len()).map(|b| ENDS_NAME[usize::from(*b)])
 }
 
+/// Length of what belongs to a name or an unquoted value; nothing belongs to a slash.
+fn run(rest: &[u8], part: Part) -> usize {
+    let ends = match part {
+        Part::Name => &ENDS_NAME,
+        Part::Attribute => &ENDS_ATTRIBUTE,
+        Part::Bare => &ENDS_VALUE,
+        _ => return 0,
+    };
+    rest.iter().position(|b| ends[usize::from(*b)]).unwrap_or(rest.len())
+}
+
 const fn table(signs: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut at = 0;
@@ -414,3 +403,4 @@ const fn table(signs: &[u8]) -> [bool; 256] {
 
 const ENDS_NAME: [bool; 256] = table(b" \t\n\r\x0C/>");
 const ENDS_ATTRIBUTE: [bool; 256] = table(b" \t\n\r\x0C/>=");
+const ENDS_VALUE: [bool; 256] = table(b" \t\n\r\x0C>");
