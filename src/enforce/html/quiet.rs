@@ -78,7 +78,10 @@ fn is_plain_anchor(state: &State, behind: &[u8]) -> bool {
         return true;
     }
     let mut first = First { letter: None, stop: false };
-    Tokens::new().read(&behind[..behind.len().min(PEEK)], &mut first);
+    let near = &behind[..behind.len().min(PEEK)];
+    // Nothing behind the first end tag would count.
+    let near = memchr::memmem::find(near, b"</").map_or(near, |end| &near[..end]);
+    Tokens::new().read(near, &mut first);
     first.letter.is_some_and(|letter| !begins_title(letter))
 }
 
