@@ -105,8 +105,12 @@ pub fn registry(files: &[std::path::PathBuf]) -> anyhow::Result<Registry> {
     let texts = files
         .iter()
         .map(|path| {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("{}: this registry file cannot be read", path.display()))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                anyhow::anyhow!(
+                    "{}: {error}\n  next: check the file, or remove it from `registry.files`",
+                    path.display()
+                )
+            })?;
             Ok((path.display().to_string(), text))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -5,11 +5,11 @@
 mod build;
 mod core_thread;
 
-pub use build::file_problems;
+pub use build::{file_problems, registry};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,6 @@ pub struct Running {
     admin: SocketAddr,
     house: Arc<House>,
     drain: watch::Sender<bool>,
-    draining: Arc<AtomicBool>,
     drain_timeout: Duration,
     cores: Vec<JoinHandle<()>>,
     background: Runtime,
@@ -74,7 +73,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         .context("cannot start the background threads")?;
     let (drain, drained) = watch::channel(false);
     let house = Arc::clone(&parts.house);
-    serve_admin(&background, admin_socket, parts.admin, drained.clone())?;
+    serve_admin(&background, admin_socket, parts.admin)?;
 
     let addresses = |bound: &[listener::Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
     let (listen, tls) = (addresses(&bound), addresses(&bound_tls));
@@ -93,24 +92,13 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
             )
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Running {
-        listen,
-        tls,
-        admin,
-        draining: Arc::clone(&house.draining),
-        house,
-        drain,
-        drain_timeout: settings.drain_timeout,
-        cores,
-        background,
-    })
+    Ok(Running { listen, tls, admin, house, drain, drain_timeout: settings.drain_timeout, cores, background })
 }
 
 fn serve_admin(
     background: &Runtime,
     socket: std::net::TcpListener,
     state: admin::AdminState,
-    mut drained: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let router = admin::router(state);
     let _entered = background.enter();
@@ -121,7 +109,6 @@ fn serve_admin(
         if let Err(error) = served {
             tracing::error!("the admin listener ended: {error}");
         }
-        let _ = drained.changed().await;
     });
     Ok(())
 }
@@ -162,7 +149,7 @@ impl Running {
     /// # Errors
     /// When a core's thread panicked.
     pub fn stop(self) -> anyhow::Result<()> {
-        self.draining.store(true, Ordering::Release);
+        self.house.draining.store(true, Ordering::Release);
         self.drain.send_replace(true);
         let started = Instant::now();
         let mut panicked = 0;

@@ -80,15 +80,7 @@ pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
 /// # Errors
 /// The rendered complaint: file, line, column, the line, why, and a hint.
 pub fn registry(settings: &Settings) -> Result<Registry, String> {
-    let mut texts = Vec::new();
-    for file in &settings.registry_files {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            format!("{}: {error}\n  next: check the file, or remove it from `registry.files`", file.display())
-        })?;
-        texts.push((file.display().to_string(), text));
-    }
-    let named: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    Registry::with_files(&named).map_err(|error| error.to_string())
+    crate::app::registry(&settings.registry_files).map_err(|error| error.to_string())
 }
 
 /// A refused policy of site `site`, at the line that wrote it.

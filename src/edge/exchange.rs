@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
@@ -16,8 +15,6 @@ use crate::privacy::{Decision, Mode, Signals, Subject};
 /// What step 1 finds out, and what the steps after it add.
 #[derive(Debug)]
 pub struct Exchange {
-    /// When the head was read.
-    pub started: Instant,
     /// Settings for this whole exchange.
     pub snapshot: Held,
     /// Position of the site asked.
@@ -125,7 +122,6 @@ impl Exchange {
     /// # Errors
     /// A request that names no site, or is not for a reverse proxy.
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
-        let started = Instant::now();
         check_target(request.method(), request.uri())?;
         check_length(request.headers())?;
         let host = host_of(request)?;
@@ -143,7 +139,6 @@ impl Exchange {
         let killed = core.house.switches.engaged(site.index);
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
         Ok(Self {
-            started,
             mode,
             site: site.index,
             path_rule,

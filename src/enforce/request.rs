@@ -11,6 +11,7 @@ use super::html::negotiate::{self, Accepts};
 use super::html::plan::{self, Question, Target};
 use super::validators::{self, Variant};
 use crate::config::VendorAction;
+use crate::privacy::signal::cookie_pairs;
 use crate::privacy::{Decision, Mode, cookie};
 use crate::registry::Policy;
 
@@ -170,9 +171,7 @@ pub fn ask_again(headers: &mut HeaderMap, changes: &mut RequestChanges) {
 pub fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     for field in headers.get_all(COOKIE) {
-        for pair in field.as_bytes().split(|&b| b == b';') {
-            let Some(at) = memchr::memchr(b'=', pair) else { continue };
-            let name = pair[..at].trim_ascii();
+        for (name, _) in cookie_pairs(field.as_bytes()) {
             if is_tracker_cookie(policy, name) && !names.iter().any(|known| known == name) {
                 names.push(name.to_vec());
             }

@@ -14,6 +14,7 @@ use http::header::{CONTENT_TYPE, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
+use crate::enforce::cookies::own_line;
 use crate::privacy::{Basis, OwnCookie, Standing, cookie, signal};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
@@ -89,7 +90,9 @@ pub(super) async fn opt_out(
         opted_out(&portal, &visit, &recorded, time_us)
     };
     let value = cookie::value_out(visit.month, portal.store.keys());
-    set_cookie(response.headers_mut(), &choice_cookie(&value, visit.secure));
+    if let Some(line) = own_line(&value, visit.secure) {
+        response.headers_mut().append(SET_COOKIE, line);
+    }
     // Pages kept from before the opt-out would still load trackers.
     response
         .headers_mut()
@@ -223,7 +226,9 @@ pub(super) async fn confirm_opt_in(
         Err(_) => return not_saved(&portal),
     };
     let value = cookie::value_in(visit.month, portal.store.keys());
-    set_cookie(response.headers_mut(), &choice_cookie(&value, visit.secure));
+    if let Some(line) = own_line(&value, visit.secure) {
+        response.headers_mut().append(SET_COOKIE, line);
+    }
     set_cookie(response.headers_mut(), &confirm_cookie(&portal, "", 0, visit.secure));
     response
 }
@@ -300,12 +305,6 @@ fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
             signal::cookie_pairs(field.as_bytes())
                 .any(|(name, value)| name == CONFIRM_COOKIE.as_bytes() && value == token)
         })
-}
-
-fn choice_cookie(value: &str, secure: bool) -> String {
-    let seconds = cookie::MAX_AGE_DAYS * 86_400;
-    let secure = if secure { "; Secure" } else { "" };
-    format!("{}={value}; Path=/; Max-Age={seconds}; SameSite=Lax; HttpOnly{secure}", cookie::NAME)
 }
 
 fn confirm_cookie(portal: &Pages, token: &str, seconds: u32, secure: bool) -> String {
@@ -392,9 +391,9 @@ mod tests {
     #[test]
     fn the_choice_cookie_has_the_designs_attributes() {
         assert_eq!(
-            choice_cookie("v", true),
+            own_line("v", true).unwrap(),
             "optgate=v; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure"
         );
-        assert!(!choice_cookie("v", false).contains("Secure"));
+        assert!(!own_line("v", false).unwrap().to_str().unwrap().contains("Secure"));
     }
 }

@@ -54,17 +54,11 @@ pub enum CookieSide {
     Expired,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    #[prometheus(flatten)]
-    pairs: Pairs,
-}
-
 /// Label pairs in a fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Pairs(Vec<(&'static str, String)>);
+struct Labels(Vec<(&'static str, String)>);
 
-impl EncodeLabelSet for Pairs {
+impl EncodeLabelSet for Labels {
     fn encode(
         &self,
         encoder: &mut prometheus_client::encoding::LabelSetEncoder<'_>,
@@ -74,7 +68,7 @@ impl EncodeLabelSet for Pairs {
 }
 
 fn labels(pairs: &[(&'static str, &str)]) -> Labels {
-    Labels { pairs: Pairs(pairs.iter().map(|(k, v)| (*k, (*v).to_owned())).collect()) }
+    Labels(pairs.iter().map(|(k, v)| (*k, (*v).to_owned())).collect())
 }
 
 type Counters = Family<Labels, Counter>;
