@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin;
@@ -178,6 +178,8 @@ impl Running {
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     telemetry::start_logging(&settings.log);
     let running = start(settings)?;
+    // Before anything says that it listens: whoever waits for that line may send the signal right behind it.
+    let signals = StopSignals::listen(&running)?;
     for address in running.listen() {
         tracing::info!("listening on http://{address}");
     }
@@ -185,38 +187,46 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("listening on https://{address}");
     }
     tracing::info!("admin on http://{}", running.admin());
-    wait_for_stop(&running.background)?;
+    signals.wait(&running);
     tracing::info!("stopping: no new connections, finishing what is under way; a second signal ends at once");
     running.stop()
 }
 
-/// Blocks until the first stop signal; from then on a second one ends the process.
-///
-/// # Errors
-/// When signals cannot be received.
-fn wait_for_stop(background: &Runtime) -> anyhow::Result<()> {
-    background.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            std::process::exit(1);
-        });
-        Ok(())
-    })
+/// SIGTERM and SIGINT, kept from ending the process.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Blocks until a stop signal, for the demo; see [`run`].
-///
-/// # Errors
-/// When signals cannot be received.
-pub fn wait(running: &Running) -> anyhow::Result<()> {
-    wait_for_stop(&running.background)
+impl StopSignals {
+    /// From here on the two signals are kept for [`Self::wait`].
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn listen(running: &Running) -> anyhow::Result<Self> {
+        let _entered = running.background.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    /// Blocks until the first one; from then on a second one ends the process.
+    pub fn wait(mut self, running: &Running) {
+        running.background.block_on(async {
+            self.next().await;
+            tokio::spawn(async move {
+                self.next().await;
+                std::process::exit(1);
+            });
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

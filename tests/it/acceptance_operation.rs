@@ -1,8 +1,7 @@
 //! What an operator relies on: switches, figures, logs, failures, and a process that ends well.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, mpsc};
 
 use optgate::app;
@@ -10,7 +9,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
 use super::support::DEADLINE;
-use super::support::binary::{Binary, command};
+use super::support::binary::{Binary, command, own_address};
 use super::support::client::{Client, Response, get};
 use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy};
@@ -19,13 +18,6 @@ const GPC: &str = "Sec-GPC: 1\r\n";
 
 /// Where no test listens: ports that are free for a moment may be another test's in the next.
 const NOBODY: &str = "http://127.0.0.1:1";
-
-/// An address in a part of loopback that no other test takes ports of.
-fn own_address() -> SocketAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let ip = [127, 77, 0, NEXT.fetch_add(1, Ordering::Relaxed)];
-    TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
-}
 
 /// One request to the admin listener, under its own name.
 fn admin(addr: SocketAddr, method: &str, path: &str, body: &str) -> Response {

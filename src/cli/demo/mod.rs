@@ -60,6 +60,7 @@ pub fn run(global: &Global, args: &DemoArgs, out: &mut impl Write) -> Result<(),
     let registry = Arc::new(Registry::builtin().map_err(anyhow::Error::from)?);
     let policy = Policy::resolve(registry, &site_policy).map_err(anyhow::Error::from)?;
     let running = app::start(loaded.settings)?;
+    let signals = app::StopSignals::listen(&running)?;
     let optgate = *running.listen().first().context("the demo has no address")?;
     show::addresses(out, shop, optgate, running.admin())?;
     let shown = runtime.block_on(show::print(out, optgate, PAGE, &prefix, Some(&policy)));
@@ -67,7 +68,7 @@ pub fn run(global: &Global, args: &DemoArgs, out: &mut impl Write) -> Result<(),
         writeln!(out, "\nOpen http://{optgate}/ in a browser; the choices page is http://{optgate}{prefix}")?;
         writeln!(out, "Press Ctrl-C to stop.")?;
         out.flush()?;
-        app::wait(&running)?;
+        signals.wait(&running);
     }
     running.stop()?;
     Ok(shown?)

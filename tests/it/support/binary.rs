@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -22,9 +23,12 @@ pub struct Binary {
     _dir: TempDir,
 }
 
-/// A loopback address that nobody used a moment ago.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// An address in a part of loopback that nothing else takes ports of: a port that is merely free for a
+/// moment may be another test's in the next.
+pub fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let ip = [127, 77, 0, NEXT.fetch_add(1, Ordering::Relaxed)];
+    TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
 }
 
 /// The program with a settings file, its output to be read.
@@ -38,7 +42,7 @@ pub fn command(file: &Path) -> Command {
 impl Binary {
     /// Starts `optgate run` and waits until it says where it listens.
     pub fn start(builder: Builder) -> Self {
-        let addr = free_address();
+        let addr = own_address();
         let file = builder.write();
         let mut child =
             command(&file).args(["--listen", &addr.to_string(), "--log-level", "info"]).spawn().unwrap();
@@ -54,7 +58,7 @@ impl Binary {
         }
         drop(sender);
         let binary = Self { child, lines, addr, _dir: builder.into_dir() };
-        binary.wait_for_line(&addr.to_string());
+        binary.wait_for_line(&format!("listening on http://{addr}"));
         binary
     }
 
