@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod binary;
+pub mod browser;
 pub mod checker;
 pub mod client;
 pub mod dom;
