@@ -9,6 +9,7 @@ pub mod checker;
 pub mod client;
 pub mod dom;
 pub mod h2;
+pub mod leaks;
 pub mod origin;
 pub mod pki;
 pub mod proxy;

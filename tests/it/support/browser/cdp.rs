@@ -84,9 +84,11 @@ impl Events {
             "Network.loadingFinished" | "Network.loadingFailed" => {
                 drop(seen.under_way.remove(&text(&params["requestId"])));
             }
-            "Page.frameStartedLoading" => drop(seen.loading.insert(text(&params["frameId"]))),
+            "Page.frameStartedLoading" => {
+                seen.loading.insert(text(&params["frameId"]));
+            }
             "Page.frameStoppedLoading" | "Page.frameDetached" => {
-                drop(seen.loading.remove(&text(&params["frameId"])));
+                seen.loading.remove(&text(&params["frameId"]));
             }
             "Runtime.exceptionThrown" => seen.exceptions.push(exception(&params["exceptionDetails"])),
             "Runtime.consoleAPICalled" if params["type"] == "error" => {
