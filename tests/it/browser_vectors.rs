@@ -244,6 +244,7 @@ fn report(tried: &[Tried<'_>]) {
     let counted: Vec<String> = counted.into_iter().map(faulty).collect();
     println!("not promised yet:{}", counted.concat());
     let faults: Vec<String> = promised.into_iter().map(faulty).collect();
+    println!("promised:{}", faults.concat());
     assert!(vain.is_empty(), "pages that show nothing even without the signal:{}", vain.concat());
     assert!(faults.concat().is_empty(), "with the signal:{}", faults.concat());
 }

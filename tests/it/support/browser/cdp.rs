@@ -63,7 +63,11 @@ impl Events {
 
     /// Waits until no frame is loading and no request of the page is under way.
     pub fn wait_for_idle(&self, limit: Duration) -> bool {
-        self.wait(limit, |seen| seen.under_way.is_empty() && seen.loading.is_empty())
+        let ok = self.wait(limit, |seen| seen.under_way.is_empty() && seen.loading.is_empty());
+        if !ok {
+            self.read(|s| eprintln!("HANG {:?} {:?}", s.under_way, s.loading));
+        }
+        ok
     }
 
     fn take(&self, method: &str, params: &Value) {
@@ -201,8 +205,12 @@ impl Cdp {
         let events = Arc::new(Events::default());
         self.wire.sessions.lock().unwrap().insert(id.clone(), Arc::clone(&events));
         let session = Session { wire: Arc::clone(&self.wire), id, events };
-        for domain in ["Page", "Runtime", "Network", "Log"] {
-            session.post(&format!("{domain}.enable"), json!({}));
+        // All have to be answered before the first navigation: the page's process changes then, and the new
+        // one is told only of what the old one had confirmed.
+        let enabled = ["Page", "Runtime", "Network", "Log"]
+            .map(|domain| session.wire.post(Some(&session.id), &format!("{domain}.enable"), json!({})).1);
+        for receiver in enabled {
+            answer("enable", &receiver, DEADLINE).unwrap_or_else(|error| panic!("{error}"));
         }
         session
     }
@@ -228,11 +236,6 @@ impl Session {
     /// Runs a command and waits for its answer.
     pub fn call(&self, method: &str, params: Value, limit: Duration) -> Result<Value, String> {
         answer(method, &self.wire.post(Some(&self.id), method, params).1, limit)
-    }
-
-    /// Sends a command whose answer nobody needs.
-    pub fn post(&self, method: &str, params: Value) {
-        drop(self.wire.post(Some(&self.id), method, params));
     }
 }
 
