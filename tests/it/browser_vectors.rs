@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::support::browser::{Browser, Outcome, SIGNAL};
+use super::support::browser::{Browser, Outcome, SIGNAL, Tab};
 use super::support::leaks::Judge;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
@@ -49,6 +49,8 @@ struct Vector {
     what: String,
     way: Way,
     twin: Twin,
+    /// Needs the browser's own profile: see [`Browser::own_tab`].
+    own_profile: bool,
     page: String,
 }
 
@@ -73,7 +75,9 @@ impl Vector {
             None => Twin::None,
             other => panic!("{name}: no twin {other:?}"),
         };
-        Self { what: line("vector:").unwrap_or_else(|| panic!("{name}: no vector")), name, way, twin, page }
+        let what = line("vector:").unwrap_or_else(|| panic!("{name}: no vector"));
+        let own_profile = line("profile:").as_deref() == Some("own");
+        Self { name, what, way, twin, own_profile, page }
     }
 
     /// Whether the visit's twin came through.
@@ -179,15 +183,20 @@ fn visit(
     judge: &Judge,
     fields: &str,
 ) -> Visit {
-    let mut tab = browser.tab(addr, fields);
-    tab.open(&format!("http://site.test/{}", vector.name));
-    match vector.twin {
-        Twin::Host => drop(tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN))),
-        _ if fields.is_empty() => drop(tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry))),
-        _ => {}
+    let look = |tab: &mut Tab| {
+        tab.open(&format!("http://site.test/{}", vector.name));
+        match vector.twin {
+            Twin::Host => drop(tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN))),
+            _ if fields.is_empty() => drop(tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry))),
+            _ => {}
+        }
+        let outcome = tab.outcome();
+        Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
+    };
+    if vector.own_profile {
+        return browser.own_tab(addr, fields, look);
     }
-    let outcome = tab.outcome();
-    Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
+    look(&mut browser.tab(addr, fields))
 }
 
 /// Issue "Nothing leaks": whatever the page does, an opted-out visitor causes no request, no connection
