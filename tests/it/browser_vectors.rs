@@ -13,7 +13,21 @@ use super::support::proxy::proxy;
 const GUARD: bool = false;
 
 /// Pages that may leak or break in spite of the signal, and why.
-const GAPS: &[(&str, &str)] = &[];
+const GAPS: &[(&str, &str)] = &[
+    ("static-data-frame", "data: documents are not looked into yet"),
+    ("static-data-script", "data: scripts are not looked into yet"),
+    ("static-data-style", "data: style sheets are not looked into yet"),
+    ("static-handler", "left to the guard"),
+    ("static-image-set", "style attributes are not read yet"),
+    ("static-importmap", "import maps are not read yet"),
+    ("static-javascript-frame", "left to the guard"),
+    ("static-list-style", "style attributes are not read yet"),
+    ("static-speculation", "speculation rules are not read yet"),
+    ("static-style-attribute", "style attributes are not read yet"),
+    ("static-svg-animate", "animations of href are not read yet"),
+    ("static-svg-set", "animations of href are not read yet"),
+    ("static-svg-style-attribute", "style attributes are not read yet"),
+];
 
 /// How long an attempt that works may take to reach the sink.
 const ARRIVAL: Duration = Duration::from_secs(5);
@@ -163,7 +177,7 @@ impl Tried<'_> {
             faults.push("holds back its twin".to_owned());
         }
         if self.control.outcome.finished && !self.signal.outcome.finished {
-            faults.push("never comes to rest".to_owned());
+            faults.push("never finishes".to_owned());
         }
         faults
     }
@@ -185,11 +199,15 @@ fn visit(
 ) -> Visit {
     let look = |tab: &mut Tab| {
         tab.open(&format!("http://site.test/{}", vector.name));
-        match vector.twin {
-            Twin::Host => drop(tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN))),
-            _ if fields.is_empty() => drop(tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry))),
-            _ => {}
+        if vector.twin == Twin::Host {
+            tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN));
         }
+        if fields.is_empty() && !matches!(vector.twin, Twin::Cookie(_)) {
+            tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry));
+        }
+        // One more way there and back: what was started before the twin is seen by now. A page that went
+        // elsewhere cannot do it.
+        let _ = tab.eval("fetch('/kit.js').then(() => 1)");
         let outcome = tab.outcome();
         Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
     };

@@ -63,11 +63,7 @@ impl Events {
 
     /// Waits until no frame is loading and no request of the page is under way.
     pub fn wait_for_idle(&self, limit: Duration) -> bool {
-        let ok = self.wait(limit, |seen| seen.under_way.is_empty() && seen.loading.is_empty());
-        if !ok {
-            self.read(|s| eprintln!("HANG {:?} {:?}", s.under_way, s.loading));
-        }
-        ok
+        self.wait(limit, |seen| seen.under_way.is_empty() && seen.loading.is_empty())
     }
 
     fn take(&self, method: &str, params: &Value) {
@@ -81,7 +77,9 @@ impl Events {
                 seen.under_way.retain(|_, of| *of == loader);
             }
             // A document's own request: its end is not always reported, its frame's loading is.
-            "Network.requestWillBeSent" if params["requestId"] == params["loaderId"] => return,
+            // So it is of a worker's script, whose session is another.
+            "Network.requestWillBeSent"
+                if params["requestId"] == params["loaderId"] || params["loaderId"] == "" => {}
             "Network.requestWillBeSent" => {
                 drop(seen.under_way.insert(text(&params["requestId"]), text(&params["loaderId"])));
             }

@@ -43,7 +43,7 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// Cookies: domain, name, value.
     pub cookies: Vec<(String, String, String)>,
-    /// Whether every page loaded, came to its `window.done` and to rest in time.
+    /// Whether every page loaded and came to its `window.done` in time.
     pub finished: bool,
 }
 
@@ -133,8 +133,7 @@ pub struct Tab {
 }
 
 impl Tab {
-    /// Opens a page and waits for its load event, its own `window.done` (a promise, or nothing) and
-    /// until it has no request under way.
+    /// Opens a page and waits for its load event and its own `window.done` (a promise, or nothing).
     pub fn open(&mut self, url: &str) -> &mut Self {
         self.after_load("Page.navigate", json!({ "url": url }))
     }
@@ -154,8 +153,12 @@ impl Tab {
         });
         let loaded = loads.is_ok() && self.session.events.wait(PAGE_LIMIT, |seen| seen.loads > before);
         self.finished &= loaded && self.eval("Promise.resolve(window.done).then(() => 1)").is_ok();
-        self.finished &= self.session.events.wait_for_idle(PAGE_LIMIT);
         self
+    }
+
+    /// Waits until the page has no request under way, as far as it reports them.
+    pub fn rest(&mut self, limit: Duration) -> bool {
+        self.session.events.wait_for_idle(limit)
     }
 
     /// The value of an expression in the page; promises are waited for.
