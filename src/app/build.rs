@@ -14,6 +14,7 @@ use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
+use crate::enforce::guard::Guard;
 use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
@@ -126,6 +127,7 @@ fn resolve(
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
     let policy = Arc::new(Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?);
+    let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix));
     let connectors = site
         .upstreams
         .iter()
@@ -136,20 +138,22 @@ fn resolve(
         .paths
         .iter()
         .map(|rule| {
-            let own = match rule.vendors.is_empty() {
-                true => Arc::clone(&policy),
-                false => Arc::new(
-                    policy
+            let (policy, guard) = match rule.vendors.is_empty() {
+                true => (Arc::clone(&policy), Arc::clone(&guard)),
+                false => {
+                    let own = policy
                         .with_overrides(&rule.vendors)
-                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
-                ),
+                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?;
+                    let guard = Guard::new(&own, &settings.portal.prefix);
+                    (Arc::new(own), Arc::new(guard))
+                }
             };
             let mode = rule.mode.unwrap_or(site.mode);
-            Ok((rule.prefix.clone(), Rule { mode, rewrite: rule.rewrite, policy: own }))
+            Ok((rule.prefix.clone(), Rule { mode, rewrite: rule.rewrite, policy, guard }))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    let rule = Rule { mode: site.mode, rewrite: true, policy };
+    let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
     let version = variant_version(registry.version(), site, &settings.portal).into();
     Ok(Site { index, settings: Arc::clone(site), version, connectors, rule, paths })
 }

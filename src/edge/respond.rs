@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -16,6 +17,7 @@ use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
+use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::negotiate::Coding;
@@ -103,7 +105,7 @@ async fn shape(
         (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
         (BodyPlan::Rewrite(recipe), Some(page)) => {
             let recipe = *recipe;
-            let guard = enforce_response::admit_guard(&mut parts.headers, &plan);
+            let guard = enforce_response::admit_guard(&mut parts.headers, &plan, &x.rule().guard);
             let (body, primed) = rewritten(core, x, &recipe, page, guard, body).await?;
             if primed == Primed::Raw {
                 plan = BodyPlan::Pass(PassReason::Coding);
@@ -176,7 +178,7 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan
         policy: Arc::clone(&x.rule().policy),
         page: page.clone(),
         kind: recipe.kind,
-        guard,
+        guard: guard.then(|| Placement { guard: Arc::clone(&x.rule().guard), gpc: x.signals.gpc, nonce: None }),
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
         memory: settings.limits.rewriter_memory,
@@ -229,7 +231,8 @@ fn apply_head(
         page,
         asked: &asked.changes,
         plan,
-        guard,
+        guard: &x.rule().guard,
+        guarded: guard,
         cache_front: x.site().settings.cache_front,
         month: core.month(),
         keys: core.keys(),
@@ -315,6 +318,23 @@ pub async fn reserved(
         outcome::record(core, x, true);
     }
     Ok(Response::from_parts(parts, Body::Portal(body)))
+}
+
+/// The guard's part for workers that a page makes itself, which fetch it by its name. `None`: another path.
+#[must_use]
+pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
+    let name = path.strip_prefix(&*x.snapshot.prefix)?.strip_prefix("/assets/")?;
+    if !guard::is_worker_name(name) {
+        return None;
+    }
+    let guard = x.snapshot.worker_guard(x.site(), name);
+    let mut response = Response::new(Body::full(Bytes::copy_from_slice(guard.worker().as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    // A worker made of a `data:` URL has no origin of its own.
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    Some(response)
 }
 
 /// The empty answer to a tracker's collector behind a first-party address.

@@ -11,7 +11,8 @@ use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
-use super::{cookies, csp, guard, permissions, references};
+use super::{cookies, csp, permissions, references};
+use super::guard::Guard;
 use crate::config::{CacheFront, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
 use crate::registry::Policy;
@@ -36,8 +37,10 @@ pub struct ResponseContext<'a> {
     pub asked: &'a RequestChanges,
     /// What happens to the body.
     pub plan: &'a BodyPlan,
+    /// The site's or path's guard.
+    pub guard: &'a Guard,
     /// What [`admit_guard`] gave.
-    pub guard: bool,
+    pub guarded: bool,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
     /// `YYYYMM` of now.
@@ -91,10 +94,10 @@ const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-c
 /// Call it after the plan and before the rewriter is made; it changes the head only for an opted-out
 /// visitor's document or frame that is rewritten.
 #[must_use]
-pub fn admit_guard(headers: &mut HeaderMap, plan: &BodyPlan) -> bool {
+pub fn admit_guard(headers: &mut HeaderMap, plan: &BodyPlan, guard: &Guard) -> bool {
     match plan {
         BodyPlan::Rewrite(recipe) if recipe.opted_out && !recipe.xml && recipe.kind != Kind::Fragment => {
-            csp::admit_guard(headers, guard::csp_hash())
+            csp::admit_guard(headers, guard.csp_hash())
         }
         _ => false,
     }
@@ -191,7 +194,7 @@ fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
     hit.is_some_and(|hit| match hit.action {
         VendorAction::Strip => true,
         // `restrict` needs the guard on the page.
-        VendorAction::Restrict => !(ctx.guard && guard::can_restrict()),
+        VendorAction::Restrict => !ctx.guarded,
         VendorAction::Allow => false,
     })
 }
@@ -243,7 +246,7 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     } else if opted_out && kind != Kind::Fragment {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
-        let _ = csp::admit_guard(headers, guard::csp_hash());
+        let _ = csp::admit_guard(headers, ctx.guard.csp_hash());
     }
 }
 

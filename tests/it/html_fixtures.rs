@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use optgate::config::{LinkTitle, VendorAction, VendorPolicy};
-use optgate::enforce::guard;
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
 use optgate::registry::{Policy, Registry};
+
+use super::support::guard::{folded, placement};
 
 static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
     let registry = Arc::new(Registry::builtin().expect("the built-in registry loads"));
@@ -25,7 +26,7 @@ fn plan(opted_out: bool) -> Plan {
         policy: Arc::clone(&POLICY),
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,
-        guard: true,
+        guard: Some(placement()),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 1 << 20,
@@ -82,7 +83,7 @@ fn rewrite(plan: &Plan, input: &[u8], case: &str) -> (Vec<u8>, Summary) {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).replace(guard::element(), "[GUARD]")
+    folded(&String::from_utf8_lossy(bytes))
 }
 
 fn read_plan(file: &Path) -> Plan {
@@ -91,7 +92,7 @@ fn read_plan(file: &Path) -> Plan {
     for line in written.lines() {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("opted-out", "no") => plan.opted_out = false,
-            ("guard", "no") => plan.guard = false,
+            ("guard", "no") => plan.guard = None,
             ("kind", "frame") => plan.kind = Kind::Frame,
             ("kind", "fragment") => plan.kind = Kind::Fragment,
             ("kind", "unsure") => plan.kind = Kind::Unsure,
@@ -111,22 +112,29 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// `[GUARD]`, `[LINK]`, `[STATUS]` and `[ICON]` in an expected file stand for what the product inserts.
+/// `[LINK]`, `[STATUS]` and `[ICON]` in an expected file stand for what the product inserts, and so does
+/// `[GUARD]`, which [`folded`] puts into the output.
 fn expand(expected: &[u8]) -> Vec<u8> {
     let link =
         "<p class=\"ogc-line\"><a href=\"/privacy-choices\">Do Not Sell or Share My Personal Information</a>";
     let status = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span>";
     let both = format!("{link}{status}</p>");
     let link = format!("{link}</p>");
-    // One character a byte, so that bytes that are no UTF-8 survive.
-    let text: String = expected.iter().copied().map(char::from).collect();
-    let text = text
-        .replace("[GUARD]", guard::element())
+    let text = chars(expected)
         .replace("[LINK+STATUS]", &both)
         .replace("[LINK]", &link)
         .replace("[STATUS]", status)
         .replace("[ICON]", ICON);
-    text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
+    bytes_of(&text)
+}
+
+/// One character a byte, so that bytes that are no UTF-8 survive.
+fn chars(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+fn bytes_of(chars: &str) -> Vec<u8> {
+    chars.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
 }
 
 /// 11 CCR 7015(b): the icon beside the words, 30 x 14, with the published alternative text.
@@ -151,6 +159,7 @@ fn every_fixture_comes_out_as_written_however_it_was_cut() {
         let input = fs::read(case.join("input.html")).unwrap();
         let (out, _) = rewrite(&read_plan(&case.join("plan.txt")), &input, &name);
         let expected = expand(&fs::read(case.join("expected.html")).unwrap());
+        let out = bytes_of(&folded(&chars(&out)));
         if out != expected {
             wrong.push(format!("== {name}\n-- got\n{}\n-- expected\n{}", text(&out), text(&expected)));
         }

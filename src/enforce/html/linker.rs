@@ -265,7 +265,7 @@ mod tests {
             policy: Arc::clone(&POLICY),
             page: url::Url::parse("https://shop.example/page").unwrap(),
             kind: Kind::Document,
-            guard: true,
+            guard: None,
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,
             memory: 1 << 20,

@@ -35,6 +35,7 @@ mod window;
 use std::sync::Arc;
 
 use crate::config::{LinkTitle, VendorAction};
+use crate::enforce::guard::Placement;
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
 use linker::Linker;
@@ -65,8 +66,8 @@ pub struct Plan {
     pub page: url::Url,
     /// Document, frame or fragment.
     pub kind: Kind,
-    /// An inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
-    pub guard: bool,
+    /// The guard, where an inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
+    pub guard: Option<Placement>,
     /// Portal prefix; link target and stub addresses start with it.
     pub prefix: Arc<str>,
     /// Which link.

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod checker;
 pub mod client;
 pub mod dom;
+pub mod guard;
 pub mod h2;
 pub mod origin;
 pub mod pki;
