@@ -128,7 +128,7 @@ function stubs(W) {
   // @stub google-tag-manager google-gtag google-analytics-4
   // The data layer stays a list, and a loader that is kept finds every entry in it. A loader puts a `push`
   // of its own in place, and then answers itself; each answer is given once, whoever gives it.
-  var pushed;
+  var pushed, wait;
   var idle = function () {
     var push = (W.dataLayer || []).push;
     return push === pushed || /native code/.test(push);
@@ -146,7 +146,7 @@ function stubs(W) {
     };
     later(function () {
       if (idle()) once("");
-    }, x, wait === void 0 ? 500 : wait);
+    }, x, wait === 0 ? 0 : 500);
     if (at === x && key === 3) x[3] = once;
     else {
       at = Object.assign({}, at);
