@@ -14,7 +14,7 @@ function stubs(W) {
   // Where vendors' options carry the page's continuation.
   var answers = "event_callback eventCallback hitCallback commandCallback onload_callback callback loaded".split(" ");
   // Functions handed over under these names listen, loop or configure; they do not wait for an answer.
-  var listens = /^(on|off|add|bind|un|sub|obs|listen|set|provide|catch|each|forE|map|filter|some|every|find|red)/;
+  var listens = /^(on|off|add|bind|un|sub|obs|listen|set|provide|catch|each|forE|map|filter|some|every|find|red|trackF)|:on/;
 
   // Runs a page's callback in its own turn, as the vendor's file would have.
   function later(f, arg, ms) {
@@ -42,13 +42,13 @@ function stubs(W) {
   // An object that takes everything: any member, any call, `new`, `await`; reads as empty text and list.
   // A method's call returns its object, for chains. `load` is ours: that is where snippets fetch.
   function any(own, parent, name) {
-    var p = new Proxy(Object.assign(function () {}, own), {
+    var kids = {}, p = new Proxy(Object.assign(function () {}, own), {
       get: function (t, key) {
         if (key in t) return t[key];
         if (key === Symbol.toPrimitive) return function () { return ""; };
         if (typeof key === "symbol") return [][key];
         if (key === "then") return function (a, b) { return Promise.resolve(any({ then: void 0 })).then(a, b); };
-        return t[key] = any(0, p, key);
+        return kids[key] = kids[key] || any(0, p, key);
       },
       set: function (t, key, value) {
         if (key !== "load") Reflect.set(t, key, value);
