@@ -165,7 +165,7 @@ function run(code, stubs) {
     var frame = document.createElement("iframe");
     frame.setAttribute("sandbox", "allow-scripts allow-same-origin");
     var script = function (text) { return "<script>" + text.replace(/<\/(script)/gi, "<\\/$1") + "<\/script>"; };
-    frame.srcdoc = "<!doctype html><body><div id=fb-root></div>" + script(watch) + (stubs ? script(stubs + "\nstubs(window)") : "") +
+    frame.srcdoc = "<!doctype html><meta http-equiv=content-security-policy content=\"default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'\"><body><div id=fb-root></div>" + script(watch) + (stubs ? script(stubs + "\nstubs(window)") : "") +
       script(code) + script("var reached=1");
     var ended = function () {
       var w = frame.contentWindow, result = null;

@@ -12,7 +12,7 @@ function stubs(W) {
   // What we made ourselves: never called back, never wrapped twice.
   var mine = new WeakSet();
   // Where vendors' options carry the page's continuation.
-  var answers = "event_callback eventCallback hitCallback commandCallback onload_callback callback loaded".split(" ");
+  var answers = "hitCallback commandCallback onload_callback callback loaded".split(" ");
   // Functions handed over under these names listen, loop or configure; they do not wait for an answer.
   var listens = /^(on|off|add|bind|un|sub|obs|listen|set|provide|catch|each|forE|map|filter|some|every|find|red|trackF)|:on/;
 
@@ -188,7 +188,7 @@ function stubs(W) {
   // @stub ensighten: any Bootstrapper
 
   // @stub adobe-launch
-  one("_satellite", any({ getVar: give(), getVisitorId: nil, cookie: any({ get: give() }) }));
+  one("_satellite", any({ getVar: give(), cookie: any({ get: give() }) }));
   one("alloy", function () { return Promise.resolve({}); });
 
   // @stub google-ads-conversion
@@ -207,7 +207,7 @@ function stubs(W) {
     if (b === "hitCallback") later(c);
     ga.apply(this, arguments);
   }, ga, { getAll: function () { return [tracker]; }, getByName: give(tracker), create: give(tracker), remove: give() }));
-  one("_gat", any({ _getTracker: give(tracker), _createTracker: give(tracker), _getTrackerByName: give(tracker) }));
+  one("_gat", tracker);
   put(queue, "urchinTracker");
   hold("_gaq", function (a) {
     return array(a, function (x) {
@@ -218,19 +218,12 @@ function stubs(W) {
 
   // @stub google-publisher-tag
   var slot = function (path, size, id) {
-    return any({
-      getAdUnitPath: give(path), getSlotElementId: give(id || ""), getTargeting: list, getTargetingKeys: list,
-      getSizes: list, getResponseInformation: nil
-    });
+    return any({ getAdUnitPath: give(path), getSlotElementId: give(id || ""), getTargeting: list });
   };
-  var pubads = any({
-    getSlots: list, getTargeting: list, getTargetingKeys: list, getAttributeKeys: list, get: nil,
-    isInitialLoadDisabled: give(false)
-  });
+  var pubads = any({ getSlots: list, getTargeting: list, isInitialLoadDisabled: give(false) });
   if (!(W.googletag || 0).apiReady) W.googletag = any({
     apiReady: true, pubadsReady: true, cmd: array((W.googletag || 0).cmd), pubads: give(pubads), defineSlot: slot,
-    defineOutOfPageSlot: function (path, id) { return slot(path, 0, id); },
-    sizeMapping: function () { return any({ build: list }); }
+    defineOutOfPageSlot: function (path, id) { return slot(path, 0, id); }
   });
 
   // @stub google-adsense
@@ -244,7 +237,6 @@ function stubs(W) {
 
   // @stub amazon-ads-tag
   one("apstag", any({
-    targetingKeys: list,
     fetchBids: function (x, f) {
       later(f, []);
       return Promise.resolve([]);
@@ -270,7 +262,7 @@ function stubs(W) {
   };
   one("FB", any({
     getLoginStatus: login, login: login, logout: login, api: login, ui: login, getAuthResponse: nil,
-    getUserID: give(""), getAccessToken: nil
+    getAccessToken: nil
   }));
   var start = function () { later(W.fbAsyncInit); };
   if (W.document.readyState === "loading") W.document.addEventListener("DOMContentLoaded", start);
