@@ -93,8 +93,10 @@ function stubs(W) {
   // Defines globals that are not there yet; a plain list is taken over.
   function put(make, names) {
     names.split(" ").forEach(function (name) {
-      var old = W[name];
-      if (old === void 0 || (make === array && Array.isArray(old))) W[name] = make(old);
+      try {
+        var old = W[name];
+        if (old === void 0 || (make === array && Array.isArray(old))) W[name] = make(old);
+      } catch (e) {}
     });
   }
   function one(name, value) {

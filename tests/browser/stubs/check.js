@@ -25,7 +25,7 @@ function called(start, what) {
   });
 }
 
-// Runs a snippet as a classic script of its own and gives the script elements it has made.
+// Runs a snippet as a classic script of its own and gives how many script elements it made, and the error.
 var made = [];
 var createElement = document.createElement;
 document.createElement = function (name) {
@@ -33,14 +33,19 @@ document.createElement = function (name) {
   if (String(name).toLowerCase() === "script") made.push(element);
   return element;
 };
-function snippet(code) {
+function attempt(code) {
   var before = made.length, script = createElement.call(document, "script"), failure;
   window.onerror = function (message) { failure = message; };
   script.text = code;
   document.head.appendChild(script);
   window.onerror = null;
-  must(!failure, failure);
-  return made.slice(before);
+  return { made: made.length - before, failure: failure };
+}
+
+// As `attempt`, for snippets that must not throw.
+function snippet(code) {
+  var result = attempt(code);
+  must(!result.failure, result.failure);
 }
 
 addEventListener("load", async function () {
