@@ -31,22 +31,41 @@ impl Policy {
         let strips = |node: &Node| node.rules.iter().any(|rule| self.strips_rule(rule));
         let mut domains: Vec<_> = index
             .domains()
-            // One that strips nothing matters only as an exception from one above that does.
+            // One that strips nothing matters only as an exception from one above that does, and one
+            // that strips as an addition to one above that does not.
             .filter(|node| index.chain(node.name()).any(strips))
+            .filter(|node| {
+                let above = index.chain(node.name()).nth(1);
+                !(self.strips_whatever_it_names(node) && above.is_some_and(|above| self.goes_whole(above)))
+            })
             .map(|node| DomainVerdicts {
                 name: node.name().to_owned(),
-                essential: node.rules.iter().any(|rule| {
-                    rule.vendors.iter().any(|id| self.registry().vendor(*id).role == Role::Essential)
-                }),
-                paths: node
-                    .rules
-                    .iter()
-                    .map(|rule| (rule.path.as_str().to_owned(), self.strips_rule(rule)))
-                    .collect(),
+                essential: self.holds_essential(node),
+                paths: match self.goes_whole(node) {
+                    true => vec![("/".to_owned(), true)],
+                    false => node
+                        .rules
+                        .iter()
+                        .map(|rule| (rule.path.as_str().to_owned(), self.strips_rule(rule)))
+                        .collect(),
+                },
             })
             .collect();
         domains.sort_by(|a, b| a.name.bytes().rev().cmp(b.name.bytes().rev()));
         domains
+    }
+
+    fn goes_whole(&self, node: &Node) -> bool {
+        node.covers_all() && self.strips_whatever_it_names(node)
+    }
+
+    fn strips_whatever_it_names(&self, node: &Node) -> bool {
+        !self.holds_essential(node) && node.rules.iter().all(|rule| self.strips_rule(rule))
+    }
+
+    fn holds_essential(&self, node: &Node) -> bool {
+        let mut owners = node.rules.iter().flat_map(|rule| &rule.vendors);
+        owners.any(|id| self.registry().vendor(*id).role == Role::Essential)
     }
 
     fn strips_rule(&self, rule: &Rule) -> bool {

@@ -204,7 +204,7 @@ fn the_guard_runs_under_the_policies_of_a_page_or_is_not_there() {
         let answer = proxy.get("/", GPC);
         assert!(is_enforced(&answer), "{policy}");
         let text = answer.text();
-        let script = text.split_once("<script data-optgate=\"guard\">").map(|(_, rest)| rest);
+        let script = text.split_once("<script data-optgate=\"guard\" data-gpc=\"1\">").map(|(_, rest)| rest);
         let script = script.and_then(|rest| rest.split("</script>").next());
         assert_eq!(script.is_some(), runs, "{policy}");
         let sent = answer.head.one("content-security-policy").unwrap();

@@ -178,13 +178,14 @@ fn counted(summary: &Summary) -> Vec<(String, VendorAction, u32)> {
 }
 
 /// DESIGN 7: what was done is counted once for each reference, in a noscript as outside, and
-/// `restrict` is counted as the `strip` it was carried out as.
+/// `restrict` is counted as the `strip` it was carried out as where no guard runs.
 #[test]
 fn every_reference_is_counted_once_with_the_action_taken() {
     let page = concat!(
         "<html><head><script src=//static.criteo.net/a.js></script>",
         "<script src=\"https://www.googletagmanager.com/gtm.js?id=GTM-X\"></script></head>",
-        "<body><noscript><img src=https://www.facebook.com/tr><img src=//dis.criteo.com/x></noscript>",
+        "<body><noscript><img src=https://www.facebook.com/tr><img src=//dis.criteo.com/x>",
+        "<iframe src=https://www.googletagmanager.com/ns.html?id=GTM-X></iframe></noscript>",
         "<img srcset='//dis.criteo.com/1 1x, //dis.criteo.com/2 2x'></body></html>"
     );
     let (_, summary) = rewrite(&plan(true), page.as_bytes(), "counts");
@@ -193,6 +194,7 @@ fn every_reference_is_counted_once_with_the_action_taken() {
         counted(&summary),
         [
             ("criteo-onetag".to_owned(), strip, 4),
+            ("google-tag-manager".to_owned(), VendorAction::Restrict, 1),
             ("google-tag-manager".to_owned(), strip, 1),
             ("meta-pixel".to_owned(), strip, 1),
         ]

@@ -25,6 +25,7 @@ mod proxying;
 mod registry;
 mod store;
 mod streams;
+mod stubs;
 mod support;
 mod surface;
 mod visitor;

@@ -7,10 +7,12 @@
 //! - `match.js`: who is a tracker, by the same table and rule as the server
 //! - `net.js`: connections that script opens, in windows and workers
 //! - `dom.js`: elements, markup, styles, frames, cookies, storage
+//! - `stubs.js`: globals of stripped vendors that page code may call
 //! - `worker.js`: what stands before a worker's script
 
 mod assets;
 mod minify;
+pub mod stubs;
 mod table;
 
 use std::fmt::Write as _;
@@ -21,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 pub use assets::{Asset, asset};
 
+use crate::config::VendorAction;
 use crate::registry::Policy;
 
 /// The guard of one policy.
@@ -68,10 +71,12 @@ impl Guard {
         let inside = minify::minify(include_str!("worker.js"));
         let digest = Sha256::digest(format!("{}{parts}{inside}", constants("")));
         let worker_name = format!("w-{}.js", HEXLOWER.encode(&digest[..8]));
-        let worker = format!("(function(W){{{}{parts}{inside}}})(self);", constants(&worker_name)).replace('\n', " ");
+        let worker = format!("(function(W){{\"use strict\";{}{parts}{inside}}})(self);", constants(&worker_name)).replace('\n', " ");
         let dom = minify::minify(include_str!("dom.js"));
-        let page = "function signals(){}function stubs(){}";
-        let text = format!("(function(W,D,E){{{}{parts}{page}{dom}}})(window,document,document.currentScript)", constants(&worker_name));
+        let stripped = policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
+        let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
+        let page = format!("function signals(){{}}{stubs}");
+        let text = format!("(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)", constants(&worker_name));
         let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
         Self { text, hash, worker, worker_name }
     }

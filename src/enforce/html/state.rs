@@ -55,6 +55,16 @@ pub(super) struct State {
     pub window: Window,
 }
 
+/// Whether a document may hold script: an element, a handler or an address. Errs on the side of yes.
+fn may_run(html: &str) -> bool {
+    let html = html.as_bytes();
+    let holds = |word: &[u8]| html.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    let handler = |w: &[u8]| {
+        matches!(w, [before, o, n, ..] if !before.is_ascii_alphanumeric() && o.eq_ignore_ascii_case(&b'o') && n.eq_ignore_ascii_case(&b'n'))
+    };
+    holds(b"script") || holds(b"<svg") || html.windows(3).any(handler)
+}
+
 /// The state as handlers hold it.
 pub(super) type Shared = Rc<RefCell<State>>;
 
@@ -168,7 +178,9 @@ impl State {
     /// Rewrites a document in an attribute (`srcdoc`). `None`: nothing changed.
     pub(super) fn embedded(&mut self, raw: &str) -> Option<String> {
         let html = decode(raw, Place::Attribute);
-        match self.inside_with(&html, self.inner_guard.clone()) {
+        // Where nothing runs a guard has nothing to hold, and it is fifty kilobytes in an attribute.
+        let guard = self.inner_guard.clone().filter(|_| may_run(&html));
+        match self.inside_with(&html, guard) {
             Ok(changed) => changed.map(|html| encode(&html).into_owned()),
             Err(error) => {
                 self.failed = Some(error);
