@@ -114,6 +114,16 @@ impl Trackers {
         rules.into_iter().max_by_key(|rule| rule.class).map(|rule| (rule.vendor.as_str(), rule.class))
     }
 
+    /// Whether a request for this URL must not be made.
+    pub fn is_sale_share(&self, url: &Url) -> bool {
+        self.of_url(url).is_some_and(|(_, class)| class == Class::SaleShare)
+    }
+
+    /// Whether a connection to this URL's host must not be made.
+    pub fn is_sale_share_host(&self, url: &Url) -> bool {
+        self.of_host(url).is_some_and(|(_, class)| class == Class::SaleShare)
+    }
+
     /// Whether an inline script holds a marker of a vendor that may be stripped.
     pub fn marked(&self, script: &str, at_least: Class) -> bool {
         self.markers.iter().any(|(marker, class)| *class >= at_least && script.contains(marker.as_str()))

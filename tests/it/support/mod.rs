@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod binary;
+pub mod browser;
 pub mod checker;
 pub mod client;
 pub mod dom;
 pub mod guard;
 pub mod h2;
+pub mod leaks;
 pub mod origin;
 pub mod pki;
 pub mod proxy;

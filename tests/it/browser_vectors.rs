@@ -1,0 +1,249 @@
+//! Every way a page starts a request, in a real browser: the pages of `tests/browser/vectors/`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::support::browser::{Browser, Outcome, SIGNAL};
+use super::support::leaks::Judge;
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+
+/// Whether the guard holds back what scripts start. Until it does, dynamic vectors are counted only.
+const GUARD: bool = false;
+
+/// Pages that may leak or break in spite of the signal, and why.
+const GAPS: &[(&str, &str)] = &[];
+
+/// How long an attempt that works may take to reach the sink.
+const ARRIVAL: Duration = Duration::from_secs(5);
+
+/// Pages opened side by side.
+const AT_ONCE: usize = 3;
+
+/// Host of the twins.
+const TWIN: &str = "neutral.test";
+
+/// What starts the request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// Markup or headers: the rewriter's.
+    Static,
+    /// A script: the guard's.
+    Dynamic,
+    /// The visitor's own move to another page: reported, not stopped.
+    Navigation,
+}
+
+/// What tells that the attempt at a harmless place succeeded.
+#[derive(Debug, Clone, PartialEq)]
+enum Twin {
+    Host,
+    Cookie(String),
+    None,
+}
+
+/// One page.
+struct Vector {
+    name: String,
+    what: String,
+    way: Way,
+    twin: Twin,
+    page: String,
+}
+
+impl Vector {
+    /// Reads a page; its first comment says what it is.
+    fn read(path: &PathBuf) -> Self {
+        let page = std::fs::read_to_string(path).unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let head = page.split("-->").next().unwrap_or_default();
+        let line = |key: &str| -> Option<String> {
+            head.split(key).nth(1).and_then(|rest| rest.lines().next()).map(|v| v.trim().to_owned())
+        };
+        let way = match line("way:").as_deref() {
+            Some("static") => Way::Static,
+            Some("dynamic") => Way::Dynamic,
+            Some("navigation") => Way::Navigation,
+            other => panic!("{name}: no way {other:?}"),
+        };
+        let twin = match line("twin:").as_deref().map(|twin| twin.split_once(' ').unwrap_or((twin, ""))) {
+            Some((TWIN, _)) => Twin::Host,
+            Some(("cookie", cookie)) => Twin::Cookie(cookie.to_owned()),
+            None => Twin::None,
+            other => panic!("{name}: no twin {other:?}"),
+        };
+        Self { what: line("vector:").unwrap_or_else(|| panic!("{name}: no vector")), name, way, twin, page }
+    }
+
+    /// Whether the visit's twin came through.
+    fn twin_came(&self, outcome: &Outcome) -> bool {
+        match &self.twin {
+            Twin::Host => outcome.entries.iter().any(|entry| entry.url.host_str() == Some(TWIN)),
+            Twin::Cookie(wanted) => outcome.cookies.iter().any(|(_, name, _)| name == wanted),
+            Twin::None => true,
+        }
+    }
+
+    /// Whether this page's promise is kept already, or only counted.
+    fn is_promised(&self) -> bool {
+        let held = self.way == Way::Static || GUARD && self.way == Way::Dynamic;
+        held && !GAPS.iter().any(|(name, _)| *name == self.name)
+    }
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
+}
+
+fn vectors() -> Vec<Vector> {
+    let only = std::env::var("OPTGATE_VECTOR").unwrap_or_default();
+    let files = std::fs::read_dir(folder().join("vectors")).unwrap();
+    let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(Vector::read).filter(|vector| vector.name.contains(&only)).collect()
+}
+
+/// The site: every page, and the files they share.
+fn site(vectors: &[Vector]) -> Origin {
+    let mut origin = Origin::start();
+    for (file, kind) in [
+        ("kit.js", "text/javascript"),
+        ("worker.js", "text/javascript"),
+        ("worker-import.js", "text/javascript"),
+        ("worker-shared.js", "text/javascript"),
+        ("worker-service.js", "text/javascript"),
+        ("frame.html", "text/html"),
+    ] {
+        let bytes = std::fs::read(folder().join(file)).unwrap();
+        origin = origin.on(&format!("/{file}"), move |x| x.ok(kind, &bytes));
+    }
+    for vector in vectors {
+        let bytes = vector.page.clone();
+        origin = origin.on(&format!("/{}", vector.name), move |x| x.ok("text/html", bytes.as_bytes()));
+    }
+    origin
+}
+
+/// One visit to a page.
+struct Visit {
+    outcome: Outcome,
+    leaks: Vec<String>,
+    twin: bool,
+}
+
+/// One page, without and with the signal.
+struct Tried<'a> {
+    vector: &'a Vector,
+    control: Visit,
+    signal: Visit,
+}
+
+impl Tried<'_> {
+    /// Exceptions that only the opted-out visitor sees.
+    fn broken(&self) -> Vec<&String> {
+        let known = &self.control.outcome.exceptions;
+        self.signal.outcome.exceptions.iter().filter(|thrown| !known.contains(thrown)).collect()
+    }
+
+    /// What is wrong with the control: a page that cannot leak proves nothing.
+    fn is_vain(&self) -> bool {
+        self.control.leaks.is_empty() || !self.control.twin
+    }
+
+    /// What is wrong with the opted-out visit.
+    fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<_> = self.signal.leaks.iter().map(|leak| format!("leaks {leak}")).collect();
+        faults.extend(self.broken().iter().map(|thrown| format!("throws {thrown}")));
+        if !self.signal.twin {
+            faults.push("holds back its twin".to_owned());
+        }
+        if self.control.outcome.finished && !self.signal.outcome.finished {
+            faults.push("never comes to rest".to_owned());
+        }
+        faults
+    }
+
+    fn print(&self) {
+        let (name, what) = (&self.vector.name, &self.vector.what);
+        let (control, signal) = (self.control.leaks.len(), self.signal.leaks.len());
+        println!("{name}: control: {control} leaks, with the signal: {signal} ({what})");
+    }
+}
+
+/// Opens a page; waits for the twin, else for a leak when one is `expected`.
+fn visit(
+    browser: &Arc<Browser>,
+    addr: std::net::SocketAddr,
+    vector: &Vector,
+    judge: &Judge,
+    fields: &str,
+) -> Visit {
+    let mut tab = browser.tab(addr, fields);
+    tab.open(&format!("http://site.test/{}", vector.name));
+    match vector.twin {
+        Twin::Host => drop(tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN))),
+        _ if fields.is_empty() => drop(tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry))),
+        _ => {}
+    }
+    let outcome = tab.outcome();
+    Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
+}
+
+/// Issue "Nothing leaks": whatever the page does, an opted-out visitor causes no request, no connection
+/// and no cookie of a strip-class host, the page throws nothing that it does not throw otherwise, and the
+/// same attempt at a harmless host succeeds. Each page does leak without the signal.
+#[test]
+fn no_way_to_start_a_request_leaks_with_the_signal() {
+    let Some(browser) = Browser::shared("no_way_to_start_a_request_leaks_with_the_signal") else { return };
+    let (vectors, judge) = (vectors(), Judge::new());
+    let site = site(&vectors);
+    let proxy = proxy().to(&site).run();
+    let (next, tried) = (Mutex::new(vectors.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(vector) = next.lock().unwrap().next() else { return };
+                    let visit = |fields| visit(&browser, proxy.addr(), vector, &judge, fields);
+                    let pair = Tried { vector, control: visit(""), signal: visit(SIGNAL) };
+                    tried.lock().unwrap().push(pair);
+                }
+            });
+        }
+    });
+    let mut tried = tried.into_inner().unwrap();
+    tried.sort_by(|a, b| a.vector.name.cmp(&b.vector.name));
+    report(&tried);
+}
+
+fn report(tried: &[Tried<'_>]) {
+    tried.iter().for_each(Tried::print);
+    println!(
+        "vectors: {} tried, {} leaks without the signal, {} with it (from {} pages), {} pages broken",
+        tried.len(),
+        tried.iter().map(|t| t.control.leaks.len()).sum::<usize>(),
+        tried.iter().map(|t| t.signal.leaks.len()).sum::<usize>(),
+        tried.iter().filter(|t| !t.signal.leaks.is_empty()).count(),
+        tried.iter().filter(|t| !t.broken().is_empty()).count(),
+    );
+    let vain: Vec<_> = tried.iter().filter(|t| t.is_vain()).collect();
+    let vain: Vec<_> = vain
+        .iter()
+        .map(|t| {
+            let Visit { outcome, leaks, twin } = &t.control;
+            let (thrown, errors) = (&outcome.exceptions, &outcome.errors);
+            format!(
+                "\n  {}: leaks {leaks:?}, twin {twin}, threw {thrown:?}, errors {errors:?}",
+                t.vector.name
+            )
+        })
+        .collect();
+    let faulty = |t: &Tried<'_>| t.faults().iter().map(|f| format!("\n  {}: {f}", t.vector.name)).collect();
+    let (promised, counted): (Vec<_>, Vec<_>) = tried.iter().partition(|t| t.vector.is_promised());
+    let counted: Vec<String> = counted.into_iter().map(faulty).collect();
+    println!("not promised yet:{}", counted.concat());
+    let faults: Vec<String> = promised.into_iter().map(faulty).collect();
+    assert!(vain.is_empty(), "pages that show nothing even without the signal:{}", vain.concat());
+    assert!(faults.concat().is_empty(), "with the signal:{}", faults.concat());
+}

@@ -1,0 +1,81 @@
+//! What the sink answers: something small of the kind that was asked for, open to every page.
+
+use super::sink::Head;
+
+/// One transparent pixel.
+const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xFF\xFF\xFF\x21\xF9\x04\x01\x00\x00\x00\x00\x2C\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01\x44\x00\x3B";
+
+/// A script that leaves a mark.
+const SCRIPT: &[u8] = b"globalThis.sunk = (globalThis.sunk || 0) + 1;";
+
+/// The whole answer.
+pub fn answer(head: &Head) -> Vec<u8> {
+    let (status, content_type, body) = body(head);
+    let origin = head.get("origin").unwrap_or("*");
+    let asked = head.get("access-control-request-headers").unwrap_or("*");
+    let mut bytes = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+         Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\n\
+         Access-Control-Allow-Headers: {asked}\r\nAccess-Control-Allow-Methods: GET, POST, PUT, DELETE\r\n\
+         Cross-Origin-Resource-Policy: cross-origin\r\nCache-Control: no-store\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    if head.method != "HEAD" {
+        bytes.extend_from_slice(body);
+    }
+    bytes
+}
+
+fn body(head: &Head) -> (&'static str, &'static str, &'static [u8]) {
+    const OK: &str = "200 OK";
+    if head.method == "OPTIONS" {
+        return ("204 No Content", "text/plain", b"");
+    }
+    // A socket is logged like any request; nothing here speaks its protocol. An event stream that ends
+    // would be asked for again and again: 204 tells the browser to stop.
+    if head.get("upgrade").is_some() {
+        return ("403 Forbidden", "text/plain", b"");
+    }
+    let accept = head.get("accept").unwrap_or_default();
+    if accept.contains("text/event-stream") {
+        return ("204 No Content", "text/event-stream", b"");
+    }
+    match kind(head, accept) {
+        Kind::Script => (OK, "text/javascript", SCRIPT),
+        Kind::Style => (OK, "text/css", b"/* sink */"),
+        Kind::Image => (OK, "image/gif", GIF),
+        Kind::Document => (OK, "text/html", b"<!doctype html><title>sink</title>"),
+        Kind::Track => (OK, "text/vtt", b"WEBVTT\n"),
+        Kind::Other => (OK, "application/json", b"{}"),
+    }
+}
+
+enum Kind {
+    Script,
+    Style,
+    Image,
+    Document,
+    Track,
+    Other,
+}
+
+/// By `Sec-Fetch-Dest`, which only trustworthy origins are sent; else by what the browser would accept
+/// and the path's ending.
+fn kind(head: &Head, accept: &str) -> Kind {
+    match head.get("sec-fetch-dest").unwrap_or_default() {
+        "script" | "worker" | "sharedworker" | "serviceworker" | "audioworklet" | "paintworklet" => {
+            Kind::Script
+        }
+        "style" => Kind::Style,
+        "image" => Kind::Image,
+        "document" | "iframe" | "frame" | "object" | "embed" | "fencedframe" => Kind::Document,
+        "track" => Kind::Track,
+        "empty" | "font" | "audio" | "video" | "manifest" | "json" => Kind::Other,
+        _ if accept.contains("text/css") => Kind::Style,
+        _ if accept.contains("text/html") => Kind::Document,
+        _ if accept.contains("image/") => Kind::Image,
+        _ if head.url.path().ends_with(".js") => Kind::Script,
+        _ => Kind::Other,
+    }
+}

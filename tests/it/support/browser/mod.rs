@@ -1,0 +1,208 @@
+//! A real browser whose every byte passes a [`Sink`]: what a page calls, throws and stores.
+
+mod answers;
+mod cdp;
+mod sink;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{DEADLINE, skipped};
+use cdp::{Cdp, Session};
+pub use sink::{Entry, Sink};
+
+/// Host of the pages that tests open.
+pub const SITE: &str = "site.test";
+
+/// How long a page may take before it counts as never ready.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Field that a visitor with the signal sends.
+pub const SIGNAL: &str = "Sec-GPC: 1\r\n";
+
+/// A running Chromium. Tests share one; it ends with the last test that holds it.
+pub struct Browser {
+    cdp: Cdp,
+    _profile: TempDir,
+}
+
+/// What one visit did.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// What reached other hosts than the site's.
+    pub entries: Vec<Entry>,
+    /// Script exceptions that nobody caught.
+    pub exceptions: Vec<String>,
+    /// `console.error` and the browser's own error lines.
+    pub errors: Vec<String>,
+    /// Cookies: domain, name, value.
+    pub cookies: Vec<(String, String, String)>,
+    /// Whether every page loaded, came to its `window.done` and to rest in time.
+    pub finished: bool,
+}
+
+impl Browser {
+    /// The browser of this run of tests; `None`, after a line that says so, where there is none.
+    pub fn shared(test: &str) -> Option<Arc<Self>> {
+        static SHARED: Mutex<Weak<Browser>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap();
+        if let Some(browser) = shared.upgrade() {
+            return Some(browser);
+        }
+        let Some(program) = program() else {
+            skipped(test, "no chromium in PATH");
+            return None;
+        };
+        let browser = Arc::new(Self::start(&program));
+        *shared = Arc::downgrade(&browser);
+        Some(browser)
+    }
+
+    fn start(program: &std::path::Path) -> Self {
+        let profile = TempDir::with_prefix("optgate-browser-").unwrap();
+        let mut args: Vec<_> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+        args.push(format!("--user-data-dir={}", profile.path().display()));
+        args.push("about:blank".to_owned());
+        Self { cdp: Cdp::start(program, &args), _profile: profile }
+    }
+
+    /// A tab with cookies, storage, cache and sink of its own, in front of the proxy at `addr`.
+    pub fn tab(self: &Arc<Self>, addr: SocketAddr, fields: &str) -> Tab {
+        self.tab_for(&[SITE], addr, fields)
+    }
+
+    /// [`Self::tab`] for a site with these hosts.
+    pub fn tab_for(self: &Arc<Self>, hosts: &[&str], addr: SocketAddr, fields: &str) -> Tab {
+        let sink = Sink::start();
+        sink.route(hosts, addr, fields);
+        let server = format!("http://{}", sink.addr());
+        // Without the bypass list, loopback addresses would go round the sink.
+        let params = json!({
+            "disposeOnDetach": true, "proxyServer": server, "proxyBypassList": "<-loopback>"
+        });
+        let made = self.cdp.call("Target.createBrowserContext", params);
+        let context = made["browserContextId"].as_str().unwrap().to_owned();
+        let params = json!({ "url": "about:blank", "browserContextId": context });
+        let target = self.cdp.call("Target.createTarget", params);
+        let session = self.cdp.attach(target["targetId"].as_str().unwrap());
+        Tab { browser: Arc::clone(self), context, session, sink, finished: true }
+    }
+}
+
+/// A visitor's tab.
+pub struct Tab {
+    browser: Arc<Browser>,
+    context: String,
+    session: Session,
+    /// Where everything that is not the site's ends.
+    pub sink: Sink,
+    finished: bool,
+}
+
+impl Tab {
+    /// Opens a page and waits for its load event, its own `window.done` (a promise, or nothing) and
+    /// until it has no request under way.
+    pub fn open(&mut self, url: &str) -> &mut Self {
+        self.after_load("Page.navigate", json!({ "url": url }))
+    }
+
+    /// Loads the page again.
+    pub fn reload(&mut self) -> &mut Self {
+        self.after_load("Page.reload", json!({}))
+    }
+
+    fn after_load(&mut self, method: &str, params: Value) -> &mut Self {
+        let before = self.session.events.read(|seen| seen.loads);
+        let loads = self.session.call(method, params, DEADLINE).and_then(|answer| match answer["errorText"]
+            .as_str()
+        {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(()),
+        });
+        let loaded = loads.is_ok() && self.session.events.wait(PAGE_LIMIT, |seen| seen.loads > before);
+        self.finished &= loaded && self.eval("Promise.resolve(window.done).then(() => 1)").is_ok();
+        self.finished &= self.session.events.wait_for_idle(PAGE_LIMIT);
+        self
+    }
+
+    /// The value of an expression in the page; promises are waited for.
+    pub fn eval(&self, expression: &str) -> Result<Value, String> {
+        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let mut answer = self.session.call("Runtime.evaluate", params, PAGE_LIMIT)?;
+        match answer["exceptionDetails"].take() {
+            Value::Null => Ok(answer["result"]["value"].take()),
+            thrown => Err(thrown["exception"]["description"].to_string()),
+        }
+    }
+
+    /// [`Self::eval`] as text.
+    pub fn text(&self, expression: &str) -> String {
+        let value = self.eval(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// Everything up to now.
+    pub fn outcome(&self) -> Outcome {
+        let params = json!({ "browserContextId": self.context });
+        let cookies = self.browser.cdp.call("Storage.getCookies", params);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let cookies = cookies["cookies"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+        let (exceptions, errors) =
+            self.session.events.read(|seen| (seen.exceptions.clone(), seen.errors.clone()));
+        Outcome {
+            entries: self.sink.entries(),
+            exceptions,
+            errors,
+            cookies: cookies.map(|c| (text(&c["domain"]), text(&c["name"]), text(&c["value"]))).collect(),
+            finished: self.finished,
+        }
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        let params = json!({ "browserContextId": self.context });
+        if !std::thread::panicking() {
+            self.browser.cdp.call("Target.disposeBrowserContext", params);
+        }
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
+}
+
+const FLAGS: [&str; 21] = [
+    "--headless",
+    "--remote-debugging-pipe",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--disable-breakpad",
+    "--disable-popup-blocking",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--mute-audio",
+    "--ignore-certificate-errors",
+    // Frames of other sites stay in the page's process: one session sees them all.
+    "--disable-site-isolation-trials",
+    // Workers, caches and client hints are for secure contexts only; the pages are served without TLS.
+    "--unsafely-treat-insecure-origin-as-secure=http://site.test",
+    // What goes round the proxy goes nowhere.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,LocalNetworkAccessChecks,\
+     IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate",
+];
