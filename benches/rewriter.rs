@@ -45,6 +45,7 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
         page,
         kind: Kind::Document,
         guard: true,
+        later: Default::default(),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 8 << 20,

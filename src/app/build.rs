@@ -14,6 +14,7 @@ use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
+use crate::enforce::csp::Wall;
 use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
@@ -149,9 +150,11 @@ fn resolve(
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+    let policies = std::iter::once(&*policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
+    let wall = Wall::new(&site.csp, &settings.portal.prefix, policies).with_context(named)?;
     let rule = Rule { mode: site.mode, rewrite: true, policy };
     let version = variant_version(registry.version(), site, &settings.portal).into();
-    Ok(Site { index, settings: Arc::clone(site), version, connectors, rule, paths })
+    Ok(Site { index, settings: Arc::clone(site), version, connectors, wall, rule, paths })
 }
 
 /// One line at start: vendors stripped only because no contract is on file (DESIGN 4).

@@ -16,6 +16,7 @@ use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
+use crate::enforce::csp::Later;
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::negotiate::Coding;
@@ -177,6 +178,7 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan
         page: page.clone(),
         kind: recipe.kind,
         guard,
+        later: Later::default(),
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
         memory: settings.limits.rewriter_memory,
@@ -230,6 +232,7 @@ fn apply_head(
         asked: &asked.changes,
         plan,
         guard,
+        wall: x.site().wall.as_ref(),
         cache_front: x.site().settings.cache_front,
         month: core.month(),
         keys: core.keys(),

@@ -38,6 +38,8 @@ pub struct ResponseContext<'a> {
     pub plan: &'a BodyPlan,
     /// What [`admit_guard`] gave.
     pub guard: bool,
+    /// The site's second wall, if it has one.
+    pub wall: Option<&'a csp::Wall>,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
     /// `YYYYMM` of now.
@@ -94,7 +96,11 @@ const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-c
 pub fn admit_guard(headers: &mut HeaderMap, plan: &BodyPlan) -> bool {
     match plan {
         BodyPlan::Rewrite(recipe) if recipe.opted_out && !recipe.xml && recipe.kind != Kind::Fragment => {
-            csp::admit_guard(headers, guard::csp_hash())
+            let runs = csp::admit_guard(headers, guard::csp_hash());
+            if runs {
+                csp::admit_policy_name(headers);
+            }
+            runs
         }
         _ => false,
     }
@@ -130,6 +136,9 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         }
     }
     shape_body_fields(headers, ctx);
+    if let Some(wall) = ctx.wall.filter(|_| opted_out && is_page(ctx)) {
+        wall.raise(headers, ctx.page.is_some_and(|page| page.scheme() == "https"));
+    }
     set_cookies(headers, ctx, &mut changes);
     let variants = ctx.plan.has_variants() || answers_our_tag(ctx);
     if variants {
@@ -140,6 +149,12 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         forbid_shared_caching(headers);
     }
     changes
+}
+
+/// A rewritten page, or the head that renews one; no part of a page.
+fn is_page(ctx: &ResponseContext<'_>) -> bool {
+    let whole = !matches!(ctx.asked.target, Target::Page(Kind::Fragment) | Target::Resource);
+    whole && (matches!(ctx.plan, BodyPlan::Rewrite(_)) || answers_our_tag(ctx))
 }
 
 /// A 304 to one of our own tags: its head updates the page the browser holds.
@@ -243,7 +258,9 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     } else if opted_out && kind != Kind::Fragment {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
-        let _ = csp::admit_guard(headers, guard::csp_hash());
+        if csp::admit_guard(headers, guard::csp_hash()) {
+            csp::admit_policy_name(headers);
+        }
     }
 }
 

@@ -90,6 +90,7 @@ fn html_plan(recipe: &Recipe) -> Plan {
         page: "https://shop.example/".parse().unwrap(),
         kind: recipe.kind,
         guard: true,
+        later: Default::default(),
         prefix: "/privacy-choices".into(),
         link: LinkTitle::DoNotSell,
         memory: 4096,

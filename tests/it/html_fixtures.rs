@@ -26,6 +26,7 @@ fn plan(opted_out: bool) -> Plan {
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,
         guard: true,
+        later: Default::default(),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 1 << 20,

@@ -26,6 +26,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         on_rewrite_failure: OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: false,
+        csp: Csp::default(),
     };
     Settings {
         listen: Vec::new(),

@@ -34,6 +34,7 @@ mod window;
 
 use std::sync::Arc;
 
+use super::csp::Later;
 use crate::config::{LinkTitle, VendorAction};
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub kind: Kind,
     /// An inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
     pub guard: bool,
+    /// Our inline scripts behind the guard, which a policy in a `meta` must admit.
+    pub later: Later,
     /// Portal prefix; link target and stub addresses start with it.
     pub prefix: Arc<str>,
     /// Which link.

@@ -11,6 +11,7 @@ use super::urls::Urls;
 use super::window::Window;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
+use crate::enforce::csp::Later;
 use crate::enforce::guard;
 use crate::registry::{Hit, Policy, VendorId};
 
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub counts: Vec<(VendorId, VendorAction, u32)>,
     /// The guard is still to be placed.
     pub guard: bool,
+    /// Our inline scripts behind the guard.
+    pub later: Later,
     /// The end of the input has come; only the probe may act.
     pub probing: bool,
     /// Why a handler stopped.
@@ -67,6 +70,7 @@ impl State {
             link: Link::new(document),
             counts: Vec::new(),
             guard: plan.opted_out && plan.guard && page,
+            later: if page { plan.later } else { Later::default() },
             probing: false,
             failed: None,
             can_restrict: plan.guard && page && guard::can_restrict(),
@@ -91,6 +95,7 @@ impl State {
             link: Link::new(false),
             counts: Vec::new(),
             guard: false,
+            later: Later::default(),
             probing: false,
             failed: None,
             can_restrict: false,
