@@ -43,6 +43,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         .map(|(index, site)| resolve(index, site, settings, &registry))
         .collect::<anyhow::Result<Vec<_>>>()?;
     say_what_contracts_would_allow(&sites);
+    let policies = sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
     let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
@@ -58,6 +59,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     };
     let admin = AdminState {
         settings: Arc::new(settings.clone()),
+        policies,
         store: store.clone(),
         metrics: Arc::clone(&metrics),
         switches: Arc::clone(&switches),

@@ -286,6 +286,8 @@ pub async fn reserved(
         decision: x.decision,
         subject: x.subject,
         secure: x.client.secure,
+        host: x.host_name().into_owned(),
+        rules: Arc::clone(&x.rule().policy),
         policy: x.site().version.to_string(),
         month: core.month(),
     };

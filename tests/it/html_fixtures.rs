@@ -97,6 +97,8 @@ fn read_plan(file: &Path) -> Plan {
             ("kind", "fragment") => plan.kind = Kind::Fragment,
             ("kind", "unsure") => plan.kind = Kind::Unsure,
             ("link", "choices") => plan.link = LinkTitle::PrivacyChoices,
+            ("later", hash) => plan.later.hashes = Arc::from([hash.to_owned()]),
+            ("nonce", nonce) => plan.later.nonce = Some(Arc::from(nonce)),
             ("page", page) => plan.page = url::Url::parse(page).unwrap(),
             other => panic!("{}: unknown line {other:?}", file.display()),
         }

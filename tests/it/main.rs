@@ -13,6 +13,7 @@ mod browser;
 mod cli;
 mod config;
 mod corpus;
+mod csp;
 mod demo;
 mod forwarding;
 mod heads;
