@@ -142,8 +142,7 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
 
 /// The third party of a violation; `None` for what is no host (`inline`, `data`) and for the site itself.
 fn met(violation: &Violation, own: &str) -> Option<Met> {
-    let document = Url::parse(&violation.document).ok()?;
-    if document.host_str()? != own {
+    if !is_ours(&violation.document, own) {
         return None;
     }
     let directive = DIRECTIVES.into_iter().find(|known| *known == violation.directive)?;
@@ -158,6 +157,14 @@ fn met(violation: &Violation, own: &str) -> Option<Met> {
     }
     let host = blocked.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
     Some(Met { host, directive })
+}
+
+/// Whether a page of the site reports. Of workers made from blobs and frames without an address, which have
+/// their policy from such a page, Chromium 156 names the scheme alone.
+fn is_ours(document: &str, own: &str) -> bool {
+    let inherits = ["about", "blob", "data"];
+    inherits.contains(&document.split(':').next().unwrap_or_default())
+        || Url::parse(document).is_ok_and(|url| url.host_str() == Some(own))
 }
 
 #[cfg(test)]
@@ -194,6 +201,9 @@ mod tests {
         ] {
             let met = wall(&uri(page, blocked, "img-src"));
             assert_eq!(met.first().map(|(host, _)| host.as_str()), want, "{blocked}");
+        }
+        for inherits in ["blob", "about", "about:srcdoc", "blob:https://shop.example/1"] {
+            assert_eq!(wall(&uri(inherits, "https://cdn.example/", "connect-src")).len(), 1, "{inherits}");
         }
         assert_eq!(wall(&uri("https://evil.example/", "https://cdn.example/", "img-src")), []);
         assert_eq!(wall(&uri(page, "https://cdn.example/", "form-action")), []);

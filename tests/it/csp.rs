@@ -213,7 +213,7 @@ fn the_guards_counts_become_metrics_by_vendor() {
     let count = |name: &str| figure(proxy.running(), name);
     assert_eq!(count("optgate_guard_blocked_total{vendor=\"facebook-sdk\"}"), 6);
     assert_eq!(count("optgate_guard_blocked_total{vendor=\"meta-pixel\"}"), 4);
-    assert_eq!(count("optgate_guard_slipped_total{vendor=\"microsoft-ads-uet\"}"), 2);
+    assert_eq!(count("optgate_guard_slipped_total{vendor=\"microsoft-uet\"}"), 2);
     let text = proxy.running().metrics().render();
     assert!(!text.contains("nobody.example"), "{text}");
 }
