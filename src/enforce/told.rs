@@ -151,8 +151,9 @@ fn met(violation: &Violation, own: &str) -> Option<Met> {
         return None;
     }
     let name = blocked.host_str()?.trim_end_matches('.');
-    // A name can be no longer (RFC 1035, 2.3.4).
-    if name == own || name.is_empty() || name.len() > 253 {
+    // `'self'` lets the site's own host in, but not another port of it. A name can be no longer than this
+    // (RFC 1035, 2.3.4).
+    if (name == own && blocked.port().is_none()) || name.is_empty() || name.len() > 253 {
         return None;
     }
     let host = blocked.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
@@ -197,6 +198,7 @@ mod tests {
             ("data", None),
             ("blob:https://cdn.example/1", None),
             ("https://shop.example/x", None),
+            ("https://shop.example:8443/x", Some("shop.example:8443")),
             ("", None),
         ] {
             let met = wall(&uri(page, blocked, "img-src"));

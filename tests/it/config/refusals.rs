@@ -129,9 +129,12 @@ fn impossible_combinations_are_refused_where_they_are_written() {
         ),
         (
             "upstream = \"http://a\"\n[csp]\nallow = [\"a.example\", \"https:\"]",
-            "optgate.toml:3:24: `csp.allow[1]` cannot be used",
+            "optgate.toml:3:23: `csp.allow[1]` cannot be used",
         ),
-        ("upstream = \"http://a\"\n[csp]\nmode = \"report\"", "optgate.toml:3:8: `csp.mode`"),
+        (
+            "upstream = \"http://a\"\n[csp]\nmode = \"report\"",
+            "optgate.toml:3:8: `csp.mode` cannot be \"report\"",
+        ),
         (
             "upstream = \"http://a\"\n[portal]\nprefix = \"choices\"",
             "optgate.toml:3:10: `portal.prefix` cannot be used",
