@@ -46,6 +46,7 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
         page,
         kind: Kind::Document,
         guard: Some(Placement { guard: Arc::new(Guard::new(policy, "/privacy-choices")), gpc: true, nonce: None }),
+        later: Default::default(),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 8 << 20,

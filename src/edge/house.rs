@@ -13,6 +13,7 @@ use super::timer;
 use super::upstream::{Connector, Pool};
 use crate::config::switches::Switches;
 use crate::config::{self, Settings};
+use crate::enforce::csp::Wall;
 use crate::enforce::guard::Guard;
 use crate::portal::Portal;
 use crate::privacy::{Keys, Mode};
@@ -46,6 +47,8 @@ pub struct Site {
     pub version: Arc<str>,
     /// Origins.
     pub connectors: Vec<Connector>,
+    /// The second wall of its opted-out documents.
+    pub wall: Option<Wall>,
     /// What holds where no path rule does.
     pub rule: Rule,
     /// Path rules, longest prefix first.

@@ -92,6 +92,7 @@ fn html_plan(recipe: &Recipe) -> Plan {
         page: "https://shop.example/".parse().unwrap(),
         kind: recipe.kind,
         guard: Some(placement()),
+        later: Default::default(),
         prefix: "/privacy-choices".into(),
         link: LinkTitle::DoNotSell,
         memory: 4096,

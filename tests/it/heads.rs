@@ -81,7 +81,7 @@ impl Case {
         parts.status = StatusCode::from_u16(status).unwrap();
         parts.headers = headers(fields);
         let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
-        let guarded = admit_guard(&mut parts.headers, &plan, &guard());
+        let guarded = admit_guard(&mut parts.headers, &plan, &guard(), self.decision == OUT).is_some();
         let changes = apply(
             &mut parts,
             &ResponseContext {
@@ -100,6 +100,7 @@ impl Case {
                 plan: &plan,
                 guard: &guard(),
                 guarded,
+                wall: None,
                 cache_front: self.front,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
@@ -504,5 +505,6 @@ fn site() -> optgate::config::Site {
         on_rewrite_failure: optgate::config::OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: true,
+        csp: optgate::config::Csp::default(),
     }
 }

@@ -27,6 +27,7 @@ fn plan(opted_out: bool) -> Plan {
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,
         guard: Some(placement()),
+        later: Default::default(),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 1 << 20,
@@ -97,6 +98,8 @@ fn read_plan(file: &Path) -> Plan {
             ("kind", "fragment") => plan.kind = Kind::Fragment,
             ("kind", "unsure") => plan.kind = Kind::Unsure,
             ("link", "choices") => plan.link = LinkTitle::PrivacyChoices,
+            ("later", hash) => plan.later.hashes = Arc::from([hash.to_owned()]),
+            ("nonce", nonce) => plan.later.nonce = Some(Arc::from(nonce)),
             ("page", page) => plan.page = url::Url::parse(page).unwrap(),
             other => panic!("{}: unknown line {other:?}", file.display()),
         }

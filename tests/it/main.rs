@@ -14,6 +14,7 @@ mod browser_vectors;
 mod cli;
 mod config;
 mod corpus;
+mod csp;
 mod demo;
 mod forwarding;
 mod heads;

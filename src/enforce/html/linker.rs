@@ -266,6 +266,7 @@ mod tests {
             page: url::Url::parse("https://shop.example/page").unwrap(),
             kind: Kind::Document,
             guard: None,
+            later: Default::default(),
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,
             memory: 1 << 20,

@@ -34,6 +34,7 @@ mod window;
 
 use std::sync::Arc;
 
+use super::csp::Later;
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard::Placement;
 use crate::registry::{Policy, VendorId};
@@ -68,6 +69,8 @@ pub struct Plan {
     pub kind: Kind,
     /// The guard, where an inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
     pub guard: Option<Placement>,
+    /// Our inline scripts behind the guard, which a policy in a `meta` must admit.
+    pub later: Later,
     /// Portal prefix; link target and stub addresses start with it.
     pub prefix: Arc<str>,
     /// Which link.

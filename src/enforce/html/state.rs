@@ -11,6 +11,7 @@ use super::urls::Urls;
 use super::window::Window;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
+use crate::enforce::csp::Later;
 use crate::enforce::guard::Placement;
 use crate::registry::{Hit, Policy, VendorId};
 
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub counts: Vec<(VendorId, VendorAction, u32)>,
     /// The guard of this document, still to be placed.
     pub guard: Option<Placement>,
+    /// Our inline scripts behind the guard.
+    pub later: Later,
     /// The end of the input has come; only the probe may act.
     pub probing: bool,
     /// Why a handler stopped.
@@ -80,6 +83,7 @@ impl State {
             counts: Vec::new(),
             inner_guard: guard.clone(),
             guard,
+            later: if page { plan.later } else { Later::default() },
             probing: false,
             failed: None,
             title: plan.link,
@@ -104,6 +108,7 @@ impl State {
             counts: Vec::new(),
             inner_guard: guard.clone(),
             guard,
+            later: Later::default(),
             probing: false,
             failed: None,
             title: self.title,

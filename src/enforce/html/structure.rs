@@ -7,9 +7,11 @@ use lol_html::html_content::{ContentType, Element, EndTag};
 
 use super::elements::{fetches, is_meta, neutralise};
 use super::inject::{self, Placed};
+use super::references::{Place, decode, encode};
 use super::rewriter::{PROBE_TAG, fail};
 use super::state::{Shared, State};
 use super::{quiet, texts};
+use crate::enforce::csp;
 
 /// Namespace of ordinary elements.
 pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
@@ -35,6 +37,9 @@ pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResul
         place_guard(&mut state, shared, el, &tag, html);
     }
     if state.opted_out {
+        if tag == "meta" && !state.later.hashes.is_empty() {
+            admit_later(&state, el);
+        }
         neutralise(&mut state, el, &tag);
         if tag == "script" {
             state.script = texts::runs_inline(el).then(String::new);
@@ -160,6 +165,20 @@ fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag
                 el.before(&guard.element(), ContentType::Html);
             }
         }
+    }
+}
+
+/// A policy that begins here applies to our scripts behind it. In a template or behind the head it means
+/// nothing, and the addition does no harm.
+fn admit_later(state: &State, el: &mut Element<'_, '_>) {
+    if !is_meta(el, "content-security-policy") {
+        return;
+    }
+    let raw = el.get_attribute("content").unwrap_or_default();
+    let content = decode(&raw, Place::Attribute);
+    if let Some(edited) = csp::admit_in_meta(&content, &state.later).filter(|_| content.is_ascii()) {
+        // The name is a good one, which is all that could be refused.
+        let _ = el.set_attribute("content", &encode(&edited));
     }
 }
 
