@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use optgate::config::{LinkTitle, VendorPolicy};
+use optgate::enforce::guard::{Guard, Placement};
 use optgate::enforce::html::{Kind, Plan, Rewriter};
 use optgate::registry::{Policy, Registry};
 
@@ -44,7 +45,8 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
         policy: Arc::clone(policy),
         page,
         kind: Kind::Document,
-        guard: true,
+        guard: Some(Placement { guard: Arc::new(Guard::new(policy, "/privacy-choices")), gpc: true, nonce: None }),
+        later: Default::default(),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 8 << 20,

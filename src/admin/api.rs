@@ -263,11 +263,11 @@ pub(super) async fn throw_kill_switch(
     )
 }
 
-fn site_index(state: &AdminState, name: &str) -> Option<usize> {
+pub(super) fn site_index(state: &AdminState, name: &str) -> Option<usize> {
     state.settings.sites.iter().position(|site| site.name == name)
 }
 
-fn no_site(state: &AdminState, name: &str) -> Response<Body> {
+pub(super) fn no_site(state: &AdminState, name: &str) -> Response<Body> {
     let known: Vec<_> = state.settings.sites.iter().map(|s| s.name.as_str()).collect();
     problem(
         StatusCode::NOT_FOUND,

@@ -1,5 +1,5 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`, `/api/summary`, `/api/records/{reference}`,
-//! the kill switch.
+//! `/api/third-parties` and the allow list made from them, the kill switch.
 //!
 //! It listens apart from the visitors and has no log-in yet, so it answers only requests that name
 //! it by a loopback name or its own address, and no form of another page.
@@ -8,6 +8,7 @@ mod api;
 mod collector;
 mod door;
 mod health;
+mod third_parties;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,13 +17,14 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
 pub use collector::SwitchFigures;
 
 use crate::config::{Settings, Switches};
+use crate::registry::Policy;
 use crate::store::Store;
 use crate::telemetry::metrics::SharedMetrics;
 
@@ -31,6 +33,8 @@ use crate::telemetry::metrics::SharedMetrics;
 pub struct AdminState {
     /// Settings in force.
     pub settings: Arc<Settings>,
+    /// Vendors and their actions, by the sites' positions.
+    pub policies: Vec<Arc<Policy>>,
     /// The store.
     pub store: Store,
     /// All counters.
@@ -56,6 +60,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/summary", get(api::summary))
         .route("/api/records/{reference}", get(api::record))
+        .route("/api/third-parties", get(third_parties::list))
+        .route("/api/sites/{name}/third-parties", delete(third_parties::forget))
+        .route("/api/sites/{name}/csp-allow", get(third_parties::allow_list))
         .route("/api/sites/{name}/kill-switch", get(api::kill_switch).post(api::throw_kill_switch))
         .fallback(missing)
         .method_not_allowed_fallback(wrong_method)

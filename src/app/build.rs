@@ -14,6 +14,8 @@ use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
+use crate::enforce::csp::Wall;
+use crate::enforce::guard::Guard;
 use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
@@ -42,6 +44,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         .map(|(index, site)| resolve(index, site, settings, &registry))
         .collect::<anyhow::Result<Vec<_>>>()?;
     say_what_contracts_would_allow(&sites);
+    let policies = sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
     let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
@@ -57,6 +60,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     };
     let admin = AdminState {
         settings: Arc::new(settings.clone()),
+        policies,
         store: store.clone(),
         metrics: Arc::clone(&metrics),
         switches: Arc::clone(&switches),
@@ -126,6 +130,7 @@ fn resolve(
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
     let policy = Arc::new(Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?);
+    let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix));
     let connectors = site
         .upstreams
         .iter()
@@ -136,22 +141,26 @@ fn resolve(
         .paths
         .iter()
         .map(|rule| {
-            let own = match rule.vendors.is_empty() {
-                true => Arc::clone(&policy),
-                false => Arc::new(
-                    policy
+            let (policy, guard) = match rule.vendors.is_empty() {
+                true => (Arc::clone(&policy), Arc::clone(&guard)),
+                false => {
+                    let own = policy
                         .with_overrides(&rule.vendors)
-                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?,
-                ),
+                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?;
+                    let guard = Guard::new(&own, &settings.portal.prefix);
+                    (Arc::new(own), Arc::new(guard))
+                }
             };
             let mode = rule.mode.unwrap_or(site.mode);
-            Ok((rule.prefix.clone(), Rule { mode, rewrite: rule.rewrite, policy: own }))
+            Ok((rule.prefix.clone(), Rule { mode, rewrite: rule.rewrite, policy, guard }))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    let rule = Rule { mode: site.mode, rewrite: true, policy };
+    let policies = std::iter::once(&*policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
+    let wall = Wall::new(&site.csp, &settings.portal.prefix, policies).with_context(named)?;
+    let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
     let version = variant_version(registry.version(), site, &settings.portal).into();
-    Ok(Site { index, settings: Arc::clone(site), version, connectors, rule, paths })
+    Ok(Site { index, settings: Arc::clone(site), version, connectors, wall, rule, paths })
 }
 
 /// One line at start: vendors stripped only because no contract is on file (DESIGN 4).

@@ -6,6 +6,7 @@ use super::{Failure, Global};
 use crate::config::Settings;
 use crate::config::error::{ConfigError, Place};
 use crate::config::load::Loaded;
+use crate::enforce::csp::{NeverAllowed, Wall};
 use crate::registry::{Policy, PolicyError, Registry};
 
 /// Loads everything and says `ok` with a summary on stderr.
@@ -61,7 +62,12 @@ pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
         let found: Vec<PolicyError> = match Policy::resolve(Arc::clone(&registry), &site.policy) {
             Err(error) => vec![error],
             Ok(policy) => {
-                site.paths.iter().filter_map(|rule| policy.with_overrides(&rule.vendors).err()).collect()
+                let of_paths: Vec<_> =
+                    site.paths.iter().map(|rule| policy.with_overrides(&rule.vendors)).collect();
+                let all = std::iter::once(&policy).chain(of_paths.iter().filter_map(|p| p.as_ref().ok()));
+                let wall = Wall::new(&site.csp, &loaded.settings.portal.prefix, all);
+                problems.extend(wall.err().map(|never| wall_problem(loaded, i, &never)));
+                of_paths.into_iter().filter_map(Result::err).collect()
             }
         };
         for error in found {
@@ -114,6 +120,21 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
     let place = place_of(loaded, site, id).unwrap_or(Place::Default);
     let what = format!("the settings for vendor `{id}` cannot hold");
     ConfigError { place, what, why, next }.to_string()
+}
+
+/// A source that the second wall of site `site` may never have, at the list that holds it.
+fn wall_problem(loaded: &Loaded, site: usize, never: &NeverAllowed) -> String {
+    let lists = [format!("sites[{site}].csp.allow"), "csp.allow".to_owned()];
+    let written =
+        |list: &String| loaded.origins.iter().find(|e| e.key.starts_with(list) && e.place != Place::Default);
+    let NeverAllowed { allowed, host, vendor } = never;
+    let error = ConfigError {
+        place: lists.iter().find_map(written).map_or(Place::Default, |entry| entry.place.clone()),
+        what: format!("`csp.allow` cannot hold \"{allowed}\""),
+        why: format!("it would let in {host}, and `{vendor}` is stripped for opted-out visitors"),
+        next: format!("remove it, narrow it with a path, or decide otherwise about `{vendor}` in [vendors]"),
+    };
+    error.to_string()
 }
 
 /// Where a vendor is named: in its site before the top of the file.

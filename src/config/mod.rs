@@ -4,6 +4,7 @@
 //! the one conversion that can fail. Weakest first: compiled defaults, files in order, environment,
 //! flags. Every complaint says where, what, why and what to do next ([`error`]).
 
+pub mod csp;
 mod environment;
 pub mod error;
 mod key;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use csp::{Csp, CspMode, CspSource};
 pub use switches::Switches;
 
 use crate::privacy::Mode;
@@ -224,6 +226,8 @@ pub struct Site {
     pub cache_front: CacheFront,
     /// Remove known click and person identifiers from the query toward the origin.
     pub strip_link_params: bool,
+    /// The second wall: a Content-Security-Policy of our own.
+    pub csp: Csp,
 }
 
 /// An origin.

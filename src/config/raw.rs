@@ -7,10 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::written::{
-    Address, Date, FieldName, FilePath, Network, OneOrMany, Origin, Period, RawUpstream, Size, SizeLimit,
+    Address, AllowedSource, Date, FieldName, FilePath, Network, OneOrMany, Origin, Period, RawUpstream, Size,
+    SizeLimit,
 };
 use super::{
-    CacheFront, LinkTitle, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown, VendorAction,
+    CacheFront, CspMode, LinkTitle, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown,
+    VendorAction,
 };
 use crate::privacy::Mode;
 
@@ -45,6 +47,7 @@ pub struct Raw {
     pub ready: RawReady,
     pub store: RawStore,
     pub cache: RawCache,
+    pub csp: RawCsp,
     pub registry: RawRegistry,
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
@@ -169,6 +172,11 @@ tables! {
     RawCache {
         front: CacheFront = CacheFront::None,
     }
+    /// `[csp]`
+    RawCsp {
+        mode: CspMode = CspMode::Off,
+        allow: OneOrMany<AllowedSource> = OneOrMany::default(),
+    }
     /// `[registry]`
     RawRegistry {
         files: OneOrMany<FilePath> = OneOrMany::default(),
@@ -187,6 +195,12 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         front: Option<CacheFront> = None,
     }
+    /// `csp` of a site.
+    RawSiteCsp {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mode: Option<CspMode> = None,
+        allow: OneOrMany<AllowedSource> = OneOrMany::default(),
+    }
     /// `[[sites]]`
     RawSite {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,6 +218,7 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         strip_link_params: Option<bool> = None,
         cache: RawSiteCache = RawSiteCache::default(),
+        csp: RawSiteCsp = RawSiteCsp::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
         paths: Vec<RawPath> = Vec::new(),
@@ -258,6 +273,7 @@ impl Default for Raw {
             ready: RawReady::default(),
             store: RawStore::default(),
             cache: RawCache::default(),
+            csp: RawCsp::default(),
             registry: RawRegistry::default(),
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),

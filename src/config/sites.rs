@@ -10,9 +10,12 @@ use super::load::Merged;
 use super::meaning::{self, Problems};
 use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
 use super::written::{Origin, RawUpstream};
-use super::{Contract, PathRule, Site, Upstream, UpstreamTls, VendorPolicy};
+use super::{Contract, Csp, PathRule, Site, Upstream, UpstreamTls, VendorPolicy};
 use crate::config::error::Place;
 use crate::privacy::Mode;
+
+/// Sources that the second wall may name.
+const MOST_SOURCES: usize = 200;
 
 /// The sites in order, and the one for hosts nobody named.
 pub(super) fn sites(
@@ -91,7 +94,30 @@ fn one_site(
         on_rewrite_failure: site.on_rewrite_failure.unwrap_or(raw.on_rewrite_failure),
         cache_front: site.cache.front.unwrap_or(raw.cache.front),
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
+        csp: csp(path, raw, site, problems),
     }
+}
+
+/// The second wall of a site: its own sources beside those of every site.
+fn csp(path: &KeyPath, raw: &Raw, site: &RawSite, problems: &mut Problems<'_>) -> Csp {
+    let mut allow: Vec<_> = raw.csp.allow.0.iter().chain(&site.csp.allow.0).map(|s| s.0.clone()).collect();
+    allow.sort();
+    allow.dedup();
+    if allow.len() > MOST_SOURCES {
+        let path =
+            if site.csp.allow.0.is_empty() { KeyPath::of("csp") } else { path.key("csp") }.key("allow");
+        problems.wrong(
+            &path,
+            format!("`{path}` is too long"),
+            &format!(
+                "with {} sources every page's head would outgrow what browsers and fronts take; the limit is \
+                 {MOST_SOURCES}",
+                allow.len()
+            ),
+            "join subdomains as \"*.example.com\", or leave out what opted-out pages do not need",
+        );
+    }
+    Csp { mode: site.csp.mode.unwrap_or(raw.csp.mode), allow }
 }
 
 /// `--mode` is what a person typed last: it holds for every site and path.

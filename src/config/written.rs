@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::csp::{self, CspSource};
 use super::raw::RawUpstreamTable;
 use super::units::{self, Complaint};
 use super::upstream::{self, OriginUrl};
@@ -111,6 +112,9 @@ text_values! {
     Origin(OriginUrl), "an origin like \"http://127.0.0.1:3000\"",
         "write the whole URL in quotes: \"http://127.0.0.1:3000\"",
         upstream::parse, |url| url.text.clone();
+    /// `"cdn.example.com"`, as a Content-Security-Policy names it.
+    AllowedSource(CspSource), "a host like \"cdn.example.com\"", "write the host in quotes",
+        csp::parse, ToString::to_string;
     /// A field name.
     FieldName(http::HeaderName), "a header name", "write the name of a request header in quotes",
         parse_field_name, ToString::to_string;

@@ -49,6 +49,9 @@ async fn run(
     outcome::unreadable(core, x, request.headers());
     (x.subject, x.signals.account) = look_up(core, x, &request); // 4
     x.decision = privacy::decide(x.signals); // 5
+    if reserved && let Some(script) = respond::worker_script(x, request.uri().path()) {
+        return Ok(script);
+    }
     if reserved {
         return respond::reserved(core, x, request).await;
     }

@@ -13,6 +13,8 @@ use super::timer;
 use super::upstream::{Connector, Pool};
 use crate::config::switches::Switches;
 use crate::config::{self, Settings};
+use crate::enforce::csp::Wall;
+use crate::enforce::guard::Guard;
 use crate::portal::Portal;
 use crate::privacy::{Keys, Mode};
 use crate::registry::Policy;
@@ -45,6 +47,8 @@ pub struct Site {
     pub version: Arc<str>,
     /// Origins.
     pub connectors: Vec<Connector>,
+    /// The second wall of its opted-out documents.
+    pub wall: Option<Wall>,
     /// What holds where no path rule does.
     pub rule: Rule,
     /// Path rules, longest prefix first.
@@ -60,6 +64,8 @@ pub struct Rule {
     pub rewrite: bool,
     /// Vendors and their actions.
     pub policy: Arc<Policy>,
+    /// What holds that policy in the browser.
+    pub guard: Arc<Guard>,
 }
 
 impl Site {
@@ -96,6 +102,15 @@ impl Snapshot {
         by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
         let prefix = Arc::from(settings.portal.prefix.as_str());
         Self { settings, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+    }
+
+    /// The guard whose worker script has this file name, or any guard's of the site: a page from before a
+    /// reload asks for the old one.
+    #[must_use]
+    pub fn worker_guard(&self, site: &Site, name: &str) -> Arc<Guard> {
+        let rules = self.sites.iter().flat_map(|s| std::iter::once(&s.rule).chain(s.paths.iter().map(|(_, r)| r)));
+        let named = rules.map(|rule| &rule.guard).find(|guard| guard.worker_name() == name);
+        Arc::clone(named.unwrap_or(&site.rule.guard))
     }
 
     /// The site for a host (lower case, without port), or the default site.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -16,6 +17,8 @@ use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
+use crate::enforce::csp::Later;
+use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::negotiate::Coding;
@@ -99,16 +102,18 @@ async fn shape(
     hop::remove(&mut parts.headers, false);
     let mut plan = plan_body(x, asked, &parts, x.mode == Mode::Enforce);
     let page = page_url(x, asked, &plan);
-    let (body, guard) = match (&plan, &page) {
+    let (body, guarded) = match (&plan, &page) {
         (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
         (BodyPlan::Rewrite(recipe), Some(page)) => {
             let recipe = *recipe;
-            let guard = enforce_response::admit_guard(&mut parts.headers, &plan);
+            let guard =
+                enforce_response::admit_guard(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
+            let guarded = guard.is_some();
             let (body, primed) = rewritten(core, x, &recipe, page, guard, body).await?;
             if primed == Primed::Raw {
                 plan = BodyPlan::Pass(PassReason::Coding);
             }
-            (body, guard)
+            (body, guarded)
         }
         // A host that no URL can hold: what is first party cannot be told.
         (BodyPlan::Rewrite(recipe), None) if recipe.opted_out => return Err("host-unreadable"),
@@ -121,7 +126,7 @@ async fn shape(
         }
         (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
-    apply_head(core, x, asked, &plan, page.as_ref(), guard, &mut parts); // 8
+    apply_head(core, x, asked, &plan, page.as_ref(), guarded, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
     outcome::record(core, x, plan.is_document());
     Ok(Response::from_parts(parts, body))
@@ -133,7 +138,7 @@ async fn rewritten(
     x: &Exchange,
     recipe: &Recipe,
     page: &Url,
-    guard: bool,
+    guard: Option<Placement>,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
     let ratio = x.snapshot.settings.limits.decode_ratio;
@@ -160,7 +165,7 @@ fn observed(
 ) -> Body {
     match plan_body(x, asked, parts, true) {
         BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
-            let plan = rewriter_plan(x, &recipe, page, true);
+            let plan = rewriter_plan(x, &recipe, page, Some(placement(x)));
             let ratio = x.snapshot.settings.limits.decode_ratio;
             let on_done = outcome::when_observed(core);
             Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, ratio, on_done)))
@@ -169,7 +174,12 @@ fn observed(
     }
 }
 
-fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan {
+/// The guard as it would be placed on a page without policies.
+fn placement(x: &Exchange) -> Placement {
+    Placement { guard: Arc::clone(&x.rule().guard), gpc: x.signals.gpc, nonce: None }
+}
+
+fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: Option<Placement>) -> Plan {
     let settings = &x.snapshot.settings;
     Plan {
         opted_out: recipe.opted_out,
@@ -177,6 +187,7 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan
         page: page.clone(),
         kind: recipe.kind,
         guard,
+        later: Later::default(),
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
         memory: settings.limits.rewriter_memory,
@@ -217,7 +228,7 @@ fn apply_head(
     asked: &Asked,
     plan: &BodyPlan,
     page: Option<&Url>,
-    guard: bool,
+    guarded: bool,
     parts: &mut response::Parts,
 ) {
     let context = ResponseContext {
@@ -229,7 +240,9 @@ fn apply_head(
         page,
         asked: &asked.changes,
         plan,
-        guard,
+        guard: &x.rule().guard,
+        guarded,
+        wall: x.site().wall.as_ref(),
         cache_front: x.site().settings.cache_front,
         month: core.month(),
         keys: core.keys(),
@@ -283,6 +296,8 @@ pub async fn reserved(
         decision: x.decision,
         subject: x.subject,
         secure: x.client.secure,
+        host: x.host_name().into_owned(),
+        rules: Arc::clone(&x.rule().policy),
         policy: x.site().version.to_string(),
         month: core.month(),
     };
@@ -315,6 +330,23 @@ pub async fn reserved(
         outcome::record(core, x, true);
     }
     Ok(Response::from_parts(parts, Body::Portal(body)))
+}
+
+/// The guard's part for workers that a page makes itself, which fetch it by its name. `None`: another path.
+#[must_use]
+pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
+    let name = path.strip_prefix(&*x.snapshot.prefix)?.strip_prefix("/assets/")?;
+    if !guard::is_worker_name(name) {
+        return None;
+    }
+    let guard = x.snapshot.worker_guard(x.site(), name);
+    let mut response = Response::new(Body::full(Bytes::copy_from_slice(guard.worker().as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    // A worker made of a `data:` URL has no origin of its own.
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    Some(response)
 }
 
 /// The empty answer to a tracker's collector behind a first-party address.

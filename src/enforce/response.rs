@@ -1,5 +1,7 @@
 //! Step 8: a response head on its way to the visitor.
 
+use std::sync::Arc;
+
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderMap,
     HeaderName, HeaderValue, LAST_MODIFIED, PRAGMA, REFERRER_POLICY, SET_COOKIE, VARY,
@@ -11,7 +13,8 @@ use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
-use super::{cookies, csp, guard, permissions, references};
+use super::{cookies, csp, permissions, references};
+use super::guard::{Guard, Placement};
 use crate::config::{CacheFront, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
 use crate::registry::Policy;
@@ -36,8 +39,12 @@ pub struct ResponseContext<'a> {
     pub asked: &'a RequestChanges,
     /// What happens to the body.
     pub plan: &'a BodyPlan,
+    /// The site's or path's guard.
+    pub guard: &'a Guard,
     /// What [`admit_guard`] gave.
-    pub guard: bool,
+    pub guarded: bool,
+    /// The site's second wall, if it has one.
+    pub wall: Option<&'a csp::Wall>,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
     /// `YYYYMM` of now.
@@ -86,17 +93,27 @@ const BODY_FIELDS: [&str; 8] = [
 /// Orders to caches that overrule `Cache-Control` (RFC 9213 and its forerunners).
 const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-control"];
 
-/// Makes the policies of a page admit the guard; gives whether the guard can run on it.
+/// Makes the policies of a page admit the guard; gives it where it can run.
 ///
 /// Call it after the plan and before the rewriter is made; it changes the head only for an opted-out
-/// visitor's document or frame that is rewritten.
+/// visitor's document or frame that is rewritten. `gpc` is whether the browser itself sent the signal.
 #[must_use]
-pub fn admit_guard(headers: &mut HeaderMap, plan: &BodyPlan) -> bool {
-    match plan {
-        BodyPlan::Rewrite(recipe) if recipe.opted_out && !recipe.xml && recipe.kind != Kind::Fragment => {
-            csp::admit_guard(headers, guard::csp_hash())
+pub fn admit_guard(
+    headers: &mut HeaderMap,
+    plan: &BodyPlan,
+    guard: &Arc<Guard>,
+    gpc: bool,
+) -> Option<Placement> {
+    let BodyPlan::Rewrite(recipe) = plan else { return None };
+    if !recipe.opted_out || recipe.xml || recipe.kind == Kind::Fragment {
+        return None;
+    }
+    match csp::admit(headers, &[guard.csp_hash()]) {
+        csp::Admission::Runs { nonce } => {
+            csp::admit_policy_name(headers);
+            Some(Placement { guard: Arc::clone(guard), gpc, nonce: nonce.map(Arc::from) })
         }
-        _ => false,
+        csp::Admission::Cannot => None,
     }
 }
 
@@ -130,6 +147,9 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         }
     }
     shape_body_fields(headers, ctx);
+    if let Some(wall) = ctx.wall.filter(|_| opted_out && is_page(ctx)) {
+        wall.raise(headers, ctx.page.is_some_and(|page| page.scheme() == "https"));
+    }
     set_cookies(headers, ctx, &mut changes);
     let variants = ctx.plan.has_variants() || answers_our_tag(ctx);
     if variants {
@@ -140,6 +160,12 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         forbid_shared_caching(headers);
     }
     changes
+}
+
+/// A rewritten page, or the head that renews one; no part of a page.
+fn is_page(ctx: &ResponseContext<'_>) -> bool {
+    let whole = !matches!(ctx.asked.target, Target::Page(Kind::Fragment) | Target::Resource);
+    whole && (matches!(ctx.plan, BodyPlan::Rewrite(_)) || answers_our_tag(ctx))
 }
 
 /// A 304 to one of our own tags: its head updates the page the browser holds.
@@ -191,7 +217,7 @@ fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
     hit.is_some_and(|hit| match hit.action {
         VendorAction::Strip => true,
         // `restrict` needs the guard on the page.
-        VendorAction::Restrict => !(ctx.guard && guard::can_restrict()),
+        VendorAction::Restrict => !ctx.guarded,
         VendorAction::Allow => false,
     })
 }
@@ -243,7 +269,9 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     } else if opted_out && kind != Kind::Fragment {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
-        let _ = csp::admit_guard(headers, guard::csp_hash());
+        if csp::admit_guard(headers, ctx.guard.csp_hash()) {
+            csp::admit_policy_name(headers);
+        }
     }
 }
 

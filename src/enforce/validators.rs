@@ -49,7 +49,7 @@ pub fn variant_version(registry_version: &str, site: &config::Site, portal: &con
     for part in [
         env!("CARGO_PKG_VERSION"),
         registry_version,
-        &format!("{:?}{:?}", site.policy, site.paths),
+        &format!("{:?}{:?}{:?}", site.policy, site.paths, site.csp),
         &format!("{portal:?}"),
     ] {
         hash.update((part.len() as u64).to_be_bytes());

@@ -9,6 +9,7 @@
 //! POST PREFIX/opt-in               choices     first act: asks, records nothing
 //! POST PREFIX/opt-in/confirm       choices     second act: recorded, cookie set
 //! GET  PREFIX/receipt/{reference}  receipt     what was recorded
+//! POST PREFIX/report               report      violations of the second wall, counts of the guard
 //! GET  PREFIX/assets/{name}        assets      style, icon, stand-ins for stripped files
 //! GET  /.well-known/gpc.json       well_known
 //! ```
@@ -18,6 +19,7 @@ mod choices;
 mod origin;
 mod pages;
 mod receipt;
+mod report;
 mod well_known;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use tower::ServiceExt as _;
 use crate::config;
 use crate::config::LinkTitle;
 use crate::privacy::{Decision, Signals, Subject};
+use crate::registry::Policy;
 use crate::store::Store;
 use crate::telemetry::metrics::SharedMetrics;
 
@@ -49,6 +52,10 @@ pub struct Visit {
     pub subject: Option<Subject>,
     /// The effective scheme is https (cookies get `Secure`).
     pub secure: bool,
+    /// Host asked, lower case and without port.
+    pub host: String,
+    /// Vendors and their actions here.
+    pub rules: Arc<Policy>,
     /// Registry version, for records.
     pub policy: String,
     /// `YYYYMM` of now, for the cookie.
@@ -125,6 +132,7 @@ impl Portal {
             .route("/page/opt-in", post(choices::ask_opt_in))
             .route("/page/opt-in/confirm", post(choices::confirm_opt_in))
             .route("/page/receipt/{reference}", get(receipt::page))
+            .route("/page/report", post(report::take).layer(DefaultBodyLimit::max(report::BODY_BYTES)))
             .route("/page/assets/{name}", get(assets::serve))
             .route(well_known::PATH, get(well_known::serve))
             .method_not_allowed_fallback(wrong_method)

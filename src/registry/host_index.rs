@@ -79,6 +79,11 @@ impl HostIndex {
         index
     }
 
+    /// The domains that have rules of their own.
+    pub(super) fn domains(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !node.rules.is_empty())
+    }
+
     fn insert(&mut self, name: &str) -> usize {
         let hash = spread(name.bytes().rev().fold(SEED, step));
         if let Some(known) = self.probe(name.as_bytes(), hash) {

@@ -15,6 +15,7 @@ mod pattern;
 mod policy;
 mod source;
 mod vendor;
+mod verdicts;
 
 use std::collections::HashMap;
 
@@ -27,6 +28,7 @@ pub use error::{Fault, Place, RegistryError};
 pub use policy::{Hit, Policy, PolicyError};
 pub use source::Collector;
 pub use vendor::{Category, HostRule, Role, Vendor, VendorId};
+pub use verdicts::DomainVerdicts;
 
 /// All vendors and their indexes; built once, shared by all sites.
 #[derive(Debug)]

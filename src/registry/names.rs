@@ -65,6 +65,12 @@ impl NameIndex {
             .iter()
             .filter_map(|(name, owners)| Some((std::str::from_utf8(name).ok()?, owners.as_slice())))
     }
+
+    /// Every name and pattern, in no particular order.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.patterns.values().flatten().map(|pattern| pattern.text.as_slice());
+        self.exact.keys().map(Vec::as_slice).chain(patterns).filter_map(|name| std::str::from_utf8(name).ok())
+    }
 }
 
 #[cfg(test)]

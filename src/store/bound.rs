@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config;
-
 const NANOS: u64 = 1_000_000_000;
 
 /// A token bucket in one atomic word (the generic cell rate algorithm, ITU-T I.371 annex A): it
@@ -19,10 +17,10 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// `records_per_second` counts as at least 1, so that a bound never closes for good.
-    pub(super) fn new(limits: &config::Store) -> Self {
-        let interval = NANOS / u64::from(limits.records_per_second.max(1));
-        Self { interval, tolerance: interval * u64::from(limits.record_burst), due: AtomicU64::new(0) }
+    /// `per_second` counts as at least 1, so that a bound never closes for good.
+    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+        let interval = NANOS / u64::from(per_second.max(1));
+        Self { interval, tolerance: interval * u64::from(burst), due: AtomicU64::new(0) }
     }
 
     /// Whether one more record fits, at `now` nanoseconds of a clock that never goes back.
@@ -42,13 +40,9 @@ impl Bound {
 mod tests {
     use super::*;
 
-    fn bound(records_per_second: u32, record_burst: u32) -> Bound {
-        Bound::new(&config::Store { queue: 1, records_per_second, record_burst })
-    }
-
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {
-        let bound = bound(10, 5);
+        let bound = Bound::new(10, 5);
         assert_eq!((0..100).filter(|_| bound.take(NANOS)).count(), 6, "one, and five above the rate");
         assert!(!bound.take(NANOS + NANOS / 10 - 1));
         assert!(bound.take(NANOS + NANOS / 10));
@@ -58,14 +52,14 @@ mod tests {
     /// Over a long flood the number of records is the rate times the time, plus the burst.
     #[test]
     fn a_long_flood_gets_the_rate_and_no_more() {
-        let bound = bound(100, 50);
+        let bound = Bound::new(100, 50);
         let taken = (0..1_000_000u64).filter(|i| bound.take(i * 10_000)).count();
         assert!((1000..=1051).contains(&taken), "{taken} in ten seconds");
     }
 
     #[test]
     fn a_rate_of_nothing_still_lets_one_a_second_through() {
-        let bound = bound(0, 0);
+        let bound = Bound::new(0, 0);
         assert!(bound.take(0));
         assert!(!bound.take(NANOS - 1));
         assert!(bound.take(NANOS));

@@ -11,7 +11,7 @@
 //!                  bound                      +-- cannot write: waiting callers are told, the rest is kept
 //! ```
 //!
-//! A data folder holds `journal.sqlite3`, `secret.key` and `lock`, and belongs to one process.
+//! A data folder holds `journal.sqlite3`, `secret.key`, `lock` and `third-parties.json`, and belongs to one process.
 
 mod bound;
 mod collector;
@@ -21,6 +21,7 @@ mod keys;
 mod record;
 mod reference;
 mod state;
+mod third_parties;
 mod writer;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -39,6 +40,7 @@ use crate::privacy::{Keys, Standing, Subject};
 pub use collector::StoreCollector;
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use state::Health;
+pub use third_parties::{ThirdParties, ThirdParty};
 
 use bound::Bound;
 use journal::sqlite::Key;
@@ -99,6 +101,7 @@ struct Shared {
     to_writer: UnboundedSender<Command>,
     keys: Keys,
     bound: Bound,
+    third_parties: ThirdParties,
     /// Records that may wait without anybody waiting for them.
     queue: usize,
     opened: Instant,
@@ -122,6 +125,10 @@ impl Store {
             tracing::warn!(path = %journal.display(), "there is a secret but no journal; beginning an empty one");
         }
         let secret = keys::load_or_create(&secret_path, journal.exists())?;
+        let third_parties = ThirdParties::open(data_dir).map_err(|error| OpenError::Folder {
+            path: data_dir.display().to_string(),
+            why: format!("no thread can be started: {error}"),
+        })?;
         let state = Arc::new(State::new());
         let (to_writer, inbox) = mpsc::unbounded_channel();
         let key_check = secret.check;
@@ -130,7 +137,8 @@ impl Store {
             state,
             to_writer,
             keys: secret.keys,
-            bound: Bound::new(limits),
+            bound: Bound::new(limits.records_per_second, limits.record_burst),
+            third_parties,
             queue: limits.queue,
             opened: Instant::now(),
         })))
@@ -217,6 +225,12 @@ impl Store {
         }
     }
 
+    /// Third parties that opted-out pages were seen to use.
+    #[must_use]
+    pub fn third_parties(&self) -> &ThirdParties {
+        &self.0.third_parties
+    }
+
     /// How the store is doing.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -230,6 +244,7 @@ impl Store {
             // An error means the writer ended before it saw the message: closed all the same.
             let _ = ended.await;
         }
+        self.0.third_parties.close();
     }
 
     /// What the collector reads.

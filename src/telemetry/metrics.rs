@@ -54,6 +54,26 @@ pub enum CookieSide {
     Expired,
 }
 
+/// What the guard reports of a request to a tracker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardSide {
+    /// It was stopped.
+    Blocked,
+    /// It had left before the guard saw it.
+    Slipped,
+}
+
+/// What became of a body sent to the report address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportOutcome {
+    /// Read.
+    Read,
+    /// No report, too large, or of another site's page.
+    Refused,
+    /// Above the rate.
+    Dropped,
+}
+
 /// Label pairs in a fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Labels(Vec<(&'static str, String)>);
@@ -167,6 +187,8 @@ pub struct Metrics {
     errors: Counters,
     bypass: Counters,
     cookies: [Counter; 3],
+    guard: [Counters; 2],
+    reports: [Counter; 3],
     /// Signals that were sent and could not be read: `Sec-GPC` fields, own cookies.
     pub malformed_signals: Counter,
     /// Own cookies that say `out` but had to be signed anew.
@@ -233,6 +255,8 @@ impl Metrics {
         let connections = Gauge::default();
         x.register("connections", "Downstream connections open", connections.clone());
         let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
+        let reports =
+            family(&mut x, "reports", "Reports of pages on the second wall and the guard, by result");
         Self {
             sites: site_metrics(&mut x, sites),
             vendors: vendors.iter().map(|id| VendorMetrics::new(id)).collect(),
@@ -246,6 +270,12 @@ impl Metrics {
             bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
             cookies: ["response", "request", "expired"]
                 .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
+            guard: [
+                family(&mut x, "guard_blocked", "Requests to trackers that pages report as stopped"),
+                family(&mut x, "guard_slipped", "Requests to trackers that pages report as seen too late"),
+            ],
+            reports: ["read", "refused", "dropped"]
+                .map(|r| reports.get_or_create_owned(&labels(&[("result", r)]))),
             malformed_signals: single(
                 &mut x,
                 "malformed_signals",
@@ -302,6 +332,18 @@ impl Metrics {
     /// An HTML response that was not rewritten; `reason` is from a closed set.
     pub fn bypass(&self, reason: &'static str) {
         self.bypass.get_or_create(&labels(&[("reason", reason)])).inc();
+    }
+
+    /// Requests of one vendor (registry position) that a page's guard reports.
+    pub fn guard(&self, side: GuardSide, vendor: u16, count: u64) {
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            self.guard[side as usize].get_or_create(&labels(&[("vendor", &vendor.id)])).inc_by(count);
+        }
+    }
+
+    /// A body was sent to the report address.
+    pub fn report(&self, outcome: ReportOutcome) {
+        self.reports[outcome as usize].inc();
     }
 
     /// Tracker cookies removed on one side.

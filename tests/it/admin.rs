@@ -36,6 +36,7 @@ fn office(change: impl FnOnce(&mut Settings)) -> Office {
     metrics.register_collector(Box::new(SwitchFigures::new(switches.clone(), vec!["shop".into()])));
     let state = AdminState {
         settings: Arc::new(settings),
+        policies: vec![crate::surface::policy()],
         store,
         metrics: Arc::new(metrics),
         switches,

@@ -21,6 +21,8 @@ use optgate::enforce::html::plan::Recipe;
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter};
 use optgate::registry::{Policy, Registry};
 
+use super::support::guard::placement;
+
 const CODINGS: [Coding; 5] = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd, Coding::Deflate];
 const PAGE: &str = "<!doctype html><html><head><meta charset=utf-8><title>S\u{e9}</title>\
     <script src=\"https://connect.facebook.net/en_US/fbevents.js\"></script></head>\
@@ -89,7 +91,8 @@ fn html_plan(recipe: &Recipe) -> Plan {
         policy: POLICY.with(Arc::clone),
         page: "https://shop.example/".parse().unwrap(),
         kind: recipe.kind,
-        guard: true,
+        guard: Some(placement()),
+        later: Default::default(),
         prefix: "/privacy-choices".into(),
         link: LinkTitle::DoNotSell,
         memory: 4096,

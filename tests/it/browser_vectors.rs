@@ -10,7 +10,7 @@ use super::support::origin::Origin;
 use super::support::proxy::proxy;
 
 /// Whether the guard holds back what scripts start. Until it does, dynamic vectors are counted only.
-const GUARD: bool = false;
+const GUARD: bool = true;
 
 /// Pages that may leak or break in spite of the signal, and why.
 const GAPS: &[(&str, &str)] = &[

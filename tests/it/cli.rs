@@ -226,3 +226,16 @@ fn check_refuses_vendor_settings_that_the_registry_cannot_hold() {
     let refused = check("registry.files = \"more.toml\"\n");
     assert!(refused.contains("more.toml:"), "{refused}");
 }
+
+/// DESIGN 5: an allow list that lets a stripped vendor in is refused before anything is served.
+#[test]
+fn check_refuses_a_second_wall_with_a_hole_for_a_stripped_vendor() {
+    let folder = folder();
+    let text = "upstream = \"http://a\"\n[csp]\nmode = \"enforce\"\nallow = [\"cdn.example\", \"*.doubleclick.net\"]\n";
+    std::fs::write(folder.path().join("optgate.toml"), text).unwrap();
+    let output = optgate(&folder, &["check", "--config", "optgate.toml"]);
+    let refused = words(&output);
+    assert_eq!(output.status.code(), Some(78), "{refused}");
+    assert!(refused.contains("optgate.toml:4:") && refused.contains("*.doubleclick.net"), "{refused}");
+    assert!(refused.contains("is stripped for opted-out visitors"), "{refused}");
+}

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use optgate::config::error::ConfigErrors;
 use optgate::config::load::{Flag, Inputs, Loaded, load};
-use optgate::config::{CacheFront, LogLevel, ServiceProviders, UpstreamAddress, VendorAction};
+use optgate::config::{CacheFront, CspMode, LogLevel, ServiceProviders, UpstreamAddress, VendorAction};
 use optgate::privacy::Mode;
 use tempfile::TempDir;
 
@@ -222,11 +222,15 @@ fn a_whole_site_is_read_as_it_was_meant() {
         entity = "Google LLC"
         reference = "2026-014"
         date = 2026-01-31
+        [csp]
+        mode = "enforce"
+        allow = "z.example"
         [[sites]]
         hosts = ["WWW.Example.com.", "*.bücher.example", "[2001:db8::1]"]
         upstream = { url = "https://192.0.2.1", http2 = true, host = "www.example.com:8443", roots = "optgate.toml" }
         mode = "observe"
         cache.front = "vary"
+        csp = { mode = "learn", allow = ["Cdn.Example", "a.example"] }
         vendors.hotjar = "allow"
         [[sites.paths]]
         prefix = "/a"
@@ -242,6 +246,11 @@ fn a_whole_site_is_read_as_it_was_meant() {
     assert_eq!(site.hosts, ["www.example.com", "*.xn--bcher-kva.example", "[2001:db8::1]"]);
     assert_eq!(site.mode, Mode::Observe);
     assert_eq!(site.cache_front, CacheFront::Vary);
+    let allowed: Vec<String> = site.csp.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (site.csp.mode, allowed.as_slice()),
+        (CspMode::Learn, &["a.example", "cdn.example", "z.example"].map(str::to_owned)[..])
+    );
     assert_eq!(site.policy.service_providers, ServiceProviders::Allow);
     assert_eq!(site.policy.vendors["hotjar"], VendorAction::Allow);
     assert_eq!(site.policy.vendors["meta-pixel"], VendorAction::Strip);

@@ -14,6 +14,8 @@ use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_guard, 
 use optgate::enforce::{collectors, validators};
 use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals, Standing};
 use optgate::registry::{Policy, Registry};
+
+use super::support::guard::guard;
 use url::Url;
 
 const NAV: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
@@ -79,7 +81,7 @@ impl Case {
         parts.status = StatusCode::from_u16(status).unwrap();
         parts.headers = headers(fields);
         let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
-        let guard = admit_guard(&mut parts.headers, &plan);
+        let guarded = admit_guard(&mut parts.headers, &plan, &guard(), self.decision == OUT).is_some();
         let changes = apply(
             &mut parts,
             &ResponseContext {
@@ -96,7 +98,9 @@ impl Case {
                 page: Some(&Url::parse(self.page).unwrap()),
                 asked,
                 plan: &plan,
-                guard,
+                guard: &guard(),
+                guarded,
+                wall: None,
                 cache_front: self.front,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
@@ -501,5 +505,6 @@ fn site() -> optgate::config::Site {
         on_rewrite_failure: optgate::config::OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: true,
+        csp: optgate::config::Csp::default(),
     }
 }

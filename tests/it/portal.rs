@@ -85,6 +85,8 @@ impl House {
             decision: decide(signals),
             subject: ask.account.map(|a| Subject::of_account(self.keys(), "shop", a)),
             secure: ask.secure,
+            host: "shop.example".into(),
+            rules: crate::surface::policy(),
             policy: "0123456789ab".into(),
             month: 202_611,
         };

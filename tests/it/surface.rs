@@ -26,6 +26,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         on_rewrite_failure: OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: false,
+        csp: Csp::default(),
     };
     Settings {
         listen: Vec::new(),
@@ -66,4 +67,10 @@ pub fn settings(data_dir: &Path) -> Settings {
         sites: vec![Arc::new(site)],
         default_site: Some(0),
     }
+}
+
+/// The built-in registry under the default policy.
+pub fn policy() -> Arc<optgate::registry::Policy> {
+    let registry = Arc::new(optgate::registry::Registry::builtin().unwrap());
+    Arc::new(optgate::registry::Policy::resolve(registry, &VendorPolicy::default()).unwrap())
 }

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::config::VendorAction;
 use crate::registry::{Policy, VendorId};
 
 /// Largest page read, bytes.
@@ -112,6 +113,9 @@ fn changes(plain: &Page, signalled: &Page, policy: Option<&Policy>) -> BTreeMap<
     for (action, vendor, element) in marks(&signalled.body) {
         add(vendor.to_owned(), element, action);
     }
+    for (vendor, element) in policy.map_or_else(Vec::new, |policy| restricted(&signalled.body, policy)) {
+        add(vendor, element.to_owned(), "kept, restricted");
+    }
     let kept = cookie_names(&signalled.headers);
     for name in cookie_names(&plain.headers).into_iter().filter(|name| !kept.contains(name)) {
         let hit = policy.and_then(|p| p.match_cookie(name.as_bytes()));
@@ -153,6 +157,25 @@ fn marks(body: &str) -> Vec<(&str, &str, String)> {
     let mut all: Vec<_> = attributes.chain(comments).collect();
     all.sort_by_key(|&(at, ..)| at);
     all.into_iter().map(|(_, action, vendor, element)| (action, vendor, element)).collect()
+}
+
+/// Scripts of vendors that stay under restrictions: the guard holds what they load.
+fn restricted(body: &str, policy: &Policy) -> Vec<(String, &'static str)> {
+    let scripts = body.split("<script").skip(1).filter_map(|rest| rest.split("</script>").next());
+    let hits = scripts.filter(|script| !script.starts_with(" data-optgate=\"guard\"")).filter_map(|script| {
+        let (tag, text) = script.split_once('>')?;
+        let source = tag.split_once("src=\"").and_then(|(_, rest)| rest.split('"').next());
+        match source {
+            Some(source) => {
+                let url = url::Url::parse(source).ok()?;
+                Some((policy.match_url(url.host_str()?, url.path())?, "<script>"))
+            }
+            None => Some((policy.match_inline(text.as_bytes())?, "inline script")),
+        }
+    });
+    hits.filter(|(hit, _)| hit.action == VendorAction::Restrict)
+        .map(|(hit, element)| (policy.registry().vendor(hit.vendor).id.clone(), element))
+        .collect()
 }
 
 /// A tag's name, and for a link its relation.

@@ -1,104 +1,208 @@
 //! The script placed first in an opted-out document, and the harmless stand-ins for stripped files.
 //!
-//! For now `guard.js` makes `navigator.globalPrivacyControl` read `true` (Global Privacy Control,
-//! "JavaScript Property to Detect Preference"); a later issue makes it stop requests too.
+//! It holds in the browser what the rewriter holds in the markup: whatever script does, no request,
+//! connection, cookie or stored key of a vendor that the policy strips. One text for each policy, made at
+//! start, so that one CSP hash admits it; what differs from request to request stands in attributes.
+//!
+//! - `match.js`: who is a tracker, by the same table and rule as the server
+//! - `net.js`: connections that script opens, in windows and workers
+//! - `dom.js`: elements, markup, styles, frames, cookies, storage
+//! - `stubs.js`: globals of stripped vendors that page code may call
+//! - `worker.js`: what stands before a worker's script
 
-use std::sync::LazyLock;
+mod assets;
+mod minify;
+pub mod stubs;
+mod table;
 
-use data_encoding::BASE64;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
 
-/// The script's text, exactly as it stands between the tags.
-const SCRIPT: &str = include_str!("guard.js");
+pub use assets::{Asset, asset};
 
-const ELEMENT: &str = concat!("<script data-optgate=\"guard\">", include_str!("guard.js"), "</script>");
+use crate::config::VendorAction;
+use crate::registry::Policy;
 
-static CSP_HASH: LazyLock<String> =
-    LazyLock::new(|| format!("'sha256-{}'", BASE64.encode(&Sha256::digest(SCRIPT.as_bytes()))));
-
-/// An empty script: loads, runs, does nothing.
-const E_JS: &[u8] = b"/* optgate */\n";
-
-/// An empty style sheet.
-const E_CSS: &[u8] = b"/* optgate */\n";
-
-/// One transparent pixel: GIF89a, a palette of two, the first one transparent.
-const E_GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xFF\xFF\xFF\x21\xF9\x04\x01\x00\x00\x00\x00\x2C\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01\x44\x00\x3B";
-
-/// A harmless stand-in served below the portal prefix (`PREFIX/assets/NAME`).
-#[derive(Debug, Clone, Copy)]
-pub struct Asset {
-    /// `Content-Type`.
-    pub content_type: &'static str,
-    /// Body.
-    pub body: &'static [u8],
+/// The guard of one policy.
+#[derive(Debug)]
+pub struct Guard {
+    /// What stands between the tags.
+    text: String,
+    /// `'sha256-...'` of it.
+    hash: String,
+    /// What stands before a worker's script; one line.
+    worker: String,
+    /// File name of that script below `PREFIX/assets/`.
+    worker_name: String,
 }
 
-/// The whole `<script>...</script>` element, ASCII only.
-#[must_use]
-pub const fn element() -> &'static str {
-    ELEMENT
+impl Guard {
+    /// The guard for a policy; `prefix` is the portal's.
+    ///
+    /// Cost: some milliseconds and about 100 kB; for start and reload.
+    #[must_use]
+    pub fn new(policy: &Policy, prefix: &str) -> Self {
+        let [cookies, kept, storage] = table::names(policy);
+        // Backwards, so that whoever searches pages for the names of trackers does not find them in their guard.
+        let reversed: String = table::domains(policy).chars().rev().collect();
+        let constants = |worker: &str| {
+            let mut line = String::from("var ");
+            for (name, value) in [
+                ("TABLE", reversed.as_str()),
+                ("COOKIES", &cookies),
+                ("KEPT", &kept),
+                ("STORAGE", &storage),
+                ("ASSETS", &format!("{prefix}/assets/")),
+                ("REPORT", &format!("{prefix}/report")),
+                ("WORKER", worker),
+            ] {
+                let comma = if line.len() > 4 { "," } else { "" };
+                // Writing to a string cannot fail.
+                let _ = write!(line, "{comma}{name}={}", table::literal(value));
+            }
+            line + ";"
+        };
+        // Nested workers of a worker find the script under the same name, so its text must not hold it:
+        // the name is of everything else.
+        let parts = [include_str!("match.js"), include_str!("net.js")].map(minify::minify).concat();
+        let inside = minify::minify(include_str!("worker.js"));
+        let digest = Sha256::digest(format!("{}{parts}{inside}", constants("")));
+        let worker_name = format!("w-{}.js", HEXLOWER.encode(&digest[..8]));
+        let worker = format!("(function(W){{\"use strict\";{}{parts}{inside}}})(self);", constants(&worker_name)).replace('\n', " ");
+        let dom = minify::minify(include_str!("dom.js"));
+        let stripped = policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
+        let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
+        let page = format!("function signals(){{}}{stubs}");
+        let text = format!("(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)", constants(&worker_name));
+        let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
+        Self { text, hash, worker, worker_name }
+    }
+
+    /// CSP source expression of the script's text: `'sha256-...'`.
+    #[must_use]
+    pub fn csp_hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// What stands before the script of a worker of the site's own: one line, valid in classic and in
+    /// module workers.
+    #[must_use]
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// File name below `PREFIX/assets/` under which [`Guard::worker`] is fetched by other workers.
+    #[must_use]
+    pub fn worker_name(&self) -> &str {
+        &self.worker_name
+    }
 }
 
-/// CSP source expression of the script's text: `'sha256-...'`.
+/// Whether a file below `PREFIX/assets/` is a guard's part for workers, of now or of before a reload.
 #[must_use]
-pub fn csp_hash() -> &'static str {
-    &CSP_HASH
+pub fn is_worker_name(name: &str) -> bool {
+    name.starts_with("w-") && name.ends_with(".js")
 }
 
-/// Whether the guard can hold a vendor to its restricted mode. Not yet: it neither denies consent
-/// defaults nor stops requests, so `restrict` is carried out as `strip` until it does.
-#[must_use]
-pub const fn can_restrict() -> bool {
-    false
+/// The guard as one response carries it.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// Whose text.
+    pub guard: Arc<Guard>,
+    /// The browser itself sent `Sec-GPC: 1`.
+    pub gpc: bool,
+    /// A nonce of the response's own policies.
+    pub nonce: Option<Arc<str>>,
 }
 
-/// Stand-ins: `e.js` (script), `e.css` (style sheet), `e.gif` (image).
-#[must_use]
-pub fn asset(name: &str) -> Option<Asset> {
-    let (content_type, body) = match name {
-        "e.js" => ("text/javascript; charset=utf-8", E_JS),
-        "e.css" => ("text/css; charset=utf-8", E_CSS),
-        "e.gif" => ("image/gif", E_GIF),
-        _ => return None,
-    };
-    Some(Asset { content_type, body })
+impl Placement {
+    /// The whole `<script>...</script>` element, ASCII only.
+    ///
+    /// Cost: one copy of about 50 kB.
+    #[must_use]
+    pub fn element(&self) -> String {
+        let mut element = String::with_capacity(self.guard.text.len() + 128);
+        element.push_str("<script data-optgate=\"guard\"");
+        if self.gpc {
+            element.push_str(" data-gpc=\"1\"");
+        }
+        if let Some(nonce) = &self.nonce {
+            let _ = write!(element, " nonce=\"{nonce}\"");
+        }
+        element.push('>');
+        element.push_str(&self.guard.text);
+        element.push_str("</script>");
+        element
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write as _;
 
-    /// `rewriting.md` 5: `meta charset` must stay within 1,024 bytes behind the guard, and the page's
-    /// charset must not matter.
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use crate::config::VendorPolicy;
+    use crate::registry::Registry;
+
+    fn guard() -> Guard {
+        let registry = Arc::new(Registry::builtin().unwrap());
+        Guard::new(&Policy::resolve(registry, &VendorPolicy::default()).unwrap(), "/privacy-choices")
+    }
+
+    fn gzipped(text: &str) -> usize {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap().len()
+    }
+
+    /// DESIGN 4, Guard: core at most 8 KiB, table and inline stubs 10 KiB more, gzip -9.
     #[test]
-    fn the_guard_is_small_ascii_and_closes_its_own_element_only() {
-        assert!(element().len() < 600, "{} bytes", element().len());
-        assert!(element().is_ascii());
-        assert_eq!(element().matches("</script").count(), 1);
-        assert!(!element().contains("<!--"));
-        assert!(element().contains("\"globalPrivacyControl\""));
+    fn the_guard_keeps_its_budget() {
+        let core = ["match.js", "net.js", "dom.js"].map(|file| {
+            let text = match file {
+                "match.js" => include_str!("match.js"),
+                "net.js" => include_str!("net.js"),
+                _ => include_str!("dom.js"),
+            };
+            minify::minify(text)
+        });
+        let (core, whole) = (gzipped(&core.concat()), gzipped(&guard().text));
+        println!("guard: core {core} bytes, whole {whole} bytes, gzip -9");
+        assert!(core <= 8 * 1024, "core {core}");
+        assert!(whole <= 18 * 1024, "whole {whole}");
+    }
+
+    /// `rewriting.md` 5: the page's charset must not matter.
+    #[test]
+    fn the_guard_is_ascii_and_closes_its_own_element_only() {
+        let element = Placement { guard: Arc::new(guard()), gpc: true, nonce: Some("n".into()) }.element();
+        assert!(element.is_ascii());
+        assert!(element.starts_with("<script data-optgate=\"guard\" data-gpc=\"1\" nonce=\"n\">("));
+        assert_eq!(element.to_ascii_lowercase().matches("</script").count(), 1);
+        assert!(!element.contains("<!--"));
     }
 
     /// CSP3 6.7.3.3: the hash is over the text between the tags and nothing else.
     #[test]
     fn the_hash_is_of_the_text_between_the_tags() {
-        let text = element().split_once('>').and_then(|(_, t)| t.strip_suffix("</script>")).unwrap();
+        let guard = Arc::new(guard());
+        let element = Placement { guard: Arc::clone(&guard), gpc: false, nonce: None }.element();
+        let text = element.split_once('>').and_then(|(_, t)| t.strip_suffix("</script>")).unwrap();
         let expected = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
-        assert_eq!(csp_hash(), expected);
+        assert_eq!(guard.csp_hash(), expected);
     }
 
-    /// Every stub address that the rewriter writes has an answer.
+    /// A line end in it would shift every line number that a worker reports.
     #[test]
-    fn the_stand_ins_are_there_under_their_types() {
-        for (name, content_type) in
-            [("e.js", "text/javascript"), ("e.css", "text/css"), ("e.gif", "image/gif")]
-        {
-            let asset = asset(name).unwrap();
-            assert!(asset.content_type.starts_with(content_type), "{name}");
-            assert!(!asset.body.is_empty(), "{name}");
-        }
-        assert!(asset("e.png").is_none());
-        assert!(asset("e.gif").is_some_and(|a| a.body.len() == 43 || a.body.len() == 42));
+    fn the_prefix_of_workers_is_one_line() {
+        let guard = guard();
+        assert!(!guard.worker().contains('\n') && guard.worker().ends_with(");"));
+        assert!(guard.worker().contains(guard.worker_name()));
     }
 }

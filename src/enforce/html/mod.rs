@@ -34,7 +34,9 @@ mod window;
 
 use std::sync::Arc;
 
+use super::csp::Later;
 use crate::config::{LinkTitle, VendorAction};
+use crate::enforce::guard::Placement;
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
 use linker::Linker;
@@ -65,8 +67,10 @@ pub struct Plan {
     pub page: url::Url,
     /// Document, frame or fragment.
     pub kind: Kind,
-    /// An inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
-    pub guard: bool,
+    /// The guard, where an inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
+    pub guard: Option<Placement>,
+    /// Our inline scripts behind the guard, which a policy in a `meta` must admit.
+    pub later: Later,
     /// Portal prefix; link target and stub addresses start with it.
     pub prefix: Arc<str>,
     /// Which link.

@@ -76,7 +76,7 @@ impl Pipeline {
         mut plan: Plan,
         on_failure: OnRewriteFailure,
     ) -> Self {
-        plan.guard &= !recipe.xml;
+        plan.guard = plan.guard.filter(|_| !recipe.xml);
         // What has no type is no sure document: let its first bytes say so.
         if recipe.sniff && plan.kind == Kind::Document {
             plan.kind = Kind::Unsure;

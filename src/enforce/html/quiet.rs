@@ -29,7 +29,7 @@ const PEEK: usize = 512;
 ///
 /// Cost: no allocation; a look-up for each address that leads to another host.
 pub(super) fn is_quiet(state: &State, raw: &[u8], behind: &[u8]) -> bool {
-    if state.guard || state.probing {
+    if state.guard.is_some() || state.probing {
         return false;
     }
     let length = raw[1..].iter().position(|b| is_space(*b) || matches!(b, b'/' | b'>')).unwrap_or(0);

@@ -11,7 +11,8 @@ use super::urls::Urls;
 use super::window::Window;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
-use crate::enforce::guard;
+use crate::enforce::csp::Later;
+use crate::enforce::guard::Placement;
 use crate::registry::{Hit, Policy, VendorId};
 
 /// How deep documents inside attributes are followed.
@@ -30,13 +31,16 @@ pub(super) struct State {
     pub link: Link,
     /// References met, by vendor and action taken.
     pub counts: Vec<(VendorId, VendorAction, u32)>,
-    /// The guard is still to be placed.
-    pub guard: bool,
+    /// The guard of this document, still to be placed.
+    pub guard: Option<Placement>,
+    /// Our inline scripts behind the guard.
+    pub later: Later,
     /// The end of the input has come; only the probe may act.
     pub probing: bool,
     /// Why a handler stopped.
     pub failed: Option<RewriteError>,
-    can_restrict: bool,
+    /// The guard of documents inside attributes, and what `restrict` rests on.
+    pub inner_guard: Option<Placement>,
     title: LinkTitle,
     prefix: Arc<str>,
     /// Bytes one text may take.
@@ -54,22 +58,34 @@ pub(super) struct State {
     pub window: Window,
 }
 
+/// Whether a document may hold script: an element, a handler or an address. Errs on the side of yes.
+fn may_run(html: &str) -> bool {
+    let html = html.as_bytes();
+    let holds = |word: &[u8]| html.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    let handler = |w: &[u8]| {
+        matches!(w, [before, o, n, ..] if !before.is_ascii_alphanumeric() && o.eq_ignore_ascii_case(&b'o') && n.eq_ignore_ascii_case(&b'n'))
+    };
+    holds(b"script") || holds(b"<svg") || html.windows(3).any(handler)
+}
+
 /// The state as handlers hold it.
 pub(super) type Shared = Rc<RefCell<State>>;
 
 impl State {
     /// The state before the first byte; `document` is whether the link is wanted, `page` whether the guard is.
     pub(super) fn new(plan: Plan, document: bool, page: bool) -> Self {
+        let guard = plan.guard.filter(|_| plan.opted_out && page);
         Self {
             opted_out: plan.opted_out,
             policy: plan.policy,
             urls: Urls::new(plan.page),
             link: Link::new(document),
             counts: Vec::new(),
-            guard: plan.opted_out && plan.guard && page,
+            inner_guard: guard.clone(),
+            guard,
+            later: if page { plan.later } else { Later::default() },
             probing: false,
             failed: None,
-            can_restrict: plan.guard && page && guard::can_restrict(),
             title: plan.link,
             prefix: plan.prefix,
             memory: plan.memory,
@@ -82,18 +98,19 @@ impl State {
         }
     }
 
-    /// For markup inside this document where no script of ours runs.
-    fn inner(&self) -> Self {
+    /// For markup inside this document; without a guard no script of ours runs there.
+    fn inner(&self, guard: Option<Placement>) -> Self {
         Self {
             opted_out: true,
             policy: Arc::clone(&self.policy),
             urls: self.urls.clone(),
             link: Link::new(false),
             counts: Vec::new(),
-            guard: false,
+            inner_guard: guard.clone(),
+            guard,
+            later: Later::default(),
             probing: false,
             failed: None,
-            can_restrict: false,
             title: self.title,
             prefix: Arc::clone(&self.prefix),
             memory: self.memory,
@@ -109,7 +126,7 @@ impl State {
     /// Counts a hit; `Some` when it has to go.
     pub(super) fn strip(&mut self, hit: Hit) -> Option<VendorId> {
         let action = match hit.action {
-            VendorAction::Restrict if !self.can_restrict => VendorAction::Strip,
+            VendorAction::Restrict if self.inner_guard.is_none() => VendorAction::Strip,
             action => action,
         };
         self.count(hit.vendor, action, 1);
@@ -144,12 +161,16 @@ impl State {
 
     /// Rewrites markup that stands inside the document (a noscript's text). `None`: nothing changed.
     pub(super) fn inside(&mut self, html: &str) -> Result<Option<String>, RewriteError> {
+        self.inside_with(html, None)
+    }
+
+    fn inside_with(&mut self, html: &str, guard: Option<Placement>) -> Result<Option<String>, RewriteError> {
         if self.depth >= MAX_DEPTH || !html.contains('<') {
             return Ok(None);
         }
         let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
         let mut out = Vec::with_capacity(bytes.len() + 64);
-        let mut engine = Engine::new(self.inner())?;
+        let mut engine = Engine::new(self.inner(guard))?;
         engine.write(&bytes, &mut out)?;
         let inner = engine.end(&mut out)?;
         for (vendor, action, count) in inner.counts {
@@ -162,7 +183,9 @@ impl State {
     /// Rewrites a document in an attribute (`srcdoc`). `None`: nothing changed.
     pub(super) fn embedded(&mut self, raw: &str) -> Option<String> {
         let html = decode(raw, Place::Attribute);
-        match self.inside(&html) {
+        // Where nothing runs a guard has nothing to hold, and it is fifty kilobytes in an attribute.
+        let guard = self.inner_guard.clone().filter(|_| may_run(&html));
+        match self.inside_with(&html, guard) {
             Ok(changed) => changed.map(|html| encode(&html).into_owned()),
             Err(error) => {
                 self.failed = Some(error);
@@ -174,6 +197,6 @@ impl State {
     /// Whether the end of the input is the last chance for guard or link.
     pub(super) const fn wants_probe(&self) -> bool {
         self.templates == 0
-            && (self.guard || (matches!(self.link.placed, Placed::Waiting) && !self.link.frameset))
+            && (self.guard.is_some() || (matches!(self.link.placed, Placed::Waiting) && !self.link.frameset))
     }
 }

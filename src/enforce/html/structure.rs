@@ -7,10 +7,11 @@ use lol_html::html_content::{ContentType, Element, EndTag};
 
 use super::elements::{fetches, is_meta, neutralise};
 use super::inject::{self, Placed};
+use super::references::{Place, decode, encode};
 use super::rewriter::{PROBE_TAG, fail};
 use super::state::{Shared, State};
 use super::{quiet, texts};
-use crate::enforce::guard;
+use crate::enforce::csp;
 
 /// Namespace of ordinary elements.
 pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
@@ -32,10 +33,13 @@ pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResul
         return Ok(());
     }
     let html = el.namespace_uri() == HTML;
-    if state.guard {
+    if state.guard.is_some() {
         place_guard(&mut state, shared, el, &tag, html);
     }
     if state.opted_out {
+        if tag == "meta" && !state.later.hashes.is_empty() {
+            admit_later(&state, el);
+        }
         neutralise(&mut state, el, &tag);
         if tag == "script" {
             state.script = texts::runs_inline(el).then(String::new);
@@ -143,29 +147,46 @@ fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag
     }
     match tag {
         // AMP pages are checked as a whole: a script of ours would make them invalid.
-        "html" if el.has_attribute("amp") || el.has_attribute("\u{e2}\u{161}\u{a1}") => state.guard = false,
+        "html" if el.has_attribute("amp") || el.has_attribute("\u{e2}\u{161}\u{a1}") => {
+            (state.guard, state.inner_guard) = (None, None);
+        }
         "html" | "base" | "param" => {}
         other if !fetches(other) => {}
         "head" if html => {
             at_end(shared, el, |state, end| {
-                if std::mem::take(&mut state.guard) {
-                    end.before(guard::element(), ContentType::Html);
+                if let Some(guard) = state.guard.take() {
+                    end.before(&guard.element(), ContentType::Html);
                 }
             });
         }
         "meta" if !is_meta(el, "refresh") && !is_meta(el, "content-security-policy") => {}
         _ => {
-            el.before(guard::element(), ContentType::Html);
-            state.guard = false;
+            if let Some(guard) = state.guard.take() {
+                el.before(&guard.element(), ContentType::Html);
+            }
         }
+    }
+}
+
+/// A policy that begins here applies to our scripts behind it. In a template or behind the head it means
+/// nothing, and the addition does no harm.
+fn admit_later(state: &State, el: &mut Element<'_, '_>) {
+    if !is_meta(el, "content-security-policy") {
+        return;
+    }
+    let raw = el.get_attribute("content").unwrap_or_default();
+    let content = decode(&raw, Place::Attribute);
+    if let Some(edited) = csp::admit_in_meta(&content, &state.later).filter(|_| content.is_ascii()) {
+        // The name is a good one, which is all that could be refused.
+        let _ = el.set_attribute("content", &encode(&edited));
     }
 }
 
 /// The probe was read as an element: the parser is in text, and what we write here will show.
 fn place_at_end(state: &mut State, el: &mut Element<'_, '_>) {
     let mut content = String::new();
-    if std::mem::take(&mut state.guard) {
-        content.push_str(guard::element());
+    if let Some(guard) = state.guard.take() {
+        content.push_str(&guard.element());
     }
     if state.link.placed == Placed::Waiting && !state.link.frameset {
         content.push_str(&state.line());

@@ -128,6 +128,14 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:1: `sites[0].paths[0].prefix` cannot be used",
         ),
         (
+            "upstream = \"http://a\"\n[csp]\nallow = [\"a.example\", \"https:\"]",
+            "optgate.toml:3:23: `csp.allow[1]` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[csp]\nmode = \"report\"",
+            "optgate.toml:3:8: `csp.mode` cannot be \"report\"",
+        ),
+        (
             "upstream = \"http://a\"\n[portal]\nprefix = \"choices\"",
             "optgate.toml:3:10: `portal.prefix` cannot be used",
         ),

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod checker;
 pub mod client;
 pub mod dom;
+pub mod guard;
 pub mod h2;
 pub mod leaks;
 pub mod origin;

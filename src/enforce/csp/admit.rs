@@ -1,0 +1,399 @@
+//! Our inline scripts let in by the policies of a page.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+
+use super::policy::{Verdict, directives, find, judge, policies};
+use super::{edit, replace};
+
+/// The name of the guard's Trusted Types policy.
+pub const TRUSTED_TYPES_POLICY: &str = "optgate";
+
+/// Whether inline scripts of ours run on a page, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// They run; with a nonce, only when every one of their elements carries it.
+    Runs {
+        /// The page's own nonce: base64 characters only, so that it may stand in an attribute as it is.
+        nonce: Option<String>,
+    },
+    /// No policy we may write lets them.
+    Cannot,
+}
+
+/// Inline scripts of ours that come after the guard, where a `meta` may have set a policy meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Later {
+    /// Their hash sources; empty when there are none.
+    pub hashes: Arc<[String]>,
+    /// The nonce on their elements, from [`Admission::Runs`].
+    pub nonce: Option<Arc<str>>,
+}
+
+/// Makes every enforced policy of the head admit the inline scripts with these hashes (`'sha256-...'`,
+/// quotes included).
+///
+/// A nonce of the page is used where one policy or more need something and have one; the policies that do
+/// not hold it get the hashes. Nothing is added where inline scripts are allowed already: beside
+/// `'unsafe-inline'` a hash would switch that off for the page's own scripts. A policy without any script
+/// (`'none'`, an empty list, a sandbox without scripts) stays as it is, and then so does every other.
+#[must_use]
+pub fn admit(headers: &mut HeaderMap, hashes: &[&str]) -> Admission {
+    admit_with(headers, hashes, true)
+}
+
+/// As [`admit`], for elements that carry no nonce: every policy that needs something gets the hashes.
+///
+/// For a 304, too: the page it renews has the nonce of its own time.
+#[must_use]
+pub fn admit_by_hash(headers: &mut HeaderMap, hashes: &[&str]) -> bool {
+    admit_with(headers, hashes, false) != Admission::Cannot
+}
+
+/// [`admit_by_hash`] for the guard alone.
+#[must_use]
+pub fn admit_guard(headers: &mut HeaderMap, hash: &str) -> bool {
+    admit_by_hash(headers, &[hash])
+}
+
+fn admit_with(headers: &mut HeaderMap, hashes: &[&str], reuse: bool) -> Admission {
+    let mut fields = Vec::new();
+    for value in headers.get_all(CONTENT_SECURITY_POLICY) {
+        // Bytes that are no text cannot be judged, so that nothing is promised.
+        let Ok(text) = value.to_str() else { return Admission::Cannot };
+        fields.push(text);
+    }
+    let mut needs = Vec::new();
+    for (field, text) in fields.iter().enumerate() {
+        for (start, policy) in policies(text) {
+            match judge(policy, hashes, true) {
+                Verdict::Runs => {}
+                Verdict::Cannot => return Admission::Cannot,
+                Verdict::Needs { nonces, missing, end } => needs.push((field, start + end, nonces, missing)),
+            }
+        }
+    }
+    let nonce = reuse.then(|| commonest(needs.iter().map(|(_, _, nonces, _)| nonces.as_slice()))).flatten();
+    let mut edited: Vec<Cow<'_, str>> = fields.iter().map(|text| Cow::Borrowed(*text)).collect();
+    // From the last to the first, so that places found earlier stay right.
+    for (field, end, nonces, missing) in needs.iter().rev() {
+        if nonce.is_none_or(|nonce| !nonces.contains(&nonce)) {
+            edited[*field].to_mut().insert_str(*end, &list(hashes, missing));
+        }
+    }
+    let nonce = nonce.map(str::to_owned);
+    let changed = edited.iter().any(|text| matches!(text, Cow::Owned(_)));
+    let values: Result<Vec<_>, _> = edited.into_iter().map(|text| HeaderValue::try_from(&*text)).collect();
+    match values {
+        Err(_) => return Admission::Cannot,
+        Ok(values) if changed => replace(headers, CONTENT_SECURITY_POLICY, values),
+        Ok(_) => {}
+    }
+    Admission::Runs { nonce }
+}
+
+/// The nonce that most of the lists hold; of equals the first.
+fn commonest<'a>(lists: impl Iterator<Item = &'a [&'a str]>) -> Option<&'a str> {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for nonce in lists.flatten() {
+        match counts.iter_mut().find(|(known, _)| known == nonce) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((nonce, 1)),
+        }
+    }
+    let most = counts.iter().map(|(_, count)| *count).max()?;
+    counts.into_iter().find(|(_, count)| *count == most).map(|(nonce, _)| nonce)
+}
+
+fn list(hashes: &[&str], which: &[usize]) -> String {
+    let mut out = String::new();
+    for at in which {
+        out.push(' ');
+        out.push_str(hashes[*at]);
+    }
+    out
+}
+
+/// The content of a `meta` policy that admits later scripts of ours; `None` when nothing has to be, or
+/// may be, changed.
+///
+/// The directives that a `meta` cannot set, `sandbox` among them, mean nothing here (HTML, 4.2.5.3). The
+/// guard's Trusted Types policy is made before the `meta` is read, so that its name need not be added.
+#[must_use]
+pub fn admit_in_meta(content: &str, later: &Later) -> Option<String> {
+    let hashes: Vec<&str> = later.hashes.iter().map(String::as_str).collect();
+    let mut edited = content.to_owned();
+    let mut changed = false;
+    for (start, policy) in policies(content).into_iter().rev() {
+        match judge(policy, &hashes, false) {
+            Verdict::Runs => {}
+            Verdict::Cannot => return None,
+            Verdict::Needs { nonces, missing, end } => {
+                if !later.nonce.as_deref().is_some_and(|nonce| nonces.contains(&nonce)) {
+                    edited.insert_str(start + end, &list(&hashes, &missing));
+                    changed = true;
+                }
+            }
+        }
+    }
+    changed.then_some(edited)
+}
+
+/// Lets the guard make its Trusted Types policy: its name is added to every list of names in the head.
+///
+/// The guard makes it before any other script runs, and a name is given once; so nobody else gains a
+/// policy. Beside `'allow-duplicates'` that would not hold, and nothing is added. Lists count without
+/// `require-trusted-types-for` too: a `meta` may still bring that.
+pub fn admit_policy_name(headers: &mut HeaderMap) {
+    edit(headers, &CONTENT_SECURITY_POLICY, with_policy_name);
+}
+
+/// `None` when nothing is to be added.
+fn with_policy_name(text: &str) -> Option<String> {
+    let mut edited = text.to_owned();
+    let mut changed = false;
+    for (start, policy) in policies(text).into_iter().rev() {
+        let directives = directives(policy);
+        let Some(directive) = find(&directives, "trusted-types") else { continue };
+        let settled = |value: &str| {
+            matches!(value, "*" | TRUSTED_TYPES_POLICY) || value.eq_ignore_ascii_case("'allow-duplicates'")
+        };
+        if !directive.values().any(settled) {
+            edited.insert_str(start + directive.end, &format!(" {TRUSTED_TYPES_POLICY}"));
+            changed = true;
+        }
+    }
+    changed.then_some(edited)
+}
+
+/// What was settled with Chromium 156 by hand is said so; the browser tests repeat it.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::CONTENT_SECURITY_POLICY_REPORT_ONLY;
+
+    const A: &str = "'sha256-abc='";
+    const B: &str = "'sha256-d+/f'";
+
+    fn fields(map: &HeaderMap) -> Vec<String> {
+        map.get_all(CONTENT_SECURITY_POLICY).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+    }
+
+    fn head(fields: &[&'static str]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for field in fields {
+            map.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static(field));
+        }
+        map
+    }
+
+    /// By hash alone: whether it runs, and the fields after.
+    fn by_hash(before: &[&'static str]) -> (bool, Vec<String>) {
+        let mut map = head(before);
+        let runs = admit_guard(&mut map, A);
+        (runs, fields(&map))
+    }
+
+    fn with(before: &[&'static str], hashes: &[&str]) -> (Admission, Vec<String>) {
+        let mut map = head(before);
+        let admission = admit(&mut map, hashes);
+        (admission, fields(&map))
+    }
+
+    fn runs(nonce: Option<&str>) -> Admission {
+        Admission::Runs { nonce: nonce.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_hash_goes_to_the_directive_that_governs_script_elements() {
+        for (policy, want) in [
+            ("script-src 'self'", "script-src 'self' 'sha256-abc='"),
+            ("default-src 'self'; img-src *", "default-src 'self' 'sha256-abc='; img-src *"),
+            (
+                "script-src-elem a.example ; script-src *",
+                "script-src-elem a.example 'sha256-abc=' ; script-src *",
+            ),
+            ("SCRIPT-SRC 'nonce-x' 'strict-dynamic'", "SCRIPT-SRC 'nonce-x' 'strict-dynamic' 'sha256-abc='"),
+            ("script-src 'unsafe-inline' 'nonce-x'", "script-src 'unsafe-inline' 'nonce-x' 'sha256-abc='"),
+            (
+                "script-src 'strict-dynamic' 'unsafe-inline'",
+                "script-src 'strict-dynamic' 'unsafe-inline' 'sha256-abc='",
+            ),
+            (
+                "script-src 'self', default-src b",
+                "script-src 'self' 'sha256-abc=', default-src b 'sha256-abc='",
+            ),
+            ("script-src 'self'; script-src 'none'", "script-src 'self' 'sha256-abc='; script-src 'none'"),
+            ("script-src 'none' 'self'", "script-src 'none' 'self' 'sha256-abc='"),
+            ("sandbox allow-scripts; script-src a", "sandbox allow-scripts; script-src a 'sha256-abc='"),
+            ("script-src-attr 'none'; script-src a", "script-src-attr 'none'; script-src a 'sha256-abc='"),
+        ] {
+            assert_eq!(by_hash(&[policy]), (true, vec![want.to_owned()]), "{policy}");
+        }
+    }
+
+    /// Adding a hash beside `'unsafe-inline'` would switch it off (CSP3). What only looks like a nonce or hash
+    /// does not: Chromium ran an inline script under each of these.
+    #[test]
+    fn nothing_is_added_where_our_scripts_run_already() {
+        for policy in [
+            "script-src 'self' 'unsafe-inline'",
+            "script-src 'UNSAFE-INLINE'",
+            "script-src 'unsafe-inline' 'nonce-'",
+            "script-src 'unsafe-inline' 'nonce-a.b'",
+            "script-src 'unsafe-inline' 'sha256-!!'",
+            "script-src 'unsafe-inline' 'url-sha256-abc='",
+            "script-src-elem 'unsafe-inline'; script-src 'none'",
+            "script-src 'unsafe-inline'; script-src 'none'",
+            "script-src 'sha256-abc='",
+            "script-src 'SHA256-abc='",
+            "script-src-attr 'none'",
+            "img-src 'none'; upgrade-insecure-requests",
+            "",
+            " ; ;, ",
+        ] {
+            assert_eq!(by_hash(&[policy]), (true, vec![policy.to_owned()]), "{policy}");
+            assert_eq!(with(&[policy], &[A]), (runs(None), vec![policy.to_owned()]), "{policy}");
+        }
+        assert_eq!(by_hash(&[]), (true, vec![]));
+    }
+
+    #[test]
+    fn one_policy_without_scripts_keeps_us_out_and_leaves_all_policies_as_they_are() {
+        for policy in
+            ["script-src 'none'", "script-src", "default-src 'none'; img-src *", "sandbox", "\u{e9}"]
+        {
+            let fields = ["script-src 'self'", policy];
+            let mut map = HeaderMap::new();
+            for field in fields {
+                map.append(CONTENT_SECURITY_POLICY, HeaderValue::from_bytes(field.as_bytes()).unwrap());
+            }
+            let before = map.clone();
+            assert_eq!(admit(&mut map, &[A, B]), Admission::Cannot, "{policy}");
+            assert!(!admit_by_hash(&mut map, &[A]), "{policy}");
+            assert_eq!(map, before, "{policy}");
+        }
+    }
+
+    /// `rewriting.md` 5: the page's nonce is used where there is one, and then no policy is touched for it.
+    #[test]
+    fn a_nonce_of_the_page_is_used_before_a_hash_is_added() {
+        for policy in [
+            "script-src 'nonce-x1'",
+            "script-src 'nonce-x1' 'strict-dynamic' 'unsafe-inline' https:",
+            "default-src 'self' 'NONCE-x1'",
+            "script-src 'none' 'nonce-x1'",
+            "img-src *, script-src 'nonce-x1' 'nonce-second'",
+        ] {
+            assert_eq!(with(&[policy], &[A, B]), (runs(Some("x1")), vec![policy.to_owned()]), "{policy}");
+        }
+    }
+
+    /// All policies apply at once: one nonce for the elements, hashes for the policies that do not hold it.
+    /// Chromium runs a script whose nonce is in one policy and whose hash is in the other.
+    #[test]
+    fn nonce_and_hash_serve_different_policies_of_one_page() {
+        let want = |fields: &[&str]| fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            with(&["script-src 'nonce-x'", "script-src 'self', default-src 'unsafe-inline'"], &[A, B]),
+            (
+                runs(Some("x")),
+                want(&[
+                    "script-src 'nonce-x'",
+                    "script-src 'self' 'sha256-abc=' 'sha256-d+/f', default-src 'unsafe-inline'"
+                ])
+            )
+        );
+        // The nonce that most of them hold.
+        assert_eq!(
+            with(&["script-src 'nonce-a' 'nonce-b'", "script-src 'nonce-b'", "script-src 'nonce-c'"], &[A]),
+            (
+                runs(Some("b")),
+                want(&[
+                    "script-src 'nonce-a' 'nonce-b'",
+                    "script-src 'nonce-b'",
+                    "script-src 'nonce-c' 'sha256-abc='"
+                ])
+            )
+        );
+    }
+
+    /// Of several scripts only those are added that are not listed, in either base64 alphabet.
+    #[test]
+    fn every_script_of_ours_is_admitted_and_none_twice() {
+        let (admission, after) = with(&["script-src 'self' 'sha256-d-_f'"], &[A, B]);
+        assert_eq!(
+            (admission, after),
+            (runs(None), vec!["script-src 'self' 'sha256-d-_f' 'sha256-abc='".into()])
+        );
+        let (admission, after) = with(&["script-src 'sha256-abc=' 'sha256-d+/f' 'nonce-x'"], &[A, B]);
+        assert_eq!(
+            (admission, after),
+            (runs(None), vec!["script-src 'sha256-abc=' 'sha256-d+/f' 'nonce-x'".into()])
+        );
+        assert_eq!(with(&["script-src 'self'"], &[]), (runs(None), vec!["script-src 'self'".into()]));
+    }
+
+    #[test]
+    fn report_only_policies_are_untouched() {
+        let mut map = HeaderMap::new();
+        let value = HeaderValue::from_static("script-src 'none'; trusted-types 'none'");
+        map.insert(CONTENT_SECURITY_POLICY_REPORT_ONLY, value.clone());
+        assert_eq!(admit(&mut map, &[A]), runs(None));
+        admit_policy_name(&mut map);
+        assert_eq!(map[CONTENT_SECURITY_POLICY_REPORT_ONLY], value);
+    }
+
+    /// A `meta` policy applies to the scripts behind it; Chromium splits it at commas and ignores `sandbox`.
+    #[test]
+    fn a_meta_policy_admits_the_scripts_that_come_after_it() {
+        let later =
+            |nonce: Option<&str>| Later { hashes: vec![A.to_owned()].into(), nonce: nonce.map(Arc::from) };
+        for (content, nonce, want) in [
+            ("script-src 'self'", None, Some("script-src 'self' 'sha256-abc='")),
+            (
+                "img-src *, script-src 'self'; object-src 'none'",
+                None,
+                Some("img-src *, script-src 'self' 'sha256-abc='; object-src 'none'"),
+            ),
+            ("sandbox; default-src 'self'", None, Some("sandbox; default-src 'self' 'sha256-abc='")),
+            ("script-src 'nonce-x'", Some("x"), None),
+            ("script-src 'nonce-x'", Some("y"), Some("script-src 'nonce-x' 'sha256-abc='")),
+            ("script-src 'nonce-x'", None, Some("script-src 'nonce-x' 'sha256-abc='")),
+            ("script-src 'unsafe-inline'", None, None),
+            ("script-src 'sha256-abc='", None, None),
+            ("script-src 'none'", None, None),
+            ("script-src 'self', default-src 'none'", None, None),
+            ("upgrade-insecure-requests", None, None),
+        ] {
+            assert_eq!(admit_in_meta(content, &later(nonce)).as_deref(), want, "{content}");
+        }
+        assert_eq!(admit_in_meta("script-src 'self'", &Later::default()), None);
+    }
+
+    /// Trusted Types, 4.2.5: names are compared as they are, `'none'` beside a name means nothing. Chromium
+    /// refuses a second policy of a name unless `'allow-duplicates'` is there.
+    #[test]
+    fn the_guards_trusted_types_policy_is_named_where_names_are_listed() {
+        for (before, after) in [
+            ("require-trusted-types-for 'script'", "require-trusted-types-for 'script'"),
+            ("trusted-types a b", "trusted-types a b optgate"),
+            ("Trusted-Types; img-src *", "Trusted-Types optgate; img-src *"),
+            (
+                "trusted-types 'none', trusted-types x",
+                "trusted-types 'none' optgate, trusted-types x optgate",
+            ),
+            ("trusted-types OPTGATE", "trusted-types OPTGATE optgate"),
+            ("trusted-types optgate", "trusted-types optgate"),
+            ("trusted-types *", "trusted-types *"),
+            ("trusted-types a 'allow-duplicates'", "trusted-types a 'allow-duplicates'"),
+        ] {
+            let mut map = head(&[before]);
+            admit_policy_name(&mut map);
+            assert_eq!(fields(&map), [after], "{before}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Content-Security-Policy: our inline scripts admitted, reports to trackers dropped, a second wall.
+//!
+//! All policies of all fields apply at once (CSP3, 2.4), and those of `meta` elements in the head too, from
+//! their place on. So a script of ours runs only when every one of them lets it. Report-only policies block
+//! nothing and are left as they are, but for reports to trackers.
+//!
+//! Which policies are edited:
+//!
+//! * the head's, for the guard and the keeper: a nonce that is there is used, else a hash is added;
+//! * a `meta`'s, for the keeper of an opted-out visitor: the guard stands before it, so that it does not
+//!   apply to it. For a visitor who is not opted out the body stays as it is but for its one insertion:
+//!   behind such a `meta` their keeper does not run.
+
+mod admit;
+mod policy;
+mod reports;
+mod wall;
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+pub use admit::{
+    Admission, Later, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_guard, admit_in_meta,
+    admit_policy_name,
+};
+pub use reports::drop_reports;
+pub use wall::{NeverAllowed, Wall};
+
+/// Changes the values of a field; those that are no text, or for which `change` gives nothing, stay.
+fn edit(headers: &mut HeaderMap, name: &HeaderName, change: impl Fn(&str) -> Option<String>) {
+    let mut changed = false;
+    let mut fields: Vec<HeaderValue> = Vec::new();
+    for value in headers.get_all(name) {
+        let edited = value.to_str().ok().and_then(&change);
+        match edited.map(HeaderValue::try_from) {
+            Some(Ok(value)) => {
+                changed = true;
+                fields.push(value);
+            }
+            _ => fields.push(value.clone()),
+        }
+    }
+    if changed {
+        replace(headers, name.clone(), fields);
+    }
+}
+
+fn replace(headers: &mut HeaderMap, name: HeaderName, fields: Vec<HeaderValue>) {
+    headers.remove(&name);
+    for field in fields {
+        headers.append(&name, field);
+    }
+}

@@ -1,0 +1,50 @@
+//! The harmless stand-ins for stripped files.
+
+/// An empty script: loads, runs, does nothing.
+const E_JS: &[u8] = b"/* optgate */\n";
+
+/// An empty style sheet.
+const E_CSS: &[u8] = b"/* optgate */\n";
+
+/// One transparent pixel: GIF89a, a palette of two, the first one transparent.
+const E_GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xFF\xFF\xFF\x21\xF9\x04\x01\x00\x00\x00\x00\x2C\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01\x44\x00\x3B";
+
+/// A harmless stand-in served below the portal prefix (`PREFIX/assets/NAME`).
+#[derive(Debug, Clone, Copy)]
+pub struct Asset {
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// Body.
+    pub body: &'static [u8],
+}
+
+/// Stand-ins: `e.js` (script), `e.css` (style sheet), `e.gif` (image).
+#[must_use]
+pub fn asset(name: &str) -> Option<Asset> {
+    let (content_type, body) = match name {
+        "e.js" => ("text/javascript; charset=utf-8", E_JS),
+        "e.css" => ("text/css; charset=utf-8", E_CSS),
+        "e.gif" => ("image/gif", E_GIF),
+        _ => return None,
+    };
+    Some(Asset { content_type, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every stub address that the rewriter writes has an answer.
+    #[test]
+    fn the_stand_ins_are_there_under_their_types() {
+        for (name, content_type) in
+            [("e.js", "text/javascript"), ("e.css", "text/css"), ("e.gif", "image/gif")]
+        {
+            let asset = asset(name).unwrap();
+            assert!(asset.content_type.starts_with(content_type), "{name}");
+            assert!(!asset.body.is_empty(), "{name}");
+        }
+        assert!(asset("e.png").is_none());
+        assert!(asset("e.gif").is_some_and(|a| a.body.len() == 43 || a.body.len() == 42));
+    }
+}

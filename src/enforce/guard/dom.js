@@ -1,0 +1,483 @@
+// What a document can do. `guard` is run on every window of this origin that has no guard of its own.
+var TEXT = E ? E.textContent : "", NONCE = E && E.nonce || "", SIGNAL = !!E && E.getAttribute("data-gpc") == "1";
+var createURL = nativeURL.createObjectURL, lent = new Set(), isCookie = named(COOKIES, KEPT), isKey = named(STORAGE, "");
+var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
+var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), pages = new WeakMap(), streams = new WeakMap();
+var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
+try {
+  trusted = W.trustedTypes.createPolicy("optgate", trusted);
+} catch (e) {}
+var own = D.location.hostname || new nativeURL(D.baseURI, "http://x").hostname.replace(/^x$/, "");
+var origin = /^http/.test(D.location.protocol) ? D.location.origin : new nativeURL(D.baseURI, "http://x").origin;
+var { setAttribute, removeAttribute } = W.Element.prototype;
+var { append, prepend, before, after, replaceWith, replaceChildren } = W.Element.prototype;
+var setMarkup = descriptor(W.Element.prototype, "innerHTML").set, contextual = W.Range.prototype.createContextualFragment;
+var parseDocument = W.DOMParser.prototype.parseFromString, nativeXML = W.XMLSerializer;
+
+function base() {
+  return D.baseURI;
+}
+
+function asset(name) {
+  return ASSETS.replace(/^(?=\/)/, origin) + name;
+}
+
+// What takes the place of a tracker's file: it loads, and so nothing on the page waits in vain.
+function standIn(tag) {
+  return /^(i?frame|object|embed|portal|fencedframe)$/.test(tag) ? "about:blank"
+    : trusted.createScriptURL(asset(tag == "script" ? "e.js" : tag == "link" ? "e.css" : "e.gif"));
+}
+
+// The value an attribute may have: the same one, another one, or undefined for none.
+function value(element, name, given) {
+  var tag = element ? element.localName : "";
+  switch (name) {
+    case "href":
+      if (/^(a|area)$/.test(tag)) return given;
+      if (tag == "base") return tracker(given, 1) ? undefined : given;
+      if (tag == "link" && /preconnect|dns-prefetch/i.test(element.rel) && tracker(given, 1)) return standIn(tag);
+    case "src": case "data": case "poster": case "background": case "lowsrc": case "code": case "codebase": case "archive":
+      return address(element, tag, given);
+    case "rel":
+      if (tag == "link" && /preconnect|dns-prefetch/i.test(given) && tracker(element.href, 1)) element.removeAttribute("href");
+      return given;
+    case "srcset": case "imagesrcset":
+      return candidates(given);
+    case "ping": case "attributionsrc":
+      return (given + "").split(/\s+/).some(url => url && tracker(url)) ? undefined : given;
+    case "srcdoc":
+      return trusted.createHTML(page(given));
+    case "content":
+      var refresh = tag == "meta" && /^\s*[\d.]+[\s;,]*(?:url\s*=\s*)?["']?([^"']+)/i.exec(given);
+      return refresh && tracker(refresh[1]) ? undefined : given;
+    case "integrity":
+      return gone.has(element) ? undefined : given;
+    case "to": case "from": case "by": case "values":
+      return (given + "").split(";").some(url => /[\\\/]\s*[\\\/]/.test(url) && tracker(url)) ? undefined : given;
+    case "browsingtopics": case "sharedstoragewritable": case "adauctionheaders":
+      return undefined;
+    case "style": case "fill": case "stroke": case "filter": case "mask": case "clip-path": case "cursor":
+    case "marker-start": case "marker-mid": case "marker-end":
+      return css(given);
+  }
+  return given;
+}
+
+function address(element, tag, given) {
+  var text = given + "", frame = /^(i?frame|object|embed)$/.test(tag), document;
+  if (frame && (document = /^\s*data:text\/html([^,]*),([^]*)/i.exec(text))) {
+    var body = /base64/i.test(document[1]) ? W.atob(decodeURIComponent(document[2])) : unescaped(document[2]);
+    return "data:text/html," + encodeURIComponent(page(body));
+  }
+  if (/^[\s\x00-\x1f]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:/i.test(text)) return frame && css(unescaped(text)) != unescaped(text) ? "about:blank" : given;
+  if (!tracker(text)) return given;
+  if (element) {
+    gone.add(element);
+    apply(removeAttribute, element, ["integrity"]);
+  }
+  return standIn(tag);
+}
+
+function unescaped(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch (e) {
+    return unescape(text);
+  }
+}
+
+// `srcset`: candidates go one by one.
+function candidates(given) {
+  var rest = given + "", kept = [], found, changed;
+  while (found = /^[\s,]*([^\s,]\S*)([^]*)$/.exec(rest)) {
+    var url = found[1], size = "";
+    rest = found[2];
+    if (/,$/.test(url)) url = url.replace(/,+$/, "");
+    else {
+      size = /^(?:\([^)]*\)|[^,(])*/.exec(rest)[0];
+      rest = rest.slice(size.length);
+    }
+    if (tracker(url)) changed = 1;
+    else kept.push(url + size);
+  }
+  return changed ? kept.join(", ") || standIn("img") : given;
+}
+
+// Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
+// hide one cost the whole text.
+function css(given) {
+  var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
+  if (!/[:\\\/]\s*[\\\/]|\\|https?:/i.test(text)) return given;
+  var clean = text.replace(url, found => tracker(found) ? asset("e.gif") : found);
+  if (/[\\\t\n\r\f]/.test(clean)) {
+    var bare = clean.replace(/\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : all.slice(1)).replace(/[\t\n\r\f]/g, "");
+    if (bare.replace(url, found => tracker(found) ? "" : found) != bare && /\\|url\([^)]*[\t\n\r\f]/i.test(clean)) return "";
+  }
+  return clean == text ? given : clean;
+}
+
+// A whole document in a text: cleaned, with this guard before everything else.
+function page(given) {
+  var text = given + "";
+  if (text.includes(TEXT)) return text;
+  var parsed = apply(parseDocument, new W.DOMParser(), [trusted.createHTML(text), "text/html"]);
+  if (scrub(parsed)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
+  var guard = `<script data-optgate="guard"${SIGNAL ? ' data-gpc="1"' : ""}${NONCE && ` nonce="${NONCE}"`}>${TEXT}<\/script>`;
+  return text.replace(/^(\s*<!doctype[^>]*>)?/i, start => start + guard);
+}
+
+// Neutralises what stands below a node that is not shown yet. Whether anything had to be.
+function scrub(node) {
+  var changed = false, elements = node.querySelectorAll ? [...node.querySelectorAll("*")] : [];
+  if (node.nodeType == 1) elements.unshift(node);
+  elements.forEach(element => {
+    [...element.attributes].forEach(attribute => {
+      var given = attribute.value, may = value(element, attribute.localName.toLowerCase(), given);
+      if (may === given || may + "" == given) return;
+      changed = true;
+      if (may === undefined) element.removeAttributeNode(attribute);
+      else apply(setAttribute, element, [attribute.name, may]);
+    });
+    if (element.localName == "style" || rules(element)) {
+      var text = element.textContent, clean = css(text);
+      if (clean != text) {
+        element.textContent = clean;
+        changed = true;
+      }
+    }
+    if (element.content && element.content.nodeType) changed = scrub(element.content) || changed;
+    if (element.shadowRoot) changed = scrub(element.shadowRoot) || changed;
+  });
+  return changed;
+}
+
+function rules(element) {
+  return element.localName == "script" && /^(speculationrules|importmap)$/i.test(element.type);
+}
+
+// Markup that would leak, as nodes that do not; nothing when it may go in as it is.
+function markup(context, given, set) {
+  var text = given + "";
+  if (!/[\\\/]\s*[\\\/]|&(?!amp;|nbsp;|lt;|gt;|quot;)|https?:|srcdoc|data:/i.test(text)) return;
+  var box = inert.importNode(context.nodeType == 1 ? context : shelf, false);
+  apply(set || setMarkup, box, [given]);
+  var root = box.content || box;
+  return scrub(root) && [...root.childNodes];
+}
+
+// `document.write`: markup in pieces, so tag by tag. An unfinished tag waits for its rest.
+function written(document, text) {
+  var stream = streams.get(document), out = "", at = 0, open;
+  if (!stream) streams.set(document, stream = { held: "", raw: "" });
+  text = stream.held + text;
+  stream.held = "";
+  while (at < text.length) {
+    if (stream.raw) {
+      open = text.slice(at).search(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"));
+      // Perhaps the end tag's first half.
+      var end = open < 0 ? Math.max(text.length - 12, at) : at + open, half = open < 0 ? text.indexOf("<", end) : end;
+      if (half < 0) half = text.length;
+      var inside = text.slice(at, half);
+      out += stream.raw == "style" ? css(inside) : inside;
+      if (open < 0) {
+        stream.held = text.slice(half);
+        break;
+      }
+      stream.raw = "";
+      at = half;
+    }
+    open = text.indexOf("<", at);
+    if (open < 0) open = text.length;
+    out += text.slice(at, open);
+    at = open;
+    var rest = text.slice(at), name = /^<(\/?)([a-z][^\s\/>]*)/i.exec(rest), close;
+    if (!name) {
+      close = /^<!-\x2d/.test(rest) ? text.indexOf("-->", at) + 3 : /^<(!(-)?|\/)?$/.test(rest) ? 2 : at + 1;
+      if (close == 2) {
+        stream.held = rest;
+        break;
+      }
+    } else close = tagEnd(text, at + name[0].length);
+    if (close < 3 && rest) {
+      stream.held = rest;
+      break;
+    }
+    var tag = text.slice(at, close);
+    out += name && !name[1] ? startTag(tag) : tag;
+    at = close;
+    if (name && !name[1] && /^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i.test(name[2])) stream.raw = name[2];
+  }
+  return out;
+}
+
+// Where a tag ends, or -1.
+function tagEnd(text, at) {
+  for (var quote = "", state = 0; at < text.length; at++) {
+    var c = text[at];
+    if (quote) {
+      if (c == quote) quote = state = "";
+    } else if (c == ">") return at + 1;
+    else if (state == "=" && /["']/.test(c)) quote = c;
+    else if (/\s/.test(c)) state = state == "=" ? "=" : "";
+    else if (state != "v") state = c == "=" ? "=" : state == "=" ? "v" : "";
+  }
+  return -1;
+}
+
+function startTag(tag) {
+  if (!/=/.test(tag)) return tag;
+  apply(setMarkup, shelf, [trusted.createHTML(tag)]);
+  var element = shelf.content.firstElementChild;
+  return element && scrub(element) ? element.outerHTML.replace(/<\/[^>]*>$/, "") : tag;
+}
+
+function guard(W) {
+  if (!W || W[MARK]) return;
+  define(W, MARK, { value: guard });
+  var D = W.document, frames = W.length, { Node, Element, Document } = W;
+  var proto = name => W[name] && W[name].prototype;
+  privacy(W.Navigator);
+  network(W);
+
+  // Fresh frames of this origin start without a guard.
+  function adopt() {
+    if (W.length != frames) {
+      frames = W.length;
+      for (var at = 0; at < frames; at++) enter(W[at]);
+    }
+  }
+
+  function enter(frame) {
+    try {
+      if (frame && !frame[MARK] && frame.document) guard(frame);
+    } catch (e) {}
+    return frame;
+  }
+
+  // Nodes on their way in: those of another document were never looked at.
+  function incoming(self, nodes) {
+    var home = self.nodeType == 9 ? self : self.ownerDocument || self;
+    for (var node of nodes) {
+      if (self.localName == "style" && !(node && node.nodeType > 3)) {
+        if (node.nodeType) node.data = css(node.data);
+      }
+      if (!node || !node.nodeType) continue;
+      if (node.ownerDocument != home) scrub(node);
+      else if (rules(node)) node.text = css(node.text);
+    }
+  }
+  var arrived = answer => {
+    adopt();
+    return answer;
+  };
+  [["Node", "appendChild insertBefore replaceChild"], ["Element", "append prepend before after replaceWith replaceChildren moveBefore"],
+    ["CharacterData", "before after replaceWith"], ["DocumentType", "before after replaceWith"],
+    ["Document", "append prepend replaceChildren moveBefore"], ["DocumentFragment", "append prepend replaceChildren moveBefore"]].forEach(([kind, keys]) =>
+    keys.split(" ").forEach(key => hook(proto(kind), key, incoming, arrived)));
+  hook(proto("Element"), "insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
+  ["insertNode", "surroundContents"].forEach(key => hook(proto("Range"), key, (self, args) => incoming(self.startContainer, [args[0]]), arrived));
+  ["importNode", "adoptNode"].forEach(key => hook(proto("Document"), key, (self, [node]) => {
+    if (node.ownerDocument != self) scrub(node);
+  }));
+
+  // Attributes, by method, by node and by property.
+  hook(proto("Element"), "setAttribute", (self, args) => set(self, (args[0] + "").toLowerCase(), args, 1));
+  hook(proto("Element"), "setAttributeNS", (self, args) => set(self, (args[1] + "").toLowerCase(), args, 2));
+  ["setAttributeNode", "setAttributeNodeNS"].forEach(key => hook(proto("Element"), key, node));
+  ["setNamedItem", "setNamedItemNS"].forEach(key => hook(proto("NamedNodeMap"), key, (self, args) => node(null, args)));
+  access(proto("Attr"), "value", "set", (self, args) => set(self.ownerElement, self.name.toLowerCase(), args, 0));
+  ["nodeValue", "textContent"].forEach(key => access(proto("Node"), key, "set", (self, args) => {
+    if (self.nodeType == 2) return set(self.ownerElement, self.name.toLowerCase(), args, 0);
+    if (self.localName == "style" || (self.nodeType == 3 && self.parentNode && self.parentNode.localName == "style")) args[0] = css(args[0]);
+  }));
+  access(proto("CharacterData"), "data", "set", (self, args) => {
+    if (self.parentNode && self.parentNode.localName == "style") args[0] = css(args[0]);
+  });
+  access(proto("HTMLElement"), "innerText", "set", (self, args) => {
+    if (self.localName == "style") args[0] = css(args[0]);
+  });
+
+  function set(element, name, args, at) {
+    var may = value(element, name.replace(/^.*:/, ""), args[at]);
+    if (may === undefined) return [undefined];
+    args[at] = may;
+  }
+
+  function node(element, args) {
+    var may = value(element, args[0].localName.toLowerCase(), args[0].value);
+    if (may === undefined) return [null];
+    if (may !== args[0].value) args[0].value = may;
+  }
+
+  ("Image:src srcset lowsrc attributionSrc|Script:src integrity attributionSrc|IFrame:src srcdoc|Frame:src|Link:href imageSrcset rel integrity|Embed:src" +
+    "|Object:data codeBase|Source:src srcset|Track:src|Media:src|Video:poster|Input:src|Body:background|Anchor:ping attributionSrc" +
+    "|Area:ping|Base:href|Meta:content").split("|").forEach(entry => {
+    var [kind, keys] = entry.split(":");
+    keys.split(" ").forEach(key => access(proto(`HTML${kind}Element`), key, "set", (self, args) => set(self, key.toLowerCase(), args, 0)));
+  });
+  access(proto("SVGAnimatedString"), "baseVal", "set", (self, args) => {
+    if (tracker(args[0])) args[0] = asset("e.gif");
+  });
+
+  // Markup.
+  var put = (method, self, nodes) => nodes && (apply(method, self, nodes), adopt(), [undefined]);
+  ["Element", "ShadowRoot"].forEach(kind => {
+    access(proto(kind), "innerHTML", "set", (self, args) => {
+      if (self.localName == "style") args[0] = css(args[0]);
+      else return put(replaceChildren, self.content || self, markup(self.host || self, args[0]));
+    }, arrived);
+    ["setHTMLUnsafe", "setHTML"].forEach(key => hook(proto(kind), key, (self, args, native) =>
+      put(replaceChildren, self.content || self, markup(self.host || self, args[0], native)), arrived));
+  });
+  access(proto("Element"), "outerHTML", "set", (self, args) => put(replaceWith, self, markup(self.parentNode, args[0])), arrived);
+  hook(proto("Element"), "insertAdjacentHTML", (self, [where, text]) => {
+    var place = { beforebegin: before, afterend: after, afterbegin: prepend, beforeend: append }[(where + "").toLowerCase()];
+    return put(place, self, markup(place == before || place == after ? self.parentNode : self, text));
+  }, arrived);
+  hook(proto("Range"), "createContextualFragment", (self, [text], native) => {
+    var context = self.startContainer, box = inert.importNode(context.nodeType == 1 ? context : context.parentElement || D.body || shelf, false), range = inert.createRange();
+    if (!/[\\\/]\s*[\\\/]|&|https?:|data:/i.test(text)) return;
+    range.selectNodeContents(box);
+    var fragment = apply(contextual, range, [text]);
+    return scrub(fragment) && [D.adoptNode(fragment)];
+  });
+  ["write", "writeln"].forEach(key => hook(proto("Document"), key, (self, args) => {
+    var text = args.join("") + (key == "write" ? "" : "\n"), clean = written(self, text);
+    if (clean != text) args.splice(0, args.length, trusted.createHTML(clean));
+  }, arrived));
+  hook(proto("Document"), "open", self => streams.delete(self) && undefined);
+
+  // Styles. Properties of a style live on each declaration, not on a prototype: hence the stand-in.
+  var declarations = proto("CSSStyleDeclaration");
+  ["HTMLElement", "SVGElement", "MathMLElement", "CSSStyleRule", "CSSPageRule", "CSSKeyframeRule", "CSSFontFaceRule", "CSSNestedDeclarations", "CSSMarginRule"].forEach(kind => {
+    access(proto(kind), "style", "get", null, styled);
+    access(proto(kind), "style", "set", (self, args) => void (args[0] = css(args[0])));
+  });
+  function styled(style) {
+    var known = styles.get(style), methods = {};
+    if (known) return known;
+    known = new Proxy(style, {
+      get(_, key) {
+        var found = style[key];
+        return typeof found == "function" ? methods[key] = methods[key] || found.bind(style) : found;
+      },
+      set(_, key, given) {
+        style[key] = typeof given == "string" ? css(given) : given;
+        return true;
+      }
+    });
+    styles.set(style, known);
+    plain.set(known, style);
+    return known;
+  }
+  for (let key of declarations ? Object.getOwnPropertyNames(declarations) : []) {
+    hook(declarations, key, (self, args, native) => {
+      if (key == "setProperty") args[1] = css(args[1]);
+      return plain.has(self) && [apply(native, plain.get(self), args)];
+    });
+  }
+  access(declarations, "cssText", "set", (self, args) => void (args[0] = css(args[0])));
+  [["CSSStyleSheet", "insertRule addRule replace replaceSync"], ["CSSGroupingRule", "insertRule"], ["CSSStyleRule", "insertRule"], ["CSSKeyframesRule", "appendRule"],
+    ["StylePropertyMap", "set append"]].forEach(([kind, keys]) =>
+    keys.split(" ").forEach(key => hook(proto(kind), key, (self, args) => args.forEach((given, at) => {
+      if (typeof given == "string") args[at] = css(given);
+    }))));
+  hook(W, "FontFace", (self, args) => {
+    if (typeof args[1] == "string") args[1] = css(args[1]);
+  });
+  hook(W, "Audio", (self, args) => {
+    if (args.length && tracker(args[0])) args[0] = asset("e.gif");
+  });
+
+  // Frames, windows, documents in blobs.
+  ["HTMLIFrameElement", "HTMLFrameElement", "HTMLObjectElement"].forEach(kind => {
+    access(proto(kind), "contentWindow", "get", null, enter);
+    access(proto(kind), "contentDocument", "get", null, document => {
+      if (document) enter(document.defaultView);
+      return document;
+    });
+  });
+  hook(W, "open", null, enter);
+  hook(W, "Blob", null, (blob, self, [parts]) => {
+    if (/html/i.test(blob.type) && parts && parts.every && parts.every(part => typeof part == "string")) pages.set(blob, parts.join(""));
+    return blob;
+  });
+  hook(nativeURL == W.URL ? W.URL : null, "createObjectURL", (self, args) => {
+    if (args[0] && /html/i.test(args[0].type) && !pages.has(args)) {
+      var text = pages.get(args[0]);
+      args[0] = new Blob(text == null ? [page(""), args[0]] : [page(text)], { type: args[0].type });
+    }
+  });
+  hook(proto("HTMLFormElement"), "submit", hidden);
+  hook(proto("HTMLFormElement"), "requestSubmit", hidden);
+  // A form sent into a frame is a request that nobody sees.
+  function hidden(form) {
+    var target = form.getAttribute("target") || "";
+    return target && !/^_(self|top|parent|blank)$/i.test(target) && tracker(form.getAttribute("action") || "") && [undefined];
+  }
+
+  // Connections to be.
+  var servers = (self, args) => {
+    var settings = args[0];
+    if (!settings || !settings.iceServers) return;
+    var stays = url => !(url = /^(?:stun|turn)s?:([^:?]+)/i.exec(url)) || !tracker("wss://" + url[1], 1);
+    args[0] = Object.assign({}, settings, {
+      iceServers: [...settings.iceServers].map(server => Object.assign({}, server, { urls: [].concat(server.urls || server.url || []).filter(stays) }))
+        .filter(server => server.urls.length)
+    });
+  };
+  hook(W, "RTCPeerConnection", servers);
+  hook(W, "webkitRTCPeerConnection", servers);
+  hook(proto("RTCPeerConnection"), "setConfiguration", servers);
+
+  // Cookies and storage. What ends a cookie passes.
+  access(proto("Document"), "cookie", "set", (self, [line]) =>
+    isCookie((line + "").split("=")[0].trim()) && !/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b(19\d\d|200\d)\b/i.test(line) && [undefined]);
+  hook(proto("Storage"), "setItem", (self, [key]) => isKey(key) && [undefined]);
+
+  // The parser's own nodes: frames to enter, and what slipped through is at least counted.
+  new W.MutationObserver(records => {
+    adopt();
+    for (var record of records) for (var added of record.addedNodes) {
+      if (/^(script|img|iframe|link|source|video|audio|object|embed|input)$/.test(added.localName) && scrub(added)) slipped++;
+    }
+  }).observe(D, { childList: true, subtree: true });
+  adopt();
+}
+
+var slipped = 0;
+
+// What was there before the visitor opted out.
+function sweep() {
+  ["localStorage", "sessionStorage"].forEach(kind => {
+    try {
+      Object.keys(W[kind]).forEach(key => isKey(key) && W[kind].removeItem(key));
+    } catch (e) {}
+  });
+}
+
+function expire() {
+  var labels = own.split(".");
+  D.cookie.split(";").forEach(pair => {
+    var name = pair.split("=")[0].trim();
+    if (!isCookie(name)) return;
+    var end = name + "=; Max-Age=0; Path=/";
+    D.cookie = end;
+    for (var at = 0; at < labels.length - 1; at++) D.cookie = end + "; Domain=" + labels.slice(at).join(".");
+  });
+}
+
+if (!W[MARK]) {
+  guard(W);
+  [sweep, expire, signals.bind(null, W, SIGNAL), stubs.bind(null, W)].forEach(part => {
+    try {
+      part();
+    } catch (e) {}
+  });
+  W.addEventListener("pagehide", () => {
+    sweep();
+    var hosts = Object.keys(blocked).slice(0, 50).map(host => [host, blocked[host]]);
+    if (hosts[0]) W.navigator.sendBeacon(REPORT.replace(/^(?=\/)/, origin), JSON.stringify({ v: 1, blocked: Object.fromEntries(hosts), slipped }));
+    blocked = Object.create(null);
+  });
+}

@@ -1,0 +1,208 @@
+//! Stand-ins for the globals of stripped vendors: which parts of `stubs.js` a policy's guard carries.
+//!
+//! A stub stands only for a vendor that is stripped; whoever is allowed or restricted finds the page as
+//! its vendor expects it. The layout of `stubs.js` is told at its head.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+
+use super::minify::minify;
+
+/// Helpers, sections and lists of names.
+const SOURCE: &str = include_str!("stubs.js");
+
+/// What a section's head begins with, after indentation.
+const HEAD: &str = "// @stub ";
+
+/// The line after the last section.
+const END: &str = "// @end";
+
+/// The function `function stubs(W){...}` for a guard, with the stubs of these vendors (ids of the registry)
+/// and nothing else; ASCII, without comments. Calling it with a window defines them there.
+///
+/// Ids without a stub are passed over.
+///
+/// Cost: one pass over `stubs.js`; for start and reload.
+#[must_use]
+pub fn script<'a>(stripped: impl Iterator<Item = &'a str>) -> String {
+    let stripped: HashSet<&str> = stripped.collect();
+    let mut script = String::with_capacity(SOURCE.len());
+    let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let (sections, tail) = SOURCE.split_once(END).unwrap_or((SOURCE, "}"));
+    for section in sections.split_inclusive('\n').fold(Vec::new(), by_section) {
+        match section {
+            Section::Always(code) => script.push_str(&code),
+            Section::Stub { head, code } => {
+                let (ids, lists) = head.split_once(':').unwrap_or((head, ""));
+                if !asked_for(ids, &stripped) {
+                    continue;
+                }
+                if !minify(&code).is_empty() {
+                    // Writing into a `String` cannot fail.
+                    let _ = writeln!(script, "try{{\n{code}\n}}catch(e){{}}");
+                }
+                for (kind, listed) in lists.split(';').filter_map(|list| list.trim().split_once(' ')) {
+                    names.entry(kind).or_default().extend(listed.split_whitespace());
+                }
+            }
+        }
+    }
+    for (kind, mut listed) in names {
+        let mut seen = HashSet::new();
+        listed.retain(|name| seen.insert(*name));
+        let _ = writeln!(script, "put({kind},\"{}\");", listed.join(" "));
+    }
+    script.push_str(tail);
+    minify(&script)
+}
+
+/// A part of `stubs.js`.
+enum Section {
+    /// The helpers.
+    Always(String),
+    /// What stands under a head.
+    Stub {
+        /// The head's text after `@stub`.
+        head: &'static str,
+        /// The lines below it.
+        code: String,
+    },
+}
+
+/// Puts a line to the section it stands in, or begins a new one.
+fn by_section(mut sections: Vec<Section>, line: &'static str) -> Vec<Section> {
+    if let Some(head) = line.trim().strip_prefix(HEAD) {
+        sections.push(Section::Stub { head, code: String::new() });
+        return sections;
+    }
+    match sections.last_mut() {
+        Some(Section::Always(code) | Section::Stub { code, .. }) => code.push_str(line),
+        None => sections.push(Section::Always(line.to_owned())),
+    }
+    sections
+}
+
+/// Whether one of the ids in a section's head is stripped; of ids joined by `+`, all.
+fn asked_for(ids: &str, stripped: &HashSet<&str>) -> bool {
+    ids.split_whitespace().any(|all| all.split('+').all(|id| stripped.contains(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::BTreeSet;
+    use std::io::Write as _;
+    use std::sync::Arc;
+
+    use crate::config::{VendorAction, VendorPolicy};
+    use crate::registry::{Policy, Registry, Role};
+
+    fn heads() -> Vec<&'static str> {
+        SOURCE.lines().filter_map(|line| line.trim().strip_prefix(HEAD)).collect()
+    }
+
+    fn ids() -> BTreeSet<&'static str> {
+        let ids = |head: &'static str| head.split(':').next().unwrap_or_default().split([' ', '+']);
+        heads().into_iter().flat_map(ids).collect()
+    }
+
+    fn gzip(text: &str) -> usize {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap().len()
+    }
+
+    fn stripped_by(policy: &Policy) -> Vec<&str> {
+        let stripped = |(id, _): &(_, _)| policy.action(*id) == VendorAction::Strip;
+        policy.registry().vendors().filter(stripped).map(|(_, vendor)| vendor.id.as_str()).collect()
+    }
+
+    fn default_policy() -> Policy {
+        Policy::resolve(Arc::new(Registry::builtin().unwrap()), &VendorPolicy::default()).unwrap()
+    }
+
+    /// Issue 3, "Stubs of our own for the common globals ... and the rest the registry names".
+    #[test]
+    fn every_vendor_whose_entry_asks_for_a_stub_has_one_and_no_id_is_unknown() {
+        let registry = Registry::builtin().unwrap();
+        let ids = ids();
+        for (_, vendor) in registry.vendors() {
+            let wants = vendor.role != Role::Essential && !vendor.stub.is_empty();
+            assert!(!wants || ids.contains(vendor.id.as_str()), "{} has no stub", vendor.id);
+        }
+        for id in ids {
+            let vendor = registry.lookup_id(id).map(|at| registry.vendor(at));
+            assert!(vendor.is_some_and(|v| v.role != Role::Essential), "{id} is no vendor to strip");
+        }
+    }
+
+    /// The layout told at the head of `stubs.js`: a misspelt kind would be a missing stub.
+    #[test]
+    fn lists_of_names_are_of_the_known_kinds_and_have_no_code() {
+        for head in heads() {
+            let Some((_, lists)) = head.split_once(':') else { continue };
+            for list in lists.split(';') {
+                let (kind, names) = list.trim().split_once(' ').expect(head);
+                assert!(["any", "array", "queue"].contains(&kind), "{head}");
+                let plain = |c: char| c.is_ascii_alphanumeric() || "_$ ".contains(c);
+                assert!(!names.is_empty() && names.chars().all(plain), "{head}");
+            }
+        }
+    }
+
+    /// DESIGN 4: a vendor that is kept must find the page as it expects it.
+    #[test]
+    fn only_stripped_vendors_have_stubs() {
+        let none = script(std::iter::empty());
+        assert!(none.starts_with("function stubs(W){") && none.ends_with('}'), "{none}");
+        assert!(!none.contains("fbq") && !none.contains("put(any,"), "{none}");
+
+        let two = script(["meta-pixel", "stackadapt", "no-such-vendor"].into_iter());
+        assert!(two.contains("fbq") && two.contains("put(queue,\"saq\");"), "{two}");
+        assert!(!two.contains("pintrk") && !two.contains("googletag"), "{two}");
+    }
+
+    /// Names that two vendors share are written once.
+    #[test]
+    fn a_name_is_listed_once() {
+        let script = script(["x-ads", "x-widgets"].into_iter());
+        assert_eq!(script.matches("twttr").count(), 1, "{script}");
+    }
+
+    /// `rewriting.md` 3: a container that is kept reads the data layer itself.
+    #[test]
+    fn the_data_layer_is_left_alone_while_both_of_its_readers_are_kept() {
+        let layer = "hold(\"dataLayer\"";
+        let policy = default_policy();
+        assert!(!script(stripped_by(&policy).into_iter()).contains(layer));
+        assert!(script(["google-tag-manager"].into_iter()).contains(layer));
+        let wait = "var wait=0;";
+        assert!(!script(["google-gtag"].into_iter()).contains(wait));
+        assert!(script(["google-tag-manager", "google-gtag"].into_iter()).contains(wait));
+    }
+
+    /// DESIGN 4, Guard: ASCII, inline, classic; table and stubs within 10 KiB, of which these may take
+    /// 3.5 KiB with every vendor stripped that the default policy strips.
+    #[test]
+    fn the_default_policys_stubs_are_ascii_close_no_element_and_stay_small() {
+        let policy = default_policy();
+        let default = script(stripped_by(&policy).into_iter());
+        let all = script(ids().into_iter());
+        for script in [&default, &all] {
+            assert!(script.is_ascii());
+            assert!(!script.contains("</") && !script.contains("<!--"), "{script}");
+            for sink in ["eval(", "innerHTML", "document.write", "Function(", "//"] {
+                assert!(!script.contains(sink), "{sink}");
+            }
+        }
+        println!(
+            "stubs: default {} bytes, gzip {}; all {} bytes, gzip {}",
+            default.len(),
+            gzip(&default),
+            all.len(),
+            gzip(&all)
+        );
+        assert!(gzip(&default) <= 3584, "{} bytes", gzip(&default));
+    }
+}
