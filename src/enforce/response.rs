@@ -9,12 +9,12 @@ use http::header::{
 use http::response;
 use url::Url;
 
+use super::guard::{Guard, Placement};
 use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
 use super::{cookies, csp, permissions, references};
-use super::guard::{Guard, Placement};
 use crate::config::{CacheFront, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
 use crate::registry::Policy;

@@ -209,7 +209,11 @@ fn the_guard_runs_under_the_policies_of_a_page_or_is_not_there() {
             .and_then(|rest| rest.split("</script>").next()?.split_once('>'))
             .map_or((None, None), |(tag, script)| (Some(tag), Some(script)));
         // The page's own nonce admits it without another word in the policy.
-        assert_eq!(tag.is_some_and(|tag| tag.contains(" nonce=\"r4nd\"")), policy.contains("r4nd"), "{policy}");
+        assert_eq!(
+            tag.is_some_and(|tag| tag.contains(" nonce=\"r4nd\"")),
+            policy.contains("r4nd"),
+            "{policy}"
+        );
         assert_eq!(script.is_some(), runs, "{policy}");
         let sent = answer.head.one("content-security-policy").unwrap();
         assert!(sent.starts_with(policy.split(';').next().unwrap()), "{sent}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::support::browser::{Browser, Outcome, SIGNAL, Tab};
+use super::support::browser::{Browser, Outcome, SIGNAL};
 use super::support::leaks::Judge;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
@@ -197,24 +197,19 @@ fn visit(
     judge: &Judge,
     fields: &str,
 ) -> Visit {
-    let look = |tab: &mut Tab| {
-        tab.open(&format!("http://site.test/{}", vector.name));
-        if vector.twin == Twin::Host {
-            tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN));
-        }
-        if fields.is_empty() && !matches!(vector.twin, Twin::Cookie(_)) {
-            tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry));
-        }
-        // One more way there and back: what was started before the twin is seen by now. A page that went
-        // elsewhere cannot do it.
-        let _ = tab.eval("fetch('/kit.js').then(() => 1)");
-        let outcome = tab.outcome();
-        Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
-    };
-    if vector.own_profile {
-        return browser.own_tab(addr, fields, look);
+    let mut tab = if vector.own_profile { browser.own_tab(addr, fields) } else { browser.tab(addr, fields) };
+    tab.open(&format!("http://site.test/{}", vector.name));
+    if vector.twin == Twin::Host {
+        tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN));
     }
-    look(&mut browser.tab(addr, fields))
+    if fields.is_empty() && !matches!(vector.twin, Twin::Cookie(_)) {
+        tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry));
+    }
+    // One more way there and back: what was started before the twin is seen by now. A page that went
+    // elsewhere cannot do it.
+    let _ = tab.eval("fetch('/kit.js').then(() => 1)");
+    let outcome = tab.outcome();
+    Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
 }
 
 /// Issue "Nothing leaks": whatever the page does, an opted-out visitor causes no request, no connection
@@ -260,8 +255,9 @@ fn report(tried: &[Tried<'_>]) {
         .map(|t| {
             let Visit { outcome, leaks, twin } = &t.control;
             let (thrown, errors) = (&outcome.exceptions, &outcome.errors);
+            let calls: Vec<_> = outcome.entries.iter().map(|e| format!("{} {}", e.method, e.url)).collect();
             format!(
-                "\n  {}: leaks {leaks:?}, twin {twin}, threw {thrown:?}, errors {errors:?}",
+                "\n  {}: {calls:?}, leaks {leaks:?}, twin {twin}, threw {thrown:?}, errors {errors:?}",
                 t.vector.name
             )
         })

@@ -6,7 +6,7 @@ mod sink;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,7 +28,8 @@ pub const SIGNAL: &str = "Sec-GPC: 1\r\n";
 /// A running Chromium. Tests share one; it ends with the last test that holds it.
 pub struct Browser {
     cdp: Cdp,
-    own: Mutex<Arc<Sink>>,
+    own: Arc<Sink>,
+    program: PathBuf,
     _profile: TempDir,
 }
 
@@ -72,7 +73,7 @@ impl Browser {
         // A private window has a proxy; the own profile looks every name up, and finds its sink.
         args.push(format!("--host-resolver-rules=MAP * {}, EXCLUDE 127.0.0.1", sink.addr()));
         args.push("about:blank".to_owned());
-        Self { cdp: Cdp::start(program, &args), own: Mutex::new(sink), _profile: profile }
+        Self { cdp: Cdp::start(program, &args), own: sink, program: program.to_owned(), _profile: profile }
     }
 
     /// A tab with cookies, storage, cache and sink of its own, in front of the proxy at `addr`.
@@ -95,18 +96,13 @@ impl Browser {
         self.tab_in(Some(context), sink)
     }
 
-    /// A tab of the browser's own profile. Chromium preconnects and prefetches for no other: the tabs of
-    /// [`Self::tab`] are private windows behind a proxy. One at a time; cookies and caches stay.
-    pub fn own_tab<T>(
-        self: &Arc<Self>,
-        addr: SocketAddr,
-        fields: &str,
-        work: impl FnOnce(&mut Tab) -> T,
-    ) -> T {
-        let sink = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.clear();
+    /// A tab of the own profile of a browser of its own. Chromium preconnects and prefetches for no
+    /// other: the tabs of [`Self::tab`] are private windows behind a proxy. Costs a start, about a second.
+    pub fn own_tab(&self, addr: SocketAddr, fields: &str) -> Tab {
+        let browser = Arc::new(Self::start(&self.program));
+        let sink = Arc::clone(&browser.own);
         sink.route(&[SITE], addr, fields);
-        work(&mut self.tab_in(None, Arc::clone(&sink)))
+        browser.tab_in(None, sink)
     }
 
     fn tab_in(self: &Arc<Self>, context: Option<String>, sink: Arc<Sink>) -> Tab {
