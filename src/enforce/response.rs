@@ -1,5 +1,7 @@
 //! Step 8: a response head on its way to the visitor.
 
+use std::borrow::Cow;
+
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderMap,
     HeaderName, HeaderValue, LAST_MODIFIED, PRAGMA, REFERRER_POLICY, SET_COOKIE, VARY,
@@ -15,6 +17,7 @@ use super::{cookies, csp, guard, permissions, references};
 use crate::config::{CacheFront, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
 use crate::registry::Policy;
+use crate::registry::lists::{PageLists, RequestType};
 
 /// What [`apply`] needs to know beside the response head.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,8 @@ pub struct ResponseContext<'a> {
     pub plan: &'a BodyPlan,
     /// What [`admit_guard`] gave.
     pub guard: bool,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<&'a PageLists>,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
     /// `YYYYMM` of now.
@@ -181,12 +186,12 @@ fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
     }
     let host = host.trim_end_matches('.');
     let hit = if hint {
-        ctx.policy.match_host(host)
+        ctx.policy.match_host(host).or_else(|| ctx.lists?.match_host(host))
     } else {
-        match url.query() {
-            Some(query) => ctx.policy.match_url(host, &format!("{}?{query}", url.path())),
-            None => ctx.policy.match_url(host, url.path()),
-        }
+        let path = url.query().map_or(url.path().into(), |q| Cow::Owned(format!("{}?{q}", url.path())));
+        // The filters of fields do not tell what a reference is for; its ending mostly does.
+        let listed = || ctx.lists?.match_url(host, &path, RequestType::Guess);
+        ctx.policy.match_url(host, &path).or_else(listed)
     };
     hit.is_some_and(|hit| match hit.action {
         VendorAction::Strip => true,

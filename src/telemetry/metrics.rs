@@ -166,6 +166,8 @@ pub struct Metrics {
     observed: Counters,
     errors: Counters,
     bypass: Counters,
+    list_changes: Counters,
+    list_rules: Family<Labels, Gauge>,
     cookies: [Counter; 3],
     /// Signals that were sent and could not be read: `Sec-GPC` fields, own cookies.
     pub malformed_signals: Counter,
@@ -232,6 +234,8 @@ impl Metrics {
         x.register("build_info", "The running version", build);
         let connections = Gauge::default();
         x.register("connections", "Downstream connections open", connections.clone());
+        let list_rules = Family::<Labels, Gauge>::default();
+        x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
         let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
         Self {
             sites: site_metrics(&mut x, sites),
@@ -244,6 +248,8 @@ impl Metrics {
             ),
             errors: family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause"),
             bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
+            list_changes: family(&mut x, "list_changes", "Changed filter lists: taken, or why not"),
+            list_rules,
             cookies: ["response", "request", "expired"]
                 .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
             malformed_signals: single(
@@ -302,6 +308,17 @@ impl Metrics {
     /// An HTML response that was not rewritten; `reason` is from a closed set.
     pub fn bypass(&self, reason: &'static str) {
         self.bypass.get_or_create(&labels(&[("reason", reason)])).inc();
+    }
+
+    /// A changed filter list: `taken`, or the reason it was not; from a closed set.
+    pub fn list_change(&self, what: &'static str) {
+        self.list_changes.get_or_create(&labels(&[("result", what)])).inc();
+    }
+
+    /// Rules of a filter list in force; `file` is from the settings.
+    pub fn list_rules(&self, file: &str, rules: usize) {
+        let rules = i64::try_from(rules).unwrap_or(i64::MAX);
+        self.list_rules.get_or_create(&labels(&[("file", file)])).set(rules);
     }
 
     /// Tracker cookies removed on one side.

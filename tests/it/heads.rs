@@ -97,6 +97,7 @@ impl Case {
                 asked,
                 plan: &plan,
                 guard,
+                lists: None,
                 cache_front: self.front,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
@@ -501,5 +502,6 @@ fn site() -> optgate::config::Site {
         on_rewrite_failure: optgate::config::OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: true,
+        lists: Vec::new(),
     }
 }

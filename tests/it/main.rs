@@ -19,6 +19,8 @@ mod heads;
 mod html_fixtures;
 mod lifecycle;
 mod limits;
+#[cfg(feature = "lists")]
+mod lists;
 mod portal;
 mod protocols;
 mod proxying;
