@@ -376,21 +376,25 @@ fn a_filter_list_that_cannot_be_meant_is_refused() {
         ),
         (
             "[lists_check]\nkeep_percent = 101\n",
-            "optgate.toml:2:16: `lists_check.keep_percent` is out of range",
+            "optgate.toml:3:16: `lists_check.keep_percent` is out of range",
             "write a value in range, or remove the setting for its default",
         ),
         (
             "[lists_check]\nmust_match = [\"ads.example\"]\n",
-            "optgate.toml:2:15: `lists_check.must_match[0]` is no address",
+            "optgate.toml:3:15: `lists_check.must_match[0]` is no address",
             "write a whole URL: \"https://ads.example/pixel.gif\"",
         ),
     ] {
-        let said = Desk::with(&format!("{text}{}", if text.starts_with('[') { "" } else { SITE })).refused();
+        let text = match text.starts_with('[') {
+            true => format!("{SITE}{text}"),
+            false => format!("{text}{SITE}"),
+        };
+        let said = Desk::with(&text).refused();
         assert!(said.starts_with(what) && said.contains(next), "{said}");
     }
     let said = Desk::with(&format!("{SITE}lists = [{{ file = \"absent.txt\" }}]\n")).refused();
     if cfg!(feature = "lists") {
-        assert!(said.starts_with("optgate.toml:2:20: `lists[0].file` cannot be read"), "{said}");
+        assert!(said.starts_with("optgate.toml:2:19: `lists[0].file` cannot be read"), "{said}");
     } else {
         assert!(said.starts_with("optgate.toml:2:9: `lists` cannot be used by this build"), "{said}");
     }
