@@ -31,6 +31,7 @@ fn plan(opted_out: bool) -> Plan {
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 1 << 20,
+        lists: None,
     }
 }
 

@@ -21,6 +21,8 @@ mod heads;
 mod html_fixtures;
 mod lifecycle;
 mod limits;
+#[cfg(feature = "lists")]
+mod lists;
 mod portal;
 mod protocols;
 mod proxying;

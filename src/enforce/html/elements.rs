@@ -2,6 +2,7 @@
 
 use lol_html::html_content::Element;
 
+use super::listed::{self, Asking};
 use super::references::{Place, decode, encode};
 use super::state::State;
 use super::{srcset, urls};
@@ -108,6 +109,10 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str)
         // Only the first of a name counts (HTML 13.2.5.33).
         if read.contains(&name) {
             continue;
+        }
+        if state.lists.is_some() {
+            let read = |name: &str| Some(decode(&el.get_attribute(name)?, Place::Attribute).into_owned());
+            state.asking.set(listed::asking(tag, &name, read));
         }
         if let Some((vendor, edit)) = judge(state, slot, &rel, &attribute.value()) {
             culprit = culprit.or(vendor);
@@ -259,24 +264,39 @@ fn rel(el: &Element<'_, '_>) -> Rel {
 impl State {
     /// Looks a raw URL up; `Some` when the reference has to go.
     pub(super) fn strip_url(&mut self, raw: &str) -> Option<VendorId> {
-        let policy = &self.policy;
-        let hit: Hit = self.urls.ask(raw, |t| policy.match_url(&t.host, &t.path))?;
+        let hit = self.match_url(raw)?;
         self.strip(hit)
     }
 
-    /// Whether a raw URL leads to anyone in the registry. It counts nothing.
+    /// Whether a raw URL leads to anyone in the registry or the lists. It counts nothing.
     pub(super) fn knows(&self, raw: &str) -> bool {
-        self.urls.ask(raw, |t| self.policy.match_url(&t.host, &t.path)).is_some()
+        self.match_url(raw).is_some()
     }
 
     /// The same for a reference that names a host only.
     pub(super) fn knows_host(&self, raw: &str) -> bool {
-        self.urls.ask(raw, |t| self.policy.match_host(&t.host)).is_some()
+        self.match_host(raw).is_some()
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {
-        let policy = &self.policy;
-        let hit: Hit = self.urls.ask(raw, |t| policy.match_host(&t.host))?;
+        let hit = self.match_host(raw)?;
         self.strip(hit)
+    }
+
+    fn match_url(&self, raw: &str) -> Option<Hit> {
+        self.urls.ask(raw, |t| {
+            let listed = || match (&self.lists, self.asking.get()) {
+                (Some(lists), Asking::As(kind)) => lists.match_url(&t.host, &t.path, kind),
+                _ => None,
+            };
+            self.policy.match_url(&t.host, &t.path).or_else(listed)
+        })
+    }
+
+    fn match_host(&self, raw: &str) -> Option<Hit> {
+        self.urls.ask(raw, |t| {
+            let listed = || self.lists.as_ref()?.match_host(&t.host);
+            self.policy.match_host(&t.host).or_else(listed)
+        })
     }
 }

@@ -13,6 +13,7 @@ mod encoder;
 mod inject;
 mod inline;
 mod linker;
+mod listed;
 mod mime;
 pub mod negotiate;
 mod pipeline;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use super::csp::Later;
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard::Placement;
+use crate::registry::lists::PageLists;
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
 use linker::Linker;
@@ -77,6 +79,8 @@ pub struct Plan {
     pub link: LinkTitle,
     /// Bytes one tag, script or noscript may take.
     pub memory: usize,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<PageLists>,
 }
 
 /// What a rewriter did; for counters.

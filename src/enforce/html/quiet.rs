@@ -6,6 +6,7 @@
 use super::context::{Space, name};
 use super::elements::{Slot, slot};
 use super::inject::begins_title;
+use super::listed;
 use super::srcset;
 use super::state::State;
 use super::tag::{Name, attributes, is_space};
@@ -42,11 +43,11 @@ pub(super) fn is_quiet(state: &State, raw: &[u8], behind: &[u8]) -> bool {
     if name == name::A && !is_plain_anchor(state, behind) || name == name::SVG && state.link.in_anchor() {
         return false;
     }
-    attributes(raw).all(|(attribute, value)| is_clean(state, tag, attribute, value))
+    attributes(raw).all(|(attribute, value)| is_clean(state, tag, attribute, value, raw))
 }
 
-/// Whether an attribute leads to nobody that the registry knows.
-fn is_clean(state: &State, tag: &str, attribute: &[u8], value: &[u8]) -> bool {
+/// Whether an attribute leads to nobody that the registry or a list knows.
+fn is_clean(state: &State, tag: &str, attribute: &[u8], value: &[u8], raw: &[u8]) -> bool {
     let Ok(attribute) = std::str::from_utf8(attribute) else { return false };
     if attribute.bytes().any(|b| b.is_ascii_uppercase()) {
         return false;
@@ -60,6 +61,10 @@ fn is_clean(state: &State, tag: &str, attribute: &[u8], value: &[u8]) -> bool {
         return false;
     }
     let Ok(value) = std::str::from_utf8(value) else { return false };
+    if state.lists.is_some() {
+        let Some(asking) = listed::asking_raw(tag, attribute, raw) else { return false };
+        state.asking.set(asking);
+    }
     match slot {
         Slot::Stub(_) | Slot::Blank | Slot::Url => !state.knows(value),
         Slot::Link => !state.knows(value) && !state.knows_host(value),

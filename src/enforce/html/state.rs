@@ -1,10 +1,11 @@
 //! What the handlers of one document know and share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::inject::{self, Link, Placed};
+use super::listed::Asking;
 use super::references::{Place, decode, encode};
 use super::rewriter::Engine;
 use super::urls::Urls;
@@ -13,6 +14,7 @@ use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::csp::Later;
 use crate::enforce::guard::Placement;
+use crate::registry::lists::{PageLists, RequestType};
 use crate::registry::{Hit, Policy, VendorId};
 
 /// How deep documents inside attributes are followed.
@@ -25,6 +27,10 @@ pub(super) struct State {
     pub opted_out: bool,
     /// What to do with whom.
     pub policy: Arc<Policy>,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<PageLists>,
+    /// What the lists are asked about while a reference is judged.
+    pub asking: Cell<Asking>,
     /// Where references lead.
     pub urls: Urls,
     /// The link and its place.
@@ -78,6 +84,8 @@ impl State {
         Self {
             opted_out: plan.opted_out,
             policy: plan.policy,
+            lists: plan.lists,
+            asking: Cell::new(Asking::As(RequestType::Guess)),
             urls: Urls::new(plan.page),
             link: Link::new(document),
             counts: Vec::new(),
@@ -103,6 +111,8 @@ impl State {
         Self {
             opted_out: true,
             policy: Arc::clone(&self.policy),
+            lists: self.lists.clone(),
+            asking: Cell::new(Asking::As(RequestType::Guess)),
             urls: self.urls.clone(),
             link: Link::new(false),
             counts: Vec::new(),

@@ -4,10 +4,12 @@
 
 use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
 
+use super::listed::Asking;
 use super::references::{Place, decode};
 use super::state::State;
 use super::structure::HTML;
 use super::{RewriteError, css, inline};
+use crate::registry::lists::RequestType;
 
 /// Whether a script element holds a script that runs.
 pub(super) fn runs_inline(el: &Element<'_, '_>) -> bool {
@@ -71,6 +73,7 @@ pub(super) fn style_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result
     hold(&mut state.style, chunk, memory)?;
     if chunk.last_in_text_node() {
         let sheet = std::mem::take(&mut state.style);
+        state.asking.set(Asking::As(RequestType::OfStyle));
         let changed = css::filter(&sheet, |url| state.strip_url(url).is_some());
         chunk.replace(changed.as_deref().unwrap_or(&sheet), ContentType::Html);
     }
