@@ -26,8 +26,8 @@ pub fn filter(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     let whole = [REFRESH, HeaderName::from_static("sourcemap"), HeaderName::from_static("x-sourcemap")];
     for name in whole {
         let stripped = headers.get_all(&name).iter().filter_map(|v| v.to_str().ok()).any(|value| {
-            let uri = if name == REFRESH { refresh_target(value) } else { Some(value.trim()) };
-            uri.is_some_and(|uri| strips(uri, false))
+            let uri = if name == REFRESH { refresh_target(value) } else { Some(value) };
+            uri.is_some_and(|uri| strips(uri.trim(), false))
         });
         if stripped {
             headers.remove(&name);
@@ -193,21 +193,24 @@ fn filter_report_to(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     removed
 }
 
-/// The address in `5; url=https://...` (WHATWG HTML, "shared declarative refresh steps").
-fn refresh_target(value: &str) -> Option<&str> {
-    let at = value.find([';', ',', ' '])?;
-    let rest = value[at + 1..].trim_start_matches([';', ',', ' ', '\t']);
-    let rest = match rest.get(..3) {
-        Some(word) if word.eq_ignore_ascii_case("url") => {
-            rest[3..].trim_start().strip_prefix('=').map_or(rest, str::trim_start)
-        }
-        _ => rest,
+/// The address in `5; url=https://...` (WHATWG HTML, "shared declarative refresh steps"), of the header and
+/// of the `meta` alike.
+///
+/// Browsers differ in what they take for a number of seconds; here anything is one.
+#[must_use]
+pub fn refresh_target(text: &str) -> Option<&str> {
+    let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0C');
+    let text = text.trim_start_matches(space);
+    let text = text[text.find(|c| c == ';' || c == ',' || space(c))?..].trim_start_matches(space);
+    let text = text.strip_prefix([';', ',']).unwrap_or(text).trim_start_matches(space);
+    let word = text.get(..3).filter(|word| word.eq_ignore_ascii_case("url"));
+    let behind = word.and_then(|_| text[3..].trim_start_matches(space).strip_prefix('='));
+    let text = behind.map_or(text, |behind| behind.trim_start_matches(space));
+    let url = match text.chars().next() {
+        Some(quote @ ('"' | '\'')) => text[1..].split(quote).next().unwrap_or_default(),
+        _ => text,
     };
-    let target = match rest.chars().next() {
-        Some(quote @ ('"' | '\'')) => rest[1..].split(quote).next().unwrap_or_default(),
-        _ => rest,
-    };
-    Some(target.trim())
+    (!url.is_empty()).then_some(url)
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 //! judge it.
 
 use super::context::{Space, name};
-use super::elements::{Slot, slot};
 use super::inject::begins_title;
-use super::srcset;
+use super::slots::{Meta, Slot, is_style, slot};
 use super::state::State;
 use super::tag::{Name, attributes, is_space};
 use super::tokens::{Tag, Tokens, Watch};
+use super::{css, srcset, urls};
 
 macro_rules! list {
     ($($text:literal)*) => { &[$(Name::of($text)),*] };
@@ -18,7 +18,7 @@ macro_rules! list {
 /// Elements with a meaning for the document or for the text in them.
 const MEANT: &[Name] = list!(
     b"script" b"noscript" b"style" b"template" b"article" b"section" b"aside" b"footer" b"body"
-    b"frameset" b"base" b"optgate-probe"
+    b"frameset" b"base" b"html" b"optgate-probe"
 );
 
 /// Bytes behind an anchor that are looked at for its first word.
@@ -36,7 +36,7 @@ pub(super) fn is_quiet(state: &State, raw: &[u8], behind: &[u8]) -> bool {
     let text = &raw[1..1 + length];
     let name = Name::of(text);
     let Ok(tag) = std::str::from_utf8(text) else { return false };
-    if name.is_one_of(MEANT) || tag.bytes().any(|b| b.is_ascii_uppercase()) {
+    if name.is_one_of(MEANT) || tag.starts_with("amp-") || tag.bytes().any(|b| b.is_ascii_uppercase()) {
         return false;
     }
     if name == name::A && !is_plain_anchor(state, behind) || name == name::SVG && state.link.in_anchor() {
@@ -51,22 +51,39 @@ fn is_clean(state: &State, tag: &str, attribute: &[u8], value: &[u8]) -> bool {
     if attribute.bytes().any(|b| b.is_ascii_uppercase()) {
         return false;
     }
-    // Every `meta` that could be a refresh is asked elsewhere.
-    if tag == "meta" && attribute == "http-equiv" {
+    // What the `content` of a `meta` means is asked elsewhere.
+    if tag == "meta" && (attribute == "http-equiv" || attribute == "name" && may_be_referrer(value)) {
         return false;
     }
-    let Some(slot) = slot(tag, attribute, false) else { return true };
+    let Some(slot) = slot(tag, attribute, Meta::Other) else { return true };
+    let text = std::str::from_utf8(value);
+    if slot == Slot::Target {
+        // The commonest of all: most bytes of it need not be looked at.
+        return text.is_ok_and(|value| !urls::may_be_content(value));
+    }
+    let Ok(value) = text else { return false };
     if !value.is_ascii() {
         return false;
     }
-    let Ok(value) = std::str::from_utf8(value) else { return false };
+    let bare = !value.contains('&');
     match slot {
-        Slot::Stub(_) | Slot::Blank | Slot::Url => !state.knows(value),
-        Slot::Link => !state.knows(value) && !state.knows_host(value),
-        Slot::Set => !value.contains('&') && srcset::candidates(value).iter().all(|c| !state.knows(c.url)),
-        Slot::List => !value.contains('&') && value.split_ascii_whitespace().all(|url| !state.knows(url)),
-        Slot::Refresh | Slot::Document => false,
+        Slot::Image | Slot::Url => !state.knows(value),
+        Slot::Script | Slot::Frame | Slot::Plugin => !urls::may_be_content(value) && !state.knows(value),
+        Slot::Link => !urls::may_be_content(value) && !state.knows(value) && !state.knows_host(value),
+        Slot::Set => bare && srcset::candidates(value).iter().all(|c| !state.knows(c.url)),
+        Slot::Handler => bare && !state.knows_inline(value),
+        Slot::Picture if !is_style(value) => !state.knows(value),
+        Slot::Style | Slot::Picture => {
+            bare && (!css::may_lead(value) || css::addresses(value, |url| state.knows(url)).is_empty())
+        }
+        Slot::List | Slot::Hosts | Slot::Refresh | Slot::Referrer | Slot::Document => false,
+        Slot::Target | Slot::Steps | Slot::Signal => false,
     }
+}
+
+/// `name=referrer`, which says how much of the page's address others see.
+fn may_be_referrer(value: &[u8]) -> bool {
+    value.contains(&b'&') || value.trim_ascii().eq_ignore_ascii_case(b"referrer")
 }
 
 /// Whether an anchor cannot be the page's own opt-out link: its first letter is another.

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::inject::{self, Link, Placed};
-use super::references::{Place, decode, encode};
+use super::inline::Holds;
+use super::references::{decode_ascii, encode};
 use super::rewriter::Engine;
 use super::urls::Urls;
 use super::window::Window;
@@ -14,7 +15,7 @@ use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard;
 use crate::registry::{Hit, Policy, VendorId};
 
-/// How deep documents inside attributes are followed.
+/// How deep documents inside documents are followed; what lies deeper goes.
 const MAX_DEPTH: u8 = 3;
 
 /// Everything the handlers know.
@@ -44,14 +45,27 @@ pub(super) struct State {
     depth: u8,
     /// Open templates: what is in them is not shown and not run.
     pub templates: u32,
-    /// Text of the inline script under way, when it runs.
-    pub script: Option<String>,
+    /// Text of the inline script under way, when it is read.
+    pub script: Option<(Holds, String)>,
+    /// Inside an AMP component that a script element configures; true when it is neutralised.
+    pub component: Option<bool>,
     /// Text of the noscript under way.
     pub noscript: String,
     /// Text of the style sheet under way.
     pub style: String,
     /// The input's latest bytes.
     pub window: Window,
+}
+
+/// What became of markup inside a document.
+#[derive(Debug)]
+pub(super) enum Inside {
+    /// Nothing in it has to go.
+    Same,
+    /// The markup without what had to go.
+    Changed(String),
+    /// Too deep, or unreadable: it must not go out.
+    Unread,
 }
 
 /// The state as handlers hold it.
@@ -76,18 +90,19 @@ impl State {
             depth: 0,
             templates: 0,
             script: None,
+            component: None,
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
         }
     }
 
-    /// For markup inside this document where no script of ours runs.
-    fn inner(&self) -> Self {
+    /// For markup inside this document where no script of ours runs; its references as given.
+    fn inner(&self, urls: Urls) -> Self {
         Self {
             opted_out: true,
             policy: Arc::clone(&self.policy),
-            urls: self.urls.clone(),
+            urls,
             link: Link::new(false),
             counts: Vec::new(),
             guard: false,
@@ -100,6 +115,7 @@ impl State {
             depth: self.depth + 1,
             templates: 0,
             script: None,
+            component: None,
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
@@ -123,6 +139,11 @@ impl State {
         }
     }
 
+    /// References that had to go so far.
+    pub(super) fn stripped(&self) -> u32 {
+        self.counts.iter().filter(|(_, action, _)| *action == VendorAction::Strip).map(|(.., n)| n).sum()
+    }
+
     /// The registry id of a vendor.
     pub(super) fn vendor(&self, id: VendorId) -> &str {
         &self.policy.registry().vendor(id).id
@@ -142,33 +163,52 @@ impl State {
         inject::line(self.title, &self.own(&self.prefix), self.opted_out)
     }
 
-    /// Rewrites markup that stands inside the document (a noscript's text). `None`: nothing changed.
-    pub(super) fn inside(&mut self, html: &str) -> Result<Option<String>, RewriteError> {
-        if self.depth >= MAX_DEPTH || !html.contains('<') {
-            return Ok(None);
+    /// No script of ours runs on this page: what was to be restricted is stripped.
+    pub(super) const fn forbid_guard(&mut self) {
+        self.guard = false;
+        self.can_restrict = false;
+    }
+
+    /// Rewrites markup that stands inside the document: `data`, a document of a `data:` address, else a
+    /// noscript's text.
+    ///
+    /// # Errors
+    /// As [`super::Rewriter::write`].
+    pub(super) fn inside(&mut self, html: &str, data: bool) -> Result<Inside, RewriteError> {
+        let urls = if data { self.urls.opaque() } else { self.urls.clone() };
+        self.second_pass(html, urls)
+    }
+
+    /// Rewrites a document in an attribute (`srcdoc`).
+    ///
+    /// # Errors
+    /// As [`super::Rewriter::write`].
+    pub(super) fn embedded(&mut self, raw: &str) -> Result<Inside, RewriteError> {
+        Ok(match self.second_pass(&decode_ascii(raw), self.urls.nested())? {
+            Inside::Changed(html) => Inside::Changed(encode(&html).into_owned()),
+            other => other,
+        })
+    }
+
+    fn second_pass(&mut self, html: &str, urls: Urls) -> Result<Inside, RewriteError> {
+        if !html.contains('<') {
+            return Ok(Inside::Same);
+        }
+        if self.depth >= MAX_DEPTH {
+            return Ok(Inside::Unread);
         }
         let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
         let mut out = Vec::with_capacity(bytes.len() + 64);
-        let mut engine = Engine::new(self.inner())?;
+        let mut engine = Engine::new(self.inner(urls))?;
         engine.write(&bytes, &mut out)?;
         let inner = engine.end(&mut out)?;
         for (vendor, action, count) in inner.counts {
             self.count(vendor, action, count);
         }
-        let changed = out != *bytes;
-        Ok(changed.then(|| encoding_rs::WINDOWS_1252.decode_without_bom_handling(&out).0.into_owned()))
-    }
-
-    /// Rewrites a document in an attribute (`srcdoc`). `None`: nothing changed.
-    pub(super) fn embedded(&mut self, raw: &str) -> Option<String> {
-        let html = decode(raw, Place::Attribute);
-        match self.inside(&html) {
-            Ok(changed) => changed.map(|html| encode(&html).into_owned()),
-            Err(error) => {
-                self.failed = Some(error);
-                None
-            }
+        if out == *bytes {
+            return Ok(Inside::Same);
         }
+        Ok(Inside::Changed(encoding_rs::WINDOWS_1252.decode_without_bom_handling(&out).0.into_owned()))
     }
 
     /// Whether the end of the input is the last chance for guard or link.
