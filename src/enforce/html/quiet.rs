@@ -124,3 +124,153 @@ impl Watch for First {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::rewriter::Engine;
+    use super::super::{Kind, Plan};
+    use super::*;
+    use crate::config::{LinkTitle, VendorPolicy};
+    use crate::registry::{Policy, Registry};
+    use proptest::prelude::*;
+
+    fn state() -> State {
+        static POLICY: std::sync::LazyLock<Arc<Policy>> = std::sync::LazyLock::new(|| {
+            let registry = Arc::new(Registry::builtin().unwrap());
+            Arc::new(Policy::resolve(registry, &VendorPolicy::default()).unwrap())
+        });
+        let plan = Plan {
+            opted_out: true,
+            policy: Arc::clone(&POLICY),
+            page: url::Url::parse("https://shop.example/page").unwrap(),
+            kind: Kind::Document,
+            guard: false,
+            prefix: Arc::from("/privacy-choices"),
+            link: LinkTitle::DoNotSell,
+            memory: 1 << 20,
+        };
+        State::new(plan, true, true)
+    }
+
+    /// The page, and what was counted; with the look at the bytes and without.
+    fn both(page: &[u8]) -> [(String, usize); 2] {
+        [true, false].map(|looks| {
+            let mut state = state();
+            if !looks {
+                state.window.close();
+            }
+            let (mut out, mut engine) = (Vec::new(), Engine::new(state).unwrap());
+            engine.write(page, &mut out).unwrap();
+            let counts = engine.end(&mut out).unwrap().counts.len();
+            (String::from_utf8_lossy(&out).into_owned(), counts)
+        })
+    }
+
+    /// No fixture is told apart by the look at its bytes: what it passes over needs nothing.
+    #[test]
+    fn the_short_look_and_the_full_one_agree_on_every_page_there_is() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folders = [root.join("tests/fixtures/html"), root.join("../shared/corpus")];
+        let mut pages = Vec::new();
+        for entry in folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten() {
+            let path = entry.unwrap().path();
+            pages.push(if path.is_dir() { path.join("input.html") } else { path });
+        }
+        pages.retain(|path| path.extension().is_some_and(|e| e == "html"));
+        assert!(pages.len() > 90, "only {} pages", pages.len());
+        for path in pages {
+            let [looked, read] = both(&std::fs::read(&path).unwrap());
+            assert!(looked == read, "{}", path.display());
+        }
+    }
+
+    const TAGS: &[&str] = &[
+        "a", "area", "img", "image", "iframe", "object", "embed", "link", "source", "video", "meta", "use",
+        "set", "animate", "div", "svg", "mi", "form", "button", "input", "td", "html", "amp-ad", "amp-img",
+        "pattern", "script", "IMG",
+    ];
+    const NAMES: &[&str] = &[
+        "src",
+        "href",
+        "xlink:href",
+        "srcset",
+        "srcdoc",
+        "style",
+        "fill",
+        "onload",
+        "onclick",
+        "data",
+        "to",
+        "data-src",
+        "data-bg",
+        "data-srcset",
+        "ping",
+        "attributionsrc",
+        "content",
+        "http-equiv",
+        "name",
+        "rel",
+        "action",
+        "formaction",
+        "background",
+        "amp",
+        "type",
+        "SRC",
+        "poster",
+        "value",
+    ];
+    const VALUES: &[&str] = &[
+        "",
+        "/own.png",
+        "jobs.html",
+        "//dis.criteo.com/a",
+        "https&#58;//dis.criteo.com/a",
+        "https://www.facebook.com/tr?x",
+        "https://www.facebook.com/x",
+        "\\\\dis.criteo.com",
+        "javascript:fbq('init',1)",
+        "java&Tab;script:import('//dis.criteo.com/')",
+        "javascript:own()",
+        "fbq('init',1)",
+        "own()",
+        "data:text/html,<img src=//dis.criteo.com/a>",
+        "data:text/css,@import '//dis.criteo.com/a'",
+        "data:image/gif;base64,AA==",
+        "background:url(//dis.criteo.com/a)",
+        "background:u\\72l(/own)",
+        "color:red",
+        "/a 1x, //dis.criteo.com/b 2x",
+        "0;url=//dis.criteo.com/",
+        "refresh",
+        "referrer",
+        "unsafe-url",
+        "stylesheet",
+        "preconnect",
+        "doubleclick",
+        "<img src=//dis.criteo.com/a>",
+        "&lt;img src=//dis.criteo.com/a>",
+        "caf\u{e9}",
+        " \u{1}//dis.criteo.com/a",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever an element carries.
+        #[test]
+        fn the_short_look_and_the_full_one_agree_on_any_tag(
+            tag in proptest::sample::select(TAGS),
+            attributes in proptest::collection::vec(
+                (proptest::sample::select(NAMES), proptest::sample::select(VALUES)), 0..5),
+        ) {
+            let attributes: String =
+                attributes.iter().map(|(name, value)| format!(" {name}=\"{value}\"")).collect();
+            let page = format!("<{tag}{attributes}>x</{tag}>y");
+            let [looked, read] = both(page.as_bytes());
+            prop_assert_eq!(looked, read, "{}", page);
+        }
+    }
+}

@@ -9,6 +9,7 @@ use super::json::{self, Verdict};
 use super::references::{Place, Resolved, decode, push_as_bytes};
 use super::state::{Inside, State};
 use super::structure::HTML;
+use super::tokens::{Tag, Tokens, Watch};
 use super::{RewriteError, inline};
 
 /// What the text of a script element is; `None` when it is nothing to a browser, or stands elsewhere.
@@ -91,9 +92,20 @@ pub(super) fn noscript_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Res
 /// Length without a tag that is still open at the end: without scripts the browser would complete it with
 /// the `</noscript>` behind, so it must not go out unread.
 fn whole_tags(html: &str) -> usize {
-    let Some(open) = html.rfind('<') else { return html.len() };
-    let tail = &html[open + 1..];
-    if tail.starts_with(|c: char| c.is_ascii_alphabetic()) && !tail.contains('>') { open } else { html.len() }
+    struct Nothing;
+    impl Watch for Nothing {
+        fn start(&mut self, _: &Tag<'_>) {}
+        fn end(&mut self, _: &Tag<'_>) {}
+        fn text(&mut self, _: &[u8]) {}
+    }
+    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
+    let mut tokens = Tokens::new();
+    let read = tokens.read(&bytes, &mut Nothing);
+    if !tokens.is_in_tag() {
+        return html.len();
+    }
+    // Every byte of the page is one character.
+    html.char_indices().nth(read).map_or(html.len(), |(at, _)| at)
 }
 
 /// Keeps a style sheet until it is whole, then lets it through without the addresses that have to go.
