@@ -15,6 +15,7 @@ mod config;
 mod corpus;
 mod demo;
 mod forwarding;
+mod header_ways;
 mod heads;
 mod html_fixtures;
 mod lifecycle;

@@ -11,6 +11,7 @@ pub mod h2;
 pub mod origin;
 pub mod pki;
 pub mod proxy;
+pub mod vectors;
 
 /// How long a test waits for something that must happen. Generous: it only ends a hanging test.
 pub const DEADLINE: Duration = Duration::from_secs(30);
