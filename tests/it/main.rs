@@ -15,6 +15,8 @@ mod config;
 mod corpus;
 mod demo;
 mod forwarding;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 mod header_ways;
 mod heads;
 mod html_fixtures;

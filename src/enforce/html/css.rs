@@ -75,8 +75,7 @@ fn next_address(css: &str, mut at: usize) -> Option<Address> {
 fn string_end(bytes: &[u8], mut at: usize, quote: u8) -> usize {
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            // An escaped line end may be two bytes.
-            b'\\' => at += if bytes[at + 1..].starts_with(b"\r\n") { 3 } else { 2 },
+            b'\\' => at = escape_end(bytes, at),
             b'\n' | b'\r' | b'\x0C' => return at,
             _ if byte == quote => return at,
             _ => at += 1,
@@ -113,11 +112,15 @@ fn bare_end(bytes: &[u8], mut at: usize) -> usize {
 /// The byte behind an escape that begins at `at`, one white space after hexadecimal digits included.
 fn escape_end(bytes: &[u8], at: usize) -> usize {
     let digits = bytes[at + 1..].iter().take(6).take_while(|b| b.is_ascii_hexdigit()).count();
-    let end = if digits == 0 {
+    let behind = at + 1 + digits;
+    // A line end may be two bytes (CSS Syntax, 3.3).
+    let end = if bytes[behind..].starts_with(b"\r\n") {
+        behind + 2
+    } else if digits == 0 {
         // The escaped character may have several bytes; only its first may be special.
-        at + 2
+        behind + 1
     } else {
-        at + 1 + digits + usize::from(bytes.get(at + 1 + digits).is_some_and(|b| is_space(*b)))
+        behind + usize::from(bytes.get(behind).is_some_and(|b| is_space(*b)))
     };
     end.min(bytes.len())
 }
@@ -148,7 +151,8 @@ fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
             u32::from_str_radix(&tail[..digits], 16).ok().and_then(char::from_u32).filter(|c| *c != '\0');
         push_as_bytes(code.unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(&mut [0; 4]), &mut out);
         rest = &tail[digits..];
-        rest = rest.strip_prefix([' ', '\t', '\n', '\r', '\x0C']).unwrap_or(rest);
+        let white = ["\r\n", " ", "\t", "\n", "\r", "\x0C"];
+        rest = white.iter().find_map(|white| rest.strip_prefix(white)).unwrap_or(rest);
     }
     out.push_str(rest);
     out.into()
@@ -186,6 +190,8 @@ mod tests {
             ("a{b:url(//t/x", "a{b:url(data:,"),
             ("a{c:'x\\'//t';b:url(//t)}", "a{c:'x\\'//t';b:url(data:,)}"),
             ("a{b:'broken\n;c:url(//t)}", "a{b:'broken\n;c:url(data:,)}"),
+            ("@import '\\2f\n/t/x';", "@import 'data:,';"),
+            ("@import '\\2f\r\n\\2f\tt/x';", "@import 'data:,';"),
             ("@import '\\\r\n//t/x';", "@import 'data:,';"),
             ("\u{e9}{b:url(//t/\u{e9})}", "\u{e9}{b:url(data:,)}"),
         ] {

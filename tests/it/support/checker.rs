@@ -52,7 +52,11 @@ pub struct Reference {
 impl Trackers {
     /// Reads `trackers.json`.
     pub fn read(path: &Path) -> Self {
-        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        Self::of(&serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+    }
+
+    /// Reads a reference of the form of `trackers.json`.
+    pub fn of(json: &serde_json::Value) -> Self {
         let list = |value: &serde_json::Value| -> Vec<String> {
             let values = value.as_array().map(Vec::as_slice).unwrap_or_default();
             values.iter().map(|v| v.as_str().unwrap().to_owned()).collect()

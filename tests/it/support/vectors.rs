@@ -18,8 +18,7 @@ pub fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
         "srcset" | "imagesrcset" | "data-srcset" | "data-lazy-srcset" | "data-bgset" => {
             candidates(value).into_iter().map(|c| c.0).collect()
         }
-        // A NUL in a name makes it another name.
-        "src" if name.contains('\u{fffd}') => Vec::new(),
+        "src" if !loads_src(&name) => Vec::new(),
         "background" if name != "body" && !is_table(&name) => Vec::new(),
         "src" | "poster" | "background" | "lowsrc" | "dynsrc" | "altimg" => one(),
         "href" | "xlink:href" if loads_href(&name) => one(),
@@ -27,6 +26,7 @@ pub fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
         "archive" => value.split([' ', ',']).map(str::to_owned).collect(),
         "value" if name == "param" => one(),
         "config" if name.starts_with("amp-") => one(),
+        "ping" if name != "a" && name != "area" => Vec::new(),
         "ping" | "attributionsrc" => value.split_ascii_whitespace().map(str::to_owned).collect(),
         "content" if name == "meta" => refresh(element, value).into_iter().collect(),
         "to" | "from" | "by" | "values" if name == "set" || name == "animate" => {
@@ -36,6 +36,27 @@ pub fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
         lazy if is_lazy(lazy) => one(),
         _ => Vec::new(),
     }
+}
+
+fn loads_src(name: &str) -> bool {
+    const LOAD: [&str; 15] = [
+        "audio",
+        "bgsound",
+        "embed",
+        "fencedframe",
+        "frame",
+        "iframe",
+        "image",
+        "img",
+        "input",
+        "mglyph",
+        "portal",
+        "script",
+        "source",
+        "track",
+        "video",
+    ];
+    name.starts_with("amp-") || LOAD.contains(&name)
 }
 
 fn is_table(name: &str) -> bool {
@@ -155,14 +176,11 @@ pub fn candidates(value: &str) -> Vec<(String, String)> {
             rest = after;
             continue;
         }
-        let mut depth = 0_usize;
+        // Brackets do not nest.
+        let mut inside = false;
         let stop = after.find(|c| {
-            match c {
-                '(' => depth += 1,
-                ')' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            c == ',' && depth == 0
+            inside = c == '(' || inside && c != ')';
+            c == ',' && !inside
         });
         let (descriptor, after) = after.split_at(stop.unwrap_or(after.len()));
         found.push((url.to_owned(), descriptor.trim().to_owned()));
