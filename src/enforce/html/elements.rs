@@ -178,7 +178,7 @@ fn document(state: &mut State, value: &str) -> Result<Option<Judgement>, Rewrite
     })
 }
 
-fn list(value: &Resolved<'_>, mut strip: impl FnMut(&str) -> Option<VendorId>) -> Option<Judgement> {
+fn list(value: &Resolved<'_>, strip: impl FnMut(&str) -> Option<VendorId>) -> Option<Judgement> {
     let urls = value.text().split(|c: char| c.is_ascii_whitespace() || matches!(c, ',' | ';'));
     let hits: Vec<_> = urls.filter_map(strip).collect();
     by(hits.first().copied(), || Edit::Remove)

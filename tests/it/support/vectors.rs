@@ -289,10 +289,11 @@ pub fn json_strings(element: &Element) -> Vec<String> {
     }
     let kind = element.attr("type").unwrap_or_default().trim().to_ascii_lowercase();
     let mut found = Vec::new();
-    if element.name == "script" && matches!(kind.as_str(), "importmap" | "speculationrules") {
-        if let Ok(json) = serde_json::from_str(&element.text()) {
-            strings(&json, &mut found);
-        }
+    if element.name == "script"
+        && matches!(kind.as_str(), "importmap" | "speculationrules")
+        && let Ok(json) = serde_json::from_str(&element.text())
+    {
+        strings(&json, &mut found);
     }
     found
 }
