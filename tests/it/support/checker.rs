@@ -168,7 +168,7 @@ impl Trackers {
                     found.extend(inner.map(|r| Reference { attr: attr.clone(), ..r }));
                 });
             }
-            if let Some(script) = script_of(attr, value)
+            if let Some(script) = script_of(element, attr, value)
                 && let Some(class) = self.marker(&script)
             {
                 let (element, url) = (element.name.clone(), script);
@@ -377,7 +377,7 @@ impl Comparison<'_> {
     fn is_replacement(&self, after: &Element, attr: &str, old: &str, new: &str) -> bool {
         let emptied = new.starts_with("/* optgate strip:") || new == "javascript:void 0";
         is_stand_in(new)
-            || script_of(attr, old).is_some() && emptied
+            || script_of(after, attr, old).is_some() && emptied
             || is_style(attr) && css_skeleton(old) == css_skeleton(new)
             || document_of(after, attr, new).is_some()
                 && !self.trackers.references(self.page, after).iter().any(|r| r.attr == attr)

@@ -15,8 +15,21 @@ pub fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
         return css(value).into_iter().map(|address| address.text).collect();
     }
     match attr {
+        // On other elements these names mean nothing: a mangled tag is full of them.
+        "srcset" if !matches!(name.as_str(), "img" | "image" | "source" | "amp-img" | "amp-anim") => {
+            Vec::new()
+        }
+        "imagesrcset" if name != "link" => Vec::new(),
         "srcset" | "imagesrcset" | "data-srcset" | "data-lazy-srcset" | "data-bgset" => {
             candidates(value).into_iter().map(|c| c.0).collect()
+        }
+        "poster" if name != "video" && name != "amp-video" => Vec::new(),
+        "lowsrc" | "dynsrc" if name != "img" && name != "input" => Vec::new(),
+        "lowsrc" if name == "input" => Vec::new(),
+        "altimg" if name != "math" => Vec::new(),
+        "archive" if name != "object" && name != "applet" => Vec::new(),
+        "code" | "classid" if name == "object" && attr == "code" || name == "applet" && attr == "classid" => {
+            Vec::new()
         }
         "src" if !loads_src(&name) => Vec::new(),
         "background" if name != "body" && !is_table(&name) => Vec::new(),
@@ -100,23 +113,37 @@ fn is_lazy(attr: &str) -> bool {
     attr.starts_with("data-") && attr.ends_with("src") || OTHERS.contains(&attr)
 }
 
+/// Whether an attribute names what a frame or plug-in shows.
+fn is_frame(element: &Element, attr: &str) -> bool {
+    match element.name.as_str() {
+        "iframe" | "frame" | "embed" | "portal" => attr == "src",
+        "object" => attr == "data",
+        _ => false,
+    }
+}
+
 /// The script in an attribute: a handler's, or a `javascript:` address.
-pub fn script_of(attr: &str, value: &str) -> Option<String> {
+pub fn script_of(element: &Element, attr: &str, value: &str) -> Option<String> {
     if attr.len() > 2 && attr.starts_with("on") {
         return Some(value.to_owned());
     }
     let address: String = value.trim_matches(|c| c <= ' ').replace(['\t', '\n', '\r'], "");
-    let runs = matches!(attr, "href" | "xlink:href" | "src" | "data" | "action" | "formaction");
+    let runs = match attr {
+        "href" | "xlink:href" => true,
+        "action" => element.name == "form",
+        "formaction" => element.name == "button" || element.name == "input",
+        _ => is_frame(element, attr),
+    };
     let script = address.get(..11).filter(|s| runs && s.eq_ignore_ascii_case("javascript:"));
     script.map(|_| percent_decoded(&address[11..]))
 }
 
 /// The document in an attribute: a `srcdoc`, or a `data:` address of HTML or XML.
 pub fn document_of(element: &Element, attr: &str, value: &str) -> Option<String> {
-    if attr == "srcdoc" || attr == "data-srcdoc" {
+    if element.name == "iframe" && (attr == "srcdoc" || attr == "data-srcdoc") {
         return Some(value.to_owned());
     }
-    let frame = matches!(element.name.as_str(), "iframe" | "frame" | "embed" | "object" | "portal");
+    let frame = is_frame(element, attr);
     let rest = value.get(..5).filter(|s| frame && s.eq_ignore_ascii_case("data:")).map(|_| &value[5..])?;
     let (media, body) = rest.split_once(',')?;
     let body = percent_decoded(body);
