@@ -144,7 +144,7 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         changes.references_removed = strip_references(headers, ctx);
         let shown = ctx.plan.is_document() || matches!(ctx.plan, BodyPlan::Rewrite(_));
         if shown {
-            permissions::deny_advertising(headers);
+            permissions::deny_advertising(headers, &|host| is_stripped(host, true, ctx));
         }
         if shown || headers.contains_key(REFERRER_POLICY) {
             bound_referrer(headers);
@@ -180,6 +180,10 @@ fn answers_our_tag(ctx: &ResponseContext<'_>) -> bool {
 fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
     let strips = |reference: &str, hint: bool| is_stripped(reference, hint, ctx);
     let mut removed = references::filter(headers, &strips);
+    if ctx.asked.target != Target::Page(Kind::Document) {
+        // A picture or script of the page's own that only leads on to a tracker.
+        removed += references::filter_location(headers, &strips);
+    }
     csp::drop_reports(headers, &|uri| strips(uri, true));
     let gone: Vec<HeaderName> = headers
         .keys()

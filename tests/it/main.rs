@@ -17,6 +17,9 @@ mod corpus;
 mod csp;
 mod demo;
 mod forwarding;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+mod header_ways;
 mod heads;
 mod html_fixtures;
 mod lifecycle;

@@ -3,15 +3,18 @@
 //! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup. Output never
 //! depends on how the input was cut.
 
+mod amp;
 pub mod body;
 pub mod charset;
 pub mod coding;
+mod content;
 mod context;
 mod css;
 mod elements;
 mod encoder;
 mod inject;
 mod inline;
+mod json;
 mod linker;
 mod listed;
 mod mime;
@@ -22,6 +25,7 @@ mod quiet;
 mod references;
 mod rewriter;
 pub mod shadow;
+mod slots;
 mod sniff;
 mod srcset;
 mod state;
