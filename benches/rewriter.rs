@@ -54,6 +54,7 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 8 << 20,
+        lists: None,
     }
 }
 

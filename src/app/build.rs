@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
+use super::lists::{Built, Shelf};
 use crate::admin::{AdminState, SwitchFigures};
 use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
@@ -16,11 +17,11 @@ use crate::edge::tls;
 use crate::edge::upstream::Connector;
 use crate::enforce::csp::Wall;
 use crate::enforce::guard::Guard;
-use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
 use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 
 /// What serving needs.
@@ -29,6 +30,8 @@ pub struct Parts {
     pub house: Arc<House>,
     /// For the admin listener.
     pub admin: AdminState,
+    /// The filter lists, to be watched.
+    pub shelf: Shelf,
 }
 
 /// Builds everything that can be refused.
@@ -37,11 +40,12 @@ pub struct Parts {
 /// Names the file or setting.
 pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     let registry = Arc::new(registry(&settings.registry_files)?);
+    let (shelf, lists) = Shelf::open(settings)?;
     let sites = settings
         .sites
         .iter()
         .enumerate()
-        .map(|(index, site)| resolve(index, site, settings, &registry))
+        .map(|(index, site)| resolve(index, site, settings, &registry, &lists))
         .collect::<anyhow::Result<Vec<_>>>()?;
     say_what_contracts_would_allow(&sites);
     let policies = sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
@@ -69,7 +73,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         started: Instant::now(),
     };
     let house = House {
-        snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), sites)),
+        snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), sites, lists.sets)),
         portal: Portal::new(settings, store.clone(), Arc::clone(&metrics)),
         store,
         metrics,
@@ -78,10 +82,14 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         draining,
         connections: AtomicUsize::new(0),
     };
-    Ok(Parts { house: Arc::new(house), admin })
+    shelf
+        .lists()
+        .for_each(|list| events::list_read(&house.metrics, list.name(), list.rules(), list.left_out()));
+    Ok(Parts { house: Arc::new(house), admin, shelf })
 }
 
-/// What the files that the settings name hold and nobody can use: certificates, keys, an origin's roots.
+/// What the files that the settings name hold and nobody can use: certificates, keys, an origin's roots, filter
+/// lists.
 /// Empty when all is well. Each complaint names its file.
 #[must_use]
 pub fn file_problems(settings: &Settings) -> Vec<String> {
@@ -90,6 +98,9 @@ pub fn file_problems(settings: &Settings) -> Vec<String> {
         && let Err(error) = tls::server_config(&settings.tls.certificates)
     {
         problems.push(format!("{error:#}"));
+    }
+    if let Err(error) = Shelf::open(settings) {
+        problems.push(error.to_string());
     }
     for site in &settings.sites {
         for upstream in &site.upstreams {
@@ -127,6 +138,7 @@ fn resolve(
     site: &Arc<config::Site>,
     settings: &Settings,
     registry: &Arc<Registry>,
+    lists: &Built,
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
     let policy = Arc::new(Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?);
@@ -159,8 +171,10 @@ fn resolve(
     let policies = std::iter::once(&*policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
     let wall = Wall::new(&site.csp, &settings.portal.prefix, policies).with_context(named)?;
     let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
-    let version = variant_version(registry.version(), site, &settings.portal).into();
-    Ok(Site { index, settings: Arc::clone(site), version, connectors, wall, rule, paths })
+    let set = lists.of_site.get(index).copied().flatten();
+    let in_force = set.and_then(|at| lists.sets.get(at)).map(|set| &**set);
+    let version = Site::version_of(site, &rule.policy, in_force, &settings.portal);
+    Ok(Site { index, settings: Arc::clone(site), version, connectors, wall, lists: set, rule, paths })
 }
 
 /// One line at start: vendors stripped only because no contract is on file (DESIGN 4).

@@ -4,6 +4,7 @@
 
 mod build;
 mod core_thread;
+mod lists;
 
 pub use build::{file_problems, registry};
 
@@ -74,6 +75,9 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let (drain, drained) = watch::channel(false);
     let house = Arc::clone(&parts.house);
     serve_admin(&background, admin_socket, parts.admin)?;
+    if parts.shelf.lists().next().is_some() {
+        background.spawn(lists::watch(parts.shelf, Arc::clone(&house)));
+    }
 
     let addresses = |bound: &[listener::Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
     let (listen, tls) = (addresses(&bound), addresses(&bound_tls));

@@ -9,7 +9,7 @@ use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
 use super::written::{Address, FilePath, Period, Size};
-use super::{CertificateFiles, Limits, Log, Portal, Settings, Store, Timeouts, Tls, sites};
+use super::{CertificateFiles, Limits, Log, Portal, Settings, Store, Timeouts, Tls, lists, sites};
 
 /// Smallest head buffer the HTTP/1 parser takes.
 const LEAST_HEADER_BYTES: u64 = 8 << 10;
@@ -79,6 +79,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         ready_requires_journal: raw.ready.requires_journal,
         store: store(&raw.store, problems),
         registry_files: registry_files(merged, problems),
+        lists_check: lists::check(&raw.lists_check, problems),
         sites,
         default_site,
     };
@@ -197,7 +198,7 @@ fn timeouts(raw: &RawTimeouts, problems: &mut Problems<'_>) -> Timeouts {
 }
 
 /// Keeps a number within what the parts behind it can bear.
-fn within(path: &str, value: u64, least: u64, most: u64, problems: &mut Problems<'_>) -> u64 {
+pub(super) fn within(path: &str, value: u64, least: u64, most: u64, problems: &mut Problems<'_>) -> u64 {
     if !(least..=most).contains(&value) {
         problems.wrong(
             &KeyPath::of(path),

@@ -9,6 +9,7 @@ mod environment;
 pub mod error;
 mod key;
 mod layer;
+mod lists;
 pub mod load;
 mod meaning;
 pub mod origins;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use csp::{Csp, CspMode, CspSource};
+pub use lists::{List, ListRole, ListsCheck};
 pub use switches::Switches;
 
 use crate::privacy::Mode;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub store: Store,
     /// Registry files that override or extend the built-in ones.
     pub registry_files: Vec<PathBuf>,
+    /// How filter lists are watched.
+    pub lists_check: ListsCheck,
     /// The sites, in file order; at least one.
     pub sites: Vec<Arc<Site>>,
     /// Index into `sites` for hosts nobody named; `None` answers 421.
@@ -228,6 +232,19 @@ pub struct Site {
     pub strip_link_params: bool,
     /// The second wall: a Content-Security-Policy of our own.
     pub csp: Csp,
+    /// Filter lists: those of all sites, then its own.
+    pub lists: Vec<List>,
+}
+
+impl Site {
+    /// Whether a host (lower case, without port) is one that the site is configured with.
+    #[must_use]
+    pub fn has_host(&self, host: &str) -> bool {
+        self.hosts.iter().any(|own| match own.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => own == host,
+        })
+    }
 }
 
 /// An origin.

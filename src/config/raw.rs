@@ -11,7 +11,7 @@ use super::written::{
     SizeLimit,
 };
 use super::{
-    CacheFront, CspMode, LinkTitle, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown,
+    CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown,
     VendorAction,
 };
 use crate::privacy::Mode;
@@ -36,6 +36,8 @@ pub struct Raw {
     pub unknown: Unknown,
     pub strip_link_params: bool,
     pub default_site: String,
+    pub lists: OneOrMany<RawList>,
+    pub lists_check: RawListsCheck,
     pub admin: RawAdmin,
     pub log: RawLog,
     pub tls: RawTls,
@@ -181,6 +183,19 @@ tables! {
     RawRegistry {
         files: OneOrMany<FilePath> = OneOrMany::default(),
     }
+    /// An element of `lists`.
+    RawList {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<FilePath> = None,
+        role: ListRole = ListRole::default(),
+    }
+    /// `[lists_check]`
+    RawListsCheck {
+        every: Period = seconds(30),
+        keep_percent: u32 = 50,
+        must_match: OneOrMany<String> = OneOrMany::default(),
+        must_not_match: OneOrMany<String> = OneOrMany::default(),
+    }
     /// `[contracts.ID]`
     RawContract {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,6 +232,7 @@ tables! {
         on_rewrite_failure: Option<OnRewriteFailure> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         strip_link_params: Option<bool> = None,
+        lists: OneOrMany<RawList> = OneOrMany::default(),
         cache: RawSiteCache = RawSiteCache::default(),
         csp: RawSiteCsp = RawSiteCsp::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
@@ -262,6 +278,8 @@ impl Default for Raw {
             unknown: Unknown::default(),
             strip_link_params: false,
             default_site: "first".to_owned(),
+            lists: OneOrMany::default(),
+            lists_check: RawListsCheck::default(),
             admin: RawAdmin::default(),
             log: RawLog::default(),
             tls: RawTls::default(),

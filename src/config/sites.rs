@@ -6,6 +6,7 @@ use std::sync::Arc;
 use url::Host;
 
 use super::key::KeyPath;
+use super::lists::lists;
 use super::load::Merged;
 use super::meaning::{self, Problems};
 use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
@@ -47,12 +48,14 @@ pub(super) fn sites(
         _ => raw.sites.clone(),
     };
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
+    let for_all = lists(merged, &KeyPath::of("lists"), &raw.lists.0, problems);
     let mut sites = Vec::new();
     for (i, site) in written.iter().enumerate() {
         let mut site = one_site(merged, &top.at(i), site, written.len() > 1, problems);
         for (id, contract) in &shared {
             site.policy.contracts.entry(id.clone()).or_insert_with(|| contract.clone());
         }
+        site.lists.splice(0..0, for_all.iter().cloned());
         sites.push(site);
     }
     unique(&sites, &top, problems);
@@ -95,6 +98,7 @@ fn one_site(
         cache_front: site.cache.front.unwrap_or(raw.cache.front),
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
         csp: csp(path, raw, site, problems),
+        lists: lists(merged, &path.key("lists"), &site.lists.0, problems),
     }
 }
 

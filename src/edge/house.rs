@@ -1,6 +1,6 @@
 //! What every core shares, and what each core has for itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,9 +15,11 @@ use crate::config::switches::Switches;
 use crate::config::{self, Settings};
 use crate::enforce::csp::Wall;
 use crate::enforce::guard::Guard;
+use crate::enforce::validators::variant_version;
 use crate::portal::Portal;
 use crate::privacy::{Keys, Mode};
 use crate::registry::Policy;
+use crate::registry::lists::{ListSet, Matcher};
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::SharedMetrics;
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub settings: Settings,
     /// Sites, in the settings' order.
     pub sites: Vec<Arc<Site>>,
+    /// The different sets of filter lists.
+    pub lists: Vec<Arc<ListSet>>,
     /// Prefix of the consumer pages.
     pub prefix: Arc<str>,
     by_host: HashMap<Box<str>, usize>,
@@ -37,7 +41,7 @@ pub struct Snapshot {
 }
 
 /// One site, resolved.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// Position in the settings; index into metrics and switches.
     pub index: usize,
@@ -49,6 +53,8 @@ pub struct Site {
     pub connectors: Vec<Connector>,
     /// The second wall of its opted-out documents.
     pub wall: Option<Wall>,
+    /// Position of its filter lists among the snapshot's sets.
+    pub lists: Option<usize>,
     /// What holds where no path rule does.
     pub rule: Rule,
     /// Path rules, longest prefix first.
@@ -79,6 +85,21 @@ impl Site {
         self.paths.iter().position(|(prefix, _)| fits(prefix))
     }
 
+    /// The text for [`Site::version`], with the filter lists that hold on the site.
+    #[must_use]
+    pub fn version_of(
+        site: &config::Site,
+        policy: &Policy,
+        lists: Option<&ListSet>,
+        portal: &config::Portal,
+    ) -> Arc<str> {
+        let registry = policy.registry().version();
+        match lists {
+            None => variant_version(registry, site, portal).into(),
+            Some(lists) => variant_version(&format!("{registry} {}", lists.version()), site, portal).into(),
+        }
+    }
+
     /// The rule at a position, or the site's own.
     #[must_use]
     pub fn rule(&self, position: Option<usize>) -> &Rule {
@@ -89,7 +110,7 @@ impl Site {
 impl Snapshot {
     /// Puts the resolved sites behind their hosts.
     #[must_use]
-    pub fn new(settings: Settings, sites: Vec<Site>) -> Self {
+    pub fn new(settings: Settings, sites: Vec<Site>, lists: Vec<Arc<ListSet>>) -> Self {
         let (mut by_host, mut by_suffix) = (HashMap::new(), Vec::new());
         for site in &sites {
             for host in &site.settings.hosts {
@@ -101,7 +122,30 @@ impl Snapshot {
         }
         by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
         let prefix = Arc::from(settings.portal.prefix.as_str());
-        Self { settings, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+        Self { settings, lists, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+    }
+
+    /// The same with other filter lists in some places.
+    fn with_lists(&self, replaced: Vec<(usize, ListSet)>) -> Self {
+        let mut lists = self.lists.clone();
+        for (at, set) in replaced {
+            if let Some(place) = lists.get_mut(at) {
+                *place = Arc::new(set);
+            }
+        }
+        let site = |site: &Arc<Site>| {
+            let set = site.lists.and_then(|at| lists.get(at)).map(|set| &**set);
+            let version = Site::version_of(&site.settings, &site.rule.policy, set, &self.settings.portal);
+            Site { version, ..(**site).clone() }
+        };
+        let sites = self.sites.iter().map(site).collect();
+        Self::new(self.settings.clone(), sites, lists)
+    }
+
+    /// Whether both have the same sites and origins, so that their connections serve on.
+    fn has_sites_of(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Arc<Site>, &Arc<Site>)| Arc::ptr_eq(&a.settings, &b.settings);
+        self.sites.len() == other.sites.len() && self.sites.iter().zip(&other.sites).all(same)
     }
 
     /// The guard whose worker script has this file name, or any guard's of the site: a page from before a
@@ -154,18 +198,46 @@ impl std::fmt::Debug for House {
     }
 }
 
+impl House {
+    /// Puts other filter lists in force, by their positions; requests under way keep what they began with.
+    pub fn replace_lists(&self, replaced: Vec<(usize, ListSet)>) {
+        self.snapshot.store(Arc::new(self.snapshot.load().with_lists(replaced)));
+    }
+}
+
 /// Settings as a core holds them: cloning touches a counter of this core's only.
 #[derive(Debug, Clone)]
-pub struct Held(Rc<Shared>);
+pub struct Held(Rc<Local>);
 
-/// The count that all cores share, touched once for each core and reload.
-type Shared = Arc<Snapshot>;
+/// A core's own part of the settings.
+#[derive(Debug)]
+struct Local {
+    /// The count that all cores share, touched once for each core and reload.
+    shared: Arc<Snapshot>,
+    /// This core's engines for the snapshot's filter lists, each taken at its first use.
+    matchers: Box<[OnceCell<Rc<Matcher>>]>,
+}
+
+impl Held {
+    fn new(shared: Arc<Snapshot>) -> Self {
+        let matchers = shared.lists.iter().map(|_| OnceCell::new()).collect();
+        Self(Rc::new(Local { shared, matchers }))
+    }
+
+    /// This core's engine for a site's filter lists.
+    #[must_use]
+    pub fn lists(&self, site: &Site) -> Option<&Rc<Matcher>> {
+        let at = site.lists?;
+        let set = self.0.shared.lists.get(at)?;
+        Some(self.0.matchers.get(at)?.get_or_init(|| Rc::new(set.matcher())))
+    }
+}
 
 impl std::ops::Deref for Held {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
-        &self.0
+        &self.0.shared
     }
 }
 
@@ -186,7 +258,7 @@ impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = RefCell::new(Held(Rc::new(house.snapshot.load_full())));
+        let snapshot = RefCell::new(Held::new(house.snapshot.load_full()));
         let month = Cell::new((timer::now(), current_month()));
         Rc::new(Self {
             house,
@@ -203,10 +275,12 @@ impl Core {
     pub fn snapshot(&self) -> Held {
         let mut held = self.snapshot.borrow_mut();
         let current = self.house.snapshot.load();
-        if !Arc::ptr_eq(&current, &held.0) {
-            *held = Held(Rc::new(Arc::clone(&current)));
-            // Idle connections of the old settings close with their pools.
-            self.pools.borrow_mut().clear();
+        if !Arc::ptr_eq(&current, &held.0.shared) {
+            if !current.has_sites_of(&held) {
+                // Idle connections of the old settings close with their pools.
+                self.pools.borrow_mut().clear();
+            }
+            *held = Held::new(Arc::clone(&current));
         }
         held.clone()
     }

@@ -30,6 +30,7 @@ use crate::enforce::{collectors, cookies};
 use crate::portal::Visit;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
 use crate::registry::Hit;
+use crate::registry::lists::{PageLists, VENDOR};
 use crate::telemetry::metrics::CookieSide;
 
 /// Says why, to those who may ask (DESIGN 7).
@@ -191,7 +192,13 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: Option<Placem
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
         memory: settings.limits.rewriter_memory,
+        lists: recipe.opted_out.then(|| lists(x)).flatten(),
     }
+}
+
+/// The site's filter lists as this page asks them.
+fn lists(x: &Exchange) -> Option<PageLists> {
+    x.snapshot.lists(x.site())?.for_page(&x.site().settings, &x.host_name(), &x.rule().policy)
 }
 
 fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts, enforce: bool) -> BodyPlan {
@@ -231,7 +238,9 @@ fn apply_head(
     guarded: bool,
     parts: &mut response::Parts,
 ) {
+    let lists = x.decision.opted_out().then(|| lists(x)).flatten();
     let context = ResponseContext {
+        lists: lists.as_ref(),
         decision: x.decision,
         signals: x.signals,
         mode: x.mode,
@@ -263,8 +272,11 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
         OwnCookie::Out(_) => "out",
         OwnCookie::In(_) => "in",
     };
+    let lists = x.site().lists.and_then(|at| x.snapshot.lists.get(at));
+    let lists =
+        lists.map_or_else(String::new, |set| format!("; {VENDOR}={} rules={}", set.version(), set.rules()));
     let text = format!(
-        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={:?}; policy={}",
+        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={:?}; policy={}{lists}",
         x.decision.header_value(),
         x.site().settings.name,
         x.mode.as_str(),

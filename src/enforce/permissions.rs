@@ -17,11 +17,12 @@ const DENIED: [&str; 6] = [
     "interest-cohort",
 ];
 
-/// Adds our denials to the page's own policy.
+/// Adds our denials to the page's own policy, and takes the hosts that `strips` names out of what it lets
+/// others know of the browser (`ch-*`, User-Agent Client Hints, delegated by policy).
 ///
 /// A policy is a dictionary (RFC 9651, 3.2): one malformed member makes browsers drop all of it, ours
 /// included. So what is malformed, and therefore without effect today, is not carried on.
-pub fn deny_advertising(headers: &mut HeaderMap) {
+pub fn deny_advertising(headers: &mut HeaderMap, strips: &dyn Fn(&str) -> bool) {
     let mut members: Vec<String> = Vec::new();
     let mut well_formed = true;
     for value in headers.get_all(NAME) {
@@ -33,7 +34,11 @@ pub fn deny_advertising(headers: &mut HeaderMap) {
             let key = member.split(['=', ';']).next().unwrap_or_default();
             well_formed &= is_member(member, key);
             if !DENIED.contains(&key) {
-                members.push(member.to_owned());
+                members.push(if key.starts_with("ch-") {
+                    without_hosts(member, strips)
+                } else {
+                    member.to_owned()
+                });
             }
         }
     }
@@ -44,6 +49,20 @@ pub fn deny_advertising(headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::try_from(members.join(", ")) {
         headers.insert(NAME, value);
     }
+}
+
+/// `key=(self "https://a" "https://b")` without the hosts that are named.
+fn without_hosts(member: &str, strips: &dyn Fn(&str) -> bool) -> String {
+    let mut out = String::with_capacity(member.len());
+    for (at, piece) in member.split('"').enumerate() {
+        match at % 2 {
+            0 => out.push_str(piece),
+            _ if strips(piece) => {}
+            _ => out.push_str(&format!("\"{piece}\"")),
+        }
+    }
+    // A value of one host alone needs another in its place.
+    if out.ends_with('=') { out + "()" } else { out }
 }
 
 /// Whether a member has a dictionary's form, as far as policies use it: `key`, `key=value` or
@@ -76,7 +95,7 @@ mod tests {
         for line in lines {
             map.append(NAME, HeaderValue::from_static(line));
         }
-        deny_advertising(&mut map);
+        deny_advertising(&mut map, &|host| host.contains("ads.example"));
         let values: Vec<_> = map.get_all(NAME).iter().map(|v| v.to_str().unwrap()).collect();
         values.join(" | ")
     }
@@ -90,6 +109,21 @@ mod tests {
         );
         assert_eq!(denied(&["browsing-topics=(self), usb=()"]), format!("usb=(), {OURS}"));
         assert_eq!(denied(&["usb=();report-to=x, midi"]), format!("usb=();report-to=x, midi, {OURS}"));
+    }
+
+    /// User-Agent Client Hints: what is delegated to a tracker is not.
+    #[test]
+    fn client_hints_are_not_delegated_to_trackers() {
+        for (before, after) in [
+            (
+                "ch-ua-model=(self \"https://ads.example\" \"https://b.example\")",
+                "ch-ua-model=(self  \"https://b.example\")",
+            ),
+            ("ch-dpr=\"https://ads.example\"", "ch-dpr=()"),
+            ("ch-ua=*, camera=(\"https://ads.example\")", "ch-ua=*, camera=(\"https://ads.example\")"),
+        ] {
+            assert_eq!(denied(&[before]), format!("{after}, {OURS}"));
+        }
     }
 
     /// RFC 9651: one malformed member drops the whole dictionary, and our denials with it.

@@ -4,8 +4,10 @@
 //! counts: for connection hints (DESIGN 4, matching), and for reports, since no path makes a tracker's
 //! host a fit place for them.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue, LINK, REFRESH};
+use http::header::{HeaderName, HeaderValue, LINK, LOCATION, REFRESH};
 
 /// Whether a reference is to go; the flag: its host alone counts.
 pub type Strips<'a> = &'a dyn Fn(&str, bool) -> bool;
@@ -25,40 +27,57 @@ pub fn filter(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     removed += groups;
     let whole = [REFRESH, HeaderName::from_static("sourcemap"), HeaderName::from_static("x-sourcemap")];
     for name in whole {
-        let stripped = headers.get_all(&name).iter().filter_map(|v| v.to_str().ok()).any(|value| {
-            let uri = if name == REFRESH { refresh_target(value) } else { Some(value.trim()) };
+        removed += filter_whole(headers, &name, |value| {
+            let uri = if name == REFRESH { refresh_target(value) } else { Some(value) };
             uri.is_some_and(|uri| strips(uri, false))
         });
-        if stripped {
-            headers.remove(&name);
-            removed += 1;
-        }
     }
     removed
 }
 
-/// Removes the members of a list header that `drop` names; a value without members left goes. Values
-/// that are no text are kept: browsers cannot read them either.
+/// A redirect, which a browser follows by itself: without its address it is a plain answer, and whatever
+/// waited for it sees a failure. Not for a visitor's own step to another page.
+pub fn filter_location(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
+    filter_whole(headers, &LOCATION, |value| strips(value, false))
+}
+
+/// Removes a header when `drop` says so of one of its values.
+fn filter_whole(headers: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&str) -> bool) -> u32 {
+    let goes = headers.get_all(name).iter().any(|value| drop(text_of(value).trim()));
+    if goes {
+        headers.remove(name);
+    }
+    u32::from(goes)
+}
+
+/// A value as browsers read it: any byte is a character.
+fn text_of(value: &HeaderValue) -> Cow<'_, str> {
+    value.to_str().map_or_else(
+        |_| value.as_bytes().iter().copied().map(char::from).collect::<String>().into(),
+        Cow::Borrowed,
+    )
+}
+
+/// The other way. `None`: no value of a header.
+fn value_of(text: &str) -> Option<HeaderValue> {
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    HeaderValue::from_bytes(&bytes?).ok()
+}
+
+/// Removes the members of a list header that `drop` names; a value without members left goes.
 pub fn filter_list(headers: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&str) -> bool) -> u32 {
     let mut removed = 0;
     let mut fields: Vec<HeaderValue> = Vec::new();
     for value in headers.get_all(name) {
-        let Ok(text) = value.to_str() else {
-            fields.push(value.clone());
-            continue;
-        };
-        let members = split_list(text);
+        let text = text_of(value);
+        let members = split_list(&text);
         let kept: Vec<&str> = members.iter().copied().filter(|member| !drop(member)).collect();
         if kept.len() == members.len() {
             fields.push(value.clone());
             continue;
         }
         removed += u32::try_from(members.len() - kept.len()).unwrap_or(u32::MAX);
-        if let Ok(value) = HeaderValue::try_from(kept.join(", "))
-            && !kept.is_empty()
-        {
-            fields.push(value);
-        }
+        fields.extend(value_of(&kept.join(", ")).filter(|_| !kept.is_empty()));
     }
     if removed > 0 {
         headers.remove(name);
@@ -114,13 +133,12 @@ fn link_is_stripped(entry: &str, strips: Strips<'_>) -> bool {
             candidates.push(value);
         }
     }
-    strips(uri.trim(), hint)
-        || candidates.iter().any(|set| {
-            set.split_ascii_whitespace().any(|part| {
-                let uri = part.trim_matches(',');
-                uri.contains('/') && strips(uri, false)
-            })
-        })
+    let uri = uri.trim();
+    let in_set = |set: &String| set.split([' ', '\t', ',']).any(|part| strips(part, false));
+    // A quote that nobody closed hides what is behind it from us, and perhaps not from a browser.
+    let hidden = parameters.split('"').count() % 2 == 0
+        && parameters.split('<').skip(1).any(|rest| strips(rest.split('>').next().unwrap_or(rest), hint));
+    hint && strips(uri, true) || strips(uri, false) || candidates.iter().any(in_set) || hidden
 }
 
 /// Splits `;a=b;c="d;e"` at the semicolons outside quotes.
@@ -193,21 +211,24 @@ fn filter_report_to(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     removed
 }
 
-/// The address in `5; url=https://...` (WHATWG HTML, "shared declarative refresh steps").
-fn refresh_target(value: &str) -> Option<&str> {
-    let at = value.find([';', ',', ' '])?;
-    let rest = value[at + 1..].trim_start_matches([';', ',', ' ', '\t']);
-    let rest = match rest.get(..3) {
-        Some(word) if word.eq_ignore_ascii_case("url") => {
-            rest[3..].trim_start().strip_prefix('=').map_or(rest, str::trim_start)
-        }
-        _ => rest,
+/// The address in `5; url=https://...` (WHATWG HTML, "shared declarative refresh steps"), of the header and
+/// of the `meta` alike.
+///
+/// Browsers differ in what they take for a number of seconds; here anything is one.
+#[must_use]
+pub fn refresh_target(text: &str) -> Option<&str> {
+    let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0C');
+    let text = text.trim_start_matches(space);
+    let text = text[text.find(|c| c == ';' || c == ',' || space(c))?..].trim_start_matches(space);
+    let text = text.strip_prefix([';', ',']).unwrap_or(text).trim_start_matches(space);
+    let word = text.get(..3).filter(|word| word.eq_ignore_ascii_case("url"));
+    let behind = word.and_then(|_| text[3..].trim_start_matches(space).strip_prefix('='));
+    let text = behind.map_or(text, |behind| behind.trim_start_matches(space));
+    let url = match text.chars().next() {
+        Some(quote @ ('"' | '\'')) => text[1..].split(quote).next().unwrap_or_default(),
+        _ => text,
     };
-    let target = match rest.chars().next() {
-        Some(quote @ ('"' | '\'')) => rest[1..].split(quote).next().unwrap_or_default(),
-        _ => rest,
-    };
-    Some(target.trim())
+    (!url.is_empty()).then_some(url)
 }
 
 #[cfg(test)]
@@ -246,11 +267,30 @@ mod tests {
             ),
             (&["<>; rel=preload; as=image; imagesrcset=\"/a.png 1x, https://ads.example/b 2x\""], &[]),
             (&["<https://ads.example>"], &[]),
+            (&["<https://ads.example/>; rel=\"preconnect preload\""], &[]),
+            (&["<>; rel=preload; imagesrcset=\"/a.png 1x,https://ads.example/b 2x\""], &[]),
+            (&["</a>; title=\"open, <https://ads.example/b>; rel=preload"], &[]),
+            (
+                &["</a>; title=\"open, <https://own.example/b>"],
+                &["</a>; title=\"open, <https://own.example/b>"],
+            ),
             (&["nonsense, ads.example"], &["nonsense, ads.example"]),
         ] {
             assert_eq!(filtered("link", lines).1, want, "{lines:?}");
         }
         assert_eq!(filtered("link", &["<//ads.example/1>, <//ads.example/2>, </3>"]).0, 2);
+    }
+
+    /// Browsers read any byte in a value; what stays is the same bytes.
+    #[test]
+    fn a_value_that_is_no_ascii_is_read_all_the_same() {
+        let mut map = HeaderMap::new();
+        let value = b"<https://ads.example/>; rel=preload; title=caf\xe9, </a>; rel=next; title=\"\xc3\xa9\"";
+        map.insert(LINK, HeaderValue::from_bytes(value).unwrap());
+        map.insert(REFRESH, HeaderValue::from_bytes(b"0; url=https://ads.example/\xff").unwrap());
+        assert_eq!(filter(&mut map, &strips), 2);
+        assert_eq!(map[LINK].as_bytes(), b"</a>; rel=next; title=\"\xc3\xa9\"");
+        assert_eq!(map.len(), 1);
     }
 
     #[test]
@@ -263,6 +303,7 @@ mod tests {
         ] {
             assert!(filtered("refresh", &[gone]).1.is_empty(), "{gone}");
         }
+        assert!(filtered("refresh", &["0\turl=https://ads.example/"]).1.is_empty());
         for kept in ["5", "5; url=/next", ""] {
             assert_eq!(filtered("refresh", &[kept]).1, [kept], "{kept}");
         }

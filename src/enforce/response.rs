@@ -1,5 +1,6 @@
 //! Step 8: a response head on its way to the visitor.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
@@ -18,6 +19,7 @@ use super::{cookies, csp, permissions, references};
 use crate::config::{CacheFront, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
 use crate::registry::Policy;
+use crate::registry::lists::{PageLists, RequestType};
 
 /// What [`apply`] needs to know beside the response head.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,8 @@ pub struct ResponseContext<'a> {
     pub guarded: bool,
     /// The site's second wall, if it has one.
     pub wall: Option<&'a csp::Wall>,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<&'a PageLists>,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
     /// `YYYYMM` of now.
@@ -140,7 +144,7 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         changes.references_removed = strip_references(headers, ctx);
         let shown = ctx.plan.is_document() || matches!(ctx.plan, BodyPlan::Rewrite(_));
         if shown {
-            permissions::deny_advertising(headers);
+            permissions::deny_advertising(headers, &|host| is_stripped(host, true, ctx));
         }
         if shown || headers.contains_key(REFERRER_POLICY) {
             bound_referrer(headers);
@@ -176,6 +180,10 @@ fn answers_our_tag(ctx: &ResponseContext<'_>) -> bool {
 fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
     let strips = |reference: &str, hint: bool| is_stripped(reference, hint, ctx);
     let mut removed = references::filter(headers, &strips);
+    if ctx.asked.target != Target::Page(Kind::Document) {
+        // A picture or script of the page's own that only leads on to a tracker.
+        removed += references::filter_location(headers, &strips);
+    }
     csp::drop_reports(headers, &|uri| strips(uri, true));
     let gone: Vec<HeaderName> = headers
         .keys()
@@ -207,12 +215,12 @@ fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
     }
     let host = host.trim_end_matches('.');
     let hit = if hint {
-        ctx.policy.match_host(host)
+        ctx.policy.match_host(host).or_else(|| ctx.lists?.match_host(host))
     } else {
-        match url.query() {
-            Some(query) => ctx.policy.match_url(host, &format!("{}?{query}", url.path())),
-            None => ctx.policy.match_url(host, url.path()),
-        }
+        let path = url.query().map_or(url.path().into(), |q| Cow::Owned(format!("{}?{q}", url.path())));
+        // The filters of fields do not tell what a reference is for; its ending mostly does.
+        let listed = || ctx.lists?.match_url(host, &path, RequestType::Guess);
+        ctx.policy.match_url(host, &path).or_else(listed)
     };
     hit.is_some_and(|hit| match hit.action {
         VendorAction::Strip => true,

@@ -24,4 +24,5 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "link_params.toml",
     "collectors.toml",
     "mixed_use.toml",
+    "lists.toml",
 ];

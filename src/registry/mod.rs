@@ -9,6 +9,7 @@ mod collectors;
 mod error;
 mod host_index;
 mod hosts;
+pub mod lists;
 mod markers;
 mod names;
 mod pattern;

@@ -37,6 +37,25 @@ pub fn rewrite_bypassed(metrics: &Metrics, reason: &'static str) {
     metrics.bypass(reason);
 }
 
+/// A filter list is in force from the start.
+pub fn list_read(metrics: &Metrics, file: &str, rules: usize, left_out: usize) {
+    metrics.list_rules(file, rules);
+    tracing::info!(file, rules, left_out, "filter list read");
+}
+
+/// A changed filter list has taken the place of the one before.
+pub fn list_taken(metrics: &Metrics, file: &str, rules: usize, was: usize) {
+    metrics.list_rules(file, rules);
+    metrics.list_change("taken");
+    tracing::info!(file, rules, was, "changed filter list taken");
+}
+
+/// A changed filter list was refused, and the one in force stays.
+pub fn list_kept(metrics: &Metrics, file: &str, reason: &'static str, cause: &dyn std::error::Error) {
+    metrics.list_change(reason);
+    tracing::error!(file, reason, "changed filter list refused, the one in force stays: {cause}");
+}
+
 /// A new connection could not be accepted.
 pub fn accept_failed(error: &std::io::Error) {
     tracing::error!(

@@ -186,6 +186,8 @@ pub struct Metrics {
     observed: Counters,
     errors: Counters,
     bypass: Counters,
+    list_changes: Counters,
+    list_rules: Family<Labels, Gauge>,
     cookies: [Counter; 3],
     guard: [Counters; 2],
     reports: [Counter; 3],
@@ -254,6 +256,8 @@ impl Metrics {
         x.register("build_info", "The running version", build);
         let connections = Gauge::default();
         x.register("connections", "Downstream connections open", connections.clone());
+        let list_rules = Family::<Labels, Gauge>::default();
+        x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
         let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
         let reports =
             family(&mut x, "reports", "Reports of pages on the second wall and the guard, by result");
@@ -268,6 +272,8 @@ impl Metrics {
             ),
             errors: family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause"),
             bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
+            list_changes: family(&mut x, "list_changes", "Changed filter lists: taken, or why not"),
+            list_rules,
             cookies: ["response", "request", "expired"]
                 .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
             guard: [
@@ -344,6 +350,17 @@ impl Metrics {
     /// A body was sent to the report address.
     pub fn report(&self, outcome: ReportOutcome) {
         self.reports[outcome as usize].inc();
+    }
+
+    /// A changed filter list: `taken`, or the reason it was not; from a closed set.
+    pub fn list_change(&self, what: &'static str) {
+        self.list_changes.get_or_create(&labels(&[("result", what)])).inc();
+    }
+
+    /// Rules of a filter list in force; `file` is from the settings.
+    pub fn list_rules(&self, file: &str, rules: usize) {
+        let rules = i64::try_from(rules).unwrap_or(i64::MAX);
+        self.list_rules.get_or_create(&labels(&[("file", file)])).set(rules);
     }
 
     /// Tracker cookies removed on one side.

@@ -96,6 +96,7 @@ fn html_plan(recipe: &Recipe) -> Plan {
         prefix: "/privacy-choices".into(),
         link: LinkTitle::DoNotSell,
         memory: 4096,
+        lists: None,
     }
 }
 

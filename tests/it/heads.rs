@@ -101,6 +101,7 @@ impl Case {
                 guard: &guard(),
                 guarded,
                 wall: None,
+                lists: None,
                 cache_front: self.front,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
@@ -506,5 +507,6 @@ fn site() -> optgate::config::Site {
         cache_front: CacheFront::None,
         strip_link_params: true,
         csp: optgate::config::Csp::default(),
+        lists: Vec::new(),
     }
 }

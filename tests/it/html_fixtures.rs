@@ -31,6 +31,7 @@ fn plan(opted_out: bool) -> Plan {
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 1 << 20,
+        lists: None,
     }
 }
 
@@ -168,6 +169,26 @@ fn every_fixture_comes_out_as_written_however_it_was_cut() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Issue 3, last line of "Static ways": whatever the vector, a visitor who has not opted out gets the page as
+/// it is, apart from the link.
+#[test]
+fn every_fixture_is_unchanged_but_for_the_link_when_nobody_opted_out() {
+    let (line, mut with_link) = (expand(b"[LINK]"), 0);
+    let far = text(&line).replace("\"/privacy", "\"https://shop.example/privacy").into_bytes();
+    for case in cases() {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let input = fs::read(case.join("input.html")).unwrap();
+        let (out, _) = run(&plan(false), &[&input]).unwrap();
+        let found = [&line, &far].into_iter().find_map(|line| {
+            out.windows(line.len()).position(|w| w == line.as_slice()).map(|at| (at, line.len()))
+        });
+        let (at, len) = found.unwrap_or((out.len(), 0));
+        assert!([&out[..at], &out[at + len..]].concat() == input, "{name}\n{}", text(&out));
+        with_link += usize::from(found.is_some());
+    }
+    assert!(with_link > 50, "the link is in {with_link} pages only");
 }
 
 fn counted(summary: &Summary) -> Vec<(String, VendorAction, u32)> {

@@ -17,10 +17,15 @@ mod corpus;
 mod csp;
 mod demo;
 mod forwarding;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+mod header_ways;
 mod heads;
 mod html_fixtures;
 mod lifecycle;
 mod limits;
+#[cfg(feature = "lists")]
+mod lists;
 mod portal;
 mod protocols;
 mod proxying;

@@ -27,6 +27,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         cache_front: CacheFront::None,
         strip_link_params: false,
         csp: Csp::default(),
+        lists: Vec::new(),
     };
     Settings {
         listen: Vec::new(),
@@ -64,6 +65,12 @@ pub fn settings(data_dir: &Path) -> Settings {
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
         registry_files: Vec::new(),
+        lists_check: ListsCheck {
+            every: second,
+            keep_percent: 50,
+            must_match: Vec::new(),
+            must_not_match: Vec::new(),
+        },
         sites: vec![Arc::new(site)],
         default_site: Some(0),
     }

@@ -1,124 +1,63 @@
-//! Which attributes of which elements lead somewhere, and how each is made harmless in place.
+//! How what an element refers to is made harmless in place.
 
 use lol_html::html_content::Element;
 
-use super::references::{Place, decode, encode};
-use super::state::State;
-use super::{srcset, urls};
+use super::content::{self, Data, Form};
+use super::listed::{self, Asking};
+use super::references::{Place, Resolved, decode};
+use super::slots::{Meta, Slot, is_style, slot};
+use super::state::{Inside, State};
+use super::urls::Target;
+use super::{RewriteError, amp, css, inline, srcset, urls};
 use crate::registry::{Hit, VendorId};
-
-/// Elements before which the guard has to stand, and those that are part of the document's frame.
-const FETCHES: [&str; 45] = [
-    "script",
-    "img",
-    "image",
-    "feimage",
-    "use",
-    "iframe",
-    "frame",
-    "frameset",
-    "link",
-    "style",
-    "source",
-    "video",
-    "audio",
-    "track",
-    "embed",
-    "object",
-    "param",
-    "input",
-    "meta",
-    "base",
-    "html",
-    "head",
-    "body",
-    "table",
-    "td",
-    "th",
-    "tr",
-    "a",
-    "area",
-    "svg",
-    "math",
-    "template",
-    "noscript",
-    "footer",
-    "article",
-    "section",
-    "aside",
-    "amp-img",
-    "amp-pixel",
-    "amp-analytics",
-    "amp-ad",
-    "amp-embed",
-    "amp-iframe",
-    "amp-video",
-    "amp-audio",
-];
-
-/// Whether an element can fetch something, or stands where one can.
-pub(super) fn fetches(tag: &str) -> bool {
-    FETCHES.contains(&tag)
-}
 
 /// The mark on every changed element.
 const MARK: &str = "data-optgate";
 
-/// What an attribute holds, and what stands in its place when it has to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
-    /// One URL; a stand-in from the portal's assets.
-    Stub(&'static str),
-    /// One URL; `about:blank`.
-    Blank,
-    /// One URL; the attribute goes.
-    Url,
-    /// A link's URL, by its `rel`.
-    Link,
-    /// Image candidates; each goes alone.
-    Set,
-    /// URLs between spaces; the attribute goes when one is a tracker's.
-    List,
-    /// A `meta refresh`; the attribute goes.
-    Refresh,
-    /// A whole document in an attribute; rewritten by a second pass.
-    Document,
-}
+/// Where a script stands in the place of an address, and nothing else may happen.
+const NO_SCRIPT: &str = "javascript:void 0";
 
-const SCRIPT: Slot = Slot::Stub("e.js");
-const IMAGE: Slot = Slot::Stub("e.gif");
-
+#[derive(Debug)]
 enum Edit {
     Set(String),
     Remove,
 }
 
+/// What has to be done, and on whose account; `None` where it goes whoever it is for.
+type Judgement = (Option<VendorId>, Edit);
+
 /// Neutralises what an element refers to. Untouched elements stay byte-identical.
 ///
 /// Cost: one pass over the attributes; values are read only where they can lead somewhere.
-pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str) {
+///
+/// # Errors
+/// A document in an attribute that cannot be rewritten.
+pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Result<(), RewriteError> {
     let rel = if tag == "link" { rel(el) } else { Rel::default() };
-    let refresh = tag == "meta" && is_meta(el, "refresh");
+    let meta = if tag == "meta" { meta(el) } else { Meta::Other };
     let mut read: Vec<String> = Vec::new();
     let mut edits: Vec<(String, Edit)> = Vec::new();
-    let mut culprit = None;
+    let mut culprit = if tag.starts_with("amp-") { component(state, el, tag) } else { None };
     for attribute in el.attributes() {
         let name = attribute.name();
-        let Some(slot) = slot(tag, &name, refresh) else { continue };
+        let Some(slot) = slot(tag, &name, meta) else { continue };
         // Only the first of a name counts (HTML 13.2.5.33).
         if read.contains(&name) {
             continue;
         }
-        if let Some((vendor, edit)) = judge(state, slot, &rel, &attribute.value()) {
+        if state.lists.is_some() {
+            let read = |name: &str| Some(decode(&el.get_attribute(name)?, Place::Attribute).into_owned());
+            state.asking.set(listed::asking(tag, &name, read));
+        }
+        if let Some((vendor, edit)) = judge(state, slot, &rel, &attribute.value())? {
             culprit = culprit.or(vendor);
             edits.push((name.clone(), edit));
         }
         read.push(name);
     }
-    if edits.is_empty() {
-        return;
-    }
+    let mut moved = false;
     for (name, edit) in edits {
+        moved |= matches!(name.as_str(), "src" | "href" | "xlink:href");
         match edit {
             Edit::Set(value) => {
                 // The name was read from this very tag, so it cannot be refused.
@@ -127,112 +66,177 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str)
             Edit::Remove => el.remove_attribute(&name),
         }
     }
-    if tag == "script" || tag == "link" {
+    if moved && matches!(tag, "script" | "link") {
         el.remove_attribute("integrity");
     }
     if let Some(vendor) = culprit {
         let _ = el.set_attribute(MARK, &format!("strip:{}", state.vendor(vendor)));
     }
+    Ok(())
+}
+
+/// An AMP component that names its vendor by a word: without the word it does nothing.
+fn component(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Option<VendorId> {
+    let kind = el.get_attribute("type").map(|v| decode(&v, Place::Attribute).trim().to_ascii_lowercase());
+    let vendor = state.strip_url(amp::address(tag, kind.as_deref().unwrap_or_default())?)?;
+    let names: Vec<String> = el.attributes().iter().map(|a| a.name()).collect();
+    for name in names.iter().filter(|name| *name == "type" || name.starts_with("data-")) {
+        el.remove_attribute(name);
+    }
+    Some(vendor)
 }
 
 /// Whether a `meta` has this `http-equiv`.
 pub(super) fn is_meta(el: &Element<'_, '_>, kind: &str) -> bool {
-    el.get_attribute("http-equiv")
-        .is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(kind))
+    says(el, "http-equiv", kind)
 }
 
-/// What an attribute of an element holds; both names in lower case.
-pub(super) fn slot(tag: &str, name: &str, refresh: bool) -> Option<Slot> {
-    if name == "attributionsrc" {
-        return matches!(tag, "a" | "area" | "img" | "script").then_some(Slot::List);
-    }
-    match (tag, name) {
-        ("script", "src" | "href" | "xlink:href") => Some(SCRIPT),
-        ("img" | "input" | "amp-img", "src")
-        | ("image" | "feimage", "src" | "href" | "xlink:href")
-        | ("img", "lowsrc") => Some(IMAGE),
-        ("img" | "image" | "source" | "amp-img", "srcset") | ("link", "imagesrcset") => Some(Slot::Set),
-        ("iframe" | "frame", "src") => Some(Slot::Blank),
-        ("iframe", "srcdoc") => Some(Slot::Document),
-        ("link", "href" | "data-href") => Some(Slot::Link),
-        ("source" | "audio" | "track" | "embed", "src")
-        | ("video", "src" | "poster")
-        | ("object", "data" | "codebase")
-        | ("param", "value")
-        | ("use", "href" | "xlink:href")
-        | ("body" | "table" | "tr" | "td" | "th", "background") => Some(Slot::Url),
-        ("base", "href") => Some(Slot::Url),
-        ("meta", "content") if refresh => Some(Slot::Refresh),
-        ("a" | "area", "ping") => Some(Slot::List),
-        ("amp-pixel" | "amp-ad" | "amp-embed" | "amp-iframe" | "amp-video" | "amp-audio", "src")
-        | ("amp-analytics", "config")
-        | ("amp-video", "poster") => Some(Slot::Url),
-        _ => lazy(tag, name),
+fn says(el: &Element<'_, '_>, name: &str, word: &str) -> bool {
+    el.get_attribute(name).is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(word))
+}
+
+fn meta(el: &Element<'_, '_>) -> Meta {
+    match () {
+        () if is_meta(el, "refresh") => Meta::Refresh,
+        () if is_meta(el, "delegate-ch") => Meta::Hosts,
+        () if says(el, "name", "referrer") => Meta::Referrer,
+        () => Meta::Other,
     }
 }
 
-/// Attributes that lazy loaders copy to the real ones, on whatever element their page puts them.
-fn lazy(tag: &str, name: &str) -> Option<Slot> {
-    let rest = name.strip_prefix("data-")?;
-    if rest.ends_with("srcset") || matches!(rest, "original-set" | "src-retina") {
-        return Some(Slot::Set);
-    }
-    let medium = match tag {
-        "img" | "image" => Some(IMAGE),
-        "script" => Some(SCRIPT),
-        "iframe" | "frame" => Some(Slot::Blank),
-        "source" | "video" | "audio" | "embed" | "object" | "amp-img" | "amp-iframe" | "amp-ad" => {
-            Some(Slot::Url)
+fn judge(state: &mut State, slot: Slot, rel: &Rel, value: &str) -> Result<Option<Judgement>, RewriteError> {
+    let resolved = || Resolved::new(value, Place::Attribute);
+    Ok(match slot {
+        Slot::Script => by(state.strip_script(value), || Edit::Set(state.asset("e.js"))),
+        Slot::Image => by(state.strip_url(value), || Edit::Set(state.asset("e.gif"))),
+        Slot::Url => by(state.strip_url(value), || Edit::Remove),
+        Slot::Frame => content(state, value, || Edit::Set("about:blank".to_owned()))?,
+        Slot::Plugin => content(state, value, || Edit::Remove)?,
+        Slot::Link => link(state, rel, value),
+        Slot::Set => candidates(state, &resolved()),
+        Slot::List => list(&resolved(), |url| state.strip_text(url)),
+        Slot::Hosts => list(&resolved(), |url| state.strip_host(url)),
+        Slot::Refresh => by(urls::refresh(value).and_then(|url| state.strip_text(&url)), || Edit::Remove),
+        Slot::Referrer => referrer(resolved().text()),
+        Slot::Document => document(state, value)?,
+        Slot::Target => by(state.strip_code(value), || Edit::Set(NO_SCRIPT.to_owned())),
+        Slot::Handler => {
+            let vendor = state.strip_inline(resolved().text());
+            vendor.map(|vendor| (Some(vendor), Edit::Set(inline::emptied(state.vendor(vendor)))))
         }
-        _ => None,
+        Slot::Picture if !is_style(value) => by(state.strip_url(value), || Edit::Remove),
+        Slot::Style | Slot::Picture => style(state, &resolved()),
+        Slot::Steps => steps(state, &resolved()),
+        Slot::Signal => Some(signal(state, &resolved())),
+    })
+}
+
+fn by(vendor: Option<VendorId>, edit: impl FnOnce() -> Edit) -> Option<Judgement> {
+    vendor.map(|vendor| (Some(vendor), edit()))
+}
+
+fn link(state: &mut State, rel: &Rel, value: &str) -> Option<Judgement> {
+    let host = if rel.hint { state.strip_host(value) } else { None };
+    if let Some(vendor) = host.or_else(|| state.strip_url(value)) {
+        let edit = if rel.sheet { Edit::Set(state.asset("e.css")) } else { Edit::Remove };
+        return Some((Some(vendor), edit));
+    }
+    if !urls::may_be_content(value) {
+        return None;
+    }
+    let data = Data::read(Resolved::new(value, Place::Attribute).text())?;
+    let (vendor, text) = state.without_addresses(&Resolved::plain(&data.text))?;
+    Some((Some(vendor), Edit::Set(data.with(&text))))
+}
+
+/// What stands in a frame: an address, a script, or a document of its own.
+fn content(
+    state: &mut State,
+    value: &str,
+    empty: impl FnOnce() -> Edit,
+) -> Result<Option<Judgement>, RewriteError> {
+    if let Some(vendor) = state.strip_url(value).or_else(|| state.strip_code(value)) {
+        return Ok(Some((Some(vendor), empty())));
+    }
+    if !urls::may_be_content(value) {
+        return Ok(None);
+    }
+    let address = Resolved::new(value, Place::Attribute);
+    let Some(data) = Data::read(address.text()) else { return Ok(None) };
+    let inside = match data.form() {
+        Some(Form::Other) => return Ok(None),
+        None => Inside::Unread,
+        Some(Form::Html | Form::Xml) => state.inside(&data.text, true)?,
     };
-    match rest {
-        "original" | "bg" | "background" | "background-image" | "poster" => medium.or(Some(Slot::Url)),
-        // Elsewhere these hold what a click opens, which is no request of the page.
-        "lazy" | "lazyload" | "url" | "echo" => medium,
-        _ if rest.ends_with("src") => medium.or(Some(Slot::Url)),
-        _ => None,
-    }
+    Ok(match inside {
+        Inside::Same => None,
+        // The tags of XML mean something else: what was cut out of them need not be all.
+        Inside::Changed(text) if data.form() == Some(Form::Html) => Some((None, Edit::Set(data.with(&text)))),
+        Inside::Changed(_) | Inside::Unread => Some((None, empty())),
+    })
 }
 
-fn judge(state: &mut State, slot: Slot, rel: &Rel, value: &str) -> Option<(Option<VendorId>, Edit)> {
-    let (vendor, edit) = match slot {
-        Slot::Stub(asset) => (state.strip_url(value)?, Edit::Set(state.asset(asset))),
-        Slot::Blank => (state.strip_url(value)?, Edit::Set("about:blank".to_owned())),
-        Slot::Url => (state.strip_url(value)?, Edit::Remove),
-        Slot::Link => {
-            let vendor = if rel.hint { state.strip_host(value)? } else { state.strip_url(value)? };
-            let edit = if rel.sheet { Edit::Set(state.asset("e.css")) } else { Edit::Remove };
-            (vendor, edit)
-        }
-        Slot::List => {
-            let decoded = decode(value, Place::Attribute);
-            let hits: Vec<_> =
-                decoded.split_ascii_whitespace().filter_map(|url| state.strip_url(url)).collect();
-            (*hits.first()?, Edit::Remove)
-        }
-        Slot::Refresh => (state.strip_url(&urls::refresh(value)?)?, Edit::Remove),
-        Slot::Set => return candidates(state, value),
-        Slot::Document => return Some((None, Edit::Set(state.embedded(value)?))),
-    };
-    Some((Some(vendor), edit))
+fn document(state: &mut State, value: &str) -> Result<Option<Judgement>, RewriteError> {
+    Ok(match state.embedded(value)? {
+        Inside::Same => None,
+        Inside::Changed(html) => Some((None, Edit::Set(html))),
+        Inside::Unread => Some((None, Edit::Remove)),
+    })
 }
 
-fn candidates(state: &mut State, value: &str) -> Option<(Option<VendorId>, Edit)> {
-    // Written references stay as written unless one of them is itself a comma or space.
-    let decoded = decode(value, Place::Attribute);
-    let same = srcset::candidates(&decoded).len() == srcset::candidates(value).len();
+fn list(value: &Resolved<'_>, strip: impl FnMut(&str) -> Option<VendorId>) -> Option<Judgement> {
+    let urls = value.text().split(|c: char| c.is_ascii_whitespace() || matches!(c, ',' | ';'));
+    let hits: Vec<_> = urls.filter_map(strip).collect();
+    by(hits.first().copied(), || Edit::Remove)
+}
+
+/// It goes whoever it is for; a tracker's is counted as one.
+fn signal(state: &mut State, value: &Resolved<'_>) -> Judgement {
+    list(value, |url| state.strip_text(url)).unwrap_or((None, Edit::Remove))
+}
+
+/// Weaker policies than the header may have (`response::bound_referrer`), old words included.
+fn referrer(value: &str) -> Option<Judgement> {
+    let weak = value.split(',').any(|word| {
+        let word = word.trim().to_ascii_lowercase();
+        matches!(
+            word.as_str(),
+            "always"
+                | "origin"
+                | "origin-when-cross-origin"
+                | "origin-when-crossorigin"
+                | "no-referrer-when-downgrade"
+                | "unsafe-url"
+        )
+    });
+    weak.then(|| (None, Edit::Set("strict-origin-when-cross-origin".to_owned())))
+}
+
+fn style(state: &mut State, value: &Resolved<'_>) -> Option<Judgement> {
+    let (vendor, text) = state.without_addresses(value)?;
+    Some((Some(vendor), Edit::Set(text)))
+}
+
+/// SVG Animation, 2.3: a value, or several between semicolons, of an attribute that may be any.
+fn steps(state: &mut State, value: &Resolved<'_>) -> Option<Judgement> {
     let mut first = None;
-    let mut drop = |url: &str| {
-        let vendor = state.strip_url(url);
+    for step in value.text().split(';') {
+        let mut strip =
+            |url: &str| state.strip_text(url).inspect(|vendor| first = first.or(Some(*vendor))).is_some();
+        if !strip(step) {
+            css::addresses(step, strip);
+        }
+    }
+    by(first, || Edit::Remove)
+}
+
+fn candidates(state: &mut State, value: &Resolved<'_>) -> Option<Judgement> {
+    let mut first = None;
+    let left = srcset::filter(value, |url| {
+        let vendor = state.strip_text(url);
         first = first.or(vendor);
         vendor.is_some()
-    };
-    let left = if same {
-        srcset::filter(value, &mut drop)?
-    } else {
-        encode(&srcset::filter(&decoded, &mut drop)?).into_owned()
-    };
+    })?;
     Some((first, if left.is_empty() { Edit::Remove } else { Edit::Set(left) }))
 }
 
@@ -259,24 +263,93 @@ fn rel(el: &Element<'_, '_>) -> Rel {
 impl State {
     /// Looks a raw URL up; `Some` when the reference has to go.
     pub(super) fn strip_url(&mut self, raw: &str) -> Option<VendorId> {
-        let policy = &self.policy;
-        let hit: Hit = self.urls.ask(raw, |t| policy.match_url(&t.host, &t.path))?;
+        let hit = self.match_url(raw)?;
         self.strip(hit)
     }
 
-    /// Whether a raw URL leads to anyone in the registry. It counts nothing.
+    /// The same for a text in which references are resolved, or mean nothing.
+    pub(super) fn strip_text(&mut self, text: &str) -> Option<VendorId> {
+        let hit = self.urls.ask_text(text, |t| self.match_target(t))?;
+        self.strip(hit)
+    }
+
+    /// Looks an inline script up: by the markers of vendors, and by what it imports.
+    pub(super) fn strip_inline(&mut self, script: &str) -> Option<VendorId> {
+        if let Some(hit) = self.policy.match_inline(script.as_bytes())
+            && let Some(vendor) = self.strip(hit)
+        {
+            return Some(vendor);
+        }
+        inline::imports(script).find_map(|address| self.strip_text(&address))
+    }
+
+    /// A `javascript:` address.
+    fn strip_code(&mut self, raw: &str) -> Option<VendorId> {
+        if !urls::may_be_content(raw) {
+            return None;
+        }
+        self.strip_inline(&content::script(Resolved::new(raw, Place::Attribute).text())?)
+    }
+
+    /// The address of a script, which may be the script itself.
+    fn strip_script(&mut self, raw: &str) -> Option<VendorId> {
+        if let Some(vendor) = self.strip_url(raw) {
+            return Some(vendor);
+        }
+        if !urls::may_be_content(raw) {
+            return None;
+        }
+        self.strip_inline(&Data::read(Resolved::new(raw, Place::Attribute).text())?.text)
+    }
+
+    /// A style sheet without the addresses that have to go. `None`: there are none.
+    pub(super) fn without_addresses(&mut self, sheet: &Resolved<'_>) -> Option<(VendorId, String)> {
+        let mut first = None;
+        let found = css::addresses(sheet.text(), |url| {
+            let vendor = self.strip_text(url);
+            first = first.or(vendor);
+            vendor.is_some()
+        });
+        first.map(|vendor| (vendor, sheet.replace(&found, css::NOTHING)))
+    }
+
+    /// Whether a raw URL leads to anyone in the registry or the lists. It counts nothing.
     pub(super) fn knows(&self, raw: &str) -> bool {
-        self.urls.ask(raw, |t| self.policy.match_url(&t.host, &t.path)).is_some()
+        self.match_url(raw).is_some()
     }
 
     /// The same for a reference that names a host only.
     pub(super) fn knows_host(&self, raw: &str) -> bool {
-        self.urls.ask(raw, |t| self.policy.match_host(&t.host)).is_some()
+        self.match_host(raw).is_some()
+    }
+
+    /// The same for an inline script.
+    pub(super) fn knows_inline(&self, script: &str) -> bool {
+        self.policy.match_inline(script.as_bytes()).is_some()
+            || inline::imports(script).any(|address| self.knows(&address))
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {
-        let policy = &self.policy;
-        let hit: Hit = self.urls.ask(raw, |t| policy.match_host(&t.host))?;
+        let hit = self.match_host(raw)?;
         self.strip(hit)
+    }
+
+    fn match_url(&self, raw: &str) -> Option<Hit> {
+        self.urls.ask(raw, |t| self.match_target(t))
+    }
+
+    fn match_target(&self, target: &Target<'_>) -> Option<Hit> {
+        let listed = || match (&self.lists, self.asking.get()) {
+            (Some(lists), Asking::As(kind)) => lists.match_url(&target.host, &target.path, kind),
+            _ => None,
+        };
+        self.policy.match_url(&target.host, &target.path).or_else(listed)
+    }
+
+    fn match_host(&self, raw: &str) -> Option<Hit> {
+        self.urls.ask(raw, |t| {
+            let listed = || self.lists.as_ref()?.match_host(&t.host);
+            self.policy.match_host(&t.host).or_else(listed)
+        })
     }
 }

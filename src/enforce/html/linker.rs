@@ -270,6 +270,7 @@ mod tests {
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,
             memory: 1 << 20,
+            lists: None,
         };
         State::new(plan, true, true)
     }

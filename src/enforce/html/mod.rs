@@ -3,16 +3,20 @@
 //! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup. Output never
 //! depends on how the input was cut.
 
+mod amp;
 pub mod body;
 pub mod charset;
 pub mod coding;
+mod content;
 mod context;
 mod css;
 mod elements;
 mod encoder;
 mod inject;
 mod inline;
+mod json;
 mod linker;
+mod listed;
 mod mime;
 pub mod negotiate;
 mod pipeline;
@@ -21,6 +25,7 @@ mod quiet;
 mod references;
 mod rewriter;
 pub mod shadow;
+mod slots;
 mod sniff;
 mod srcset;
 mod state;
@@ -37,6 +42,7 @@ use std::sync::Arc;
 use super::csp::Later;
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard::Placement;
+use crate::registry::lists::PageLists;
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
 use linker::Linker;
@@ -77,6 +83,8 @@ pub struct Plan {
     pub link: LinkTitle,
     /// Bytes one tag, script or noscript may take.
     pub memory: usize,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<PageLists>,
 }
 
 /// What a rewriter did; for counters.

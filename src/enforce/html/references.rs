@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 /// `name`, `+` when the semicolon may be missing, code points in hexadecimal.
@@ -40,26 +41,139 @@ static NAMED: LazyLock<HashMap<&'static str, Named>> = LazyLock::new(|| {
 /// Cost: one byte search without `&`.
 pub(super) fn decode(raw: &str, place: Place) -> Cow<'_, str> {
     let Some(first) = memchr::memchr(b'&', raw.as_bytes()) else { return Cow::Borrowed(raw) };
-    let mut out = String::with_capacity(raw.len());
+    let (mut out, mut at) = (String::with_capacity(raw.len()), first);
     out.push_str(&raw[..first]);
-    let mut rest = &raw[first..];
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
-        let tail = &rest[at + 1..];
+    while let Some((start, used, meaning)) = next_reference(raw, at, place) {
+        out.push_str(&raw[at..start]);
+        out.push_str(&meaning);
+        at = start + used;
+    }
+    out.push_str(&raw[at..]);
+    Cow::Owned(out)
+}
+
+/// A value with its references resolved, and where each piece of it stands in the value as written.
+///
+/// Every character stands for a byte of the page (read as windows-1252); what a reference stands for is
+/// written as its bytes in UTF-8, so that the whole is one text in one encoding.
+#[derive(Debug)]
+pub(super) struct Resolved<'a> {
+    raw: &'a str,
+    text: Cow<'a, str>,
+    /// Each reference: its place in the text, its place as written.
+    seams: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl<'a> Resolved<'a> {
+    /// A text in which references mean nothing: it is what it is.
+    pub(super) const fn plain(raw: &'a str) -> Self {
+        Self { raw, text: Cow::Borrowed(raw), seams: Vec::new() }
+    }
+
+    /// Resolves the references of a value.
+    ///
+    /// Cost: one byte search without `&`.
+    pub(super) fn new(raw: &'a str, place: Place) -> Self {
+        let Some(first) = memchr::memchr(b'&', raw.as_bytes()) else { return Self::plain(raw) };
+        let mut text = String::with_capacity(raw.len());
+        text.push_str(&raw[..first]);
+        let (mut at, mut seams) = (first, Vec::new());
+        while let Some((start, used, meaning)) = next_reference(raw, at, place) {
+            text.push_str(&raw[at..start]);
+            let from = text.len();
+            push_as_bytes(&meaning, &mut text);
+            seams.push((from..text.len(), start..start + used));
+            at = start + used;
+        }
+        text.push_str(&raw[at..]);
+        Self { raw, text: Cow::Owned(text), seams }
+    }
+
+    /// The text with references resolved.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// A piece of the text as it was written; a reference that is only partly in it counts whole.
+    pub(super) fn written(&self, piece: &Range<usize>) -> &'a str {
+        let (raw, at) = (self.raw, self.place(piece));
+        raw.get(at).unwrap_or_default()
+    }
+
+    /// The value as written, with other words in the place of some pieces of its text (in order).
+    pub(super) fn replace(&self, pieces: &[Range<usize>], by: &str) -> String {
+        let (mut out, mut copied) = (String::with_capacity(self.raw.len()), 0);
+        for piece in pieces {
+            let at = self.place(piece);
+            out.push_str(self.raw.get(copied..at.start).unwrap_or_default());
+            out.push_str(by);
+            copied = at.end.max(copied);
+        }
+        out + self.raw.get(copied..).unwrap_or_default()
+    }
+
+    fn place(&self, piece: &Range<usize>) -> Range<usize> {
+        let outside = |at: usize, inside: fn(&Range<usize>) -> usize| {
+            let before = self.seams.partition_point(|(text, _)| text.end <= at);
+            match self.seams.get(before) {
+                Some((text, raw)) if text.start < at => inside(raw),
+                _ => match before.checked_sub(1).and_then(|last| self.seams.get(last)) {
+                    Some((text, raw)) => raw.end + (at - text.end),
+                    None => at,
+                },
+            }
+        };
+        outside(piece.start, |raw| raw.start)..outside(piece.end, |raw| raw.end)
+    }
+}
+
+/// Resolves what stands for ASCII; everything else stays as written, for markup that is written back.
+pub(super) fn decode_ascii(raw: &str) -> Cow<'_, str> {
+    if !raw.contains('&') {
+        return Cow::Borrowed(raw);
+    }
+    let (mut out, mut at) = (String::with_capacity(raw.len()), 0);
+    while let Some((start, used, meaning)) = next_reference(raw, at, Place::Attribute) {
+        out.push_str(&raw[at..start]);
+        out.push_str(if meaning.is_ascii() { &meaning } else { &raw[start..start + used] });
+        at = start + used;
+    }
+    out.push_str(&raw[at..]);
+    Cow::Owned(out)
+}
+
+/// The next reference from `at` on: its place, its length, its meaning.
+fn next_reference(raw: &str, mut at: usize, place: Place) -> Option<(usize, usize, String)> {
+    loop {
+        at += memchr::memchr(b'&', raw.as_bytes().get(at..)?)?;
+        let (tail, mut meaning) = (&raw[at + 1..], String::new());
         let used = match tail.strip_prefix('#') {
-            Some(number) => numeric(number, &mut out).map(|n| n + 1),
-            None => named(tail, place, &mut out),
+            Some(number) => numeric(number, &mut meaning).map(|n| n + 1),
+            None => named(tail, place, &mut meaning),
         };
         match used {
-            Some(used) => rest = &tail[used..],
-            None => {
-                out.push('&');
-                rest = tail;
-            }
+            Some(used) => return Some((at, used + 1, meaning)),
+            None => at += 1,
         }
     }
-    out.push_str(rest);
-    Cow::Owned(out)
+}
+
+/// Appends a text as the bytes it has in UTF-8, each read as windows-1252, as the page's own bytes are.
+pub(super) fn push_as_bytes(text: &str, out: &mut String) {
+    if text.is_ascii() {
+        out.push_str(text);
+    } else {
+        out.push_str(&encoding_rs::WINDOWS_1252.decode_without_bom_handling(text.as_bytes()).0);
+    }
+}
+
+/// The other way: the text that the page's bytes spell, taken as UTF-8.
+pub(super) fn from_bytes(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(text);
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Encodes a decoded value so that it can be written into an attribute again; `"` is the writer's part.
@@ -141,5 +255,31 @@ mod tests {
             assert_eq!(decode(raw, Place::Attribute), expected, "{raw}");
         }
         assert_eq!(decode("&amp=", Place::Text), "&=");
+    }
+
+    /// What is cut out of a resolved text is cut out of the value as written, references and all.
+    #[test]
+    fn pieces_of_a_resolved_text_are_found_as_written() {
+        let value = Resolved::new("a&amp;b&#65294;c&d", Place::Attribute);
+        assert_eq!(from_bytes(value.text()), "a&b\u{ff0e}c&d");
+        let at = |piece: &str| {
+            let start = value.text().find(piece).unwrap();
+            start..start + piece.len()
+        };
+        assert_eq!(value.written(&at("a")), "a");
+        assert_eq!(value.written(&at("&b")), "&amp;b");
+        assert_eq!(value.written(&at("c&d")), "c&d");
+        assert_eq!(value.written(&(0..value.text().len())), "a&amp;b&#65294;c&d");
+        let dot = at("b").end..at("c").start;
+        assert_eq!(value.written(&(dot.start + 1..dot.end)), "&#65294;");
+        assert_eq!(value.replace(&[at("&b"), at("c")], "-"), "a-&#65294;-&d");
+        assert_eq!(value.replace(&[], "-"), "a&amp;b&#65294;c&d");
+        assert_eq!(Resolved::plain("a&amp;b").written(&(1..4)), "&am");
+    }
+
+    /// Markup that goes back into an attribute: bytes of another charset must not be invented.
+    #[test]
+    fn only_ascii_is_resolved_in_markup_that_is_written_back() {
+        assert_eq!(decode_ascii("&lt;p&gt;&#233;&#65294;&amp;eacute;&x"), "<p>&#233;&#65294;&eacute;&x");
     }
 }

@@ -1,16 +1,20 @@
 //! The `srcset` attribute (HTML, "parse a srcset attribute"): single candidates out, the others kept.
 
+use std::ops::Range;
+
+use super::references::Resolved;
+
 /// Drops the candidates that `drop` names. `None`: nothing to change; `Some("")`: none is left.
 ///
 /// `drop` is asked once for each candidate's URL, in order. Kept candidates stay as written.
-pub(super) fn filter(value: &str, mut drop: impl FnMut(&str) -> bool) -> Option<String> {
+pub(super) fn filter(value: &Resolved<'_>, mut drop: impl FnMut(&str) -> bool) -> Option<String> {
     let mut kept: Vec<&str> = Vec::new();
     let mut dropped = false;
-    for candidate in candidates(value) {
+    for candidate in candidates(value.text()) {
         if drop(candidate.url) {
             dropped = true;
         } else {
-            kept.push(candidate.whole);
+            kept.push(value.written(&candidate.place));
         }
     }
     dropped.then(|| kept.join(", "))
@@ -21,8 +25,8 @@ pub(super) fn filter(value: &str, mut drop: impl FnMut(&str) -> bool) -> Option<
 pub(super) struct Candidate<'a> {
     /// Its URL.
     pub url: &'a str,
-    /// URL and descriptors as written, without the comma behind.
-    pub whole: &'a str,
+    /// Where URL and descriptors stand, without the comma behind.
+    pub place: Range<usize>,
 }
 
 /// Splits a value into its candidates, valid descriptors or not: a browser that reads descriptors
@@ -35,15 +39,17 @@ pub(super) fn candidates(value: &str) -> Vec<Candidate<'_>> {
         if rest.is_empty() {
             return found;
         }
+        let start = value.len() - rest.len();
         let end = rest.find(is_space).unwrap_or(rest.len());
         let url = rest[..end].trim_end_matches(',');
         if url.len() < end {
-            found.push(Candidate { url, whole: url });
+            found.push(Candidate { url, place: start..start + url.len() });
             rest = &rest[end..];
             continue;
         }
         let stop = end + descriptors(&rest[end..]);
-        found.push(Candidate { url, whole: rest[..stop].trim_end_matches(is_space) });
+        let whole = rest[..stop].trim_end_matches(is_space);
+        found.push(Candidate { url, place: start..start + whole.len() });
         rest = &rest[stop..];
     }
 }
@@ -68,6 +74,7 @@ const fn is_space(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::references::Place;
     use super::*;
 
     /// HTML 4.8.4.3.10: commas inside URLs, trailing commas, parentheses, missing descriptors.
@@ -86,7 +93,7 @@ mod tests {
             ("//h/a,b/c.png 100w 50h,d 2x", &[("//h/a,b/c.png", "//h/a,b/c.png 100w 50h"), ("d", "d 2x")]),
         ];
         for (value, expected) in cases {
-            let got: Vec<_> = candidates(value).iter().map(|c| (c.url, c.whole)).collect();
+            let got: Vec<_> = candidates(value).iter().map(|c| (c.url, &value[c.place.clone()])).collect();
             assert_eq!(got, expected, "{value:?}");
         }
     }
@@ -94,10 +101,14 @@ mod tests {
     /// Only the named candidate goes; a value without one stays untouched.
     #[test]
     fn one_candidate_is_dropped_and_the_others_stay_as_written() {
-        let drop = |url: &str| url.starts_with("//t");
-        assert_eq!(filter("a 1x,  b 2x", drop), None);
-        assert_eq!(filter("a   1x, //t/p 2x,c  3x", drop).as_deref(), Some("a   1x, c  3x"));
-        assert_eq!(filter("//t/p 2x", drop).as_deref(), Some(""));
-        assert_eq!(filter("//t/p, b", drop).as_deref(), Some("b"));
+        let left = |value: &str| {
+            let value = Resolved::new(value, Place::Attribute);
+            filter(&value, |url| url.starts_with("//t"))
+        };
+        assert_eq!(left("a 1x,  b 2x"), None);
+        assert_eq!(left("a   1x, //t/p 2x,c  3x").as_deref(), Some("a   1x, c  3x"));
+        assert_eq!(left("//t/p 2x").as_deref(), Some(""));
+        assert_eq!(left("//t/p, b").as_deref(), Some("b"));
+        assert_eq!(left("/a?b&amp;c 1x&#44;/&sol;t/p&#32;2x").as_deref(), Some("/a?b&amp;c 1x"));
     }
 }

@@ -1,11 +1,13 @@
 //! What the handlers of one document know and share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::inject::{self, Link, Placed};
-use super::references::{Place, decode, encode};
+use super::inline::Holds;
+use super::listed::Asking;
+use super::references::{decode_ascii, encode};
 use super::rewriter::Engine;
 use super::urls::Urls;
 use super::window::Window;
@@ -13,9 +15,10 @@ use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::csp::Later;
 use crate::enforce::guard::Placement;
+use crate::registry::lists::{PageLists, RequestType};
 use crate::registry::{Hit, Policy, VendorId};
 
-/// How deep documents inside attributes are followed.
+/// How deep documents inside documents are followed; what lies deeper goes.
 const MAX_DEPTH: u8 = 3;
 
 /// Everything the handlers know.
@@ -25,6 +28,10 @@ pub(super) struct State {
     pub opted_out: bool,
     /// What to do with whom.
     pub policy: Arc<Policy>,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<PageLists>,
+    /// What the lists are asked about while a reference is judged.
+    pub asking: Cell<Asking>,
     /// Where references lead.
     pub urls: Urls,
     /// The link and its place.
@@ -48,8 +55,10 @@ pub(super) struct State {
     depth: u8,
     /// Open templates: what is in them is not shown and not run.
     pub templates: u32,
-    /// Text of the inline script under way, when it runs.
-    pub script: Option<String>,
+    /// Text of the inline script under way, when it is read.
+    pub script: Option<(Holds, String)>,
+    /// Inside an AMP component that a script element configures; true when it is neutralised.
+    pub component: Option<bool>,
     /// Text of the noscript under way.
     pub noscript: String,
     /// Text of the style sheet under way.
@@ -66,6 +75,17 @@ fn may_run(html: &str) -> bool {
     holds(b"script") || holds(b"<svg") || html.windows(3).any(handler)
 }
 
+/// What became of markup inside a document.
+#[derive(Debug)]
+pub(super) enum Inside {
+    /// Nothing in it has to go.
+    Same,
+    /// The markup without what had to go.
+    Changed(String),
+    /// Too deep, or unreadable: it must not go out.
+    Unread,
+}
+
 /// The state as handlers hold it.
 pub(super) type Shared = Rc<RefCell<State>>;
 
@@ -76,6 +96,8 @@ impl State {
         Self {
             opted_out: plan.opted_out,
             policy: plan.policy,
+            lists: plan.lists,
+            asking: Cell::new(Asking::As(RequestType::Guess)),
             urls: Urls::new(plan.page),
             link: Link::new(document),
             counts: Vec::new(),
@@ -90,18 +112,22 @@ impl State {
             depth: 0,
             templates: 0,
             script: None,
+            component: None,
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
         }
     }
 
-    /// For markup inside this document; without a guard no script of ours runs there.
-    fn inner(&self, guard: Option<Placement>) -> Self {
+    /// For markup inside this document, its references as given; without a guard no script of ours runs
+    /// there.
+    fn inner(&self, urls: Urls, guard: Option<Placement>) -> Self {
         Self {
             opted_out: true,
             policy: Arc::clone(&self.policy),
-            urls: self.urls.clone(),
+            lists: self.lists.clone(),
+            asking: Cell::new(Asking::As(RequestType::Guess)),
+            urls,
             link: Link::new(false),
             counts: Vec::new(),
             inner_guard: guard.clone(),
@@ -115,6 +141,7 @@ impl State {
             depth: self.depth + 1,
             templates: 0,
             script: None,
+            component: None,
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
@@ -138,6 +165,11 @@ impl State {
         }
     }
 
+    /// References that had to go so far.
+    pub(super) fn stripped(&self) -> u32 {
+        self.counts.iter().filter(|(_, action, _)| *action == VendorAction::Strip).map(|(.., n)| n).sum()
+    }
+
     /// The registry id of a vendor.
     pub(super) fn vendor(&self, id: VendorId) -> &str {
         &self.policy.registry().vendor(id).id
@@ -157,39 +189,60 @@ impl State {
         inject::line(self.title, &self.own(&self.prefix), self.opted_out)
     }
 
-    /// Rewrites markup that stands inside the document (a noscript's text). `None`: nothing changed.
-    pub(super) fn inside(&mut self, html: &str) -> Result<Option<String>, RewriteError> {
-        self.inside_with(html, None)
+    /// No script of ours runs on this page: what was to be restricted is stripped.
+    pub(super) fn forbid_guard(&mut self) {
+        (self.guard, self.inner_guard) = (None, None);
     }
 
-    fn inside_with(&mut self, html: &str, guard: Option<Placement>) -> Result<Option<String>, RewriteError> {
-        if self.depth >= MAX_DEPTH || !html.contains('<') {
-            return Ok(None);
+    /// Rewrites markup that stands inside the document: `data`, a document of a `data:` address, else a
+    /// noscript's text.
+    ///
+    /// # Errors
+    /// As [`super::Rewriter::write`].
+    pub(super) fn inside(&mut self, html: &str, data: bool) -> Result<Inside, RewriteError> {
+        let urls = if data { self.urls.opaque() } else { self.urls.clone() };
+        let guard = self.inner_guard.clone().filter(|_| data && may_run(html));
+        self.second_pass(html, urls, guard)
+    }
+
+    /// Rewrites a document in an attribute (`srcdoc`).
+    ///
+    /// # Errors
+    /// As [`super::Rewriter::write`].
+    pub(super) fn embedded(&mut self, raw: &str) -> Result<Inside, RewriteError> {
+        let html = decode_ascii(raw);
+        // Where nothing runs a guard has nothing to hold, and it is fifty kilobytes in an attribute.
+        let guard = self.inner_guard.clone().filter(|_| may_run(&html));
+        Ok(match self.second_pass(&html, self.urls.nested(), guard)? {
+            Inside::Changed(html) => Inside::Changed(encode(&html).into_owned()),
+            other => other,
+        })
+    }
+
+    fn second_pass(
+        &mut self,
+        html: &str,
+        urls: Urls,
+        guard: Option<Placement>,
+    ) -> Result<Inside, RewriteError> {
+        if !html.contains('<') {
+            return Ok(Inside::Same);
+        }
+        if self.depth >= MAX_DEPTH {
+            return Ok(Inside::Unread);
         }
         let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
         let mut out = Vec::with_capacity(bytes.len() + 64);
-        let mut engine = Engine::new(self.inner(guard))?;
+        let mut engine = Engine::new(self.inner(urls, guard))?;
         engine.write(&bytes, &mut out)?;
         let inner = engine.end(&mut out)?;
         for (vendor, action, count) in inner.counts {
             self.count(vendor, action, count);
         }
-        let changed = out != *bytes;
-        Ok(changed.then(|| encoding_rs::WINDOWS_1252.decode_without_bom_handling(&out).0.into_owned()))
-    }
-
-    /// Rewrites a document in an attribute (`srcdoc`). `None`: nothing changed.
-    pub(super) fn embedded(&mut self, raw: &str) -> Option<String> {
-        let html = decode(raw, Place::Attribute);
-        // Where nothing runs a guard has nothing to hold, and it is fifty kilobytes in an attribute.
-        let guard = self.inner_guard.clone().filter(|_| may_run(&html));
-        match self.inside_with(&html, guard) {
-            Ok(changed) => changed.map(|html| encode(&html).into_owned()),
-            Err(error) => {
-                self.failed = Some(error);
-                None
-            }
+        if out == *bytes {
+            return Ok(Inside::Same);
         }
+        Ok(Inside::Changed(encoding_rs::WINDOWS_1252.decode_without_bom_handling(&out).0.into_owned()))
     }
 
     /// Whether the end of the input is the last chance for guard or link.

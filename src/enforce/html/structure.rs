@@ -5,12 +5,13 @@ use std::rc::Rc;
 use lol_html::HandlerResult;
 use lol_html::html_content::{ContentType, Element, EndTag};
 
-use super::elements::{fetches, is_meta, neutralise};
+use super::elements::{is_meta, neutralise};
 use super::inject::{self, Placed};
 use super::references::{Place, decode, encode};
 use super::rewriter::{PROBE_TAG, fail};
+use super::slots::fetches;
 use super::state::{Shared, State};
-use super::{quiet, texts};
+use super::{amp, quiet, texts};
 use crate::enforce::csp;
 
 /// Namespace of ordinary elements.
@@ -33,6 +34,9 @@ pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResul
         return Ok(());
     }
     let html = el.namespace_uri() == HTML;
+    if tag == "html" && is_amp(el) {
+        state.forbid_guard();
+    }
     if state.guard.is_some() {
         place_guard(&mut state, shared, el, &tag, html);
     }
@@ -40,9 +44,17 @@ pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResul
         if tag == "meta" && !state.later.hashes.is_empty() {
             admit_later(&state, el);
         }
-        neutralise(&mut state, el, &tag);
+        let before = state.stripped();
+        if let Err(error) = neutralise(&mut state, el, &tag) {
+            return fail(&mut state, error);
+        }
         if tag == "script" {
-            state.script = texts::runs_inline(el).then(String::new);
+            state.script = texts::holds(el, state.component.is_some()).map(|holds| (holds, String::new()));
+        } else if amp::is_configured(&tag) {
+            let neutralised = state.stripped() > before;
+            if at_end(shared, el, |state, _| state.component = None) {
+                state.component = Some(neutralised);
+            }
         }
     }
     if html {
@@ -50,10 +62,7 @@ pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResul
     } else if tag == "svg" && state.link.in_anchor() {
         drawing(&mut state, shared, el);
     }
-    match state.failed {
-        Some(error) => fail(&mut state, error),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Link, base and template: what both kinds of visitor need.
@@ -139,6 +148,15 @@ fn drawing(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>) {
     }
 }
 
+/// AMP pages are checked as a whole: a script of ours would make them invalid. The lightning may have a
+/// selector of variants behind it, and both have forms for mail and advertisements (`amp4ads`).
+fn is_amp(el: &Element<'_, '_>) -> bool {
+    el.attributes().iter().any(|attribute| {
+        let name = attribute.name();
+        name.starts_with("\u{e2}\u{161}\u{a1}") || matches!(name.as_str(), "amp" | "amp4ads" | "amp4email")
+    })
+}
+
 /// The guard goes before the first element that can fetch or run, never into a template; after
 /// `meta charset`, which is none.
 fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag: &str, html: bool) {
@@ -146,10 +164,6 @@ fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag
         return;
     }
     match tag {
-        // AMP pages are checked as a whole: a script of ours would make them invalid.
-        "html" if el.has_attribute("amp") || el.has_attribute("\u{e2}\u{161}\u{a1}") => {
-            (state.guard, state.inner_guard) = (None, None);
-        }
         "html" | "base" | "param" => {}
         other if !fetches(other) => {}
         "head" if html => {

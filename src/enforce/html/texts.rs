@@ -4,44 +4,74 @@
 
 use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
 
-use super::references::{Place, decode};
-use super::state::State;
+use super::inline::Holds;
+use super::listed::Asking;
+use super::json::{self, Verdict};
+use super::references::{Place, Resolved, decode, push_as_bytes};
+use super::state::{Inside, State};
 use super::structure::HTML;
-use super::{RewriteError, css, inline};
+use super::tokens::{Tag, Tokens, Watch};
+use super::{RewriteError, inline};
+use crate::registry::lists::RequestType;
 
-/// Whether a script element holds a script that runs.
-pub(super) fn runs_inline(el: &Element<'_, '_>) -> bool {
+/// What the text of a script element is; `None` when it is nothing to a browser, or stands elsewhere.
+/// `component`: inside an AMP component that is configured this way.
+pub(super) fn holds(el: &Element<'_, '_>, component: bool) -> Option<Holds> {
     let external = if el.namespace_uri() == HTML {
         el.has_attribute("src")
     } else {
         el.has_attribute("href") || el.has_attribute("xlink:href")
     };
     if external {
-        return false;
+        return None;
     }
     let read = |name| el.get_attribute(name).map(|v| decode(&v, Place::Attribute).into_owned());
-    inline::executable(read("type").as_deref(), read("language").as_deref())
+    let holds = inline::holds(read("type").as_deref(), read("language").as_deref());
+    let access = read("id").is_some_and(|id| id == "amp-access");
+    holds.or((component || access).then_some(Holds::Config))
 }
 
-/// Keeps a running script's text until it is whole, then lets it through or empties it.
+/// Keeps a script's text until it is whole, then lets it through or empties it.
 pub(super) fn script_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), RewriteError> {
-    let Some(script) = state.script.as_mut() else { return Ok(()) };
-    hold(script, chunk, state.memory)?;
+    let memory = state.memory;
+    let Some((holds, text)) = state.script.as_mut() else { return Ok(()) };
+    hold(text, chunk, memory)?;
     if !chunk.last_in_text_node() {
         return Ok(());
     }
-    let script = std::mem::take(script);
-    let hit = if chunk.text_type() == TextType::ScriptData {
-        state.policy.match_inline(script.as_bytes())
-    } else {
-        // SVG: references in the text are decoded before it runs.
-        state.policy.match_inline(decode(&script, Place::Text).as_bytes())
-    };
-    match hit.and_then(|hit| state.strip(hit)) {
-        Some(vendor) => chunk.replace(&inline::emptied(state.vendor(vendor)), ContentType::Html),
-        None => chunk.replace(&script, ContentType::Html),
-    }
+    let (holds, script) = (*holds, std::mem::take(text));
+    let resolved = as_read(&script, chunk);
+    let changed = judged(state, holds, resolved.text());
+    chunk.replace(changed.as_deref().unwrap_or(&script), ContentType::Html);
     Ok(())
+}
+
+/// What stands in the place of a script element's text; `None`: it stays.
+fn judged(state: &mut State, holds: Holds, text: &str) -> Option<String> {
+    let (stub, origin) = (state.asset("e.js"), state.urls.origin());
+    let neutralised = state.component == Some(true);
+    let mut strips = |url: &str| state.strip_text(&urls_text(url)).is_some();
+    let verdict = match holds {
+        Holds::Script => {
+            let vendor = state.strip_inline(text)?;
+            return Some(inline::emptied(state.vendor(vendor)));
+        }
+        Holds::ImportMap => json::import_map(text, &stub, &mut strips),
+        Holds::Rules => json::rules(text, &origin, &mut strips),
+        Holds::Config if neutralised => return Some(json::EMPTY.to_owned()),
+        Holds::Config => json::config(text, &mut strips),
+    };
+    match verdict {
+        Verdict::Keep => None,
+        Verdict::Replace(text) => Some(text),
+    }
+}
+
+/// A text of Unicode as the page's bytes are read.
+fn urls_text(url: &str) -> String {
+    let mut text = String::with_capacity(url.len());
+    push_as_bytes(url, &mut text);
+    text
 }
 
 /// A noscript is raw text to a browser with scripts and markup to one without: a second pass reads it.
@@ -51,8 +81,12 @@ pub(super) fn noscript_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Res
     if chunk.last_in_text_node() {
         let mut html = std::mem::take(&mut state.noscript);
         html.truncate(whole_tags(&html));
-        let changed = state.inside(&html)?;
-        chunk.replace(changed.as_deref().unwrap_or(&html), ContentType::Html);
+        let shown = match state.inside(&html, false)? {
+            Inside::Same => html,
+            Inside::Changed(html) => html,
+            Inside::Unread => String::new(),
+        };
+        chunk.replace(&shown, ContentType::Html);
     }
     Ok(())
 }
@@ -60,9 +94,20 @@ pub(super) fn noscript_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Res
 /// Length without a tag that is still open at the end: without scripts the browser would complete it with
 /// the `</noscript>` behind, so it must not go out unread.
 fn whole_tags(html: &str) -> usize {
-    let Some(open) = html.rfind('<') else { return html.len() };
-    let tail = &html[open + 1..];
-    if tail.starts_with(|c: char| c.is_ascii_alphabetic()) && !tail.contains('>') { open } else { html.len() }
+    struct Nothing;
+    impl Watch for Nothing {
+        fn start(&mut self, _: &Tag<'_>) {}
+        fn end(&mut self, _: &Tag<'_>) {}
+        fn text(&mut self, _: &[u8]) {}
+    }
+    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
+    let mut tokens = Tokens::new();
+    let read = tokens.read(&bytes, &mut Nothing);
+    if !tokens.is_in_tag() {
+        return html.len();
+    }
+    // Every byte of the page is one character.
+    html.char_indices().nth(read).map_or(html.len(), |(at, _)| at)
 }
 
 /// Keeps a style sheet until it is whole, then lets it through without the addresses that have to go.
@@ -71,10 +116,16 @@ pub(super) fn style_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result
     hold(&mut state.style, chunk, memory)?;
     if chunk.last_in_text_node() {
         let sheet = std::mem::take(&mut state.style);
-        let changed = css::filter(&sheet, |url| state.strip_url(url).is_some());
+        state.asking.set(Asking::As(RequestType::OfStyle));
+        let changed = state.without_addresses(&as_read(&sheet, chunk)).map(|(_, sheet)| sheet);
         chunk.replace(changed.as_deref().unwrap_or(&sheet), ContentType::Html);
     }
     Ok(())
+}
+
+/// In SVG scripts and style sheets are ordinary text, whose references are resolved first.
+fn as_read<'a>(text: &'a str, chunk: &TextChunk<'_>) -> Resolved<'a> {
+    if chunk.text_type() == TextType::Data { Resolved::new(text, Place::Text) } else { Resolved::plain(text) }
 }
 
 fn hold(held: &mut String, chunk: &mut TextChunk<'_>, memory: usize) -> Result<(), RewriteError> {

@@ -103,6 +103,11 @@ impl Tokens {
         Self { context: Context::new(), mode: Mode::Data, open: NO_TAG, raw: Name(0), seen: 0 }
     }
 
+    /// Whether what is left over is a tag under way.
+    pub(super) fn is_in_tag(&self) -> bool {
+        self.mode == Mode::Tag
+    }
+
     /// Reads a buffer and answers how many bytes of it are done with.
     ///
     /// Cost: 0.1-0.3 ns a byte of text and quoted values, about 10 ns a tag.

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 
 use url::Url;
 
-use super::references::{Place, decode};
+use super::references::{Place, Resolved, decode, from_bytes};
+use crate::enforce::references::refresh_target;
 
 /// Resolves the references of one document.
 #[derive(Debug, Clone)]
 pub(super) struct Urls {
     page: Url,
     page_host: String,
+    /// What relative references count from while there is no base.
+    fallback: Url,
     base: Option<Url>,
     foreign: bool,
 }
@@ -28,7 +31,7 @@ impl Urls {
     /// References of a page with this effective address.
     pub(super) fn new(page: Url) -> Self {
         let page_host = bare_host(page.host_str().unwrap_or_default()).to_owned();
-        Self { page, page_host, base: None, foreign: false }
+        Self { fallback: page.clone(), page, page_host, base: None, foreign: false }
     }
 
     /// Takes the value of the first `base href` (raw attribute text); later ones are ignored.
@@ -36,11 +39,12 @@ impl Urls {
         if self.base.is_some() {
             return;
         }
-        let base = self.page.join(&plain(raw)).ok();
+        let base = Resolved::new(raw, Place::Attribute);
+        let base = self.fallback.join(&from_bytes(base.text())).ok();
         // `data:` and `javascript:` bases fall back to the page (HTML 4.2.3).
         let base = base.filter(|u| !matches!(u.scheme(), "data" | "javascript") && !u.cannot_be_a_base());
-        let base = base.unwrap_or_else(|| self.page.clone());
-        self.foreign = bare_host(base.host_str().unwrap_or_default()) != self.page_host;
+        let base = base.unwrap_or_else(|| self.fallback.clone());
+        self.foreign |= bare_host(base.host_str().unwrap_or_default()) != self.page_host;
         self.base = Some(base);
     }
 
@@ -54,18 +58,40 @@ impl Urls {
         self.page.origin().ascii_serialization()
     }
 
+    /// The same for a document inside this one: its own base counts from this one's.
+    pub(super) fn nested(&self) -> Self {
+        let fallback = self.base.clone().unwrap_or_else(|| self.fallback.clone());
+        Self { fallback, base: None, ..self.clone() }
+    }
+
+    /// For a document that has no address of its own: ours must be written in full there.
+    pub(super) fn opaque(&self) -> Self {
+        Self { foreign: true, ..self.nested() }
+    }
+
     /// Reads a raw attribute value and, if it leads to another host, asks `ask`.
     ///
     /// Cost: a look at the first bytes for a relative reference; no allocation for a plain absolute
     /// one; else a URL parse (about 1 us).
     pub(super) fn ask<R>(&self, raw: &str, ask: impl FnOnce(&Target<'_>) -> Option<R>) -> Option<R> {
+        if !raw.contains('&') {
+            return self.ask_text(raw, ask);
+        }
         if !self.foreign && surely_relative(raw.as_bytes()) {
             return None;
         }
-        if let Some(target) = simple(raw) {
+        self.ask_text(Resolved::new(raw, Place::Attribute).text(), ask)
+    }
+
+    /// The same for a text in which references are resolved.
+    pub(super) fn ask_text<R>(&self, text: &str, ask: impl FnOnce(&Target<'_>) -> Option<R>) -> Option<R> {
+        if !self.foreign && surely_relative(text.as_bytes()) || is_data(text) {
+            return None;
+        }
+        if let Some(target) = simple(text) {
             return if target.host == self.page_host { None } else { ask(&target) };
         }
-        let url = self.base.as_ref().unwrap_or(&self.page).join(&plain(raw)).ok()?;
+        let url = self.base.as_ref().unwrap_or(&self.fallback).join(&from_bytes(text)).ok()?;
         if !matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp") {
             return None;
         }
@@ -81,19 +107,19 @@ impl Urls {
     }
 }
 
-fn bare_host(host: &str) -> &str {
-    host.strip_suffix('.').unwrap_or(host)
+/// Whether a value is a `data:` address as they are commonly written; a long picture need not be parsed.
+fn is_data(text: &str) -> bool {
+    text.as_bytes().first_chunk().is_some_and(|scheme: &[u8; 5]| scheme.eq_ignore_ascii_case(b"data:"))
 }
 
-/// The value as a URL parser gets it: references decoded, and the page's own bytes (which were read
-/// as windows-1252) taken as UTF-8 again so that a non-ASCII host means what it means in a browser.
-fn plain(raw: &str) -> Cow<'_, str> {
-    if raw.is_ascii() {
-        return decode(raw, Place::Attribute);
-    }
-    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(raw);
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Cow::Owned(decode(&text, Place::Attribute).into_owned())
+/// Whether a value may be a script or a document of its own (`javascript:`, `data:`), seen without decoding.
+pub(super) fn may_be_content(raw: &str) -> bool {
+    let first = raw.bytes().find(|b| *b > b' ');
+    matches!(first, Some(b'j' | b'J' | b'd' | b'D' | b'&'))
+}
+
+fn bare_host(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// Whether a value cannot name a host, seen without decoding: nothing here allocates.
@@ -140,34 +166,7 @@ fn simple(raw: &str) -> Option<Target<'_>> {
 ///
 /// `content` is the raw attribute text; the answer is decoded.
 pub(super) fn refresh(content: &str) -> Option<String> {
-    let decoded = decode(content, Place::Attribute);
-    let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0C');
-    let text = decoded.trim_start_matches(space);
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    if digits == 0 && !text.starts_with('.') {
-        return None;
-    }
-    let text = text[digits..].trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    if !text.starts_with(|c| c == ';' || c == ',' || space(c)) {
-        return None;
-    }
-    let text = text.trim_start_matches(space);
-    let text = text.strip_prefix([';', ',']).unwrap_or(text).trim_start_matches(space);
-    let text = after_url_word(text, space).unwrap_or(text);
-    let quoted = text.chars().next().filter(|c| matches!(c, '"' | '\''));
-    let url = match quoted {
-        Some(quote) => text[1..].split(quote).next().unwrap_or_default(),
-        None => text,
-    };
-    (!url.is_empty()).then(|| url.to_owned())
-}
-
-fn after_url_word(text: &str, space: impl Fn(char) -> bool + Copy) -> Option<&str> {
-    let word = text.get(..3)?;
-    if !word.eq_ignore_ascii_case("url") {
-        return None;
-    }
-    Some(text[3..].trim_start_matches(space).strip_prefix('=')?.trim_start_matches(space))
+    refresh_target(&decode(content, Place::Attribute)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -305,7 +304,10 @@ mod tests {
             ("0;url&#61;x", Some("x")),
             ("0", None),
             ("0;", None),
-            ("x;url=y", None),
+            ("x;url=y", Some("y")),
+            ("1e0;url='y", Some("y")),
+            (" \t3\tuRl\n=\r'y", Some("y")),
+            (";url=y", Some("y")),
             ("0url=y", None),
             ("", None),
         ] {

@@ -11,6 +11,8 @@ const KEPT: usize = 4 * 1024;
 pub(super) struct Window {
     base: usize,
     bytes: Vec<u8>,
+    #[cfg(test)]
+    closed: bool,
 }
 
 impl Window {
@@ -26,9 +28,19 @@ impl Window {
 
     /// A whole tag, if its bytes are still here.
     pub(super) fn tag(&self, place: &Range<usize>) -> Option<&[u8]> {
+        #[cfg(test)]
+        if self.closed {
+            return None;
+        }
         let start = place.start.checked_sub(self.base)?;
         let tag = self.bytes.get(start..place.end.checked_sub(self.base)?)?;
         (tag.starts_with(b"<") && tag.ends_with(b">")).then_some(tag)
+    }
+
+    /// Shows no tag any more: everything takes the full way.
+    #[cfg(test)]
+    pub(super) const fn close(&mut self) {
+        self.closed = true;
     }
 
     /// What is here already of the bytes behind a place.

@@ -367,3 +367,43 @@ fn a_value_of_several_lines_keeps_its_complaint_in_shape() {
     assert_eq!(refused.lines().count(), 5, "{refused}");
     assert!(refused.contains("why: \"a\\nb\" has no scheme"), "{refused}");
 }
+
+/// Issue 3, operator lists: a slip in a list's table is refused with its line, like any other.
+#[test]
+fn a_filter_list_that_cannot_be_meant_is_refused() {
+    for (text, what, next) in [
+        (
+            "lists = [{ fil = \"a.txt\" }]\n",
+            "optgate.toml:1:12: unknown key `lists[0].fil`",
+            "did you mean `file`?",
+        ),
+        (
+            "lists = { file = \"a.txt\", role = \"alow\" }\n",
+            "optgate.toml:1:34: `lists.role` cannot be \"alow\"",
+            "did you mean \"allow\"?",
+        ),
+        (
+            "[lists_check]\nkeep_percent = 101\n",
+            "optgate.toml:3:16: `lists_check.keep_percent` is out of range",
+            "write a value in range, or remove the setting for its default",
+        ),
+        (
+            "[lists_check]\nmust_match = [\"ads.example\"]\n",
+            "optgate.toml:3:15: `lists_check.must_match[0]` is no address",
+            "write a whole URL: \"https://ads.example/pixel.gif\"",
+        ),
+    ] {
+        let text = match text.starts_with('[') {
+            true => format!("{SITE}{text}"),
+            false => format!("{text}{SITE}"),
+        };
+        let said = Desk::with(&text).refused();
+        assert!(said.starts_with(what) && said.contains(next), "{said}");
+    }
+    let said = Desk::with(&format!("{SITE}lists = [{{ file = \"absent.txt\" }}]\n")).refused();
+    if cfg!(feature = "lists") {
+        assert!(said.starts_with("optgate.toml:2:19: `lists[0].file` cannot be read"), "{said}");
+    } else {
+        assert!(said.starts_with("optgate.toml:2:9: `lists` cannot be used by this build"), "{said}");
+    }
+}

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use url::Url;
 
-use super::dom::{Element, Node, push};
+use super::dom::{Element, Node, parse, push};
+use super::vectors::{
+    SIGNALS, candidates, css, css_skeleton, document_of, is_style, json_strings, script_of, urls_of,
+};
 
 /// What the reference says of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +52,11 @@ pub struct Reference {
 impl Trackers {
     /// Reads `trackers.json`.
     pub fn read(path: &Path) -> Self {
-        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        Self::of(&serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+    }
+
+    /// Reads a reference of the form of `trackers.json`.
+    pub fn of(json: &serde_json::Value) -> Self {
         let list = |value: &serde_json::Value| -> Vec<String> {
             let values = value.as_array().map(Vec::as_slice).unwrap_or_default();
             values.iter().map(|v| v.as_str().unwrap().to_owned()).collect()
@@ -129,6 +136,12 @@ impl Trackers {
         self.markers.iter().any(|(marker, class)| *class >= at_least && script.contains(marker.as_str()))
     }
 
+    /// The strictest class of a marker in a script, if it may be stripped.
+    fn marker(&self, script: &str) -> Option<Class> {
+        let classes = self.markers.iter().filter(|(marker, _)| script.contains(marker.as_str()));
+        classes.map(|(_, class)| *class).max().filter(|class| *class > Class::Essential)
+    }
+
     /// The vendor behind one URL of a page.
     fn judge(&self, page: &Page, text: &str, hint: bool) -> Option<(&str, Class)> {
         let url = page.base.join(text).ok()?;
@@ -138,17 +151,38 @@ impl Trackers {
         if hint { self.of_host(&url) } else { self.of_url(&url) }
     }
 
-    /// Every reference of one element to a vendor that is not essential.
+    /// Every reference of one element to a vendor that is not essential, documents in its attributes included.
     pub fn references(&self, page: &Page, element: &Element) -> Vec<Reference> {
         let hint = element.name == "link" && is_hint(element.attr("rel").unwrap_or_default());
         let mut found = Vec::new();
+        let mut refer = |attr: &str, url: String| {
+            let Some((vendor, class)) = self.judge(page, &url, hint) else { return };
+            if class > Class::Essential {
+                let (element, vendor) = (element.name.clone(), vendor.to_owned());
+                found.push(Reference { element, attr: attr.to_owned(), url, vendor, class });
+            }
+        };
         for (attr, value) in &element.attrs {
-            for url in urls_of(element, attr, value) {
-                let Some((vendor, class)) = self.judge(page, &url, hint) else { continue };
-                if class > Class::Essential {
-                    let (element, vendor) = (element.name.clone(), vendor.to_owned());
-                    found.push(Reference { element, attr: attr.clone(), url, vendor, class });
-                }
+            urls_of(element, attr, value).into_iter().for_each(|url| refer(attr, url));
+        }
+        if element.name == "style" {
+            css(&element.text()).into_iter().for_each(|address| refer("", address.text));
+        }
+        json_strings(element).into_iter().for_each(|url| refer("", url));
+        for (attr, value) in &element.attrs {
+            if let Some(html) = document_of(element, attr, value) {
+                let inner = parse(&html, true);
+                let page = Page::of(&page.base, &inner).seen_from(page);
+                inner.walk(&mut |inner| {
+                    let inner = self.references(&page, inner).into_iter();
+                    found.extend(inner.map(|r| Reference { attr: attr.clone(), ..r }));
+                });
+            }
+            if let Some(script) = script_of(element, attr, value)
+                && let Some(class) = self.marker(&script)
+            {
+                let (element, url) = (element.name.clone(), script);
+                found.push(Reference { element, attr: attr.clone(), url, vendor: "a marker".into(), class });
             }
         }
         found
@@ -186,90 +220,29 @@ pub struct Page {
 }
 
 impl Page {
-    /// Finds the base of a parsed page.
+    /// Finds the base of a parsed page. One in a template has no effect.
     pub fn of(url: &Url, root: &Element) -> Self {
-        let mut base = None;
-        root.walk(&mut |element| {
-            if element.name == "base" && base.is_none() {
-                base = element.attr("href").and_then(|href| url.join(href).ok());
+        fn base(url: &Url, element: &Element) -> Option<Url> {
+            if element.name == "base"
+                && let Some(href) = element.attr("href")
+            {
+                return url.join(href).ok();
             }
-        });
-        Self { url: url.clone(), base: base.unwrap_or_else(|| url.clone()) }
+            let inside = element.children.iter().filter(|_| element.name != "template");
+            inside.filter_map(|n| if let Node::Element(e) = n { base(url, e) } else { None }).next()
+        }
+        Self { url: url.clone(), base: base(url, root).unwrap_or_else(|| url.clone()) }
+    }
+
+    /// A document inside another: the outer one's own host stays first party.
+    fn seen_from(self, outer: &Self) -> Self {
+        Self { url: outer.url.clone(), ..self }
     }
 }
 
 fn is_hint(rel: &str) -> bool {
     rel.split_ascii_whitespace()
         .any(|r| r.eq_ignore_ascii_case("preconnect") || r.eq_ignore_ascii_case("dns-prefetch"))
-}
-
-/// Attributes that lazy loaders turn into `src`: `data-src`, `data-lazy-src`, `data-rocket-src` and the like.
-fn is_lazy(attr: &str) -> bool {
-    const OTHERS: [&str; 5] =
-        ["data-original", "data-bg", "data-background", "data-background-image", "data-poster"];
-    attr.starts_with("data-") && attr.ends_with("src") || OTHERS.contains(&attr)
-}
-
-/// The URLs of an attribute, if it is one that starts a request.
-fn urls_of(element: &Element, attr: &str, value: &str) -> Vec<String> {
-    let one = || vec![value.to_owned()];
-    let fetches_href = matches!(element.name.as_str(), "link" | "image" | "use" | "feImage" | "script");
-    match attr {
-        "srcset" | "imagesrcset" | "data-srcset" | "data-lazy-srcset" => {
-            candidates(value).into_iter().map(|c| c.0).collect()
-        }
-        "src" | "poster" | "background" => one(),
-        "href" | "xlink:href" if fetches_href => one(),
-        "data" | "codebase" | "classid" if element.name == "object" || element.name == "applet" => one(),
-        "value" if element.name == "param" => one(),
-        "config" if element.name.starts_with("amp-") => one(),
-        "ping" | "attributionsrc" => value.split_ascii_whitespace().map(str::to_owned).collect(),
-        "content" if element.name == "meta" => refresh(element, value).into_iter().collect(),
-        lazy if is_lazy(lazy) => one(),
-        _ => Vec::new(),
-    }
-}
-
-/// The target of a `meta refresh`.
-fn refresh(element: &Element, value: &str) -> Option<String> {
-    if !element.attr("http-equiv")?.eq_ignore_ascii_case("refresh") {
-        return None;
-    }
-    let at = value.to_ascii_lowercase().find("url")?;
-    let target = value[at + 3..].trim_start().strip_prefix('=')?.trim();
-    Some(target.trim_matches(['"', '\'']).to_owned())
-}
-
-/// The candidates of a `srcset`: URL and descriptor (HTML, "parse a srcset attribute").
-fn candidates(value: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut rest = value;
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
-        if rest.is_empty() {
-            return found;
-        }
-        let end = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
-        let (url, after) = rest.split_at(end);
-        let bare = url.trim_end_matches(',');
-        if bare.len() < url.len() {
-            found.push((bare.to_owned(), String::new()));
-            rest = after;
-            continue;
-        }
-        let mut depth = 0_usize;
-        let stop = after.find(|c| {
-            match c {
-                '(' => depth += 1,
-                ')' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            c == ',' && depth == 0
-        });
-        let (descriptor, after) = after.split_at(stop.unwrap_or(after.len()));
-        found.push((url.to_owned(), descriptor.trim().to_owned()));
-        rest = after;
-    }
 }
 
 /// What may be added to a page: the guard, the link's line, the status.
@@ -343,6 +316,8 @@ impl Comparison<'_> {
                 (Node::Element(a), Some(Node::Element(b))) if a.name == b.name => self.compare(a, b, place),
                 // With scripting on a noscript is one text: the other parse reads it as markup.
                 (Node::Text(_), Some(Node::Text(_))) if before.name == "noscript" => {}
+                (Node::Text(a), Some(Node::Text(b)))
+                    if before.name == "style" && css_skeleton(a) == css_skeleton(b) => {}
                 (a, Some(b)) if a == *b => {}
                 (Node::Element(a), _) if !self.trackers.references(self.page, a).is_empty() => continue,
                 (a, b) => {
@@ -366,6 +341,9 @@ impl Comparison<'_> {
         if text == new {
             return;
         }
+        if !self.trackers.references(self.page, before).is_empty() {
+            return; // An import map or speculation rules.
+        }
         let emptied = new.trim().is_empty() || (new.starts_with("/* optgate strip:") && new.len() < 100);
         if !emptied || !self.trackers.marked(&text, Class::Service) {
             let (text, new) =
@@ -377,26 +355,52 @@ impl Comparison<'_> {
     fn compare_attrs(&mut self, before: &Element, after: &Element, place: &str) {
         let marked = after.attr("data-optgate").is_some_and(|mark| mark.starts_with("strip:"));
         let known: Vec<_> = self.trackers.references(self.page, before).into_iter().map(|r| r.attr).collect();
+        // A component of AMP names its vendor by a word.
+        let component = marked && before.name.starts_with("amp-") && before.attr("type").is_some();
         for (attr, value) in &before.attrs {
             let new = after.attr(attr);
-            if new == Some(value.as_str()) {
+            if new == Some(value.as_str()) || is_bounded(before, attr, new) {
                 continue;
             }
+            if component && new.is_none() && (attr == "type" || attr.starts_with("data-")) {
+                continue;
+            }
+            let document = document_of(before, attr, value).is_some();
             let allowed = match new {
-                _ if !marked || known.is_empty() => false,
+                _ if !(marked || document) || known.is_empty() => false,
                 None => known.contains(attr) || attr == "integrity",
-                Some(new) => known.contains(attr) && (is_stand_in(new) || is_subset(new, value)),
+                Some(new) => known.contains(attr) && self.is_replacement(after, attr, value, new),
             };
             if !allowed {
                 self.unexplained.push(format!("{place} {attr}: {value:?} became {new:?}"));
             }
         }
         for (attr, value) in &after.attrs {
-            if before.attr(attr).is_none() && (attr != "data-optgate" || known.is_empty()) {
+            let mark = attr == "data-optgate" && (component || !known.is_empty());
+            if before.attr(attr).is_none() && !mark {
                 self.unexplained.push(format!("{place}: {attr}={value:?} was added"));
             }
         }
     }
+
+    /// Whether a value may stand in the place of one that referred to a vendor.
+    fn is_replacement(&self, after: &Element, attr: &str, old: &str, new: &str) -> bool {
+        let emptied = new.starts_with("/* optgate strip:") || new == "javascript:void 0";
+        is_stand_in(new)
+            || script_of(after, attr, old).is_some() && emptied
+            || is_style(attr) && css_skeleton(old) == css_skeleton(new)
+            || document_of(after, attr, new).is_some()
+                && !self.trackers.references(self.page, after).iter().any(|r| r.attr == attr)
+            || is_subset(new, old)
+    }
+}
+
+/// What goes or becomes weaker whoever it is for.
+fn is_bounded(before: &Element, attr: &str, new: Option<&str>) -> bool {
+    let referrer = before.name == "meta"
+        && attr == "content"
+        && before.attr("name").is_some_and(|name| name.eq_ignore_ascii_case("referrer"));
+    SIGNALS.contains(&attr) && new.is_none() || referrer && new == Some("strict-origin-when-cross-origin")
 }
 
 fn is_stand_in(value: &str) -> bool {

@@ -14,6 +14,7 @@ pub mod leaks;
 pub mod origin;
 pub mod pki;
 pub mod proxy;
+pub mod vectors;
 
 /// How long a test waits for something that must happen. Generous: it only ends a hanging test.
 pub const DEADLINE: Duration = Duration::from_secs(30);
