@@ -11,8 +11,8 @@ use super::written::{
     SizeLimit,
 };
 use super::{
-    CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown,
-    VendorAction,
+    CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders,
+    Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 

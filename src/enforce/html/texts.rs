@@ -5,8 +5,8 @@
 use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
 
 use super::inline::Holds;
-use super::listed::Asking;
 use super::json::{self, Verdict};
+use super::listed::Asking;
 use super::references::{Place, Resolved, decode, push_as_bytes};
 use super::state::{Inside, State};
 use super::structure::HTML;
