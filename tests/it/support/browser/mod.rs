@@ -139,6 +139,11 @@ impl Tab {
         self.after_load("Page.reload", json!({}))
     }
 
+    /// Runs a script that leads to another page, and waits for that.
+    pub fn follow(&mut self, script: &str) -> &mut Self {
+        self.after_load("Runtime.evaluate", json!({ "expression": script, "userGesture": true }))
+    }
+
     fn after_load(&mut self, method: &str, params: Value) -> &mut Self {
         let before = self.session.events.read(|seen| seen.loads);
         let loads = self.session.call(method, params, DEADLINE).and_then(|answer| match answer["errorText"]
