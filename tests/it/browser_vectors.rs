@@ -162,9 +162,8 @@ struct Tried<'a> {
 
 impl Tried<'_> {
     /// Exceptions that only the opted-out visitor sees.
-    fn broken(&self) -> Vec<&String> {
-        let known = &self.control.outcome.exceptions;
-        self.signal.outcome.exceptions.iter().filter(|thrown| !known.contains(thrown)).collect()
+    fn broken(&self) -> Vec<String> {
+        self.signal.outcome.new_exceptions(&self.control.outcome)
     }
 
     /// What is wrong with the control: a page that cannot leak proves nothing.

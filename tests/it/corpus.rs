@@ -13,9 +13,11 @@ use super::support::origin::Origin;
 use super::support::proxy::{Proxy, proxy};
 
 /// One page of the corpus.
-struct Saved {
-    file: String,
-    host: String,
+pub struct Saved {
+    /// Its name there.
+    pub file: String,
+    /// The host that it was saved from.
+    pub host: String,
     bytes: Vec<u8>,
     encoding: &'static Encoding,
 }
@@ -41,7 +43,8 @@ impl Saved {
     }
 }
 
-fn corpus(test: &str) -> Option<Vec<Saved>> {
+/// The pages; `None`, after a line that says so, where they are not.
+pub fn corpus(test: &str) -> Option<Vec<Saved>> {
     let folder = beside("corpus", test)?;
     let index = std::fs::read_to_string(folder.join("index.tsv")).unwrap();
     Some(index.lines().skip(1).map(|line| saved(&folder, line)).collect())
@@ -63,7 +66,8 @@ fn saved(folder: &Path, line: &str) -> Saved {
     Saved { file: columns[0].to_owned(), host: host.to_owned(), bytes, encoding }
 }
 
-fn serve(pages: &[Saved]) -> (Origin, Proxy) {
+/// An origin with these pages, and Optgate in front of it.
+pub fn serve(pages: &[Saved]) -> (Origin, Proxy) {
     let mut origin = Origin::start();
     for page in pages {
         let (bytes, content_type) = (page.bytes.clone(), page.content_type());

@@ -4,6 +4,7 @@ mod answers;
 mod cdp;
 mod sink;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
@@ -46,6 +47,18 @@ pub struct Outcome {
     pub cookies: Vec<(String, String, String)>,
     /// Whether every page loaded and came to its `window.done` in time.
     pub finished: bool,
+}
+
+impl Outcome {
+    /// Exceptions that another visit to the same page does not know. The guard moves lines, so places do
+    /// not count.
+    pub fn new_exceptions(&self, control: &Self) -> Vec<String> {
+        let words = |outcome: &Self| -> BTreeSet<String> {
+            let lines = outcome.exceptions.iter().map(String::as_str);
+            lines.map(|line| line.rsplit_once(" (").map_or(line, |(words, _)| words).to_owned()).collect()
+        };
+        words(self).difference(&words(control)).cloned().collect()
+    }
 }
 
 impl Browser {

@@ -1,0 +1,128 @@
+//! Vendors as sites embed them, in a real browser: snippets of our own writing, and real saved pages.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::corpus::{Saved, corpus, serve};
+use super::support::browser::{Browser, Outcome, SIGNAL};
+use super::support::leaks::Judge;
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+
+/// Pages opened side by side.
+const AT_ONCE: usize = 3;
+
+/// How long a page may be busy. Real pages may be so for ever.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Every so many pages of the corpus one is opened, unless `OPTGATE_BROWSER_ALL=1`.
+const SAMPLE: usize = 8;
+
+/// One page, without and with the signal.
+struct Pair {
+    name: String,
+    before: Vec<String>,
+    after: Vec<String>,
+    broken: Vec<String>,
+}
+
+/// A page to open: its name, host and address.
+struct Page {
+    name: String,
+    host: String,
+    url: String,
+}
+
+fn visit(browser: &Arc<Browser>, addr: SocketAddr, page: &Page, fields: &str) -> Outcome {
+    let mut tab = browser.tab_for(&[&page.host], addr, fields);
+    tab.open(&page.url).rest(SOON);
+    tab.outcome()
+}
+
+/// Opens all of them, several side by side.
+fn visit_all(browser: &Arc<Browser>, addr: SocketAddr, pages: &[Page]) -> Vec<Pair> {
+    let judge = Judge::new();
+    let (next, pairs) = (Mutex::new(pages.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(page) = next.lock().unwrap().next() else { return };
+                    let control = visit(browser, addr, page, "");
+                    let signal = visit(browser, addr, page, SIGNAL);
+                    let (before, after) = (judge.leaks(&control), judge.leaks(&signal));
+                    let broken = signal.new_exceptions(&control);
+                    let pair = Pair { name: page.name.clone(), before, after, broken };
+                    pairs.lock().unwrap().push(pair);
+                }
+            });
+        }
+    });
+    let mut pairs = pairs.into_inner().unwrap();
+    pairs.sort_by(|a, b| a.name.cmp(&b.name));
+    pairs
+}
+
+/// Prints what was found; the faults of the opted-out visits.
+fn report(what: &str, pairs: &[Pair]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Pair { name, before, after, broken } in pairs {
+        println!("{name}: control: {} leaks, with the signal: {}", before.len(), after.len());
+        faults.extend(after.iter().map(|leak| format!("\n  {name}: leaks {leak}")));
+        faults.extend(broken.iter().map(|thrown| format!("\n  {name}: throws {thrown}")));
+    }
+    println!(
+        "{what}: {} pages, {} leaks without the signal, {} with it, {} pages broken",
+        pairs.len(),
+        pairs.iter().map(|pair| pair.before.len()).sum::<usize>(),
+        pairs.iter().map(|pair| pair.after.len()).sum::<usize>(),
+        pairs.iter().filter(|pair| !pair.broken.is_empty()).count(),
+    );
+    faults
+}
+
+/// Issue "Nothing leaks", proof: the common vendors' snippets call nobody for an opted-out visitor, and the
+/// page's own later calls of what they define do not fail.
+#[test]
+fn no_vendors_snippet_leaks_or_breaks_its_page() {
+    let Some(browser) = Browser::shared("no_vendors_snippet_leaks_or_breaks_its_page") else { return };
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser/snippets");
+    let mut site = Origin::start();
+    let mut pages = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read(&path).unwrap();
+        site = site.on(&format!("/{name}"), move |x| x.ok("text/html", &text));
+        pages.push(Page { host: "site.test".to_owned(), url: format!("http://site.test/{name}"), name });
+    }
+    let proxy = proxy().to(&site).run();
+    let pairs = visit_all(&browser, proxy.addr(), &pages);
+    let faults = report("snippets", &pairs);
+    let vain: Vec<_> = pairs.iter().filter(|pair| pair.before.is_empty()).map(|pair| &pair.name).collect();
+    assert!(vain.is_empty(), "these call nobody even without the signal: {vain:?}");
+    assert!(faults.is_empty(), "with the signal:{}", faults.concat());
+}
+
+/// Issue "Nothing leaks", proof: real saved pages call no strip-class host for an opted-out visitor, and
+/// throw nothing that they do not throw otherwise.
+#[test]
+fn no_page_of_the_corpus_leaks_in_a_browser() {
+    const TEST: &str = "no_page_of_the_corpus_leaks_in_a_browser";
+    let (Some(browser), Some(saved)) = (Browser::shared(TEST), corpus(TEST)) else { return };
+    let step = if std::env::var_os("OPTGATE_BROWSER_ALL").is_some() { 1 } else { SAMPLE };
+    let saved: Vec<Saved> = saved.into_iter().step_by(step).collect();
+    let (_origin, proxy) = serve(&saved);
+    let page = |saved: &Saved| Page {
+        name: saved.file.clone(),
+        host: saved.host.clone(),
+        url: format!("http://{}/{}", saved.host, saved.file),
+    };
+    let pages: Vec<_> = saved.iter().map(page).collect();
+    let pairs = visit_all(&browser, proxy.addr(), &pages);
+    let faults = report("corpus in a browser", &pairs);
+    assert!(pairs.iter().any(|pair| !pair.before.is_empty()), "no page calls anybody: the judge is blind");
+    assert!(faults.is_empty(), "with the signal:{}", faults.concat());
+}
