@@ -41,7 +41,15 @@ impl Judge {
 
     /// Every leak of a visit, as a line each.
     pub fn leaks(&self, outcome: &Outcome) -> Vec<String> {
-        let calls = outcome.entries.iter().filter(|entry| self.is_leak(entry));
+        // A browser opens connections to spare; what the host was asked for decides then.
+        let asked = |of: &Entry| {
+            let requests = outcome.entries.iter().filter(|entry| entry.method != "CONNECT");
+            requests.map(|entry| entry.url.host()).any(|host| host == of.url.host())
+        };
+        let calls = outcome
+            .entries
+            .iter()
+            .filter(|entry| self.is_leak(entry) && (entry.method != "CONNECT" || !asked(entry)));
         let calls = calls.map(|entry| format!("{} {}", entry.method, entry.url));
         let cookies = outcome.cookies.iter().filter(|(_, name, _)| COOKIES.contains(&name.as_str()));
         calls.chain(cookies.map(|(domain, name, _)| format!("cookie {name} of {domain}"))).collect()
