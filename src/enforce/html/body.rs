@@ -38,6 +38,7 @@ impl BodyError {
             Self::Coding(error) => error.label(),
             Self::Rewrite(RewriteError::Memory) => "rewriter-memory",
             Self::Rewrite(RewriteError::Handler) => "rewriter-handler",
+            Self::Rewrite(RewriteError::Xml) => "rewriter-xml",
         }
     }
 }

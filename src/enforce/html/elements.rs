@@ -88,7 +88,8 @@ pub(super) enum Slot {
 const SCRIPT: Slot = Slot::Stub("e.js");
 const IMAGE: Slot = Slot::Stub("e.gif");
 
-enum Edit {
+/// What becomes of an attribute.
+pub(super) enum Edit {
     Set(String),
     Remove,
 }
@@ -195,7 +196,13 @@ fn lazy(tag: &str, name: &str) -> Option<Slot> {
     }
 }
 
-fn judge(state: &mut State, slot: Slot, rel: &Rel, value: &str) -> Option<(Option<VendorId>, Edit)> {
+/// Judges one raw value; `None` when it stays. The vendor is `None` for a whole document in an attribute.
+pub(super) fn judge(
+    state: &mut State,
+    slot: Slot,
+    rel: &Rel,
+    value: &str,
+) -> Option<(Option<VendorId>, Edit)> {
     let (vendor, edit) = match slot {
         Slot::Stub(asset) => (state.strip_url(value)?, Edit::Set(state.asset(asset))),
         Slot::Blank => (state.strip_url(value)?, Edit::Set("about:blank".to_owned())),
@@ -238,7 +245,7 @@ fn candidates(state: &mut State, value: &str) -> Option<(Option<VendorId>, Edit)
 
 /// What a `link` is, as far as it matters here.
 #[derive(Debug, Default)]
-struct Rel {
+pub(super) struct Rel {
     /// Only opens a connection: no path to match.
     hint: bool,
     /// A style sheet.
@@ -246,14 +253,20 @@ struct Rel {
 }
 
 fn rel(el: &Element<'_, '_>) -> Rel {
-    let Some(raw) = el.get_attribute("rel") else { return Rel::default() };
-    let value = decode(&raw, Place::Attribute);
-    let mut rel = Rel::default();
-    for token in value.split_ascii_whitespace() {
-        rel.hint |= token.eq_ignore_ascii_case("preconnect") || token.eq_ignore_ascii_case("dns-prefetch");
-        rel.sheet |= token.eq_ignore_ascii_case("stylesheet");
+    el.get_attribute("rel").map_or_else(Rel::default, |raw| Rel::of(&decode(&raw, Place::Attribute)))
+}
+
+impl Rel {
+    /// Reads a decoded `rel`.
+    pub(super) fn of(value: &str) -> Self {
+        let mut rel = Self::default();
+        for token in value.split_ascii_whitespace() {
+            rel.hint |=
+                token.eq_ignore_ascii_case("preconnect") || token.eq_ignore_ascii_case("dns-prefetch");
+            rel.sheet |= token.eq_ignore_ascii_case("stylesheet");
+        }
+        rel
     }
-    rel
 }
 
 impl State {

@@ -31,6 +31,7 @@ mod texts;
 mod tokens;
 mod urls;
 mod window;
+mod xml;
 
 use std::sync::Arc;
 
@@ -99,6 +100,9 @@ pub enum RewriteError {
     /// The tokenizer refused.
     #[error("the tokenizer refused")]
     Handler,
+    /// XML that no parser would read to its end, or whose document type hides what it brings.
+    #[error("the XML is not well-formed, or its document type hides markup")]
+    Xml,
 }
 
 impl State {
@@ -132,6 +136,8 @@ enum Stage {
     Active(Box<Engine>),
     /// Looking for the place of the link, and changing nothing else.
     Link(Box<Linker>),
+    /// A document served as XML.
+    Xml(Box<xml::Pass>),
     /// Over, by an error.
     Failed(RewriteError),
 }
@@ -150,6 +156,20 @@ impl Rewriter {
             rewriter.begin(plan);
         }
         rewriter
+    }
+
+    /// A rewriter for a document served as XML; `transcoded`: its bytes are UTF-8, whatever its declaration
+    /// says.
+    #[must_use]
+    pub fn xml(plan: Plan, transcoded: bool) -> Self {
+        let opted_out = plan.opted_out;
+        Self { opted_out, document: false, stage: Stage::Xml(Box::new(xml::Pass::new(plan, transcoded))) }
+    }
+
+    /// Whether it is XML that no browser shows as a page, as far as is known by now: it passes as it came.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        matches!(&self.stage, Stage::Xml(pass) if pass.is_untouched())
     }
 
     /// Rewrites the next piece; appends what can be sent to `out`.
@@ -180,6 +200,11 @@ impl Rewriter {
                 engine.end(out)?.tell(&mut summary);
             }
             Stage::Link(linker) => linker.end(out).tell(&mut summary),
+            Stage::Xml(pass) => {
+                let (state, document) = pass.end(out);
+                summary.document = document;
+                state.tell(&mut summary);
+            }
             Stage::Failed(error) => return Err(error),
             Stage::Pass | Stage::Unsure(..) => {}
         }
@@ -220,6 +245,7 @@ impl Rewriter {
             let written = match &mut self.stage {
                 Stage::Active(engine) => engine.write(piece, out),
                 Stage::Link(linker) => linker.write(piece, out),
+                Stage::Xml(pass) => pass.write(piece, out),
                 Stage::Failed(error) => return Err(*error),
                 Stage::Pass | Stage::Unsure(..) => {
                     out.extend_from_slice(rest);

@@ -3,8 +3,9 @@
 
 use super::charset::{self, Opening, Transcoder};
 use super::coding::{CodingError, Decoder, Encoder};
+use super::mime::{self, Sniffed};
 use super::plan::Recipe;
-use super::{Kind, Plan, RewriteError, Rewriter, Summary, mime};
+use super::{Kind, Plan, RewriteError, Rewriter, Summary};
 use crate::config::OnRewriteFailure;
 
 /// Which stage failed.
@@ -55,6 +56,7 @@ enum Stage {
     Opening {
         start: Vec<u8>,
         sniff: bool,
+        xml: bool,
         plan: Box<Plan>,
     },
     Rewriting(Box<Rewriter>),
@@ -76,12 +78,13 @@ impl Pipeline {
         mut plan: Plan,
         on_failure: OnRewriteFailure,
     ) -> Self {
-        plan.guard &= !recipe.xml;
         // What has no type is no sure document: let its first bytes say so.
         if recipe.sniff && plan.kind == Kind::Document {
             plan.kind = Kind::Unsure;
         }
-        let stage = Stage::Opening { start: Vec::new(), sniff: recipe.sniff, plan: Box::new(plan) };
+        // XML says at its root what it is.
+        let sniff = recipe.sniff && !recipe.xml;
+        let stage = Stage::Opening { start: Vec::new(), sniff, xml: recipe.xml, plan: Box::new(plan) };
         let rest = Rest {
             stage,
             transcoder: None,
@@ -118,11 +121,13 @@ impl Pipeline {
         self.rest.take(&[], true, out)?;
         let outcome = match std::mem::replace(&mut self.rest.stage, Stage::Passing(Passing::NotHtml)) {
             Stage::Rewriting(mut rewriter) => {
+                let untouched = rewriter.is_untouched();
                 let mut rewritten = std::mem::take(&mut self.rest.rewritten);
                 rewritten.clear();
                 let ended = rewriter.end(&mut rewritten);
                 self.rest.encoder.write(&rewritten, out).map_err(Fault::Encode)?;
                 match ended {
+                    Ok(_) if untouched => Outcome::NotHtml,
                     Ok(summary) => Outcome::Rewritten(summary),
                     Err(error) if self.rest.may_pass() => Outcome::Passed(error),
                     Err(error) => return Err(Fault::Rewrite(error)),
@@ -139,20 +144,25 @@ impl Pipeline {
 impl Rest {
     /// Takes decoded bytes. `last` says that no more come.
     fn take(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Stage::Opening { start, sniff, .. } = &mut self.stage else {
+        let Stage::Opening { start, sniff, xml, .. } = &mut self.stage else {
             return self.transcode(piece, last, out);
         };
         start.extend_from_slice(piece);
-        let html = if *sniff { mime::is_html(start, last) } else { Some(true) };
-        match (html, charset::open(start, last, self.head_charset)) {
-            (Some(false), _) => {
+        let sniffed = match (*sniff, *xml) {
+            (true, _) => mime::sniff(start, last),
+            (false, true) => Some(Sniffed::Xml),
+            (false, false) => Some(Sniffed::Html),
+        };
+        *xml = sniffed == Some(Sniffed::Xml);
+        match (sniffed, charset::open(start, last, self.head_charset, *xml)) {
+            (Some(Sniffed::Other), _) => {
                 let start = std::mem::take(start);
                 self.stage = Stage::Passing(Passing::NotHtml);
                 self.encoder.write(&start, out).map_err(Fault::Encode)
             }
             (None, _) | (_, Opening::More) => Ok(()),
-            (Some(true), Opening::Plain { bom }) => self.open(bom, None, last, out),
-            (Some(true), Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
+            (_, Opening::Plain { bom }) => self.open(bom, None, last, out),
+            (_, Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
         }
     }
 
@@ -165,14 +175,15 @@ impl Rest {
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         let closed = Stage::Passing(Passing::NotHtml);
-        let Stage::Opening { start, plan, .. } = std::mem::replace(&mut self.stage, closed) else {
+        let Stage::Opening { start, plan, xml, .. } = std::mem::replace(&mut self.stage, closed) else {
             return Ok(());
         };
         if bom > 0 || from.is_some() {
             self.encoder.write(charset::BOM, out).map_err(Fault::Encode)?;
         }
         self.transcoder = from.map(Transcoder::new);
-        self.stage = Stage::Rewriting(Box::new(Rewriter::new(*plan)));
+        let rewriter = if xml { Rewriter::xml(*plan, from.is_some()) } else { Rewriter::new(*plan) };
+        self.stage = Stage::Rewriting(Box::new(rewriter));
         self.transcode(&start[bom..], last, out)
     }
 
