@@ -138,6 +138,7 @@ tables! {
         upstream_idle: usize = 128,
         rewriter_memory: Size = Size(8 << 20),
         decode_ratio: u32 = 1_000,
+        decoded_page: Size = Size(1 << 30),
     }
     /// `[portal]`
     RawPortal {

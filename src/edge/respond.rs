@@ -18,6 +18,7 @@ use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
+use crate::enforce::html::coding::Bounds;
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
@@ -136,9 +137,9 @@ async fn rewritten(
     guard: bool,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
-    let ratio = x.snapshot.settings.limits.decode_ratio;
     let on_failure = x.site().settings.on_rewrite_failure;
-    let mut body = RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), ratio, on_failure);
+    let mut body =
+        RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), bounds(x), on_failure);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
@@ -161,12 +162,18 @@ fn observed(
     match plan_body(x, asked, parts, true) {
         BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
             let plan = rewriter_plan(x, &recipe, page, true);
-            let ratio = x.snapshot.settings.limits.decode_ratio;
             let on_done = outcome::when_observed(core);
-            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, ratio, on_done)))
+            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, bounds(x), on_done)))
         }
         _ => Body::Upstream(body),
     }
+}
+
+/// How far a coded page may grow. A bomb for a visitor who has not opted out is the origin's own (DESIGN 5).
+fn bounds(x: &Exchange) -> Bounds {
+    let limits = &x.snapshot.settings.limits;
+    let strict = x.decision.opted_out();
+    Bounds { ratio: limits.decode_ratio, bytes: limits.decoded_page as u64, strict }
 }
 
 fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan {
@@ -179,7 +186,8 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan
         guard,
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
-        memory: settings.limits.rewriter_memory,
+        // A text is there up to three times: as it was held, as it goes out, and on its way.
+        memory: settings.limits.rewriter_memory / 3,
     }
 }
 

@@ -95,7 +95,7 @@ pub struct Summary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RewriteError {
     /// A tag, script or noscript is larger than the limit.
-    #[error("a tag, script or noscript is larger than limits.rewriter_memory")]
+    #[error("a tag, script or style sheet is larger than limits.rewriter_memory allows")]
     Memory,
     /// The tokenizer refused.
     #[error("the tokenizer refused")]

@@ -27,9 +27,13 @@ impl From<CodingError> for Fault {
 pub(super) enum Outcome {
     Rewritten(Summary),
     NotHtml,
-    /// The rewriter gave up and the rest passed.
-    Passed(RewriteError),
+    /// The rewriter gave up and the rest passed, or the body grew beyond a bound that does not hold for its
+    /// visitor.
+    Passed(Fault),
 }
+
+/// Bytes that go out at once, so that a page which is large for its coded size does not gather here.
+const ENOUGH: usize = 64 << 10;
 
 pub(super) struct Pipeline {
     decoder: Decoder,
@@ -99,10 +103,16 @@ impl Pipeline {
         Self { decoder, rest }
     }
 
-    /// Takes the next bytes of the origin; appends what can be sent to `out`.
-    pub(super) fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Takes the next bytes of the origin, until there is enough to send; `chunk` becomes what is left. True:
+    /// there is more, call again.
+    pub(super) fn write(&mut self, chunk: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
         let rest = &mut self.rest;
-        self.decoder.write::<Fault>(chunk, &mut |piece| rest.take(piece, false, out))
+        while self.decoder.step::<Fault>(chunk, &mut |piece| rest.take(piece, false, out))? {
+            if out.len() >= ENOUGH {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Says that bytes were given out: from here on `on_rewrite_failure` counts.
@@ -129,15 +139,18 @@ impl Pipeline {
                 match ended {
                     Ok(_) if untouched => Outcome::NotHtml,
                     Ok(summary) => Outcome::Rewritten(summary),
-                    Err(error) if self.rest.may_pass() => Outcome::Passed(error),
+                    Err(error) if self.rest.may_pass() => Outcome::Passed(Fault::Rewrite(error)),
                     Err(error) => return Err(Fault::Rewrite(error)),
                 }
             }
-            Stage::Passing(Passing::Failed(error)) => Outcome::Passed(error),
+            Stage::Passing(Passing::Failed(error)) => Outcome::Passed(Fault::Rewrite(error)),
             Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } => Outcome::NotHtml,
         };
         self.rest.encoder.finish(out).map_err(Fault::Encode)?;
-        Ok(outcome)
+        Ok(match (outcome, self.decoder.over()) {
+            (Outcome::Rewritten(_), Some(bound)) => Outcome::Passed(Fault::Decode(bound)),
+            (outcome, _) => outcome,
+        })
     }
 }
 

@@ -81,6 +81,10 @@ fn hold(held: &mut String, chunk: &mut TextChunk<'_>, memory: usize) -> Result<(
     if held.len() + chunk.as_str().len() > memory {
         return Err(RewriteError::Memory);
     }
+    // Doubling would make a large text take twice its size.
+    if held.capacity() - held.len() < chunk.as_str().len() {
+        held.reserve_exact(chunk.as_str().len().max(held.len() / 4));
+    }
     held.push_str(chunk.as_str());
     chunk.remove();
     Ok(())
