@@ -1,7 +1,7 @@
 //! What reaches the visitor and the origin for an opted-out page, through a running proxy.
 
 use base64_of_sha256::csp_source;
-use optgate::enforce::html::coding::{Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
@@ -109,7 +109,7 @@ fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(coding: Coding, bytes: &[u8]) -> String {
-    let (mut decoder, mut out) = (Decoder::new(coding, 1000).unwrap(), Vec::new());
+    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000)).unwrap(), Vec::new());
     let mut keep = |piece: &[u8]| {
         out.extend_from_slice(piece);
         Ok(())

@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod corpus;
 mod demo;
+mod failing_closed;
 mod forwarding;
 mod heads;
 mod html_fixtures;
