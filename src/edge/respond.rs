@@ -187,7 +187,7 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: bool) -> Plan
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
         // A text is there up to three times: as it was held, as it goes out, and on its way.
-        memory: settings.limits.rewriter_memory / 3,
+        memory: settings.limits.rewriter_memory / 16 * 5,
     }
 }
 

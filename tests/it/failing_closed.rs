@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use optgate::enforce::html::coding::Encoder;
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use super::support::DEADLINE;
@@ -27,6 +27,18 @@ fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
     encoder.write(text, &mut out).unwrap();
     encoder.finish(&mut out).unwrap();
     out
+}
+
+/// The text of an answer, its coding taken off.
+fn decoded(response: &Response) -> String {
+    let coding = Coding::of(response.head.one("content-encoding").unwrap_or_default()).unwrap();
+    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000)).unwrap(), Vec::new());
+    let mut keep = |piece: &[u8]| -> Result<(), CodingError> {
+        out.extend_from_slice(piece);
+        Ok(())
+    };
+    decoder.write(&response.body, &mut keep).unwrap();
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// An answer with a length.
@@ -113,10 +125,8 @@ fn a_page_in_a_coding_nobody_reads_is_asked_for_again_and_then_refused() {
     for (path, _, body, reason) in &faults {
         let (out, other) = both(&proxy, path);
         assert_eq!(out.status(), 200, "{path}");
-        assert!(
-            !out.text().contains("criteo.net") && out.text().contains("Opt-Out Request Honored"),
-            "{path}"
-        );
+        let text = decoded(&out);
+        assert!(!text.contains("criteo.net") && text.contains("Opt-Out Request Honored"), "{path}: {text}");
         assert!(other.body == *body, "{path}: as it came");
         let seen = proxy.get(
             &format!("{path}/always"),
@@ -335,10 +345,10 @@ fn hostile() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         format!("<html xmlns=\"http://www.w3.org/1999/xhtml\"><body>{middle}</body></html>").into_bytes()
     };
     let (html, xhtml) = ("text/html", "application/xhtml+xml");
-    let padding = "x".repeat(20 << 20);
+    let (padding, long) = ("x".repeat(4 << 20), "x".repeat(20 << 20));
     vec![
-        ("attribute", html, page(format!("<p>first</p><a title=\"{padding}\" href=x>{TRACKER}"))),
-        ("xml-attribute", xhtml, xml(format!("<p>first</p><a title=\"{padding}\" href=\"x\"/>{TRACKER}"))),
+        ("attribute", html, page(format!("<p>first</p><a title=\"{long}\" href=x>{TRACKER}"))),
+        ("xml-attribute", xhtml, xml(format!("<p>first</p><a title=\"{long}\" href=\"x\"/>{TRACKER}"))),
         ("script", html, page(format!("<script>{padding};fbq('init')</script>{TRACKER}"))),
         ("xml-script", xhtml, xml(format!("<script>{padding};fbq('init')</script>{TRACKER}"))),
         ("comment", html, page(format!("<!--{padding}-->{TRACKER}"))),
@@ -352,8 +362,8 @@ fn hostile() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("attributes", html, page(format!("<p {}>{TRACKER}", many(100_000)))),
         ("xml-attributes", xhtml, xml(format!("<p {}>{TRACKER}</p>", many(100_000)))),
         ("ends", html, page(format!("{}{}{TRACKER}", "<b>".repeat(20_000), "</i>".repeat(200_000)))),
-        ("select", html, page(format!("<select><xmp><script></select>{TRACKER}"))),
-        ("frameset", html, page(format!("<frameset><noscript><xmp></frameset>{TRACKER}"))),
+        ("select", html, page(format!("<select><xmp><script></xmp></select>{TRACKER}"))),
+        ("frameset", html, page(format!("<frameset><noscript><xmp></noscript></frameset>{TRACKER}"))),
     ]
 }
 
@@ -472,14 +482,14 @@ fn a_page_that_fails_half_way_is_stopped_or_passed_by_setting() {
             begin(x, "text/html; charset=utf-8")?;
             x.chunk(b"<!doctype html><html><body><p>first</p>")?;
             html()?;
-            x.chunk(format!("<img alt='{}' src=x>{TRACKER}", "x".repeat(200_000)).as_bytes())?;
+            x.chunk(format!("<img alt='{}' src=x>{TRACKER}", "x".repeat(600_000)).as_bytes())?;
             x.send("0\r\n\r\n")
         })
         .on("/xml", move |x| {
             begin(x, "application/xhtml+xml; charset=utf-8")?;
             x.chunk(b"<html xmlns=\"http://www.w3.org/1999/xhtml\"><body><p>first</p>")?;
             xml()?;
-            x.chunk(format!("<a b=c>{TRACKER}").as_bytes())?;
+            x.chunk(format!("<a b=c>{}{TRACKER}", "x".repeat(100_000)).as_bytes())?;
             x.send("0\r\n\r\n")
         });
     for (choice, word) in [("close", "refused"), ("pass", "passed")] {
@@ -560,19 +570,31 @@ fn hostile_pages_at_once_stay_within_eight_mebibytes_each() {
     const AT_ONCE: u64 = 8;
     let wide = |text: &str| encoded(Coding::Gzip, format!("<!doctype html><html><body>{text}").as_bytes());
     let bomb = wide(&" ".repeat(24 << 20));
-    let script = wide(&format!("<script>{}</script>", "a=1;".repeat(600_000)));
+    let own = "a:1;".repeat(600_000);
+    let (sheet, tracked) = (format!("b{{c:url(//dis.criteo.com/x)}}{own}"), "<img src=//dis.criteo.com/x>");
+    let large = [
+        ("large-script", wide(&format!("<script>{own}</script>"))),
+        ("large-style", wide(&format!("<style>{sheet}</style>"))),
+        ("large-set", wide(&format!("<img srcset='//dis.criteo.com/x,{own}'>"))),
+        ("large-srcdoc", wide(&format!("<iframe srcdoc='{tracked}{own}'></iframe>"))),
+        ("bytes", wide(&format!("<script>{}</script>", "\u{e9}".repeat(1_200_000)))),
+        ("bomb", bomb),
+    ];
     let mut pages = hostile();
     pages.retain(|(name, ..)| {
-        ["attribute", "script", "xml-script", "xml-attribute", "sections", "attributes"].contains(name)
+        ["attribute", "script", "xml-script", "xml-attribute", "attributes"].contains(name)
     });
-    let names: Vec<_> = pages.iter().map(|(name, ..)| *name).chain(["bomb", "large-script"]).collect();
+    let names: Vec<_> =
+        pages.iter().map(|(name, ..)| *name).chain(large.iter().map(|(name, _)| *name)).collect();
     let coded = "Content-Type: text/html\r\nContent-Encoding: gzip\r\n";
-    let origin = sends(pages)
-        .answers("/bomb", answer(200, coded, &bomb))
-        .answers("/large-script", answer(200, coded, &script));
+    let origin = large.iter().fold(sends(pages), |origin, (name, body)| {
+        origin.answers(&format!("/{name}"), answer(200, coded, body))
+    });
+    let sites =
+        format!("[[sites]]\nname = \"site\"\nhosts = [\"site.test\"]\nupstream = {:?}\n", origin.url());
+    let mut above = Vec::new();
     for name in names {
-        let sites =
-            format!("[[sites]]\nname = \"site\"\nhosts = [\"site.test\"]\nupstream = {:?}\n", origin.url());
+        // A program of its own: what an allocator keeps of an earlier page is not this one's.
         let binary = Binary::start(proxy().toml(&sites));
         let addr = binary.addr();
         read(addr, "/none", OUT);
@@ -582,10 +604,13 @@ fn hostile_pages_at_once_stay_within_eight_mebibytes_each() {
             .collect();
         for reader in readers {
             let (_, body, _) = reader.join().unwrap();
-            assert!(!contains(&body, "criteo.net") && !contains(&body, "fbq("), "{name}");
+            assert!(!contains(&body, "criteo.") && !contains(&body, "fbq("), "{name}");
         }
-        let each = binary.peak_memory().saturating_sub(before) / AT_ONCE;
+        let each = (binary.peak_memory() - before) / AT_ONCE;
         println!("{name}: {} KiB each", each >> 10);
-        assert!(each < 8 << 20, "{name}: {each} bytes each");
+        if each >= 8 << 20 {
+            above.push((name, each));
+        }
     }
+    assert!(above.is_empty(), "more than 8 MiB each: {above:?}");
 }

@@ -118,6 +118,18 @@ impl State {
 /// Bytes given to a pass at a time: what it may have to copy, whatever the caller's pieces are.
 const PIECE: usize = 32 * 1024;
 
+/// Room for as many bytes more in a text that is held; `most` is all it may ever take.
+///
+/// A large text gets all its room at once: what is not written costs nothing, and doubling would have it there
+/// twice and a half.
+fn room(len: usize, capacity: usize, more: usize, most: usize) -> usize {
+    match capacity - len {
+        free if free >= more => 0,
+        _ if len + more < 8 * PIECE => more.max(len),
+        _ => most.saturating_sub(len).max(more),
+    }
+}
+
 /// Streams one HTML body; not `Send` (it lives on its connection's core).
 #[derive(Debug)]
 pub struct Rewriter {

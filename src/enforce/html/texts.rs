@@ -7,7 +7,7 @@ use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
 use super::references::{Place, decode};
 use super::state::State;
 use super::structure::HTML;
-use super::{RewriteError, css, inline};
+use super::{RewriteError, css, inline, room};
 
 /// Whether a script element holds a script that runs.
 pub(super) fn runs_inline(el: &Element<'_, '_>) -> bool {
@@ -81,10 +81,7 @@ fn hold(held: &mut String, chunk: &mut TextChunk<'_>, memory: usize) -> Result<(
     if held.len() + chunk.as_str().len() > memory {
         return Err(RewriteError::Memory);
     }
-    // Doubling would make a large text take twice its size.
-    if held.capacity() - held.len() < chunk.as_str().len() {
-        held.reserve_exact(chunk.as_str().len().max(held.len() / 4));
-    }
+    held.reserve_exact(room(held.len(), held.capacity(), chunk.as_str().len(), memory));
     held.push_str(chunk.as_str());
     chunk.remove();
     Ok(())

@@ -48,7 +48,8 @@ impl Reader {
         self.put_changed(bytes, &changes, out);
         self.open(role);
         if tag.empty {
-            self.end_empty();
+            // It is its own end.
+            self.end_tag(b"", &mut Vec::new())?;
         }
         Ok(())
     }
@@ -233,11 +234,6 @@ impl Reader {
             _ => self.depth == 1,
         };
         first.then_some(Role::Place)
-    }
-
-    /// An empty-element tag is its own end.
-    fn end_empty(&mut self) {
-        self.end_tag(b"", &mut Vec::new());
     }
 }
 

@@ -1,5 +1,9 @@
 //! A script or style sheet whose text is judged once it is whole.
 
+use std::borrow::Cow;
+
+use encoding_rs::WINDOWS_1252;
+
 use super::super::references::{Place, decode};
 use super::dtd::Entities;
 use super::tokens::Broken;
@@ -18,48 +22,73 @@ pub(super) struct Held {
     pub depth: u32,
     /// Everything since its start tag, nested elements judged.
     pub markup: Vec<u8>,
-    /// Its text so far, each byte a character; from `run` on references are not decoded yet.
-    pub text: String,
-    run: usize,
+    /// Where its own text stands in the markup.
+    pieces: Vec<Piece>,
+}
+
+/// A run of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Piece {
+    start: u32,
+    end: u32,
+    /// From a CDATA section: references mean nothing.
+    literal: bool,
 }
 
 impl Held {
     pub(super) const fn new(sheet: Sheet, depth: u32) -> Self {
-        Self { sheet, depth, markup: Vec::new(), text: String::new(), run: 0 }
+        Self { sheet, depth, markup: Vec::new(), pieces: Vec::new() }
     }
 
-    /// Takes a piece of its own text: that of its text nodes (DOM, "child text content").
-    pub(super) fn push(&mut self, bytes: &[u8], literal: bool) {
-        let text = encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0;
-        if self.text.capacity() - self.text.len() < text.len() {
-            self.text.reserve_exact(text.len().max(self.text.len() / 4));
-        }
-        self.text.push_str(&text);
-        if literal {
-            self.run = self.text.len();
+    /// Bytes it takes.
+    pub(super) const fn size(&self) -> usize {
+        self.markup.len() + self.pieces.len() * size_of::<Piece>()
+    }
+
+    /// Notes that the markup's last bytes are its own text: that of its text nodes (DOM, "child text
+    /// content").
+    pub(super) fn note(&mut self, length: usize, literal: bool) {
+        let end = u32::try_from(self.markup.len()).unwrap_or(u32::MAX);
+        let start = end.saturating_sub(u32::try_from(length).unwrap_or(u32::MAX));
+        match self.pieces.last_mut() {
+            Some(last) if last.end == start && last.literal == literal => last.end = end,
+            _ => self.pieces.push(Piece { start, end, literal }),
         }
     }
 
-    /// The run of character data ends: its references are decoded.
-    pub(super) fn end_run(&mut self, entities: &Entities) -> Result<(), Broken> {
-        let run = &self.text[self.run..];
-        if run.contains('&') {
-            let bytes = encoding_rs::WINDOWS_1252.encode(run).0;
-            let expanded = entities.expand(&bytes)?;
-            let text = encoding_rs::WINDOWS_1252.decode_without_bom_handling(&expanded).0;
-            let decoded = decode(&text, Place::Text).into_owned();
-            self.text.truncate(self.run);
-            self.text.push_str(&decoded);
+    /// Its text, each byte a character and references decoded.
+    ///
+    /// # Errors
+    /// What cannot be expanded.
+    pub(super) fn text(&self, entities: &Entities) -> Result<Cow<'_, str>, Broken> {
+        let mut text = Cow::Borrowed("");
+        for piece in &self.pieces {
+            let bytes = self.markup.get(piece.start as usize..piece.end as usize).unwrap_or_default();
+            let part = match !piece.literal && bytes.contains(&b'&') {
+                true => {
+                    let expanded = entities.expand(bytes)?;
+                    let raw = WINDOWS_1252.decode_without_bom_handling(&expanded).0;
+                    Cow::Owned(decode(&raw, Place::Text).into_owned())
+                }
+                false => WINDOWS_1252.decode_without_bom_handling(bytes).0,
+            };
+            text += part;
         }
-        self.run = self.text.len();
-        Ok(())
+        Ok(text)
     }
 }
 
-/// Appends without the doubling that would make large texts take twice their size.
-pub(super) fn append(held: &mut Vec<u8>, bytes: &[u8]) {
-    if held.capacity() - held.len() < bytes.len() {
-        held.reserve_exact(bytes.len().max(held.len() / 4));
+/// Appends text that was changed, its references written anew.
+pub(super) fn append_escaped(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '<', '>']) {
+        out.extend_from_slice(&WINDOWS_1252.encode(&rest[..at]).0);
+        out.extend_from_slice(match rest.as_bytes()[at] {
+            b'&' => b"&amp;",
+            b'<' => b"&lt;",
+            _ => b"&gt;",
+        });
+        rest = &rest[at + 1..];
     }
-    held.extend_from_slice(bytes);
+    out.extend_from_slice(&WINDOWS_1252.encode(rest).0);
 }

@@ -22,9 +22,9 @@ mod tokens;
 use super::inject::{self, Placed};
 use super::rewriter::SLACK;
 use super::state::State;
-use super::{Kind, Plan, RewriteError, css, inline};
+use super::{Kind, PIECE, Plan, RewriteError, css, inline, room};
 use dtd::Entities;
-use held::{Held, Sheet, append};
+use held::{Held, Sheet, append_escaped};
 use scope::{Scope, Space, XHTML};
 use tokens::{Broken, Token, Tokens};
 
@@ -126,11 +126,11 @@ impl Pass {
         let result = if self.input.is_empty() {
             let mut at = 0;
             let result = self.read(piece, &mut at, out);
-            append(&mut self.input, &piece[at..]);
+            self.body.append(&mut self.input, &piece[at..]);
             result
         } else {
             let mut input = std::mem::take(&mut self.input);
-            append(&mut input, piece);
+            self.body.append(&mut input, piece);
             let mut at = 0;
             let result = self.read(&input, &mut at, out);
             input.drain(..at);
@@ -173,7 +173,8 @@ impl Pass {
     /// A tag that is still open goes to no opted-out visitor: nobody has read it.
     pub(super) fn end(mut self, out: &mut Vec<u8>) -> (State, bool) {
         if let Some(held) = self.body.held.take() {
-            self.body.close(held, out);
+            // What cannot be read is not sent.
+            let _ = self.body.close(held, out);
         }
         if let Root::Awaited { raw, read } = &self.body.root {
             out.extend_from_slice(if self.body.state.opted_out { read } else { raw });
@@ -186,10 +187,17 @@ impl Pass {
 }
 
 impl Reader {
+    /// Adds to the input that waits for its end.
+    fn append(&self, input: &mut Vec<u8>, piece: &[u8]) {
+        let most = self.state.memory.saturating_add(SLACK + PIECE);
+        input.reserve_exact(room(input.len(), input.capacity(), piece.len(), most));
+        input.extend_from_slice(piece);
+    }
+
     /// Whether everything kept is within bounds.
     fn within(&self, input: usize) -> Result<(), RewriteError> {
         let awaited = if let Root::Awaited { raw, read } = &self.root { raw.len() + read.len() } else { 0 };
-        let held = self.held.as_ref().map_or(0, |held| held.markup.len().max(held.text.len()));
+        let held = self.held.as_ref().map_or(0, Held::size);
         let roles = self.roles.len() * size_of::<(u32, Role)>();
         let most = self.state.memory.saturating_add(SLACK);
         // A text may take what is allowed, and not more because its pieces are small.
@@ -201,11 +209,6 @@ impl Reader {
 
     /// Takes a token. After an error none of its bytes were put anywhere.
     fn take(&mut self, token: Token<'_>, out: &mut Vec<u8>) -> Result<(), RewriteError> {
-        if let Some(held) = &mut self.held
-            && !matches!(token, Token::Text(_) | Token::Literal(_))
-        {
-            held.end_run(&self.entities)?;
-        }
         match token {
             Token::Instruction(bytes) if self.transcoded && bytes.starts_with(b"<?xml ") => {
                 let declaration = declare_utf8(bytes);
@@ -223,7 +226,7 @@ impl Reader {
                 self.keep(bytes);
             }
             Token::Start(bytes) => self.start(bytes, out)?,
-            Token::End(bytes) => self.end_tag(bytes, out),
+            Token::End(bytes) => self.end_tag(bytes, out)?,
             Token::Text(bytes) => self.text(bytes, false, out),
             Token::Literal(bytes) => self.text(bytes, true, out),
             Token::Other(bytes) => {
@@ -236,8 +239,12 @@ impl Reader {
 
     /// Writes where output goes now: nothing goes out before the root says what it is.
     fn put(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let most = self.state.memory;
         match (&mut self.held, &mut self.root) {
-            (Some(held), _) => append(&mut held.markup, bytes),
+            (Some(Held { markup, .. }), _) => {
+                markup.reserve_exact(room(markup.len(), markup.capacity(), bytes.len(), most));
+                markup.extend_from_slice(bytes);
+            }
             (None, Root::Awaited { read, .. }) => read.extend_from_slice(bytes),
             (None, _) => out.extend_from_slice(bytes),
         }
@@ -259,7 +266,7 @@ impl Reader {
         if let Some(held) = &mut self.held
             && held.depth == self.depth
         {
-            held.push(bytes, literal);
+            held.note(bytes.len(), literal);
         }
     }
 
@@ -286,7 +293,7 @@ impl Reader {
         self.keep(bytes);
     }
 
-    fn end_tag(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    fn end_tag(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RewriteError> {
         let ends = self.roles.last().filter(|(depth, _)| *depth == self.depth).map(|(_, role)| *role);
         if ends.is_some() {
             self.roles.pop();
@@ -300,7 +307,7 @@ impl Reader {
             Some(Role::Anchor(id)) => status = self.state.link.anchor_ends(Some(id)) && self.state.opted_out,
             Some(Role::Held(_)) => {
                 if let Some(held) = self.held.take() {
-                    self.close(held, out);
+                    self.close(held, out)?;
                 }
             }
             None => {}
@@ -312,6 +319,7 @@ impl Reader {
             let markup = self.in_xml(inject::STATUS.trim_start(), "span");
             self.put(format!(" {markup}").as_bytes(), out);
         }
+        Ok(())
     }
 
     /// The link's place has come: before this end tag.
@@ -333,10 +341,8 @@ impl Reader {
     }
 
     /// A script or style sheet is whole: it goes out as it came, or without what has to go.
-    fn close(&mut self, mut held: Held, out: &mut Vec<u8>) {
-        // What cannot be expanded was refused when its run ended.
-        let _ = held.end_run(&self.entities);
-        let text = std::mem::take(&mut held.text);
+    fn close(&mut self, held: Held, out: &mut Vec<u8>) -> Result<(), RewriteError> {
+        let text = held.text(&self.entities)?;
         let changed = match held.sheet {
             Sheet::Script => self
                 .state
@@ -346,13 +352,17 @@ impl Reader {
                 .map(|vendor| inline::emptied(self.state.vendor(vendor))),
             Sheet::Style => css::filter(&text, |url| self.state.strip_url(url).is_some()),
         };
+        drop(text);
+        // Large texts are not copied where they need not be, and not there twice.
         match changed {
             Some(text) => {
-                let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-                out.extend_from_slice(&encoding_rs::WINDOWS_1252.encode(&escaped).0);
+                drop(held);
+                append_escaped(out, &text);
             }
+            None if out.is_empty() => *out = held.markup,
             None => out.extend_from_slice(&held.markup),
         }
+        Ok(())
     }
 
     /// Decides at the root what becomes of the document; `tag` is the root's.
@@ -377,6 +387,7 @@ impl Reader {
         if let Root::Awaited { raw, read } = std::mem::replace(&mut self.root, next) {
             out.extend_from_slice(if untouched { &raw } else { &read });
             if untouched {
+                self.state.counts.clear();
                 out.extend_from_slice(tag);
             }
         }
