@@ -360,6 +360,12 @@ fn hostile() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("xml-nested", xhtml, xml(format!("{}{TRACKER}", "<section>".repeat(1_000_000)))),
         ("xml-scopes", xhtml, xml(format!("{}{TRACKER}", "<b xmlns:x=\"y\">".repeat(100_000)))),
         ("attributes", html, page(format!("<p {}>{TRACKER}", many(100_000)))),
+        ("one-attribute", html, page(format!("<p {} data-src=//dis.criteo.com/x>{TRACKER}", many(90_000)))),
+        (
+            "all-attributes",
+            html,
+            page(format!("<p {}>{TRACKER}", many(60_000).replace("\"/", "\"//dis.criteo.com/"))),
+        ),
         ("xml-attributes", xhtml, xml(format!("<p {}>{TRACKER}</p>", many(100_000)))),
         ("ends", html, page(format!("{}{}{TRACKER}", "<b>".repeat(20_000), "</i>".repeat(200_000)))),
         ("select", html, page(format!("<select><xmp><script></xmp></select>{TRACKER}"))),
@@ -444,8 +450,8 @@ fn a_script_of_two_megabytes_is_judged_to_its_end() {
                 x.send(format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n"
                 ))?;
-                x.chunk(body[..at].as_bytes())?;
-                x.chunk(body[at..].as_bytes())?;
+                x.chunk(&body.as_bytes()[..at])?;
+                x.chunk(&body.as_bytes()[at..])?;
                 x.send("0\r\n\r\n")
             });
         }

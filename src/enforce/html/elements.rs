@@ -1,10 +1,12 @@
 //! Which attributes of which elements lead somewhere, and how each is made harmless in place.
 
+use std::collections::HashSet;
+
 use lol_html::html_content::Element;
 
 use super::references::{Place, decode, encode};
 use super::state::State;
-use super::{srcset, urls};
+use super::{RewriteError, srcset, urls};
 use crate::registry::{Hit, VendorId};
 
 /// Elements before which the guard has to stand, and those that are part of the document's frame.
@@ -61,6 +63,9 @@ pub(super) fn fetches(tag: &str) -> bool {
     FETCHES.contains(&tag)
 }
 
+/// Changes to one element; each is a search through its attributes, and no page has so many.
+const MOST_EDITS: usize = 1_000;
+
 /// The mark on every changed element.
 const MARK: &str = "data-optgate";
 
@@ -100,23 +105,26 @@ pub(super) enum Edit {
 pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str) {
     let rel = if tag == "link" { rel(el) } else { Rel::default() };
     let refresh = tag == "meta" && is_meta(el, "refresh");
-    let mut read: Vec<String> = Vec::new();
+    let mut read: HashSet<String> = HashSet::new();
     let mut edits: Vec<(String, Edit)> = Vec::new();
     let mut culprit = None;
     for attribute in el.attributes() {
         let name = attribute.name();
         let Some(slot) = slot(tag, &name, refresh) else { continue };
         // Only the first of a name counts (HTML 13.2.5.33).
-        if read.contains(&name) {
+        if !read.insert(name.clone()) {
             continue;
         }
         if let Some((vendor, edit)) = judge(state, slot, &rel, &attribute.value()) {
             culprit = culprit.or(vendor);
-            edits.push((name.clone(), edit));
+            edits.push((name, edit));
         }
-        read.push(name);
     }
     if edits.is_empty() {
+        return;
+    }
+    if edits.len() > MOST_EDITS {
+        state.failed = Some(RewriteError::Memory);
         return;
     }
     for (name, edit) in edits {
