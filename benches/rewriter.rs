@@ -45,7 +45,11 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
         policy: Arc::clone(policy),
         page,
         kind: Kind::Document,
-        guard: Some(Placement { guard: Arc::new(Guard::new(policy, "/privacy-choices")), gpc: true, nonce: None }),
+        guard: Some(Placement {
+            guard: Arc::new(Guard::new(policy, "/privacy-choices")),
+            gpc: true,
+            nonce: None,
+        }),
         later: Default::default(),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,

@@ -251,6 +251,7 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
             problems,
         ),
         decode_ratio: raw.decode_ratio,
+        decoded_page: size_within("limits.decoded_page", &raw.decoded_page, 1 << 20, 1 << 40, problems),
     }
 }
 

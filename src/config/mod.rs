@@ -171,10 +171,12 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Idle origin connections kept, per core and origin.
     pub upstream_idle: usize,
-    /// Memory one rewriter may hold (a tag, a script, a noscript), bytes.
+    /// Memory one page's rewriter may hold, bytes; a tag, a script or a style sheet five sixteenths of it.
     pub rewriter_memory: usize,
     /// Largest decoded body of a compressed page, as a multiple of its coded size.
     pub decode_ratio: u32,
+    /// Largest decoded body of a compressed page, bytes.
+    pub decoded_page: usize,
 }
 
 /// Consumer pages.

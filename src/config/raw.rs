@@ -11,8 +11,8 @@ use super::written::{
     SizeLimit,
 };
 use super::{
-    CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders, Unknown,
-    VendorAction,
+    CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders,
+    Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 
@@ -143,6 +143,7 @@ tables! {
         upstream_idle: usize = 128,
         rewriter_memory: Size = Size(8 << 20),
         decode_ratio: u32 = 1_000,
+        decoded_page: Size = Size(1 << 30),
     }
     /// `[portal]`
     RawPortal {

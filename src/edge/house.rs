@@ -152,7 +152,8 @@ impl Snapshot {
     /// reload asks for the old one.
     #[must_use]
     pub fn worker_guard(&self, site: &Site, name: &str) -> Arc<Guard> {
-        let rules = self.sites.iter().flat_map(|s| std::iter::once(&s.rule).chain(s.paths.iter().map(|(_, r)| r)));
+        let rules =
+            self.sites.iter().flat_map(|s| std::iter::once(&s.rule).chain(s.paths.iter().map(|(_, r)| r)));
         let named = rules.map(|rule| &rule.guard).find(|guard| guard.worker_name() == name);
         Arc::clone(named.unwrap_or(&site.rule.guard))
     }

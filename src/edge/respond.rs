@@ -21,6 +21,7 @@ use crate::enforce::csp::Later;
 use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
+use crate::enforce::html::coding::Bounds;
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
@@ -142,9 +143,9 @@ async fn rewritten(
     guard: Option<Placement>,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
-    let ratio = x.snapshot.settings.limits.decode_ratio;
     let on_failure = x.site().settings.on_rewrite_failure;
-    let mut body = RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), ratio, on_failure);
+    let mut body =
+        RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), bounds(x), on_failure);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
@@ -167,12 +168,18 @@ fn observed(
     match plan_body(x, asked, parts, true) {
         BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
             let plan = rewriter_plan(x, &recipe, page, Some(placement(x)));
-            let ratio = x.snapshot.settings.limits.decode_ratio;
             let on_done = outcome::when_observed(core);
-            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, ratio, on_done)))
+            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, bounds(x), on_done)))
         }
         _ => Body::Upstream(body),
     }
+}
+
+/// How far a coded page may grow. A bomb for a visitor who has not opted out is the origin's own (DESIGN 5).
+fn bounds(x: &Exchange) -> Bounds {
+    let limits = &x.snapshot.settings.limits;
+    let strict = x.decision.opted_out();
+    Bounds { ratio: limits.decode_ratio, bytes: limits.decoded_page as u64, strict }
 }
 
 /// The guard as it would be placed on a page without policies.
@@ -191,7 +198,8 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: Option<Placem
         later: Later::default(),
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
-        memory: settings.limits.rewriter_memory,
+        // A text is there up to three times: as it was held, as it goes out, and on its way.
+        memory: settings.limits.rewriter_memory / 16 * 5,
         lists: recipe.opted_out.then(|| lists(x)).flatten(),
     }
 }

@@ -10,12 +10,12 @@ use http::header::{
 use http::response;
 use url::Url;
 
+use super::guard::{Guard, Placement};
 use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
 use super::{cookies, csp, permissions, references};
-use super::guard::{Guard, Placement};
 use crate::config::{CacheFront, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
 use crate::registry::Policy;
@@ -288,8 +288,10 @@ fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
     use encoding_rs::{ISO_2022_JP, UTF_16BE, UTF_16LE};
     let transcoded = |e: &encoding_rs::Encoding| *e == *ISO_2022_JP || *e == *UTF_16BE || *e == *UTF_16LE;
     if recipe.charset.is_some_and(transcoded) {
-        let media = if recipe.xml { "application/xhtml+xml" } else { "text/html" };
-        if let Ok(value) = HeaderValue::try_from(format!("{media}; charset=utf-8")) {
+        let named = headers.get_all(CONTENT_TYPE).iter().next_back().and_then(|value| value.to_str().ok());
+        let named = named.and_then(|text| text.rsplit(',').next()?.split(';').next());
+        let media = if recipe.xml { named.unwrap_or("application/xhtml+xml") } else { "text/html" };
+        if let Ok(value) = HeaderValue::try_from(format!("{}; charset=utf-8", media.trim())) {
             headers.insert(CONTENT_TYPE, value);
         }
     }

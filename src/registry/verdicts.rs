@@ -99,8 +99,7 @@ impl Policy {
     /// Names of the vendors that are not allowed, sorted, each once.
     fn names_of<'a>(&'a self, of: impl Fn(&'a Vendor) -> &'a Vec<String>) -> Vec<&'a str> {
         let vendors = self.registry().vendors().filter(|(id, _)| self.action(*id) != VendorAction::Allow);
-        let mut names: Vec<&str> =
-            vendors.flat_map(|(_, vendor)| of(vendor)).map(String::as_str).collect();
+        let mut names: Vec<&str> = vendors.flat_map(|(_, vendor)| of(vendor)).map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -10,9 +10,9 @@ mod values;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support::guard::placement;
 use optgate::config::{LinkTitle, VendorPolicy};
 use optgate::enforce::html::{Kind, Plan, Rewriter};
-use crate::support::guard::placement;
 use optgate::registry::{Policy, Registry};
 
 use crate::support::checker::Trackers;

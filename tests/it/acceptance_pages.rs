@@ -1,7 +1,7 @@
 //! What reaches the visitor and the origin for an opted-out page, through a running proxy.
 
 use base64_of_sha256::csp_source;
-use optgate::enforce::html::coding::{Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
@@ -109,7 +109,7 @@ fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(coding: Coding, bytes: &[u8]) -> String {
-    let (mut decoder, mut out) = (Decoder::new(coding, 1000).unwrap(), Vec::new());
+    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000)).unwrap(), Vec::new());
     let mut keep = |piece: &[u8]| {
         out.extend_from_slice(piece);
         Ok(())
@@ -209,7 +209,11 @@ fn the_guard_runs_under_the_policies_of_a_page_or_is_not_there() {
             .and_then(|rest| rest.split("</script>").next()?.split_once('>'))
             .map_or((None, None), |(tag, script)| (Some(tag), Some(script)));
         // The page's own nonce admits it without another word in the policy.
-        assert_eq!(tag.is_some_and(|tag| tag.contains(" nonce=\"r4nd\"")), policy.contains("r4nd"), "{policy}");
+        assert_eq!(
+            tag.is_some_and(|tag| tag.contains(" nonce=\"r4nd\"")),
+            policy.contains("r4nd"),
+            "{policy}"
+        );
         assert_eq!(script.is_some(), runs, "{policy}");
         let sent = answer.head.one("content-security-policy").unwrap();
         assert!(sent.starts_with(policy.split(';').next().unwrap()), "{sent}");

@@ -16,6 +16,7 @@ mod config;
 mod corpus;
 mod csp;
 mod demo;
+mod failing_closed;
 mod forwarding;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
@@ -36,3 +37,4 @@ mod stubs;
 mod support;
 mod surface;
 mod visitor;
+mod xml_documents;

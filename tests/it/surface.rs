@@ -58,6 +58,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             upstream_idle: 8,
             rewriter_memory: 1 << 20,
             decode_ratio: 100,
+            decoded_page: 1 << 20,
         },
         portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
         gpc_last_update: None,

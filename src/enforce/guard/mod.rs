@@ -71,12 +71,18 @@ impl Guard {
         let inside = minify::minify(include_str!("worker.js"));
         let digest = Sha256::digest(format!("{}{parts}{inside}", constants("")));
         let worker_name = format!("w-{}.js", HEXLOWER.encode(&digest[..8]));
-        let worker = format!("(function(W){{\"use strict\";{}{parts}{inside}}})(self);", constants(&worker_name)).replace('\n', " ");
+        let worker =
+            format!("(function(W){{\"use strict\";{}{parts}{inside}}})(self);", constants(&worker_name))
+                .replace('\n', " ");
         let dom = minify::minify(include_str!("dom.js"));
-        let stripped = policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
+        let stripped =
+            policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
         let page = format!("function signals(){{}}{stubs}");
-        let text = format!("(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)", constants(&worker_name));
+        let text = format!(
+            "(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)",
+            constants(&worker_name)
+        );
         let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
         Self { text, hash, worker, worker_name }
     }

@@ -87,6 +87,9 @@ mod tests {
 
     #[test]
     fn a_literal_cannot_leave_its_script() {
-        assert_eq!(literal("a\"\\\n</script>\u{e9}\u{1f600}"), "\"a\\\"\\\\\\n\\x3c/script\\x3e\\u00e9\\ud83d\\ude00\"");
+        assert_eq!(
+            literal("a\"\\\n</script>\u{e9}\u{1f600}"),
+            "\"a\\\"\\\\\\n\\x3c/script\\x3e\\u00e9\\ud83d\\ude00\""
+        );
     }
 }

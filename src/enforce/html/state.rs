@@ -71,9 +71,7 @@ pub(super) struct State {
 fn may_run(html: &str) -> bool {
     let html = html.as_bytes();
     let holds = |word: &[u8]| html.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    let handler = |w: &[u8]| {
-        matches!(w, [before, o, n, ..] if !before.is_ascii_alphanumeric() && o.eq_ignore_ascii_case(&b'o') && n.eq_ignore_ascii_case(&b'n'))
-    };
+    let handler = |w: &[u8]| matches!(w, [before, o, n, ..] if !before.is_ascii_alphanumeric() && o.eq_ignore_ascii_case(&b'o') && n.eq_ignore_ascii_case(&b'n'));
     holds(b"script") || holds(b"<svg") || html.windows(3).any(handler)
 }
 

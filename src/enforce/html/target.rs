@@ -58,6 +58,10 @@ pub fn target(headers: &HeaderMap) -> Target {
     let accepts = |what: &[u8]| {
         headers.get_all(ACCEPT).iter().any(|v| memchr::memmem::find(v.as_bytes(), what).is_some())
     };
+    // Images and style sheets name their own kind, and no browser shows such an answer as a page.
+    if (accepts(b"image/") || accepts(b"text/css")) && !accepts(b"html") {
+        return Target::Resource;
+    }
     // Every browser's navigation names both.
     let navigation = accepts(b"text/html") && accepts(b"application/xhtml+xml");
     Target::Page(if navigation { Kind::Document } else { Kind::Unsure })
@@ -104,6 +108,9 @@ mod tests {
             (&[("hx-request", "true")], Target::Page(Fragment)),
             (&[("x-pjax", "true")], Target::Page(Fragment)),
             (&[("accept", "text/html")], Target::Page(Unsure)),
+            (&[("accept", "image/avif,image/webp,image/svg+xml,image/*,*/*;q=0.8")], Target::Resource),
+            (&[("accept", "text/css,*/*;q=0.1")], Target::Resource),
+            (&[("accept", "text/html,image/webp,*/*")], Target::Page(Unsure)),
             (&[("accept", "*/*")], Target::Page(Unsure)),
             (&[], Target::Page(Unsure)),
         ] {
