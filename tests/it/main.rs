@@ -15,6 +15,8 @@ mod config;
 mod corpus;
 mod demo;
 mod forwarding;
+#[path = "../fuzz/gpp.rs"]
+mod fuzz_gpp;
 mod heads;
 mod html_fixtures;
 mod lifecycle;
