@@ -150,7 +150,7 @@ fn resolve(
         .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
     let rule = Rule { mode: site.mode, rewrite: true, policy };
-    let version = variant_version(registry.version(), site, &settings.portal).into();
+    let version = variant_version(registry.version(), site, &settings.portal, &settings.signals).into();
     Ok(Site { index, settings: Arc::clone(site), version, connectors, rule, paths })
 }
 

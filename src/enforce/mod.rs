@@ -11,4 +11,5 @@ mod permissions;
 pub mod references;
 pub mod request;
 pub mod response;
+pub mod signals;
 pub mod validators;

@@ -25,6 +25,7 @@ mod portal;
 mod protocols;
 mod proxying;
 mod registry;
+mod signals;
 mod store;
 mod streams;
 mod support;

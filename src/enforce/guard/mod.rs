@@ -3,6 +3,8 @@
 //! For now `guard.js` makes `navigator.globalPrivacyControl` read `true` (Global Privacy Control,
 //! "JavaScript Property to Detect Preference"); a later issue makes it stop requests too.
 
+pub mod signals;
+
 use std::sync::LazyLock;
 
 use data_encoding::BASE64;
