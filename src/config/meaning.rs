@@ -9,7 +9,9 @@ use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
 use super::written::{Address, FilePath, Period, Size};
-use super::{CertificateFiles, Limits, Log, Portal, Settings, Store, Timeouts, Tls, lists, sites};
+use super::{
+    CertificateFiles, Limits, Log, Portal, Settings, SignalSettings, Store, Timeouts, Tls, lists, sites,
+};
 
 /// Smallest head buffer the HTTP/1 parser takes.
 const LEAST_HEADER_BYTES: u64 = 8 << 10;
@@ -74,6 +76,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         timeouts: timeouts(&raw.timeouts, problems),
         limits: limits(&raw.limits, problems),
         portal: portal(raw, problems),
+        signals: signals(raw, problems),
         gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
         account_header,
         ready_requires_journal: raw.ready.requires_journal,
@@ -289,6 +292,39 @@ fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
         prefix: prefix.clone(),
         link: raw.portal.link,
         form_bytes: size_within("portal.form_bytes", &raw.portal.form_bytes, 1 << 10, 16 << 20, problems),
+    }
+}
+
+fn signals(raw: &Raw, problems: &mut Problems<'_>) -> SignalSettings {
+    let written = &raw.signals;
+    if written.gpp_sections.0.is_empty() {
+        problems.wrong(
+            &KeyPath::of("signals.gpp_sections"),
+            "`signals.gpp_sections` is empty".to_owned(),
+            "vendors that read the Global Privacy Platform would be told nothing",
+            "write [\"usnat\"], or remove the setting",
+        );
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    for (i, group) in written.onetrust_groups.0.iter().enumerate() {
+        if group.is_empty() || group.len() > 32 || !group.bytes().all(plain) || group == "gpc" {
+            let path = KeyPath::of("signals.onetrust_groups").at(i);
+            problems.wrong(
+                &path,
+                format!("`{path}` is no group of OneTrust"),
+                "an id is 1 to 32 letters, digits, _ or -, as in the cookie OptanonConsent",
+                "write an id like \"C0004\"",
+            );
+        }
+    }
+    let mut sections: Vec<_> = written.gpp_sections.0.iter().map(|section| (*section).into()).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    SignalSettings {
+        sections,
+        cookies: written.cookies,
+        onetrust_groups: written.onetrust_groups.0.clone(),
+        deny_analytics: written.deny_analytics,
     }
 }
 

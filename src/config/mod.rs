@@ -36,6 +36,7 @@ pub use lists::{List, ListRole, ListsCheck};
 pub use switches::Switches;
 
 use crate::privacy::Mode;
+use crate::privacy::gpp::Section;
 
 /// Everything a running Optgate was told.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Consumer pages and link.
     pub portal: Portal,
+    /// What pages, vendors and consent platforms are told.
+    pub signals: SignalSettings,
     /// `lastUpdate` of `/.well-known/gpc.json`: an RFC 3339 date of the operator's statement.
     pub gpc_last_update: Option<String>,
     /// Name of the request header that carries the account key, from trusted proxies only.
@@ -198,6 +201,32 @@ pub enum LinkTitle {
     DoNotSell,
     /// `Your Privacy Choices`, with the opt-out icon beside it.
     PrivacyChoices,
+}
+
+/// What an opted-out visitor's page, its vendors and its consent platform are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalSettings {
+    /// Sections of the GPP string, each once; one or two.
+    pub sections: Vec<Section>,
+    /// Who writes consent cookies.
+    pub cookies: SignalCookies,
+    /// OneTrust's groups that are advertising: turned off.
+    pub onetrust_groups: Vec<String>,
+    /// Deny `analytics_storage` too.
+    pub deny_analytics: bool,
+}
+
+/// Who writes `usprivacy` and steers the cookies of a consent platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignalCookies {
+    /// The script on the page.
+    #[default]
+    Page,
+    /// The script, and response heads of documents.
+    Server,
+    /// Nobody.
+    Off,
 }
 
 /// Store limits.

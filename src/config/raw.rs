@@ -12,9 +12,10 @@ use super::written::{
 };
 use super::{
     CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders,
-    Unknown, VendorAction,
+    SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
+use crate::privacy::gpp::Section;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,7 @@ pub struct Raw {
     pub timeouts: RawTimeouts,
     pub limits: RawLimits,
     pub portal: RawPortal,
+    pub signals: RawSignals,
     pub gpc_json: RawGpcJson,
     pub account: RawAccount,
     pub ready: RawReady,
@@ -75,6 +77,25 @@ impl From<RawMode> for Mode {
         match written {
             RawMode::Enforce => Self::Enforce,
             RawMode::Observe => Self::Observe,
+        }
+    }
+}
+
+/// A section of the GPP string, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawSection {
+    /// US National.
+    Usnat,
+    /// California.
+    Usca,
+}
+
+impl From<RawSection> for Section {
+    fn from(written: RawSection) -> Self {
+        match written {
+            RawSection::Usnat => Self::UsNat,
+            RawSection::Usca => Self::UsCa,
         }
     }
 }
@@ -150,6 +171,14 @@ tables! {
         prefix: String = "/privacy-choices".to_owned(),
         link: LinkTitle = LinkTitle::DoNotSell,
         form_bytes: Size = Size(16 << 10),
+    }
+    /// `[signals]`
+    RawSignals {
+        gpp_sections: OneOrMany<RawSection> = OneOrMany(vec![RawSection::Usnat]),
+        cookies: SignalCookies = SignalCookies::Page,
+        onetrust_groups: OneOrMany<String> =
+            OneOrMany(["C0004", "C0005", "SPD_BG", "SSPD_BG"].map(str::to_owned).to_vec()),
+        deny_analytics: bool = false,
     }
     /// `[gpc_json]`
     RawGpcJson {
@@ -287,6 +316,7 @@ impl Default for Raw {
             timeouts: RawTimeouts::default(),
             limits: RawLimits::default(),
             portal: RawPortal::default(),
+            signals: RawSignals::default(),
             gpc_json: RawGpcJson::default(),
             account: RawAccount::default(),
             ready: RawReady::default(),

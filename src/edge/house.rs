@@ -89,15 +89,14 @@ impl Site {
     #[must_use]
     pub fn version_of(
         site: &config::Site,
-        policy: &Policy,
+        rule: &Rule,
         lists: Option<&ListSet>,
-        portal: &config::Portal,
+        settings: &Settings,
     ) -> Arc<str> {
-        let registry = policy.registry().version();
-        match lists {
-            None => variant_version(registry, site, portal).into(),
-            Some(lists) => variant_version(&format!("{registry} {}", lists.version()), site, portal).into(),
-        }
+        let registry = rule.policy.registry().version();
+        let lists = lists.map_or("", ListSet::version);
+        let inputs = format!("{registry} {lists} {}", rule.guard.csp_hash());
+        variant_version(&inputs, site, &settings.portal, &settings.signals).into()
     }
 
     /// The rule at a position, or the site's own.
@@ -135,7 +134,7 @@ impl Snapshot {
         }
         let site = |site: &Arc<Site>| {
             let set = site.lists.and_then(|at| lists.get(at)).map(|set| &**set);
-            let version = Site::version_of(&site.settings, &site.rule.policy, set, &self.settings.portal);
+            let version = Site::version_of(&site.settings, &site.rule, set, &self.settings);
             Site { version, ..(**site).clone() }
         };
         let sites = self.sites.iter().map(site).collect();

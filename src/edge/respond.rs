@@ -27,8 +27,9 @@ use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext};
-use crate::enforce::{collectors, cookies};
+use crate::enforce::{collectors, cookies, signals};
 use crate::portal::Visit;
+use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
 use crate::registry::Hit;
 use crate::registry::lists::{PageLists, VENDOR};
@@ -261,6 +262,7 @@ fn apply_head(
         guarded,
         wall: x.site().wall.as_ref(),
         cache_front: x.site().settings.cache_front,
+        said: &x.snapshot.settings.signals,
         month: core.month(),
         keys: core.keys(),
     };
@@ -325,7 +327,9 @@ pub async fn reserved(
         // From this very answer on the choice is in force, so its cookies go with it.
         x.decision = Decision::out(Basis::Cookie);
     }
+    let opts_in = parts.method == Method::POST && parts.uri.path().ends_with("/opt-in/confirm");
     let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
+    let consent = ConsentCookies::read(&parts.headers);
     parts.extensions.insert(visit);
     let answering = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
     let answer = match opts_out {
@@ -340,6 +344,10 @@ pub async fn reserved(
         let host = x.host_name();
         let expired = cookies::expire(&mut parts.headers, &trackers, &host, x.client.secure);
         core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
+    }
+    if opts_in && parts.status.is_success() {
+        // Else what we wrote for the opt-out would outlive it.
+        signals::retract(&mut parts.headers, &consent, &x.host_name(), x.client.secure);
     }
     if shown {
         let line = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure);

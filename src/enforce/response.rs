@@ -15,9 +15,9 @@ use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
-use super::{cookies, csp, permissions, references};
-use crate::config::{CacheFront, VendorAction};
-use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
+use super::{cookies, csp, permissions, references, signals};
+use crate::config::{CacheFront, SignalCookies, SignalSettings, VendorAction};
+use crate::privacy::{Decision, Keys, Mode, Signals, cookie, marks};
 use crate::registry::Policy;
 use crate::registry::lists::{PageLists, RequestType};
 
@@ -51,6 +51,8 @@ pub struct ResponseContext<'a> {
     pub lists: Option<&'a PageLists>,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
+    /// Which consent cookies we write.
+    pub said: &'a SignalSettings,
     /// `YYYYMM` of now.
     pub month: u32,
     /// For our own cookie.
@@ -66,6 +68,8 @@ pub struct ResponseChanges {
     pub cookies_expired: u32,
     /// References and signals in other headers removed.
     pub references_removed: u32,
+    /// Cookies were expired, or a consent platform's written or taken back.
+    pub consent_cookies: bool,
     /// Our own cookie was set or renewed.
     pub own_cookie: bool,
     /// It replaces one that said `out` with a signature we could not verify.
@@ -136,8 +140,8 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     cookies::drop_response_cookies(headers, |name| {
         let tracker = opted_out && is_tracker_cookie(ctx.policy, name);
         trackers += u32::from(tracker);
-        // Our cookie is not the origin's to set or delete.
-        tracker || name == cookie::NAME.as_bytes()
+        // Our cookies are not the origin's to set or delete.
+        tracker || name == cookie::NAME.as_bytes() || name.starts_with(marks::PREFIX.as_bytes())
     });
     changes.cookies_removed = trackers;
     if opted_out {
@@ -159,8 +163,7 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     if variants {
         keep_variants_apart(headers, ctx);
     }
-    if (variants && ctx.cache_front == CacheFront::None) || changes.own_cookie || changes.cookies_expired > 0
-    {
+    if (variants && ctx.cache_front == CacheFront::None) || changes.own_cookie || changes.consent_cookies {
         forbid_shared_caching(headers);
     }
     changes
@@ -305,11 +308,19 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
         return;
     }
     let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
-    if ctx.decision.opted_out()
-        && let Some(host) = ctx.page.and_then(Url::host_str)
-    {
-        changes.cookies_expired = cookies::expire(headers, &ctx.asked.tracker_cookies, host, secure);
+    let lines = headers.get_all(SET_COOKIE).iter().count();
+    if let Some(host) = ctx.page.and_then(Url::host_str) {
+        let sent = &ctx.asked.consent;
+        if !ctx.decision.opted_out() {
+            signals::retract(headers, sent, host, secure);
+        } else {
+            changes.cookies_expired = cookies::expire(headers, &ctx.asked.tracker_cookies, host, secure);
+            if ctx.said.cookies == SignalCookies::Server {
+                signals::write(headers, sent, ctx.said, host, secure);
+            }
+        }
     }
+    changes.consent_cookies = headers.get_all(SET_COOKIE).iter().count() > lines;
     if let Some(line) = cookies::own_cookie(ctx.decision, ctx.signals, ctx.month, ctx.keys, secure) {
         headers.append(SET_COOKIE, line);
         changes.own_cookie = true;

@@ -41,16 +41,21 @@ impl Variant<'_> {
 }
 
 /// Short text (16 hex digits) that changes with anything that changes a rewritten page: this release,
-/// the registry, the site's rules, the link and the portal's place. Made once when settings load.
+/// the registry, the site's rules, the link and the portal's place, what vendors are told. Made once when settings load.
 #[must_use]
-pub fn variant_version(registry_version: &str, site: &config::Site, portal: &config::Portal) -> String {
+pub fn variant_version(
+    registry_version: &str,
+    site: &config::Site,
+    portal: &config::Portal,
+    signals: &config::SignalSettings,
+) -> String {
     let mut hash = Sha256::new();
     // `Debug` shows every field, so that a new setting can never be forgotten here.
     for part in [
         env!("CARGO_PKG_VERSION"),
         registry_version,
         &format!("{:?}{:?}{:?}", site.policy, site.paths, site.csp),
-        &format!("{portal:?}"),
+        &format!("{portal:?}{signals:?}"),
     ] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);

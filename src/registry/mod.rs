@@ -28,7 +28,7 @@ use names::NameIndex;
 pub use error::{Fault, Place, RegistryError};
 pub use policy::{Hit, Policy, PolicyError};
 pub use source::Collector;
-pub use vendor::{Category, HostRule, Role, Vendor, VendorId};
+pub use vendor::{Category, HostRule, How, RestrictedCall, Role, Vendor, VendorId};
 pub use verdicts::DomainVerdicts;
 
 /// All vendors and their indexes; built once, shared by all sites.

@@ -38,6 +38,15 @@ pub enum PolicyError {
         /// The vendor.
         id: String,
     },
+    /// `restrict` for a sale/share vendor that has no restricted mode we could call.
+    #[error(
+        "`{id}` has no documented restricted mode for an opt-out in the United States, so `restrict` would \
+         leave it as it is; use `strip`, or name its calls in a registry file of your own"
+    )]
+    NoRestrictedMode {
+        /// The vendor.
+        id: String,
+    },
     /// Anything but `allow` for an essential vendor.
     #[error(
         "`{id}` is essential and is never touched, so it cannot be set to `{}`; remove the setting, or give \
@@ -142,6 +151,11 @@ impl Policy {
                 }
                 (Role::SaleShare, VendorAction::Restrict) if !self.contracts[at.index()] => {
                     return Err(PolicyError::RestrictNeedsContract { id: id.clone() });
+                }
+                (Role::SaleShare, VendorAction::Restrict)
+                    if self.registry.vendor(at).restricted_calls.is_empty() =>
+                {
+                    return Err(PolicyError::NoRestrictedMode { id: id.clone() });
                 }
                 _ => actions[at.index()] = *action,
             }

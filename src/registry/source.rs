@@ -19,7 +19,7 @@ use toml_edit::{Array, Document, Item, TableLike, Value};
 use super::error::{Fault, Place, RegistryError, nearest};
 use super::hosts;
 use super::pattern::PathPrefix;
-use super::vendor::{Category, HostRule, Role, Vendor};
+use super::vendor::{Category, HostRule, How, RestrictedCall, Role, Vendor};
 
 /// Version of the schema.
 const SCHEMA: i64 = 1;
@@ -27,7 +27,8 @@ const SCHEMA: i64 = 1;
 const TOP_KEYS: [&str; 6] = ["schema", "vendor", "collector", "never_delete", "mixed_use", "person_params"];
 const COLLECTOR_KEYS: [&str; 3] = ["vendor", "path", "query"];
 const HOST_KEYS: [&str; 2] = ["host", "paths"];
-const VENDOR_KEYS: [&str; 17] = [
+const CALL_KEYS: [&str; 3] = ["global", "how", "args"];
+const VENDOR_KEYS: [&str; 18] = [
     "id",
     "vendor",
     "product",
@@ -42,6 +43,7 @@ const VENDOR_KEYS: [&str; 17] = [
     "storage_keys",
     "link_params",
     "restricted_mode",
+    "restricted_calls",
     "stub",
     "breaks",
     "note",
@@ -243,6 +245,7 @@ impl Reader<'_> {
             storage_keys: self.texts(table, "storage_keys")?,
             link_params: self.texts(table, "link_params")?,
             restricted_mode: self.optional(at, "restricted_mode")?,
+            restricted_calls: self.calls(table)?,
             stub: self.texts(table, "stub")?,
             breaks: self.optional(at, "breaks")?,
             note: self.optional(at, "note")?,
@@ -293,6 +296,39 @@ impl Reader<'_> {
             places.push((host.offset, offsets));
         }
         Ok((rules, places))
+    }
+
+    /// They go into a script on the page, so that what could end it is refused.
+    fn calls(&self, table: &dyn TableLike) -> Result<Vec<RestrictedCall>, RegistryError> {
+        let Some(array) = self.array(table, "restricted_calls")? else { return Ok(Vec::new()) };
+        let mut calls = Vec::new();
+        for value in array {
+            let offset = start(value.span());
+            let Value::InlineTable(inline) = value else {
+                let expected = "a list of tables like { global = \"fbq\", how = \"call\", args = '[\"x\"]' }";
+                return Err(self.error(offset, Fault::Type { key: "restricted_calls", expected }));
+            };
+            self.known(inline, &CALL_KEYS)?;
+            let global = self.required((inline, offset), "global")?;
+            let how = self.required((inline, offset), "how")?;
+            let args = self.required((inline, offset), "args")?;
+            let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'$';
+            if !global.value.bytes().all(name) {
+                return Err(self.error(global.offset, Fault::Type { key: "global", expected: "a name" }));
+            }
+            let Some(way) = How::ALL.into_iter().find(|way| way.as_str() == how.value) else {
+                let expected = "\"call\", \"command\", \"parameter\" or \"gtag\"";
+                return Err(self.error(how.offset, Fault::Type { key: "how", expected }));
+            };
+            let parsed = serde_json::from_str(&args.value).ok().filter(serde_json::Value::is_array);
+            let safe = args.value.is_ascii() && !args.value.contains('<');
+            let Some(parsed) = parsed.filter(|_| safe) else {
+                let expected = "a JSON list as text, ASCII, without `<`";
+                return Err(self.error(args.offset, Fault::Type { key: "args", expected }));
+            };
+            calls.push(RestrictedCall { global: global.value, how: way, args: parsed });
+        }
+        Ok(calls)
     }
 
     fn collector(&self, at: Placed<'_>) -> Result<At<Collector>, RegistryError> {

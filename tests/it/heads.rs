@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
-use optgate::config::{CacheFront, VendorPolicy};
+use optgate::config::{CacheFront, SignalCookies, SignalSettings, VendorPolicy};
 use optgate::enforce::html::Kind;
 use optgate::enforce::html::plan::{BodyPlan, PassReason, Target, plan};
 use optgate::enforce::request::{RequestChanges, RequestContext, ask_again, prepare};
 use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_guard, apply};
 use optgate::enforce::{collectors, validators};
+use optgate::privacy::gpp::Section;
 use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals, Standing};
 use optgate::registry::{Policy, Registry};
 
@@ -33,6 +34,7 @@ struct Case {
     method: Method,
     page: &'static str,
     policy: Policy,
+    said: SignalSettings,
 }
 
 impl Case {
@@ -47,6 +49,12 @@ impl Case {
             method: Method::GET,
             page: "https://www.shop.example/a",
             policy: Policy::resolve(registry, &VendorPolicy::default()).expect("the default policy resolves"),
+            said: SignalSettings {
+                sections: vec![Section::UsNat],
+                cookies: SignalCookies::Page,
+                onetrust_groups: Vec::new(),
+                deny_analytics: false,
+            },
         }
     }
 
@@ -103,6 +111,7 @@ impl Case {
                 wall: None,
                 lists: None,
                 cache_front: self.front,
+                said: &self.said,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
             },
@@ -485,14 +494,17 @@ fn the_variant_version_changes_with_the_rules() {
     use optgate::config::{LinkTitle, Portal};
     let portal = Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 1 };
     let site = site();
-    let base = validators::variant_version("r1", &site, &portal);
+    let said = Case::new(OUT).said;
+    let base = validators::variant_version("r1", &site, &portal, &said);
     assert_eq!(base.len(), 16);
-    assert_ne!(base, validators::variant_version("r2", &site, &portal));
+    assert_ne!(base, validators::variant_version("r2", &site, &portal, &said));
     let other = Portal { link: LinkTitle::PrivacyChoices, ..portal.clone() };
-    assert_ne!(base, validators::variant_version("r1", &site, &other));
+    assert_ne!(base, validators::variant_version("r1", &site, &other, &said));
     let mut stricter = site.clone();
     stricter.policy.service_providers = optgate::config::ServiceProviders::Strip;
-    assert_ne!(base, validators::variant_version("r1", &stricter, &portal));
+    assert_ne!(base, validators::variant_version("r1", &stricter, &portal, &said));
+    let other = SignalSettings { deny_analytics: true, ..said };
+    assert_ne!(base, validators::variant_version("r1", &site, &portal, &other));
 }
 
 fn site() -> optgate::config::Site {

@@ -20,6 +20,8 @@ mod failing_closed;
 mod forwarding;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
+#[path = "../fuzz/gpp.rs"]
+mod fuzz_gpp;
 mod header_ways;
 mod heads;
 mod html_fixtures;
@@ -31,6 +33,7 @@ mod portal;
 mod protocols;
 mod proxying;
 mod registry;
+mod signals;
 mod store;
 mod streams;
 mod stubs;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use optgate::config::*;
 use optgate::privacy::Mode;
+use optgate::privacy::gpp::Section;
 
 /// One site, `shop`, and limits wide enough not to be met by accident.
 pub fn settings(data_dir: &Path) -> Settings {
@@ -61,6 +62,12 @@ pub fn settings(data_dir: &Path) -> Settings {
             decoded_page: 1 << 20,
         },
         portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
+        signals: SignalSettings {
+            sections: vec![Section::UsNat],
+            cookies: SignalCookies::Page,
+            onetrust_groups: Vec::new(),
+            deny_analytics: false,
+        },
         gpc_last_update: None,
         account_header: None,
         ready_requires_journal: false,
