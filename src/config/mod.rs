@@ -273,6 +273,9 @@ pub struct VendorPolicy {
     pub vendors: BTreeMap<String, VendorAction>,
     /// Contracts on file, by registry id.
     pub contracts: BTreeMap<String, Contract>,
+    /// Paths of the site behind which a tracker collects, beside those the registry knows; path prefixes
+    /// as in the registry.
+    pub collectors: Vec<String>,
 }
 
 /// Treatment of vendors that can be run under a service-provider contract.

@@ -33,6 +33,7 @@ pub struct Raw {
     pub service_providers: ServiceProviders,
     pub unknown: Unknown,
     pub strip_link_params: bool,
+    pub collectors: OneOrMany<String>,
     pub default_site: String,
     pub admin: RawAdmin,
     pub log: RawLog,
@@ -203,6 +204,8 @@ tables! {
         on_rewrite_failure: Option<OnRewriteFailure> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         strip_link_params: Option<bool> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        collectors: Option<OneOrMany<String>> = None,
         cache: RawSiteCache = RawSiteCache::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
@@ -246,6 +249,7 @@ impl Default for Raw {
             service_providers: ServiceProviders::default(),
             unknown: Unknown::default(),
             strip_link_params: false,
+            collectors: OneOrMany::default(),
             default_site: "first".to_owned(),
             admin: RawAdmin::default(),
             log: RawLog::default(),

@@ -44,6 +44,7 @@ pub(super) fn sites(
         _ => raw.sites.clone(),
     };
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
+    check_collectors(&KeyPath::of("collectors"), &raw.collectors.0, problems);
     let mut sites = Vec::new();
     for (i, site) in written.iter().enumerate() {
         let mut site = one_site(merged, &top.at(i), site, written.len() > 1, problems);
@@ -73,6 +74,9 @@ fn one_site(
 ) -> Site {
     let raw = &merged.raw;
     let hosts = hosts(path, site, one_of_many, problems);
+    if let Some(own) = &site.collectors {
+        check_collectors(&path.key("collectors"), &own.0, problems);
+    }
     let forced = forced_mode(merged);
     let mode = forced.unwrap_or_else(|| site.mode.unwrap_or(raw.mode).into());
     let policy = VendorPolicy {
@@ -80,6 +84,7 @@ fn one_site(
         unknown: site.unknown.unwrap_or(raw.unknown),
         vendors: raw.vendors.iter().chain(&site.vendors).map(|(id, action)| (id.clone(), *action)).collect(),
         contracts: contracts(&path.key("contracts"), &site.contracts, problems),
+        collectors: site.collectors.as_ref().unwrap_or(&raw.collectors).0.clone(),
     };
     Site {
         name: name(path, site, &hosts, problems),
@@ -281,8 +286,7 @@ fn paths(path: &KeyPath, site: &RawSite, forced: Option<Mode>, problems: &mut Pr
     let mut rules: Vec<PathRule> = Vec::new();
     for (i, rule) in site.paths.iter().enumerate() {
         let path = top.at(i).key("prefix");
-        let plain = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b);
-        if !rule.prefix.starts_with('/') || !rule.prefix.bytes().all(plain) {
+        if !is_request_path(&rule.prefix) {
             problems.wrong(
                 &path,
                 format!("`{path}` cannot be used"),
@@ -310,6 +314,32 @@ fn paths(path: &KeyPath, site: &RawSite, forced: Option<Mode>, problems: &mut Pr
     }
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
     rules
+}
+
+/// Whether a text is a path as it stands in a request.
+fn is_request_path(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b);
+    text.starts_with('/') && text.bytes().all(plain)
+}
+
+/// Refuses collector paths that no request has, or every request.
+fn check_collectors(path: &KeyPath, written: &[String], problems: &mut Problems<'_>) {
+    for (i, collector) in written.iter().enumerate() {
+        let why = if !is_request_path(collector) {
+            "it is no path as it stands in a request: it starts with a slash and holds no query"
+        } else if collector.bytes().all(|b| matches!(b, b'/' | b'*')) {
+            "every request of an opted-out visitor would be answered empty"
+        } else {
+            continue;
+        };
+        let path = path.at(i);
+        problems.wrong(
+            &path,
+            format!("`{path}` cannot be used"),
+            &format!("\"{collector}\": {why}"),
+            "write the path a tracker collects at, like \"/metrics/collect\" or \"/cdp*\"",
+        );
+    }
 }
 
 /// Names and hosts must lead to one site.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -16,6 +17,8 @@ use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
+use crate::enforce::collectors::Intercepted;
+use crate::enforce::cookies;
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::negotiate::Coding;
@@ -23,10 +26,8 @@ use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext};
-use crate::enforce::{collectors, cookies};
 use crate::portal::Visit;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
-use crate::registry::Hit;
 use crate::telemetry::metrics::CookieSide;
 
 /// Says why, to those who may ask (DESIGN 7).
@@ -319,13 +320,12 @@ pub async fn reserved(
 
 /// The empty answer to a tracker's collector behind a first-party address.
 #[must_use]
-pub fn collector(core: &Core, hit: Hit) -> Response<Body> {
+pub fn collector(core: &Core, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
     core.house.metrics.collectors.inc();
-    core.house.metrics.neutralised(hit.vendor.0, VendorAction::Strip, 1);
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = collectors::STATUS;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    if let Some(vendor) = intercepted.vendor {
+        core.house.metrics.neutralised(vendor.0, VendorAction::Strip, 1);
+    }
+    intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }
 
 /// A request to change the protocol: joined with the origin's answer, or answered like any other. Origins

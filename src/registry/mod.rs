@@ -23,6 +23,7 @@ use host_index::{HostIndex, Node, Rule};
 use markers::MarkerIndex;
 use names::NameIndex;
 
+pub use collectors::FirstParty;
 pub use error::{Fault, Place, RegistryError};
 pub use policy::{Hit, Policy, PolicyError};
 pub use source::Collector;

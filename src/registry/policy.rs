@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::config::{ServiceProviders, VendorAction, VendorPolicy};
 
+use super::collectors::FirstParty;
+use super::pattern::PathPrefix;
 use super::vendor::{Category, Role, Vendor, VendorId};
 use super::{Node, Registry};
 
@@ -89,6 +91,8 @@ pub struct Policy {
     waiting: Arc<[VendorId]>,
     /// Exact names of cookies to expire, sorted.
     expire: Arc<[String]>,
+    /// Collector paths that the site names.
+    own_collectors: Arc<[PathPrefix]>,
 }
 
 impl Policy {
@@ -123,6 +127,7 @@ impl Policy {
             contracts: contracts.into(),
             waiting: waiting.into(),
             expire: Arc::default(),
+            own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
         };
         policy.with_overrides(&written.vendors)
     }
@@ -297,15 +302,21 @@ impl Policy {
     }
 
     /// Whether a first-party request carries a vendor's data: a server-side tag manager, a conversion
-    /// gateway or a proxied collector. `path` is without, `query` without its `?`. An allowed
-    /// vendor's does not match.
+    /// gateway or a proxied collector. An allowed vendor's does not match.
     ///
     /// Cost: about a microsecond; no allocation.
     #[must_use]
-    pub fn match_collector(&self, path: &str, query: Option<&str>) -> Option<Hit> {
-        let query = query.unwrap_or_default();
-        let matching = self.registry.collectors.iter().filter(|rule| rule.matches(path, query));
+    pub fn match_collector(&self, request: FirstParty<'_>) -> Option<Hit> {
+        let matching = self.registry.collectors.iter().filter(|rule| rule.matches(request));
         self.strongest(matching.map(|rule| rule.vendor)).filter(touches)
+    }
+
+    /// Whether a path is a collector by the site's own setting; `path` is without its query.
+    ///
+    /// Cost: one comparison a setting; no allocation.
+    #[must_use]
+    pub fn match_own_collector(&self, path: &str) -> bool {
+        self.own_collectors.iter().any(|prefix| prefix.matches(path))
     }
 
     /// The strongest action among vendors; the first of equals. Stops at the first to strip.

@@ -21,6 +21,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             unknown: Unknown::Allow,
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
+            collectors: Vec::new(),
         },
         paths: Vec::new(),
         on_rewrite_failure: OnRewriteFailure::Close,
