@@ -93,11 +93,16 @@ const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-c
 #[must_use]
 pub fn admit_guard(headers: &mut HeaderMap, plan: &BodyPlan) -> bool {
     match plan {
-        BodyPlan::Rewrite(recipe) if recipe.opted_out && !recipe.xml && recipe.kind != Kind::Fragment => {
+        BodyPlan::Rewrite(recipe) if recipe.opted_out && !recipe.xml && holds_guard(recipe.kind) => {
             csp::admit_guard(headers, guard::csp_hash())
         }
         _ => false,
     }
+}
+
+/// Whether the guard is placed in an answer of this kind.
+const fn holds_guard(kind: Kind) -> bool {
+    !matches!(kind, Kind::Fragment | Kind::Worker)
 }
 
 /// Makes a response head say and carry what the decision means, for the visitor.
@@ -240,7 +245,7 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         name_utf8(headers, recipe);
-    } else if opted_out && kind != Kind::Fragment {
+    } else if opted_out && holds_guard(kind) {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
         let _ = csp::admit_guard(headers, guard::csp_hash());
@@ -262,8 +267,8 @@ fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
 /// Tracker cookies expired and our own set; on documents only.
 fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut ResponseChanges) {
     // A path without rewriting serves fragments too.
-    let fragment = ctx.asked.target == Target::Page(Kind::Fragment);
-    if fragment || !ctx.plan.is_document() {
+    let part = matches!(ctx.asked.target, Target::Page(Kind::Fragment | Kind::Worker));
+    if part || !ctx.plan.is_document() {
         return;
     }
     let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
@@ -282,8 +287,10 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
 /// `Vary`, so that a cache that follows it never mixes the variants.
 fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     let mut fields = vec!["Sec-GPC", "Cookie"];
-    if ctx.cache_front != CacheFront::None {
-        // A framed page and a fragment are other bytes than the document of the same address.
+    let worker = ctx.asked.target == Target::Page(Kind::Worker);
+    if worker || ctx.cache_front != CacheFront::None {
+        // A framed page and a fragment are other bytes than the document of the same address, and a
+        // worker's script than the same file in a page: the last also in the browser's own cache.
         fields.push("Sec-Fetch-Dest");
     }
     if !matches!(ctx.plan, BodyPlan::Pass(reason) if *reason != PassReason::NotModified) {

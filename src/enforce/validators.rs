@@ -35,6 +35,7 @@ impl Variant<'_> {
             Kind::Frame => 'f',
             Kind::Fragment => 'p',
             Kind::Unsure => 'u',
+            Kind::Worker => 'w',
         };
         format!("{MARK}.{}.{choice}{kind}.", self.version)
     }

@@ -28,3 +28,4 @@ mod streams;
 mod support;
 mod surface;
 mod visitor;
+mod workers;

@@ -40,6 +40,14 @@ pub const fn element() -> &'static str {
     ELEMENT
 }
 
+/// What stands before a worker's own script: whole statements on one line, ASCII, no directive, no import, and
+/// nothing that could fail in it reaches the worker.
+#[must_use]
+pub const fn worker_prefix() -> &'static str {
+    "try{Object.defineProperty(Object.getPrototypeOf(self.navigator),\"globalPrivacyControl\",\
+     {get:function(){return true},configurable:true,enumerable:true})}catch(e){}"
+}
+
 /// CSP source expression of the script's text: `'sha256-...'`.
 #[must_use]
 pub fn csp_hash() -> &'static str {

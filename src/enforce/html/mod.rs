@@ -31,6 +31,7 @@ mod texts;
 mod tokens;
 mod urls;
 mod window;
+mod worker;
 
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub enum Kind {
     Fragment,
     /// The request does not say: a document if its first 1,024 bytes look like one.
     Unsure,
+    /// The script of a worker or service worker: no markup, but our own statements before its first.
+    Worker,
 }
 
 /// Everything the rewriter needs to know about one response; made by `plan`.

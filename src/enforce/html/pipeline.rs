@@ -4,8 +4,9 @@
 use super::charset::{self, Opening, Transcoder};
 use super::coding::{CodingError, Decoder, Encoder};
 use super::plan::Recipe;
-use super::{Kind, Plan, RewriteError, Rewriter, Summary, mime};
+use super::{Kind, Plan, RewriteError, Rewriter, Summary, mime, worker};
 use crate::config::OnRewriteFailure;
+use crate::enforce::guard;
 
 /// Which stage failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,10 @@ enum Stage {
         plan: Box<Plan>,
     },
     Rewriting(Box<Rewriter>),
+    /// The first bytes of a worker's script, until they say where our statements go.
+    Worker {
+        start: Vec<u8>,
+    },
     /// Bytes pass unchanged from here on.
     Passing(Passing),
 }
@@ -81,7 +86,11 @@ impl Pipeline {
         if recipe.sniff && plan.kind == Kind::Document {
             plan.kind = Kind::Unsure;
         }
-        let stage = Stage::Opening { start: Vec::new(), sniff: recipe.sniff, plan: Box::new(plan) };
+        let start = Vec::new();
+        let stage = match recipe.kind {
+            Kind::Worker => Stage::Worker { start },
+            _ => Stage::Opening { start, sniff: recipe.sniff, plan: Box::new(plan) },
+        };
         let rest = Rest {
             stage,
             transcoder: None,
@@ -129,7 +138,9 @@ impl Pipeline {
                 }
             }
             Stage::Passing(Passing::Failed(error)) => Outcome::Passed(error),
-            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } => Outcome::NotHtml,
+            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } | Stage::Worker { .. } => {
+                Outcome::NotHtml
+            }
         };
         self.rest.encoder.finish(out).map_err(Fault::Encode)?;
         Ok(outcome)
@@ -139,8 +150,10 @@ impl Pipeline {
 impl Rest {
     /// Takes decoded bytes. `last` says that no more come.
     fn take(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Stage::Opening { start, sniff, .. } = &mut self.stage else {
-            return self.transcode(piece, last, out);
+        let (start, sniff) = match &mut self.stage {
+            Stage::Opening { start, sniff, .. } => (start, sniff),
+            Stage::Worker { .. } => return self.prefix(piece, last, out),
+            _ => return self.transcode(piece, last, out),
         };
         start.extend_from_slice(piece);
         let html = if *sniff { mime::is_html(start, last) } else { Some(true) };
@@ -154,6 +167,19 @@ impl Rest {
             (Some(true), Opening::Plain { bom }) => self.open(bom, None, last, out),
             (Some(true), Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
         }
+    }
+
+    /// Puts our statements into a worker's script once its first bytes say where.
+    fn prefix(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Stage::Worker { start } = &mut self.stage else { return Ok(()) };
+        start.extend_from_slice(piece);
+        let Some(at) = worker::place(start, last) else { return Ok(()) };
+        let start = std::mem::take(start);
+        self.stage = Stage::Passing(Passing::NotHtml);
+        for part in [&start[..at], b";", guard::worker_prefix().as_bytes(), &start[at..]] {
+            self.encoder.write(part, out).map_err(Fault::Encode)?;
+        }
+        Ok(())
     }
 
     /// Leaves the opening: a byte order mark goes ahead of everything, the rewriter never sees it.
