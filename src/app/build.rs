@@ -12,6 +12,7 @@ use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
+use crate::edge::siblings::Siblings;
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
 use crate::enforce::validators::variant_version;
@@ -72,6 +73,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         switches,
         access_log,
         draining,
+        siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         connections: AtomicUsize::new(0),
     };
     Ok(Parts { house: Arc::new(house), admin })

@@ -9,7 +9,7 @@ use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
 use super::written::{Address, FilePath, Period, Size};
-use super::{CertificateFiles, Limits, Log, Portal, Settings, Store, Timeouts, Tls, sites};
+use super::{CertificateFiles, Dns, Limits, Log, Portal, Settings, Store, Timeouts, Tls, sites};
 
 /// Smallest head buffer the HTTP/1 parser takes.
 const LEAST_HEADER_BYTES: u64 = 8 << 10;
@@ -78,6 +78,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         account_header,
         ready_requires_journal: raw.ready.requires_journal,
         store: store(&raw.store, problems),
+        dns: dns(raw, problems),
         registry_files: registry_files(merged, problems),
         sites,
         default_site,
@@ -260,6 +261,29 @@ fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
     Store { queue: raw.queue, records_per_second: raw.records_per_second, record_burst: raw.record_burst }
 }
 
+fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {
+    let written = &raw.dns;
+    for (name, period) in [("interval", &written.interval), ("timeout", &written.timeout)] {
+        let path = KeyPath::of("dns").key(name);
+        if period.0 < Duration::from_millis(100) {
+            problems.wrong(
+                &path,
+                format!("`{path}` is too short"),
+                "name servers would be asked without a pause, or never be waited for",
+                "write 100ms or more; `dns.enabled = false` stops the look-ups",
+            );
+        }
+    }
+    within("dns.hosts", written.hosts as u64, 0, 100_000, problems);
+    Dns {
+        enabled: written.enabled,
+        servers: written.servers.0.iter().map(|address| address.0).collect(),
+        interval: written.interval.0,
+        timeout: written.timeout.0,
+        hosts: written.hosts,
+    }
+}
+
 fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
     let prefix = &raw.portal.prefix;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
@@ -287,6 +311,7 @@ fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
         prefix: prefix.clone(),
         link: raw.portal.link,
         form_bytes: size_within("portal.form_bytes", &raw.portal.form_bytes, 1 << 10, 16 << 20, problems),
+        clear_old_copies: raw.portal.clear_old_copies,
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Settings {
     pub ready_requires_journal: bool,
     /// Store limits.
     pub store: Store,
+    /// Look-ups of hosts that hide a tracker behind a name of the site.
+    pub dns: Dns,
     /// Registry files that override or extend the built-in ones.
     pub registry_files: Vec<PathBuf>,
     /// The sites, in file order; at least one.
@@ -180,6 +182,8 @@ pub struct Portal {
     pub link: LinkTitle,
     /// Largest form body, bytes.
     pub form_bytes: usize,
+    /// The page after an opt-out carries a script that removes service workers and cached pages.
+    pub clear_old_copies: bool,
 }
 
 /// The link's title; the words are prescribed (Civil Code 1798.135(a), 11 CCR 7015).
@@ -203,6 +207,21 @@ pub struct Store {
     pub record_burst: u32,
 }
 
+/// Look-ups of CNAMEs, never on a request's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Hosts are looked up at all.
+    pub enabled: bool,
+    /// Servers asked; the system's when empty.
+    pub servers: Vec<SocketAddr>,
+    /// Time between two look-ups of one host.
+    pub interval: Duration,
+    /// How long one question may take.
+    pub timeout: Duration,
+    /// Hosts seen in pages that are kept, all sites together.
+    pub hosts: usize,
+}
+
 /// One site.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -224,6 +243,8 @@ pub struct Site {
     pub cache_front: CacheFront,
     /// Remove known click and person identifiers from the query toward the origin.
     pub strip_link_params: bool,
+    /// Hosts of the site's own that may be another's (CNAME), lower-case ASCII.
+    pub first_party_hosts: Vec<String>,
 }
 
 /// An origin.

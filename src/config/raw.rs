@@ -34,6 +34,7 @@ pub struct Raw {
     pub unknown: Unknown,
     pub strip_link_params: bool,
     pub collectors: OneOrMany<String>,
+    pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
     pub admin: RawAdmin,
     pub log: RawLog,
@@ -46,6 +47,7 @@ pub struct Raw {
     pub ready: RawReady,
     pub store: RawStore,
     pub cache: RawCache,
+    pub dns: RawDns,
     pub registry: RawRegistry,
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
@@ -145,6 +147,7 @@ tables! {
         prefix: String = "/privacy-choices".to_owned(),
         link: LinkTitle = LinkTitle::DoNotSell,
         form_bytes: Size = Size(16 << 10),
+        clear_old_copies: bool = true,
     }
     /// `[gpc_json]`
     RawGpcJson {
@@ -169,6 +172,14 @@ tables! {
     /// `[cache]`
     RawCache {
         front: CacheFront = CacheFront::None,
+    }
+    /// `[dns]`
+    RawDns {
+        enabled: bool = true,
+        servers: OneOrMany<Address> = OneOrMany::default(),
+        interval: Period = seconds(3_600),
+        timeout: Period = seconds(5),
+        hosts: usize = 256,
     }
     /// `[registry]`
     RawRegistry {
@@ -206,6 +217,8 @@ tables! {
         strip_link_params: Option<bool> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         collectors: Option<OneOrMany<String>> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_party_hosts: Option<OneOrMany<String>> = None,
         cache: RawSiteCache = RawSiteCache::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
@@ -250,6 +263,7 @@ impl Default for Raw {
             unknown: Unknown::default(),
             strip_link_params: false,
             collectors: OneOrMany::default(),
+            first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),
             admin: RawAdmin::default(),
             log: RawLog::default(),
@@ -262,6 +276,7 @@ impl Default for Raw {
             ready: RawReady::default(),
             store: RawStore::default(),
             cache: RawCache::default(),
+            dns: RawDns::default(),
             registry: RawRegistry::default(),
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),

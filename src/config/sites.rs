@@ -45,6 +45,7 @@ pub(super) fn sites(
     };
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
     check_collectors(&KeyPath::of("collectors"), &raw.collectors.0, problems);
+    check_own_hosts(&KeyPath::of("first_party_hosts"), &raw.first_party_hosts.0, problems);
     let mut sites = Vec::new();
     for (i, site) in written.iter().enumerate() {
         let mut site = one_site(merged, &top.at(i), site, written.len() > 1, problems);
@@ -74,6 +75,9 @@ fn one_site(
 ) -> Site {
     let raw = &merged.raw;
     let hosts = hosts(path, site, one_of_many, problems);
+    if let Some(own) = &site.first_party_hosts {
+        check_own_hosts(&path.key("first_party_hosts"), &own.0, problems);
+    }
     if let Some(own) = &site.collectors {
         check_collectors(&path.key("collectors"), &own.0, problems);
     }
@@ -96,6 +100,14 @@ fn one_site(
         on_rewrite_failure: site.on_rewrite_failure.unwrap_or(raw.on_rewrite_failure),
         cache_front: site.cache.front.unwrap_or(raw.cache.front),
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
+        first_party_hosts: site
+            .first_party_hosts
+            .as_ref()
+            .unwrap_or(&raw.first_party_hosts)
+            .0
+            .iter()
+            .filter_map(|host| domain(host))
+            .collect(),
     }
 }
 
@@ -338,6 +350,27 @@ fn check_collectors(path: &KeyPath, written: &[String], problems: &mut Problems<
             format!("`{path}` cannot be used"),
             &format!("\"{collector}\": {why}"),
             "write the path a tracker collects at, like \"/metrics/collect\" or \"/cdp*\"",
+        );
+    }
+}
+
+/// A host name in the form that look-ups use; `None` when it is none.
+fn domain(written: &str) -> Option<String> {
+    match Host::parse(written.trim_end_matches('.')) {
+        Ok(Host::Domain(domain)) if !domain.contains('*') => Some(domain),
+        _ => None,
+    }
+}
+
+/// Refuses hosts that have no CNAME to look up.
+fn check_own_hosts(path: &KeyPath, written: &[String], problems: &mut Problems<'_>) {
+    for (i, host) in written.iter().enumerate().filter(|(_, host)| domain(host).is_none()) {
+        let path = path.at(i);
+        problems.wrong(
+            &path,
+            format!("`{path}` is no host name"),
+            &format!("\"{host}\" is more or less than a name, and only names have a CNAME"),
+            "write the name alone, without scheme, port, path or wildcard: \"metrics.example.com\"",
         );
     }
 }

@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::siblings::Siblings;
 use super::timer;
 use super::upstream::{Connector, Pool};
 use crate::config::switches::Switches;
 use crate::config::{self, Settings};
+use crate::enforce::validators::version_with_hosts;
 use crate::portal::Portal;
 use crate::privacy::{Keys, Mode};
-use crate::registry::Policy;
+use crate::registry::{CloakedHosts, Policy};
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::SharedMetrics;
@@ -80,6 +82,28 @@ impl Site {
     }
 }
 
+impl Site {
+    /// This site with hosts that are vendors' under its own name: every policy and the version with them.
+    fn with_cloaked(&self, hosts: Option<Arc<CloakedHosts>>) -> Self {
+        let hosts = hosts.unwrap_or_default();
+        let registry = self.rule.policy.registry();
+        let named = hosts.iter().map(|(host, vendor)| (&**host, registry.vendor(*vendor).id.as_str()));
+        let version = version_with_hosts(&self.version, named).into();
+        let rule = |rule: &Rule| Rule {
+            policy: Arc::new(rule.policy.with_cloaked(Arc::clone(&hosts))),
+            ..rule.clone()
+        };
+        Self {
+            index: self.index,
+            settings: Arc::clone(&self.settings),
+            version,
+            connectors: self.connectors.clone(),
+            rule: rule(&self.rule),
+            paths: self.paths.iter().map(|(prefix, own)| (prefix.clone(), rule(own))).collect(),
+        }
+    }
+}
+
 impl Snapshot {
     /// Puts the resolved sites behind their hosts.
     #[must_use]
@@ -96,6 +120,15 @@ impl Snapshot {
         by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
         let prefix = Arc::from(settings.portal.prefix.as_str());
         Self { settings, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+    }
+
+    /// The same settings with hosts that are vendors' under a site's own name, by the site's position; a site
+    /// without an entry has none.
+    #[must_use]
+    pub fn with_cloaked(&self, found: &HashMap<usize, Arc<CloakedHosts>>) -> Self {
+        let sites =
+            self.sites.iter().map(|site| site.with_cloaked(found.get(&site.index).cloned())).collect();
+        Self::new(self.settings.clone(), sites)
     }
 
     /// The site for a host (lower case, without port), or the default site.
@@ -128,6 +161,8 @@ pub struct House {
     pub access_log: Option<AccessLog>,
     /// No new connections; finish what is under way.
     pub draining: Arc<AtomicBool>,
+    /// Hosts of the sites' own domains that pages refer to.
+    pub siblings: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
 }

@@ -25,7 +25,7 @@ use names::NameIndex;
 
 pub use collectors::FirstParty;
 pub use error::{Fault, Place, RegistryError};
-pub use policy::{Hit, Policy, PolicyError};
+pub use policy::{CloakedHosts, Hit, Policy, PolicyError};
 pub use source::Collector;
 pub use vendor::{Category, HostRule, Role, Vendor, VendorId};
 

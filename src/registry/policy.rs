@@ -1,6 +1,6 @@
 //! A registry under one site's or path's policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::{ServiceProviders, VendorAction, VendorPolicy};
@@ -93,7 +93,12 @@ pub struct Policy {
     expire: Arc<[String]>,
     /// Collector paths that the site names.
     own_collectors: Arc<[PathPrefix]>,
+    /// Hosts of the site that are a vendor's (CNAME), found while it runs.
+    cloaked: Arc<CloakedHosts>,
 }
+
+/// Hosts under the site's own domain, lower-case ASCII, with the vendors they lead to.
+pub type CloakedHosts = HashMap<Box<str>, VendorId>;
 
 impl Policy {
     /// Resolves every vendor's action under a written policy (DESIGN 4, Default vendor policy).
@@ -128,6 +133,7 @@ impl Policy {
             waiting: waiting.into(),
             expire: Arc::default(),
             own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
+            cloaked: Arc::default(),
         };
         policy.with_overrides(&written.vendors)
     }
@@ -156,6 +162,29 @@ impl Policy {
         policy.check_shared()?;
         policy.expire = policy.names_to_expire().into();
         Ok(policy)
+    }
+
+    /// This policy with hosts that are vendors' under the site's own name; those of before are forgotten.
+    #[must_use]
+    pub fn with_cloaked(&self, hosts: Arc<CloakedHosts>) -> Self {
+        Self { cloaked: hosts, ..self.clone() }
+    }
+
+    /// Whose a host is as a whole: the vendor behind a CNAME. Hosts of which a vendor has only some paths
+    /// (clouds, delivery networks) are nobody's here.
+    #[must_use]
+    pub fn owner(&self, host: &str) -> Option<VendorId> {
+        let (_, rule) = self.registry.rule(host, PathPrefix::ROOT)?;
+        rule.vendors.first().copied()
+    }
+
+    /// A host of the site's own that is a vendor's.
+    fn cloaked_hit(&self, host: &str) -> Option<Hit> {
+        if self.cloaked.is_empty() {
+            return None;
+        }
+        let vendor = *self.cloaked.get(host)?;
+        Some(Hit { vendor, action: self.action(vendor) })
     }
 
     fn check_shared(&self) -> Result<(), PolicyError> {
@@ -223,8 +252,10 @@ impl Policy {
     /// Cost: one probe per host label, no allocation.
     #[must_use]
     pub fn match_url(&self, host: &str, path: &str) -> Option<Hit> {
-        let (_, rule) = self.registry.rule(host, path)?;
-        self.strongest(rule.vendors.iter().copied())
+        match self.registry.rule(host, path) {
+            Some((_, rule)) => self.strongest(rule.vendors.iter().copied()),
+            None => self.cloaked_hit(host),
+        }
     }
 
     /// Looks up a host alone, for connection hints and sockets: strip when any path of that host is
@@ -247,7 +278,7 @@ impl Policy {
                 break;
             }
         }
-        first
+        first.or_else(|| self.cloaked_hit(host))
     }
 
     fn host_hit(&self, node: &Node) -> Option<Hit> {

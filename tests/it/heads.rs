@@ -546,7 +546,12 @@ fn a_site_can_name_collectors_of_its_own() {
 #[test]
 fn the_variant_version_changes_with_the_rules() {
     use optgate::config::{LinkTitle, Portal};
-    let portal = Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 1 };
+    let portal = Portal {
+        prefix: "/privacy-choices".into(),
+        link: LinkTitle::DoNotSell,
+        form_bytes: 1,
+        clear_old_copies: true,
+    };
     let site = site();
     let base = validators::variant_version("r1", &site, &portal);
     assert_eq!(base.len(), 16);
@@ -569,5 +574,6 @@ fn site() -> optgate::config::Site {
         on_rewrite_failure: optgate::config::OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: true,
+        first_party_hosts: Vec::new(),
     }
 }

@@ -27,6 +27,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         on_rewrite_failure: OnRewriteFailure::Close,
         cache_front: CacheFront::None,
         strip_link_params: false,
+        first_party_hosts: Vec::new(),
     };
     Settings {
         listen: Vec::new(),
@@ -58,11 +59,17 @@ pub fn settings(data_dir: &Path) -> Settings {
             rewriter_memory: 1 << 20,
             decode_ratio: 100,
         },
-        portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
+        portal: Portal {
+            prefix: "/privacy-choices".into(),
+            link: LinkTitle::DoNotSell,
+            form_bytes: 65_536,
+            clear_old_copies: true,
+        },
         gpc_last_update: None,
         account_header: None,
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
+        dns: Dns { enabled: false, servers: Vec::new(), interval: second, timeout: second, hosts: 0 },
         registry_files: Vec::new(),
         sites: vec![Arc::new(site)],
         default_site: Some(0),

@@ -91,6 +91,8 @@ pub struct Summary {
     pub link_duplicate: bool,
     /// The document was one (see [`Kind::Unsure`]).
     pub document: bool,
+    /// Hosts of the page's own domain that it refers to and the registry does not know; at most 16.
+    pub siblings: Vec<String>,
 }
 
 /// Why a body can no longer be rewritten.
@@ -111,6 +113,7 @@ impl State {
         summary.link_adopted = self.link.placed == Placed::Adopted;
         summary.link_duplicate = self.link.duplicate;
         summary.vendors = self.counts;
+        summary.siblings = self.urls.siblings();
     }
 }
 
