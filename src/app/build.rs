@@ -13,6 +13,7 @@ use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
+use crate::edge::siblings::Siblings;
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
 use crate::enforce::csp::Wall;
@@ -80,6 +81,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         switches,
         access_log,
         draining,
+        siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         connections: AtomicUsize::new(0),
     };
     shelf

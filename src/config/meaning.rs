@@ -10,7 +10,7 @@ use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
 use super::written::{Address, FilePath, Period, Size};
 use super::{
-    CertificateFiles, Limits, Log, Portal, Settings, SignalSettings, Store, Timeouts, Tls, lists, sites,
+    CertificateFiles, Dns, Limits, Log, Portal, Settings, SignalSettings, Store, Timeouts, Tls, lists, sites,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -81,6 +81,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         account_header,
         ready_requires_journal: raw.ready.requires_journal,
         store: store(&raw.store, problems),
+        dns: dns(raw, problems),
         registry_files: registry_files(merged, problems),
         lists_check: lists::check(&raw.lists_check, problems),
         sites,
@@ -265,6 +266,29 @@ fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
     Store { queue: raw.queue, records_per_second: raw.records_per_second, record_burst: raw.record_burst }
 }
 
+fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {
+    let written = &raw.dns;
+    for (name, period) in [("interval", &written.interval), ("timeout", &written.timeout)] {
+        let path = KeyPath::of("dns").key(name);
+        if period.0 < Duration::from_millis(100) {
+            problems.wrong(
+                &path,
+                format!("`{path}` is too short"),
+                "name servers would be asked without a pause, or never be waited for",
+                "write 100ms or more; `dns.enabled = false` stops the look-ups",
+            );
+        }
+    }
+    within("dns.hosts", written.hosts as u64, 0, 100_000, problems);
+    Dns {
+        enabled: written.enabled,
+        servers: written.servers.0.iter().map(|address| address.0).collect(),
+        interval: written.interval.0,
+        timeout: written.timeout.0,
+        hosts: written.hosts,
+    }
+}
+
 fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
     let prefix = &raw.portal.prefix;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
@@ -292,6 +316,7 @@ fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
         prefix: prefix.clone(),
         link: raw.portal.link,
         form_bytes: size_within("portal.form_bytes", &raw.portal.form_bytes, 1 << 10, 16 << 20, problems),
+        clear_old_copies: raw.portal.clear_old_copies,
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Settings {
     pub ready_requires_journal: bool,
     /// Store limits.
     pub store: Store,
+    /// Look-ups of hosts that hide a tracker behind a name of the site.
+    pub dns: Dns,
     /// Registry files that override or extend the built-in ones.
     pub registry_files: Vec<PathBuf>,
     /// How filter lists are watched.
@@ -191,6 +193,8 @@ pub struct Portal {
     pub link: LinkTitle,
     /// Largest form body, bytes.
     pub form_bytes: usize,
+    /// The page after an opt-out carries a script that removes service workers and cached pages.
+    pub clear_old_copies: bool,
 }
 
 /// The link's title; the words are prescribed (Civil Code 1798.135(a), 11 CCR 7015).
@@ -240,6 +244,21 @@ pub struct Store {
     pub record_burst: u32,
 }
 
+/// Look-ups of CNAMEs, never on a request's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Hosts are looked up at all.
+    pub enabled: bool,
+    /// Servers asked; the system's when empty.
+    pub servers: Vec<SocketAddr>,
+    /// Time between two look-ups of one host.
+    pub interval: Duration,
+    /// How long one question may take.
+    pub timeout: Duration,
+    /// Hosts seen in pages that are kept, all sites together.
+    pub hosts: usize,
+}
+
 /// One site.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -265,6 +284,8 @@ pub struct Site {
     pub csp: Csp,
     /// Filter lists: those of all sites, then its own.
     pub lists: Vec<List>,
+    /// Hosts of the site's own that may be another's (CNAME), lower-case ASCII.
+    pub first_party_hosts: Vec<String>,
 }
 
 impl Site {
@@ -325,6 +346,9 @@ pub struct VendorPolicy {
     pub vendors: BTreeMap<String, VendorAction>,
     /// Contracts on file, by registry id.
     pub contracts: BTreeMap<String, Contract>,
+    /// Paths of the site behind which a tracker collects, beside those the registry knows; path prefixes
+    /// as in the registry.
+    pub collectors: Vec<String>,
 }
 
 /// Treatment of vendors that can be run under a service-provider contract.

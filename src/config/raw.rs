@@ -36,6 +36,8 @@ pub struct Raw {
     pub service_providers: ServiceProviders,
     pub unknown: Unknown,
     pub strip_link_params: bool,
+    pub collectors: OneOrMany<String>,
+    pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
     pub lists: OneOrMany<RawList>,
     pub lists_check: RawListsCheck,
@@ -52,6 +54,7 @@ pub struct Raw {
     pub store: RawStore,
     pub cache: RawCache,
     pub csp: RawCsp,
+    pub dns: RawDns,
     pub registry: RawRegistry,
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
@@ -171,6 +174,7 @@ tables! {
         prefix: String = "/privacy-choices".to_owned(),
         link: LinkTitle = LinkTitle::DoNotSell,
         form_bytes: Size = Size(16 << 10),
+        clear_old_copies: bool = true,
     }
     /// `[signals]`
     RawSignals {
@@ -208,6 +212,14 @@ tables! {
     RawCsp {
         mode: CspMode = CspMode::Off,
         allow: OneOrMany<AllowedSource> = OneOrMany::default(),
+    }
+    /// `[dns]`
+    RawDns {
+        enabled: bool = true,
+        servers: OneOrMany<Address> = OneOrMany::default(),
+        interval: Period = seconds(3_600),
+        timeout: Period = seconds(5),
+        hosts: usize = 256,
     }
     /// `[registry]`
     RawRegistry {
@@ -263,6 +275,10 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         strip_link_params: Option<bool> = None,
         lists: OneOrMany<RawList> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        collectors: Option<OneOrMany<String>> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_party_hosts: Option<OneOrMany<String>> = None,
         cache: RawSiteCache = RawSiteCache::default(),
         csp: RawSiteCsp = RawSiteCsp::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
@@ -307,6 +323,8 @@ impl Default for Raw {
             service_providers: ServiceProviders::default(),
             unknown: Unknown::default(),
             strip_link_params: false,
+            collectors: OneOrMany::default(),
+            first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),
             lists: OneOrMany::default(),
             lists_check: RawListsCheck::default(),
@@ -323,6 +341,7 @@ impl Default for Raw {
             store: RawStore::default(),
             cache: RawCache::default(),
             csp: RawCsp::default(),
+            dns: RawDns::default(),
             registry: RawRegistry::default(),
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),

@@ -17,6 +17,7 @@ use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
+use crate::enforce::collectors::Intercepted;
 use crate::enforce::csp::Later;
 use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
@@ -27,11 +28,10 @@ use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext};
-use crate::enforce::{collectors, cookies, signals};
+use crate::enforce::{cookies, signals};
 use crate::portal::Visit;
 use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
-use crate::registry::Hit;
 use crate::registry::lists::{PageLists, VENDOR};
 use crate::telemetry::metrics::CookieSide;
 
@@ -379,13 +379,12 @@ pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
 
 /// The empty answer to a tracker's collector behind a first-party address.
 #[must_use]
-pub fn collector(core: &Core, hit: Hit) -> Response<Body> {
+pub fn collector(core: &Core, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
     core.house.metrics.collectors.inc();
-    core.house.metrics.neutralised(hit.vendor.0, VendorAction::Strip, 1);
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = collectors::STATUS;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    if let Some(vendor) = intercepted.vendor {
+        core.house.metrics.neutralised(vendor.0, VendorAction::Strip, 1);
+    }
+    intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }
 
 /// A request to change the protocol: joined with the origin's answer, or answered like any other. Origins

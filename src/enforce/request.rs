@@ -139,7 +139,7 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     let opted_out = ctx.decision.opted_out();
     changes.narrowed = negotiate::narrow(headers);
     let Target::Page(kind) = changes.target else { return };
-    if opted_out && matches!(kind, Kind::Document | Kind::Frame) {
+    if opted_out && matches!(kind, Kind::Document | Kind::Frame | Kind::Worker) {
         headers.remove(RANGE);
         headers.remove(IF_RANGE);
     }

@@ -113,16 +113,25 @@ pub fn admit_guard(
     gpc: bool,
 ) -> Option<Placement> {
     let BodyPlan::Rewrite(recipe) = plan else { return None };
-    if !recipe.opted_out || recipe.xml || recipe.kind == Kind::Fragment {
+    let placed = |nonce| Placement { guard: Arc::clone(guard), gpc, nonce };
+    if recipe.opted_out && recipe.kind == Kind::Worker {
+        return Some(placed(None));
+    }
+    if !recipe.opted_out || recipe.xml || !holds_guard(recipe.kind) {
         return None;
     }
     match csp::admit(headers, &[guard.csp_hash()]) {
         csp::Admission::Runs { nonce } => {
             csp::admit_policy_name(headers);
-            Some(Placement { guard: Arc::clone(guard), gpc, nonce: nonce.map(Arc::from) })
+            Some(placed(nonce.map(Arc::from)))
         }
         csp::Admission::Cannot => None,
     }
+}
+
+/// Whether the guard is placed in an answer of this kind.
+const fn holds_guard(kind: Kind) -> bool {
+    !matches!(kind, Kind::Fragment | Kind::Worker)
 }
 
 /// Makes a response head say and carry what the decision means, for the visitor.
@@ -277,7 +286,7 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         name_utf8(headers, recipe);
-    } else if opted_out && kind != Kind::Fragment {
+    } else if opted_out && holds_guard(kind) {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
         if csp::admit_guard(headers, ctx.guard.csp_hash()) {
@@ -303,8 +312,8 @@ fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
 /// Tracker cookies expired and our own set; on documents only.
 fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut ResponseChanges) {
     // A path without rewriting serves fragments too.
-    let fragment = ctx.asked.target == Target::Page(Kind::Fragment);
-    if fragment || !ctx.plan.is_document() {
+    let part = matches!(ctx.asked.target, Target::Page(Kind::Fragment | Kind::Worker));
+    if part || !ctx.plan.is_document() {
         return;
     }
     let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
@@ -331,8 +340,10 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
 /// `Vary`, so that a cache that follows it never mixes the variants.
 fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     let mut fields = vec!["Sec-GPC", "Cookie"];
-    if ctx.cache_front != CacheFront::None {
-        // A framed page and a fragment are other bytes than the document of the same address.
+    let worker = ctx.asked.target == Target::Page(Kind::Worker);
+    if worker || ctx.cache_front != CacheFront::None {
+        // A framed page and a fragment are other bytes than the document of the same address, and a
+        // worker's script than the same file in a page: the last also in the browser's own cache.
         fields.push("Sec-Fetch-Dest");
     }
     if !matches!(ctx.plan, BodyPlan::Pass(reason) if *reason != PassReason::NotModified) {

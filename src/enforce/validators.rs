@@ -35,6 +35,7 @@ impl Variant<'_> {
             Kind::Frame => 'f',
             Kind::Fragment => 'p',
             Kind::Unsure => 'u',
+            Kind::Worker => 'w',
         };
         format!("{MARK}.{}.{choice}{kind}.", self.version)
     }
@@ -61,6 +62,21 @@ pub fn variant_version(
         hash.update(part);
     }
     data_encoding::HEXLOWER.encode(&hash.finalize()[..8])
+}
+
+/// The version of the same rules with hosts found to be vendors' while running; without any it is the
+/// version itself. Any earlier list in `version` is replaced.
+#[must_use]
+pub fn version_with_hosts<'a>(version: &str, hosts: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let rules = version.split('-').next().unwrap_or_default();
+    let mut lines: Vec<String> =
+        hosts.into_iter().map(|(host, vendor)| format!("{host} {vendor}\n")).collect();
+    if lines.is_empty() {
+        return rules.to_owned();
+    }
+    lines.sort_unstable();
+    let hash = Sha256::digest(lines.concat());
+    format!("{rules}-{}", data_encoding::HEXLOWER.encode(&hash[..4]))
 }
 
 /// The variant's weak tag for the origin's tag; `None` when that is malformed.
@@ -202,6 +218,17 @@ mod tests {
             assert_eq!(mapped(list, false), (want.map(str::to_owned), ours), "{list}");
         }
         assert_eq!(mapped("\"x\", *", true), (Some("\"x\", *".to_owned()), false));
+    }
+
+    /// A page in a browser's cache must not outlive the day its host is found to be a tracker's.
+    #[test]
+    fn hosts_found_while_running_make_another_version() {
+        let found = [("m.shop.example", "adobe-analytics"), ("b.shop.example", "criteo")];
+        let version = version_with_hosts("0a1b", found);
+        assert_ne!(version, "0a1b");
+        assert_eq!(version_with_hosts(&version, found.into_iter().rev()), version, "order does not count");
+        assert_ne!(version_with_hosts(&version, [found[0]]), version);
+        assert_eq!(version_with_hosts(&version, []), "0a1b");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::vendor::{Category, HostRule, How, RestrictedCall, Role, Vendor};
 const SCHEMA: i64 = 1;
 
 const TOP_KEYS: [&str; 6] = ["schema", "vendor", "collector", "never_delete", "mixed_use", "person_params"];
-const COLLECTOR_KEYS: [&str; 3] = ["vendor", "path", "query"];
+const COLLECTOR_KEYS: [&str; 5] = ["vendor", "path", "query", "method", "headers"];
 const HOST_KEYS: [&str; 2] = ["host", "paths"];
 const CALL_KEYS: [&str; 3] = ["global", "how", "args"];
 const VENDOR_KEYS: [&str; 18] = [
@@ -78,6 +78,10 @@ pub struct Collector {
     pub path: String,
     /// Beginnings of parameters that must all be in the query.
     pub query: Vec<String>,
+    /// The only method, if one is named.
+    pub method: Option<String>,
+    /// Request headers that must all be there: `name`, or `name: ` and how its value begins.
+    pub headers: Vec<String>,
 }
 
 /// What one file says.
@@ -340,13 +344,16 @@ impl Reader<'_> {
             return Err(self.error(path.offset, Fault::Path { path: path.value, why }));
         }
         let query = self.texts(at.0, "query")?;
-        // Without a query every request below would be answered here, the site's own included.
-        if query.is_empty() && path.value.trim_matches(['*', '/']).len() < 8 {
-            let why = "it is too short to tell a collector from the site's own pages without `query`";
+        let headers = self.texts(at.0, "headers")?;
+        // Without one every request below would be answered here, the site's own included.
+        if query.is_empty() && headers.is_empty() && path.value.trim_matches(['*', '/']).len() < 8 {
+            let why =
+                "it is too short to tell a collector from the site's own pages without `query` or `headers`";
             return Err(self.error(path.offset, Fault::Path { path: path.value, why }));
         }
+        let method = self.optional(at, "method")?;
         let offset = vendor.offset;
-        Ok(At { value: Collector { vendor: vendor.value, path: path.value, query }, offset })
+        Ok(At { value: Collector { vendor: vendor.value, path: path.value, query, method, headers }, offset })
     }
 }
 

@@ -230,8 +230,28 @@ fn a_collector_behind_the_site_is_answered_here_and_never_reached() {
     let collect = "/g/collect?v=2&tid=G-ABC123";
     assert_eq!(proxy.get(collect, GPC).status(), 204);
     assert_eq!(post(proxy.addr(), collect, GPC, "").status(), 204);
+    let script = proxy.get("/sst/gtm.js?id=GTM-ABC123", &format!("Sec-Fetch-Dest: script\r\n{GPC}"));
+    assert_eq!(
+        (script.status(), script.head.one("content-type")),
+        (200, Some("text/javascript; charset=utf-8"))
+    );
+    let pixel = proxy.get("/m/tr/?id=1&ev=PageView&dl=x", &format!("Sec-Fetch-Dest: image\r\n{GPC}"));
+    assert_eq!((pixel.status(), &pixel.body[..6]), (200, &b"GIF89a"[..]));
     assert_eq!(origin.heads(), 0);
     assert_eq!(proxy.get(collect, "").text(), "hello");
+}
+
+/// The setting `collectors`, at the top for every site and on a site for itself.
+#[test]
+fn a_collector_that_the_settings_name_is_answered_here() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("collectors = [\"/ingest\", \"/x*/beacon\"]\n").run();
+    for path in ["/ingest/e", "/x1/beacon?a=1"] {
+        assert_eq!(proxy.get(path, GPC).status(), 204, "{path}");
+    }
+    assert_eq!(origin.heads(), 0);
+    assert_eq!(proxy.get("/ingest/e", "").text(), "hello");
+    assert_eq!(proxy.get("/ingestion", GPC).text(), "hello");
 }
 
 /// `strip_link_params`: known identifiers go, every other byte stays.

@@ -22,6 +22,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             unknown: Unknown::Allow,
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
+            collectors: Vec::new(),
         },
         paths: Vec::new(),
         on_rewrite_failure: OnRewriteFailure::Close,
@@ -29,6 +30,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         strip_link_params: false,
         csp: Csp::default(),
         lists: Vec::new(),
+        first_party_hosts: Vec::new(),
     };
     Settings {
         listen: Vec::new(),
@@ -61,7 +63,12 @@ pub fn settings(data_dir: &Path) -> Settings {
             decode_ratio: 100,
             decoded_page: 1 << 20,
         },
-        portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
+        portal: Portal {
+            prefix: "/privacy-choices".into(),
+            link: LinkTitle::DoNotSell,
+            form_bytes: 65_536,
+            clear_old_copies: true,
+        },
         signals: SignalSettings {
             sections: vec![Section::UsNat],
             cookies: SignalCookies::Page,
@@ -72,6 +79,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         account_header: None,
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
+        dns: Dns { enabled: false, servers: Vec::new(), interval: second, timeout: second, hosts: 0 },
         registry_files: Vec::new(),
         lists_check: ListsCheck {
             every: second,

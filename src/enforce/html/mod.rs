@@ -36,6 +36,7 @@ mod texts;
 mod tokens;
 mod urls;
 mod window;
+mod worker;
 mod xml;
 
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub enum Kind {
     Fragment,
     /// The request does not say: a document if its first 1,024 bytes look like one.
     Unsure,
+    /// The script of a worker or service worker: no markup, but our own statements before its first.
+    Worker,
 }
 
 /// Everything the rewriter needs to know about one response; made by `plan`.
@@ -101,6 +104,8 @@ pub struct Summary {
     pub link_duplicate: bool,
     /// The document was one (see [`Kind::Unsure`]).
     pub document: bool,
+    /// Hosts of the page's own domain that it refers to and the registry does not know; at most 16.
+    pub siblings: Vec<String>,
 }
 
 /// Why a body can no longer be rewritten.
@@ -124,6 +129,7 @@ impl State {
         summary.link_adopted = self.link.placed == Placed::Adopted;
         summary.link_duplicate = self.link.duplicate;
         summary.vendors = self.counts;
+        summary.siblings = self.urls.siblings();
     }
 }
 

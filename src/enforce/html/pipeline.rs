@@ -5,8 +5,9 @@ use super::charset::{self, Opening, Transcoder};
 use super::coding::{CodingError, Decoder, Encoder};
 use super::mime::{self, Sniffed};
 use super::plan::Recipe;
-use super::{Kind, Plan, RewriteError, Rewriter, Summary};
+use super::{Kind, Plan, RewriteError, Rewriter, Summary, worker};
 use crate::config::OnRewriteFailure;
+use crate::enforce::guard::Placement;
 
 /// Which stage failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,12 @@ enum Stage {
         plan: Box<Plan>,
     },
     Rewriting(Box<Rewriter>),
+    /// The first bytes of a worker's script, until they say where our statements go.
+    Worker {
+        start: Vec<u8>,
+        /// Whose statements.
+        guard: Option<Placement>,
+    },
     /// Bytes pass unchanged from here on.
     Passing(Passing),
 }
@@ -86,9 +93,15 @@ impl Pipeline {
         if recipe.sniff && plan.kind == Kind::Document {
             plan.kind = Kind::Unsure;
         }
-        // XML says at its root what it is.
-        let sniff = recipe.sniff && !recipe.xml;
-        let stage = Stage::Opening { start: Vec::new(), sniff, xml: recipe.xml, plan: Box::new(plan) };
+        let start = Vec::new();
+        let stage = match (recipe.kind, plan.guard) {
+            (Kind::Worker, guard) => Stage::Worker { start, guard },
+            // XML says at its root what it is.
+            (_, guard) => {
+                let plan = Box::new(Plan { guard, ..plan });
+                Stage::Opening { start, sniff: recipe.sniff && !recipe.xml, xml: recipe.xml, plan }
+            }
+        };
         let rest = Rest {
             stage,
             transcoder: None,
@@ -144,7 +157,9 @@ impl Pipeline {
                 }
             }
             Stage::Passing(Passing::Failed(error)) => Outcome::Passed(Fault::Rewrite(error)),
-            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } => Outcome::NotHtml,
+            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } | Stage::Worker { .. } => {
+                Outcome::NotHtml
+            }
         };
         self.rest.encoder.finish(out).map_err(Fault::Encode)?;
         Ok(match (outcome, self.decoder.over()) {
@@ -157,8 +172,10 @@ impl Pipeline {
 impl Rest {
     /// Takes decoded bytes. `last` says that no more come.
     fn take(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Stage::Opening { start, sniff, xml, .. } = &mut self.stage else {
-            return self.transcode(piece, last, out);
+        let (start, sniff, xml) = match &mut self.stage {
+            Stage::Opening { start, sniff, xml, .. } => (start, sniff, xml),
+            Stage::Worker { .. } => return self.prefix(piece, last, out),
+            _ => return self.transcode(piece, last, out),
         };
         start.extend_from_slice(piece);
         let sniffed = match (*sniff, *xml) {
@@ -177,6 +194,20 @@ impl Rest {
             (_, Opening::Plain { bom }) => self.open(bom, None, last, out),
             (_, Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
         }
+    }
+
+    /// Puts our statements into a worker's script once its first bytes say where.
+    fn prefix(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Stage::Worker { start, guard } = &mut self.stage else { return Ok(()) };
+        start.extend_from_slice(piece);
+        let Some(at) = worker::place(start, last) else { return Ok(()) };
+        let (start, guard) = (std::mem::take(start), guard.take());
+        let ours = guard.as_ref().map_or("", |placed| placed.guard.worker());
+        self.stage = Stage::Passing(Passing::NotHtml);
+        for part in [&start[..at], b";", ours.as_bytes(), &start[at..]] {
+            self.encoder.write(part, out).map_err(Fault::Encode)?;
+        }
+        Ok(())
     }
 
     /// Leaves the opening: a byte order mark goes ahead of everything, the rewriter never sees it.

@@ -37,7 +37,7 @@ impl BodyPlan {
     #[must_use]
     pub const fn is_document(&self) -> bool {
         match self {
-            Self::Rewrite(recipe) => !matches!(recipe.kind, Kind::Fragment) && !recipe.sniff,
+            Self::Rewrite(recipe) => !matches!(recipe.kind, Kind::Fragment | Kind::Worker) && !recipe.sniff,
             Self::Pass(reason) => matches!(reason, PassReason::Coding | PassReason::PathRule),
             Self::Refuse(_) => false,
         }
@@ -175,6 +175,9 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
     if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
         return BodyPlan::Pass(PassReason::NoBody);
     }
+    if kind == Kind::Worker {
+        return plan_worker(question, status, headers);
+    }
     let media = Media::read(headers);
     match media.form {
         Form::Other => return BodyPlan::Pass(PassReason::NotHtml),
@@ -227,6 +230,32 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         sniff: !sure,
         xml: matches!(media.form, Form::Xhtml | Form::Svg | Form::Xml),
         charset: media.charset,
+        from,
+        to: if code { question.accepts.choose() } else { Coding::Identity },
+        bodiless: question.method == Method::HEAD,
+    })
+}
+
+/// A worker's script. Its type does not matter: a browser that runs it despite a wrong one runs it with
+/// our statements before it. Nothing but a success is run (HTML, "fetch a classic worker script").
+fn plan_worker(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) -> BodyPlan {
+    if !status.is_success() || !question.rewrite {
+        return BodyPlan::Pass(PassReason::NotHtml);
+    }
+    if !question.opted_out {
+        return BodyPlan::Pass(PassReason::Nothing);
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        return BodyPlan::Refuse(Refusal::Partial);
+    }
+    let Some(from) = content_coding(headers) else { return BodyPlan::Refuse(Refusal::Coding) };
+    let code = from != Coding::Identity || question.narrowed;
+    BodyPlan::Rewrite(Recipe {
+        opted_out: true,
+        kind: Kind::Worker,
+        sniff: false,
+        xml: false,
+        charset: None,
         from,
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,
@@ -505,6 +534,25 @@ mod tests {
         pass(&q, 302, &[], PassReason::NotHtml);
         pass(&q, 200, &[("content-length", "0")], PassReason::NotHtml);
         pass(&q, 206, &[], PassReason::NotHtml);
+    }
+
+    /// A worker's script is for an opted-out visitor what a page is; a browser runs only a success.
+    #[test]
+    fn a_workers_script_is_prefixed_for_an_opted_out_visitor_only() {
+        let ask = |opted_out, status: u16, fields: &[(&'static str, &'static str)]| {
+            let q = Question { target: Target::Page(Kind::Worker), ..question(opted_out) };
+            plan(&q, StatusCode::from_u16(status).unwrap(), &headers(fields))
+        };
+        let script = ("content-type", "text/javascript");
+        let got = ask(true, 200, &[script, ("content-encoding", "gzip")]);
+        assert!(matches!(got, BodyPlan::Rewrite(r) if r.kind == Kind::Worker && r.from == Coding::Gzip));
+        assert!(!got.is_document() && got.has_variants());
+        assert_eq!(ask(true, 404, &[script]), BodyPlan::Pass(PassReason::NotHtml));
+        assert_eq!(ask(true, 206, &[script]), BodyPlan::Refuse(Refusal::Partial));
+        let stacked = [script, ("content-encoding", "br, gzip")];
+        assert_eq!(ask(true, 200, &stacked), BodyPlan::Refuse(Refusal::Coding));
+        let other = ask(false, 200, &stacked);
+        assert!(other == BodyPlan::Pass(PassReason::Nothing) && other.has_variants());
     }
 
     /// DESIGN 4, compression: coded stays coded, uncoded stays uncoded unless we narrowed.
