@@ -220,6 +220,18 @@ pub struct SignalSettings {
     pub deny_analytics: bool,
 }
 
+impl Default for SignalSettings {
+    /// What holds without settings.
+    fn default() -> Self {
+        Self {
+            sections: vec![Section::UsNat],
+            cookies: SignalCookies::default(),
+            onetrust_groups: ["C0004", "C0005", "SPD_BG", "SSPD_BG"].map(str::to_owned).to_vec(),
+            deny_analytics: false,
+        }
+    }
+}
+
 /// Who writes `usprivacy` and steers the cookies of a consent platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -181,7 +181,7 @@ tables! {
         gpp_sections: OneOrMany<RawSection> = OneOrMany(vec![RawSection::Usnat]),
         cookies: SignalCookies = SignalCookies::Page,
         onetrust_groups: OneOrMany<String> =
-            OneOrMany(["C0004", "C0005", "SPD_BG", "SSPD_BG"].map(str::to_owned).to_vec()),
+            OneOrMany(super::SignalSettings::default().onetrust_groups),
         deny_analytics: bool = false,
     }
     /// `[gpc_json]`

