@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use optgate::config::VendorPolicy;
-use optgate::registry::{Policy, Registry};
+use optgate::registry::{FirstParty, Policy, Registry};
 
 fn policy() -> Policy {
     let resolved = Registry::builtin().map_err(|error| error.to_string()).and_then(|r| {
@@ -32,10 +32,15 @@ fn look_ups(c: &mut Criterion) {
     });
     c.bench_function("registry/match_host", |b| b.iter(|| policy.match_host(black_box("www.google.com"))));
     c.bench_function("registry/match_cookie", |b| b.iter(|| policy.match_cookie(black_box(b"session_id"))));
+    let (method, headers) = (http::Method::GET, http::HeaderMap::new());
+    let request = FirstParty {
+        method: &method,
+        path: "/products/shoes/42",
+        query: "page=2&sort=price",
+        headers: &headers,
+    };
     c.bench_function("registry/match_collector", |b| {
-        b.iter(|| {
-            policy.match_collector(black_box("/products/shoes/42"), black_box(Some("page=2&sort=price")))
-        });
+        b.iter(|| policy.match_collector(black_box(request)));
     });
     let script = "var a=[1,2,3];function f(x){return x+1};f(a.length);".repeat(40);
     c.bench_function("registry/match_inline/2KiB", |b| {

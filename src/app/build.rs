@@ -13,6 +13,7 @@ use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot};
+use crate::edge::siblings::Siblings;
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
 use crate::enforce::csp::Wall;
@@ -80,6 +81,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
         switches,
         access_log,
         draining,
+        siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         connections: AtomicUsize::new(0),
     };
     shelf
@@ -142,7 +144,7 @@ fn resolve(
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
     let policy = Arc::new(Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?);
-    let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix));
+    let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix, &settings.signals));
     let connectors = site
         .upstreams
         .iter()
@@ -159,7 +161,7 @@ fn resolve(
                     let own = policy
                         .with_overrides(&rule.vendors)
                         .with_context(|| format!("{} path `{}`", named(), rule.prefix))?;
-                    let guard = Guard::new(&own, &settings.portal.prefix);
+                    let guard = Guard::new(&own, &settings.portal.prefix, &settings.signals);
                     (Arc::new(own), Arc::new(guard))
                 }
             };
@@ -173,7 +175,7 @@ fn resolve(
     let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
     let set = lists.of_site.get(index).copied().flatten();
     let in_force = set.and_then(|at| lists.sets.get(at)).map(|set| &**set);
-    let version = Site::version_of(site, &rule.policy, in_force, &settings.portal);
+    let version = Site::version_of(site, &rule, in_force, settings);
     Ok(Site { index, settings: Arc::clone(site), version, connectors, wall, lists: set, rule, paths })
 }
 

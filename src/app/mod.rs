@@ -4,6 +4,7 @@
 
 mod build;
 mod core_thread;
+mod dns;
 mod lists;
 
 pub use build::{file_problems, registry};
@@ -75,6 +76,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let (drain, drained) = watch::channel(false);
     let house = Arc::clone(&parts.house);
     serve_admin(&background, admin_socket, parts.admin)?;
+    look_up_hosts(&background, &settings, &house);
     if parts.shelf.lists().next().is_some() {
         background.spawn(lists::watch(parts.shelf, Arc::clone(&house)));
     }
@@ -115,6 +117,18 @@ fn serve_admin(
         }
     });
     Ok(())
+}
+
+/// Starts the CNAME look-ups. Without a name server everything else works all the same.
+fn look_up_hosts(background: &Runtime, settings: &Settings, house: &Arc<House>) {
+    if !settings.dns.enabled {
+        return;
+    }
+    let _entered = background.enter();
+    match dns::resolver(&settings.dns) {
+        Ok(resolver) => drop(background.spawn(dns::watch(Arc::clone(house), resolver))),
+        Err(error) => tracing::warn!("first-party hosts are not looked up: {error:#}"),
+    }
 }
 
 impl Running {

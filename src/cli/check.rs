@@ -106,6 +106,11 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
             "this vendor sells or shares unless a contract says otherwise (11 CCR 7051)".to_owned(),
             format!("add [contracts.{id}] with entity, reference and date, or write \"strip\""),
         ),
+        PolicyError::NoRestrictedMode { id } => (
+            id,
+            "no restricted mode of it is documented for an opt-out in the United States".to_owned(),
+            "write \"strip\", or give its `restricted_calls` in a registry file of your own".to_owned(),
+        ),
         PolicyError::Essential { id, action } => (
             id,
             format!("essential vendors are never touched, so \"{}\" would have no effect", action.as_str()),

@@ -9,7 +9,9 @@ use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
 use super::written::{Address, FilePath, Period, Size};
-use super::{CertificateFiles, Limits, Log, Portal, Settings, Store, Timeouts, Tls, lists, sites};
+use super::{
+    CertificateFiles, Dns, Limits, Log, Portal, Settings, SignalSettings, Store, Timeouts, Tls, lists, sites,
+};
 
 /// Smallest head buffer the HTTP/1 parser takes.
 const LEAST_HEADER_BYTES: u64 = 8 << 10;
@@ -74,10 +76,12 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         timeouts: timeouts(&raw.timeouts, problems),
         limits: limits(&raw.limits, problems),
         portal: portal(raw, problems),
+        signals: signals(raw, problems),
         gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
         account_header,
         ready_requires_journal: raw.ready.requires_journal,
         store: store(&raw.store, problems),
+        dns: dns(raw, problems),
         registry_files: registry_files(merged, problems),
         lists_check: lists::check(&raw.lists_check, problems),
         sites,
@@ -251,6 +255,7 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
             problems,
         ),
         decode_ratio: raw.decode_ratio,
+        decoded_page: size_within("limits.decoded_page", &raw.decoded_page, 1 << 20, 1 << 40, problems),
     }
 }
 
@@ -259,6 +264,29 @@ fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
     within("store.records_per_second", raw.records_per_second.into(), 1, 1_000_000, problems);
     within("store.record_burst", raw.record_burst.into(), 1, 10_000_000, problems);
     Store { queue: raw.queue, records_per_second: raw.records_per_second, record_burst: raw.record_burst }
+}
+
+fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {
+    let written = &raw.dns;
+    for (name, period) in [("interval", &written.interval), ("timeout", &written.timeout)] {
+        let path = KeyPath::of("dns").key(name);
+        if period.0 < Duration::from_millis(100) {
+            problems.wrong(
+                &path,
+                format!("`{path}` is too short"),
+                "name servers would be asked without a pause, or never be waited for",
+                "write 100ms or more; `dns.enabled = false` stops the look-ups",
+            );
+        }
+    }
+    within("dns.hosts", written.hosts as u64, 0, 100_000, problems);
+    Dns {
+        enabled: written.enabled,
+        servers: written.servers.0.iter().map(|address| address.0).collect(),
+        interval: written.interval.0,
+        timeout: written.timeout.0,
+        hosts: written.hosts,
+    }
 }
 
 fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
@@ -288,6 +316,40 @@ fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
         prefix: prefix.clone(),
         link: raw.portal.link,
         form_bytes: size_within("portal.form_bytes", &raw.portal.form_bytes, 1 << 10, 16 << 20, problems),
+        clear_old_copies: raw.portal.clear_old_copies,
+    }
+}
+
+fn signals(raw: &Raw, problems: &mut Problems<'_>) -> SignalSettings {
+    let written = &raw.signals;
+    if written.gpp_sections.0.is_empty() {
+        problems.wrong(
+            &KeyPath::of("signals.gpp_sections"),
+            "`signals.gpp_sections` is empty".to_owned(),
+            "vendors that read the Global Privacy Platform would be told nothing",
+            "write [\"usnat\"], or remove the setting",
+        );
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    for (i, group) in written.onetrust_groups.0.iter().enumerate() {
+        if group.is_empty() || group.len() > 32 || !group.bytes().all(plain) || group == "gpc" {
+            let path = KeyPath::of("signals.onetrust_groups").at(i);
+            problems.wrong(
+                &path,
+                format!("`{path}` is no group of OneTrust"),
+                "an id is 1 to 32 letters, digits, _ or -, as in the cookie OptanonConsent",
+                "write an id like \"C0004\"",
+            );
+        }
+    }
+    let mut sections: Vec<_> = written.gpp_sections.0.iter().map(|section| (*section).into()).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    SignalSettings {
+        sections,
+        cookies: written.cookies,
+        onetrust_groups: written.onetrust_groups.0.clone(),
+        deny_analytics: written.deny_analytics,
     }
 }
 

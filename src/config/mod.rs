@@ -36,6 +36,7 @@ pub use lists::{List, ListRole, ListsCheck};
 pub use switches::Switches;
 
 use crate::privacy::Mode;
+use crate::privacy::gpp::Section;
 
 /// Everything a running Optgate was told.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Consumer pages and link.
     pub portal: Portal,
+    /// What pages, vendors and consent platforms are told.
+    pub signals: SignalSettings,
     /// `lastUpdate` of `/.well-known/gpc.json`: an RFC 3339 date of the operator's statement.
     pub gpc_last_update: Option<String>,
     /// Name of the request header that carries the account key, from trusted proxies only.
@@ -72,6 +75,8 @@ pub struct Settings {
     pub ready_requires_journal: bool,
     /// Store limits.
     pub store: Store,
+    /// Look-ups of hosts that hide a tracker behind a name of the site.
+    pub dns: Dns,
     /// Registry files that override or extend the built-in ones.
     pub registry_files: Vec<PathBuf>,
     /// How filter lists are watched.
@@ -171,10 +176,12 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Idle origin connections kept, per core and origin.
     pub upstream_idle: usize,
-    /// Memory one rewriter may hold (a tag, a script, a noscript), bytes.
+    /// Memory one page's rewriter may hold, bytes; a tag, a script or a style sheet five sixteenths of it.
     pub rewriter_memory: usize,
     /// Largest decoded body of a compressed page, as a multiple of its coded size.
     pub decode_ratio: u32,
+    /// Largest decoded body of a compressed page, bytes.
+    pub decoded_page: usize,
 }
 
 /// Consumer pages.
@@ -186,6 +193,8 @@ pub struct Portal {
     pub link: LinkTitle,
     /// Largest form body, bytes.
     pub form_bytes: usize,
+    /// The page after an opt-out carries a script that removes service workers and cached pages.
+    pub clear_old_copies: bool,
 }
 
 /// The link's title; the words are prescribed (Civil Code 1798.135(a), 11 CCR 7015).
@@ -198,6 +207,44 @@ pub enum LinkTitle {
     PrivacyChoices,
 }
 
+/// What an opted-out visitor's page, its vendors and its consent platform are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalSettings {
+    /// Sections of the GPP string, each once; one or two.
+    pub sections: Vec<Section>,
+    /// Who writes consent cookies.
+    pub cookies: SignalCookies,
+    /// OneTrust's groups that are advertising: turned off.
+    pub onetrust_groups: Vec<String>,
+    /// Deny `analytics_storage` too.
+    pub deny_analytics: bool,
+}
+
+impl Default for SignalSettings {
+    /// What holds without settings.
+    fn default() -> Self {
+        Self {
+            sections: vec![Section::UsNat],
+            cookies: SignalCookies::default(),
+            onetrust_groups: ["C0004", "C0005", "SPD_BG", "SSPD_BG"].map(str::to_owned).to_vec(),
+            deny_analytics: false,
+        }
+    }
+}
+
+/// Who writes `usprivacy` and steers the cookies of a consent platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignalCookies {
+    /// The script on the page.
+    #[default]
+    Page,
+    /// The script, and response heads of documents.
+    Server,
+    /// Nobody.
+    Off,
+}
+
 /// Store limits.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -207,6 +254,21 @@ pub struct Store {
     pub records_per_second: u32,
     /// Records a burst may add above that rate.
     pub record_burst: u32,
+}
+
+/// Look-ups of CNAMEs, never on a request's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Hosts are looked up at all.
+    pub enabled: bool,
+    /// Servers asked; the system's when empty.
+    pub servers: Vec<SocketAddr>,
+    /// Time between two look-ups of one host.
+    pub interval: Duration,
+    /// How long one question may take.
+    pub timeout: Duration,
+    /// Hosts seen in pages that are kept, all sites together.
+    pub hosts: usize,
 }
 
 /// One site.
@@ -234,6 +296,8 @@ pub struct Site {
     pub csp: Csp,
     /// Filter lists: those of all sites, then its own.
     pub lists: Vec<List>,
+    /// Hosts of the site's own that may be another's (CNAME), lower-case ASCII.
+    pub first_party_hosts: Vec<String>,
 }
 
 impl Site {
@@ -294,6 +358,9 @@ pub struct VendorPolicy {
     pub vendors: BTreeMap<String, VendorAction>,
     /// Contracts on file, by registry id.
     pub contracts: BTreeMap<String, Contract>,
+    /// Paths of the site behind which a tracker collects, beside those the registry knows; path prefixes
+    /// as in the registry.
+    pub collectors: Vec<String>,
 }
 
 /// Treatment of vendors that can be run under a service-provider contract.

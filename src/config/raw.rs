@@ -12,9 +12,10 @@ use super::written::{
 };
 use super::{
     CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders,
-    Unknown, VendorAction,
+    SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
+use crate::privacy::gpp::Section;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct Raw {
     pub service_providers: ServiceProviders,
     pub unknown: Unknown,
     pub strip_link_params: bool,
+    pub collectors: OneOrMany<String>,
+    pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
     pub lists: OneOrMany<RawList>,
     pub lists_check: RawListsCheck,
@@ -44,12 +47,14 @@ pub struct Raw {
     pub timeouts: RawTimeouts,
     pub limits: RawLimits,
     pub portal: RawPortal,
+    pub signals: RawSignals,
     pub gpc_json: RawGpcJson,
     pub account: RawAccount,
     pub ready: RawReady,
     pub store: RawStore,
     pub cache: RawCache,
     pub csp: RawCsp,
+    pub dns: RawDns,
     pub registry: RawRegistry,
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
@@ -75,6 +80,25 @@ impl From<RawMode> for Mode {
         match written {
             RawMode::Enforce => Self::Enforce,
             RawMode::Observe => Self::Observe,
+        }
+    }
+}
+
+/// A section of the GPP string, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawSection {
+    /// US National.
+    Usnat,
+    /// California.
+    Usca,
+}
+
+impl From<RawSection> for Section {
+    fn from(written: RawSection) -> Self {
+        match written {
+            RawSection::Usnat => Self::UsNat,
+            RawSection::Usca => Self::UsCa,
         }
     }
 }
@@ -143,12 +167,22 @@ tables! {
         upstream_idle: usize = 128,
         rewriter_memory: Size = Size(8 << 20),
         decode_ratio: u32 = 1_000,
+        decoded_page: Size = Size(1 << 30),
     }
     /// `[portal]`
     RawPortal {
         prefix: String = "/privacy-choices".to_owned(),
         link: LinkTitle = LinkTitle::DoNotSell,
         form_bytes: Size = Size(16 << 10),
+        clear_old_copies: bool = true,
+    }
+    /// `[signals]`
+    RawSignals {
+        gpp_sections: OneOrMany<RawSection> = OneOrMany(vec![RawSection::Usnat]),
+        cookies: SignalCookies = SignalCookies::Page,
+        onetrust_groups: OneOrMany<String> =
+            OneOrMany(super::SignalSettings::default().onetrust_groups),
+        deny_analytics: bool = false,
     }
     /// `[gpc_json]`
     RawGpcJson {
@@ -178,6 +212,14 @@ tables! {
     RawCsp {
         mode: CspMode = CspMode::Off,
         allow: OneOrMany<AllowedSource> = OneOrMany::default(),
+    }
+    /// `[dns]`
+    RawDns {
+        enabled: bool = true,
+        servers: OneOrMany<Address> = OneOrMany::default(),
+        interval: Period = seconds(3_600),
+        timeout: Period = seconds(5),
+        hosts: usize = 256,
     }
     /// `[registry]`
     RawRegistry {
@@ -233,6 +275,10 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         strip_link_params: Option<bool> = None,
         lists: OneOrMany<RawList> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        collectors: Option<OneOrMany<String>> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_party_hosts: Option<OneOrMany<String>> = None,
         cache: RawSiteCache = RawSiteCache::default(),
         csp: RawSiteCsp = RawSiteCsp::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
@@ -277,6 +323,8 @@ impl Default for Raw {
             service_providers: ServiceProviders::default(),
             unknown: Unknown::default(),
             strip_link_params: false,
+            collectors: OneOrMany::default(),
+            first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),
             lists: OneOrMany::default(),
             lists_check: RawListsCheck::default(),
@@ -286,12 +334,14 @@ impl Default for Raw {
             timeouts: RawTimeouts::default(),
             limits: RawLimits::default(),
             portal: RawPortal::default(),
+            signals: RawSignals::default(),
             gpc_json: RawGpcJson::default(),
             account: RawAccount::default(),
             ready: RawReady::default(),
             store: RawStore::default(),
             cache: RawCache::default(),
             csp: RawCsp::default(),
+            dns: RawDns::default(),
             registry: RawRegistry::default(),
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),

@@ -49,6 +49,8 @@ pub(super) fn sites(
     };
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
     let for_all = lists(merged, &KeyPath::of("lists"), &raw.lists.0, problems);
+    check_collectors(&KeyPath::of("collectors"), &raw.collectors.0, problems);
+    check_own_hosts(&KeyPath::of("first_party_hosts"), &raw.first_party_hosts.0, problems);
     let mut sites = Vec::new();
     for (i, site) in written.iter().enumerate() {
         let mut site = one_site(merged, &top.at(i), site, written.len() > 1, problems);
@@ -79,6 +81,12 @@ fn one_site(
 ) -> Site {
     let raw = &merged.raw;
     let hosts = hosts(path, site, one_of_many, problems);
+    if let Some(own) = &site.first_party_hosts {
+        check_own_hosts(&path.key("first_party_hosts"), &own.0, problems);
+    }
+    if let Some(own) = &site.collectors {
+        check_collectors(&path.key("collectors"), &own.0, problems);
+    }
     let forced = forced_mode(merged);
     let mode = forced.unwrap_or_else(|| site.mode.unwrap_or(raw.mode).into());
     let policy = VendorPolicy {
@@ -86,6 +94,7 @@ fn one_site(
         unknown: site.unknown.unwrap_or(raw.unknown),
         vendors: raw.vendors.iter().chain(&site.vendors).map(|(id, action)| (id.clone(), *action)).collect(),
         contracts: contracts(&path.key("contracts"), &site.contracts, problems),
+        collectors: site.collectors.as_ref().unwrap_or(&raw.collectors).0.clone(),
     };
     Site {
         name: name(path, site, &hosts, problems),
@@ -99,6 +108,14 @@ fn one_site(
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
         csp: csp(path, raw, site, problems),
         lists: lists(merged, &path.key("lists"), &site.lists.0, problems),
+        first_party_hosts: site
+            .first_party_hosts
+            .as_ref()
+            .unwrap_or(&raw.first_party_hosts)
+            .0
+            .iter()
+            .filter_map(|host| domain(host))
+            .collect(),
     }
 }
 
@@ -311,8 +328,7 @@ fn paths(path: &KeyPath, site: &RawSite, forced: Option<Mode>, problems: &mut Pr
     let mut rules: Vec<PathRule> = Vec::new();
     for (i, rule) in site.paths.iter().enumerate() {
         let path = top.at(i).key("prefix");
-        let plain = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b);
-        if !rule.prefix.starts_with('/') || !rule.prefix.bytes().all(plain) {
+        if !is_request_path(&rule.prefix) {
             problems.wrong(
                 &path,
                 format!("`{path}` cannot be used"),
@@ -340,6 +356,53 @@ fn paths(path: &KeyPath, site: &RawSite, forced: Option<Mode>, problems: &mut Pr
     }
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
     rules
+}
+
+/// Whether a text is a path as it stands in a request.
+fn is_request_path(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b);
+    text.starts_with('/') && text.bytes().all(plain)
+}
+
+/// Refuses collector paths that no request has, or every request.
+fn check_collectors(path: &KeyPath, written: &[String], problems: &mut Problems<'_>) {
+    for (i, collector) in written.iter().enumerate() {
+        let why = if !is_request_path(collector) {
+            "it is no path as it stands in a request: it starts with a slash and holds no query"
+        } else if collector.bytes().all(|b| matches!(b, b'/' | b'*')) {
+            "every request of an opted-out visitor would be answered empty"
+        } else {
+            continue;
+        };
+        let path = path.at(i);
+        problems.wrong(
+            &path,
+            format!("`{path}` cannot be used"),
+            &format!("\"{collector}\": {why}"),
+            "write the path a tracker collects at, like \"/metrics/collect\" or \"/cdp*\"",
+        );
+    }
+}
+
+/// A host name in the form that look-ups use; `None` when it is none.
+fn domain(written: &str) -> Option<String> {
+    match Host::parse(written.trim_end_matches('.')) {
+        Ok(Host::Domain(domain)) if !domain.contains('*') => Some(domain),
+        _ => None,
+    }
+}
+
+/// Refuses hosts that have no CNAME to look up.
+fn check_own_hosts(path: &KeyPath, written: &[String], problems: &mut Problems<'_>) {
+    for (i, host) in written.iter().enumerate().filter(|(_, host)| domain(host).is_none()) {
+        let path = path.at(i);
+        problems.wrong(
+            &path,
+            format!("`{path}` is no host name"),
+            &format!("\"{host}\" is more or less than a name, and only names have a CNAME"),
+            "write the name alone, without scheme, port, path or wildcard: \"metrics.example.com\"",
+        );
+    }
 }
 
 /// Names and hosts must lead to one site.

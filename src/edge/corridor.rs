@@ -18,9 +18,9 @@ use super::house::Core;
 use super::respond::{self, Asked};
 use super::upstream::{Answer, Attempt};
 use super::{hop, outcome, upgrade};
-use crate::enforce;
+use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
-use crate::registry::Hit;
+use crate::registry::FirstParty;
 
 /// Answers one request. Always answers.
 pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
@@ -55,8 +55,8 @@ async fn run(
     if reserved {
         return respond::reserved(core, x, request).await;
     }
-    if let Some(hit) = collected(x, &request) {
-        return Ok(respond::collector(core, hit));
+    if let Some(intercepted) = collected(x, &request) {
+        return Ok(respond::collector(core, intercepted, request.headers()));
     }
     // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
     let switchable = || x.site().connectors.iter().any(|origin| !origin.upstream.http2);
@@ -70,12 +70,14 @@ async fn run(
 }
 
 /// Whether the request is a tracker's collection behind an address of the site.
-fn collected(x: &Exchange, request: &Request<Incoming>) -> Option<Hit> {
+fn collected(x: &Exchange, request: &Request<Incoming>) -> Option<Intercepted> {
     if x.mode != Mode::Enforce {
         return None;
     }
-    let uri = request.uri();
-    enforce::collectors::intercept(x.decision, &x.rule().policy, uri.path(), uri.query())
+    let (method, headers, uri) = (request.method(), request.headers(), request.uri());
+    let query = uri.query().unwrap_or_default();
+    let asked = FirstParty { method, path: uri.path(), query, headers };
+    collectors::intercept(x.decision, &x.rule().policy, asked)
 }
 
 /// Step 4: memory only, and only when a trusted hop names an account.

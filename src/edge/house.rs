@@ -9,17 +9,18 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::siblings::Siblings;
 use super::timer;
 use super::upstream::{Connector, Pool};
 use crate::config::switches::Switches;
 use crate::config::{self, Settings};
 use crate::enforce::csp::Wall;
 use crate::enforce::guard::Guard;
-use crate::enforce::validators::variant_version;
+use crate::enforce::validators::{variant_version, version_with_hosts};
 use crate::portal::Portal;
 use crate::privacy::{Keys, Mode};
-use crate::registry::Policy;
 use crate::registry::lists::{ListSet, Matcher};
+use crate::registry::{CloakedHosts, Policy};
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::SharedMetrics;
@@ -89,21 +90,41 @@ impl Site {
     #[must_use]
     pub fn version_of(
         site: &config::Site,
-        policy: &Policy,
+        rule: &Rule,
         lists: Option<&ListSet>,
-        portal: &config::Portal,
+        settings: &Settings,
     ) -> Arc<str> {
-        let registry = policy.registry().version();
-        match lists {
-            None => variant_version(registry, site, portal).into(),
-            Some(lists) => variant_version(&format!("{registry} {}", lists.version()), site, portal).into(),
-        }
+        let registry = rule.policy.registry().version();
+        let lists = lists.map_or("", ListSet::version);
+        let inputs = format!("{registry} {lists} {}", rule.guard.csp_hash());
+        variant_version(&inputs, site, &settings.portal, &settings.signals).into()
     }
 
     /// The rule at a position, or the site's own.
     #[must_use]
     pub fn rule(&self, position: Option<usize>) -> &Rule {
         position.and_then(|at| self.paths.get(at)).map_or(&self.rule, |(_, rule)| rule)
+    }
+}
+
+impl Site {
+    /// This site with hosts that are vendors' under its own name: every policy and the version with them.
+    fn with_cloaked(&self, hosts: Option<Arc<CloakedHosts>>, settings: &Settings) -> Self {
+        let hosts = hosts.unwrap_or_default();
+        let registry = self.rule.policy.registry();
+        let named = hosts.iter().map(|(host, vendor)| (&**host, registry.vendor(*vendor).id.as_str()));
+        let version = version_with_hosts(&self.version, named).into();
+        let rule = |rule: &Rule| {
+            let policy = Arc::new(rule.policy.with_cloaked(Arc::clone(&hosts)));
+            let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix, &settings.signals));
+            Rule { policy, guard, ..rule.clone() }
+        };
+        Self {
+            version,
+            rule: rule(&self.rule),
+            paths: self.paths.iter().map(|(prefix, own)| (prefix.clone(), rule(own))).collect(),
+            ..self.clone()
+        }
     }
 }
 
@@ -126,16 +147,20 @@ impl Snapshot {
     }
 
     /// The same with other filter lists in some places.
-    fn with_lists(&self, replaced: Vec<(usize, ListSet)>) -> Self {
+    fn with_lists(&self, replaced: &[(usize, Arc<ListSet>)]) -> Self {
         let mut lists = self.lists.clone();
         for (at, set) in replaced {
-            if let Some(place) = lists.get_mut(at) {
-                *place = Arc::new(set);
+            if let Some(place) = lists.get_mut(*at) {
+                *place = Arc::clone(set);
             }
         }
         let site = |site: &Arc<Site>| {
             let set = site.lists.and_then(|at| lists.get(at)).map(|set| &**set);
-            let version = Site::version_of(&site.settings, &site.rule.policy, set, &self.settings.portal);
+            let mut version = Site::version_of(&site.settings, &site.rule, set, &self.settings);
+            // Hosts found while running stay.
+            if let Some((_, hosts)) = site.version.split_once('-') {
+                version = format!("{version}-{hosts}").into();
+            }
             Site { version, ..(**site).clone() }
         };
         let sites = self.sites.iter().map(site).collect();
@@ -156,6 +181,15 @@ impl Snapshot {
             self.sites.iter().flat_map(|s| std::iter::once(&s.rule).chain(s.paths.iter().map(|(_, r)| r)));
         let named = rules.map(|rule| &rule.guard).find(|guard| guard.worker_name() == name);
         Arc::clone(named.unwrap_or(&site.rule.guard))
+    }
+
+    /// The same settings with hosts that are vendors' under a site's own name, by the site's position; a site
+    /// without an entry has none.
+    #[must_use]
+    pub fn with_cloaked(&self, found: &HashMap<usize, Arc<CloakedHosts>>) -> Self {
+        let found = |site: &Site| found.get(&site.index).cloned();
+        let sites = self.sites.iter().map(|site| site.with_cloaked(found(site), &self.settings)).collect();
+        Self::new(self.settings.clone(), sites, self.lists.clone())
     }
 
     /// The site for a host (lower case, without port), or the default site.
@@ -188,6 +222,8 @@ pub struct House {
     pub access_log: Option<AccessLog>,
     /// No new connections; finish what is under way.
     pub draining: Arc<AtomicBool>,
+    /// Hosts of the sites' own domains that pages refer to.
+    pub siblings: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
 }
@@ -201,7 +237,8 @@ impl std::fmt::Debug for House {
 impl House {
     /// Puts other filter lists in force, by their positions; requests under way keep what they began with.
     pub fn replace_lists(&self, replaced: Vec<(usize, ListSet)>) {
-        self.snapshot.store(Arc::new(self.snapshot.load().with_lists(replaced)));
+        let replaced: Vec<_> = replaced.into_iter().map(|(at, set)| (at, Arc::new(set))).collect();
+        self.snapshot.rcu(|snapshot| snapshot.with_lists(&replaced));
     }
 }
 

@@ -16,6 +16,7 @@ pub mod listener;
 pub mod local;
 pub mod outcome;
 pub mod respond;
+pub mod siblings;
 pub mod timer;
 pub mod tls;
 pub mod upgrade;

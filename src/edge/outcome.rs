@@ -55,6 +55,7 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
         let outcome = match done {
             Done::Finished(summary) => {
                 count_summary(metrics, site.index, &summary);
+                house.siblings.note(site.index, &summary.siblings);
                 Outcome::Enforced
             }
             // What was sent was rewritten; the visitor wanted no more of it.

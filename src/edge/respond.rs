@@ -17,19 +17,21 @@ use super::house::Core;
 use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
+use crate::enforce::collectors::Intercepted;
 use crate::enforce::csp::Later;
 use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
+use crate::enforce::html::coding::Bounds;
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext};
-use crate::enforce::{collectors, cookies};
+use crate::enforce::{cookies, signals};
 use crate::portal::Visit;
+use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
-use crate::registry::Hit;
 use crate::registry::lists::{PageLists, VENDOR};
 use crate::telemetry::metrics::CookieSide;
 
@@ -142,9 +144,9 @@ async fn rewritten(
     guard: Option<Placement>,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
-    let ratio = x.snapshot.settings.limits.decode_ratio;
     let on_failure = x.site().settings.on_rewrite_failure;
-    let mut body = RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), ratio, on_failure);
+    let mut body =
+        RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), bounds(x), on_failure);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
@@ -167,12 +169,18 @@ fn observed(
     match plan_body(x, asked, parts, true) {
         BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
             let plan = rewriter_plan(x, &recipe, page, Some(placement(x)));
-            let ratio = x.snapshot.settings.limits.decode_ratio;
             let on_done = outcome::when_observed(core);
-            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, ratio, on_done)))
+            Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, bounds(x), on_done)))
         }
         _ => Body::Upstream(body),
     }
+}
+
+/// How far a coded page may grow. A bomb for a visitor who has not opted out is the origin's own (DESIGN 5).
+fn bounds(x: &Exchange) -> Bounds {
+    let limits = &x.snapshot.settings.limits;
+    let strict = x.decision.opted_out();
+    Bounds { ratio: limits.decode_ratio, bytes: limits.decoded_page as u64, strict }
 }
 
 /// The guard as it would be placed on a page without policies.
@@ -191,7 +199,8 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: Option<Placem
         later: Later::default(),
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
-        memory: settings.limits.rewriter_memory,
+        // A text is there up to three times: as it was held, as it goes out, and on its way.
+        memory: settings.limits.rewriter_memory / 16 * 5,
         lists: recipe.opted_out.then(|| lists(x)).flatten(),
     }
 }
@@ -253,6 +262,7 @@ fn apply_head(
         guarded,
         wall: x.site().wall.as_ref(),
         cache_front: x.site().settings.cache_front,
+        said: &x.snapshot.settings.signals,
         month: core.month(),
         keys: core.keys(),
     };
@@ -317,7 +327,9 @@ pub async fn reserved(
         // From this very answer on the choice is in force, so its cookies go with it.
         x.decision = Decision::out(Basis::Cookie);
     }
+    let opts_in = parts.method == Method::POST && parts.uri.path().ends_with("/opt-in/confirm");
     let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
+    let consent = ConsentCookies::read(&parts.headers);
     parts.extensions.insert(visit);
     let answering = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
     let answer = match opts_out {
@@ -332,6 +344,10 @@ pub async fn reserved(
         let host = x.host_name();
         let expired = cookies::expire(&mut parts.headers, &trackers, &host, x.client.secure);
         core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
+    }
+    if opts_in && parts.status.is_success() {
+        // Else what we wrote for the opt-out would outlive it.
+        signals::retract(&mut parts.headers, &consent, &x.host_name(), x.client.secure);
     }
     if shown {
         let line = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure);
@@ -363,13 +379,12 @@ pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
 
 /// The empty answer to a tracker's collector behind a first-party address.
 #[must_use]
-pub fn collector(core: &Core, hit: Hit) -> Response<Body> {
+pub fn collector(core: &Core, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
     core.house.metrics.collectors.inc();
-    core.house.metrics.neutralised(hit.vendor.0, VendorAction::Strip, 1);
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = collectors::STATUS;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    if let Some(vendor) = intercepted.vendor {
+        core.house.metrics.neutralised(vendor.0, VendorAction::Strip, 1);
+    }
+    intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }
 
 /// A request to change the protocol: joined with the origin's answer, or answered like any other. Origins

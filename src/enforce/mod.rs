@@ -11,5 +11,6 @@ mod permissions;
 pub mod references;
 pub mod request;
 pub mod response;
+pub mod signals;
 pub mod told;
 pub mod validators;

@@ -11,6 +11,7 @@ use super::html::negotiate::{self, Accepts};
 use super::html::plan::{self, Question, Target};
 use super::validators::{self, Variant};
 use crate::config::VendorAction;
+use crate::privacy::marks::{self, ConsentCookies};
 use crate::privacy::signal::cookie_pairs;
 use crate::privacy::{Decision, Mode, cookie};
 use crate::registry::Policy;
@@ -57,6 +58,8 @@ pub struct RequestChanges {
     pub tracker_cookies: Vec<Vec<u8>>,
     /// Query parameters removed.
     pub link_params: u32,
+    /// Cookies of a consent platform, ours among them; read for pages only.
+    pub consent: ConsentCookies,
 }
 
 impl RequestChanges {
@@ -99,6 +102,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
         condition_dropped: false,
         tracker_cookies: Vec::new(),
         link_params: 0,
+        consent: ConsentCookies::default(),
     };
     if opted_out {
         changes.tracker_cookies = tracker_cookies(headers, ctx.policy);
@@ -109,8 +113,13 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     headers.insert(DECISION, HeaderValue::from_static(ctx.decision.header_value()));
     // Our own cookie is between the browser and us.
     let ours = cookie::NAME.as_bytes();
+    if matches!(changes.target, Target::Page(_)) {
+        changes.consent = ConsentCookies::read(headers);
+    }
     let trackers = &changes.tracker_cookies;
-    cookies::drop_request_cookies(headers, |name| name == ours || trackers.iter().any(|t| t == name));
+    cookies::drop_request_cookies(headers, |name| {
+        name == ours || name.starts_with(marks::PREFIX.as_bytes()) || trackers.iter().any(|t| t == name)
+    });
     if opted_out {
         headers.insert(SEC_GPC, HeaderValue::from_static("1"));
         headers.remove(AVAILABLE_DICTIONARY);
@@ -130,7 +139,7 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     let opted_out = ctx.decision.opted_out();
     changes.narrowed = negotiate::narrow(headers);
     let Target::Page(kind) = changes.target else { return };
-    if opted_out && matches!(kind, Kind::Document | Kind::Frame) {
+    if opted_out && matches!(kind, Kind::Document | Kind::Frame | Kind::Worker) {
         headers.remove(RANGE);
         headers.remove(IF_RANGE);
     }

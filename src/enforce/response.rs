@@ -15,9 +15,9 @@ use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
-use super::{cookies, csp, permissions, references};
-use crate::config::{CacheFront, VendorAction};
-use crate::privacy::{Decision, Keys, Mode, Signals, cookie};
+use super::{cookies, csp, permissions, references, signals};
+use crate::config::{CacheFront, SignalCookies, SignalSettings, VendorAction};
+use crate::privacy::{Decision, Keys, Mode, Signals, cookie, marks};
 use crate::registry::Policy;
 use crate::registry::lists::{PageLists, RequestType};
 
@@ -51,6 +51,8 @@ pub struct ResponseContext<'a> {
     pub lists: Option<&'a PageLists>,
     /// Which shared cache stands in front.
     pub cache_front: CacheFront,
+    /// Which consent cookies we write.
+    pub said: &'a SignalSettings,
     /// `YYYYMM` of now.
     pub month: u32,
     /// For our own cookie.
@@ -66,6 +68,8 @@ pub struct ResponseChanges {
     pub cookies_expired: u32,
     /// References and signals in other headers removed.
     pub references_removed: u32,
+    /// Cookies were expired, or a consent platform's written or taken back.
+    pub consent_cookies: bool,
     /// Our own cookie was set or renewed.
     pub own_cookie: bool,
     /// It replaces one that said `out` with a signature we could not verify.
@@ -109,16 +113,25 @@ pub fn admit_guard(
     gpc: bool,
 ) -> Option<Placement> {
     let BodyPlan::Rewrite(recipe) = plan else { return None };
-    if !recipe.opted_out || recipe.xml || recipe.kind == Kind::Fragment {
+    let placed = |nonce| Placement { guard: Arc::clone(guard), gpc, nonce };
+    if recipe.opted_out && recipe.kind == Kind::Worker {
+        return Some(placed(None));
+    }
+    if !recipe.opted_out || recipe.xml || !holds_guard(recipe.kind) {
         return None;
     }
     match csp::admit(headers, &[guard.csp_hash()]) {
         csp::Admission::Runs { nonce } => {
             csp::admit_policy_name(headers);
-            Some(Placement { guard: Arc::clone(guard), gpc, nonce: nonce.map(Arc::from) })
+            Some(placed(nonce.map(Arc::from)))
         }
         csp::Admission::Cannot => None,
     }
+}
+
+/// Whether the guard is placed in an answer of this kind.
+const fn holds_guard(kind: Kind) -> bool {
+    !matches!(kind, Kind::Fragment | Kind::Worker)
 }
 
 /// Makes a response head say and carry what the decision means, for the visitor.
@@ -136,8 +149,8 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     cookies::drop_response_cookies(headers, |name| {
         let tracker = opted_out && is_tracker_cookie(ctx.policy, name);
         trackers += u32::from(tracker);
-        // Our cookie is not the origin's to set or delete.
-        tracker || name == cookie::NAME.as_bytes()
+        // Our cookies are not the origin's to set or delete.
+        tracker || name == cookie::NAME.as_bytes() || name.starts_with(marks::PREFIX.as_bytes())
     });
     changes.cookies_removed = trackers;
     if opted_out {
@@ -159,8 +172,7 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     if variants {
         keep_variants_apart(headers, ctx);
     }
-    if (variants && ctx.cache_front == CacheFront::None) || changes.own_cookie || changes.cookies_expired > 0
-    {
+    if (variants && ctx.cache_front == CacheFront::None) || changes.own_cookie || changes.consent_cookies {
         forbid_shared_caching(headers);
     }
     changes
@@ -274,7 +286,7 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         name_utf8(headers, recipe);
-    } else if opted_out && kind != Kind::Fragment {
+    } else if opted_out && holds_guard(kind) {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
         if csp::admit_guard(headers, ctx.guard.csp_hash()) {
@@ -288,8 +300,10 @@ fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
     use encoding_rs::{ISO_2022_JP, UTF_16BE, UTF_16LE};
     let transcoded = |e: &encoding_rs::Encoding| *e == *ISO_2022_JP || *e == *UTF_16BE || *e == *UTF_16LE;
     if recipe.charset.is_some_and(transcoded) {
-        let media = if recipe.xml { "application/xhtml+xml" } else { "text/html" };
-        if let Ok(value) = HeaderValue::try_from(format!("{media}; charset=utf-8")) {
+        let named = headers.get_all(CONTENT_TYPE).iter().next_back().and_then(|value| value.to_str().ok());
+        let named = named.and_then(|text| text.rsplit(',').next()?.split(';').next());
+        let media = if recipe.xml { named.unwrap_or("application/xhtml+xml") } else { "text/html" };
+        if let Ok(value) = HeaderValue::try_from(format!("{}; charset=utf-8", media.trim())) {
             headers.insert(CONTENT_TYPE, value);
         }
     }
@@ -298,16 +312,24 @@ fn name_utf8(headers: &mut HeaderMap, recipe: &Recipe) {
 /// Tracker cookies expired and our own set; on documents only.
 fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut ResponseChanges) {
     // A path without rewriting serves fragments too.
-    let fragment = ctx.asked.target == Target::Page(Kind::Fragment);
-    if fragment || !ctx.plan.is_document() {
+    let part = matches!(ctx.asked.target, Target::Page(Kind::Fragment | Kind::Worker));
+    if part || !ctx.plan.is_document() {
         return;
     }
     let secure = ctx.page.is_some_and(|page| page.scheme() == "https");
-    if ctx.decision.opted_out()
-        && let Some(host) = ctx.page.and_then(Url::host_str)
-    {
-        changes.cookies_expired = cookies::expire(headers, &ctx.asked.tracker_cookies, host, secure);
+    let lines = headers.get_all(SET_COOKIE).iter().count();
+    if let Some(host) = ctx.page.and_then(Url::host_str) {
+        let sent = &ctx.asked.consent;
+        if !ctx.decision.opted_out() {
+            signals::retract(headers, sent, host, secure);
+        } else {
+            changes.cookies_expired = cookies::expire(headers, &ctx.asked.tracker_cookies, host, secure);
+            if ctx.said.cookies == SignalCookies::Server {
+                signals::write(headers, sent, ctx.said, host, secure);
+            }
+        }
     }
+    changes.consent_cookies = headers.get_all(SET_COOKIE).iter().count() > lines;
     if let Some(line) = cookies::own_cookie(ctx.decision, ctx.signals, ctx.month, ctx.keys, secure) {
         headers.append(SET_COOKIE, line);
         changes.own_cookie = true;
@@ -318,8 +340,10 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
 /// `Vary`, so that a cache that follows it never mixes the variants.
 fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     let mut fields = vec!["Sec-GPC", "Cookie"];
-    if ctx.cache_front != CacheFront::None {
-        // A framed page and a fragment are other bytes than the document of the same address.
+    let worker = ctx.asked.target == Target::Page(Kind::Worker);
+    if worker || ctx.cache_front != CacheFront::None {
+        // A framed page and a fragment are other bytes than the document of the same address, and a
+        // worker's script than the same file in a page: the last also in the browser's own cache.
         fields.push("Sec-Fetch-Dest");
     }
     if !matches!(ctx.plan, BodyPlan::Pass(reason) if *reason != PassReason::NotModified) {

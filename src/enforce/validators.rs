@@ -35,27 +35,48 @@ impl Variant<'_> {
             Kind::Frame => 'f',
             Kind::Fragment => 'p',
             Kind::Unsure => 'u',
+            Kind::Worker => 'w',
         };
         format!("{MARK}.{}.{choice}{kind}.", self.version)
     }
 }
 
 /// Short text (16 hex digits) that changes with anything that changes a rewritten page: this release,
-/// the registry, the site's rules, the link and the portal's place. Made once when settings load.
+/// the registry, the site's rules, the link and the portal's place, what vendors are told. Made once when settings load.
 #[must_use]
-pub fn variant_version(registry_version: &str, site: &config::Site, portal: &config::Portal) -> String {
+pub fn variant_version(
+    registry_version: &str,
+    site: &config::Site,
+    portal: &config::Portal,
+    signals: &config::SignalSettings,
+) -> String {
     let mut hash = Sha256::new();
     // `Debug` shows every field, so that a new setting can never be forgotten here.
     for part in [
         env!("CARGO_PKG_VERSION"),
         registry_version,
         &format!("{:?}{:?}{:?}", site.policy, site.paths, site.csp),
-        &format!("{portal:?}"),
+        &format!("{portal:?}{signals:?}"),
     ] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     data_encoding::HEXLOWER.encode(&hash.finalize()[..8])
+}
+
+/// The version of the same rules with hosts found to be vendors' while running; without any it is the
+/// version itself. Any earlier list in `version` is replaced.
+#[must_use]
+pub fn version_with_hosts<'a>(version: &str, hosts: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let rules = version.split('-').next().unwrap_or_default();
+    let mut lines: Vec<String> =
+        hosts.into_iter().map(|(host, vendor)| format!("{host} {vendor}\n")).collect();
+    if lines.is_empty() {
+        return rules.to_owned();
+    }
+    lines.sort_unstable();
+    let hash = Sha256::digest(lines.concat());
+    format!("{rules}-{}", data_encoding::HEXLOWER.encode(&hash[..4]))
 }
 
 /// The variant's weak tag for the origin's tag; `None` when that is malformed.
@@ -197,6 +218,17 @@ mod tests {
             assert_eq!(mapped(list, false), (want.map(str::to_owned), ours), "{list}");
         }
         assert_eq!(mapped("\"x\", *", true), (Some("\"x\", *".to_owned()), false));
+    }
+
+    /// A page in a browser's cache must not outlive the day its host is found to be a tracker's.
+    #[test]
+    fn hosts_found_while_running_make_another_version() {
+        let found = [("m.shop.example", "adobe-analytics"), ("b.shop.example", "criteo")];
+        let version = version_with_hosts("0a1b", found);
+        assert_ne!(version, "0a1b");
+        assert_eq!(version_with_hosts(&version, found.into_iter().rev()), version, "order does not count");
+        assert_ne!(version_with_hosts(&version, [found[0]]), version);
+        assert_eq!(version_with_hosts(&version, []), "0a1b");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Files below `PREFIX/assets/`: the pages' style and icon, and the stand-ins that stripped
+//! Files below `PREFIX/assets/`: the pages' style, icon and one script, and the stand-ins that stripped
 //! references point at.
 
 use axum::body::Body;
@@ -9,8 +9,9 @@ use http::{HeaderValue, Response};
 use super::Shared;
 use crate::enforce::guard;
 
-const OWN: [(&str, &str, &[u8]); 2] = [
+const OWN: [(&str, &str, &[u8]); 3] = [
     ("page.css", "text/css; charset=utf-8", include_bytes!("pages/page.css")),
+    ("clear.js", "text/javascript; charset=utf-8", include_bytes!("pages/clear.js")),
     ("icon.svg", "image/svg+xml", include_bytes!("pages/icon.svg")),
 ];
 

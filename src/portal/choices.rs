@@ -135,6 +135,7 @@ fn opted_out(
         ),
     };
     let receipt = recorded.as_ref().ok();
+    let nonce = portal.clear_old_copies.then(fresh_nonce).flatten();
     let status = out_status(recorded);
     let page = pages::Receipt {
         frame: portal.frame(heading),
@@ -146,8 +147,20 @@ fn opted_out(
         scope,
         site: &visit.site.name,
         again: status != StatusCode::OK,
+        clear: nonce.clone(),
     };
-    pages::html(status, &page)
+    let mut response = pages::html(status, &page);
+    if let Some(nonce) = nonce {
+        super::admit_script(response.headers_mut(), &nonce);
+    }
+    response
+}
+
+/// A nonce for the script that removes old copies. Without random bytes the page does without it.
+fn fresh_nonce() -> Option<String> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).ok()?;
+    Some(BASE64URL_NOPAD.encode(&random))
 }
 
 /// `POST PREFIX/opt-in`: asks, and changes nothing.
@@ -251,6 +264,7 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
         scope: visit.scope(),
         site: &visit.site.name,
         again: false,
+        clear: None,
     };
     pages::html(StatusCode::OK, &page)
 }

@@ -10,7 +10,7 @@
 //! POST PREFIX/opt-in/confirm       choices     second act: recorded, cookie set
 //! GET  PREFIX/receipt/{reference}  receipt     what was recorded
 //! POST PREFIX/report               report      violations of the second wall, counts of the guard
-//! GET  PREFIX/assets/{name}        assets      style, icon, stand-ins for stripped files
+//! GET  PREFIX/assets/{name}        assets      style, icon, script, stand-ins for stripped files
 //! GET  /.well-known/gpc.json       well_known
 //! ```
 
@@ -87,6 +87,7 @@ struct Pages {
     store: Store,
     metrics: SharedMetrics,
     gpc_json: Bytes,
+    clear_old_copies: bool,
 }
 
 impl Pages {
@@ -123,6 +124,7 @@ impl Portal {
             link: settings.portal.link,
             store,
             metrics,
+            clear_old_copies: settings.portal.clear_old_copies,
             gpc_json: well_known::body(settings.gpc_last_update.as_deref()),
         });
         let router = Router::new()
@@ -183,10 +185,19 @@ impl Portal {
 #[derive(Clone)]
 struct Asked(Uri);
 
+/// What a page of ours may do: nothing but look and send its forms.
+const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                   base-uri 'none'; frame-ancestors 'self'";
+
+/// Lets a page run the one script of this nonce.
+fn admit_script(headers: &mut HeaderMap, nonce: &str) {
+    if let Ok(policy) = HeaderValue::try_from(format!("{CSP}; script-src 'nonce-{nonce}'")) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+}
+
 /// Headers of every answer that has not set its own.
 fn harden(headers: &mut HeaderMap) {
-    const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                       base-uri 'none'; frame-ancestors 'self'";
     let defaults: [(HeaderName, &'static str); 4] = [
         (header::CONTENT_SECURITY_POLICY, CSP),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -51,6 +51,7 @@ pub(super) async fn page(
         scope: scope(record.account),
         site: &record.site,
         again: false,
+        clear: None,
     };
     pages::html(StatusCode::OK, &page)
 }

@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod decision;
 pub mod gpp;
 pub mod keys;
+pub mod marks;
 pub mod signal;
 pub mod subject;
 pub mod usp;

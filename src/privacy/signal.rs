@@ -4,8 +4,9 @@ use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::cookie::{self, OwnCookie};
+use super::gpp;
 use super::keys::Keys;
-use super::{gpp, usp};
+use super::marks::{self, Heard};
 
 /// What is known about the account a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -91,17 +92,18 @@ pub fn cookie_pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 fn read_cookies(headers: &HeaderMap, keys: &Keys) -> (OwnCookie, bool) {
-    let (mut own, mut foreign) = (OwnCookie::Absent, false);
+    let (mut own, mut foreign, mut heard) = (OwnCookie::Absent, false, Heard::default());
     for field in headers.get_all(COOKIE) {
         for (name, value) in cookie_pairs(field.as_bytes()) {
             if name == cookie::NAME.as_bytes() {
                 own = stronger(own, OwnCookie::read(value, keys));
-            } else if !foreign {
-                foreign = foreign_says_out(name, value);
+            } else {
+                heard.hear(name, value);
+                foreign |= foreign_says_out(name, value);
             }
         }
     }
-    (own, foreign)
+    (own, foreign || heard.foreign())
 }
 
 /// Of two cookies of our name (a page can plant a second one) the protective one counts.
@@ -117,24 +119,31 @@ const fn stronger(a: OwnCookie, b: OwnCookie) -> OwnCookie {
     }
 }
 
-/// Whether a consent platform's cookie says opted out. It may only add an opt-out.
+/// Whether a consent platform's cookie that we never write whole says opted out. It may only add an
+/// opt-out; the others are heard in [`marks`].
 fn foreign_says_out(name: &[u8], value: &[u8]) -> bool {
     match name {
-        b"usprivacy" => usp::says_opted_out(value),
-        b"OTGPPConsent" | b"__gpp" | b"gppString" => gpp::says_opted_out(value),
-        b"OneTrustWPCCPAGoogleOptOut" => value.eq_ignore_ascii_case(b"true"),
+        b"__gpp" | b"gppString" => gpp::says_opted_out(value),
         b"OptanonConsent" => onetrust_says_out(value),
         _ => false,
     }
 }
 
-/// OneTrust's `OptanonConsent`: `isGpcEnabled=1` (once percent-decoded).
+/// OneTrust's `OptanonConsent`: `isGpcEnabled=1` (once percent-decoded), unless we turned it.
 ///
 /// Its advertising groups are numbered by the site, so they are read only where the site says which
 /// they are; a group that is off because nobody answered yet is no opt-out.
 fn onetrust_says_out(value: &[u8]) -> bool {
-    let plain = |text: &[u8]| text.split(|&b| b == b'&').any(|pair| pair == b"isGpcEnabled=1");
+    let plain =
+        |text: &[u8]| text.split(|&b| b == b'&').any(|pair| pair == b"isGpcEnabled=1") && !turned_by_us(text);
     plain(value) || (value.contains(&b'%') && plain(&percent_decode(value)))
+}
+
+fn turned_by_us(text: &[u8]) -> bool {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(marks::optanon_mark)
+        .is_some_and(|(_, turned)| turned.contains(&"gpc"))
 }
 
 /// Decodes `%XX`; anything else stays as it is.
@@ -204,7 +213,15 @@ mod tests {
         ] {
             assert!(read(&[("cookie", yes)]).foreign, "{yes}");
         }
-        for no in ["usprivacy=1YNN", "OptanonConsent=isGpcEnabled=0", "xusprivacy=1YYN", "usprivacy", ""] {
+        for no in [
+            "optgate-said-u=-; usprivacy=1YYN",
+            "OptanonConsent=isGpcEnabled=1&x=%26&optgate=!gpc!C0004",
+            "usprivacy=1YNN",
+            "OptanonConsent=isGpcEnabled=0",
+            "xusprivacy=1YYN",
+            "usprivacy",
+            "",
+        ] {
             assert!(!read(&[("cookie", no)]).foreign, "{no}");
         }
     }

@@ -1,5 +1,8 @@
 //! The US Privacy string (IAB, version 1): four characters, the third says opted out.
 
+/// Notice given, opted out, not under the LSPA: what we say for a visitor who opted out.
+pub const OPTED_OUT: &str = "1YYN";
+
 /// Whether a `usprivacy` value says that the person opted out of sale.
 ///
 /// Only a whole, well-formed version 1 string counts: `1`, then `Y`, `N` or `-` three times.

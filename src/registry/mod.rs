@@ -25,10 +25,11 @@ use host_index::{HostIndex, Node, Rule};
 use markers::MarkerIndex;
 use names::NameIndex;
 
+pub use collectors::FirstParty;
 pub use error::{Fault, Place, RegistryError};
-pub use policy::{Hit, Policy, PolicyError};
+pub use policy::{CloakedHosts, Hit, Policy, PolicyError};
 pub use source::Collector;
-pub use vendor::{Category, HostRule, Role, Vendor, VendorId};
+pub use vendor::{Category, HostRule, How, RestrictedCall, Role, Vendor, VendorId};
 pub use verdicts::DomainVerdicts;
 
 /// All vendors and their indexes; built once, shared by all sites.

@@ -1,10 +1,12 @@
 //! A registry under one site's or path's policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::{ServiceProviders, VendorAction, VendorPolicy};
 
+use super::collectors::FirstParty;
+use super::pattern::PathPrefix;
 use super::vendor::{Category, Role, Vendor, VendorId};
 use super::{Node, Registry};
 
@@ -35,6 +37,15 @@ pub enum PolicyError {
          entity, reference and date, or use `strip`"
     )]
     RestrictNeedsContract {
+        /// The vendor.
+        id: String,
+    },
+    /// `restrict` for a sale/share vendor that has no restricted mode we could call.
+    #[error(
+        "`{id}` has no documented restricted mode for an opt-out in the United States, so `restrict` would \
+         leave it as it is; use `strip`, or name its calls in a registry file of your own"
+    )]
+    NoRestrictedMode {
         /// The vendor.
         id: String,
     },
@@ -89,7 +100,14 @@ pub struct Policy {
     waiting: Arc<[VendorId]>,
     /// Exact names of cookies to expire, sorted.
     expire: Arc<[String]>,
+    /// Collector paths that the site names.
+    own_collectors: Arc<[PathPrefix]>,
+    /// Hosts of the site that are a vendor's (CNAME), found while it runs.
+    cloaked: Arc<CloakedHosts>,
 }
+
+/// Hosts under the site's own domain, lower-case ASCII, with the vendors they lead to.
+pub type CloakedHosts = HashMap<Box<str>, VendorId>;
 
 impl Policy {
     /// Resolves every vendor's action under a written policy (DESIGN 4, Default vendor policy).
@@ -123,6 +141,8 @@ impl Policy {
             contracts: contracts.into(),
             waiting: waiting.into(),
             expire: Arc::default(),
+            own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
+            cloaked: Arc::default(),
         };
         policy.with_overrides(&written.vendors)
     }
@@ -143,6 +163,11 @@ impl Policy {
                 (Role::SaleShare, VendorAction::Restrict) if !self.contracts[at.index()] => {
                     return Err(PolicyError::RestrictNeedsContract { id: id.clone() });
                 }
+                (Role::SaleShare, VendorAction::Restrict)
+                    if self.registry.vendor(at).restricted_calls.is_empty() =>
+                {
+                    return Err(PolicyError::NoRestrictedMode { id: id.clone() });
+                }
                 _ => actions[at.index()] = *action,
             }
             waiting.retain(|id| *id != at);
@@ -151,6 +176,34 @@ impl Policy {
         policy.check_shared()?;
         policy.expire = policy.names_to_expire().into();
         Ok(policy)
+    }
+
+    /// This policy with hosts that are vendors' under the site's own name; those of before are forgotten.
+    #[must_use]
+    pub fn with_cloaked(&self, hosts: Arc<CloakedHosts>) -> Self {
+        Self { cloaked: hosts, ..self.clone() }
+    }
+
+    /// The site's own hosts that are vendors'.
+    pub(super) fn cloaked(&self) -> impl Iterator<Item = (&str, VendorId)> {
+        self.cloaked.iter().map(|(host, vendor)| (&**host, *vendor))
+    }
+
+    /// Whose a host is as a whole: the vendor behind a CNAME. Hosts of which a vendor has only some paths
+    /// (clouds, delivery networks) are nobody's here.
+    #[must_use]
+    pub fn owner(&self, host: &str) -> Option<VendorId> {
+        let (_, rule) = self.registry.rule(host, PathPrefix::ROOT)?;
+        rule.vendors.first().copied()
+    }
+
+    /// A host of the site's own that is a vendor's.
+    fn cloaked_hit(&self, host: &str) -> Option<Hit> {
+        if self.cloaked.is_empty() {
+            return None;
+        }
+        let vendor = *self.cloaked.get(host)?;
+        Some(Hit { vendor, action: self.action(vendor) })
     }
 
     fn check_shared(&self) -> Result<(), PolicyError> {
@@ -218,8 +271,10 @@ impl Policy {
     /// Cost: one probe per host label, no allocation.
     #[must_use]
     pub fn match_url(&self, host: &str, path: &str) -> Option<Hit> {
-        let (_, rule) = self.registry.rule(host, path)?;
-        self.strongest(rule.vendors.iter().copied())
+        match self.registry.rule(host, path) {
+            Some((_, rule)) => self.strongest(rule.vendors.iter().copied()),
+            None => self.cloaked_hit(host),
+        }
     }
 
     /// Looks up a host alone, for connection hints and sockets: strip when any path of that host is
@@ -242,7 +297,7 @@ impl Policy {
                 break;
             }
         }
-        first
+        first.or_else(|| self.cloaked_hit(host))
     }
 
     fn host_hit(&self, node: &Node) -> Option<Hit> {
@@ -297,15 +352,21 @@ impl Policy {
     }
 
     /// Whether a first-party request carries a vendor's data: a server-side tag manager, a conversion
-    /// gateway or a proxied collector. `path` is without, `query` without its `?`. An allowed
-    /// vendor's does not match.
+    /// gateway or a proxied collector. An allowed vendor's does not match.
     ///
     /// Cost: about a microsecond; no allocation.
     #[must_use]
-    pub fn match_collector(&self, path: &str, query: Option<&str>) -> Option<Hit> {
-        let query = query.unwrap_or_default();
-        let matching = self.registry.collectors.iter().filter(|rule| rule.matches(path, query));
+    pub fn match_collector(&self, request: FirstParty<'_>) -> Option<Hit> {
+        let matching = self.registry.collectors.iter().filter(|rule| rule.matches(request));
         self.strongest(matching.map(|rule| rule.vendor)).filter(touches)
+    }
+
+    /// Whether a path is a collector by the site's own setting; `path` is without its query.
+    ///
+    /// Cost: one comparison a setting; no allocation.
+    #[must_use]
+    pub fn match_own_collector(&self, path: &str) -> bool {
+        self.own_collectors.iter().any(|prefix| prefix.matches(path))
     }
 
     /// The strongest action among vendors; the first of equals. Stops at the first to strip.

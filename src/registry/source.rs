@@ -19,15 +19,16 @@ use toml_edit::{Array, Document, Item, TableLike, Value};
 use super::error::{Fault, Place, RegistryError, nearest};
 use super::hosts;
 use super::pattern::PathPrefix;
-use super::vendor::{Category, HostRule, Role, Vendor};
+use super::vendor::{Category, HostRule, How, RestrictedCall, Role, Vendor};
 
 /// Version of the schema.
 const SCHEMA: i64 = 1;
 
 const TOP_KEYS: [&str; 6] = ["schema", "vendor", "collector", "never_delete", "mixed_use", "person_params"];
-const COLLECTOR_KEYS: [&str; 3] = ["vendor", "path", "query"];
+const COLLECTOR_KEYS: [&str; 5] = ["vendor", "path", "query", "method", "headers"];
 const HOST_KEYS: [&str; 2] = ["host", "paths"];
-const VENDOR_KEYS: [&str; 17] = [
+const CALL_KEYS: [&str; 3] = ["global", "how", "args"];
+const VENDOR_KEYS: [&str; 18] = [
     "id",
     "vendor",
     "product",
@@ -42,6 +43,7 @@ const VENDOR_KEYS: [&str; 17] = [
     "storage_keys",
     "link_params",
     "restricted_mode",
+    "restricted_calls",
     "stub",
     "breaks",
     "note",
@@ -76,6 +78,10 @@ pub struct Collector {
     pub path: String,
     /// Beginnings of parameters that must all be in the query.
     pub query: Vec<String>,
+    /// The only method, if one is named.
+    pub method: Option<String>,
+    /// Request headers that must all be there: `name`, or `name: ` and how its value begins.
+    pub headers: Vec<String>,
 }
 
 /// What one file says.
@@ -243,6 +249,7 @@ impl Reader<'_> {
             storage_keys: self.texts(table, "storage_keys")?,
             link_params: self.texts(table, "link_params")?,
             restricted_mode: self.optional(at, "restricted_mode")?,
+            restricted_calls: self.calls(table)?,
             stub: self.texts(table, "stub")?,
             breaks: self.optional(at, "breaks")?,
             note: self.optional(at, "note")?,
@@ -295,6 +302,39 @@ impl Reader<'_> {
         Ok((rules, places))
     }
 
+    /// They go into a script on the page, so that what could end it is refused.
+    fn calls(&self, table: &dyn TableLike) -> Result<Vec<RestrictedCall>, RegistryError> {
+        let Some(array) = self.array(table, "restricted_calls")? else { return Ok(Vec::new()) };
+        let mut calls = Vec::new();
+        for value in array {
+            let offset = start(value.span());
+            let Value::InlineTable(inline) = value else {
+                let expected = "a list of tables like { global = \"fbq\", how = \"call\", args = '[\"x\"]' }";
+                return Err(self.error(offset, Fault::Type { key: "restricted_calls", expected }));
+            };
+            self.known(inline, &CALL_KEYS)?;
+            let global = self.required((inline, offset), "global")?;
+            let how = self.required((inline, offset), "how")?;
+            let args = self.required((inline, offset), "args")?;
+            let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'$';
+            if !global.value.bytes().all(name) {
+                return Err(self.error(global.offset, Fault::Type { key: "global", expected: "a name" }));
+            }
+            let Some(way) = How::ALL.into_iter().find(|way| way.as_str() == how.value) else {
+                let expected = "\"call\", \"command\", \"parameter\" or \"gtag\"";
+                return Err(self.error(how.offset, Fault::Type { key: "how", expected }));
+            };
+            let parsed = serde_json::from_str(&args.value).ok().filter(serde_json::Value::is_array);
+            let safe = args.value.is_ascii() && !args.value.contains('<');
+            let Some(parsed) = parsed.filter(|_| safe) else {
+                let expected = "a JSON list as text, ASCII, without `<`";
+                return Err(self.error(args.offset, Fault::Type { key: "args", expected }));
+            };
+            calls.push(RestrictedCall { global: global.value, how: way, args: parsed });
+        }
+        Ok(calls)
+    }
+
     fn collector(&self, at: Placed<'_>) -> Result<At<Collector>, RegistryError> {
         self.known(at.0, &COLLECTOR_KEYS)?;
         let vendor = self.required(at, "vendor")?;
@@ -304,13 +344,16 @@ impl Reader<'_> {
             return Err(self.error(path.offset, Fault::Path { path: path.value, why }));
         }
         let query = self.texts(at.0, "query")?;
-        // Without a query every request below would be answered here, the site's own included.
-        if query.is_empty() && path.value.trim_matches(['*', '/']).len() < 8 {
-            let why = "it is too short to tell a collector from the site's own pages without `query`";
+        let headers = self.texts(at.0, "headers")?;
+        // Without one every request below would be answered here, the site's own included.
+        if query.is_empty() && headers.is_empty() && path.value.trim_matches(['*', '/']).len() < 8 {
+            let why =
+                "it is too short to tell a collector from the site's own pages without `query` or `headers`";
             return Err(self.error(path.offset, Fault::Path { path: path.value, why }));
         }
+        let method = self.optional(at, "method")?;
         let offset = vendor.offset;
-        Ok(At { value: Collector { vendor: vendor.value, path: path.value, query }, offset })
+        Ok(At { value: Collector { vendor: vendor.value, path: path.value, query, method, headers }, offset })
     }
 }
 

@@ -105,6 +105,47 @@ pub struct HostRule {
     pub paths: Vec<String>,
 }
 
+/// A documented call that puts a vendor's script into its restricted mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestrictedCall {
+    /// The vendor's global.
+    pub global: String,
+    /// How it is called.
+    pub how: How,
+    /// Arguments, a JSON list, ASCII.
+    pub args: serde_json::Value,
+}
+
+/// How a [`RestrictedCall`] reaches the vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// The global is a function that queues: it is called once, before the page's first call.
+    Call,
+    /// The global has a command queue `cmd`: `[service, method, argument]`.
+    Command,
+    /// Every call whose first argument is listed gets parameters: `[[first arguments], parameters]`.
+    Parameter,
+    /// Google's layer: the arguments of `gtag`. The guard's own Google part makes the call.
+    Gtag,
+}
+
+impl How {
+    /// Every way, for messages.
+    pub const ALL: [Self; 4] = [Self::Call, Self::Command, Self::Parameter, Self::Gtag];
+
+    /// The word used in registry files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Command => "command",
+            Self::Parameter => "parameter",
+            Self::Gtag => "gtag",
+        }
+    }
+}
+
 /// One product in the registry. Lists are empty and texts absent where nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Vendor {
@@ -136,6 +177,9 @@ pub struct Vendor {
     pub link_params: Vec<String>,
     /// The vendor's own limited-data switch, for `restrict`.
     pub restricted_mode: Option<String>,
+    /// That switch as calls that the guard makes; empty where none is documented for an opt-out in the
+    /// United States.
+    pub restricted_calls: Vec<RestrictedCall>,
     /// What a stand-in must offer so that page code neither throws nor waits.
     pub stub: Vec<String>,
     /// What visitors lose when it is stripped.

@@ -51,6 +51,12 @@ impl Policy {
                 },
             })
             .collect();
+        let cloaked = self.cloaked().filter(|(_, vendor)| self.action(*vendor) == VendorAction::Strip);
+        domains.extend(cloaked.map(|(host, _)| DomainVerdicts {
+            name: host.to_owned(),
+            essential: false,
+            paths: vec![("/".to_owned(), true)],
+        }));
         domains.sort_by(|a, b| a.name.bytes().rev().cmp(b.name.bytes().rev()));
         domains
     }

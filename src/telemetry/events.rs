@@ -56,6 +56,17 @@ pub fn list_kept(metrics: &Metrics, file: &str, reason: &'static str, cause: &dy
     tracing::error!(file, reason, "changed filter list refused, the one in force stays: {cause}");
 }
 
+/// A first-party host turned out to be a vendor's.
+pub fn cloaked_host_found(site: &str, host: &str, cname: &str, vendor: &str) {
+    tracing::info!(site, host, cname, vendor, "a first-party host leads to a vendor and is treated as it");
+}
+
+/// A first-party host could not be looked up.
+pub fn cname_lookup_failed(metrics: &Metrics, site: &str, host: &str, error: &dyn std::error::Error) {
+    metrics.dns_failures.inc();
+    tracing::debug!(site, host, "a first-party host could not be looked up, its last answer holds: {error}");
+}
+
 /// A new connection could not be accepted.
 pub fn accept_failed(error: &std::io::Error) {
     tracing::error!(

@@ -197,6 +197,12 @@ pub struct Metrics {
     pub resigned_cookies: Counter,
     /// First-party collector requests answered here.
     pub collectors: Counter,
+    /// CNAME look-ups that were answered.
+    pub dns_answers: Counter,
+    /// CNAME look-ups that failed; the last answer is kept.
+    pub dns_failures: Counter,
+    /// Hosts of the sites' own names that lead to a vendor.
+    pub cloaked_hosts: Gauge<i64, AtomicI64>,
     /// Opt-out and opt-in POSTs answered, by the portal.
     pub choices: Counter,
     /// Downstream connections open.
@@ -258,6 +264,8 @@ impl Metrics {
         x.register("connections", "Downstream connections open", connections.clone());
         let list_rules = Family::<Labels, Gauge>::default();
         x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
+        let cloaked_hosts = Gauge::default();
+        x.register("cloaked_hosts", "First-party hosts that lead to a vendor (CNAME)", cloaked_hosts.clone());
         let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
         let reports =
             family(&mut x, "reports", "Reports of pages on the second wall and the guard, by result");
@@ -289,6 +297,9 @@ impl Metrics {
             ),
             resigned_cookies: single(&mut x, "resigned_cookies", "Own cookies honoured with a bad signature"),
             collectors: single(&mut x, "collector_requests", "First-party collector requests answered here"),
+            dns_answers: single(&mut x, "dns_answers", "CNAME look-ups that were answered"),
+            dns_failures: single(&mut x, "dns_failures", "CNAME look-ups that failed; the last answer holds"),
+            cloaked_hosts,
             choices: single(&mut x, "choices", "Opt-out and opt-in forms answered"),
             connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
             connections,

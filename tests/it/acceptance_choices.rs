@@ -280,7 +280,9 @@ fn the_consumer_pages_are_valid_and_read_in_order() {
         for (name, text) in consumer_pages(&proxy) {
             let dom = html5ever::parse_document(RcDom::default(), Default::default()).one(text.as_str());
             assert!(dom.errors.borrow().is_empty(), "{name}: {:?}", dom.errors);
-            assert!(!text.contains("<script"), "{name} works without scripts");
+            // The one after an opt-out may clear old copies; nothing in it waits for that.
+            let scripts = usize::from(name == "opted out");
+            assert_eq!(text.matches("<script").count(), scripts, "{name} works without scripts");
             read_in_order(name, &parse(&text, false));
         }
     }

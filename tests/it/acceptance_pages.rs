@@ -1,7 +1,7 @@
 //! What reaches the visitor and the origin for an opted-out page, through a running proxy.
 
 use base64_of_sha256::csp_source;
-use optgate::enforce::html::coding::{Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
@@ -109,7 +109,7 @@ fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(coding: Coding, bytes: &[u8]) -> String {
-    let (mut decoder, mut out) = (Decoder::new(coding, 1000).unwrap(), Vec::new());
+    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000)).unwrap(), Vec::new());
     let mut keep = |piece: &[u8]| {
         out.extend_from_slice(piece);
         Ok(())
@@ -230,8 +230,28 @@ fn a_collector_behind_the_site_is_answered_here_and_never_reached() {
     let collect = "/g/collect?v=2&tid=G-ABC123";
     assert_eq!(proxy.get(collect, GPC).status(), 204);
     assert_eq!(post(proxy.addr(), collect, GPC, "").status(), 204);
+    let script = proxy.get("/sst/gtm.js?id=GTM-ABC123", &format!("Sec-Fetch-Dest: script\r\n{GPC}"));
+    assert_eq!(
+        (script.status(), script.head.one("content-type")),
+        (200, Some("text/javascript; charset=utf-8"))
+    );
+    let pixel = proxy.get("/m/tr/?id=1&ev=PageView&dl=x", &format!("Sec-Fetch-Dest: image\r\n{GPC}"));
+    assert_eq!((pixel.status(), &pixel.body[..6]), (200, &b"GIF89a"[..]));
     assert_eq!(origin.heads(), 0);
     assert_eq!(proxy.get(collect, "").text(), "hello");
+}
+
+/// The setting `collectors`, at the top for every site and on a site for itself.
+#[test]
+fn a_collector_that_the_settings_name_is_answered_here() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("collectors = [\"/ingest\", \"/x*/beacon\"]\n").run();
+    for path in ["/ingest/e", "/x1/beacon?a=1"] {
+        assert_eq!(proxy.get(path, GPC).status(), 204, "{path}");
+    }
+    assert_eq!(origin.heads(), 0);
+    assert_eq!(proxy.get("/ingest/e", "").text(), "hello");
+    assert_eq!(proxy.get("/ingestion", GPC).text(), "hello");
 }
 
 /// `strip_link_params`: known identifiers go, every other byte stays.

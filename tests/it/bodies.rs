@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use optgate::config::{LinkTitle, OnRewriteFailure, VendorPolicy};
 use optgate::enforce::html::body::{BodyError, Done, Primed, RewriteBody};
-use optgate::enforce::html::coding::{CodingError, Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 use optgate::enforce::html::plan::Recipe;
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter};
@@ -105,7 +105,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    RewriteBody::new(inner, recipe, html_plan(recipe), 100, OnRewriteFailure::Close)
+    RewriteBody::new(inner, recipe, html_plan(recipe), Bounds::ratio(100), OnRewriteFailure::Close)
 }
 
 /// The rewriter alone, on the whole text.
@@ -124,7 +124,7 @@ fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(coding: Coding, bytes: &[u8]) -> Result<Vec<u8>, CodingError> {
-    let (mut decoder, mut out) = (Decoder::new(coding, 1000)?, Vec::new());
+    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000))?, Vec::new());
     decoder.write::<CodingError>(bytes, &mut |piece| {
         out.extend_from_slice(piece);
         Ok(())
@@ -242,7 +242,7 @@ fn what_came_before_a_pause_can_be_read() {
             }
         }
         let mut plain = Vec::new();
-        let mut decoder = Decoder::new(to, 100).unwrap();
+        let mut decoder = Decoder::new(to, Bounds::ratio(100)).unwrap();
         decoder
             .write::<CodingError>(&got, &mut |piece| {
                 plain.extend_from_slice(piece);
@@ -368,8 +368,13 @@ fn a_script_that_is_too_large_stops_an_opted_out_body_or_passes_by_choice() {
     let (got, error) = drain(&mut body(script(), &recipe(true)));
     assert!(matches!(error, Some(BodyError::Rewrite(RewriteError::Memory))), "{error:?}");
     assert!(!got.is_empty() && !got.ends_with(b"<p>last</p>"));
-    let passing =
-        RewriteBody::new(script(), &recipe(true), html_plan(&recipe(true)), 100, OnRewriteFailure::Pass);
+    let passing = RewriteBody::new(
+        script(),
+        &recipe(true),
+        html_plan(&recipe(true)),
+        Bounds::ratio(100),
+        OnRewriteFailure::Pass,
+    );
     let (mut passing, heard) = listen(passing);
     let (got, error) = drain(&mut passing);
     assert!(error.is_none() && got.ends_with(b"<p>last</p>"));
@@ -379,7 +384,7 @@ fn a_script_that_is_too_large_stops_an_opted_out_body_or_passes_by_choice() {
         pieces(huge.as_bytes(), 1 << 20),
         &recipe(true),
         html_plan(&recipe(true)),
-        100,
+        Bounds::ratio(100),
         OnRewriteFailure::Pass,
     );
     let (mut first, _) = listen(first);

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
-use optgate::config::{CacheFront, VendorPolicy};
+use optgate::config::{CacheFront, SignalCookies, SignalSettings, VendorPolicy};
 use optgate::enforce::html::Kind;
 use optgate::enforce::html::plan::{BodyPlan, PassReason, Target, plan};
 use optgate::enforce::request::{RequestChanges, RequestContext, ask_again, prepare};
 use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_guard, apply};
 use optgate::enforce::{collectors, validators};
+use optgate::privacy::gpp::Section;
 use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals, Standing};
-use optgate::registry::{Policy, Registry};
+use optgate::registry::{FirstParty, Policy, Registry};
 
 use super::support::guard::guard;
 use url::Url;
@@ -33,6 +34,7 @@ struct Case {
     method: Method,
     page: &'static str,
     policy: Policy,
+    said: SignalSettings,
 }
 
 impl Case {
@@ -47,6 +49,12 @@ impl Case {
             method: Method::GET,
             page: "https://www.shop.example/a",
             policy: Policy::resolve(registry, &VendorPolicy::default()).expect("the default policy resolves"),
+            said: SignalSettings {
+                sections: vec![Section::UsNat],
+                cookies: SignalCookies::Page,
+                onetrust_groups: Vec::new(),
+                deny_analytics: false,
+            },
         }
     }
 
@@ -103,6 +111,7 @@ impl Case {
                 wall: None,
                 lists: None,
                 cache_front: self.front,
+                said: &self.said,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
             },
@@ -458,6 +467,45 @@ fn each_kind_of_page_has_its_own_tag() {
     assert_eq!(tags.len(), 3, "{tags:?}");
 }
 
+/// `rewriting.md` 5, service workers: the script of a worker is another variant than the file in a page, and
+/// a browser's cache must know.
+#[test]
+fn a_workers_script_has_its_own_tag_and_says_what_it_varies_by() {
+    let fields = [
+        ("content-type", "text/javascript"),
+        ("etag", "\"v1\""),
+        ("content-length", "3"),
+        ("last-modified", "x"),
+    ];
+    let worker = [("sec-fetch-dest", "worker"), ("range", "bytes=0-1")];
+    let out = Case::new(OUT);
+    let (head, asked) = out.prepare("/w.js", &worker);
+    assert!(!head.headers.contains_key("range"));
+    let (answer, _, plan) = out.answer(&asked, 200, &fields);
+    assert!(matches!(plan, BodyPlan::Rewrite(recipe) if recipe.kind == Kind::Worker));
+    let tag = answer.headers["etag"].to_str().unwrap();
+    assert!(tag.starts_with("W/\"og1.") && tag.contains(".ow."), "{tag}");
+    assert_eq!(all(&answer.headers, "vary"), ["Sec-GPC, Cookie, Sec-Fetch-Dest, Accept-Encoding"]);
+    assert_eq!(all(&answer.headers, "cache-control"), ["private, no-cache"]);
+    assert!(!answer.headers.contains_key("content-length") && !answer.headers.contains_key("last-modified"));
+    assert!(!answer.headers.contains_key("set-cookie"), "a worker's script sets no cookie");
+    // The tag comes back to the origin as its own, and a 304 carries it again.
+    let (again, asked) = out.prepare("/w.js", &[worker[0], ("if-none-match", tag)]);
+    assert_eq!(all(&again.headers, "if-none-match"), ["\"v1\""]);
+    assert_eq!(out.answer(&asked, 304, &[("etag", "\"v1\"")]).0.headers["etag"], tag);
+    // A copy from before the opt-out has the origin's tag: it is not asked about.
+    let (before, asked) = out.prepare("/w.js", &[worker[0], ("if-none-match", "\"v1\"")]);
+    assert!(!before.headers.contains_key("if-none-match"));
+    assert!(matches!(out.answer(&asked, 304, &[]).2, BodyPlan::Refuse(_)));
+    // Without an opt-out the file is the origin's, but caches must not give it to the other visitor.
+    let none = Case { own: OwnCookie::Absent, ..Case::new(Decision::NONE) };
+    let (_, asked) = none.prepare("/w.js", &worker);
+    let (answer, _, plan) = none.answer(&asked, 200, &fields);
+    assert_eq!(plan, BodyPlan::Pass(PassReason::Nothing));
+    assert_eq!(all(&answer.headers, "etag"), ["\"v1\""]);
+    assert_eq!(all(&answer.headers, "vary")[0][..31], *"Sec-GPC, Cookie, Sec-Fetch-Dest");
+}
+
 #[test]
 fn what_nobody_rewrites_keeps_its_validators() {
     let case = Case::new(OUT);
@@ -474,25 +522,62 @@ fn what_nobody_rewrites_keeps_its_validators() {
 #[test]
 fn collectors_are_answered_here_only_for_an_opted_out_visitor() {
     let case = Case::new(OUT);
-    let query = Some("v=2&tid=G-ABCDEF1234&cid=1.2");
-    assert!(collectors::intercept(OUT, &case.policy, "/g/collect", query).is_some());
-    assert!(collectors::intercept(Decision::NONE, &case.policy, "/g/collect", query).is_none());
-    assert!(collectors::intercept(OUT, &case.policy, "/checkout", None).is_none());
+    let none = HeaderMap::new();
+    let goes = |decision, path, query| {
+        let asked = FirstParty { method: &Method::GET, path, query, headers: &none };
+        collectors::intercept(decision, &case.policy, asked).is_some()
+    };
+    let query = "v=2&tid=G-ABCDEF1234&cid=1.2";
+    assert!(goes(OUT, "/g/collect", query));
+    assert!(!goes(Decision::NONE, "/g/collect", query));
+    assert!(!goes(OUT, "/checkout", ""));
+}
+
+/// The site's own paths match as DESIGN 4 says: a prefix ends at `/`, `?` or the end.
+#[test]
+fn a_site_can_name_collectors_of_its_own() {
+    let registry = Arc::new(Registry::builtin().expect("the built-in registry loads"));
+    let collectors = vec!["/ingest".to_owned(), "/cdp*".to_owned()];
+    let written = VendorPolicy { collectors, ..VendorPolicy::default() };
+    let policy = Policy::resolve(registry, &written).expect("the policy resolves");
+    let none = HeaderMap::new();
+    for (path, goes) in [
+        ("/ingest", true),
+        ("/ingest/e/", true),
+        ("/ingestion", false),
+        ("/cdp-2/x", true),
+        ("/x/ingest", false),
+        ("/", false),
+    ] {
+        let asked = FirstParty { method: &Method::POST, path, query: "", headers: &none };
+        let got = collectors::intercept(OUT, &policy, asked);
+        assert_eq!(got.is_some(), goes, "{path}");
+        assert!(got.is_none_or(|got| got.vendor.is_none()), "{path}");
+        assert!(collectors::intercept(Decision::NONE, &policy, asked).is_none(), "{path}");
+    }
 }
 
 #[test]
 fn the_variant_version_changes_with_the_rules() {
     use optgate::config::{LinkTitle, Portal};
-    let portal = Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 1 };
+    let portal = Portal {
+        prefix: "/privacy-choices".into(),
+        link: LinkTitle::DoNotSell,
+        form_bytes: 1,
+        clear_old_copies: true,
+    };
     let site = site();
-    let base = validators::variant_version("r1", &site, &portal);
+    let said = Case::new(OUT).said;
+    let base = validators::variant_version("r1", &site, &portal, &said);
     assert_eq!(base.len(), 16);
-    assert_ne!(base, validators::variant_version("r2", &site, &portal));
+    assert_ne!(base, validators::variant_version("r2", &site, &portal, &said));
     let other = Portal { link: LinkTitle::PrivacyChoices, ..portal.clone() };
-    assert_ne!(base, validators::variant_version("r1", &site, &other));
+    assert_ne!(base, validators::variant_version("r1", &site, &other, &said));
     let mut stricter = site.clone();
     stricter.policy.service_providers = optgate::config::ServiceProviders::Strip;
-    assert_ne!(base, validators::variant_version("r1", &stricter, &portal));
+    assert_ne!(base, validators::variant_version("r1", &stricter, &portal, &said));
+    let other = SignalSettings { deny_analytics: true, ..said };
+    assert_ne!(base, validators::variant_version("r1", &site, &portal, &other));
 }
 
 fn site() -> optgate::config::Site {
@@ -508,5 +593,6 @@ fn site() -> optgate::config::Site {
         strip_link_params: true,
         csp: optgate::config::Csp::default(),
         lists: Vec::new(),
+        first_party_hosts: Vec::new(),
     }
 }

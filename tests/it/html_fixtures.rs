@@ -244,6 +244,7 @@ fn the_summary_says_whose_link_the_page_has() {
             link_duplicate: duplicate,
             document: true,
             vendors: Vec::new(),
+            siblings: Vec::new(),
         };
         assert_eq!(got, expected, "{page}");
     }

@@ -13,14 +13,19 @@ mod browser;
 mod browser_corpus;
 mod browser_pages;
 mod browser_vectors;
+mod caches;
 mod cli;
+mod cloaked;
 mod config;
 mod corpus;
 mod csp;
 mod demo;
+mod failing_closed;
 mod forwarding;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
+#[path = "../fuzz/gpp.rs"]
+mod fuzz_gpp;
 mod header_ways;
 mod heads;
 mod html_fixtures;
@@ -28,13 +33,17 @@ mod lifecycle;
 mod limits;
 #[cfg(feature = "lists")]
 mod lists;
+mod old_copies;
 mod portal;
 mod protocols;
 mod proxying;
 mod registry;
+mod signals;
 mod store;
 mod streams;
 mod stubs;
 mod support;
 mod surface;
 mod visitor;
+mod workers;
+mod xml_documents;

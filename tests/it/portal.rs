@@ -463,3 +463,33 @@ async fn no_page_claims_compliance() {
         assert!(!answer.body.to_lowercase().contains("complian"));
     }
 }
+
+/// Issue 3, old copies: the page after an opt-out may run exactly one script of ours.
+#[tokio::test]
+async fn the_page_after_an_opt_out_carries_one_script_and_a_policy_for_it_alone() {
+    let house = house(|_| ());
+    let first = house.post("/opt-out", Ask::default()).await;
+    let tag = first.body.split("<script").nth(1).unwrap().split("</script>").next().unwrap();
+    let nonce = tag.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(tag.contains("src=\"/privacy-choices/assets/clear.js\"") && tag.contains("async"), "{tag}");
+    let policy = first.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(policy.ends_with(&format!("; script-src 'nonce-{nonce}'")), "{policy}");
+    let second = house.post("/opt-out", Ask::default()).await;
+    assert!(!second.body.contains(nonce), "a nonce serves once");
+    let script = house.get("/privacy-choices/assets/clear.js").await;
+    assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");
+    for word in ["unregister()", "caches.keys()", "text\\/html"] {
+        assert!(script.body.contains(word), "{word}");
+    }
+    // Every other page of ours runs none.
+    let page = house.get(PREFIX).await;
+    assert!(!page.header("content-security-policy").contains("script-src"));
+}
+
+#[tokio::test]
+async fn the_clearing_script_can_be_switched_off() {
+    let house = house(|settings| settings.portal.clear_old_copies = false);
+    let page = house.post("/opt-out", Ask::default()).await;
+    assert!(!page.body.contains("<script") && !page.header("content-security-policy").contains("script-src"));
+}

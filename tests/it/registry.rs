@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+mod collectors;
 mod reference;
 mod refusals;
 
@@ -315,36 +316,4 @@ fn click_and_person_identifiers_match_and_campaign_labels_do_not() {
     }
     let allowed = Policy::resolve(builtin(), &with_contract("marketo")).unwrap();
     assert!(!allowed.match_link_param("mkt_tok"), "an allowed vendor keeps its own parameter");
-}
-
-#[test]
-fn a_first_party_collector_is_known_and_an_innocent_path_is_not() {
-    let policy = default_policy();
-    for (path, query, id) in [
-        ("/g/collect", "v=2&tid=G-1&gtm=4&cid=1", "google-analytics-4"),
-        ("/metrics/g/collect", "v=2&tid=G-1", "google-analytics-4"),
-        ("/hidden", "v=2&tid=G-1&cid=1.2", "google-analytics-4"),
-        ("/j/collect", "v=1&tid=UA-1-1", "google-universal-analytics"),
-        ("/collect", "v=1&tid=UA-1-1&t=pageview", "google-universal-analytics"),
-        ("/m/tr/", "id=1&ev=PageView&dl=https%3A", "meta-pixel"),
-        ("/api/v2/pixel/act", "", "tiktok-pixel"),
-        ("/b/ss/suite/1/JS-2", "AQB=1&ndh=1", "adobe-analytics"),
-    ] {
-        let hit = policy.match_collector(path, Some(query));
-        assert_eq!(named(&policy, hit), found(id, VendorAction::Strip), "{path}?{query}");
-    }
-    for (path, query) in [
-        ("/collect", None),
-        ("/collect", Some("item=5")),
-        ("/g/collect", Some("v=2")),
-        ("/g/collect/more", Some("v=2&tid=G-1")),
-        ("/tr", Some("id=5&ev=1")),
-        ("/tr", None),
-        ("/events/summer", Some("id=1")),
-        ("/", None),
-    ] {
-        assert_eq!(policy.match_collector(path, query), None, "{path} {query:?}");
-    }
-    let allowed = Policy::resolve(builtin(), &with_contract("google-analytics-4")).unwrap();
-    assert_eq!(allowed.match_collector("/g/collect", Some("v=2&tid=G-1")), None);
 }

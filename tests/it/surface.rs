@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use optgate::config::*;
 use optgate::privacy::Mode;
+use optgate::privacy::gpp::Section;
 
 /// One site, `shop`, and limits wide enough not to be met by accident.
 pub fn settings(data_dir: &Path) -> Settings {
@@ -21,6 +22,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             unknown: Unknown::Allow,
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
+            collectors: Vec::new(),
         },
         paths: Vec::new(),
         on_rewrite_failure: OnRewriteFailure::Close,
@@ -28,6 +30,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         strip_link_params: false,
         csp: Csp::default(),
         lists: Vec::new(),
+        first_party_hosts: Vec::new(),
     };
     Settings {
         listen: Vec::new(),
@@ -58,12 +61,25 @@ pub fn settings(data_dir: &Path) -> Settings {
             upstream_idle: 8,
             rewriter_memory: 1 << 20,
             decode_ratio: 100,
+            decoded_page: 1 << 20,
         },
-        portal: Portal { prefix: "/privacy-choices".into(), link: LinkTitle::DoNotSell, form_bytes: 65_536 },
+        portal: Portal {
+            prefix: "/privacy-choices".into(),
+            link: LinkTitle::DoNotSell,
+            form_bytes: 65_536,
+            clear_old_copies: true,
+        },
+        signals: SignalSettings {
+            sections: vec![Section::UsNat],
+            cookies: SignalCookies::Page,
+            onetrust_groups: Vec::new(),
+            deny_analytics: false,
+        },
         gpc_last_update: None,
         account_header: None,
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
+        dns: Dns { enabled: false, servers: Vec::new(), interval: second, timeout: second, hosts: 0 },
         registry_files: Vec::new(),
         lists_check: ListsCheck {
             every: second,

@@ -7,11 +7,13 @@
 //! - `match.js`: who is a tracker, by the same table and rule as the server
 //! - `net.js`: connections that script opens, in windows and workers
 //! - `dom.js`: elements, markup, styles, frames, cookies, storage
+//! - `signals.js`: what consent tools and tag managers are told
 //! - `stubs.js`: globals of stripped vendors that page code may call
 //! - `worker.js`: what stands before a worker's script
 
 mod assets;
 mod minify;
+pub mod signals;
 pub mod stubs;
 mod table;
 
@@ -23,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub use assets::{Asset, asset};
 
-use crate::config::VendorAction;
+use crate::config::{SignalSettings, VendorAction};
 use crate::registry::Policy;
 
 /// The guard of one policy.
@@ -40,11 +42,11 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The guard for a policy; `prefix` is the portal's.
+    /// The guard for a policy; `prefix` is the portal's, `said` what the page's consent tools are told.
     ///
     /// Cost: some milliseconds and about 100 kB; for start and reload.
     #[must_use]
-    pub fn new(policy: &Policy, prefix: &str) -> Self {
+    pub fn new(policy: &Policy, prefix: &str, said: &SignalSettings) -> Self {
         let [cookies, kept, storage] = table::names(policy);
         // Backwards, so that whoever searches pages for the names of trackers does not find them in their guard.
         let reversed: String = table::domains(policy).chars().rev().collect();
@@ -78,7 +80,8 @@ impl Guard {
         let stripped =
             policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
-        let page = format!("function signals(){{}}{stubs}");
+        let signals = minify::minify(&signals::script(&signals::Signals::of(said, policy)));
+        let page = format!("{signals}\n{stubs}\n");
         let text = format!(
             "(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)",
             constants(&worker_name)
@@ -158,7 +161,8 @@ mod tests {
 
     fn guard() -> Guard {
         let registry = Arc::new(Registry::builtin().unwrap());
-        Guard::new(&Policy::resolve(registry, &VendorPolicy::default()).unwrap(), "/privacy-choices")
+        let policy = Policy::resolve(registry, &VendorPolicy::default()).unwrap();
+        Guard::new(&policy, "/privacy-choices", &SignalSettings::default())
     }
 
     fn gzipped(text: &str) -> usize {

@@ -6,13 +6,13 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use super::coding::{CodingError, Decoder, Encoder};
+use super::coding::{Bounds, CodingError, Decoder, Encoder};
 use super::pipeline::{Fault, Outcome, Pipeline};
 use super::plan::Recipe;
-use super::{Plan, RewriteError, Summary};
+use super::{PIECE, Plan, RewriteError, Summary};
 use crate::config::OnRewriteFailure;
 
 /// Why a body ends before its end.
@@ -38,6 +38,7 @@ impl BodyError {
             Self::Coding(error) => error.label(),
             Self::Rewrite(RewriteError::Memory) => "rewriter-memory",
             Self::Rewrite(RewriteError::Handler) => "rewriter-handler",
+            Self::Rewrite(RewriteError::Xml) => "rewriter-xml",
         }
     }
 }
@@ -88,6 +89,9 @@ enum State {
     Over,
 }
 
+/// Bytes kept while a body that may have to pass as it came has given nothing yet.
+const MOST_RAW: usize = 1 << 20;
+
 /// Called once, with the end.
 pub type OnDone = Box<dyn FnOnce(Done)>;
 
@@ -99,6 +103,9 @@ pub type OnDone = Box<dyn FnOnce(Done)>;
 /// Before the head is sent, call [`RewriteBody::prime`]; then an error can still become another answer.
 pub struct RewriteBody<B> {
     inner: B,
+    /// What is left of the origin's last piece, and whether the pipeline has more to give.
+    chunk: Bytes,
+    more: bool,
     pipeline: Box<Pipeline>,
     opted_out: bool,
     state: State,
@@ -126,18 +133,12 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// A rewritten body; `decode_ratio` is `limits.decode_ratio`.
+    /// A rewritten body.
     ///
     /// `plan.kind` should be the recipe's kind. A recipe without a body (HEAD) gives an empty body.
     #[must_use]
-    pub fn new(
-        inner: B,
-        recipe: &Recipe,
-        plan: Plan,
-        decode_ratio: u32,
-        on_failure: OnRewriteFailure,
-    ) -> Self {
-        let (decoder, encoder) = (Decoder::new(recipe.from, decode_ratio), Encoder::new(recipe.to));
+    pub fn new(inner: B, recipe: &Recipe, plan: Plan, bounds: Bounds, on_failure: OnRewriteFailure) -> Self {
+        let (decoder, encoder) = (Decoder::new(recipe.from, bounds), Encoder::new(recipe.to));
         let (decoder, encoder, unmade) = match (decoder, encoder) {
             (Ok(decoder), Ok(encoder)) => (decoder, encoder, None),
             (Err(error), _) | (_, Err(error)) => {
@@ -147,6 +148,8 @@ where
         let bodiless = recipe.bodiless;
         Self {
             inner,
+            chunk: Bytes::new(),
+            more: false,
             opted_out: recipe.opted_out,
             pipeline: Box::new(Pipeline::new(decoder, encoder, recipe, plan, on_failure)),
             state: if bodiless { State::Over } else { State::Rewriting },
@@ -227,6 +230,15 @@ where
         }
         let mut out = Vec::new();
         while matches!(self.state, State::Rewriting) {
+            if self.more {
+                if let Err(fault) = self.feed(&mut out) {
+                    return Poll::Ready(Some(Err(self.fail(fault.into()))));
+                }
+                if !out.is_empty() {
+                    return Poll::Ready(Some(Ok(out.into())));
+                }
+                continue;
+            }
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 // The origin pauses: what it sent so far is due.
                 Poll::Pending => match self.pipeline.flush(&mut out) {
@@ -242,11 +254,12 @@ where
                     let Ok(data) = frame.into_data() else { continue };
                     if let Some(raw) = &mut self.raw {
                         raw.push_back(data.clone());
+                        // A coding that gives nothing for so much is none.
+                        if raw.iter().map(Bytes::len).sum::<usize>() > MOST_RAW {
+                            return Poll::Ready(Some(Err(self.fail(CodingError::Corrupt.into()))));
+                        }
                     }
-                    out.reserve(data.len() + 64);
-                    if let Err(fault) = self.pipeline.write(&data, &mut out) {
-                        return Poll::Ready(Some(Err(self.fail(fault.into()))));
-                    }
+                    (self.chunk, self.more) = (data, true);
                 }
                 Poll::Ready(None) => match self.pipeline.end(&mut out) {
                     Err(fault) => return Poll::Ready(Some(Err(self.fail(fault.into())))),
@@ -254,8 +267,8 @@ where
                         self.done = Some(match outcome {
                             Outcome::Rewritten(summary) => Done::Finished(summary),
                             Outcome::NotHtml => Done::NotHtml,
-                            Outcome::Passed(error) => {
-                                Done::Failed { reason: BodyError::Rewrite(error).label(), passed: true }
+                            Outcome::Passed(fault) => {
+                                Done::Failed { reason: BodyError::from(fault).label(), passed: true }
                             }
                         });
                         self.state = State::Over;
@@ -267,6 +280,16 @@ where
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Gives the pipeline of the last piece what makes enough to send.
+    fn feed(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        out.reserve(self.chunk.len().min(PIECE) + 64);
+        let mut rest = &self.chunk[..];
+        self.more = self.pipeline.write(&mut rest, out)?;
+        let used = self.chunk.len() - rest.len();
+        self.chunk.advance(used);
+        Ok(())
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {

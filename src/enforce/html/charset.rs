@@ -42,11 +42,13 @@ pub fn of_content_type(value: &str) -> Option<&'static Encoding> {
     })
 }
 
-/// Decides how a body is read: byte order mark, then the head, then a `meta` in the first 1,024 bytes.
+/// Decides how a body is read: byte order mark, then the head, then the XML declaration or, in HTML, a
+/// `meta` in the first 1,024 bytes. A page that says nothing and shifts to Japanese is ISO-2022-JP: browsers
+/// guess so.
 ///
-/// `start` is the body so far, `ended` whether that is all of it.
+/// `start` is the body so far, `ended` whether that is all of it, `xml` how it is read.
 #[must_use]
-pub fn open(start: &[u8], ended: bool, head: Option<&'static Encoding>) -> Opening {
+pub fn open(start: &[u8], ended: bool, head: Option<&'static Encoding>, xml: bool) -> Opening {
     match start {
         [0xef, 0xbb, 0xbf, ..] => return Opening::Plain { bom: 3 },
         [0xfe, 0xff, ..] => return Opening::Transcode { from: UTF_16BE, bom: 2 },
@@ -57,11 +59,40 @@ pub fn open(start: &[u8], ended: bool, head: Option<&'static Encoding>) -> Openi
     if let Some(encoding) = head {
         return by_encoding(encoding);
     }
-    if start.len() < PRESCAN && !ended {
-        // Enough is known once a `meta` has spoken; else wait for the whole window, as browsers do.
-        return prescan(start).map_or(Opening::More, by_encoding);
+    match start {
+        [b'<', 0, b'?', 0, b'x', 0, ..] => return Opening::Transcode { from: UTF_16LE, bom: 0 },
+        [0, b'<', 0, b'?', 0, b'x', ..] => return Opening::Transcode { from: UTF_16BE, bom: 0 },
+        _ => {}
     }
-    prescan(&start[..start.len().min(PRESCAN)]).map_or(Opening::Plain { bom: 0 }, by_encoding)
+    let named = |start| if xml { None } else { prescan(start) };
+    if start.len() < PRESCAN && !ended {
+        // Enough is known once a declaration or a `meta` has spoken; else wait for the whole window, as
+        // browsers do. In HTML a `meta` behind a declaration still overrules it.
+        let declared = if xml { declared(start) } else { None };
+        return declared.or_else(|| named(start)).map_or(Opening::More, by_encoding);
+    }
+    let window = &start[..start.len().min(PRESCAN)];
+    named(window)
+        .or_else(|| declared(window))
+        .or_else(|| shifts_to_japanese(window).then_some(ISO_2022_JP))
+        .map_or(Opening::Plain { bom: 0 }, by_encoding)
+}
+
+/// The encoding an XML declaration names; UTF-16 is none in which it could be read so.
+fn declared(start: &[u8]) -> Option<&'static Encoding> {
+    let tail =
+        start.strip_prefix(b"<?xml").filter(|tail| tail.first().is_some_and(u8::is_ascii_whitespace))?;
+    let declaration = &tail[..memchr::memchr(b'>', tail)?];
+    let at = memchr::memmem::find(declaration, b"encoding")?;
+    let value = declaration[at + 8..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let (quote, value) = value.split_first().filter(|(q, _)| matches!(q, b'"' | b'\''))?;
+    let found = Encoding::for_label(&value[..memchr::memchr(*quote, value)?])?;
+    Some(if found == UTF_16BE || found == UTF_16LE { UTF_8 } else { found })
+}
+
+/// Whether ISO-2022-JP's escapes to two-byte sets are there (ISO 2022; Encoding, 12.2).
+fn shifts_to_japanese(window: &[u8]) -> bool {
+    memchr::memchr_iter(0x1b, window).any(|at| matches!(window[at + 1..], [b'$', b'@' | b'B', ..]))
 }
 
 fn by_encoding(encoding: &'static Encoding) -> Opening {
@@ -250,22 +281,25 @@ mod tests {
     /// WHATWG HTML: byte order mark, then the head, then the prescan.
     #[test]
     fn a_byte_order_mark_beats_the_head_and_the_head_beats_a_meta() {
-        assert_eq!(open(b"\xef\xbb\xbfx", false, Some(UTF_16LE)), Opening::Plain { bom: 3 });
-        assert_eq!(open(b"\xff\xfex\0", false, Some(UTF_8)), Opening::Transcode { from: UTF_16LE, bom: 2 });
-        assert_eq!(open(b"\xfe\xff\0x", false, None), Opening::Transcode { from: UTF_16BE, bom: 2 });
-        assert_eq!(open(b"<meta charset=iso-2022-jp>", false, Some(UTF_8)), PLAIN);
-        assert_eq!(open(b"<", false, Some(UTF_16BE)), Opening::Transcode { from: UTF_16BE, bom: 0 });
+        assert_eq!(open(b"\xef\xbb\xbfx", false, Some(UTF_16LE), false), Opening::Plain { bom: 3 });
+        assert_eq!(
+            open(b"\xff\xfex\0", false, Some(UTF_8), false),
+            Opening::Transcode { from: UTF_16LE, bom: 2 }
+        );
+        assert_eq!(open(b"\xfe\xff\0x", false, None, false), Opening::Transcode { from: UTF_16BE, bom: 2 });
+        assert_eq!(open(b"<meta charset=iso-2022-jp>", false, Some(UTF_8), false), PLAIN);
+        assert_eq!(open(b"<", false, Some(UTF_16BE), false), Opening::Transcode { from: UTF_16BE, bom: 0 });
     }
 
     #[test]
     fn too_few_bytes_are_waited_for_and_an_end_decides() {
         for start in [&b""[..], b"\xef", b"\xef\xbb", b"\xfe", b"\xff"] {
-            assert_eq!(open(start, false, Some(UTF_8)), Opening::More, "{start:?}");
-            assert_eq!(open(start, true, Some(UTF_8)), PLAIN, "{start:?}");
+            assert_eq!(open(start, false, Some(UTF_8), false), Opening::More, "{start:?}");
+            assert_eq!(open(start, true, Some(UTF_8), false), PLAIN, "{start:?}");
         }
-        assert_eq!(open(b"<html>", false, None), Opening::More);
-        assert_eq!(open(b"<html>", true, None), PLAIN);
-        assert_eq!(open(&[b' '; PRESCAN], false, None), PLAIN);
+        assert_eq!(open(b"<html>", false, None, false), Opening::More);
+        assert_eq!(open(b"<html>", true, None, false), PLAIN);
+        assert_eq!(open(&[b' '; PRESCAN], false, None, false), PLAIN);
     }
 
     /// WHATWG HTML, "prescan a byte stream to determine its encoding".
@@ -281,7 +315,7 @@ mod tests {
             "<!--><meta charset=iso-2022-jp>",
             "<?xml version='1.0'?></p x='<'><meta charset=iso-2022-jp>",
         ] {
-            assert_eq!(open(yes.as_bytes(), true, None), JP, "{yes}");
+            assert_eq!(open(yes.as_bytes(), true, None, false), JP, "{yes}");
         }
         for no in [
             "<meta charset=utf-16>",
@@ -295,8 +329,43 @@ mod tests {
             "<",
             "<meta http-equiv=content-type content='charset'>",
         ] {
-            assert_eq!(open(no.as_bytes(), true, None), PLAIN, "{no}");
+            assert_eq!(open(no.as_bytes(), true, None, false), PLAIN, "{no}");
         }
+    }
+
+    /// XML 1.0, F, and WHATWG HTML, "get an XML encoding": the declaration names it, without bytes of UTF-16 or
+    /// with them.
+    #[test]
+    fn an_xml_declaration_names_the_encoding() {
+        let declared = b"<?xml version='1.0' encoding = \"iso-2022-jp\"?><a/>";
+        assert_eq!(open(declared, false, None, true), JP);
+        assert_eq!(open(declared, true, None, false), JP);
+        assert_eq!(open(declared, true, Some(UTF_8), true), PLAIN);
+        let both = b"<?xml encoding='iso-2022-jp'?><meta charset=utf-8>";
+        assert_eq!(open(both, true, None, false), PLAIN);
+        assert_eq!(open(both, true, None, true), JP);
+        for no in [
+            "<?xml encoding='utf-16'?>",
+            "<?xmlx encoding='iso-2022-jp'?>",
+            "<?xml encoding=iso-2022-jp?>",
+            "<meta charset=iso-2022-jp>",
+        ] {
+            assert_eq!(open(no.as_bytes(), true, None, true), PLAIN, "{no}");
+        }
+        let wide = |big: bool| -> Vec<u8> {
+            "<?xml?>".bytes().flat_map(|b| if big { [0, b] } else { [b, 0] }).collect()
+        };
+        assert_eq!(open(&wide(false), false, None, true), Opening::Transcode { from: UTF_16LE, bom: 0 });
+        assert_eq!(open(&wide(true), false, None, false), Opening::Transcode { from: UTF_16BE, bom: 0 });
+    }
+
+    /// Browsers guess ISO-2022-JP from its escapes; read as anything else, its text holds `<` and `"`.
+    #[test]
+    fn a_page_that_shifts_to_japanese_without_a_word_is_iso_2022_jp() {
+        assert_eq!(open(b"<p>\x1b$B$\"<\x1b(B</p>", true, None, false), JP);
+        assert_eq!(open(b"<p>\x1b$B$\"<\x1b(B</p>", true, Some(UTF_8), false), PLAIN);
+        assert_eq!(open(b"<meta charset=utf-8><p>\x1b$B", true, None, false), PLAIN);
+        assert_eq!(open(b"<p>\x1b[1m", true, None, false), PLAIN);
     }
 
     #[test]

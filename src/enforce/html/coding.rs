@@ -14,6 +14,8 @@ use super::negotiate::Coding;
 
 /// Largest zstd window taken, as a power of two: 8 MiB (RFC 9659: what a browser must support).
 const ZSTD_WINDOW_LOG: u32 = 23;
+/// Largest brotli window taken, as a power of two; the format has one above it.
+const BROTLI_WINDOW_LOG: u8 = 23;
 /// Decoded bytes that are always fine, whatever the ratio; small pages of one character compress well.
 const RATIO_FREE: u64 = 1 << 20;
 /// Bytes decoded or encoded in one step.
@@ -33,6 +35,9 @@ pub enum CodingError {
     /// It grows beyond `limits.decode_ratio`.
     #[error("the body grows beyond limits.decode_ratio")]
     Ratio,
+    /// It grows beyond `limits.decoded_page`.
+    #[error("the body grows beyond limits.decoded_page")]
+    Size,
     /// It asks for a window above 8 MiB.
     #[error("the body needs a decoding window above 8 MiB")]
     Window,
@@ -49,9 +54,29 @@ impl CodingError {
             Self::Truncated => "coding-truncated",
             Self::Corrupt => "coding-corrupt",
             Self::Ratio => "coding-ratio",
+            Self::Size => "coding-size",
             Self::Window => "coding-window",
             Self::Encoder => "coding-encoder",
         }
+    }
+}
+
+/// How far a body may grow when it is decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// As a multiple of its coded size; the first MiB is free.
+    pub ratio: u32,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// A body that grows further is an error; else it is only noted.
+    pub strict: bool,
+}
+
+impl Bounds {
+    /// A ratio alone.
+    #[must_use]
+    pub const fn ratio(ratio: u32) -> Self {
+        Self { ratio, bytes: u64::MAX, strict: true }
     }
 }
 
@@ -70,6 +95,8 @@ enum Reader {
         open: bool,
     },
     Brotli(Box<BrotliReader>),
+    /// The first byte, which tells the window, has not come.
+    BrotliStart,
     /// The coding is complete; bytes behind it are ignored, as browsers do.
     Complete,
 }
@@ -92,23 +119,34 @@ impl std::fmt::Debug for Decoder {
 struct Meter {
     coded: u64,
     decoded: u64,
-    ratio: u64,
+    bounds: Bounds,
+    /// The bound that a body went beyond, when that is no error.
+    over: Option<CodingError>,
 }
 
 impl Meter {
     fn grow(&mut self, produced: usize) -> Result<(), CodingError> {
         self.decoded += produced as u64;
-        let most = RATIO_FREE.max(self.coded.saturating_mul(self.ratio));
-        if self.decoded > most { Err(CodingError::Ratio) } else { Ok(()) }
+        let most = RATIO_FREE.max(self.coded.saturating_mul(self.bounds.ratio.into()));
+        let error = match () {
+            () if self.decoded > self.bounds.bytes => CodingError::Size,
+            () if self.decoded > most => CodingError::Ratio,
+            () => return Ok(()),
+        };
+        if self.bounds.strict {
+            return Err(error);
+        }
+        self.over.get_or_insert(error);
+        Ok(())
     }
 }
 
 impl Decoder {
-    /// A decoder for one body; `ratio` is `limits.decode_ratio`.
+    /// A decoder for one body.
     ///
     /// # Errors
     /// When the zstd library cannot allocate.
-    pub fn new(coding: Coding, ratio: u32) -> Result<Self, CodingError> {
+    pub fn new(coding: Coding, bounds: Bounds) -> Result<Self, CodingError> {
         let reader = match coding {
             Coding::Identity => Reader::Identity,
             Coding::Gzip => Reader::GzipBetween,
@@ -120,26 +158,20 @@ impl Decoder {
                     .map_err(|_| CodingError::Window)?;
                 Reader::Zstd { decoder: Box::new(decoder), open: false }
             }
-            // The strict form refuses "large window" streams (up to 1 GiB), which HTTP does not have.
-            Coding::Brotli => Reader::Brotli(Box::new(BrotliState::new_strict(
-                StandardAlloc::default(),
-                StandardAlloc::default(),
-                StandardAlloc::default(),
-            ))),
+            Coding::Brotli => Reader::BrotliStart,
         };
         let buffer = if coding == Coding::Identity { Box::default() } else { vec![0; STEP].into() };
-        Ok(Self { reader, buffer, meter: Meter { coded: 0, decoded: 0, ratio: ratio.into() } })
+        Ok(Self { reader, buffer, meter: Meter { coded: 0, decoded: 0, bounds, over: None } })
     }
 
     /// Takes nothing off.
     #[must_use]
     pub fn identity() -> Self {
-        let meter = Meter { coded: 0, decoded: 0, ratio: 0 };
+        let meter = Meter { coded: 0, decoded: 0, bounds: Bounds::ratio(1), over: None };
         Self { reader: Reader::Identity, buffer: Box::default(), meter }
     }
 
-    /// Decodes the next piece; `sink` gets what came out, in pieces of at most 32 KiB (a piece as it is
-    /// when the coding is identity).
+    /// Decodes the next piece whole; `sink` gets what came out, in pieces of at most 32 KiB.
     ///
     /// # Errors
     /// The coding's, or the sink's own. Nothing may be written after one.
@@ -148,56 +180,113 @@ impl Decoder {
         mut chunk: &[u8],
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.meter.coded += chunk.len() as u64;
-        loop {
-            match &mut self.reader {
-                Reader::Identity => return if chunk.is_empty() { Ok(()) } else { sink(chunk) },
-                Reader::Complete => return Ok(()),
-                Reader::GzipBetween => match chunk.first() {
-                    None => return Ok(()),
-                    // A member begins with 0x1f; other bytes behind a member are padding. A body whose
-                    // first byte is another is no gzip at all.
-                    Some(0x1f) => self.reader = Reader::Gzip(Decompress::new_gzip(ZLIB_WINDOW_BITS)),
-                    Some(_) if self.meter.decoded == 0 => return Err(CodingError::Corrupt.into()),
-                    Some(_) => self.reader = Reader::Complete,
-                },
-                Reader::DeflateStart(first) => match (*first, chunk.split_first()) {
-                    (_, None) => return Ok(()),
-                    (None, Some((&byte, rest))) => {
-                        *first = Some(byte);
-                        chunk = rest;
-                    }
-                    (Some(first), Some((&second, _))) => {
-                        let mut inflate = Decompress::new(is_zlib_header(first, second));
-                        inflate_step(&mut inflate, &[first], &mut self.buffer, &mut self.meter, sink)?;
-                        self.reader = Reader::Deflate(inflate);
-                    }
-                },
-                Reader::Gzip(inflate) => {
-                    let (rest, ended) =
-                        inflate_step(inflate, chunk, &mut self.buffer, &mut self.meter, sink)?;
-                    chunk = rest;
-                    if !ended {
-                        return Ok(());
-                    }
+        while self.step(&mut chunk, sink)? {}
+        Ok(())
+    }
+
+    /// Decodes a part of the next piece, so that few bytes that mean many do not come all at once: `sink` is
+    /// called once at most, and `chunk` becomes what is left. True: there is more, call again.
+    ///
+    /// # Errors
+    /// As [`Decoder::write`].
+    pub fn step<E: From<CodingError>>(
+        &mut self,
+        chunk: &mut &[u8],
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let before = chunk.len();
+        let (produced, more) = self.decode(chunk)?;
+        self.meter.coded += (before - chunk.len()) as u64;
+        match produced {
+            Produced::Nothing => {}
+            Produced::Input(bytes) => sink(bytes)?,
+            Produced::Buffer(length) => {
+                self.meter.grow(length)?;
+                sink(&self.buffer[..length])?;
+            }
+        }
+        Ok(more)
+    }
+
+    /// The bound that the body went beyond, where that is no error.
+    #[must_use]
+    pub const fn over(&self) -> Option<CodingError> {
+        self.meter.over
+    }
+
+    /// One step: takes what it used off `chunk`, and says whether another can give more.
+    fn decode<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<(Produced<'a>, bool), CodingError> {
+        match &mut self.reader {
+            Reader::Identity => {
+                let (piece, rest) = chunk.split_at(chunk.len().min(STEP));
+                *chunk = rest;
+                let produced = if piece.is_empty() { Produced::Nothing } else { Produced::Input(piece) };
+                Ok((produced, !rest.is_empty()))
+            }
+            Reader::Complete => {
+                *chunk = &[];
+                Ok((Produced::Nothing, false))
+            }
+            Reader::GzipBetween => {
+                let Some(first) = chunk.first() else { return Ok((Produced::Nothing, false)) };
+                // A member begins with 0x1f; other bytes behind a member are padding. A body whose first byte
+                // is another is no gzip at all.
+                self.reader = match first {
+                    0x1f => Reader::Gzip(Decompress::new_gzip(ZLIB_WINDOW_BITS)),
+                    _ if self.meter.decoded == 0 => return Err(CodingError::Corrupt),
+                    _ => Reader::Complete,
+                };
+                Ok((Produced::Nothing, true))
+            }
+            Reader::DeflateStart(first) => {
+                let Some((&byte, rest)) = chunk.split_first() else { return Ok((Produced::Nothing, false)) };
+                let Some(first) = *first else {
+                    *first = Some(byte);
+                    *chunk = rest;
+                    return Ok((Produced::Nothing, true));
+                };
+                let mut inflate = Decompress::new(is_zlib_header(first, byte));
+                let (produced, _, _) = inflate_step(&mut inflate, &mut &[first][..], &mut self.buffer)?;
+                self.reader = Reader::Deflate(inflate);
+                Ok((Produced::Buffer(produced), true))
+            }
+            Reader::Gzip(inflate) => {
+                let (produced, more, ended) = inflate_step(inflate, chunk, &mut self.buffer)?;
+                if ended {
                     self.reader = Reader::GzipBetween;
                 }
-                Reader::Deflate(inflate) => {
-                    let (_, ended) = inflate_step(inflate, chunk, &mut self.buffer, &mut self.meter, sink)?;
-                    if ended {
-                        self.reader = Reader::Complete;
-                    }
-                    return Ok(());
+                Ok((Produced::Buffer(produced), more || ended))
+            }
+            Reader::Deflate(inflate) => {
+                let (produced, more, ended) = inflate_step(inflate, chunk, &mut self.buffer)?;
+                if ended {
+                    self.reader = Reader::Complete;
                 }
-                Reader::Zstd { decoder, open } => {
-                    return zstd_step(decoder, open, chunk, &mut self.buffer, &mut self.meter, sink);
+                Ok((Produced::Buffer(produced), more || ended))
+            }
+            Reader::Zstd { decoder, open } => {
+                let (produced, more) = zstd_step(decoder, open, chunk, &mut self.buffer)?;
+                Ok((Produced::Buffer(produced), more))
+            }
+            Reader::BrotliStart => {
+                let Some(first) = chunk.first() else { return Ok((Produced::Nothing, false)) };
+                if brotli_window_log(*first) > BROTLI_WINDOW_LOG {
+                    return Err(CodingError::Window);
                 }
-                Reader::Brotli(state) => {
-                    if brotli_step(state, chunk, &mut self.buffer, &mut self.meter, sink)? {
-                        self.reader = Reader::Complete;
-                    }
-                    return Ok(());
+                // The strict form refuses "large window" streams (up to 1 GiB), which HTTP does not have.
+                self.reader = Reader::Brotli(Box::new(BrotliState::new_strict(
+                    StandardAlloc::default(),
+                    StandardAlloc::default(),
+                    StandardAlloc::default(),
+                )));
+                Ok((Produced::Nothing, true))
+            }
+            Reader::Brotli(state) => {
+                let (produced, more, ended) = brotli_step(state, chunk, &mut self.buffer)?;
+                if ended {
+                    self.reader = Reader::Complete;
                 }
+                Ok((Produced::Buffer(produced), more || ended))
             }
         }
     }
@@ -208,11 +297,10 @@ impl Decoder {
     /// [`CodingError::Truncated`] when the coding is not complete; a body of no bytes at all is.
     pub fn finish(&self) -> Result<(), CodingError> {
         let complete = match &self.reader {
-            Reader::Identity | Reader::GzipBetween | Reader::Complete => true,
+            Reader::Identity | Reader::GzipBetween | Reader::BrotliStart | Reader::Complete => true,
             Reader::Zstd { open, .. } => !open,
             Reader::DeflateStart(first) => first.is_none(),
-            Reader::Gzip(_) | Reader::Deflate(_) => false,
-            Reader::Brotli(_) => self.meter.coded == 0,
+            Reader::Gzip(_) | Reader::Deflate(_) | Reader::Brotli(_) => false,
         };
         if complete { Ok(()) } else { Err(CodingError::Truncated) }
     }
@@ -223,59 +311,52 @@ const fn is_zlib_header(first: u8, second: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7 && ((first as u16) << 8 | second as u16).is_multiple_of(31)
 }
 
-/// Inflates until the input is used up or the stream ends; gives the unused input and whether it ended.
-fn inflate_step<'a, E: From<CodingError>>(
-    inflate: &mut Decompress,
-    mut input: &'a [u8],
-    buffer: &mut [u8],
-    meter: &mut Meter,
-    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(&'a [u8], bool), E> {
-    loop {
-        let (in_before, out_before) = (inflate.total_in(), inflate.total_out());
-        let status =
-            inflate.decompress(input, buffer, FlushDecompress::None).map_err(|_| CodingError::Corrupt)?;
-        let consumed = (inflate.total_in() - in_before) as usize;
-        let produced = (inflate.total_out() - out_before) as usize;
-        input = input.get(consumed..).unwrap_or_default();
-        if produced > 0 {
-            meter.grow(produced)?;
-            sink(&buffer[..produced])?;
-        }
-        if status == Status::StreamEnd {
-            return Ok((input, true));
-        }
-        if (consumed == 0 && produced == 0) || (input.is_empty() && produced < buffer.len()) {
-            return Ok((input, false));
-        }
-    }
+/// What one step gave.
+enum Produced<'a> {
+    Nothing,
+    /// Bytes of the input as they are.
+    Input(&'a [u8]),
+    /// So many bytes in the buffer; perhaps none.
+    Buffer(usize),
 }
 
-fn zstd_step<E: From<CodingError>>(
+/// Fills the buffer once; gives how many bytes came, whether more can, and whether the stream ended.
+fn inflate_step(
+    inflate: &mut Decompress,
+    input: &mut &[u8],
+    buffer: &mut [u8],
+) -> Result<(usize, bool, bool), CodingError> {
+    let (in_before, out_before) = (inflate.total_in(), inflate.total_out());
+    let status =
+        inflate.decompress(input, buffer, FlushDecompress::None).map_err(|_| CodingError::Corrupt)?;
+    let consumed = (inflate.total_in() - in_before) as usize;
+    let produced = (inflate.total_out() - out_before) as usize;
+    *input = input.get(consumed..).unwrap_or_default();
+    if status == Status::StreamEnd {
+        return Ok((produced, false, true));
+    }
+    let stuck = consumed == 0 && produced == 0;
+    Ok((produced, !stuck && (!input.is_empty() || produced == buffer.len()), false))
+}
+
+/// As [`inflate_step`]; a frame that ended may be followed by another.
+fn zstd_step(
     decoder: &mut zstd_raw::Decoder<'static>,
     open: &mut bool,
-    chunk: &[u8],
+    chunk: &mut &[u8],
     buffer: &mut [u8],
-    meter: &mut Meter,
-    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut input = InBuffer::around(chunk);
-    while input.pos() < chunk.len() || *open {
-        let (before, mut output) = (input.pos(), OutBuffer::around(&mut *buffer));
-        let hint = decoder.run(&mut input, &mut output).map_err(|error| zstd_error(&error))?;
-        let produced = output.pos();
-        // A hint of 0 says that a frame is complete and all its bytes are out.
-        *open = hint != 0;
-        if produced > 0 {
-            meter.grow(produced)?;
-            sink(&buffer[..produced])?;
-        }
-        let stuck = input.pos() == before && produced == 0;
-        if stuck || (input.pos() == chunk.len() && produced < buffer.len()) {
-            break;
-        }
+) -> Result<(usize, bool), CodingError> {
+    if chunk.is_empty() && !*open {
+        return Ok((0, false));
     }
-    Ok(())
+    let (mut input, mut output) = (InBuffer::around(chunk), OutBuffer::around(&mut *buffer));
+    let hint = decoder.run(&mut input, &mut output).map_err(|error| zstd_error(&error))?;
+    let (consumed, produced) = (input.pos(), output.pos());
+    // A hint of 0 says that a frame is complete and all its bytes are out.
+    *open = hint != 0;
+    *chunk = &chunk[consumed..];
+    let stuck = consumed == 0 && produced == 0;
+    Ok((produced, !stuck && (!chunk.is_empty() || produced == buffer.len())))
 }
 
 /// The library only words its errors; the window's is the one that speaks of memory.
@@ -283,37 +364,41 @@ fn zstd_error(error: &std::io::Error) -> CodingError {
     if error.to_string().contains("memory") { CodingError::Window } else { CodingError::Corrupt }
 }
 
-/// Gives whether the stream ended.
-fn brotli_step<E: From<CodingError>>(
+/// As [`inflate_step`].
+fn brotli_step(
     state: &mut BrotliReader,
-    chunk: &[u8],
+    chunk: &mut &[u8],
     buffer: &mut [u8],
-    meter: &mut Meter,
-    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<bool, E> {
+) -> Result<(usize, bool, bool), CodingError> {
     let (mut available_in, mut at, mut total) = (chunk.len(), 0, 0);
-    loop {
-        let (mut available_out, mut produced) = (buffer.len(), 0);
-        let result = BrotliDecompressStream(
-            &mut available_in,
-            &mut at,
-            chunk,
-            &mut available_out,
-            &mut produced,
-            buffer,
-            &mut total,
-            state,
-        );
-        if produced > 0 {
-            meter.grow(produced)?;
-            sink(&buffer[..produced])?;
-        }
-        match result {
-            BrotliResult::ResultSuccess => return Ok(true),
-            BrotliResult::NeedsMoreInput => return Ok(false),
-            BrotliResult::NeedsMoreOutput => {}
-            BrotliResult::ResultFailure => return Err(CodingError::Corrupt.into()),
-        }
+    let (mut available_out, mut produced) = (buffer.len(), 0);
+    let result = BrotliDecompressStream(
+        &mut available_in,
+        &mut at,
+        chunk,
+        &mut available_out,
+        &mut produced,
+        buffer,
+        &mut total,
+        state,
+    );
+    *chunk = &chunk[at..];
+    match result {
+        BrotliResult::ResultSuccess => Ok((produced, false, true)),
+        BrotliResult::NeedsMoreInput => Ok((produced, false, false)),
+        BrotliResult::NeedsMoreOutput => Ok((produced, true, false)),
+        BrotliResult::ResultFailure => Err(CodingError::Corrupt),
+    }
+}
+
+/// The window a brotli stream's first byte asks for, as a power of two (RFC 7932, 9.1). One value is
+/// another format's, which the decoder refuses.
+const fn brotli_window_log(first: u8) -> u8 {
+    match (first & 1, first >> 1 & 7, first >> 4 & 7) {
+        (0, _, _) => 16,
+        (_, 0, 0) => 17,
+        (_, 0, short) => 8 + short,
+        (_, long, _) => 17 + long,
     }
 }
 
@@ -352,7 +437,7 @@ mod tests {
         ratio: u32,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Vec<u8>, CodingError> {
-        let mut decoder = Decoder::new(coding, ratio)?;
+        let mut decoder = Decoder::new(coding, Bounds::ratio(ratio))?;
         let mut out = Vec::new();
         for piece in pieces {
             decoder.write::<CodingError>(piece, &mut |bytes| {
@@ -384,7 +469,7 @@ mod tests {
     fn a_flushed_piece_can_be_read_before_the_next_comes() {
         for coding in CODINGS {
             let mut encoder = Encoder::new(coding).unwrap();
-            let mut decoder = Decoder::new(coding, 100).unwrap();
+            let mut decoder = Decoder::new(coding, Bounds::ratio(100)).unwrap();
             let (mut coded, mut plain) = (Vec::new(), Vec::new());
             for piece in [&b"<html>"[..], b"<p>one</p>", b"x"] {
                 encoder.write(piece, &mut coded).unwrap();
@@ -431,7 +516,7 @@ mod tests {
         for coding in CODINGS.into_iter().skip(1) {
             let coded = encode(coding, &[&zeros]);
             let mut seen = 0;
-            let mut decoder = Decoder::new(coding, 20).unwrap();
+            let mut decoder = Decoder::new(coding, Bounds::ratio(20)).unwrap();
             let got = decoder.write::<CodingError>(&coded, &mut |bytes| {
                 seen += bytes.len() as u64;
                 Ok(())
@@ -449,6 +534,47 @@ mod tests {
         std::io::Write::write_all(&mut encoder, &vec![7; 100_000]).unwrap();
         let coded = encoder.finish().unwrap();
         assert_eq!(decode(Coding::Zstd, 10_000, [coded.as_slice()]), Err(CodingError::Window));
+    }
+
+    /// RFC 7932, 9.1: the largest window of plain brotli is above what a browser must take of zstd.
+    #[test]
+    fn a_brotli_window_above_8_mib_is_refused() {
+        for (window, wanted) in [(24, Err(CodingError::Window)), (22, Ok(())), (16, Ok(())), (10, Ok(()))] {
+            let mut coded = Vec::new();
+            let mut writer = brotli::CompressorWriter::new(&mut coded, 4096, 5, window);
+            std::io::Write::write_all(&mut writer, &sample()).unwrap();
+            drop(writer);
+            assert_eq!(u32::from(brotli_window_log(coded[0])), window);
+            assert_eq!(decode(Coding::Brotli, 100, coded.chunks(100)).map(drop), wanted, "{window}");
+        }
+    }
+
+    /// Memory stays small however much a few bytes mean: one step gives one buffer.
+    #[test]
+    fn a_bomb_comes_out_in_steps_and_is_stopped_at_its_size() {
+        for coding in CODINGS.into_iter().skip(1) {
+            let coded = encode(coding, &[&vec![0; 8 << 20]]);
+            let bounds = Bounds { ratio: u32::MAX, bytes: 4 << 20, strict: true };
+            let (mut decoder, mut rest, mut seen) = (Decoder::new(coding, bounds).unwrap(), &coded[..], 0);
+            let error = loop {
+                let mut largest = 0;
+                let more = decoder.step::<CodingError>(&mut rest, &mut |bytes| {
+                    largest = bytes.len();
+                    seen += bytes.len();
+                    Ok(())
+                });
+                assert!(largest <= STEP, "{coding:?}: {largest}");
+                match more {
+                    Ok(more) => assert!(more, "{coding:?} ended"),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error, CodingError::Size, "{coding:?}");
+            assert!(seen <= 4 << 20, "{coding:?}: {seen}");
+            let mut lax = Decoder::new(coding, Bounds { strict: false, ..bounds }).unwrap();
+            lax.write::<CodingError>(&coded, &mut |_| Ok(())).unwrap();
+            assert_eq!((lax.finish(), lax.over()), (Ok(()), Some(CodingError::Size)), "{coding:?}");
+        }
     }
 
     /// RFC 9110, 8.4.1.2: some servers send `deflate` without zlib's wrapping.

@@ -1,5 +1,7 @@
 //! How what an element refers to is made harmless in place.
 
+use std::collections::HashSet;
+
 use lol_html::html_content::Element;
 
 use super::content::{self, Data, Form};
@@ -11,20 +13,24 @@ use super::urls::Target;
 use super::{RewriteError, amp, css, inline, srcset, urls};
 use crate::registry::{Hit, VendorId};
 
+/// Changes to one element; each is a search through its attributes, and no page has so many.
+const MOST_EDITS: usize = 1_000;
+
 /// The mark on every changed element.
 const MARK: &str = "data-optgate";
 
 /// Where a script stands in the place of an address, and nothing else may happen.
 const NO_SCRIPT: &str = "javascript:void 0";
 
+/// What becomes of an attribute.
 #[derive(Debug)]
-enum Edit {
+pub(super) enum Edit {
     Set(String),
     Remove,
 }
 
 /// What has to be done, and on whose account; `None` where it goes whoever it is for.
-type Judgement = (Option<VendorId>, Edit);
+pub(super) type Judgement = (Option<VendorId>, Edit);
 
 /// Neutralises what an element refers to. Untouched elements stay byte-identical.
 ///
@@ -35,14 +41,14 @@ type Judgement = (Option<VendorId>, Edit);
 pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Result<(), RewriteError> {
     let rel = if tag == "link" { rel(el) } else { Rel::default() };
     let meta = if tag == "meta" { meta(el) } else { Meta::Other };
-    let mut read: Vec<String> = Vec::new();
+    let mut read: HashSet<String> = HashSet::new();
     let mut edits: Vec<(String, Edit)> = Vec::new();
     let mut culprit = if tag.starts_with("amp-") { component(state, el, tag) } else { None };
     for attribute in el.attributes() {
         let name = attribute.name();
         let Some(slot) = slot(tag, &name, meta) else { continue };
         // Only the first of a name counts (HTML 13.2.5.33).
-        if read.contains(&name) {
+        if !read.insert(name.clone()) {
             continue;
         }
         if state.lists.is_some() {
@@ -51,9 +57,11 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str)
         }
         if let Some((vendor, edit)) = judge(state, slot, &rel, &attribute.value())? {
             culprit = culprit.or(vendor);
-            edits.push((name.clone(), edit));
+            edits.push((name, edit));
         }
-        read.push(name);
+    }
+    if edits.len() > MOST_EDITS {
+        return Err(RewriteError::Memory);
     }
     let mut moved = false;
     for (name, edit) in edits {
@@ -88,23 +96,25 @@ fn component(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Option<V
 
 /// Whether a `meta` has this `http-equiv`.
 pub(super) fn is_meta(el: &Element<'_, '_>, kind: &str) -> bool {
-    says(el, "http-equiv", kind)
-}
-
-fn says(el: &Element<'_, '_>, name: &str, word: &str) -> bool {
-    el.get_attribute(name).is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(word))
+    let value = el.get_attribute("http-equiv");
+    value.is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(kind))
 }
 
 fn meta(el: &Element<'_, '_>) -> Meta {
-    match () {
-        () if is_meta(el, "refresh") => Meta::Refresh,
-        () if is_meta(el, "delegate-ch") => Meta::Hosts,
-        () if says(el, "name", "referrer") => Meta::Referrer,
-        () => Meta::Other,
-    }
+    let read = |name: &str| el.get_attribute(name).map(|value| decode(&value, Place::Attribute).into_owned());
+    Meta::of(read("http-equiv").as_deref(), read("name").as_deref())
 }
 
-fn judge(state: &mut State, slot: Slot, rel: &Rel, value: &str) -> Result<Option<Judgement>, RewriteError> {
+/// Judges one raw value; `None` when it stays. The vendor is `None` for a whole document in an attribute.
+///
+/// # Errors
+/// A document in an attribute that cannot be rewritten.
+pub(super) fn judge(
+    state: &mut State,
+    slot: Slot,
+    rel: &Rel,
+    value: &str,
+) -> Result<Option<Judgement>, RewriteError> {
     let resolved = || Resolved::new(value, Place::Attribute);
     Ok(match slot {
         Slot::Script => by(state.strip_script(value), || Edit::Set(state.asset("e.js"))),
@@ -242,7 +252,7 @@ fn candidates(state: &mut State, value: &Resolved<'_>) -> Option<Judgement> {
 
 /// What a `link` is, as far as it matters here.
 #[derive(Debug, Default)]
-struct Rel {
+pub(super) struct Rel {
     /// Only opens a connection: no path to match.
     hint: bool,
     /// A style sheet.
@@ -250,14 +260,20 @@ struct Rel {
 }
 
 fn rel(el: &Element<'_, '_>) -> Rel {
-    let Some(raw) = el.get_attribute("rel") else { return Rel::default() };
-    let value = decode(&raw, Place::Attribute);
-    let mut rel = Rel::default();
-    for token in value.split_ascii_whitespace() {
-        rel.hint |= token.eq_ignore_ascii_case("preconnect") || token.eq_ignore_ascii_case("dns-prefetch");
-        rel.sheet |= token.eq_ignore_ascii_case("stylesheet");
+    el.get_attribute("rel").map_or_else(Rel::default, |raw| Rel::of(&decode(&raw, Place::Attribute)))
+}
+
+impl Rel {
+    /// Reads a decoded `rel`.
+    pub(super) fn of(value: &str) -> Self {
+        let mut rel = Self::default();
+        for token in value.split_ascii_whitespace() {
+            rel.hint |=
+                token.eq_ignore_ascii_case("preconnect") || token.eq_ignore_ascii_case("dns-prefetch");
+            rel.sheet |= token.eq_ignore_ascii_case("stylesheet");
+        }
+        rel
     }
-    rel
 }
 
 impl State {

@@ -57,7 +57,7 @@ pub(super) fn holds(kind: Option<&str>, language: Option<&str>) -> Option<Holds>
 const SPACE: [char; 5] = [' ', '\t', '\n', '\r', '\x0C'];
 
 /// Whether a script may run.
-fn executable(kind: Option<&str>, language: Option<&str>) -> bool {
+pub(super) fn executable(kind: Option<&str>, language: Option<&str>) -> bool {
     match (kind, language) {
         (Some(""), _) | (None, None | Some("")) => true,
         (Some(kind), _) => {

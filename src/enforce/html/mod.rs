@@ -36,6 +36,8 @@ mod texts;
 mod tokens;
 mod urls;
 mod window;
+mod worker;
+mod xml;
 
 use std::sync::Arc;
 
@@ -60,6 +62,8 @@ pub enum Kind {
     Fragment,
     /// The request does not say: a document if its first 1,024 bytes look like one.
     Unsure,
+    /// The script of a worker or service worker: no markup, but our own statements before its first.
+    Worker,
 }
 
 /// Everything the rewriter needs to know about one response; made by `plan`.
@@ -100,17 +104,22 @@ pub struct Summary {
     pub link_duplicate: bool,
     /// The document was one (see [`Kind::Unsure`]).
     pub document: bool,
+    /// Hosts of the page's own domain that it refers to and the registry does not know; at most 16.
+    pub siblings: Vec<String>,
 }
 
 /// Why a body can no longer be rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RewriteError {
     /// A tag, script or noscript is larger than the limit.
-    #[error("a tag, script or noscript is larger than limits.rewriter_memory")]
+    #[error("a tag, script or style sheet is larger than limits.rewriter_memory allows")]
     Memory,
     /// The tokenizer refused.
     #[error("the tokenizer refused")]
     Handler,
+    /// XML that no parser would read to its end, or whose document type hides what it brings.
+    #[error("the XML is not well-formed, or its document type hides markup")]
+    Xml,
 }
 
 impl State {
@@ -120,11 +129,24 @@ impl State {
         summary.link_adopted = self.link.placed == Placed::Adopted;
         summary.link_duplicate = self.link.duplicate;
         summary.vendors = self.counts;
+        summary.siblings = self.urls.siblings();
     }
 }
 
 /// Bytes given to a pass at a time: what it may have to copy, whatever the caller's pieces are.
 const PIECE: usize = 32 * 1024;
+
+/// Room for as many bytes more in a text that is held; `most` is all it may ever take.
+///
+/// A large text gets all its room at once: what is not written costs nothing, and doubling would have it there
+/// twice and a half.
+fn room(len: usize, capacity: usize, more: usize, most: usize) -> usize {
+    match capacity - len {
+        free if free >= more => 0,
+        _ if len + more < 8 * PIECE => more.max(len),
+        _ => most.saturating_sub(len).max(more),
+    }
+}
 
 /// Streams one HTML body; not `Send` (it lives on its connection's core).
 #[derive(Debug)]
@@ -144,6 +166,8 @@ enum Stage {
     Active(Box<Engine>),
     /// Looking for the place of the link, and changing nothing else.
     Link(Box<Linker>),
+    /// A document served as XML.
+    Xml(Box<xml::Pass>),
     /// Over, by an error.
     Failed(RewriteError),
 }
@@ -162,6 +186,20 @@ impl Rewriter {
             rewriter.begin(plan);
         }
         rewriter
+    }
+
+    /// A rewriter for a document served as XML; `transcoded`: its bytes are UTF-8, whatever its declaration
+    /// says.
+    #[must_use]
+    pub fn xml(plan: Plan, transcoded: bool) -> Self {
+        let opted_out = plan.opted_out;
+        Self { opted_out, document: false, stage: Stage::Xml(Box::new(xml::Pass::new(plan, transcoded))) }
+    }
+
+    /// Whether it is XML that no browser shows as a page, as far as is known by now: it passes as it came.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        matches!(&self.stage, Stage::Xml(pass) if pass.is_untouched())
     }
 
     /// Rewrites the next piece; appends what can be sent to `out`.
@@ -192,6 +230,11 @@ impl Rewriter {
                 engine.end(out)?.tell(&mut summary);
             }
             Stage::Link(linker) => linker.end(out).tell(&mut summary),
+            Stage::Xml(pass) => {
+                let (state, document) = pass.end(out);
+                summary.document = document;
+                state.tell(&mut summary);
+            }
             Stage::Failed(error) => return Err(error),
             Stage::Pass | Stage::Unsure(..) => {}
         }
@@ -232,6 +275,7 @@ impl Rewriter {
             let written = match &mut self.stage {
                 Stage::Active(engine) => engine.write(piece, out),
                 Stage::Link(linker) => linker.write(piece, out),
+                Stage::Xml(pass) => pass.write(piece, out),
                 Stage::Failed(error) => return Err(*error),
                 Stage::Pass | Stage::Unsure(..) => {
                     out.extend_from_slice(rest);

@@ -3,9 +3,11 @@
 
 use super::charset::{self, Opening, Transcoder};
 use super::coding::{CodingError, Decoder, Encoder};
+use super::mime::{self, Sniffed};
 use super::plan::Recipe;
-use super::{Kind, Plan, RewriteError, Rewriter, Summary, mime};
+use super::{Kind, Plan, RewriteError, Rewriter, Summary, worker};
 use crate::config::OnRewriteFailure;
+use crate::enforce::guard::Placement;
 
 /// Which stage failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +28,13 @@ impl From<CodingError> for Fault {
 pub(super) enum Outcome {
     Rewritten(Summary),
     NotHtml,
-    /// The rewriter gave up and the rest passed.
-    Passed(RewriteError),
+    /// The rewriter gave up and the rest passed, or the body grew beyond a bound that does not hold for its
+    /// visitor.
+    Passed(Fault),
 }
+
+/// Bytes that go out at once, so that a page which is large for its coded size does not gather here.
+const ENOUGH: usize = 64 << 10;
 
 pub(super) struct Pipeline {
     decoder: Decoder,
@@ -55,9 +61,16 @@ enum Stage {
     Opening {
         start: Vec<u8>,
         sniff: bool,
+        xml: bool,
         plan: Box<Plan>,
     },
     Rewriting(Box<Rewriter>),
+    /// The first bytes of a worker's script, until they say where our statements go.
+    Worker {
+        start: Vec<u8>,
+        /// Whose statements.
+        guard: Option<Placement>,
+    },
     /// Bytes pass unchanged from here on.
     Passing(Passing),
 }
@@ -76,12 +89,19 @@ impl Pipeline {
         mut plan: Plan,
         on_failure: OnRewriteFailure,
     ) -> Self {
-        plan.guard = plan.guard.filter(|_| !recipe.xml);
         // What has no type is no sure document: let its first bytes say so.
         if recipe.sniff && plan.kind == Kind::Document {
             plan.kind = Kind::Unsure;
         }
-        let stage = Stage::Opening { start: Vec::new(), sniff: recipe.sniff, plan: Box::new(plan) };
+        let start = Vec::new();
+        let stage = match (recipe.kind, plan.guard) {
+            (Kind::Worker, guard) => Stage::Worker { start, guard },
+            // XML says at its root what it is.
+            (_, guard) => {
+                let plan = Box::new(Plan { guard, ..plan });
+                Stage::Opening { start, sniff: recipe.sniff && !recipe.xml, xml: recipe.xml, plan }
+            }
+        };
         let rest = Rest {
             stage,
             transcoder: None,
@@ -96,10 +116,16 @@ impl Pipeline {
         Self { decoder, rest }
     }
 
-    /// Takes the next bytes of the origin; appends what can be sent to `out`.
-    pub(super) fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Takes the next bytes of the origin, until there is enough to send; `chunk` becomes what is left. True:
+    /// there is more, call again.
+    pub(super) fn write(&mut self, chunk: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
         let rest = &mut self.rest;
-        self.decoder.write::<Fault>(chunk, &mut |piece| rest.take(piece, false, out))
+        while self.decoder.step::<Fault>(chunk, &mut |piece| rest.take(piece, false, out))? {
+            if out.len() >= ENOUGH {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Says that bytes were given out: from here on `on_rewrite_failure` counts.
@@ -118,42 +144,70 @@ impl Pipeline {
         self.rest.take(&[], true, out)?;
         let outcome = match std::mem::replace(&mut self.rest.stage, Stage::Passing(Passing::NotHtml)) {
             Stage::Rewriting(mut rewriter) => {
+                let untouched = rewriter.is_untouched();
                 let mut rewritten = std::mem::take(&mut self.rest.rewritten);
                 rewritten.clear();
                 let ended = rewriter.end(&mut rewritten);
                 self.rest.encoder.write(&rewritten, out).map_err(Fault::Encode)?;
                 match ended {
+                    Ok(_) if untouched => Outcome::NotHtml,
                     Ok(summary) => Outcome::Rewritten(summary),
-                    Err(error) if self.rest.may_pass() => Outcome::Passed(error),
+                    Err(error) if self.rest.may_pass() => Outcome::Passed(Fault::Rewrite(error)),
                     Err(error) => return Err(Fault::Rewrite(error)),
                 }
             }
-            Stage::Passing(Passing::Failed(error)) => Outcome::Passed(error),
-            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } => Outcome::NotHtml,
+            Stage::Passing(Passing::Failed(error)) => Outcome::Passed(Fault::Rewrite(error)),
+            Stage::Passing(Passing::NotHtml) | Stage::Opening { .. } | Stage::Worker { .. } => {
+                Outcome::NotHtml
+            }
         };
         self.rest.encoder.finish(out).map_err(Fault::Encode)?;
-        Ok(outcome)
+        Ok(match (outcome, self.decoder.over()) {
+            (Outcome::Rewritten(_), Some(bound)) => Outcome::Passed(Fault::Decode(bound)),
+            (outcome, _) => outcome,
+        })
     }
 }
 
 impl Rest {
     /// Takes decoded bytes. `last` says that no more come.
     fn take(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Stage::Opening { start, sniff, .. } = &mut self.stage else {
-            return self.transcode(piece, last, out);
+        let (start, sniff, xml) = match &mut self.stage {
+            Stage::Opening { start, sniff, xml, .. } => (start, sniff, xml),
+            Stage::Worker { .. } => return self.prefix(piece, last, out),
+            _ => return self.transcode(piece, last, out),
         };
         start.extend_from_slice(piece);
-        let html = if *sniff { mime::is_html(start, last) } else { Some(true) };
-        match (html, charset::open(start, last, self.head_charset)) {
-            (Some(false), _) => {
+        let sniffed = match (*sniff, *xml) {
+            (true, _) => mime::sniff(start, last),
+            (false, true) => Some(Sniffed::Xml),
+            (false, false) => Some(Sniffed::Html),
+        };
+        *xml = sniffed == Some(Sniffed::Xml);
+        match (sniffed, charset::open(start, last, self.head_charset, *xml)) {
+            (Some(Sniffed::Other), _) => {
                 let start = std::mem::take(start);
                 self.stage = Stage::Passing(Passing::NotHtml);
                 self.encoder.write(&start, out).map_err(Fault::Encode)
             }
             (None, _) | (_, Opening::More) => Ok(()),
-            (Some(true), Opening::Plain { bom }) => self.open(bom, None, last, out),
-            (Some(true), Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
+            (_, Opening::Plain { bom }) => self.open(bom, None, last, out),
+            (_, Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
         }
+    }
+
+    /// Puts our statements into a worker's script once its first bytes say where.
+    fn prefix(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Stage::Worker { start, guard } = &mut self.stage else { return Ok(()) };
+        start.extend_from_slice(piece);
+        let Some(at) = worker::place(start, last) else { return Ok(()) };
+        let (start, guard) = (std::mem::take(start), guard.take());
+        let ours = guard.as_ref().map_or("", |placed| placed.guard.worker());
+        self.stage = Stage::Passing(Passing::NotHtml);
+        for part in [&start[..at], b";", ours.as_bytes(), &start[at..]] {
+            self.encoder.write(part, out).map_err(Fault::Encode)?;
+        }
+        Ok(())
     }
 
     /// Leaves the opening: a byte order mark goes ahead of everything, the rewriter never sees it.
@@ -165,14 +219,15 @@ impl Rest {
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         let closed = Stage::Passing(Passing::NotHtml);
-        let Stage::Opening { start, plan, .. } = std::mem::replace(&mut self.stage, closed) else {
+        let Stage::Opening { start, plan, xml, .. } = std::mem::replace(&mut self.stage, closed) else {
             return Ok(());
         };
         if bom > 0 || from.is_some() {
             self.encoder.write(charset::BOM, out).map_err(Fault::Encode)?;
         }
         self.transcoder = from.map(Transcoder::new);
-        self.stage = Stage::Rewriting(Box::new(Rewriter::new(*plan)));
+        let rewriter = if xml { Rewriter::xml(*plan, from.is_some()) } else { Rewriter::new(*plan) };
+        self.stage = Stage::Rewriting(Box::new(rewriter));
         self.transcode(&start[bom..], last, out)
     }
 

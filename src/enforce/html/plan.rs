@@ -37,7 +37,7 @@ impl BodyPlan {
     #[must_use]
     pub const fn is_document(&self) -> bool {
         match self {
-            Self::Rewrite(recipe) => !matches!(recipe.kind, Kind::Fragment) && !recipe.sniff,
+            Self::Rewrite(recipe) => !matches!(recipe.kind, Kind::Fragment | Kind::Worker) && !recipe.sniff,
             Self::Pass(reason) => matches!(reason, PassReason::Coding | PassReason::PathRule),
             Self::Refuse(_) => false,
         }
@@ -114,9 +114,9 @@ pub struct Recipe {
     pub opted_out: bool,
     /// Document, frame or fragment.
     pub kind: Kind,
-    /// No usable `Content-Type`: only what a browser would sniff as HTML is rewritten.
+    /// The type does not say that it is a page: its first bytes do, or with `xml` its root.
     pub sniff: bool,
-    /// Served as XML: the guard is not placed, since its text is not escaped for XML.
+    /// Served as XML: read by XML's rules, and the guard is not placed.
     pub xml: bool,
     /// Encoding named by `Content-Type`.
     pub charset: Option<&'static Encoding>,
@@ -151,11 +151,11 @@ pub struct Question<'a> {
 
 /// Decides what is done with a response body.
 ///
-/// HTML of any status is rewritten: `text/html`, `application/xhtml+xml`, Turbo's streams as
-/// fragments, and what has no usable `Content-Type` when browsers may sniff it.
-///
-/// Limit: XHTML is read by HTML's rules, so that a self-closed `<script/>` swallows what follows, and
-/// SVG documents pass; both wait for the XML pass of DESIGN 5.
+/// Pages of any status are rewritten: `text/html`, `application/xhtml+xml`, Turbo's streams as
+/// fragments, and what has no usable `Content-Type` when browsers may sniff it; for an opted-out visitor
+/// `image/svg+xml` too, when it is not shown as an image. Other XML only when the request wants a page, since
+/// a browser shows XHTML and SVG under any XML type; its root then says what it is, and feeds stay as they
+/// are.
 ///
 /// Cost: a few header look-ups, no allocation unless `Content-Type` is repeated or in capitals.
 #[must_use]
@@ -175,11 +175,21 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
     if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
         return BodyPlan::Pass(PassReason::NoBody);
     }
+    if kind == Kind::Worker {
+        return plan_worker(question, status, headers);
+    }
     let media = Media::read(headers);
     match media.form {
         Form::Other => return BodyPlan::Pass(PassReason::NotHtml),
+        Form::Xml if !matches!(kind, Kind::Document | Kind::Frame) => {
+            return BodyPlan::Pass(PassReason::NotHtml);
+        }
         Form::TurboStream => kind = Kind::Fragment,
-        Form::Html | Form::Xhtml | Form::Unstated => {}
+        // A script that fetches a drawing has the guard behind it.
+        Form::Svg if kind == Kind::Fragment => return BodyPlan::Pass(PassReason::NotHtml),
+        // A drawing gets no link.
+        Form::Svg if !question.opted_out => return BodyPlan::Pass(PassReason::Nothing),
+        Form::Html | Form::Xhtml | Form::Svg | Form::Xml | Form::Unstated => {}
     }
     if is_attachment(headers) {
         return BodyPlan::Pass(PassReason::Attachment);
@@ -190,11 +200,12 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
     if sniff && (empty || status.is_redirection() || !question.rewrite) {
         return BodyPlan::Pass(PassReason::NotHtml);
     }
+    let sure = matches!(media.form, Form::Html | Form::Xhtml | Form::TurboStream);
     if !question.rewrite {
-        return BodyPlan::Pass(PassReason::PathRule);
+        return BodyPlan::Pass(if sure { PassReason::PathRule } else { PassReason::NotHtml });
     }
     if !Target::Page(kind).may_be_rewritten(question.opted_out) {
-        return BodyPlan::Pass(if sniff { PassReason::NotHtml } else { PassReason::Nothing });
+        return BodyPlan::Pass(if sure { PassReason::Nothing } else { PassReason::NotHtml });
     }
     if status == StatusCode::PARTIAL_CONTENT {
         // Without a type it is most likely media that a script reads in parts.
@@ -216,9 +227,35 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
     BodyPlan::Rewrite(Recipe {
         opted_out: question.opted_out,
         kind,
-        sniff,
-        xml: media.form == Form::Xhtml,
+        sniff: !sure,
+        xml: matches!(media.form, Form::Xhtml | Form::Svg | Form::Xml),
         charset: media.charset,
+        from,
+        to: if code { question.accepts.choose() } else { Coding::Identity },
+        bodiless: question.method == Method::HEAD,
+    })
+}
+
+/// A worker's script. Its type does not matter: a browser that runs it despite a wrong one runs it with
+/// our statements before it. Nothing but a success is run (HTML, "fetch a classic worker script").
+fn plan_worker(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) -> BodyPlan {
+    if !status.is_success() || !question.rewrite {
+        return BodyPlan::Pass(PassReason::NotHtml);
+    }
+    if !question.opted_out {
+        return BodyPlan::Pass(PassReason::Nothing);
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        return BodyPlan::Refuse(Refusal::Partial);
+    }
+    let Some(from) = content_coding(headers) else { return BodyPlan::Refuse(Refusal::Coding) };
+    let code = from != Coding::Identity || question.narrowed;
+    BodyPlan::Rewrite(Recipe {
+        opted_out: true,
+        kind: Kind::Worker,
+        sniff: false,
+        xml: false,
+        charset: None,
         from,
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,
@@ -229,6 +266,9 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
 enum Form {
     Html,
     Xhtml,
+    Svg,
+    /// Any other XML.
+    Xml,
     TurboStream,
     /// Missing or broken, and the browser may sniff.
     Unstated,
@@ -246,7 +286,7 @@ impl Media {
         let mut media = Self { form: Form::Unstated, charset: None };
         for text in headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok()) {
             for item in text.split(',') {
-                let Some(form) = form(item.split(';').next().unwrap_or_default().trim()) else { continue };
+                let Some(form) = form(essence(item)) else { continue };
                 // A repeated type without a charset keeps the one named before.
                 let charset = charset::of_content_type(item);
                 media.charset = charset.or(media.charset.filter(|_| form == media.form));
@@ -260,17 +300,36 @@ impl Media {
     }
 }
 
+/// The type without its parameters. The standard calls `text/html charset=utf-8` broken and lets the
+/// browser sniff; Chromium reads it as HTML. Both read the page.
+fn essence(item: &str) -> &str {
+    let item = item.trim();
+    &item[..item.find(|c: char| matches!(c, ';' | '(') || c.is_ascii_whitespace()).unwrap_or(item.len())]
+}
+
 /// `None`: broken, as if it were not there.
 fn form(essence: &str) -> Option<Form> {
     let is = |known: &str| essence.eq_ignore_ascii_case(known);
+    let suffix = essence.len().checked_sub(4).and_then(|at| essence.get(at..));
     match () {
         () if is("text/html") => Some(Form::Html),
         () if is("application/xhtml+xml") => Some(Form::Xhtml),
+        () if is("image/svg+xml") => Some(Form::Svg),
         () if is("text/vnd.turbo-stream.html") => Some(Form::TurboStream),
-        () if is("*/*") || !essence.contains('/') => None,
+        () if is("*/*") || !is_media_type(essence) => None,
+        () if is("text/xml") || is("application/xml") => Some(Form::Xml),
+        () if suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+xml")) => Some(Form::Xml),
         () if is("unknown/unknown") || is("application/unknown") => Some(Form::Unstated),
         () => Some(Form::Other),
     }
+}
+
+/// Two tokens with a slash between (RFC 9110, 8.3.1).
+fn is_media_type(essence: &str) -> bool {
+    let token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    essence.split_once('/').is_some_and(|(kind, rest)| token(kind) && token(rest))
 }
 
 fn is_nosniff(headers: &HeaderMap) -> bool {
@@ -336,8 +395,15 @@ mod tests {
             let got = plan(&question(true), status, &headers(&[("content-type", "text/html")]));
             assert!(matches!(got, BodyPlan::Rewrite(r) if !r.sniff && !r.xml), "{status}");
         }
-        for other in ["application/json", "text/plain", "text/html+x", "image/svg+xml", "text/html, text/css"]
-        {
+        for other in [
+            "application/json",
+            "text/plain",
+            "text/plain; charset=ISO-8859-1",
+            "text/html+x",
+            "text/html, text/css",
+            "multipart/x-mixed-replace; boundary=text/html",
+            "application/octet-stream",
+        ] {
             let mut map = HeaderMap::new();
             map.insert(CONTENT_TYPE, HeaderValue::from_static(other));
             assert_eq!(
@@ -351,13 +417,62 @@ mod tests {
     /// WHATWG Fetch, "extract a MIME type"; MIME Sniffing with and without nosniff.
     #[test]
     fn a_missing_or_broken_type_may_be_html_unless_nosniff() {
-        for fields in [&[][..], &[("content-type", "html")], &[("content-type", "*/*")]] {
+        for broken in [
+            "",
+            "html",
+            "*/*",
+            "text/",
+            "/html",
+            "te xt/html",
+            "text/ht\"ml",
+            "unknown/unknown",
+            "application/unknown",
+        ] {
+            let plain = [("content-type", broken)];
+            let fields = if broken.is_empty() { &[][..] } else { &plain };
             let got = plan(&question(true), StatusCode::OK, &headers(fields));
-            assert!(matches!(got, BodyPlan::Rewrite(r) if r.sniff), "{fields:?}");
+            assert!(matches!(got, BodyPlan::Rewrite(r) if r.sniff && !r.xml), "{broken}");
+            let mut nosniff = headers(fields);
+            nosniff.insert("x-content-type-options", HeaderValue::from_static("NoSniff, x"));
+            let got = plan(&question(true), StatusCode::OK, &nosniff);
+            assert_eq!(got, BodyPlan::Pass(PassReason::NotHtml), "{broken}");
         }
-        let fields = [("x-content-type-options", "NoSniff, x")];
-        let got = plan(&question(true), StatusCode::OK, &headers(&fields));
-        assert_eq!(got, BodyPlan::Pass(PassReason::NotHtml));
+        for loose in ["text/html charset=utf-8", "text/html(x)", " TEXT/html ;x"] {
+            let got = plan(&question(true), StatusCode::OK, &headers(&[("content-type", loose)]));
+            assert!(matches!(got, BodyPlan::Rewrite(r) if !r.sniff), "{loose}");
+        }
+    }
+
+    /// DESIGN 5, "XHTML as XML, SVG documents": which XML a browser may show as a page.
+    #[test]
+    fn xml_is_read_where_a_browser_may_show_it() {
+        use Kind::{Document, Fragment, Frame, Unsure};
+        for (media, kinds, sure) in [
+            ("application/xhtml+xml", &[Document, Frame, Unsure, Fragment][..], true),
+            ("image/svg+xml", &[Document, Frame, Unsure], false),
+            ("text/xml", &[Document, Frame], false),
+            ("application/xml;charset=utf-8", &[Document, Frame], false),
+            ("application/atom+XML", &[Document, Frame], false),
+        ] {
+            for kind in [Document, Frame, Unsure, Fragment] {
+                let q = Question { target: Target::Page(kind), ..question(true) };
+                let got = plan(&q, StatusCode::OK, &headers(&[("content-type", media)]));
+                match got {
+                    BodyPlan::Rewrite(r) => {
+                        assert!(kinds.contains(&kind) && r.xml && r.sniff != sure, "{media}")
+                    }
+                    got => assert!(
+                        !kinds.contains(&kind) && got == BodyPlan::Pass(PassReason::NotHtml),
+                        "{media}"
+                    ),
+                }
+            }
+        }
+        let svg = headers(&[("content-type", "image/svg+xml")]);
+        let other = plan(&question(false), StatusCode::OK, &svg);
+        assert_eq!(other, BodyPlan::Pass(PassReason::Nothing));
+        let part = plan(&question(true), StatusCode::PARTIAL_CONTENT, &svg);
+        assert_eq!(part, BodyPlan::Refuse(Refusal::Partial));
     }
 
     #[test]
@@ -419,6 +534,25 @@ mod tests {
         pass(&q, 302, &[], PassReason::NotHtml);
         pass(&q, 200, &[("content-length", "0")], PassReason::NotHtml);
         pass(&q, 206, &[], PassReason::NotHtml);
+    }
+
+    /// A worker's script is for an opted-out visitor what a page is; a browser runs only a success.
+    #[test]
+    fn a_workers_script_is_prefixed_for_an_opted_out_visitor_only() {
+        let ask = |opted_out, status: u16, fields: &[(&'static str, &'static str)]| {
+            let q = Question { target: Target::Page(Kind::Worker), ..question(opted_out) };
+            plan(&q, StatusCode::from_u16(status).unwrap(), &headers(fields))
+        };
+        let script = ("content-type", "text/javascript");
+        let got = ask(true, 200, &[script, ("content-encoding", "gzip")]);
+        assert!(matches!(got, BodyPlan::Rewrite(r) if r.kind == Kind::Worker && r.from == Coding::Gzip));
+        assert!(!got.is_document() && got.has_variants());
+        assert_eq!(ask(true, 404, &[script]), BodyPlan::Pass(PassReason::NotHtml));
+        assert_eq!(ask(true, 206, &[script]), BodyPlan::Refuse(Refusal::Partial));
+        let stacked = [script, ("content-encoding", "br, gzip")];
+        assert_eq!(ask(true, 200, &stacked), BodyPlan::Refuse(Refusal::Coding));
+        let other = ask(false, 200, &stacked);
+        assert!(other == BodyPlan::Pass(PassReason::Nothing) && other.has_variants());
     }
 
     /// DESIGN 4, compression: coded stays coded, uncoded stays uncoded unless we narrowed.

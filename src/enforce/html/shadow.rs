@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::OnDone;
-use super::coding::{Decoder, Encoder};
+use super::coding::{Bounds, Decoder, Encoder};
 use super::pipeline::{Outcome, Pipeline};
 use super::plan::Recipe;
 use super::{Plan, body};
@@ -31,8 +31,8 @@ impl<B> std::fmt::Debug for ShadowBody<B> {
 impl<B> ShadowBody<B> {
     /// Watches a body; `on_done` is called once, when the page has been read to its end or cannot be.
     #[must_use]
-    pub fn new(inner: B, recipe: &Recipe, plan: Plan, decode_ratio: u32, on_done: OnDone) -> Self {
-        let counting = Decoder::new(recipe.from, decode_ratio).ok().map(|decoder| {
+    pub fn new(inner: B, recipe: &Recipe, plan: Plan, bounds: Bounds, on_done: OnDone) -> Self {
+        let counting = Decoder::new(recipe.from, bounds).ok().map(|decoder| {
             let pipeline = Pipeline::new(decoder, Encoder::identity(), recipe, plan, OnRewriteFailure::Close);
             (Box::new(pipeline), on_done)
         });
@@ -41,11 +41,17 @@ impl<B> ShadowBody<B> {
 
     fn read(&mut self, chunk: &[u8]) {
         let Some((pipeline, _)) = &mut self.counting else { return };
-        self.scratch.clear();
-        if let Err(fault) = pipeline.write(chunk, &mut self.scratch) {
-            let reason = body::BodyError::from(fault).label();
-            self.tell(body::Done::Failed { reason, passed: true });
-        }
+        let mut rest = chunk;
+        let written = loop {
+            self.scratch.clear();
+            match pipeline.write(&mut rest, &mut self.scratch) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => break fault,
+            }
+        };
+        let reason = body::BodyError::from(written).label();
+        self.tell(body::Done::Failed { reason, passed: true });
     }
 
     fn end(&mut self) {
@@ -54,10 +60,9 @@ impl<B> ShadowBody<B> {
         let done = match pipeline.end(&mut self.scratch) {
             Ok(Outcome::Rewritten(summary)) => body::Done::Finished(summary),
             Ok(Outcome::NotHtml) => body::Done::NotHtml,
-            Ok(Outcome::Passed(error)) => {
-                body::Done::Failed { reason: body::BodyError::Rewrite(error).label(), passed: true }
+            Ok(Outcome::Passed(fault)) | Err(fault) => {
+                body::Done::Failed { reason: body::BodyError::from(fault).label(), passed: true }
             }
-            Err(fault) => body::Done::Failed { reason: body::BodyError::from(fault).label(), passed: true },
         };
         self.tell(done);
     }

@@ -116,6 +116,20 @@ pub(super) enum Meta {
     Referrer,
 }
 
+impl Meta {
+    /// By the decoded `http-equiv` and `name` of the element.
+    pub(super) fn of(http_equiv: Option<&str>, name: Option<&str>) -> Self {
+        let says =
+            |value: Option<&str>, word: &str| value.is_some_and(|v| v.trim().eq_ignore_ascii_case(word));
+        match () {
+            () if says(http_equiv, "refresh") => Self::Refresh,
+            () if says(http_equiv, "delegate-ch") => Self::Hosts,
+            () if says(name, "referrer") => Self::Referrer,
+            () => Self::Other,
+        }
+    }
+}
+
 /// Attributes that ask for a feature of advertising (Attribution Reporting, Topics, Shared Storage, Protected
 /// Audience, Private State Tokens). They go whoever they are for, as the headers of that kind do.
 const SIGNALS: [&str; 5] =

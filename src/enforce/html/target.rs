@@ -8,20 +8,20 @@ use super::Kind;
 /// What a request wants, as far as its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Something a browser shows or a script puts into a page.
+    /// Something a browser shows or a script puts into a page, or a worker that acts for one.
     Page(Kind),
-    /// An image, script, style sheet, font, worker and so on: never rewritten.
+    /// An image, script, style sheet, font and so on: never rewritten.
     Resource,
 }
 
 impl Target {
     /// Whether the answer to this visitor may have to be rewritten.
     ///
-    /// Frames and fragments get no link, so that only an opt-out gives them something to change.
+    /// Frames, fragments and workers get no link, so that only an opt-out gives them something to change.
     #[must_use]
     pub const fn may_be_rewritten(self, opted_out: bool) -> bool {
         match self {
-            Self::Page(Kind::Fragment | Kind::Frame) => opted_out,
+            Self::Page(Kind::Fragment | Kind::Frame | Kind::Worker) => opted_out,
             Self::Page(Kind::Document | Kind::Unsure) => true,
             Self::Resource => false,
         }
@@ -42,10 +42,16 @@ pub fn target(headers: &HeaderMap) -> Target {
             b"empty" if is_prefetch(headers) => Target::Page(Kind::Unsure),
             b"empty" => Target::Page(Kind::Fragment),
             b"audio" | b"audioworklet" | b"font" | b"image" | b"json" | b"manifest" | b"paintworklet"
-            | b"report" | b"script" | b"serviceworker" | b"sharedworker" | b"style" | b"track" | b"video"
-            | b"webidentity" | b"worker" | b"xslt" => Target::Resource,
+            | b"report" | b"script" | b"style" | b"track" | b"video" | b"webidentity" | b"xslt" => {
+                Target::Resource
+            }
+            b"serviceworker" | b"sharedworker" | b"worker" => Target::Page(Kind::Worker),
             _ => Target::Page(Kind::Unsure),
         };
+    }
+    // Over plain http, where browsers allow service workers on loopback only, this field says it.
+    if headers.get("service-worker").is_some_and(|value| value == "script") {
+        return Target::Page(Kind::Worker);
     }
     let by_script = headers.contains_key("hx-request")
         || headers.contains_key("turbo-frame")
@@ -58,6 +64,10 @@ pub fn target(headers: &HeaderMap) -> Target {
     let accepts = |what: &[u8]| {
         headers.get_all(ACCEPT).iter().any(|v| memchr::memmem::find(v.as_bytes(), what).is_some())
     };
+    // Images and style sheets name their own kind, and no browser shows such an answer as a page.
+    if (accepts(b"image/") || accepts(b"text/css")) && !accepts(b"html") {
+        return Target::Resource;
+    }
     // Every browser's navigation names both.
     let navigation = accepts(b"text/html") && accepts(b"application/xhtml+xml");
     Target::Page(if navigation { Kind::Document } else { Kind::Unsure })
@@ -85,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_request_says_what_it_wants() {
-        use Kind::{Document, Fragment, Frame, Unsure};
+        use Kind::{Document, Fragment, Frame, Unsure, Worker};
         let nav = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         for (fields, want) in [
             (&[("sec-fetch-dest", "document")][..], Target::Page(Document)),
@@ -95,7 +105,11 @@ mod tests {
             (&[("sec-fetch-dest", "empty"), ("accept", nav)], Target::Page(Fragment)),
             (&[("sec-fetch-dest", "empty"), ("sec-purpose", "prefetch;prerender")], Target::Page(Unsure)),
             (&[("sec-fetch-dest", "image"), ("accept", nav)], Target::Resource),
-            (&[("sec-fetch-dest", "serviceworker")], Target::Resource),
+            (&[("sec-fetch-dest", "script")], Target::Resource),
+            (&[("sec-fetch-dest", "worker")], Target::Page(Worker)),
+            (&[("sec-fetch-dest", "sharedworker")], Target::Page(Worker)),
+            (&[("sec-fetch-dest", "serviceworker"), ("service-worker", "script")], Target::Page(Worker)),
+            (&[("accept", "*/*"), ("service-worker", "script")], Target::Page(Worker)),
             (&[("sec-fetch-dest", "new-thing")], Target::Page(Unsure)),
             (&[("accept", nav)], Target::Page(Document)),
             (&[("accept", nav), ("x-requested-with", "com.example.app")], Target::Page(Document)),
@@ -104,6 +118,9 @@ mod tests {
             (&[("hx-request", "true")], Target::Page(Fragment)),
             (&[("x-pjax", "true")], Target::Page(Fragment)),
             (&[("accept", "text/html")], Target::Page(Unsure)),
+            (&[("accept", "image/avif,image/webp,image/svg+xml,image/*,*/*;q=0.8")], Target::Resource),
+            (&[("accept", "text/css,*/*;q=0.1")], Target::Resource),
+            (&[("accept", "text/html,image/webp,*/*")], Target::Page(Unsure)),
             (&[("accept", "*/*")], Target::Page(Unsure)),
             (&[], Target::Page(Unsure)),
         ] {

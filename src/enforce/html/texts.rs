@@ -11,7 +11,7 @@ use super::references::{Place, Resolved, decode, push_as_bytes};
 use super::state::{Inside, State};
 use super::structure::HTML;
 use super::tokens::{Tag, Tokens, Watch};
-use super::{RewriteError, inline};
+use super::{RewriteError, inline, room};
 use crate::registry::lists::RequestType;
 
 /// What the text of a script element is; `None` when it is nothing to a browser, or stands elsewhere.
@@ -132,6 +132,7 @@ fn hold(held: &mut String, chunk: &mut TextChunk<'_>, memory: usize) -> Result<(
     if held.len() + chunk.as_str().len() > memory {
         return Err(RewriteError::Memory);
     }
+    held.reserve_exact(room(held.len(), held.capacity(), chunk.as_str().len(), memory));
     held.push_str(chunk.as_str());
     chunk.remove();
     Ok(())

@@ -1,6 +1,7 @@
 //! Which host and path does an attribute's value lead to? (WHATWG URL; `rewriting.md` 4.)
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use url::Url;
 
@@ -16,7 +17,11 @@ pub(super) struct Urls {
     fallback: Url,
     base: Option<Url>,
     foreign: bool,
+    siblings: RefCell<Vec<String>>,
 }
+
+/// Other hosts of the page's own domain that are remembered.
+const MAX_SIBLINGS: usize = 16;
 
 /// A third-party reference that could be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +36,8 @@ impl Urls {
     /// References of a page with this effective address.
     pub(super) fn new(page: Url) -> Self {
         let page_host = bare_host(page.host_str().unwrap_or_default()).to_owned();
-        Self { fallback: page.clone(), page, page_host, base: None, foreign: false }
+        let siblings = RefCell::default();
+        Self { fallback: page.clone(), page, page_host, base: None, foreign: false, siblings }
     }
 
     /// Takes the value of the first `base href` (raw attribute text); later ones are ignored.
@@ -89,7 +95,7 @@ impl Urls {
             return None;
         }
         if let Some(target) = simple(text) {
-            return if target.host == self.page_host { None } else { ask(&target) };
+            return if target.host == self.page_host { None } else { self.asked(&target, ask) };
         }
         let url = self.base.as_ref().unwrap_or(&self.fallback).join(&from_bytes(text)).ok()?;
         if !matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp") {
@@ -103,7 +109,39 @@ impl Urls {
             Some(query) => Cow::Owned(format!("{}?{query}", url.path())),
             None => Cow::Borrowed(url.path()),
         };
-        ask(&Target { host: Cow::Borrowed(host), path })
+        self.asked(&Target { host: Cow::Borrowed(host), path }, ask)
+    }
+
+    fn asked<R>(&self, target: &Target<'_>, ask: impl FnOnce(&Target<'_>) -> Option<R>) -> Option<R> {
+        let found = ask(target);
+        if found.is_none() {
+            self.remember(&target.host);
+        }
+        found
+    }
+
+    /// Remembers a host that nobody knows when it is of the page's own domain: it may be a tracker's under
+    /// the site's name, which only its CNAME tells.
+    ///
+    /// Cost: a comparison for hosts of other domains.
+    fn remember(&self, host: &str) {
+        // Two labels in common are the least; they keep most hosts from the list of public suffixes.
+        let tail = |name: &str| name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+        if host[tail(host)..] != self.page_host[tail(&self.page_host)..] {
+            return;
+        }
+        let mut siblings = self.siblings.borrow_mut();
+        if siblings.len() < MAX_SIBLINGS
+            && !siblings.iter().any(|known| known == host)
+            && psl::domain_str(host).is_some_and(|own| psl::domain_str(&self.page_host) == Some(own))
+        {
+            siblings.push(host.to_owned());
+        }
+    }
+
+    /// Hosts of the page's own domain that it refers to and nobody knows, each once.
+    pub(super) fn siblings(self) -> Vec<String> {
+        self.siblings.into_inner()
     }
 }
 
@@ -179,6 +217,24 @@ mod tests {
 
     fn read(urls: &Urls, raw: &str) -> Option<(String, String)> {
         urls.ask(raw, |t| Some((t.host.to_string(), t.path.to_string())))
+    }
+
+    /// Issue 3, first-party roads: hosts of the site's own are looked up later.
+    #[test]
+    fn unknown_hosts_of_the_pages_own_domain_are_remembered() {
+        let urls = Urls::new(Url::parse("https://www.shop.co.uk/").unwrap());
+        for raw in [
+            "https://metrics.shop.co.uk/a",
+            "//METRICS.shop.co.uk/b",
+            "https://shop.co.uk/",
+            "https://other.co.uk/x",
+            "https://www.shop.co.uk/own",
+            "/relative",
+        ] {
+            let _ = urls.ask(raw, |_| None::<()>);
+        }
+        let _ = urls.ask("https://known.shop.co.uk/", |_| Some(()));
+        assert_eq!(urls.siblings(), ["metrics.shop.co.uk", "shop.co.uk"]);
     }
 
     /// The many ways to write the same third-party address (`rewriting.md` 4, URL matching rules).

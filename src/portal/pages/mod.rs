@@ -72,6 +72,8 @@ pub(super) struct Receipt<'a> {
     pub(super) site: &'a str,
     /// Offer the same button again: the record could not be saved.
     pub(super) again: bool,
+    /// Nonce of the script that removes old copies; `None` leaves the script out.
+    pub(super) clear: Option<String>,
 }
 
 /// Step one of opting back in.

@@ -407,3 +407,31 @@ fn a_filter_list_that_cannot_be_meant_is_refused() {
         assert!(said.starts_with("optgate.toml:2:9: `lists` cannot be used by this build"), "{said}");
     }
 }
+
+/// First-party roads: a collector path that takes the whole site, and a host that has no CNAME.
+#[test]
+fn a_collector_path_or_own_host_that_cannot_work_is_refused_with_its_place() {
+    for (text, what) in [
+        ("collectors = [\"/x\", \"/*\"]\n", "`collectors[1]` cannot be used"),
+        ("collectors = [\"g/collect\"]\n", "`collectors[0]` cannot be used"),
+        ("collectors = [\"/a?b\"]\n", "`collectors[0]` cannot be used"),
+        ("first_party_hosts = [\"*.shop.example\"]\n", "`first_party_hosts[0]` is no host name"),
+        ("first_party_hosts = [\"10.0.0.1\"]\n", "`first_party_hosts[0]` is no host name"),
+        ("[dns]\ninterval = \"1ms\"\n", "`dns.interval` is too short"),
+    ] {
+        let text = if text.starts_with('[') { format!("{SITE}{text}") } else { format!("{text}{SITE}") };
+        let refused = Desk::with(&text).refused();
+        assert!(refused.contains(what), "{refused}");
+        assert!(refused.starts_with("optgate.toml:") && refused.contains("next: "), "{refused}");
+    }
+    // A site's own lists replace those at the top.
+    let text = "collectors = [\"/a\"]\n[[sites]]\nhosts = [\"a.example\"]\nupstream = \"http://127.0.0.1:1\"\n\
+                [[sites]]\nhosts = [\"b.example\"]\nupstream = \"http://127.0.0.1:1\"\ncollectors = [\"/b\"]\n\
+                first_party_hosts = [\"M.b.example.\"]\n";
+    let sites = Desk::with(text).loaded().settings.sites;
+    assert_eq!(
+        (&*sites[0].policy.collectors, &*sites[1].policy.collectors),
+        (&["/a".to_owned()][..], &["/b".to_owned()][..])
+    );
+    assert_eq!(sites[1].first_party_hosts, ["m.b.example"]);
+}

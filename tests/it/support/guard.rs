@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use optgate::config::VendorPolicy;
+use optgate::config::{SignalSettings, VendorPolicy};
 use optgate::enforce::guard::{Guard, Placement};
 use optgate::registry::{Policy, Registry};
 
 static GUARD: LazyLock<Arc<Guard>> = LazyLock::new(|| {
     let registry = Arc::new(Registry::builtin().unwrap());
     let policy = Policy::resolve(registry, &VendorPolicy::default()).unwrap();
-    Arc::new(Guard::new(&policy, "/privacy-choices"))
+    Arc::new(Guard::new(&policy, "/privacy-choices", &SignalSettings::default()))
 });
 
 /// Made once for all tests.

@@ -7,7 +7,9 @@ pub mod binary;
 pub mod browser;
 pub mod checker;
 pub mod client;
+pub mod dns;
 pub mod dom;
+pub mod front;
 pub mod guard;
 pub mod h2;
 pub mod leaks;
@@ -31,6 +33,15 @@ pub fn beside(name: &str, test: &str) -> Option<PathBuf> {
     }
     skipped(test, &format!("{} is absent", path.display()));
     None
+}
+
+/// Waits until something holds that another thread brings about.
+pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "never: {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// Says that a test could not run here and why; `tests/run` counts these lines.

@@ -1,0 +1,94 @@
+//! CNAME-cloaked trackers: a host under the site's own name that leads to a vendor is treated as it
+//! (`rewriting.md` 1; issue 3, first-party roads).
+
+use crate::support::dns::Dns;
+use crate::support::origin::Origin;
+use crate::support::proxy::{Proxy, proxy};
+use crate::support::wait_until;
+
+const VISIT: &str = "Sec-Fetch-Dest: document\r\nSec-GPC: 1\r\n";
+const PAGE: &str = "<!doctype html><title>Shop</title><script src=\"https://metrics.site.test/b/ss/x.js\"></script>\
+    <img src=\"https://img.site.test/a.png\">";
+
+fn shop() -> Origin {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n",
+        PAGE.len()
+    );
+    Origin::start().answers("/", format!("{head}{PAGE}"))
+}
+
+fn run(origin: &Origin, dns: &Dns, more: &str) -> Proxy {
+    let settings = format!("{more}\n[dns]\nservers = [\"{}\"]\n", dns.addr());
+    proxy().to(origin).toml(&settings).run()
+}
+
+fn cloaked(proxy: &Proxy) -> i64 {
+    proxy.running().metrics().cloaked_hosts.get()
+}
+
+#[test]
+fn a_host_that_the_settings_name_is_looked_up_at_start_and_stripped() {
+    let (origin, dns) = (shop(), Dns::start());
+    dns.cname("metrics.site.test", "site.test.102.122.2o7.edge.test");
+    dns.cname("site.test.102.122.2o7.edge.test", "site.sc.OMTRDC.net");
+    let proxy = run(&origin, &dns, "first_party_hosts = [\"metrics.site.test\"]\n");
+    wait_until("the host is found", || cloaked(&proxy) == 1);
+    let page = proxy.get("/", VISIT);
+    assert!(!page.text().contains("metrics.site.test"), "{}", page.text());
+    assert!(page.text().contains("img.site.test"));
+    // Who has not opted out gets the page as it is.
+    assert!(proxy.get("/", "Sec-Fetch-Dest: document\r\n").text().contains("metrics.site.test"));
+}
+
+/// The first page still refers to it; its host is looked up behind, and the next one is another variant.
+#[test]
+fn a_host_seen_in_a_page_is_looked_up_behind_it() {
+    let (origin, dns) = (shop(), Dns::start());
+    dns.cname("metrics.site.test", "site.sc.omtrdc.net");
+    let proxy = run(&origin, &dns, "");
+    let first = proxy.get("/", VISIT);
+    assert!(first.text().contains("metrics.site.test"));
+    wait_until("the host is found", || cloaked(&proxy) == 1);
+    let tag = first.head.one("etag").unwrap();
+    let second = proxy.get("/", &format!("{VISIT}If-None-Match: {tag}\r\n"));
+    assert_eq!(second.status(), 200, "the page of before is not confirmed");
+    assert!(!second.text().contains("metrics.site.test"));
+    assert_ne!(second.head.one("etag"), Some(tag));
+    assert!(dns.asked().contains(&"img.site.test".to_owned()));
+    assert!(!dns.asked().contains(&"site.test".to_owned()), "the page's own host is never asked about");
+}
+
+/// DESIGN 5's spirit for a name server: what was known holds, and the failure is counted.
+#[test]
+fn a_failed_look_up_keeps_the_last_answer_and_is_counted() {
+    let (origin, dns) = (shop(), Dns::start());
+    dns.cname("metrics.site.test", "site.sc.omtrdc.net");
+    let settings = format!(
+        "first_party_hosts = [\"metrics.site.test\"]\n[dns]\nservers = [\"{}\"]\ninterval = \"100ms\"\n",
+        dns.addr()
+    );
+    let proxy = proxy().to(&origin).toml(&settings).run();
+    wait_until("the host is found", || cloaked(&proxy) == 1);
+    dns.fails("metrics.site.test");
+    wait_until("a look-up fails", || proxy.running().metrics().dns_failures.get() > 0);
+    assert_eq!(cloaked(&proxy), 1);
+    assert!(!proxy.get("/", VISIT).text().contains("metrics.site.test"));
+    // The name leads elsewhere now: it is the site's own again.
+    dns.cname("metrics.site.test", "shop.hosting.test");
+    wait_until("the host is free again", || cloaked(&proxy) == 0);
+    assert!(proxy.get("/", VISIT).text().contains("metrics.site.test"));
+}
+
+#[test]
+fn no_name_is_asked_for_when_look_ups_are_off() {
+    let (origin, dns) = (shop(), Dns::start());
+    let settings = format!(
+        "first_party_hosts = [\"metrics.site.test\"]\n[dns]\nenabled = false\nservers = [\"{}\"]\n",
+        dns.addr()
+    );
+    let proxy = proxy().to(&origin).toml(&settings).run();
+    assert!(proxy.get("/", VISIT).text().contains("metrics.site.test"));
+    drop(proxy);
+    assert_eq!(dns.asked(), Vec::<String>::new());
+}

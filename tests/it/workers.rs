@@ -1,0 +1,105 @@
+//! Same-origin workers and service workers of an opted-out visitor get our statements before their own
+//! (`rewriting.md` 5 and 7; issue 3, the guard).
+
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
+use optgate::enforce::html::negotiate::Coding;
+
+use crate::support::guard::guard;
+use crate::support::origin::Origin;
+use crate::support::proxy::proxy;
+
+const GPC: &str = "Sec-GPC: 1\r\n";
+const SCRIPT: &str = "/* shop */'use strict';\nself.onmessage = e => postMessage(e.data);";
+
+fn prefixed() -> String {
+    SCRIPT.replace("'use strict'", &format!("'use strict';{}", guard().worker()))
+}
+
+fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
+    let mut whole = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
+    whole.extend_from_slice(body);
+    whole
+}
+
+fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
+    let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
+    encoder.write(text, &mut out).unwrap();
+    encoder.finish(&mut out).unwrap();
+    out
+}
+
+fn decoded(coding: Coding, bytes: &[u8]) -> String {
+    let (mut decoder, mut out) =
+        (Decoder::new(coding, Bounds { ratio: 1000, bytes: 1 << 20, strict: true }).unwrap(), Vec::new());
+    decoder
+        .write::<CodingError>(bytes, &mut |piece| {
+            out.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn our_statements_come_first_in_every_kind_of_worker_and_nowhere_else() {
+    let script = answer("Content-Type: text/javascript\r\nETag: \"1\"\r\n", SCRIPT.as_bytes());
+    let origin = Origin::start().answers("/w.js", script);
+    let proxy = proxy().to(&origin).run();
+    let get = |fields: &str| proxy.get("/w.js", fields);
+    for fields in [
+        "Sec-Fetch-Dest: worker\r\n",
+        "Sec-Fetch-Dest: sharedworker\r\n",
+        "Sec-Fetch-Dest: serviceworker\r\nService-Worker: script\r\n",
+        "Service-Worker: script\r\n",
+    ] {
+        let got = get(&format!("{fields}{GPC}"));
+        assert_eq!(got.text(), prefixed(), "{fields}");
+        assert_ne!(got.head.one("etag"), Some("\"1\""), "{fields}");
+        assert!(got.head.one("set-cookie").is_none(), "{fields}");
+        assert_eq!(get(fields).text(), SCRIPT, "{fields}");
+    }
+    for dest in ["script", "audioworklet", "empty"] {
+        assert_eq!(get(&format!("Sec-Fetch-Dest: {dest}\r\n{GPC}")).text(), SCRIPT, "{dest}");
+    }
+}
+
+/// RFC 9110, 8.4: the answer keeps a coding the client takes, and its length is right.
+#[test]
+fn a_coded_script_is_decoded_prefixed_and_coded_again() {
+    for (coding, name) in [(Coding::Gzip, "gzip"), (Coding::Brotli, "br"), (Coding::Zstd, "zstd")] {
+        let head = format!("Content-Type: application/javascript\r\nContent-Encoding: {name}\r\n");
+        let origin = Origin::start().answers("/w.js", answer(&head, &encoded(coding, SCRIPT.as_bytes())));
+        let proxy = proxy().to(&origin).run();
+        let asked = format!("Sec-Fetch-Dest: worker\r\nAccept-Encoding: {name}\r\n{GPC}");
+        let got = proxy.get("/w.js", &asked);
+        assert_eq!(got.head.one("content-encoding"), Some(name));
+        assert_eq!(decoded(coding, &got.body), prefixed(), "{name}");
+    }
+}
+
+/// DESIGN 5: a coding nobody can take off is asked for again without, then refused.
+#[test]
+fn a_script_that_cannot_be_read_is_not_given_to_an_opted_out_visitor() {
+    let script = answer("Content-Type: text/javascript\r\nContent-Encoding: compress\r\n", b"x");
+    let origin = Origin::start().answers("/w.js", script);
+    let proxy = proxy().to(&origin).run();
+    assert_eq!(proxy.get("/w.js", &format!("Sec-Fetch-Dest: worker\r\n{GPC}")).status(), 502);
+    assert_eq!(origin.heads(), 2);
+    assert_eq!(proxy.get("/w.js", "Sec-Fetch-Dest: worker\r\n").body, b"x");
+}
+
+/// A prefix is one line of whole ASCII statements without a directive or an import, so that it is legal in
+/// classic and module workers and changes no line number.
+#[test]
+fn the_prefix_is_one_line_that_any_script_can_bear() {
+    let guard = guard();
+    let prefix = guard.worker();
+    assert!(prefix.is_ascii() && !prefix.contains(['\n', '\r']));
+    assert!(prefix.ends_with(['}', ';']), "whole statements");
+    assert!(
+        !prefix.contains("use strict;\"")
+            && !prefix.starts_with(['"', '\''])
+            && !prefix.starts_with("import")
+    );
+    assert!(prefix.contains("globalPrivacyControl"));
+}
