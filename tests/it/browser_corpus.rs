@@ -104,7 +104,7 @@ fn no_vendors_snippet_leaks_or_breaks_its_page() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read(&path).unwrap();
         site = site.on(&format!("/{name}"), move |x| x.ok("text/html", &text));
-        pages.push(Page { host: "site.test".to_owned(), url: format!("http://site.test/{name}"), name });
+        pages.push(Page { host: "site.test".to_owned(), url: format!("https://site.test/{name}"), name });
     }
     let proxy = proxy().to(&site).run();
     let pairs = visit_all(&browser, proxy.addr(), &pages);

@@ -17,7 +17,7 @@ use super::support::proxy::proxy;
 const KEEPER: bool = false;
 
 /// Whether the confirmation page unregisters service workers. Until it does, what they keep is printed only.
-const CLEANER: bool = false;
+const CLEANER: bool = true;
 
 /// How long something that must happen in a page may take.
 const SOON: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ fn the_demo_shop_works_and_calls_no_tracker_through_to_checkout() {
     let shop = runtime.block_on(optgate::cli::demo::shop::spawn()).unwrap();
     let (proxy, judge) = (proxy().upstream(&format!("http://{shop}")).run(), Judge::new());
     for path in ["/", "/product/1", "/checkout"] {
-        let url = format!("http://site.test{path}");
+        let url = format!("https://site.test{path}");
         let (_tab, control) = fresh(&browser, proxy.addr(), "", &url);
         let (tab, signal) = fresh(&browser, proxy.addr(), SIGNAL, &url);
         let (before, after) = (judge.leaks(&control), judge.leaks(&signal));
@@ -127,7 +127,7 @@ fn the_guard_runs_under_every_kind_of_policy() {
     let proxy = proxy().to(&site).run();
     let mut faults = Vec::new();
     for (at, policy) in policies.iter().enumerate() {
-        let url = format!("http://site.test/{at}");
+        let url = format!("https://site.test/{at}");
         let (control_tab, control) = fresh(&browser, proxy.addr(), "", &url);
         let (tab, signal) = fresh(&browser, proxy.addr(), SIGNAL, &url);
         let saw = |tab: &Tab| tab.text("document.documentElement.dataset.saw || ''");
@@ -166,7 +166,7 @@ fn the_link_comes_back_to_a_page_that_owns_its_document() {
     let site = Origin::start().on("/", move |x| x.ok("text/html", page.as_bytes()));
     let proxy = proxy().to(&site).run();
     for (visitor, fields) in [("every visitor", ""), ("an opted-out visitor", SIGNAL)] {
-        let (tab, outcome) = fresh(&browser, proxy.addr(), fields, "http://site.test/");
+        let (tab, outcome) = fresh(&browser, proxy.addr(), fields, "https://site.test/");
         assert_eq!(tab.text("document.getElementById('app').dataset.hydrated"), "yes", "{outcome:?}");
         let back = tab.eval(LINK_COMES_BACK).unwrap() == true;
         println!("hydrated page, {visitor}: the link {}", if back { "comes back" } else { "is gone" });
@@ -216,9 +216,9 @@ fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
     let proxy = proxy().to(&site).run();
     for (how, by_cookie) in [("by signal", false), ("by a choice", true)] {
         let mut tab = browser.tab(proxy.addr(), "");
-        open(&mut tab, "http://site.test/");
+        open(&mut tab, "https://site.test/");
         assert!(!judge.leaks(&tab.outcome()).is_empty(), "{how}: the page leaks without an opt-out");
-        open(&mut tab, "http://site.test/other");
+        open(&mut tab, "https://site.test/other");
         if by_cookie {
             let answer = "fetch('/privacy-choices/opt-out', { method: 'POST' }).then(r => r.status)";
             assert_eq!(tab.eval(answer).unwrap(), 200, "{how}");
@@ -226,7 +226,7 @@ fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
             tab.sink.route(&["site.test"], proxy.addr(), SIGNAL);
         }
         let known = tab.sink.entries().len();
-        open(&mut tab, "http://site.test/");
+        open(&mut tab, "https://site.test/");
         let shown = tab.text("document.body.innerText");
         assert!(shown.contains("Opt-Out Request Honored"), "{how}: {shown}");
         tab.reload().rest(SOON);
@@ -250,15 +250,15 @@ fn a_service_workers_copy_from_before_the_opt_out_is_deleted() {
         .on("/shell-worker.js", move |x| x.ok("text/javascript", worker.as_bytes()));
     let proxy = proxy().to(&site).run();
     let mut tab = browser.tab(proxy.addr(), "");
-    open(&mut tab, "http://site.test/shell");
+    open(&mut tab, "https://site.test/shell");
     let kept = "caches.match('/shell').then(kept => kept.text()).then(text => text.includes('facebook'))";
     assert_eq!(tab.eval(kept).unwrap(), true, "the worker keeps a copy with a tracker");
-    open(&mut tab, "http://site.test/privacy-choices");
+    open(&mut tab, "https://site.test/privacy-choices");
     // The form is sent by a click, as a person does it; the answer is the confirmation page.
     tab.follow("document.querySelector('form[action$=\"/opt-out\"] button').click()").rest(SOON);
     let confirmed = tab.text("document.body.innerText");
     let known = tab.sink.entries().len();
-    open(&mut tab, "http://site.test/shell");
+    open(&mut tab, "https://site.test/shell");
     let leaks = since(&judge, &tab, known);
     println!("a service worker's shell after the opt-out: {} leaks", leaks.len());
     assert!(confirmed.to_lowercase().contains("opt"), "{confirmed}");

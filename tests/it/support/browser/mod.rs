@@ -17,7 +17,8 @@ use super::{DEADLINE, skipped};
 use cdp::{Cdp, Session};
 pub use sink::{Entry, Sink};
 
-/// Host of the pages that tests open.
+/// Host of the pages that tests open. Over `https` a browser says what each request is for
+/// (`Sec-Fetch-Dest`) and has workers, as on a real site; the sink ends TLS for it.
 pub const SITE: &str = "site.test";
 
 /// How long a page may take before it counts as never ready.
@@ -230,7 +231,7 @@ fn program() -> Option<PathBuf> {
     std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
 }
 
-const FLAGS: [&str; 20] = [
+const FLAGS: [&str; 19] = [
     "--headless",
     "--remote-debugging-pipe",
     "--no-sandbox",
@@ -250,8 +251,6 @@ const FLAGS: [&str; 20] = [
     "--ignore-certificate-errors",
     // Frames of other sites stay in the page's process: one session sees them all.
     "--disable-site-isolation-trials",
-    // Workers, caches and client hints are for secure contexts only; the pages are served without TLS.
-    "--unsafely-treat-insecure-origin-as-secure=http://site.test",
     "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,LocalNetworkAccessChecks,\
      IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate",
 ];
