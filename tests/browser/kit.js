@@ -42,6 +42,8 @@ function attempt(make, alone) {
         var result;
         // An exception of the attempt is the page's: nobody catches it.
         try { result = make(urls); } finally { Promise.resolve(result).finally(resolve); }
+        // A page in no window is laid out only when somebody asks for a measure.
+        document.documentElement.offsetWidth;
       }, 0);
     });
   }

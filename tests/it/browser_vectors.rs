@@ -1,10 +1,11 @@
 //! Every way a page starts a request, in a real browser: the pages of `tests/browser/vectors/`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::support::browser::{Browser, Outcome, SIGNAL};
+use super::support::browser::{Browser, Outcome, SIGNAL, SITE, Tab};
 use super::support::leaks::Judge;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
@@ -52,14 +53,24 @@ enum Twin {
     None,
 }
 
+/// Which tab a page needs.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// [`Browser::hidden_tab`].
+    Hidden,
+    /// [`Browser::tab`].
+    Shown,
+    /// [`Browser::own_tab`].
+    Own,
+}
+
 /// One page.
 struct Vector {
     name: String,
     what: String,
     way: Way,
     twin: Twin,
-    /// Needs the browser's own profile: see [`Browser::own_tab`].
-    own_profile: bool,
+    tab: Kind,
     page: String,
 }
 
@@ -85,8 +96,13 @@ impl Vector {
             other => panic!("{name}: no twin {other:?}"),
         };
         let what = line("vector:").unwrap_or_else(|| panic!("{name}: no vector"));
-        let own_profile = line("profile:").as_deref() == Some("own");
-        Self { name, what, way, twin, own_profile, page }
+        let tab = match line("tab:").as_deref() {
+            None => Kind::Hidden,
+            Some("shown") => Kind::Shown,
+            Some("own") => Kind::Own,
+            other => panic!("{name}: no tab {other:?}"),
+        };
+        Self { name, what, way, twin, tab, page }
     }
 
     /// Whether the visit's twin came through.
@@ -186,20 +202,13 @@ impl Tried<'_> {
     }
 }
 
-/// Opens a page; waits for the twin, else for a leak when one is `expected`.
-fn visit(
-    browser: &Arc<Browser>,
-    addr: std::net::SocketAddr,
-    vector: &Vector,
-    judge: &Judge,
-    fields: &str,
-) -> Visit {
-    let mut tab = if vector.own_profile { browser.own_tab(addr, fields) } else { browser.tab(addr, fields) };
+/// Opens a page in a tab that is as good as new; waits for the twin, and for a leak where one must come.
+fn visit(tab: &mut Tab, vector: &Vector, judge: &Judge, control: bool) -> Visit {
     tab.open(&format!("https://site.test/{}", vector.name));
     if vector.twin == Twin::Host {
         tab.sink.wait(ARRIVAL, |entry| entry.url.host_str() == Some(TWIN));
     }
-    if fields.is_empty() && !matches!(vector.twin, Twin::Cookie(_)) {
+    if control && !matches!(vector.twin, Twin::Cookie(_)) {
         tab.sink.wait(ARRIVAL, |entry| judge.is_leak(entry));
     }
     // One more way there and back: what was started before the twin is seen by now. A page that went
@@ -207,6 +216,25 @@ fn visit(
     let _ = tab.eval("fetch('/kit.js').then(() => 1)");
     let outcome = tab.outcome();
     Visit { leaks: judge.leaks(&outcome), twin: vector.twin_came(&outcome), outcome }
+}
+
+/// Both visits to a page. `tabs` are the control's and the opted-out visitor's, apart from each other so
+/// that nothing late of the one is laid to the other.
+fn visits(
+    browser: &Arc<Browser>,
+    addr: SocketAddr,
+    tabs: &mut [Tab; 2],
+    vector: &Vector,
+    judge: &Judge,
+) -> [Visit; 2] {
+    [("", 0), (SIGNAL, 1)].map(|(fields, at)| {
+        let control = at == 0;
+        match vector.tab {
+            Kind::Hidden => visit(tabs[at].renew(&[SITE], addr, fields), vector, judge, control),
+            Kind::Shown => visit(&mut browser.tab(addr, fields), vector, judge, control),
+            Kind::Own => visit(&mut browser.own_tab(addr, fields), vector, judge, control),
+        }
+    })
 }
 
 /// Issue "Nothing leaks", proof: whatever the page does, an opted-out visitor causes no request, no connection
@@ -222,11 +250,11 @@ fn no_way_to_start_a_request_leaks_with_the_signal() {
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
+                let mut tabs = [browser.hidden_tab(), browser.hidden_tab()];
                 loop {
                     let Some(vector) = next.lock().unwrap().next() else { return };
-                    let visit = |fields| visit(&browser, proxy.addr(), vector, &judge, fields);
-                    let pair = Tried { vector, control: visit(""), signal: visit(SIGNAL) };
-                    tried.lock().unwrap().push(pair);
+                    let [control, signal] = visits(&browser, proxy.addr(), &mut tabs, vector, &judge);
+                    tried.lock().unwrap().push(Tried { vector, control, signal });
                 }
             });
         }

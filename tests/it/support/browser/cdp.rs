@@ -55,6 +55,11 @@ impl Events {
         read(&self.seen.lock().unwrap())
     }
 
+    /// Forgets what was seen.
+    pub fn clear(&self) {
+        *self.seen.lock().unwrap() = Seen::default();
+    }
+
     /// Waits until `met`; `false` when that takes too long.
     pub fn wait(&self, limit: Duration, met: impl Fn(&Seen) -> bool) -> bool {
         let seen = self.seen.lock().unwrap();

@@ -24,6 +24,9 @@ pub const SITE: &str = "site.test";
 /// How long a page may take before it counts as never ready.
 const PAGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// The page is done, and laid out: one in no window is not, until somebody asks for a measure.
+const DONE: &str = "Promise.resolve(window.done).then(() => document.documentElement.offsetWidth)";
+
 /// Field that a visitor with the signal sends.
 pub const SIGNAL: &str = "Sec-GPC: 1\r\n";
 
@@ -99,6 +102,19 @@ impl Browser {
     pub fn tab_for(self: &Arc<Self>, hosts: &[&str], addr: SocketAddr, fields: &str) -> Tab {
         let sink = Arc::new(Sink::start());
         sink.route(hosts, addr, fields);
+        let context = self.context(&sink);
+        self.tab_in(Some(context), false, sink)
+    }
+
+    /// A tab that is in no window, to be renewed for many visits: without a window a visit costs a third.
+    /// It is laid out only when asked, and cannot open others by a link or a form.
+    pub fn hidden_tab(self: &Arc<Self>) -> Tab {
+        let sink = Arc::new(Sink::start());
+        let context = self.context(&sink);
+        self.tab_in(Some(context), true, sink)
+    }
+
+    fn context(&self, sink: &Sink) -> String {
         let params = json!({
             "disposeOnDetach": true,
             "proxyServer": format!("http://{}", sink.addr()),
@@ -106,8 +122,7 @@ impl Browser {
             "proxyBypassList": "<-loopback>",
         });
         let made = self.cdp.call("Target.createBrowserContext", params);
-        let context = made["browserContextId"].as_str().unwrap().to_owned();
-        self.tab_in(Some(context), sink)
+        made["browserContextId"].as_str().unwrap().to_owned()
     }
 
     /// A tab of the own profile of a browser of its own. Chromium preconnects and prefetches for no
@@ -116,11 +131,11 @@ impl Browser {
         let browser = Arc::new(Self::start(&self.program));
         let sink = Arc::clone(&browser.own);
         sink.route(&[SITE], addr, fields);
-        browser.tab_in(None, sink)
+        browser.tab_in(None, false, sink)
     }
 
-    fn tab_in(self: &Arc<Self>, context: Option<String>, sink: Arc<Sink>) -> Tab {
-        let mut params = json!({ "url": "about:blank" });
+    fn tab_in(self: &Arc<Self>, context: Option<String>, hidden: bool, sink: Arc<Sink>) -> Tab {
+        let mut params = json!({ "url": "about:blank", "hidden": hidden });
         if let Some(context) = &context {
             params["browserContextId"] = context.as_str().into();
         }
@@ -153,6 +168,30 @@ impl Tab {
         self.after_load("Page.reload", json!({}))
     }
 
+    /// Makes the tab as good as new, for the next of many visits: a fresh one costs Chromium half a second of
+    /// work. What the last page left running may still call out for a moment.
+    pub fn renew(&mut self, hosts: &[&str], addr: SocketAddr, fields: &str) -> &mut Self {
+        let open = self.browser.cdp.call("Target.getTargets", json!({}));
+        let open = open["targetInfos"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+        let ours = open.filter(|info| info["browserContextId"].as_str() == self.context.as_deref());
+        for popup in ours.filter(|info| info["type"] == "page" && info["targetId"] != self.target.as_str()) {
+            self.browser.cdp.call("Target.closeTarget", json!({ "targetId": popup["targetId"] }));
+        }
+        self.after_load("Page.navigate", json!({ "url": "about:blank" }));
+        let commands = ["Network.clearBrowserCookies", "Network.clearBrowserCache"].map(|c| (c, json!({})));
+        let origins = hosts.iter().flat_map(|host| ["http", "https"].map(|s| format!("{s}://{host}")));
+        let origins = origins
+            .map(|origin| ("Storage.clearDataForOrigin", json!({ "origin": origin, "storageTypes": "all" })));
+        for (method, params) in commands.into_iter().chain(origins) {
+            self.session.call(method, params, DEADLINE).unwrap_or_else(|error| panic!("{method}: {error}"));
+        }
+        self.session.events.clear();
+        self.sink.clear();
+        self.sink.route(hosts, addr, fields);
+        self.finished = true;
+        self
+    }
+
     /// Runs a script that leads to another page, and waits for that.
     pub fn follow(&mut self, script: &str) -> &mut Self {
         self.after_load("Runtime.evaluate", json!({ "expression": script, "userGesture": true }))
@@ -167,7 +206,7 @@ impl Tab {
             None => Ok(()),
         });
         let loaded = loads.is_ok() && self.session.events.wait(PAGE_LIMIT, |seen| seen.loads > before);
-        self.finished &= loaded && self.eval("Promise.resolve(window.done).then(() => 1)").is_ok();
+        self.finished &= loaded && self.eval(DONE).is_ok();
         self
     }
 
@@ -252,5 +291,5 @@ const FLAGS: [&str; 19] = [
     // Frames of other sites stay in the page's process: one session sees them all.
     "--disable-site-isolation-trials",
     "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,LocalNetworkAccessChecks,\
-     IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate",
+     BackForwardCache,IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate",
 ];

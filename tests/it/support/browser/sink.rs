@@ -8,7 +8,7 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -38,6 +38,8 @@ struct Log {
     changed: Condvar,
     site: Mutex<Option<Site>>,
     stop: AtomicBool,
+    /// How often the entries were cleared: the places of those before mean nothing.
+    cleared: AtomicUsize,
     /// Every connection, to be ended.
     streams: Mutex<Vec<TcpStream>>,
 }
@@ -88,6 +90,14 @@ impl Sink {
         *self.log.site.lock().unwrap() = Some(Site { hosts, addr, fields: fields.to_owned() });
     }
 
+    /// Forgets what reached it, and ends every connection.
+    pub fn clear(&self) {
+        self.log.hang_up();
+        let mut entries = self.log.entries.lock().unwrap();
+        entries.clear();
+        self.log.cleared.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// What reached it so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.log.entries.lock().unwrap().clone()
@@ -118,11 +128,19 @@ impl Log {
         }
     }
 
-    fn push(&self, method: &str, url: Url) -> usize {
+    fn push(&self, method: &str, url: Url) -> Place {
         let mut entries = self.entries.lock().unwrap();
         entries.push(Entry { url, method: method.to_owned(), requests: usize::from(method != "CONNECT") });
         self.changed.notify_all();
-        entries.len() - 1
+        Place { at: entries.len() - 1, cleared: self.cleared.load(Ordering::SeqCst) }
+    }
+
+    /// One more request on the connection of this entry.
+    fn count(&self, place: Place) {
+        let mut entries = self.entries.lock().unwrap();
+        if place.cleared == self.cleared.load(Ordering::SeqCst) {
+            entries[place.at].requests += 1;
+        }
     }
 
     fn site(&self, host: &str) -> Option<Site> {
@@ -182,7 +200,14 @@ fn serve_tls(log: &Log, mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// The origin that a `CONNECT` named, and the place of its entry.
-type Tunnel = (Url, Option<usize>);
+type Tunnel = (Url, Option<Place>);
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: usize,
+    cleared: usize,
+}
 
 /// Serves requests until the connection ends.
 fn requests(log: &Log, mut wire: BufReader<Box<dyn Wire>>, tunnel: Option<Tunnel>) -> io::Result<()> {
@@ -204,8 +229,8 @@ fn requests(log: &Log, mut wire: BufReader<Box<dyn Wire>>, tunnel: Option<Tunnel
             return forward(wire.get_mut(), &site, &head, &body);
         }
         log.push(&head.method, head.url.clone());
-        if let Some((_, Some(at))) = tunnel {
-            log.entries.lock().unwrap()[at].requests += 1;
+        if let Some((_, Some(place))) = tunnel {
+            log.count(place);
         }
         wire.get_mut().write_all(&answer(&head))?;
         wire.get_mut().flush()?;
