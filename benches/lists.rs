@@ -63,6 +63,8 @@ fn site() -> Arc<Site> {
         on_rewrite_failure: optgate::config::OnRewriteFailure::default(),
         cache_front: optgate::config::CacheFront::default(),
         strip_link_params: false,
+        csp: Default::default(),
+        first_party_hosts: Vec::new(),
         lists: Vec::new(),
     })
 }
@@ -120,7 +122,8 @@ fn asked(c: &mut Criterion) {
             policy: Arc::clone(&policy),
             page: good(url::Url::parse("https://news.example/today")),
             kind: Kind::Document,
-            guard: true,
+            guard: None,
+            later: Default::default(),
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,
             memory: 8 << 20,

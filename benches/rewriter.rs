@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use optgate::config::{LinkTitle, VendorPolicy};
+use optgate::config::{LinkTitle, SignalSettings, VendorPolicy};
 use optgate::enforce::guard::{Guard, Placement};
 use optgate::enforce::html::{Kind, Plan, Rewriter};
 use optgate::registry::{Policy, Registry};
@@ -46,7 +46,7 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
         page,
         kind: Kind::Document,
         guard: Some(Placement {
-            guard: Arc::new(Guard::new(policy, "/privacy-choices")),
+            guard: Arc::new(Guard::new(policy, "/privacy-choices", &SignalSettings::default())),
             gpc: true,
             nonce: None,
         }),

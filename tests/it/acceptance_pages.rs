@@ -230,7 +230,8 @@ fn a_collector_behind_the_site_is_answered_here_and_never_reached() {
     let collect = "/g/collect?v=2&tid=G-ABC123";
     assert_eq!(proxy.get(collect, GPC).status(), 204);
     assert_eq!(post(proxy.addr(), collect, GPC, "").status(), 204);
-    let script = proxy.get("/sst/gtm.js?id=GTM-ABC123", &format!("Sec-Fetch-Dest: script\r\n{GPC}"));
+    let script =
+        proxy.get("/cdp/analytics.js/v1/KEY/analytics.min.js", &format!("Sec-Fetch-Dest: script\r\n{GPC}"));
     assert_eq!(
         (script.status(), script.head.one("content-type")),
         (200, Some("text/javascript; charset=utf-8"))

@@ -12,17 +12,12 @@ use super::support::proxy::proxy;
 
 /// Pages that may leak or break in spite of the signal, and why.
 const GAPS: &[(&str, &str)] = &[
-    ("css-animate", "keyframes are not looked at"),
-    ("insert-importmap", "the stand-in of a module is an image, so its import fails"),
-    ("insert-shadow", "the markup of a shadow root is not looked at"),
     ("prop-anchor-frame", "a frame is the target of a click"),
     ("prop-frame-location", "nobody can patch location"),
     ("prop-frame-location-replace", "nobody can patch location"),
     ("prop-frame-target", "a frame is the target of window.open"),
-    ("request-cache-add", "Cache.add is not looked at"),
     ("request-import", "nobody can patch import()"),
     ("request-import-blob", "nobody can patch import()"),
-    ("request-websocketstream", "the stand-in is no event target, so an exception falls out"),
 ];
 
 /// How long an attempt that works may take to reach the sink.

@@ -26,6 +26,7 @@ mod forwarding;
 mod fuzz;
 #[path = "../fuzz/gpp.rs"]
 mod fuzz_gpp;
+mod guard_verdicts;
 mod header_ways;
 mod heads;
 mod html_fixtures;

@@ -10,9 +10,9 @@ try {
 var own = D.location.hostname || new nativeURL(D.baseURI, "http://x").hostname.replace(/^x$/, "");
 var origin = /^http/.test(D.location.protocol) ? D.location.origin : new nativeURL(D.baseURI, "http://x").origin;
 var { setAttribute, removeAttribute } = W.Element.prototype;
-var { append, prepend, before, after, replaceWith, replaceChildren } = W.Element.prototype;
+var { append, prepend, before, after, replaceWith } = W.Element.prototype;
 var setMarkup = descriptor(W.Element.prototype, "innerHTML").set, contextual = W.Range.prototype.createContextualFragment;
-var parseDocument = W.DOMParser.prototype.parseFromString, nativeXML = W.XMLSerializer;
+var parseDocument = W.DOMParser.prototype.parseFromString;
 
 function base() {
   return D.baseURI;
@@ -24,7 +24,7 @@ function asset(name) {
 
 // What takes the place of a tracker's file: it loads, and so nothing on the page waits in vain.
 function standIn(tag) {
-  return /^(i?frame|object|embed|portal|fencedframe)$/.test(tag) ? "about:blank"
+  return /^(i?frame|object|embed|portal)$/.test(tag) ? "about:blank"
     : trusted.createScriptURL(asset(tag == "script" ? "e.js" : tag == "link" ? "e.css" : "e.gif"));
 }
 
@@ -36,7 +36,7 @@ function value(element, name, given) {
       if (/^(a|area)$/.test(tag)) return given;
       if (tag == "base") return tracker(given, 1) ? undefined : given;
       if (tag == "link" && /preconnect|dns-prefetch/i.test(element.rel) && tracker(given, 1)) return standIn(tag);
-    case "src": case "data": case "poster": case "background": case "lowsrc": case "code": case "codebase": case "archive":
+    case "src": case "data": case "poster": case "background": case "lowsrc": case "codebase":
       return address(element, tag, given);
     case "rel":
       if (tag == "link" && /preconnect|dns-prefetch/i.test(given) && tracker(element.href, 1)) element.removeAttribute("href");
@@ -105,10 +105,10 @@ function candidates(given) {
 
 // Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
 // hide one cost the whole text.
-function css(given) {
+function css(given, standIn) {
   var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
   if (!/[:\\\/]\s*[\\\/]|\\|https?:/i.test(text)) return given;
-  var clean = text.replace(url, found => tracker(found) ? asset("e.gif") : found);
+  var clean = text.replace(url, found => tracker(found) ? asset(standIn || "e.gif") : found);
   if (/[\\\t\n\r\f]/.test(clean)) {
     var bare = clean.replace(/\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : all.slice(1)).replace(/[\t\n\r\f]/g, "");
     if (bare.replace(url, found => tracker(found) ? "" : found) != bare && /\\|url\([^)]*[\t\n\r\f]/i.test(clean)) return "";
@@ -139,7 +139,7 @@ function scrub(node) {
       else apply(setAttribute, element, [attribute.name, may]);
     });
     if (element.localName == "style" || rules(element)) {
-      var text = element.textContent, clean = css(text);
+      var text = element.textContent, clean = css(text, rules(element) && "e.js");
       if (clean != text) {
         element.textContent = clean;
         changed = true;
@@ -234,7 +234,7 @@ function startTag(tag) {
 function guard(W) {
   if (!W || W[MARK]) return;
   define(W, MARK, { value: guard });
-  var D = W.document, frames = W.length, { Node, Element, Document } = W;
+  var D = W.document, frames = W.length;
   var proto = name => W[name] && W[name].prototype;
   privacy(W.Navigator);
   network(W);
@@ -263,7 +263,7 @@ function guard(W) {
       }
       if (!node || !node.nodeType) continue;
       if (node.ownerDocument != home) scrub(node);
-      else if (rules(node)) node.text = css(node.text);
+      else if (rules(node)) node.text = css(node.text, "e.js");
     }
   }
   var arrived = answer => {
@@ -321,13 +321,14 @@ function guard(W) {
 
   // Markup.
   var put = (method, self, nodes) => nodes && (apply(method, self, nodes), adopt(), [undefined]);
+  var fill = (self, nodes) => put(self.replaceChildren, self, nodes);
   ["Element", "ShadowRoot"].forEach(kind => {
     access(proto(kind), "innerHTML", "set", (self, args) => {
       if (self.localName == "style") args[0] = css(args[0]);
-      else return put(replaceChildren, self.content || self, markup(self.host || self, args[0]));
+      else return fill(self.content || self, markup(self.host || self, args[0]));
     }, arrived);
     ["setHTMLUnsafe", "setHTML"].forEach(key => hook(proto(kind), key, (self, args, native) =>
-      put(replaceChildren, self.content || self, markup(self.host || self, args[0], native)), arrived));
+      fill(self.content || self, markup(self.host || self, args[0], native)), arrived));
   });
   access(proto("Element"), "outerHTML", "set", (self, args) => put(replaceWith, self, markup(self.parentNode, args[0])), arrived);
   hook(proto("Element"), "insertAdjacentHTML", (self, [where, text]) => {
@@ -382,6 +383,7 @@ function guard(W) {
     keys.split(" ").forEach(key => hook(proto(kind), key, (self, args) => args.forEach((given, at) => {
       if (typeof given == "string") args[at] = css(given);
     }))));
+  hook(proto("Element"), "animate", (self, args) => void (args[0] = JSON.parse(JSON.stringify(args[0]), (key, given) => typeof given == "string" ? css(given) : given)));
   hook(W, "FontFace", (self, args) => {
     if (typeof args[1] == "string") args[1] = css(args[1]);
   });

@@ -14,6 +14,8 @@ function network(W) {
   });
   hook(W.Worklet && W.Worklet.prototype, "addModule", (self, [url]) => tracker(url) && [nothing]);
   hook(W.CookieStore && W.CookieStore.prototype, "set", (self, [cookie]) => isCookie(cookie && cookie.name || cookie) && [nothing]);
+  ["add", "addAll"].forEach(key => hook(W.Cache && W.Cache.prototype, key, (self, [inputs]) =>
+    [].concat(inputs).some(input => tracker(address(input))) && [nothing]));
   ["Worker", "SharedWorker"].forEach(kind => hook(W, kind, worker));
   hook(nativeURL, "revokeObjectURL", (self, [url], native) => {
     // The worker behind it reads the script a moment later than its page expects.
@@ -28,7 +30,7 @@ function network(W) {
       ready: new Promise(() => {}), closed: new Promise(() => {}), opened: new Promise(() => {}) };
     for (var key in state) define(target, key, { value: state[key], writable: true, configurable: true });
     setPrototypeOf(target, native.prototype);
-    later(() => ["error", "close"].forEach(type => {
+    if (target.dispatchEvent) later(() => ["error", "close"].forEach(type => {
       var event = new Event(type), handler = target["on" + type];
       target.dispatchEvent(event);
       if (typeof handler == "function") handler.call(target, event);

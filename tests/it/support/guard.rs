@@ -22,13 +22,20 @@ pub fn placement() -> Placement {
     Placement { guard: guard(), gpc: false, nonce: None }
 }
 
-/// The text with each guard in it, also those inside attributes, as `[GUARD]`.
+/// The text with each guard in it, also those inside attributes and `data:` addresses, as `[GUARD]`.
 pub fn folded(text: &str) -> String {
     let mut element = placement().element();
     let mut folded = text.replace(&element, "[GUARD]");
     for _ in 0..3 {
         element = element.replace('&', "&amp;").replace('"', "&quot;");
         folded = folded.replace(&element, "[GUARD]");
+    }
+    // In an address its bytes are percent-encoded, but for those that need not be.
+    const BEGIN: &str = "%3Cscript%20data-optgate=%22guard%22";
+    const END: &str = "%3C/script%3E";
+    while let Some(begin) = folded.find(BEGIN) {
+        let Some(length) = folded[begin..].find(END) else { break };
+        folded.replace_range(begin..begin + length + END.len(), "[GUARD]");
     }
     folded
 }

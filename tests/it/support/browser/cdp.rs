@@ -221,6 +221,12 @@ impl Cdp {
 
 impl Drop for Cdp {
     fn drop(&mut self) {
+        // Asked to close it ends its helpers first: killed, they would still write to a folder that goes.
+        drop(self.wire.post(None, "Browser.close", json!({})));
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < DEADLINE {
+            thread::yield_now();
+        }
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

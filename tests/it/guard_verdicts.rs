@@ -1,0 +1,118 @@
+//! The guard in the browser and the server judge alike: the same table, the same rule (DESIGN 4, Matching).
+
+use std::sync::Arc;
+
+use optgate::config::{VendorAction, VendorPolicy};
+use optgate::registry::{Policy, Registry};
+
+use super::support::browser::{Browser, SIGNAL};
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+
+/// Sets each address on an element that stands nowhere, so that nothing is fetched, and notes whether the
+/// guard let it stay.
+const PAGE: &str = "<!doctype html><title>verdicts</title><script>
+window.done = fetch('/addresses.json').then(answer => answer.json()).then(addresses => {
+  const source = document.createElement('source'), hint = document.createElement('link');
+  hint.rel = 'preconnect';
+  window.verdicts = addresses.map(([kind, address]) => {
+    const [element, name] = kind == 'hint' ? [hint, 'href'] : [source, 'src'];
+    element.setAttribute(name, address);
+    return element.getAttribute(name) == address ? '0' : '1';
+  }).join('');
+});
+</script>";
+
+/// Made-up addresses beside those of the registry.
+const MADE_UP: usize = 10_000;
+
+/// A small generator so that a failure repeats.
+struct Random(u64);
+
+impl Random {
+    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        from[usize::try_from(self.0 % from.len() as u64).unwrap()]
+    }
+}
+
+/// Every host and path of the registry with its neighbours, then made-up mixtures of their parts.
+fn addresses(registry: &Registry) -> Vec<(&'static str, String)> {
+    let rules: Vec<_> = registry.vendors().flat_map(|(_, vendor)| &vendor.hosts).collect();
+    let mut all = Vec::new();
+    for rule in &rules {
+        for host in [rule.host.clone(), format!("www.{}", rule.host), format!("x{}", rule.host)] {
+            all.push(("hint", format!("https://{host}")));
+            all.push(("socket", format!("wss://{host}/any")));
+            for path in rule.paths.iter().map(|path| path.replace('*', "any")) {
+                for end in ["", "/", "?q=1", "more", "/more?q=/tr"] {
+                    all.push(("url", format!("https://{host}{path}{end}")));
+                }
+            }
+        }
+    }
+    let hosts: Vec<&str> = rules.iter().map(|rule| rule.host.as_str()).collect();
+    let paths: Vec<&str> = rules.iter().flat_map(|rule| rule.paths.iter().map(String::as_str)).collect();
+    let labels: Vec<&str> = hosts.iter().flat_map(|host| host.split('.')).collect();
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..MADE_UP {
+        let before = random.pick(&["", "", "a.", "cdn.a."]);
+        let label = random.pick(&labels);
+        let host = match random.pick(&["own", "own", "label", "cut"]) {
+            "own" => format!("{before}{}", random.pick(&hosts)),
+            "label" => format!("{before}{label}.{}", random.pick(&["com", "net", "io"])),
+            _ => format!("{label}{}", random.pick(&hosts)),
+        };
+        let path = random.pick(&paths).replace('*', random.pick(&["", "x", "x/y", "?"]));
+        let more = random.pick(&["", "x", "/x", "?x", "#x", "//x", "/../x"]);
+        let kind = random.pick(&["url", "url", "hint", "socket"]);
+        let scheme = if kind == "socket" { "wss" } else { "https" };
+        all.push((kind, format!("{scheme}://{host}{path}{more}")));
+    }
+    all
+}
+
+/// What the server does with it.
+fn strips(policy: &Policy, kind: &str, address: &str) -> bool {
+    let url = url::Url::parse(address).unwrap();
+    let host = url.host_str().unwrap().trim_end_matches('.');
+    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let of_path = || policy.match_url(host, &path);
+    let hit = match kind {
+        "url" => of_path(),
+        "socket" => policy.match_host(host),
+        // A hint goes by its host, and like any address by its path.
+        _ => policy.match_host(host).filter(|hit| hit.action == VendorAction::Strip).or_else(of_path),
+    };
+    hit.is_some_and(|hit| hit.action == VendorAction::Strip)
+}
+
+/// Every host and path of the registry, hints and sockets included, and 10,000 addresses beside them.
+#[test]
+fn the_guard_and_the_server_judge_every_address_alike() {
+    let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_address_alike") else { return };
+    let registry = Arc::new(Registry::builtin().unwrap());
+    let policy = Policy::resolve(Arc::clone(&registry), &VendorPolicy::default()).unwrap();
+    let addresses = addresses(&registry);
+    let json = serde_json::to_vec(&addresses).unwrap();
+    let origin = Origin::start()
+        .on("/verdicts", |x| x.ok("text/html", PAGE.as_bytes()))
+        .on("/addresses.json", move |x| x.ok("application/json", &json));
+    let proxy = proxy().to(&origin).run();
+    let mut tab = browser.tab(proxy.addr(), SIGNAL);
+    tab.open("http://site.test/verdicts");
+    let verdicts = tab.text("window.verdicts");
+    assert_eq!(verdicts.len(), addresses.len());
+    let wrong: Vec<_> = addresses
+        .iter()
+        .zip(verdicts.chars())
+        .filter(|((kind, address), verdict)| strips(&policy, kind, address) != (*verdict == '1'))
+        .map(|(address, _)| address)
+        .collect();
+    let stripped = verdicts.matches('1').count();
+    println!("verdicts: {} addresses, {stripped} stripped, {} differ", addresses.len(), wrong.len());
+    assert!(stripped > 1_000 && stripped < addresses.len() - 1_000);
+    assert!(wrong.is_empty(), "{:#?}", &wrong[..wrong.len().min(20)]);
+}
