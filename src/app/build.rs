@@ -12,12 +12,11 @@ use crate::admin::{AdminState, SwitchFigures};
 use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
-use crate::edge::house::{Rule, Site, Snapshot};
+use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls;
 use crate::edge::upstream::Connector;
 use crate::enforce::csp::Wall;
-use crate::enforce::guard::Guard;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
 use crate::store::{Store, StoreCollector};
@@ -143,8 +142,9 @@ fn resolve(
     lists: &Built,
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
-    let policy = Arc::new(Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?);
-    let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix, &settings.signals));
+    let policy = Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?;
+    let (policy, guard) = guarded(policy, settings);
+    let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
     let connectors = site
         .upstreams
         .iter()
@@ -154,25 +154,19 @@ fn resolve(
     let mut paths = site
         .paths
         .iter()
-        .map(|rule| {
-            let (policy, guard) = match rule.vendors.is_empty() {
-                true => (Arc::clone(&policy), Arc::clone(&guard)),
-                false => {
-                    let own = policy
-                        .with_overrides(&rule.vendors)
-                        .with_context(|| format!("{} path `{}`", named(), rule.prefix))?;
-                    let guard = Guard::new(&own, &settings.portal.prefix, &settings.signals);
-                    (Arc::new(own), Arc::new(guard))
-                }
-            };
-            let mode = rule.mode.unwrap_or(site.mode);
-            Ok((rule.prefix.clone(), Rule { mode, rewrite: rule.rewrite, policy, guard }))
+        .map(|path| {
+            let base = Rule { mode: path.mode.unwrap_or(site.mode), rewrite: path.rewrite, ..rule.clone() };
+            if path.vendors.is_empty() {
+                return Ok((path.prefix.clone(), base));
+            }
+            let own = rule.policy.with_overrides(&path.vendors);
+            let own = own.with_context(|| format!("{} path `{}`", named(), path.prefix))?;
+            Ok((path.prefix.clone(), base.with_policy(own, settings)))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    let policies = std::iter::once(&*policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
+    let policies = std::iter::once(&*rule.policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
     let wall = Wall::new(&site.csp, &settings.portal.prefix, policies).with_context(named)?;
-    let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
     let set = lists.of_site.get(index).copied().flatten();
     let in_force = set.and_then(|at| lists.sets.get(at)).map(|set| &**set);
     let version = Site::version_of(site, &rule, in_force, settings);

@@ -94,10 +94,12 @@ impl Site {
         lists: Option<&ListSet>,
         settings: &Settings,
     ) -> Arc<str> {
-        let registry = rule.policy.registry().version();
+        let registry = rule.policy.registry();
         let lists = lists.map_or("", ListSet::version);
-        let inputs = format!("{registry} {lists} {}", rule.guard.csp_hash());
-        variant_version(&inputs, site, &settings.portal, &settings.signals).into()
+        let inputs = format!("{} {lists} {}", registry.version(), rule.guard.csp_hash());
+        let version = variant_version(&inputs, site, &settings.portal, &settings.signals);
+        let named = rule.policy.cloaked().map(|(host, vendor)| (host, registry.vendor(vendor).id.as_str()));
+        version_with_hosts(&version, named).into()
     }
 
     /// The rule at a position, or the site's own.
@@ -107,25 +109,20 @@ impl Site {
     }
 }
 
-impl Site {
-    /// This site with hosts that are vendors' under its own name: every policy and the version with them.
-    fn with_cloaked(&self, hosts: Option<Arc<CloakedHosts>>, settings: &Settings) -> Self {
-        let hosts = hosts.unwrap_or_default();
-        let registry = self.rule.policy.registry();
-        let named = hosts.iter().map(|(host, vendor)| (&**host, registry.vendor(*vendor).id.as_str()));
-        let version = version_with_hosts(&self.version, named).into();
-        let rule = |rule: &Rule| {
-            let policy = Arc::new(rule.policy.with_cloaked(Arc::clone(&hosts)));
-            let guard = Arc::new(Guard::new(&policy, &settings.portal.prefix, &settings.signals));
-            Rule { policy, guard, ..rule.clone() }
-        };
-        Self {
-            version,
-            rule: rule(&self.rule),
-            paths: self.paths.iter().map(|(prefix, own)| (prefix.clone(), rule(own))).collect(),
-            ..self.clone()
-        }
+impl Rule {
+    /// The rule with a policy, and the guard that goes with it.
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy, settings: &Settings) -> Self {
+        let (policy, guard) = guarded(policy, settings);
+        Self { policy, guard, ..*self }
     }
+}
+
+/// A policy and what holds it in the browser.
+#[must_use]
+pub fn guarded(policy: Policy, settings: &Settings) -> (Arc<Policy>, Arc<Guard>) {
+    let guard = Guard::new(&policy, &settings.portal.prefix, &settings.signals);
+    (Arc::new(policy), Arc::new(guard))
 }
 
 impl Snapshot {
@@ -154,14 +151,17 @@ impl Snapshot {
                 *place = Arc::clone(set);
             }
         }
+        self.changed(lists, |_| ())
+    }
+
+    /// The same with other filter lists and changed sites, each under the version of what then holds.
+    fn changed(&self, lists: Vec<Arc<ListSet>>, change: impl Fn(&mut Site)) -> Self {
         let site = |site: &Arc<Site>| {
+            let mut site = (**site).clone();
+            change(&mut site);
             let set = site.lists.and_then(|at| lists.get(at)).map(|set| &**set);
-            let mut version = Site::version_of(&site.settings, &site.rule, set, &self.settings);
-            // Hosts found while running stay.
-            if let Some((_, hosts)) = site.version.split_once('-') {
-                version = format!("{version}-{hosts}").into();
-            }
-            Site { version, ..(**site).clone() }
+            site.version = Site::version_of(&site.settings, &site.rule, set, &self.settings);
+            site
         };
         let sites = self.sites.iter().map(site).collect();
         Self::new(self.settings.clone(), sites, lists)
@@ -187,9 +187,20 @@ impl Snapshot {
     /// without an entry has none.
     #[must_use]
     pub fn with_cloaked(&self, found: &HashMap<usize, Arc<CloakedHosts>>) -> Self {
-        let found = |site: &Site| found.get(&site.index).cloned();
-        let sites = self.sites.iter().map(|site| site.with_cloaked(found(site), &self.settings)).collect();
-        Self::new(self.settings.clone(), sites, self.lists.clone())
+        self.changed(self.lists.clone(), |site| {
+            let hosts = found.get(&site.index).cloned().unwrap_or_default();
+            let with_hosts =
+                |rule: &Rule| rule.with_policy(rule.policy.with_cloaked(Arc::clone(&hosts)), &self.settings);
+            let own = with_hosts(&site.rule);
+            for (_, rule) in &mut site.paths {
+                // Most paths have the site's policy, and a guard is not made twice for one.
+                *rule = match Arc::ptr_eq(&rule.policy, &site.rule.policy) {
+                    true => Rule { mode: rule.mode, rewrite: rule.rewrite, ..own.clone() },
+                    false => with_hosts(rule),
+                };
+            }
+            site.rule = own;
+        })
     }
 
     /// The site for a host (lower case, without port), or the default site.

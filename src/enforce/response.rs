@@ -289,7 +289,7 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     } else if opted_out && holds_guard(kind) {
         // The policy of a 304 replaces the one the browser holds. The stored page was made with or
         // without the guard; either way it does no harm here.
-        if csp::admit_guard(headers, ctx.guard.csp_hash()) {
+        if csp::admit_by_hash(headers, &[ctx.guard.csp_hash()]) {
             csp::admit_policy_name(headers);
         }
     }

@@ -185,7 +185,7 @@ impl Policy {
     }
 
     /// The site's own hosts that are vendors'.
-    pub(super) fn cloaked(&self) -> impl Iterator<Item = (&str, VendorId)> {
+    pub fn cloaked(&self) -> impl Iterator<Item = (&str, VendorId)> {
         self.cloaked.iter().map(|(host, vendor)| (&**host, *vendor))
     }
 

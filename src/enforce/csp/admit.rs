@@ -53,12 +53,6 @@ pub fn admit_by_hash(headers: &mut HeaderMap, hashes: &[&str]) -> bool {
     admit_with(headers, hashes, false) != Admission::Cannot
 }
 
-/// [`admit_by_hash`] for the guard alone.
-#[must_use]
-pub fn admit_guard(headers: &mut HeaderMap, hash: &str) -> bool {
-    admit_by_hash(headers, &[hash])
-}
-
 fn admit_with(headers: &mut HeaderMap, hashes: &[&str], reuse: bool) -> Admission {
     let mut fields = Vec::new();
     for value in headers.get_all(CONTENT_SECURITY_POLICY) {
@@ -193,7 +187,7 @@ mod tests {
     /// By hash alone: whether it runs, and the fields after.
     fn by_hash(before: &[&'static str]) -> (bool, Vec<String>) {
         let mut map = head(before);
-        let runs = admit_guard(&mut map, A);
+        let runs = admit_by_hash(&mut map, &[A]);
         (runs, fields(&map))
     }
 

@@ -80,7 +80,7 @@ impl Guard {
         let stripped =
             policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
-        let signals = minify::minify(&signals::script(&signals::Signals::of(said, policy)));
+        let signals = signals::script(&signals::Signals::of(said, policy));
         let page = format!("{signals}\n{stubs}\n");
         let text = format!(
             "(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)",
@@ -182,7 +182,7 @@ mod tests {
         let core = gzipped(&[found, net, dom].map(minify::minify).concat());
         let policy = policy();
         let said = signals::script(&signals::Signals::of(&SignalSettings::default(), &policy));
-        let said = gzipped(&minify::minify(&said));
+        let said = gzipped(&said);
         let whole = gzipped(&guard().text);
         println!("guard: core {core}, signals {said}, whole {whole} bytes, gzip -9");
         assert!(core <= 8 * 1024, "core {core}");

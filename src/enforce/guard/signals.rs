@@ -3,6 +3,7 @@
 //! Made once a policy, at start; nothing in it is about one visitor. Whether the browser itself sent the
 //! signal is the function's argument, so both GPP strings are in it.
 
+use super::minify::minify;
 use serde_json::{Map, Value, json};
 
 use crate::config::{SignalCookies, SignalSettings, VendorAction};
@@ -104,29 +105,12 @@ pub fn script(signals: &Signals) -> String {
             skipping.push(!holds(word));
         } else if line == "// #end" {
             skipping.pop();
-        } else if !line.is_empty() && !line.starts_with("//") && !skipping.contains(&true) {
-            squeeze(line, &mut text);
+        } else if !skipping.contains(&true) {
+            text.push_str(line);
             text.push('\n');
         }
     }
-    text.replacen(DATA, &signals.data().to_string(), 1)
-}
-
-/// Copies a line without the blanks that only people need. A line with a slash may hold a regular
-/// expression and is copied as it is.
-fn squeeze(line: &str, into: &mut String) {
-    if line.contains('/') {
-        return into.push_str(line);
-    }
-    let joins = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '$' | '"');
-    let (mut quoted, mut chars) = (false, line.chars().peekable());
-    while let Some(c) = chars.next() {
-        quoted ^= c == '"';
-        let beside = into.chars().next_back().is_some_and(joins) || chars.peek().copied().is_some_and(joins);
-        if c != ' ' || quoted || !beside {
-            into.push(c);
-        }
-    }
+    minify(&text).replacen(DATA, &signals.data().to_string(), 1)
 }
 
 #[cfg(test)]
