@@ -11,18 +11,17 @@ use std::time::{Duration, Instant};
 
 use optgate::privacy::gpp::{self, Said, Section};
 
+use crate::support::random::Random;
+
 /// Rounds when no time is given: well under a second in a debug build.
 const ROUNDS: u64 = 5_000;
 
-/// Xorshift: repeatable, and enough to reach every shape.
-struct Dice(u64);
+/// Repeatable, and enough to reach every shape.
+struct Dice(Random);
 
 impl Dice {
     fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
+        self.0.draw() % below
     }
 
     fn said(&mut self) -> Vec<Said> {
@@ -91,7 +90,7 @@ fn round(dice: &mut Dice) {
 #[test]
 fn gpp_strings_survive_any_round_trip_and_any_damage() {
     let seconds = std::env::var("OPTGATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    let (start, mut dice, mut rounds) = (Instant::now(), Dice(0x9e37_79b9_7f4a_7c15), 0);
+    let (start, mut dice, mut rounds) = (Instant::now(), Dice(Random(0x9e37_79b9_7f4a_7c15)), 0);
     loop {
         round(&mut dice);
         rounds += 1;

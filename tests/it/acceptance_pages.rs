@@ -1,11 +1,11 @@
 //! What reaches the visitor and the origin for an opted-out page, through a running proxy.
 
 use base64_of_sha256::csp_source;
-use optgate::enforce::html::coding::{Bounds, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
 use super::support::client::Response;
+use super::support::coding::{decoded, encoded};
 use super::support::origin::{Exchange, Origin};
 use super::support::proxy::proxy;
 
@@ -101,22 +101,8 @@ fn a_range_of_a_page_becomes_the_whole_page_for_an_opted_out_visitor() {
     assert_eq!(proxy.get("/", "Range: bytes=0-9\r\n").status(), 206);
 }
 
-fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
-    let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
-    encoder.write(text, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
-
-fn decoded(coding: Coding, bytes: &[u8]) -> String {
-    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000)).unwrap(), Vec::new());
-    let mut keep = |piece: &[u8]| {
-        out.extend_from_slice(piece);
-        Ok(())
-    };
-    decoder.write::<optgate::enforce::html::coding::CodingError>(bytes, &mut keep).unwrap();
-    decoder.finish().unwrap();
-    String::from_utf8(out).unwrap()
+fn text_of(coding: Coding, bytes: &[u8]) -> String {
+    String::from_utf8(decoded(coding, bytes).unwrap()).unwrap()
 }
 
 /// Issue 2: bodies are decoded, and encoded anew to what the client accepts.
@@ -147,7 +133,7 @@ fn a_coded_page_is_rewritten_and_comes_in_a_coding_the_client_accepts() {
             let named = answer.head.one("content-encoding").unwrap_or("identity");
             // What came without a coding may stay so: every client takes that.
             assert!(named == to || (from, named) == ("identity", "identity"), "from {from}: {named}");
-            let text = decoded(if named == to { coding } else { Coding::Identity }, &answer.body);
+            let text = text_of(if named == to { coding } else { Coding::Identity }, &answer.body);
             assert!(text.contains(HONORED) && !text.contains(PIXEL), "{from} to {to}: {text}");
         }
         let bare = proxy.get(&format!("/{from}"), GPC);
@@ -172,7 +158,7 @@ fn a_coding_that_cannot_be_read_is_asked_about_again_and_then_refused() {
     let gzip = "Accept-Encoding: gzip\r\n";
     let asked = proxy.get("/asked", &format!("{gzip}{GPC}"));
     assert_eq!(asked.head.one("content-encoding"), Some("gzip"));
-    assert!(decoded(Coding::Gzip, &asked.body).contains(HONORED));
+    assert!(text_of(Coding::Gzip, &asked.body).contains(HONORED));
     let refused = proxy.get("/never", &format!("{gzip}{GPC}"));
     assert_eq!(refused.status(), 502);
     assert!(!refused.text().contains("???"));

@@ -15,12 +15,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use optgate::config::{LinkTitle, OnRewriteFailure, VendorPolicy};
 use optgate::enforce::html::body::{BodyError, Done, Primed, RewriteBody};
-use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder};
 use optgate::enforce::html::negotiate::Coding;
 use optgate::enforce::html::plan::Recipe;
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter};
 use optgate::registry::{Policy, Registry};
 
+use super::support::coding::{decoded, encoded};
 use super::support::guard::placement;
 
 const CODINGS: [Coding; 5] = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd, Coding::Deflate];
@@ -114,23 +115,6 @@ fn plainly(recipe: &Recipe, text: &[u8]) -> Vec<u8> {
     rewriter.write(text, &mut out).unwrap();
     rewriter.end(&mut out).unwrap();
     out
-}
-
-fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
-    let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
-    encoder.write(text, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
-
-fn decoded(coding: Coding, bytes: &[u8]) -> Result<Vec<u8>, CodingError> {
-    let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1000))?, Vec::new());
-    decoder.write::<CodingError>(bytes, &mut |piece| {
-        out.extend_from_slice(piece);
-        Ok(())
-    })?;
-    decoder.finish()?;
-    Ok(out)
 }
 
 /// One poll; `None` when the body waits.

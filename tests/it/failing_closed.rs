@@ -5,12 +5,13 @@ use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder};
 use optgate::enforce::html::negotiate::Coding;
 
 use super::support::DEADLINE;
 use super::support::binary::Binary;
 use super::support::client::{Client, Response};
+use super::support::coding::encoded;
 use super::support::origin::{Exchange, Origin};
 use super::support::proxy::{Proxy, proxy};
 
@@ -21,13 +22,6 @@ const OUT: &str = "Sec-GPC: 1\r\n";
 const PLAIN: &str = "Accept: text/html,application/xhtml+xml\r\n";
 /// Nobody opted out may see this.
 const TRACKER: &str = "<script src=\"https://static.criteo.net/a.js\"></script>";
-
-fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
-    let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
-    encoder.write(text, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
 
 /// The text of an answer, its coding taken off.
 fn decoded(response: &Response) -> String {

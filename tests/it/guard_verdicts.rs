@@ -8,6 +8,7 @@ use optgate::registry::{Policy, Registry};
 use super::support::browser::{Browser, SIGNAL};
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
+use super::support::random::Random;
 
 /// Sets each address on an element that stands nowhere, so that nothing is fetched, and notes whether the
 /// guard let it stay.
@@ -25,18 +26,6 @@ window.done = fetch('/addresses.json').then(answer => answer.json()).then(addres
 
 /// Made-up addresses beside those of the registry.
 const MADE_UP: usize = 10_000;
-
-/// A small generator so that a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        from[usize::try_from(self.0 % from.len() as u64).unwrap()]
-    }
-}
 
 /// Every host and path of the registry with its neighbours, then made-up mixtures of their parts.
 fn addresses(registry: &Registry) -> Vec<(&'static str, String)> {
@@ -58,16 +47,16 @@ fn addresses(registry: &Registry) -> Vec<(&'static str, String)> {
     let labels: Vec<&str> = hosts.iter().flat_map(|host| host.split('.')).collect();
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     for _ in 0..MADE_UP {
-        let before = random.pick(&["", "", "a.", "cdn.a."]);
-        let label = random.pick(&labels);
-        let host = match random.pick(&["own", "own", "label", "cut"]) {
-            "own" => format!("{before}{}", random.pick(&hosts)),
-            "label" => format!("{before}{label}.{}", random.pick(&["com", "net", "io"])),
-            _ => format!("{label}{}", random.pick(&hosts)),
+        let before = random.one_of(&["", "", "a.", "cdn.a."]);
+        let label = random.one_of(&labels);
+        let host = match random.one_of(&["own", "own", "label", "cut"]) {
+            "own" => format!("{before}{}", random.one_of(&hosts)),
+            "label" => format!("{before}{label}.{}", random.one_of(&["com", "net", "io"])),
+            _ => format!("{label}{}", random.one_of(&hosts)),
         };
-        let path = random.pick(&paths).replace('*', random.pick(&["", "x", "x/y", "?"]));
-        let more = random.pick(&["", "x", "/x", "?x", "#x", "//x", "/../x"]);
-        let kind = random.pick(&["url", "url", "hint", "socket"]);
+        let path = random.one_of(&paths).replace('*', random.one_of(&["", "x", "x/y", "?"]));
+        let more = random.one_of(&["", "x", "/x", "?x", "#x", "//x", "/../x"]);
+        let kind = random.one_of(&["url", "url", "hint", "socket"]);
         let scheme = if kind == "socket" { "wss" } else { "https" };
         all.push((kind, format!("{scheme}://{host}{path}{more}")));
     }

@@ -14,6 +14,7 @@ use optgate::privacy::gpp::Section;
 use optgate::registry::{Policy, PolicyError, Registry};
 use serde_json::{Value, json};
 
+use super::support::browser::chromium;
 use super::support::client::Response;
 use super::support::guard::placement;
 use super::support::origin::Origin;
@@ -24,12 +25,6 @@ const PAGE: &str = include_str!("../browser/signals.html");
 const CRAWLED: &str = include_str!("../browser/crawled.html");
 const OUT: &str = "DBABLA~CVQVAAAAAACA.QA";
 const OUT_GPC: &str = "DBABLA~CVQVAAAAAACA.YA";
-
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
-}
 
 fn contract() -> Contract {
     Contract { entity: "Example Ltd".into(), reference: "legal/2026-1".into(), date: "2026-01-31".into() }

@@ -2,7 +2,7 @@
 //! saved pages.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -10,17 +10,12 @@ use optgate::config::{VendorAction, VendorPolicy};
 use optgate::enforce::guard::stubs;
 use optgate::registry::{Policy, Registry};
 
+use super::support::browser::chromium;
 use super::support::dom::{Element, parse};
 use super::support::{beside, skipped};
 
 const CHECK: &str = include_str!("../browser/stubs/check.js");
 const STRIPPED: &str = include_str!("../browser/stubs/stripped.html");
-
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
-}
 
 /// Opens a page of this text, lets its timers run, and returns its DOM. No host name resolves.
 fn dump_dom(browser: &Path, page: &str) -> String {

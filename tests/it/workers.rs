@@ -1,9 +1,9 @@
 //! Same-origin workers and service workers of an opted-out visitor get our statements before their own
 //! (`rewriting.md` 5 and 7; issue 3, the guard).
 
-use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
+use crate::support::coding::{decoded, encoded};
 use crate::support::guard::guard;
 use crate::support::origin::Origin;
 use crate::support::proxy::proxy;
@@ -19,25 +19,6 @@ fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
     let mut whole = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
     whole.extend_from_slice(body);
     whole
-}
-
-fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
-    let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
-    encoder.write(text, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
-
-fn decoded(coding: Coding, bytes: &[u8]) -> String {
-    let (mut decoder, mut out) =
-        (Decoder::new(coding, Bounds { ratio: 1000, bytes: 1 << 20, strict: true }).unwrap(), Vec::new());
-    decoder
-        .write::<CodingError>(bytes, &mut |piece| {
-            out.extend_from_slice(piece);
-            Ok(())
-        })
-        .unwrap();
-    String::from_utf8(out).unwrap()
 }
 
 #[test]
@@ -73,7 +54,7 @@ fn a_coded_script_is_decoded_prefixed_and_coded_again() {
         let asked = format!("Sec-Fetch-Dest: worker\r\nAccept-Encoding: {name}\r\n{GPC}");
         let got = proxy.get("/w.js", &asked);
         assert_eq!(got.head.one("content-encoding"), Some(name));
-        assert_eq!(decoded(coding, &got.body), prefixed(), "{name}");
+        assert_eq!(decoded(coding, &got.body).unwrap(), prefixed().into_bytes(), "{name}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use super::support::guard::placement;
+use super::support::random::Random;
 use optgate::config::{LinkTitle, VendorPolicy};
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
 use optgate::registry::{Policy, Registry};
@@ -220,13 +221,8 @@ const SOUP: [&str; 30] = [
 /// Malformed documents: nothing panics, and neither the answer nor the fault depends on the cuts.
 #[test]
 fn soup_of_xml_is_read_alike_however_it_was_cut() {
-    let mut random = 0x5DEE_CE66_D1CE_4E5B_u64;
-    let mut below = |limit: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        usize::try_from(random % limit as u64).unwrap()
-    };
+    let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
+    let mut below = |limit: usize| random.below(limit);
     for round in 0..2_000 {
         let mut input: String = if round % 4 == 0 { String::new() } else { SOUP[0].to_owned() };
         input.extend((0..below(20)).map(|_| SOUP[below(SOUP.len())]));

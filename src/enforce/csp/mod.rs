@@ -20,8 +20,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 pub use admit::{
-    Admission, Later, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_in_meta,
-    admit_policy_name,
+    Admission, Later, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_in_meta, admit_policy_name,
 };
 pub use reports::drop_reports;
 pub use wall::{NeverAllowed, Wall};

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod browser;
 pub mod checker;
 pub mod client;
+pub mod coding;
 pub mod dns;
 pub mod dom;
 pub mod front;
@@ -16,6 +17,7 @@ pub mod leaks;
 pub mod origin;
 pub mod pki;
 pub mod proxy;
+pub mod random;
 pub mod vectors;
 
 /// How long a test waits for something that must happen. Generous: it only ends a hanging test.

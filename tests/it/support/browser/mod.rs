@@ -73,7 +73,7 @@ impl Browser {
         if let Some(browser) = shared.upgrade() {
             return Some(browser);
         }
-        let Some(program) = program() else {
+        let Some(program) = chromium() else {
             skipped(test, "no chromium in PATH");
             return None;
         };
@@ -264,7 +264,8 @@ impl Drop for Tab {
     }
 }
 
-fn program() -> Option<PathBuf> {
+/// The browser of this machine.
+pub fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let names = ["chromium", "chromium-browser", "google-chrome"];
     std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
