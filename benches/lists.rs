@@ -57,6 +57,7 @@ fn site() -> Arc<Site> {
         name: "news".to_owned(),
         hosts: vec!["news.example".to_owned()],
         upstreams: Vec::new(),
+        sharing: Default::default(),
         mode: optgate::privacy::Mode::Enforce,
         policy: VendorPolicy::default(),
         paths: Vec::new(),

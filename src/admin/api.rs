@@ -79,6 +79,20 @@ struct Site<'a> {
     kill_switch: bool,
     requests: u64,
     signals: Vec<Signal>,
+    origins: Vec<Origin<'a>>,
+}
+
+/// An origin as the balancer sees it.
+#[derive(Serialize)]
+struct Origin<'a> {
+    upstream: &'a str,
+    state: &'static str,
+    weight: u32,
+    backup: bool,
+    connections: i64,
+    waiting: i64,
+    failures: u64,
+    bad_checks: u64,
 }
 
 /// `GET /api/summary`.
@@ -97,6 +111,7 @@ pub(super) async fn summary(State(state): State<AdminState>) -> Response<Body> {
                 kill_switch: state.switches.engaged(index),
                 requests: metrics.map_or(0, SiteMetrics::request_count),
                 signals: metrics.map(signals).unwrap_or_default(),
+                origins: origins(&state, index),
             }
         })
         .collect();
@@ -132,6 +147,22 @@ pub(super) async fn summary(State(state): State<AdminState>) -> Response<Body> {
         sites,
     };
     Json(body).into_response()
+}
+
+fn origins(state: &AdminState, site: usize) -> Vec<Origin<'_>> {
+    let of_site = state.metrics.upstreams().filter(|figures| figures.site == site);
+    of_site
+        .map(|figures| Origin {
+            upstream: &figures.upstream,
+            state: figures.state().as_str(),
+            weight: figures.weight,
+            backup: figures.backup,
+            connections: figures.connections.get(),
+            waiting: figures.waiting.get(),
+            failures: figures.failures.get(),
+            bad_checks: figures.bad_checks.get(),
+        })
+        .collect()
 }
 
 fn signals(metrics: &SiteMetrics) -> Vec<Signal> {

@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode, Uri};
 
 use super::AdminState;
+use crate::telemetry::upstreams::UpstreamState;
 
 /// One thing looked at.
 struct Check {
@@ -58,7 +59,22 @@ fn checks(state: &AdminState) -> Vec<Check> {
             required: state.settings.ready_requires_journal,
             detail: journal,
         },
+        origins(state),
     ]
+}
+
+/// Origins that get no requests. Never red: another Optgate would see the same.
+fn origins(state: &AdminState) -> Check {
+    let away: Vec<String> = state
+        .metrics
+        .upstreams()
+        .filter(|figures| figures.state() != UpstreamState::Up)
+        .map(|figures| {
+            format!("{} of {} is {}", figures.upstream, figures.site_name, figures.state().as_str())
+        })
+        .collect();
+    let detail = if away.is_empty() { "all get requests".to_owned() } else { away.join("; ") };
+    Check { name: "origins", fine: away.is_empty(), required: false, detail }
 }
 
 /// Failed checks are always named, the others with `?verbose`.

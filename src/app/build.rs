@@ -15,7 +15,7 @@ use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls;
-use crate::edge::upstream::Connector;
+use crate::edge::upstream::{Connector, Group};
 use crate::enforce::csp::Wall;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
@@ -23,6 +23,7 @@ use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::upstreams::UpstreamFigures;
 
 /// What serving needs.
 pub struct Parts {
@@ -41,18 +42,22 @@ pub struct Parts {
 pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
     let registry = Arc::new(registry(&settings.registry_files)?);
     let (shelf, lists) = Shelf::open(settings)?;
+    let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
+    let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
+    let mut metrics = Metrics::new(&names, &vendors);
+    let origins: Vec<_> =
+        settings.sites.iter().map(|site| (site.name.clone(), site.upstreams.as_slice())).collect();
+    let figures = metrics.add_upstreams(&origins);
     let sites = settings
         .sites
         .iter()
+        .zip(figures)
         .enumerate()
-        .map(|(index, site)| resolve(index, site, settings, &registry, &lists))
+        .map(|(index, (site, figures))| resolve(index, site, settings, &registry, &lists, figures))
         .collect::<anyhow::Result<Vec<_>>>()?;
     say_what_contracts_would_allow(&sites);
     let policies = sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
     let store = Store::open(&settings.data_dir, &settings.store)?;
-    let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
-    let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
-    let mut metrics = Metrics::new(&names, &vendors);
     let switches = Arc::new(Switches::load(&settings.data_dir, &names)?);
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
     metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches), names)));
@@ -140,6 +145,7 @@ fn resolve(
     settings: &Settings,
     registry: &Arc<Registry>,
     lists: &Built,
+    figures: Vec<Arc<UpstreamFigures>>,
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
     let policy = Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?;
@@ -170,7 +176,18 @@ fn resolve(
     let set = lists.of_site.get(index).copied().flatten();
     let in_force = set.and_then(|at| lists.sets.get(at)).map(|set| &**set);
     let version = Site::version_of(site, &rule, in_force, settings);
-    Ok(Site { index, settings: Arc::clone(site), version, connectors, wall, lists: set, rule, paths })
+    let group =
+        Group::new(site, connectors, figures, &settings.outlier, &settings.limits, &settings.timeouts);
+    Ok(Site {
+        index,
+        settings: Arc::clone(site),
+        version,
+        group: Arc::new(group),
+        wall,
+        lists: set,
+        rule,
+        paths,
+    })
 }
 
 /// One line at start: vendors stripped only because no contract is on file (DESIGN 4).

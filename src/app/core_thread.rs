@@ -1,6 +1,5 @@
 //! One thread a core: its runtime, its sockets, its drain.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -10,28 +9,35 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use crate::edge::listener::Bound;
+use crate::edge::connection::Entry;
+use crate::edge::listener::{Entrance, Listener};
 use crate::edge::{Core, House, connection, timer};
 
 /// How many ticks pass between looks at idle origin connections.
 const EXPIRE_EVERY: u32 = 50;
 
-/// A listening socket of one core, with TLS or without.
-pub type Socket = (TcpListener, Option<Arc<rustls::ServerConfig>>);
+/// A listening socket of one core that its runtime does not watch yet.
+#[derive(Debug)]
+pub struct Socket {
+    listener: Listener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    proxy_protocol: bool,
+}
 
 /// Deals the bound sockets out: one of each address to each core.
 pub fn plan(
-    plain: Vec<Bound>,
-    tls: Vec<Bound>,
+    plain: Vec<Entrance>,
+    tls: Vec<Entrance>,
     config: Option<Arc<rustls::ServerConfig>>,
     cores: usize,
 ) -> Vec<Vec<Socket>> {
     let mut dealt: Vec<Vec<Socket>> = (0..cores).map(|_| Vec::new()).collect();
-    let plain = plain.into_iter().map(|bound| (bound, None));
-    let tls = tls.into_iter().map(|bound| (bound, config.clone()));
-    for (bound, config) in plain.chain(tls) {
-        for (core, socket) in dealt.iter_mut().zip(bound.sockets) {
-            core.push((socket, config.clone()));
+    let plain = plain.into_iter().map(|entrance| (entrance, None));
+    let tls = tls.into_iter().map(|entrance| (entrance, config.clone()));
+    for (entrance, tls) in plain.chain(tls) {
+        let proxy_protocol = entrance.proxy_protocol;
+        for (core, listener) in dealt.iter_mut().zip(entrance.sockets) {
+            core.push(Socket { listener, tls: tls.clone(), proxy_protocol });
         }
     }
     dealt
@@ -80,11 +86,12 @@ async fn serve(
             expiring.expire_pools();
         }
     });
-    for (socket, tls) in sockets {
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => {
+    for Socket { listener, tls, proxy_protocol } in sockets {
+        match listener.watched() {
+            Ok(socket) => {
                 let core = std::rc::Rc::clone(&core);
-                tokio::task::spawn_local(connection::accept(core, listener, tls, drain.clone()));
+                let entry = Entry { socket, tls, proxy_protocol };
+                tokio::task::spawn_local(connection::accept(core, entry, drain.clone()));
             }
             Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -42,11 +42,20 @@ struct Known {
 /// A site's position and a host.
 type Key = (usize, String);
 
+/// What a resolver is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// CNAMEs of visitors' hosts.
+    Cnames,
+    /// Addresses of origins.
+    Addresses,
+}
+
 /// The resolver as the settings want it.
 ///
 /// # Errors
 /// The system's own settings cannot be read.
-pub fn resolver(settings: &Dns) -> anyhow::Result<TokioResolver> {
+pub fn resolver(settings: &Dns, asked: Asked) -> anyhow::Result<TokioResolver> {
     let provider = TokioRuntimeProvider::default();
     let mut builder = if settings.servers.is_empty() {
         Resolver::builder(provider).context("the system's name servers cannot be read; set `dns.servers`")?
@@ -63,6 +72,11 @@ pub fn resolver(settings: &Dns) -> anyhow::Result<TokioResolver> {
         Resolver::builder_with_config(config, provider)
     };
     tune(builder.options_mut(), settings.timeout);
+    if asked == Asked::Addresses {
+        // What the operator wrote there is meant for this machine; the public does not see it.
+        builder.options_mut().use_hosts_file = ResolveHosts::Always;
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    }
     Ok(builder.build()?)
 }
 

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::config::Settings;
+use crate::edge::unix::SocketFile;
+use crate::edge::upstream::{check, group, resolve};
 use crate::edge::{House, listener, tls};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};
@@ -35,6 +37,7 @@ pub struct Running {
     listen: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
     admin: SocketAddr,
+    unix: Vec<SocketFile>,
     house: Arc<House>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
@@ -53,16 +56,16 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         true => None,
         false => Some(Arc::new(tls::server_config(&settings.tls.certificates)?)),
     };
-    let bound = settings
+    let mut bound = settings
         .listen
         .iter()
-        .map(|a| listener::bind(*a, settings.workers))
+        .map(|listen| listener::open_entrance(listen, settings.workers))
         .collect::<Result<Vec<_>, _>>()?;
-    let bound_tls = settings
+    let mut bound_tls = settings
         .tls
         .listen
         .iter()
-        .map(|a| listener::bind(*a, settings.workers))
+        .map(|listen| listener::open_entrance(listen, settings.workers))
         .collect::<Result<Vec<_>, _>>()?;
     let admin_socket = listener::bind_one(settings.admin)?;
     let admin = admin_socket.local_addr().context("the admin socket has no address")?;
@@ -77,12 +80,14 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let house = Arc::clone(&parts.house);
     serve_admin(&background, admin_socket, parts.admin)?;
     look_up_hosts(&background, &settings, &house);
+    watch_origins(&background, &settings, &house);
     if parts.shelf.lists().next().is_some() {
         background.spawn(lists::watch(parts.shelf, Arc::clone(&house)));
     }
 
-    let addresses = |bound: &[listener::Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
+    let addresses = |bound: &[listener::Entrance]| bound.iter().filter_map(|b| b.address).collect::<Vec<_>>();
     let (listen, tls) = (addresses(&bound), addresses(&bound_tls));
+    let unix = bound.iter_mut().chain(&mut bound_tls).filter_map(|entrance| entrance.file.take()).collect();
     let plan = core_thread::plan(bound, bound_tls, tls_config, settings.workers);
     let cores = plan
         .into_iter()
@@ -98,7 +103,8 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
             )
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Running { listen, tls, admin, house, drain, drain_timeout: settings.drain_timeout, cores, background })
+    let drain_timeout = settings.drain_timeout;
+    Ok(Running { listen, tls, admin, unix, house, drain, drain_timeout, cores, background })
 }
 
 fn serve_admin(
@@ -125,9 +131,40 @@ fn look_up_hosts(background: &Runtime, settings: &Settings, house: &Arc<House>) 
         return;
     }
     let _entered = background.enter();
-    match dns::resolver(&settings.dns) {
+    match dns::resolver(&settings.dns, dns::Asked::Cnames) {
         Ok(resolver) => drop(background.spawn(dns::watch(Arc::clone(house), resolver))),
         Err(error) => tracing::warn!("first-party hosts are not looked up: {error:#}"),
+    }
+}
+
+/// Starts what is done about the origins beside requests: look-ups of their names, active checks, figures.
+fn watch_origins(background: &Runtime, settings: &Settings, house: &Arc<House>) {
+    let _entered = background.enter();
+    let snapshot = house.snapshot.load();
+    let resolver = match dns::resolver(&settings.dns, dns::Asked::Addresses) {
+        Ok(resolver) => Some(resolver),
+        Err(error) => {
+            tracing::debug!("origins are looked up as the system does: {error:#}");
+            None
+        }
+    };
+    for site in &snapshot.sites {
+        for member in &site.group.members {
+            let Some(names) = &member.connector.names else { continue };
+            background.spawn(resolve::watch(
+                Arc::clone(names),
+                resolver.clone(),
+                settings.dns.clone(),
+                Arc::clone(&member.figures),
+            ));
+        }
+        let host = site.settings.hosts.iter().find(|host| !host.starts_with('*'));
+        check::start(&site.group, host.map(String::as_str));
+    }
+    let several = snapshot.sites.iter().map(|site| &site.group).filter(|group| group.members.len() > 1);
+    let several: Vec<_> = several.cloned().collect();
+    if !several.is_empty() {
+        background.spawn(group::settle(several));
     }
 }
 
@@ -142,6 +179,11 @@ impl Running {
     #[must_use]
     pub fn tls(&self) -> &[SocketAddr] {
         &self.tls
+    }
+
+    /// Files of bound Unix sockets, in settings order.
+    pub fn unix(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.unix.iter().map(SocketFile::path)
     }
 
     /// The bound admin address.
@@ -169,6 +211,8 @@ impl Running {
     pub fn stop(self) -> anyhow::Result<()> {
         self.house.draining.store(true, Ordering::Release);
         self.drain.send_replace(true);
+        // First of all, so that nobody begins what would not be finished.
+        drop(self.unix);
         let started = Instant::now();
         let mut panicked = 0;
         for core in self.cores {
@@ -203,6 +247,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     }
     for address in running.tls() {
         tracing::info!("listening on https://{address}");
+    }
+    for path in running.unix() {
+        tracing::info!("listening on unix:{}", path.display());
     }
     tracing::info!("admin on http://{}", running.admin());
     signals.wait(&running);

@@ -1,6 +1,5 @@
 //! From written settings to meant ones: the one conversion that can fail on a combination.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +7,10 @@ use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
-use super::written::{Address, FilePath, Period, Size};
+use super::written::{FilePath, Period, Size};
 use super::{
-    CertificateFiles, Dns, Limits, Log, Portal, Settings, SignalSettings, Store, Timeouts, Tls, lists, sites,
+    CertificateFiles, Dns, Limits, Listen, ListenAt, Log, Portal, Settings, SignalSettings, Store, Timeouts,
+    Tls, listen, lists, sharing, sites,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -61,10 +61,9 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
             "add the addresses of the hop that sets the header to `trusted_proxies`",
         );
     }
-    let addresses = |list: &[Address]| list.iter().map(|address| address.0).collect();
     let (sites, default_site) = sites::sites(merged, without_sites, problems);
     let settings = Settings {
-        listen: addresses(&raw.listen.0),
+        listen: listen::listeners(raw, &KeyPath::of("listen"), &raw.listen.0, problems),
         tls: tls(merged, problems),
         admin: raw.admin.listen.0,
         data_dir: data_dir(merged, problems),
@@ -75,6 +74,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         log: Log { format: raw.log.format, level: raw.log.level },
         timeouts: timeouts(&raw.timeouts, problems),
         limits: limits(&raw.limits, problems),
+        outlier: sharing::outlier(&raw.outlier, problems),
         portal: portal(raw, problems),
         signals: signals(raw, problems),
         gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
@@ -109,7 +109,8 @@ fn tls(merged: &Merged, problems: &mut Problems<'_>) -> Tls {
             "add [[tls.certificates]] with `chain` and `key`, or remove `tls.listen`",
         );
     }
-    Tls { listen: written.listen.0.iter().map(|address| address.0).collect(), certificates }
+    let listen = listen::listeners(&merged.raw, &KeyPath::of("tls.listen"), &written.listen.0, problems);
+    Tls { listen, certificates }
 }
 
 fn certificate_file(
@@ -191,9 +192,11 @@ fn timeouts(raw: &RawTimeouts, problems: &mut Problems<'_>) -> Timeouts {
     };
     Timeouts {
         tls_handshake: get("tls_handshake", &raw.tls_handshake),
+        proxy_header: get("proxy_header", &raw.proxy_header),
         header_read: get("header_read", &raw.header_read),
         idle: get("idle", &raw.idle),
         upstream_connect: get("upstream_connect", &raw.upstream_connect),
+        upstream_queue: get("upstream_queue", &raw.upstream_queue),
         first_byte: get("first_byte", &raw.first_byte),
         between_bytes: get("between_bytes", &raw.between_bytes),
         upstream_idle: get("upstream_idle", &raw.upstream_idle),
@@ -233,6 +236,7 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
     within("limits.connections", raw.connections as u64, 1, 10_000_000, problems);
     within("limits.http2_streams", raw.http2_streams.into(), 1, 10_000, problems);
     within("limits.upstream_idle", raw.upstream_idle as u64, 0, 100_000, problems);
+    within("limits.upstream_queue", raw.upstream_queue as u64, 0, 1_000_000, problems);
     within("limits.decode_ratio", raw.decode_ratio.into(), 1, 1_000_000, problems);
     Limits {
         header_bytes: size_within(
@@ -247,6 +251,7 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
         request_body: raw.request_body.0,
         http2_streams: raw.http2_streams,
         upstream_idle: raw.upstream_idle,
+        upstream_queue: raw.upstream_queue,
         rewriter_memory: size_within(
             "limits.rewriter_memory",
             &raw.rewriter_memory,
@@ -268,7 +273,12 @@ fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
 
 fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {
     let written = &raw.dns;
-    for (name, period) in [("interval", &written.interval), ("timeout", &written.timeout)] {
+    let periods = [
+        ("interval", &written.interval),
+        ("timeout", &written.timeout),
+        ("upstream_interval", &written.upstream_interval),
+    ];
+    for (name, period) in periods {
         let path = KeyPath::of("dns").key(name);
         if period.0 < Duration::from_millis(100) {
             problems.wrong(
@@ -286,6 +296,7 @@ fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {
         interval: written.interval.0,
         timeout: written.timeout.0,
         hosts: written.hosts,
+        upstream_interval: written.upstream_interval.0,
     }
 }
 
@@ -367,14 +378,14 @@ fn registry_files(merged: &Merged, problems: &mut Problems<'_>) -> Vec<PathBuf> 
 /// Refuses two listeners on one address: with `SO_REUSEPORT` both binds would succeed and the kernel
 /// would hand consumers to the admin listener.
 fn distinct_addresses(settings: &Settings, problems: &mut Problems<'_>) {
-    let listed = |name: &str, list: &[SocketAddr]| -> Vec<(KeyPath, SocketAddr)> {
-        list.iter().enumerate().map(|(i, a)| (KeyPath::of(name).at(i), *a)).collect()
+    let listed = |name: &str, list: &[Listen]| -> Vec<(KeyPath, ListenAt)> {
+        list.iter().enumerate().map(|(i, l)| (KeyPath::of(name).at(i), l.at.clone())).collect()
     };
     let mut all = listed("listen", &settings.listen);
     all.extend(listed("tls.listen", &settings.tls.listen));
-    all.push((KeyPath::of("admin.listen"), settings.admin));
+    all.push((KeyPath::of("admin.listen"), ListenAt::Tcp(settings.admin)));
     for (i, (path, address)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..i].iter().find(|(_, earlier)| overlap(*earlier, *address)) {
+        if let Some((other, _)) = all[..i].iter().find(|(_, earlier)| overlap(earlier, address)) {
             // The one that was written is named; of two written ones the later.
             let (shown, against) = match problems.merged.place(path) {
                 Place::Default => (other, path),
@@ -383,14 +394,17 @@ fn distinct_addresses(settings: &Settings, problems: &mut Problems<'_>) {
             problems.wrong(
                 shown,
                 format!("`{path}` and `{other}` listen on the same address"),
-                &format!("{address} can have one listener, and `{against}` takes it"),
+                &format!("{} can have one listener, and `{against}` takes it", listen::show(address)),
                 "give each listener its own port",
             );
         }
     }
 }
 
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+fn overlap(a: &ListenAt, b: &ListenAt) -> bool {
+    let (ListenAt::Tcp(a), ListenAt::Tcp(b)) = (a, b) else {
+        return matches!((a, b), (ListenAt::Unix { path: a, .. }, ListenAt::Unix { path: b, .. }) if a == b);
+    };
     let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && same_ip
 }

@@ -9,11 +9,13 @@ mod environment;
 pub mod error;
 mod key;
 mod layer;
+mod listen;
 mod lists;
 pub mod load;
 mod meaning;
 pub mod origins;
 pub mod raw;
+mod sharing;
 mod sites;
 pub mod units;
 mod upstream;
@@ -32,7 +34,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use csp::{Csp, CspMode, CspSource};
+pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
+pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
 pub use switches::Switches;
 
 use crate::privacy::Mode;
@@ -42,7 +46,7 @@ use crate::privacy::gpp::Section;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Cleartext listeners: HTTP/1.1, and HTTP/2 with prior knowledge.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// TLS listeners with their certificates; none by default.
     pub tls: Tls,
     /// The admin listener.
@@ -63,6 +67,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Every size and count limit.
     pub limits: Limits,
+    /// When visitors' requests show that an origin fails.
+    pub outlier: Outlier,
     /// Consumer pages and link.
     pub portal: Portal,
     /// What pages, vendors and consent platforms are told.
@@ -126,7 +132,7 @@ pub enum LogLevel {
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     /// Addresses served with TLS; ALPN offers `h2` and `http/1.1`.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Certificate chains with keys, chosen by SNI; the first is the default.
     pub certificates: Vec<CertificateFiles>,
 }
@@ -145,12 +151,16 @@ pub struct CertificateFiles {
 pub struct Timeouts {
     /// From accepting a TLS connection to the end of its handshake.
     pub tls_handshake: Duration,
+    /// To receive a PROXY protocol header, where a listener wants one.
+    pub proxy_header: Duration,
     /// To receive a whole request head.
     pub header_read: Duration,
     /// An HTTP connection without a request.
     pub idle: Duration,
     /// To connect to an origin (TCP and TLS).
     pub upstream_connect: Duration,
+    /// To wait for a place at an origin whose `max_connections` are taken.
+    pub upstream_queue: Duration,
     /// From the request sent to the origin's response head.
     pub first_byte: Duration,
     /// Between two pieces of a body, in either direction.
@@ -176,6 +186,8 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Idle origin connections kept, per core and origin.
     pub upstream_idle: usize,
+    /// Requests that may wait for a place at one origin, all cores together.
+    pub upstream_queue: usize,
     /// Memory one page's rewriter may hold, bytes; a tag, a script or a style sheet five sixteenths of it.
     pub rewriter_memory: usize,
     /// Largest decoded body of a compressed page, as a multiple of its coded size.
@@ -269,6 +281,8 @@ pub struct Dns {
     pub timeout: Duration,
     /// Hosts seen in pages that are kept, all sites together.
     pub hosts: usize,
+    /// Longest time between two look-ups of an origin's name; also where `enabled` is off.
+    pub upstream_interval: Duration,
 }
 
 /// One site.
@@ -278,8 +292,10 @@ pub struct Site {
     pub name: String,
     /// Hosts, lower-case ASCII, without port; `*.example.com` matches every subdomain; IPv6 in brackets.
     pub hosts: Vec<String>,
-    /// Origins; the first that answers (`balance` comes with a later room).
+    /// Origins, at most 64.
     pub upstreams: Vec<Upstream>,
+    /// How they share the requests.
+    pub sharing: Sharing,
     /// Enforce or observe.
     pub mode: Mode,
     /// How vendors are treated.
@@ -322,6 +338,29 @@ pub struct Upstream {
     pub http2: bool,
     /// `Host` sent to the origin; `None` passes the visitor's.
     pub host: Option<String>,
+    /// The URL as written: its name in logs and figures.
+    pub label: String,
+    /// Share of the requests, beside the others' weights.
+    pub weight: u32,
+    /// Used only while none of the others is well.
+    pub backup: bool,
+    /// Connections at a time, all cores together and idle ones included; `None` is no limit.
+    pub max_connections: Option<usize>,
+    /// Every connection begins with the client's address.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Form of a PROXY protocol header that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// None.
+    #[default]
+    Off,
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Where an origin listens.

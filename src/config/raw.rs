@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::written::{
-    Address, AllowedSource, Date, FieldName, FilePath, Network, OneOrMany, Origin, Period, RawUpstream, Size,
-    SizeLimit,
+    Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, ListenText, Network,
+    OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
 };
 use super::{
-    CacheFront, CspMode, LinkTitle, ListRole, LogFormat, LogLevel, OnRewriteFailure, ServiceProviders,
-    SignalCookies, Unknown, VendorAction,
+    BadAnswers, Balance, CacheFront, CspMode, HashOn, LinkTitle, ListRole, ListenAt, LogFormat, LogLevel,
+    OnRewriteFailure, ProxyProtocol, ServiceProviders, SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -22,9 +22,13 @@ use crate::privacy::gpp::Section;
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the keys are documented in config/optgate.toml and on `Settings`")]
 pub struct Raw {
-    pub listen: OneOrMany<Address>,
+    pub listen: OneOrMany<RawListen>,
     #[serde(skip_serializing_if = "is_empty")]
     pub upstream: OneOrMany<Origin>,
+    pub balance: Balance,
+    pub hash_on: HashKey,
+    pub sticky_cookie: CookieName,
+    pub slow_start: Period,
     pub mode: RawMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<FilePath>,
@@ -46,6 +50,8 @@ pub struct Raw {
     pub tls: RawTls,
     pub timeouts: RawTimeouts,
     pub limits: RawLimits,
+    pub health: RawHealth,
+    pub outlier: RawOutlier,
     pub portal: RawPortal,
     pub signals: RawSignals,
     pub gpc_json: RawGpcJson,
@@ -136,7 +142,7 @@ tables! {
     }
     /// `[tls]`
     RawTls {
-        listen: OneOrMany<Address> = OneOrMany::default(),
+        listen: OneOrMany<RawListen> = OneOrMany::default(),
         certificates: Vec<RawCertificate> = Vec::new(),
     }
     /// `[[tls.certificates]]`
@@ -149,9 +155,11 @@ tables! {
     /// `[timeouts]`
     RawTimeouts {
         tls_handshake: Period = seconds(10),
+        proxy_header: Period = seconds(5),
         header_read: Period = seconds(30),
         idle: Period = seconds(60),
         upstream_connect: Period = seconds(5),
+        upstream_queue: Period = seconds(5),
         first_byte: Period = seconds(60),
         between_bytes: Period = seconds(60),
         upstream_idle: Period = seconds(60),
@@ -165,6 +173,7 @@ tables! {
         request_body: SizeLimit = SizeLimit(None),
         http2_streams: u32 = 128,
         upstream_idle: usize = 128,
+        upstream_queue: usize = 100,
         rewriter_memory: Size = Size(8 << 20),
         decode_ratio: u32 = 1_000,
         decoded_page: Size = Size(1 << 30),
@@ -220,6 +229,28 @@ tables! {
         interval: Period = seconds(3_600),
         timeout: Period = seconds(5),
         hosts: usize = 256,
+        upstream_interval: Period = seconds(30),
+    }
+    /// `[health]`
+    RawHealth {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String> = None,
+        interval: Period = seconds(10),
+        timeout: Period = seconds(5),
+        status: Statuses = Statuses((200, 399)),
+        rises: u32 = 2,
+        falls: u32 = 3,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String> = None,
+    }
+    /// `[outlier]`
+    RawOutlier {
+        failures: u32 = 5,
+        answers: BadAnswers = BadAnswers::default(),
+        ejection: Period = seconds(10),
+        longest: Period = seconds(300),
+        most_percent: u32 = 50,
+        panic_percent: u32 = 30,
     }
     /// `[registry]`
     RawRegistry {
@@ -265,6 +296,15 @@ tables! {
         hosts: OneOrMany<String> = OneOrMany::default(),
         upstream: OneOrMany<RawUpstream> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
+        balance: Option<Balance> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hash_on: Option<HashKey> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sticky_cookie: Option<CookieName> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        slow_start: Option<Period> = None,
+        health: RawSiteHealth = RawSiteHealth::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
         mode: Option<RawMode> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         service_providers: Option<ServiceProviders> = None,
@@ -285,6 +325,23 @@ tables! {
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
         paths: Vec<RawPath> = Vec::new(),
     }
+    /// `health` of a site.
+    RawSiteHealth {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interval: Option<Period> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        timeout: Option<Period> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<Statuses> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rises: Option<u32> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        falls: Option<u32> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String> = None,
+    }
     /// `[[sites.paths]]`
     RawPath {
         prefix: String = String::new(),
@@ -303,6 +360,20 @@ tables! {
         host: Option<String> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         roots: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weight: Option<u32> = None,
+        backup: bool = false,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_connections: Option<usize> = None,
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off,
+    }
+    /// A listener with more than an address.
+    RawListenTable {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<ListenText> = None,
+        proxy_protocol: bool = false,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mode: Option<FileMode> = None,
     }
 }
 
@@ -311,8 +382,14 @@ impl Default for Raw {
         let networks = [([127, 0, 0, 0].into(), 8), (std::net::Ipv6Addr::LOCALHOST.into(), 128)];
         let loopback = networks.into_iter().filter_map(|(ip, length)| ipnet::IpNet::new(ip, length).ok());
         Self {
-            listen: OneOrMany(vec![Address(([127, 0, 0, 1], 8080).into())]),
+            listen: OneOrMany(vec![RawListen::Address(ListenText(ListenAt::Tcp(
+                ([127, 0, 0, 1], 8080).into(),
+            )))]),
             upstream: OneOrMany::default(),
+            balance: Balance::default(),
+            hash_on: HashKey(HashOn::default()),
+            sticky_cookie: CookieName("optgate_origin".to_owned()),
+            slow_start: Period(Duration::ZERO),
             mode: RawMode::Enforce,
             data_dir: None,
             workers: 0,
@@ -333,6 +410,8 @@ impl Default for Raw {
             tls: RawTls::default(),
             timeouts: RawTimeouts::default(),
             limits: RawLimits::default(),
+            health: RawHealth::default(),
+            outlier: RawOutlier::default(),
             portal: RawPortal::default(),
             signals: RawSignals::default(),
             gpc_json: RawGpcJson::default(),

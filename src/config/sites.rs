@@ -10,8 +10,9 @@ use super::lists::lists;
 use super::load::Merged;
 use super::meaning::{self, Problems};
 use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
+use super::sharing::{self, MOST_ORIGINS, Sharing};
 use super::written::{Origin, RawUpstream};
-use super::{Contract, Csp, PathRule, Site, Upstream, UpstreamTls, VendorPolicy};
+use super::{Balance, Contract, Csp, PathRule, ProxyProtocol, Site, Upstream, UpstreamTls, VendorPolicy};
 use crate::config::error::Place;
 use crate::privacy::Mode;
 
@@ -100,6 +101,7 @@ fn one_site(
         name: name(path, site, &hosts, problems),
         hosts,
         upstreams: upstreams(merged, path, site, problems),
+        sharing: sharing(path, raw, site, problems),
         mode,
         policy,
         paths: paths(path, site, forced, problems),
@@ -117,6 +119,33 @@ fn one_site(
             .filter_map(|host| domain(host))
             .collect(),
     }
+}
+
+/// How a site's origins share its requests.
+fn sharing(path: &KeyPath, raw: &Raw, site: &RawSite, problems: &mut Problems<'_>) -> Sharing {
+    let balance = site.balance.unwrap_or(raw.balance);
+    if site.hash_on.is_some() && balance != Balance::ConsistentHash {
+        unused(&path.key("hash_on"), "consistent-hash", problems);
+    }
+    if site.sticky_cookie.is_some() && balance != Balance::StickyCookie {
+        unused(&path.key("sticky_cookie"), "sticky-cookie", problems);
+    }
+    Sharing {
+        balance,
+        hash_on: site.hash_on.as_ref().unwrap_or(&raw.hash_on).0.clone(),
+        cookie: site.sticky_cookie.as_ref().unwrap_or(&raw.sticky_cookie).0.clone(),
+        slow_start: site.slow_start.as_ref().unwrap_or(&raw.slow_start).0,
+        health: sharing::health(&raw.health, path, site, problems),
+    }
+}
+
+fn unused(path: &KeyPath, balance: &str, problems: &mut Problems<'_>) {
+    problems.wrong(
+        path,
+        format!("`{path}` has no effect"),
+        &format!("the site's requests are not shared out by `balance = \"{balance}\"`"),
+        &format!("add balance = \"{balance}\" to this site, or remove the setting"),
+    );
 }
 
 /// The second wall of a site: its own sources beside those of every site.
@@ -208,7 +237,15 @@ fn upstreams(merged: &Merged, path: &KeyPath, site: &RawSite, problems: &mut Pro
             "add upstream = \"http://127.0.0.1:3000\" to this site",
         );
     }
-    let mut out = Vec::new();
+    if site.upstream.0.len() > MOST_ORIGINS {
+        problems.wrong(
+            &path,
+            format!("`{path}` is too long"),
+            &format!("{} origins; the limit is {MOST_ORIGINS}", site.upstream.0.len()),
+            "name fewer origins; a name may stand for any number of addresses",
+        );
+    }
+    let mut out: Vec<Upstream> = Vec::new();
     for (i, written) in site.upstream.0.iter().enumerate() {
         match written {
             RawUpstream::Url(url) => out.push(from_url(url)),
@@ -219,12 +256,30 @@ fn upstreams(merged: &Merged, path: &KeyPath, site: &RawSite, problems: &mut Pro
             }
         }
     }
+    if !out.is_empty() && out.iter().all(|upstream| upstream.backup) {
+        problems.wrong(
+            &path,
+            format!("`{path}` names backups only"),
+            "a backup stands in for origins that fail, and there are none",
+            "remove `backup` from one of them",
+        );
+    }
     out
 }
 
 fn from_url(origin: &Origin) -> Upstream {
     let url = &origin.0;
-    Upstream { address: url.address.clone(), tls: url.tls.clone(), http2: url.http2, host: None }
+    Upstream {
+        address: url.address.clone(),
+        tls: url.tls.clone(),
+        http2: url.http2,
+        host: None,
+        label: url.text.clone(),
+        weight: 1,
+        backup: false,
+        max_connections: None,
+        proxy_protocol: ProxyProtocol::Off,
+    }
 }
 
 fn from_table(
@@ -248,6 +303,7 @@ fn from_table(
         refuse_roots_without_tls(path, table, problems);
     }
     upstream.http2 = table.http2.unwrap_or(upstream.http2);
+    share_of(&mut upstream, path, table, problems);
     if let Some(host) = &table.host {
         if http::uri::Authority::try_from(host.as_str()).is_err() || host.contains('@') {
             let path = path.key("host");
@@ -273,6 +329,29 @@ fn from_table(
         *tls = UpstreamTls { server_name: tls.server_name.clone(), roots: Some(file) };
     }
     Some(upstream)
+}
+
+/// An origin's part among several.
+fn share_of(upstream: &mut Upstream, path: &KeyPath, table: &RawUpstreamTable, problems: &mut Problems<'_>) {
+    let mut count = |name: &str, written: Option<usize>| {
+        let value = written?;
+        meaning::within(&path.key(name).to_string(), value as u64, 1, 100_000, problems);
+        Some(value)
+    };
+    let weight = count("weight", table.weight.map(|weight| weight as usize));
+    upstream.weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
+    upstream.max_connections = count("max_connections", table.max_connections);
+    upstream.backup = table.backup;
+    upstream.proxy_protocol = table.proxy_protocol;
+    if upstream.http2 && upstream.proxy_protocol != ProxyProtocol::Off {
+        let path = path.key("proxy_protocol");
+        problems.wrong(
+            &path,
+            format!("`{path}` cannot be used with HTTP/2"),
+            "one HTTP/2 connection carries the requests of many clients, and the header names one",
+            "use http:// or https:// without `http2`, or remove `proxy_protocol`",
+        );
+    }
 }
 
 fn refuse_roots_without_tls(path: &KeyPath, table: &RawUpstreamTable, problems: &mut Problems<'_>) {

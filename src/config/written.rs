@@ -14,7 +14,9 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
 use super::csp::{self, CspSource};
-use super::raw::RawUpstreamTable;
+use super::listen::{self, ListenAt};
+use super::raw::{RawListenTable, RawUpstreamTable};
+use super::sharing::{self, HashOn};
 use super::units::{self, Complaint};
 use super::upstream::{self, OriginUrl};
 use super::words::SEPARATOR;
@@ -102,6 +104,23 @@ text_values! {
     Address(SocketAddr), "an address like \"127.0.0.1:8080\"",
         "write the address with its port in quotes, \":8080\" for every interface",
         units::parse_listen, ToString::to_string;
+    /// `"127.0.0.1:8080"`, `"unix:/run/optgate.sock"`.
+    ListenText(ListenAt), "an address like \"127.0.0.1:8080\"",
+        "write the address with its port in quotes, \":8080\" for every interface",
+        listen::parse, listen::show;
+    /// `"0660"`.
+    FileMode(u32), "permission bits like \"0660\"", "write the bits in quotes: \"0660\"",
+        listen::parse_mode, |mode| format!("{mode:04o}");
+    /// `"header:X-Tenant"`.
+    HashKey(HashOn), "a part of the request like \"address\"", "write \"address\"",
+        sharing::parse_hash_on, sharing::show_hash_on;
+    /// The name of a cookie of ours.
+    CookieName(String), "a cookie name", "write the name in quotes",
+        sharing::parse_cookie_name, Clone::clone;
+    /// `"200-399"`.
+    Statuses((u16, u16)), "statuses like \"200-399\"", "write the statuses in quotes: \"200-399\"",
+        sharing::parse_statuses,
+        |(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     /// `"10.0.0.0/8"`.
     Network(IpNet), "a network like \"10.0.0.0/8\"", "write the network in quotes",
         units::parse_network, ToString::to_string;
@@ -239,5 +258,44 @@ impl<'de> Visitor<'de> for UpstreamVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawUpstream, A::Error> {
         RawUpstreamTable::deserialize(MapAccessDeserializer::new(map)).map(RawUpstream::Table)
+    }
+}
+
+/// A listener: an address, or a table for more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum RawListen {
+    /// `"127.0.0.1:8080"`.
+    Address(ListenText),
+    /// `{ address = "...", proxy_protocol = true }`.
+    Table(RawListenTable),
+}
+
+impl<'de> Deserialize<'de> for RawListen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListenVisitor)
+    }
+}
+
+/// By hand, as for [`RawUpstream`].
+struct ListenVisitor;
+
+impl<'de> Visitor<'de> for ListenVisitor {
+    type Value = RawListen;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address like \"127.0.0.1:8080\" or a table with `address`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<RawListen, E> {
+        ListenText::parse(text).map(RawListen::Address).map_err(complain)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<RawListen, E> {
+        Err(complain(Complaint::new(format!("{number} is a bare number"), ListenText::NUMBER)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawListen, A::Error> {
+        RawListenTable::deserialize(MapAccessDeserializer::new(map)).map(RawListen::Table)
     }
 }

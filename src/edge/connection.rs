@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,16 +15,18 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::client_addr::Hop;
+use super::client_addr::{self, Hop};
 use super::corridor;
 use super::house::Core;
 use super::local::LocalExecutor;
+use super::proxy_protocol::{self, Spoken};
+use super::socket::{Listening, Socket};
 use super::timer::{self, HeadTimer, ReadMeter};
 use crate::config::Settings;
+use crate::telemetry::events;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4); the first bytes tell it from HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,41 +36,49 @@ const H2_SEND_BUF: usize = 128 * 1024;
 /// HTTP/2 window of a stream and of a connection: one upload cannot take the whole connection.
 const H2_WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
 
+/// A listening socket of one core, and how its connections begin.
+#[derive(Debug)]
+pub struct Entry {
+    /// The socket.
+    pub socket: Listening,
+    /// With TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// With a PROXY protocol header, before TLS.
+    pub proxy_protocol: bool,
+}
+
+/// How the connections of one entry begin.
+#[derive(Clone)]
+struct Beginning {
+    acceptor: Option<TlsAcceptor>,
+    proxy_protocol: bool,
+}
+
 /// Accepts on one socket until the drain begins; each connection is a task on this core.
-pub async fn accept(
-    core: Rc<Core>,
-    listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    mut drain: watch::Receiver<bool>,
-) {
-    let acceptor = tls.map(TlsAcceptor::from);
+pub async fn accept(core: Rc<Core>, entry: Entry, mut drain: watch::Receiver<bool>) {
+    let Entry { socket: listener, tls, proxy_protocol } = entry;
+    let beginning = Beginning { acceptor: tls.map(TlsAcceptor::from), proxy_protocol };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = drain.wait_for(|draining| *draining) => return,
         };
         match accepted {
-            Ok((stream, peer)) => spawn(&core, stream, peer, acceptor.clone(), drain.clone()),
+            Ok((stream, peer)) => spawn(&core, stream, peer, beginning.clone(), drain.clone()),
             Err(error) => {
                 // Out of descriptors: what is open must end before more can come.
-                crate::telemetry::events::accept_failed(&error);
+                events::accept_failed(&error);
                 tokio::time::sleep(timer::TICK).await;
             }
         }
     }
 }
 
-fn spawn(
-    core: &Rc<Core>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-    drain: watch::Receiver<bool>,
-) {
+fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, drain: watch::Receiver<bool>) {
     let Some(place) = Place::take(core) else { return };
     tokio::task::spawn_local(async move {
         let core = Rc::clone(&place.0);
-        serve(core, stream, peer, acceptor, drain).await;
+        serve(core, stream, peer, beginning, drain).await;
         drop(place);
     });
 }
@@ -99,14 +109,21 @@ impl Drop for Place {
 
 async fn serve(
     core: Rc<Core>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    mut stream: Socket,
+    mut peer: IpAddr,
+    beginning: Beginning,
     drain: watch::Receiver<bool>,
 ) {
     let snapshot = core.snapshot();
     let settings = &snapshot.settings;
-    let hop = Rc::new(Hop::new(peer.ip(), acceptor.is_some()));
+    if beginning.proxy_protocol {
+        match introduced(&core, settings, &mut stream, peer, drain.clone()).await {
+            Some(client) => peer = client,
+            None => return,
+        }
+    }
+    let acceptor = beginning.acceptor;
+    let hop = Rc::new(Hop::new(peer, acceptor.is_some()));
     let meter = ReadMeter::default();
     if let Some(acceptor) = acceptor {
         let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
@@ -123,8 +140,36 @@ async fn serve(
     }
 }
 
+/// Whose connection it is, as a trusted peer says before anything else. `None`: it is to be closed.
+async fn introduced(
+    core: &Core,
+    settings: &Settings,
+    stream: &mut Socket,
+    peer: IpAddr,
+    drain: watch::Receiver<bool>,
+) -> Option<IpAddr> {
+    let metrics = &core.house.metrics;
+    if !client_addr::is_in(&settings.trusted_proxies, peer.to_canonical()) {
+        events::proxy_header_refused(metrics, peer, "untrusted");
+        return None;
+    }
+    let read = timer::within(settings.timeouts.proxy_header, proxy_protocol::read(stream));
+    let read = tokio::select! {
+        read = read => read,
+        () = drained(drain) => return None,
+    };
+    match read.unwrap_or(Err("timeout")) {
+        Ok(Spoken::For(client)) => Some(client.ip()),
+        Ok(Spoken::Itself) => Some(peer),
+        Err(reason) => {
+            events::proxy_header_refused(metrics, peer, reason);
+            None
+        }
+    }
+}
+
 /// Looks at the first bytes without taking them.
-async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+async fn begins_http2(stream: &Socket) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
     loop {
         let seen = stream.peek(&mut first).await?;

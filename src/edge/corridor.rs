@@ -16,8 +16,8 @@ use super::exchange::Exchange;
 use super::finish::{self, Counted};
 use super::house::Core;
 use super::respond::{self, Asked};
-use super::upstream::{Answer, Attempt};
-use super::{hop, outcome, upgrade};
+use super::upstream::{Answer, Attempt, Choice};
+use super::{hop, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
@@ -29,10 +29,12 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
+    let method = request.method().clone();
     let mut response = match run(&core, &hop, &mut exchange, request).await {
         Ok(response) => response,
         Err(error) => finish::failed(&core, &exchange, &error),
     };
+    sticky::tell(&exchange, &method, response.headers_mut());
     respond::explain(&exchange, response.headers_mut());
     finish::answered(&core, &exchange, summary, response)
 }
@@ -59,7 +61,7 @@ async fn run(
         return Ok(respond::collector(core, intercepted, request.headers()));
     }
     // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
-    let switchable = || x.site().connectors.iter().any(|origin| !origin.upstream.http2);
+    let switchable = || x.site().group.members.iter().any(|origin| !origin.connector.upstream.http2);
     let wants_upgrade = upgrade::wanted(&request) && switchable();
     let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
     if let Some(downstream) = downstream {
@@ -140,20 +142,18 @@ fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
     }
 }
 
-/// Step 7: the only wait on the network. Origins are tried in turn; the next one only when nothing was sent.
+/// Step 7: the only wait on the network. Origins are tried as [`Choice`] says; the next one only when nothing was
+/// sent.
 pub async fn send(
     core: &Core,
     x: &Exchange,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, ProxyError> {
-    let origins = x.site().connectors.len();
-    let first = core.turn(origins);
+    let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), false);
     let mut failure = ProxyError::Internal("the site has no origin");
-    for attempt in 0..origins {
-        let origin = (first + attempt) % origins;
-        let Some(pool) = core.pool(&x.snapshot, x.site(), origin) else { continue };
-        aim(&mut request, x, origin);
-        match pool.send(request).await {
+    while let Some(turn) = choice.next() {
+        aim(&mut request, x, turn.origin);
+        match choice.send(turn, request).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(ProxyError::UnaskedSwitch);
             }
@@ -167,7 +167,7 @@ pub async fn send(
 
 /// Gives a request the target and `Host` that one origin expects.
 pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
-    let Some(upstream) = x.site().connectors.get(origin).map(|c| &c.upstream) else { return };
+    let Some(upstream) = x.site().group.members.get(origin).map(|m| &m.connector.upstream) else { return };
     let host = upstream.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
     let host = host.unwrap_or_else(|| x.host.clone());
     let target = request.uri().path_and_query().cloned();

@@ -5,7 +5,10 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
-use super::body::Body;
+use super::body::{Body, BodyError};
+
+/// Seconds after which a visitor who was turned away for want of room may come again.
+const RETRY_AFTER: &str = "5";
 
 /// Whose side a failure is on; a label in metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,12 @@ pub enum ProxyError {
     /// Connecting took too long.
     #[error("connecting to the origin took longer than timeouts.upstream_connect")]
     ConnectTimeout,
+    /// All connections of the origin are taken, and too many requests wait already.
+    #[error("all connections of the origin are taken and limits.upstream_queue requests wait for one")]
+    QueueFull,
+    /// No connection of the origin became free.
+    #[error("no connection of the origin became free within timeouts.upstream_queue")]
+    QueueTimeout,
     /// The origin's certificate or handshake was refused.
     #[error("TLS with the origin failed: {0}")]
     UpstreamTls(#[source] std::io::Error),
@@ -99,12 +108,25 @@ impl ProxyError {
             Self::BodyTimeout => (Downstream, StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::Connect(_) => (Upstream, StatusCode::BAD_GATEWAY, "connect"),
             Self::ConnectTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
+            Self::QueueFull => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_full"),
+            Self::QueueTimeout => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_timeout"),
             Self::UpstreamTls(_) => (Upstream, StatusCode::BAD_GATEWAY, "tls"),
             Self::Answer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
             Self::UnaskedSwitch => (Upstream, StatusCode::BAD_GATEWAY, "unasked_switch"),
             Self::FirstByteTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
             Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
             Self::Internal(_) => (Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// Whether it says something of the origin: neither a visitor's doing nor a limit of ours.
+    #[must_use]
+    pub fn is_the_origins(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::ConnectTimeout | Self::UpstreamTls(_) | Self::FirstByteTimeout => true,
+            // A visitor's body that breaks off breaks the exchange too.
+            Self::Answer(error) => BodyError::cause_of(error).is_none(),
+            _ => false,
         }
     }
 
@@ -139,6 +161,9 @@ impl ProxyError {
             StatusCode::BAD_GATEWAY => {
                 "502 Bad Gateway\nThe site did not give a usable answer. Please try again later.\n"
             }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                "503 Service Unavailable\nToo many visitors at the moment. Please try again soon.\n"
+            }
             StatusCode::GATEWAY_TIMEOUT => {
                 "504 Gateway Timeout\nThe site did not answer in time. Please try again later.\n"
             }
@@ -149,6 +174,9 @@ impl ProxyError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static(RETRY_AFTER));
+        }
         if self.closes() {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }

@@ -1,6 +1,7 @@
 //! One request and its response, as far as later steps need to know it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub struct Exchange {
     pub subject: Option<Subject>,
     /// Decision (step 5).
     pub decision: Decision,
+    /// The origin that the visitor's next requests should go to, where that is new.
+    stuck_to: Cell<Option<usize>>,
 }
 
 /// Host of a request as sent: `:authority` or `Host`, exactly one.
@@ -149,6 +152,7 @@ impl Exchange {
             signals: Signals::NONE,
             subject: None,
             decision: Decision::NONE,
+            stuck_to: Cell::new(None),
             snapshot,
         })
     }
@@ -166,6 +170,17 @@ impl Exchange {
     #[must_use]
     pub fn host_name(&self) -> Cow<'_, str> {
         self.host.to_str().ok().and_then(host_name).unwrap_or_default()
+    }
+
+    /// Notes the origin that the sticky cookie is to name.
+    pub fn stick_to(&self, origin: usize) {
+        self.stuck_to.set(Some(origin));
+    }
+
+    /// The origin that the sticky cookie is to name.
+    #[must_use]
+    pub fn stuck_to(&self) -> Option<usize> {
+        self.stuck_to.get()
     }
 
     /// What holds on this path.

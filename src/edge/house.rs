@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::siblings::Siblings;
 use super::timer;
-use super::upstream::{Connector, Pool};
+use super::upstream::{CoreGroup, Group, Pool, PoolLimits};
 use crate::config::switches::Switches;
 use crate::config::{self, Settings};
 use crate::enforce::csp::Wall;
@@ -51,7 +51,7 @@ pub struct Site {
     /// Changes with anything that changes a rewritten page; part of ETags and records.
     pub version: Arc<str>,
     /// Origins.
-    pub connectors: Vec<Connector>,
+    pub group: Arc<Group>,
     /// The second wall of its opted-out documents.
     pub wall: Option<Wall>,
     /// Position of its filter lists among the snapshot's sets.
@@ -294,12 +294,11 @@ impl std::ops::Deref for Held {
 pub struct Core {
     /// What all cores share.
     pub house: Arc<House>,
-    /// Pools by site and origin; they follow a site's connectors, so a reload makes new ones.
-    pools: RefCell<HashMap<(usize, usize), Rc<Pool>>>,
+    /// Origins by site; they follow a site's group, so a reload makes new ones.
+    groups: RefCell<Vec<Option<Rc<CoreGroup>>>>,
     snapshot: RefCell<Held>,
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
-    turn: Cell<usize>,
 }
 
 impl Core {
@@ -308,14 +307,7 @@ impl Core {
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
         let snapshot = RefCell::new(Held::new(house.snapshot.load_full()));
         let month = Cell::new((timer::now(), current_month()));
-        Rc::new(Self {
-            house,
-            pools: RefCell::default(),
-            snapshot,
-            month,
-            next_id: Cell::new(seed),
-            turn: Cell::new(0),
-        })
+        Rc::new(Self { house, groups: RefCell::default(), snapshot, month, next_id: Cell::new(seed) })
     }
 
     /// Settings in force. The clone is of a core-local counter: no cache line is shared.
@@ -326,7 +318,7 @@ impl Core {
         if !Arc::ptr_eq(&current, &held.0.shared) {
             if !current.has_sites_of(&held) {
                 // Idle connections of the old settings close with their pools.
-                self.pools.borrow_mut().clear();
+                self.groups.borrow_mut().clear();
             }
             *held = Held::new(Arc::clone(&current));
         }
@@ -361,37 +353,37 @@ impl Core {
         id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
     }
 
-    /// The pool for one origin of a site.
+    /// This core's pools and turns for a site's origins.
+    ///
+    /// Cost: one core-local counter.
     #[must_use]
-    pub fn pool(&self, snapshot: &Snapshot, site: &Site, origin: usize) -> Option<Rc<Pool>> {
-        let connector = site.connectors.get(origin)?;
-        let mut pools = self.pools.borrow_mut();
-        let pool = pools.entry((site.index, origin)).or_insert_with(|| {
+    pub fn group(&self, snapshot: &Snapshot, site: &Site) -> Rc<CoreGroup> {
+        let mut groups = self.groups.borrow_mut();
+        if groups.len() <= site.index {
+            groups.resize(site.index + 1, None);
+        }
+        let known = groups.get_mut(site.index);
+        let make = || {
             let (timeouts, limits) = (&snapshot.settings.timeouts, &snapshot.settings.limits);
-            Pool::new(
-                connector.clone(),
-                super::upstream::PoolLimits {
-                    idle: limits.upstream_idle,
-                    idle_for: timeouts.upstream_idle,
-                    first_byte: timeouts.first_byte,
-                    between_bytes: timeouts.between_bytes,
-                },
-            )
-        });
-        Some(Rc::clone(pool))
-    }
-
-    /// Where to begin among a site's origins: each in turn.
-    #[must_use]
-    pub fn turn(&self, origins: usize) -> usize {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        if origins == 0 { 0 } else { turn % origins }
+            let limits = PoolLimits {
+                idle: limits.upstream_idle,
+                idle_for: timeouts.upstream_idle,
+                first_byte: timeouts.first_byte,
+                between_bytes: timeouts.between_bytes,
+            };
+            let pools = site.group.members.iter().map(|member| Pool::new(member, limits)).collect();
+            Rc::new(CoreGroup::new(Arc::clone(&site.group), pools))
+        };
+        match known {
+            Some(known) => Rc::clone(known.get_or_insert_with(make)),
+            None => make(),
+        }
     }
 
     /// Closes origin connections that were idle for too long; called now and then.
     pub fn expire_pools(&self) {
-        self.pools.borrow().values().for_each(|pool| pool.expire());
+        let groups = self.groups.borrow();
+        groups.iter().flatten().flat_map(|group| group.pools()).for_each(|pool| pool.expire());
     }
 }
 

@@ -1,10 +1,16 @@
-//! Binding: one `SO_REUSEPORT` socket for each core, after making sure that the port is free.
+//! Binding: one `SO_REUSEPORT` socket for each core, after making sure that the port is free; a Unix socket is
+//! one for all.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::socket::Listening;
+use super::unix::{self, SocketFile};
+use crate::config::{Listen, ListenAt};
 
 /// Connections the kernel may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -16,6 +22,61 @@ pub struct Bound {
     pub address: SocketAddr,
     /// One listening socket a core.
     pub sockets: Vec<TcpListener>,
+}
+
+/// A bound socket of one core.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The same on the current runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn watched(self) -> io::Result<Listening> {
+        match self {
+            Self::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Listening::Tcp),
+            Self::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Listening::Unix),
+        }
+    }
+}
+
+/// One listener of the settings, bound.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// The address as bound; `None` for a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// The file of a Unix socket.
+    pub file: Option<SocketFile>,
+    /// One listening socket a core.
+    pub sockets: Vec<Listener>,
+}
+
+/// Binds a listener for `cores` cores.
+///
+/// # Errors
+/// As [`bind`] and [`unix::bind`].
+pub fn open_entrance(listen: &Listen, cores: usize) -> anyhow::Result<Entrance> {
+    let proxy_protocol = listen.proxy_protocol;
+    match &listen.at {
+        ListenAt::Tcp(address) => {
+            let Bound { address, sockets } = bind(*address, cores)?;
+            let sockets = sockets.into_iter().map(Listener::Tcp).collect();
+            Ok(Entrance { proxy_protocol, address: Some(address), file: None, sockets })
+        }
+        ListenAt::Unix { path, mode } => {
+            let (file, sockets) = unix::bind(path, *mode, cores)?;
+            let sockets = sockets.into_iter().map(Listener::Unix).collect();
+            Ok(Entrance { proxy_protocol, address: None, file: Some(file), sockets })
+        }
+    }
 }
 
 /// Binds an address for `cores` cores.

@@ -15,10 +15,14 @@ pub mod house;
 pub mod listener;
 pub mod local;
 pub mod outcome;
+pub mod proxy_protocol;
 pub mod respond;
 pub mod siblings;
+pub mod socket;
+pub mod sticky;
 pub mod timer;
 pub mod tls;
+pub mod unix;
 pub mod upgrade;
 pub mod upstream;
 

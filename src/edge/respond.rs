@@ -14,7 +14,7 @@ use super::body::{Body, RequestBody};
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
-use super::upstream::{Answer, Attempt, Tunnel, UpstreamBody};
+use super::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
 use crate::enforce::collectors::Intercepted;
@@ -399,14 +399,11 @@ pub async fn tunnel(
     downstream: OnUpgrade,
     asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
-    let connectors = &x.site().connectors;
-    let first = core.turn(connectors.len());
+    let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
     let mut failure = ProxyError::Internal("the site has no origin");
-    for origin in (0..connectors.len()).map(|attempt| (first + attempt) % connectors.len()) {
-        let http2 = connectors.get(origin).is_some_and(|c| c.upstream.http2);
-        let Some(pool) = core.pool(&x.snapshot, x.site(), origin).filter(|_| !http2) else { continue };
-        corridor::aim(&mut request, x, origin);
-        match pool.send_upgrade(request).await {
+    while let Some(turn) = choice.next() {
+        corridor::aim(&mut request, x, turn.origin);
+        match choice.send_upgrade(turn, request).await {
             Ok(Ok(tunnel)) => return Ok(joined(core, x, &asked, downstream, tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,
             Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
@@ -424,10 +421,10 @@ fn joined(
     downstream: OnUpgrade,
     tunnel: Tunnel,
 ) -> Response<Body> {
-    let Tunnel { head: mut parts, upgraded } = tunnel;
+    let Tunnel { head: mut parts, upgraded, held } = tunnel;
     let plan = BodyPlan::Pass(PassReason::NoBody);
     let page = page_url(x, asked, &plan);
     apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);
-    upgrade::join(downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle);
+    upgrade::join(downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle, held);
     Response::from_parts(parts, Body::empty())
 }

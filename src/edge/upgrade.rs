@@ -26,9 +26,10 @@ pub fn wanted<B>(request: &Request<B>) -> bool {
         && hop::connection_has(request.headers(), "upgrade")
 }
 
-/// Joins the visitor's connection with the origin's, as a task of its own.
-pub fn join(downstream: OnUpgrade, upstream: Upgraded, idle: Duration) {
+/// Joins the visitor's connection with the origin's, as a task of its own. `held` is dropped at its end.
+pub fn join(downstream: OnUpgrade, upstream: Upgraded, idle: Duration, held: impl Sized + 'static) {
     tokio::task::spawn_local(async move {
+        let _held = held;
         // A visitor that leaves before the switch ends the tunnel: dropping `upstream` closes it.
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));

@@ -1,6 +1,9 @@
 //! Named events: each writes its log line and its counter together, so that neither is forgotten.
 
+use std::time::Duration;
+
 use super::metrics::Metrics;
+use super::upstreams::{UpstreamFigures, UpstreamState};
 
 /// A request that Optgate answered itself because something failed. The cause is logged here, once.
 pub fn request_failed(
@@ -72,4 +75,37 @@ pub fn accept_failed(error: &std::io::Error) {
     tracing::error!(
         "cannot accept a connection: {error}; if this says too many open files, raise LimitNOFILE"
     );
+}
+
+/// An origin gets requests again, or no more. `length`: of an ejection.
+pub fn upstream_changed(figures: &UpstreamFigures, to: UpstreamState, why: &str, length: Option<Duration>) {
+    figures.changed(to);
+    let (site, upstream, state) = (figures.site_name.as_str(), figures.upstream.as_str(), to.as_str());
+    match (to, length) {
+        (UpstreamState::Up, _) => tracing::info!(site, upstream, state, "origin is back: {why}"),
+        (_, Some(length)) => {
+            let seconds = length.as_secs_f64();
+            tracing::warn!(site, upstream, state, seconds, "origin left out for a while: {why}");
+        }
+        (_, None) => tracing::warn!(site, upstream, state, "origin left out: {why}"),
+    }
+}
+
+/// The name of an origin leads to other addresses than before.
+pub fn upstream_resolved(figures: &UpstreamFigures, host: &str, before: usize, addresses: usize) {
+    let (site, upstream) = (figures.site_name.as_str(), figures.upstream.as_str());
+    tracing::info!(site, upstream, host, before, addresses, "origin looked up: its addresses changed");
+}
+
+/// The name of an origin could not be looked up.
+pub fn upstream_lookup_failed(figures: &UpstreamFigures, host: &str, error: &dyn std::error::Error) {
+    figures.bad_lookups.inc();
+    let (site, upstream) = (figures.site_name.as_str(), figures.upstream.as_str());
+    tracing::warn!(site, upstream, host, "origin could not be looked up, its last addresses hold: {error}");
+}
+
+/// A connection to a listener that wants a PROXY protocol header was closed.
+pub fn proxy_header_refused(metrics: &Metrics, peer: std::net::IpAddr, reason: &'static str) {
+    metrics.proxy_header_refused(reason);
+    tracing::debug!(%peer, reason, "connection refused: no usable PROXY protocol header");
 }

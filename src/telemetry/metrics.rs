@@ -14,7 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
-use crate::config::VendorAction;
+use super::upstreams::UpstreamFigures;
+use crate::config::{Upstream, VendorAction};
 use crate::privacy::Basis;
 
 /// What became of a signal on an HTML response; exactly one for each response with a signal.
@@ -188,6 +189,8 @@ pub struct Metrics {
     bypass: Counters,
     list_changes: Counters,
     list_rules: Family<Labels, Gauge>,
+    proxy_headers: Counters,
+    upstreams: Vec<Arc<UpstreamFigures>>,
     cookies: [Counter; 3],
     guard: [Counters; 2],
     reports: [Counter; 3],
@@ -223,6 +226,67 @@ fn single(x: &mut Exposition, name: &str, help: &str) -> Counter {
     let counter = Counter::<u64, AtomicU64>::default();
     x.register(name, help, counter.clone());
     counter
+}
+
+type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
+
+/// Families of the origins' figures.
+struct UpstreamFamilies {
+    gauges: [Gauges; 4],
+    counters: [Counters; 5],
+}
+
+impl UpstreamFamilies {
+    fn new(x: &mut Exposition) -> Self {
+        let mut gauge = |name: &str, help: &str| {
+            let family = Gauges::default();
+            x.register(name, help, family.clone());
+            family
+        };
+        let gauges = [
+            gauge("upstream_healthy", "1: the origin gets requests"),
+            gauge("upstream_ejected", "1: the origin is left out because requests failed"),
+            gauge("upstream_connections", "Connections to the origin"),
+            gauge("upstream_waiting", "Requests that wait for a connection to the origin"),
+        ];
+        let counters = [
+            family(x, "upstream_changes", "Changes of an origin's state"),
+            family(x, "upstream_failures", "Requests that failed for the origin's sake"),
+            family(x, "upstream_bad_checks", "Active checks that failed"),
+            family(x, "upstream_queue_refused", "Requests refused for want of a connection to the origin"),
+            family(x, "upstream_bad_lookups", "Look-ups of the origin's name that failed"),
+        ];
+        Self { gauges, counters }
+    }
+
+    fn of(&self, site: usize, name: &str, upstream: &Upstream) -> UpstreamFigures {
+        let of = [("site", name), ("upstream", upstream.label.as_str())];
+        let counter = |family: &Counters, more: &[(&'static str, &str)]| {
+            let pairs: Vec<_> = of.into_iter().chain(more.iter().copied()).collect();
+            family.get_or_create_owned(&labels(&pairs))
+        };
+        let [healthy, ejected, connections, waiting] =
+            self.gauges.each_ref().map(|family| family.get_or_create_owned(&labels(&of)));
+        let [changes, failures, bad_checks, refused, bad_lookups] = &self.counters;
+        healthy.set(1);
+        UpstreamFigures {
+            site,
+            site_name: name.to_owned(),
+            upstream: upstream.label.clone(),
+            weight: upstream.weight,
+            backup: upstream.backup,
+            healthy,
+            ejected,
+            changes: ["up", "down", "ejected"].map(|to| counter(changes, &[("to", to)])),
+            failures: counter(failures, &[]),
+            bad_checks: counter(bad_checks, &[]),
+            connections,
+            waiting,
+            queue_full: counter(refused, &[("reason", "full")]),
+            queue_timeout: counter(refused, &[("reason", "timeout")]),
+            bad_lookups: counter(bad_lookups, &[]),
+        }
+    }
 }
 
 /// Counters of every site.
@@ -282,6 +346,12 @@ impl Metrics {
             bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
             list_changes: family(&mut x, "list_changes", "Changed filter lists: taken, or why not"),
             list_rules,
+            proxy_headers: family(
+                &mut x,
+                "proxy_headers_refused",
+                "Connections closed for want of a usable PROXY protocol header, by reason",
+            ),
+            upstreams: Vec::new(),
             cookies: ["response", "request", "expired"]
                 .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
             guard: [
@@ -374,6 +444,16 @@ impl Metrics {
         self.list_rules.get_or_create(&labels(&[("file", file)])).set(rules);
     }
 
+    /// A connection was closed for want of a usable PROXY protocol header; `reason` is from a closed set.
+    pub fn proxy_header_refused(&self, reason: &'static str) {
+        self.proxy_headers.get_or_create(&labels(&[("reason", reason)])).inc();
+    }
+
+    /// Every origin's figures, in the settings' order.
+    pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamFigures> {
+        self.upstreams.iter().map(|figures| &**figures)
+    }
+
     /// Tracker cookies removed on one side.
     pub fn cookies(&self, side: CookieSide, count: u64) {
         self.cookies[side as usize].inc_by(count);
@@ -383,6 +463,20 @@ impl Metrics {
     #[must_use]
     pub fn cookie_counts(&self) -> [u64; 3] {
         self.cookies.each_ref().map(Counter::get)
+    }
+
+    /// Makes the figures of the sites' origins: by site, in the origins' order.
+    pub fn add_upstreams(&mut self, sites: &[(String, &[Upstream])]) -> Vec<Vec<Arc<UpstreamFigures>>> {
+        let families = UpstreamFamilies::new(&mut self.exposition);
+        let all: Vec<Vec<_>> = sites
+            .iter()
+            .enumerate()
+            .map(|(site, (name, upstreams))| {
+                upstreams.iter().map(|upstream| Arc::new(families.of(site, name, upstream))).collect()
+            })
+            .collect();
+        self.upstreams = all.iter().flatten().cloned().collect();
+        all
     }
 
     /// Adds a collector whose figures are read at scrape time (the store's).

@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod events;
 pub mod metrics;
 pub mod redact;
+pub mod upstreams;
 
 use crate::config::{Log, LogFormat, LogLevel};
 

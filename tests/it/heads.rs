@@ -585,6 +585,7 @@ fn site() -> optgate::config::Site {
         name: "shop".into(),
         hosts: vec!["shop.example".into()],
         upstreams: Vec::new(),
+        sharing: Default::default(),
         mode: Mode::Enforce,
         policy: VendorPolicy::default(),
         paths: Vec::new(),

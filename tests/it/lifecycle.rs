@@ -34,7 +34,7 @@ fn a_second_start_on_the_same_port_is_an_error() {
     let first = proxy().to(&origin).run();
     let second = proxy().to(&origin);
     let mut settings = second.settings();
-    settings.listen = vec![first.addr()];
+    settings.listen = vec![first.addr().into()];
     let Err(error) = optgate::app::start(settings) else { panic!("two on one port") };
     assert!(format!("{error:#}").contains(&first.addr().to_string()), "{error:#}");
     assert_eq!(first.get("/", "").status(), 200);

@@ -16,6 +16,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         name: "shop".into(),
         hosts: vec!["shop.example".into()],
         upstreams: Vec::new(),
+        sharing: Default::default(),
         mode: Mode::Enforce,
         policy: VendorPolicy {
             service_providers: ServiceProviders::Contract,

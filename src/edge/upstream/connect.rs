@@ -1,25 +1,44 @@
 //! Opening a connection to an origin.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::resolve::Names;
 use super::transport::Transport;
-use crate::config::{Upstream, UpstreamAddress};
+use crate::config::{ProxyProtocol, Upstream, UpstreamAddress};
 use crate::edge::error::ProxyError;
-use crate::edge::timer;
+use crate::edge::{proxy_protocol, timer};
+
+/// How long an address has for itself before the next one is tried beside it (RFC 8305, 5).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How to reach one origin; built at start, shared by all cores.
 #[derive(Clone)]
 pub struct Connector {
     /// What was configured.
     pub upstream: Upstream,
+    /// Where its name leads; `None` for a literal address or a Unix socket.
+    pub names: Option<Arc<Names>>,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     limit: Duration,
+}
+
+/// A connected origin.
+#[derive(Debug)]
+pub struct Connected {
+    /// The bytes.
+    pub io: Transport,
+    /// Its address; `None` for a Unix socket.
+    pub address: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -44,42 +63,103 @@ impl Connector {
             }
             None => None,
         };
-        Ok(Self { upstream, tls, limit })
+        let names = match &upstream.address {
+            UpstreamAddress::Tcp { host, port } if host.parse::<IpAddr>().is_err() => {
+                Some(Arc::new(Names::new(host, *port)))
+            }
+            _ => None,
+        };
+        Ok(Self { upstream, names, tls, limit })
     }
 
-    /// Connects, TLS included, within `timeouts.upstream_connect`.
+    /// Connects, TLS included, within `timeouts.upstream_connect`. `client`: whose requests the connection is
+    /// for, where the origin wants to be told.
     ///
     /// # Errors
     /// See [`ProxyError`]; each is the upstream's side.
-    pub async fn connect(&self) -> Result<Transport, ProxyError> {
-        timer::within(self.limit, self.dial()).await.unwrap_or(Err(ProxyError::ConnectTimeout))
+    pub async fn connect(&self, client: Option<IpAddr>) -> Result<Connected, ProxyError> {
+        timer::within(self.limit, self.dial(client)).await.unwrap_or(Err(ProxyError::ConnectTimeout))
     }
 
-    async fn dial(&self) -> Result<Transport, ProxyError> {
-        let tcp = match &self.upstream.address {
-            UpstreamAddress::Unix(path) => {
-                return UnixStream::connect(path).await.map(Transport::Unix).map_err(ProxyError::Connect);
+    /// As [`Self::connect`], without its limit: for threads whose timer is another.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn dial(&self, client: Option<IpAddr>) -> Result<Connected, ProxyError> {
+        if let UpstreamAddress::Unix(path) = &self.upstream.address {
+            let mut io = UnixStream::connect(path).await.map_err(ProxyError::Connect)?;
+            if let Some(header) = self.proxy_header(client, None) {
+                io.write_all(&header).await.map_err(ProxyError::Connect)?;
             }
-            UpstreamAddress::Tcp { host, port } => {
-                dial_tcp(host, *port).await.map_err(ProxyError::Connect)?
+            return Ok(Connected { io: Transport::Unix(io), address: None });
+        }
+        let mut tcp = self.dial_tcp().await.map_err(ProxyError::Connect)?;
+        let address = tcp.peer_addr().map_err(ProxyError::Connect)?;
+        if let Some(header) = self.proxy_header(client, Some(address)) {
+            tcp.write_all(&header).await.map_err(ProxyError::Connect)?;
+        }
+        let io = match &self.tls {
+            None => Transport::Tcp(tcp),
+            Some((config, name)) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                let stream = connector.connect(name.clone(), tcp).await.map_err(ProxyError::UpstreamTls)?;
+                if self.upstream.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    let why = io::Error::other("the origin did not agree to HTTP/2");
+                    return Err(ProxyError::UpstreamTls(why));
+                }
+                Transport::Tls(Box::new(stream))
             }
         };
-        let Some((config, name)) = &self.tls else { return Ok(Transport::Tcp(tcp)) };
-        let connector = TlsConnector::from(Arc::clone(config));
-        let stream = connector.connect(name.clone(), tcp).await.map_err(ProxyError::UpstreamTls)?;
-        if self.upstream.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(ProxyError::UpstreamTls(io::Error::other("the origin did not agree to HTTP/2")));
+        Ok(Connected { io, address: Some(address) })
+    }
+
+    fn proxy_header(&self, client: Option<IpAddr>, to: Option<SocketAddr>) -> Option<Vec<u8>> {
+        match self.upstream.proxy_protocol {
+            ProxyProtocol::Off => None,
+            ProxyProtocol::V1 => Some(proxy_protocol::write_v1(client, to)),
+            ProxyProtocol::V2 => Some(proxy_protocol::write_v2(client, to)),
         }
-        Ok(Transport::Tls(Box::new(stream)))
+    }
+
+    async fn dial_tcp(&self) -> io::Result<TcpStream> {
+        let stream = match (&self.names, &self.upstream.address) {
+            (Some(names), _) => first_of(&names.addresses().await?).await?,
+            (None, UpstreamAddress::Tcp { host, port }) => {
+                let ip: IpAddr = host.parse().map_err(io::Error::other)?;
+                TcpStream::connect((ip, *port)).await?
+            }
+            (None, UpstreamAddress::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 }
 
-async fn dial_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    // Literal addresses skip the resolver's thread.
-    let stream = match host.parse::<std::net::IpAddr>() {
-        Ok(address) => TcpStream::connect((address, port)).await?,
-        Err(_) => TcpStream::connect((host, port)).await?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// Connects to whichever address answers first; each has a head start over the next, and one that refuses
+/// gives way at once (RFC 8305, 5).
+async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address");
+    let mut left = addresses.iter();
+    let mut dialling = FuturesUnordered::new();
+    loop {
+        match left.next() {
+            Some(address) => dialling.push(TcpStream::connect(*address)),
+            None if dialling.is_empty() => return Err(failure),
+            None => {}
+        }
+        let head_start = async {
+            match left.len() {
+                0 => std::future::pending().await,
+                _ => tokio::time::sleep(HEAD_START).await,
+            }
+        };
+        tokio::select! {
+            dialled = dialling.next() => match dialled {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => failure = error,
+                None => {}
+            },
+            () = head_start => {}
+        }
+    }
 }

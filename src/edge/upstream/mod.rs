@@ -1,12 +1,22 @@
-//! Step 7: the origin. One pool of connections for each core and origin.
+//! Step 7: the origin. One pool of connections for each core and origin; which origin is asked is [`choose`]'s
+//! matter, and what all cores know of the origins stands in [`group`].
 //!
 //! An HTTP/1.1 connection is not a task of its own: whoever waits for its answer drives it, so a
 //! request and its answer wake one task only. When the answer's body has ended the connection goes
 //! back to the pool.
 
+mod balance;
+pub mod check;
+pub mod choose;
 pub mod connect;
+pub mod group;
+mod health;
 mod pool;
+mod queue;
+pub mod resolve;
 pub mod transport;
 
+pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;
+pub use group::Group;
 pub use pool::{Answer, Attempt, Pool, PoolLimits, Tunnel, UpstreamBody};

@@ -1,9 +1,11 @@
 //! Keep-alive connections of one core to one origin, and the body that gives them back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future as _;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -15,12 +17,15 @@ use hyper::client::conn::{http1, http2};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
-use super::connect::Connector;
+use super::connect::{Connected, Connector};
+use super::group::{Load, Member};
+use super::queue::{Cap, Place};
 use super::transport::Transport;
 use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::local::LocalExecutor;
 use crate::edge::timer::{self, Deadline};
+use crate::telemetry::upstreams::UpstreamFigures;
 
 type Io = TokioIo<Transport>;
 
@@ -34,6 +39,29 @@ struct Live {
     /// The machine has ended; the connection is of no more use.
     ended: bool,
     idle_since: Instant,
+    /// Where it leads.
+    address: Option<SocketAddr>,
+    /// Whose requests it carries, where the origin was told.
+    client: Option<IpAddr>,
+    /// Its place, where the origin's are counted. `None` in the pool: given up to one who waits.
+    place: Option<Place>,
+    _open: Open,
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(Arc<UpstreamFigures>);
+
+impl Open {
+    fn new(figures: &Arc<UpstreamFigures>) -> Self {
+        figures.connections.inc();
+        Self(Arc::clone(figures))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
 }
 
 impl Live {
@@ -46,6 +74,11 @@ impl Live {
 
     const fn usable(&self) -> bool {
         !self.ended
+    }
+
+    /// Whether it may be used as it is.
+    const fn has_place(&self, pool: &Pool) -> bool {
+        pool.cap.is_none() || self.place.is_some()
     }
 }
 
@@ -62,14 +95,38 @@ pub struct PoolLimits {
     pub between_bytes: Duration,
 }
 
+/// What a request needs of a connection beside being sent.
+#[derive(Debug)]
+pub struct Asking {
+    /// Whose request it is, where the origin is told: its connections are nobody else's.
+    pub client: Option<IpAddr>,
+    /// Counts the request as under way.
+    pub load: Option<Load>,
+}
+
+/// What is held for as long as a request is under way.
+#[derive(Debug, Default)]
+pub struct Held {
+    _load: Option<Load>,
+    /// A place of its own, where the connection does not have it.
+    _place: Option<Place>,
+}
+
 /// The connections of one core to one origin.
 pub struct Pool {
     connector: Connector,
+    cap: Option<Arc<Cap>>,
+    figures: Arc<UpstreamFigures>,
+    /// This core's part of those who wait for a place.
+    waiting: Cell<usize>,
+    /// The addresses that the idle connections were last held against.
+    version: Cell<u64>,
+    giving_up: RefCell<Option<tokio::task::AbortHandle>>,
     limits: PoolLimits,
     /// Boxed, because a connection moves between the pool and a body with every request.
     #[allow(clippy::vec_box)]
     idle: RefCell<Vec<Box<Live>>>,
-    http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    http2: RefCell<Option<(http2::SendRequest<RequestBody>, Option<SocketAddr>)>>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -88,13 +145,36 @@ pub struct Tunnel {
     pub head: http::response::Parts,
     /// The bytes after it.
     pub upgraded: Upgraded,
+    /// To be kept until the tunnel ends.
+    pub held: Held,
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(connector: Connector, limits: PoolLimits) -> Rc<Self> {
-        Rc::new(Self { connector, limits, idle: RefCell::default(), http2: RefCell::default() })
+    pub fn new(member: &Member, limits: PoolLimits) -> Rc<Self> {
+        let pool = Rc::new(Self {
+            connector: member.connector.clone(),
+            cap: member.cap.clone(),
+            figures: Arc::clone(&member.figures),
+            waiting: Cell::new(0),
+            version: Cell::new(0),
+            giving_up: RefCell::default(),
+            limits,
+            idle: RefCell::default(),
+            http2: RefCell::default(),
+        });
+        if let Some(cap) = &pool.cap {
+            let task = tokio::task::spawn_local(give_up_places(Rc::downgrade(&pool), cap.watch()));
+            *pool.giving_up.borrow_mut() = Some(task.abort_handle());
+        }
+        pool
+    }
+
+    /// Whether an idle connection could take a request of this client now.
+    #[must_use]
+    pub fn has_idle(&self, client: Option<IpAddr>) -> bool {
+        self.idle.borrow().iter().any(|live| live.client == client && live.has_place(self))
     }
 
     /// Sends a request; resolves when the answer's head is there.
@@ -104,22 +184,24 @@ impl Pool {
     ///
     /// # Errors
     /// [`Attempt::NotSent`] gives the request back for another origin.
-    pub async fn send(self: &Rc<Self>, mut request: Request<RequestBody>) -> Result<Answer, Attempt> {
+    pub async fn send(
+        self: &Rc<Self>,
+        mut request: Request<RequestBody>,
+        asking: Asking,
+    ) -> Result<Answer, Attempt> {
         if self.connector.upstream.http2 {
-            return self.send_http2(request).await;
+            return self.send_http2(request, asking).await;
         }
+        let Asking { client, load } = asking;
         loop {
-            let pooled = self.checkout();
-            let fresh = pooled.is_none();
-            let mut live = match pooled {
-                Some(live) => live,
-                None => match self.open().await {
-                    Ok(live) => Box::new(live),
-                    Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-                },
+            let (mut live, fresh) = match self.connection(client).await {
+                Ok(found) => found,
+                Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
             };
             match self.exchange(&mut live, request).await {
-                Ok(response) => return Ok(response.map(|body| UpstreamBody::http1(body, live, self))),
+                Ok(response) => {
+                    return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
+                }
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
                 Err(failure) => return Err(failure),
             }
@@ -151,11 +233,59 @@ impl Pool {
         .await
     }
 
-    /// An idle connection that is still open.
-    fn checkout(&self) -> Option<Box<Live>> {
+    /// A connection with its place: an idle one, or a fresh one (`true`).
+    async fn connection(&self, client: Option<IpAddr>) -> Result<(Box<Live>, bool), ProxyError> {
+        if let Some(live) = self.checkout(client, |live| live.has_place(self)) {
+            return Ok((live, false));
+        }
+        let place = self.place().await?;
+        // Whoever gave the place up may have left the connection too.
+        let left = place.is_some().then(|| self.checkout(client, |live| live.place.is_none())).flatten();
+        let (mut live, fresh) = match left {
+            Some(live) => (live, false),
+            None => (Box::new(self.open(client).await?), true),
+        };
+        live.place = place;
+        Ok((live, fresh))
+    }
+
+    /// A place, where the origin's are counted; after a wait if need be.
+    async fn place(&self) -> Result<Option<Place>, ProxyError> {
+        let Some(cap) = &self.cap else { return Ok(None) };
+        let mut waits = Waits { pool: self, served: false };
+        self.waiting.set(self.waiting.get() + 1);
+        let place = cap.take().await?;
+        waits.served = true;
+        Ok(Some(place))
+    }
+
+    /// Closes idle connections to addresses that the origin's name no longer leads to.
+    fn forget_old_addresses(&self) {
+        let Some(names) = &self.connector.names else { return };
+        let version = names.version();
+        if self.version.replace(version) == version {
+            return;
+        }
+        let current = |address: Option<SocketAddr>| address.is_none_or(|a| names.leads_to(a.ip()));
+        self.idle.borrow_mut().retain(|live| current(live.address));
+        let mut http2 = self.http2.borrow_mut();
+        if http2.as_ref().is_some_and(|(_, address)| !current(*address)) {
+            // Requests on it go on; the next one opens another.
+            *http2 = None;
+        }
+    }
+
+    /// An idle connection of this client that is still open.
+    fn checkout(&self, client: Option<IpAddr>, fits: impl Fn(&Live) -> bool) -> Option<Box<Live>> {
+        self.forget_old_addresses();
         let now = timer::now();
         loop {
-            let mut live = self.idle.borrow_mut().pop()?;
+            let mut live = {
+                let mut idle = self.idle.borrow_mut();
+                // The last one fits at once, unless clients or places are told apart.
+                let at = idle.iter().rposition(|live| live.client == client && fits(live))?;
+                idle.swap_remove(at)
+            };
             // The reactor has already noted a hang-up, so this costs no system call.
             live.drive(&mut Context::from_waker(std::task::Waker::noop()));
             if live.usable() && now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
@@ -165,29 +295,66 @@ impl Pool {
     }
 
     fn put_back(&self, mut live: Box<Live>) {
+        if !live.usable() {
+            return;
+        }
+        if let Some(cap) = &self.cap
+            && cap.waiting() > 0
+        {
+            // One of this core uses the connection on; one of another core must open its own.
+            if cap.waiting() > self.waiting.get() {
+                return;
+            }
+            live.place = None;
+        }
         let mut idle = self.idle.borrow_mut();
-        if live.usable() && idle.len() < self.limits.idle {
-            live.idle_since = timer::now();
-            idle.push(live);
+        if idle.len() >= self.limits.idle {
+            // A client's connection is of use to that client only: the one longest idle goes.
+            if live.client.is_none() || idle.is_empty() {
+                return;
+            }
+            idle.remove(0);
+        }
+        live.idle_since = timer::now();
+        idle.push(live);
+    }
+
+    /// Gives one idle connection up: somebody waits for its place.
+    fn give_up_one(&self) {
+        let mut idle = self.idle.borrow_mut();
+        if let Some(at) = idle.iter().position(|live| live.place.is_some()) {
+            let live = idle.remove(at);
+            drop(idle);
+            drop(live);
         }
     }
 
     /// Closes connections that were idle for too long.
     pub fn expire(&self) {
+        self.forget_old_addresses();
         let now = timer::now();
         self.idle
             .borrow_mut()
             .retain(|live| now.saturating_duration_since(live.idle_since) < self.limits.idle_for);
     }
 
-    async fn open(&self) -> Result<Live, ProxyError> {
-        let io = TokioIo::new(self.connector.connect().await?);
+    async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
+        let Connected { io, address } = self.connector.connect(client).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUF)
-            .handshake::<_, RequestBody>(io)
+            .handshake::<_, RequestBody>(TokioIo::new(io))
             .await
             .map_err(ProxyError::Answer)?;
-        Ok(Live { sender, connection, ended: false, idle_since: timer::now() })
+        Ok(Live {
+            sender,
+            connection,
+            ended: false,
+            idle_since: timer::now(),
+            address,
+            client,
+            place: None,
+            _open: Open::new(&self.figures),
+        })
     }
 
     /// Sends an upgrade request over a connection of its own.
@@ -197,11 +364,18 @@ impl Pool {
     pub async fn send_upgrade(
         self: &Rc<Self>,
         request: Request<RequestBody>,
+        asking: Asking,
     ) -> Result<Result<Tunnel, Answer>, Attempt> {
-        let Live { mut sender, connection, .. } = match self.open().await {
+        let Asking { client, load } = asking;
+        let place = match self.place().await {
+            Ok(place) => place,
+            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+        };
+        let Live { mut sender, connection, .. } = match self.open(client).await {
             Ok(live) => live,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
+        let held = Held { _load: load, _place: place };
         let driver = tokio::task::spawn_local(connection.with_upgrades());
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
@@ -209,15 +383,25 @@ impl Pool {
             // The connection ends with this answer; its task drives the body.
             drop(driver);
             let between = self.limits.between_bytes;
-            return Ok(Err(response.map(|body| UpstreamBody::detached(body, between))));
+            return Ok(Err(response.map(|body| UpstreamBody::detached(body, between, held))));
         }
         let (head, body) = response.into_parts();
         let mut for_upgrade = Response::from_parts(head.clone(), body);
         let upgraded = hyper::upgrade::on(&mut for_upgrade).await.map_err(Attempt::failed)?;
-        Ok(Ok(Tunnel { head, upgraded }))
+        Ok(Ok(Tunnel { head, upgraded, held }))
     }
 
-    async fn send_http2(self: &Rc<Self>, request: Request<RequestBody>) -> Result<Answer, Attempt> {
+    async fn send_http2(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        asking: Asking,
+    ) -> Result<Answer, Attempt> {
+        // One connection carries many requests, so each of them takes a place.
+        let place = match self.place().await {
+            Ok(place) => place,
+            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+        };
+        let held = Held { _load: asking.load, _place: place };
         let mut sender = match self.http2_sender().await {
             Ok(sender) => sender,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
@@ -225,25 +409,62 @@ impl Pool {
         let sent = timer::within(self.limits.first_byte, sender.try_send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::of)?;
         let between = self.limits.between_bytes;
-        Ok(response.map(|body| UpstreamBody::detached(body, between)))
+        Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
     }
 
     async fn http2_sender(&self) -> Result<http2::SendRequest<RequestBody>, ProxyError> {
-        let open = self.http2.borrow().clone().filter(|sender| !sender.is_closed());
-        if let Some(mut sender) = open
+        self.forget_old_addresses();
+        let open = self.http2.borrow().clone().filter(|(sender, _)| !sender.is_closed());
+        if let Some((mut sender, _)) = open
             && sender.ready().await.is_ok()
         {
             return Ok(sender);
         }
-        let io = TokioIo::new(self.connector.connect().await?);
-        let (sender, connection) =
-            http2::Builder::new(LocalExecutor).handshake(io).await.map_err(ProxyError::Answer)?;
+        let Connected { io, address } = self.connector.connect(None).await?;
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(ProxyError::Answer)?;
+        let open = Open::new(&self.figures);
         tokio::task::spawn_local(async move {
+            let _open = open;
             // A broken connection shows in the requests on it.
             let _ = connection.await;
         });
-        *self.http2.borrow_mut() = Some(sender.clone());
+        *self.http2.borrow_mut() = Some((sender.clone(), address));
         Ok(sender)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(task) = self.giving_up.borrow_mut().take() {
+            task.abort();
+        }
+    }
+}
+
+/// One of this core that waits for a place. The last one, if it goes unserved, closes what was left to it.
+struct Waits<'a> {
+    pool: &'a Pool,
+    served: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let left = self.pool.waiting.get().saturating_sub(1);
+        self.pool.waiting.set(left);
+        if left == 0 && !self.served {
+            self.pool.idle.borrow_mut().retain(|live| live.place.is_some());
+        }
+    }
+}
+
+/// Gives idle connections up, one each time somebody begins to wait for a place.
+async fn give_up_places(pool: Weak<Pool>, mut wanted: tokio::sync::watch::Receiver<()>) {
+    while wanted.changed().await.is_ok() {
+        let Some(pool) = pool.upgrade() else { return };
+        pool.give_up_one();
     }
 }
 
@@ -281,6 +502,7 @@ impl Attempt {
 pub struct UpstreamBody {
     body: Incoming,
     live: Option<(Box<Live>, Rc<Pool>)>,
+    held: Held,
     between_bytes: Duration,
     limit: Option<Deadline>,
 }
@@ -292,10 +514,11 @@ impl std::fmt::Debug for UpstreamBody {
 }
 
 impl UpstreamBody {
-    fn http1(body: Incoming, live: Box<Live>, pool: &Rc<Pool>) -> Self {
+    fn http1(body: Incoming, live: Box<Live>, pool: &Rc<Pool>, load: Option<Load>) -> Self {
         let mut this = Self {
             body,
             live: Some((live, Rc::clone(pool))),
+            held: Held { _load: load, _place: None },
             between_bytes: pool.limits.between_bytes,
             limit: None,
         };
@@ -306,12 +529,13 @@ impl UpstreamBody {
     }
 
     /// A body whose connection is driven by a task of its own.
-    const fn detached(body: Incoming, between_bytes: Duration) -> Self {
-        Self { body, live: None, between_bytes, limit: None }
+    const fn detached(body: Incoming, between_bytes: Duration, held: Held) -> Self {
+        Self { body, live: None, held, between_bytes, limit: None }
     }
 
     /// Gives the connection back if it can carry another request.
     fn release(&mut self) {
+        self.held = Held::default();
         let Some((mut live, pool)) = self.live.take() else { return };
         // One more step lets the machine go from "body done" to "idle".
         live.drive(&mut Context::from_waker(std::task::Waker::noop()));
@@ -352,6 +576,7 @@ impl http_body::Body for UpstreamBody {
         let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
         ready!(limit.poll(cx));
         this.live = None;
+        this.held = Held::default();
         Poll::Ready(Some(Err(BodyError::Stalled)))
     }
 

@@ -1,0 +1,407 @@
+//! The origins of one site as all cores see them: who is well, who may be chosen, who has come back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
+use super::balance::{digest, each};
+use super::connect::Connector;
+use super::health::{Health, Standing};
+use super::queue::Cap;
+use crate::config::{self, Balance, Limits, Outlier, Sharing, Timeouts};
+use crate::edge::error::ProxyError;
+use crate::telemetry::events;
+use crate::telemetry::upstreams::{UpstreamFigures, UpstreamState};
+
+/// One origin.
+#[derive(Debug)]
+pub struct Member {
+    /// How to reach it.
+    pub connector: Connector,
+    /// Whether it is well.
+    pub health: Health,
+    /// Its places, where `max_connections` is set.
+    pub cap: Option<Arc<Cap>>,
+    /// Its figures.
+    pub figures: Arc<UpstreamFigures>,
+    /// Requests under way; counted for `least-connections` only.
+    pub under_way: AtomicUsize,
+    /// What consistent hashing knows it by.
+    pub identity: u64,
+    /// Its name in the sticky cookie: tells origins of the site apart and nothing else.
+    pub token: Box<str>,
+}
+
+/// A site's origins.
+#[derive(Debug)]
+pub struct Group {
+    /// The origins, in the settings' order.
+    pub members: Vec<Member>,
+    /// How they share the requests.
+    pub sharing: Sharing,
+    /// An origin has places that can be taken.
+    pub capped: bool,
+    site: String,
+    outlier: Outlier,
+    /// Bits of the origins that are no backups, and of those that are.
+    primaries: u64,
+    backups: u64,
+    ejected: AtomicU32,
+    started: Instant,
+}
+
+impl Group {
+    /// The origins of a site; the figures are in the origins' order.
+    #[must_use]
+    pub fn new(
+        site: &config::Site,
+        connectors: Vec<Connector>,
+        figures: Vec<Arc<UpstreamFigures>>,
+        outlier: &Outlier,
+        limits: &Limits,
+        timeouts: &Timeouts,
+    ) -> Self {
+        let member = |(connector, figures): (Connector, Arc<UpstreamFigures>)| {
+            let cap = connector.upstream.max_connections.map(|places| {
+                let figures = Arc::clone(&figures);
+                Arc::new(Cap::new(places, limits.upstream_queue, timeouts.upstream_queue, figures))
+            });
+            let label = connector.upstream.label.as_str();
+            let token = Sha256::digest(format!("{}\n{label}", site.name));
+            Member {
+                health: Health::default(),
+                cap,
+                figures,
+                under_way: AtomicUsize::new(0),
+                identity: digest(label.as_bytes()),
+                token: HEXLOWER.encode(token.get(..4).unwrap_or_default()).into(),
+                connector,
+            }
+        };
+        let members: Vec<Member> = connectors.into_iter().zip(figures).map(member).collect();
+        let bits = |backup: bool| {
+            let fits = |(_, m): &(usize, &Member)| m.connector.upstream.backup == backup;
+            members.iter().enumerate().filter(fits).fold(0, |bits, (at, _)| bits | (1 << at))
+        };
+        Self {
+            capped: members.iter().any(|member| member.cap.is_some()),
+            primaries: bits(false),
+            backups: bits(true),
+            members,
+            sharing: site.sharing.clone(),
+            site: site.name.clone(),
+            outlier: outlier.clone(),
+            ejected: AtomicU32::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    /// All origins.
+    #[must_use]
+    pub const fn all(&self) -> u64 {
+        self.primaries | self.backups
+    }
+
+    /// A moment as the origins' states count it.
+    #[must_use]
+    pub fn moment(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The origins that are well. Ejections whose time is over end here.
+    ///
+    /// Cost: two relaxed loads an origin.
+    #[must_use]
+    pub fn well(&self, now: u64) -> u64 {
+        let mut well = 0;
+        for (at, member) in self.members.iter().enumerate() {
+            match member.health.standing() {
+                Standing::Well => well |= 1 << at,
+                Standing::Ejected if member.health.returned(now, false) => {
+                    self.came_back(member, "its time is over");
+                    well |= 1 << at;
+                }
+                Standing::Ejected | Standing::Down => {}
+            }
+        }
+        well
+    }
+
+    /// The origins that requests should go to: those that are well; backups when none of the others is; and
+    /// all of a kind when so few are well that they would only be the next to fail (Envoy's panic).
+    #[must_use]
+    pub fn usable(&self, now: u64) -> u64 {
+        let well = self.well(now);
+        let (primaries, backups) = (well & self.primaries, well & self.backups);
+        let (count, of) = (u64::from(primaries.count_ones()), u64::from(self.primaries.count_ones()));
+        if count * 100 >= u64::from(self.outlier.panic_percent) * of && count > 0 {
+            return primaries;
+        }
+        match (count, backups) {
+            (0, 0) => self.all(),
+            (_, 0) => self.primaries,
+            (_, _) => primaries | backups,
+        }
+    }
+
+    /// The origins without a free place.
+    #[must_use]
+    pub fn full(&self) -> u64 {
+        if !self.capped {
+            return 0;
+        }
+        let full = |at: &usize| {
+            self.members.get(*at).and_then(|m| m.cap.as_ref()).is_some_and(|cap| !cap.has_room())
+        };
+        each(self.all()).filter(full).fold(0, |bits, at| bits | (1 << at))
+    }
+
+    /// An origin's weight at this moment, in thousandths.
+    #[must_use]
+    pub fn weight(&self, at: usize, now: u64) -> u64 {
+        let Some(member) = self.members.get(at) else { return 0 };
+        u64::from(member.connector.upstream.weight)
+            * u64::from(member.health.share(now, self.sharing.slow_start))
+    }
+
+    /// An origin answered.
+    pub fn answered(&self, at: usize, status: u16, now: u64) {
+        let Some(member) = self.members.get(at) else { return };
+        if self.outlier.answers.holds(status) {
+            self.note_failure(member, now, &format_args!("it answers {status}"));
+            return;
+        }
+        member.health.succeeded();
+        // Asked as a last resort, it turned out to be well.
+        if member.health.standing() == Standing::Ejected && member.health.returned(now, true) {
+            self.came_back(member, "it answered");
+        }
+    }
+
+    /// A request to an origin failed; only what is the origin's fault counts.
+    pub fn failed(&self, at: usize, error: &ProxyError, now: u64) {
+        if error.is_the_origins()
+            && let Some(member) = self.members.get(at)
+        {
+            self.note_failure(member, now, error);
+        }
+    }
+
+    fn note_failure(&self, member: &Member, now: u64, why: &dyn std::fmt::Display) {
+        member.figures.failures.inc();
+        if !member.health.failed(&self.outlier) || !self.may_eject() {
+            return;
+        }
+        match member.health.eject(now, &self.outlier) {
+            Some(length) => {
+                let why = format!("{} failures in a row, the last: {why}", self.outlier.failures);
+                events::upstream_changed(&member.figures, UpstreamState::Ejected, &why, Some(length));
+            }
+            None => drop(self.ejected.fetch_sub(1, Ordering::AcqRel)),
+        }
+    }
+
+    /// Takes one of the ejections that are allowed at a time: a share of the origins, but always one, and
+    /// never the only origin.
+    fn may_eject(&self) -> bool {
+        let origins = self.members.len() as u64;
+        let allowed = |ejected: u32| {
+            let share = (u64::from(ejected) + 1) * 100;
+            origins > 1 && (ejected == 0 || share <= u64::from(self.outlier.most_percent) * origins)
+        };
+        let take = |ejected| allowed(ejected).then_some(ejected + 1);
+        self.ejected.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+    }
+
+    fn came_back(&self, member: &Member, why: &str) {
+        self.ejected.fetch_sub(1, Ordering::AcqRel);
+        events::upstream_changed(&member.figures, UpstreamState::Up, why, None);
+    }
+
+    /// What active checks found out about an origin.
+    pub fn checked(&self, at: usize, well: bool, why: &str, now: u64) {
+        let Some(member) = self.members.get(at) else { return };
+        if !member.health.checked(well, now) {
+            return;
+        }
+        let state = match (well, member.health.standing()) {
+            (true, Standing::Ejected) => UpstreamState::Ejected,
+            (true, _) => UpstreamState::Up,
+            (false, _) => UpstreamState::Down,
+        };
+        events::upstream_changed(&member.figures, state, why, None);
+    }
+
+    /// Ends what time has ended, where no request does: so that figures do not wait for one.
+    pub fn settle(&self) {
+        let _ = self.well(self.moment(Instant::now()));
+    }
+
+    /// The site's name.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        &self.site
+    }
+
+    /// Counts a request as under way until the guard is dropped; `None` where nobody asks for the count.
+    #[must_use]
+    pub fn load(self: &Arc<Self>, at: usize) -> Option<Load> {
+        if self.sharing.balance != Balance::LeastConnections {
+            return None;
+        }
+        self.members.get(at)?.under_way.fetch_add(1, Ordering::Relaxed);
+        Some(Load { group: Arc::clone(self), at })
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Load {
+    group: Arc<Group>,
+    at: usize,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(member) = self.group.members.get(self.at) {
+            member.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Once a second, for figures that no request brings up to date; for background threads.
+pub async fn settle(groups: Vec<Arc<Group>>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        groups.iter().for_each(|group| group.settle());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BadAnswers, ProxyProtocol, Upstream, UpstreamAddress};
+
+    fn upstream(number: usize, backup: bool) -> Upstream {
+        Upstream {
+            address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port: 1 },
+            tls: None,
+            http2: false,
+            host: None,
+            label: format!("http://127.0.0.1:{number}"),
+            weight: 1,
+            backup,
+            max_connections: None,
+            proxy_protocol: ProxyProtocol::Off,
+        }
+    }
+
+    /// A group of primaries, then backups; one failure ejects.
+    fn group(primaries: usize, backups: usize, panic_percent: u32) -> Group {
+        let outlier = Outlier {
+            failures: 1,
+            answers: BadAnswers::Gateway,
+            ejection: Duration::from_secs(10),
+            longest: Duration::from_secs(60),
+            most_percent: 50,
+            panic_percent,
+        };
+        let members: Vec<Member> = (0..primaries + backups)
+            .map(|at| Member {
+                connector: Connector::new(upstream(at, at >= primaries), Duration::from_secs(1)).unwrap(),
+                health: Health::default(),
+                cap: None,
+                figures: Arc::default(),
+                under_way: AtomicUsize::new(0),
+                identity: 0,
+                token: "".into(),
+            })
+            .collect();
+        Group {
+            capped: false,
+            primaries: (1 << primaries) - 1,
+            backups: ((1 << backups) - 1) << primaries,
+            members,
+            sharing: Sharing::default(),
+            site: "site".to_owned(),
+            outlier,
+            ejected: AtomicU32::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_share_is_ejected_and_time_brings_them_back() {
+        let group = group(4, 0, 0);
+        for at in 0..4 {
+            group.answered(at, 503, 1);
+        }
+        assert_eq!(group.usable(1), 0b1100, "half of four");
+        assert_eq!(group.members[0].figures.state(), UpstreamState::Ejected);
+        assert_eq!(group.usable(10_001), 0b1111);
+        assert_eq!(group.members[0].figures.state(), UpstreamState::Up);
+        group.answered(3, 500, 10_001);
+        assert_eq!(group.usable(10_001), 0b1111, "500 is no gateway's answer");
+        group.answered(3, 504, 10_001);
+        assert_eq!(group.usable(10_001), 0b0111, "the places of those who came back are free");
+    }
+
+    /// One may always be ejected, the only one never.
+    #[test]
+    fn the_only_origin_is_never_ejected() {
+        let group = group(1, 0, 0);
+        group.answered(0, 503, 1);
+        assert_eq!(group.usable(1), 0b1);
+        assert_eq!(group.members[0].health.standing(), Standing::Well);
+    }
+
+    /// Envoy's panic: when few are well, all are used.
+    #[test]
+    fn with_too_few_well_all_are_used() {
+        let group = group(4, 0, 50);
+        for at in [0, 1] {
+            group.checked(at, false, "", 1);
+        }
+        assert_eq!(group.usable(1), 0b1100, "half are well");
+        group.checked(2, false, "", 1);
+        assert_eq!(group.usable(1), 0b1111, "a quarter is too few");
+    }
+
+    #[test]
+    fn backups_serve_only_while_nobody_else_is_well() {
+        let group = group(2, 1, 0);
+        assert_eq!(group.usable(1), 0b011);
+        group.checked(0, false, "", 1);
+        assert_eq!(group.usable(1), 0b010);
+        group.checked(1, false, "", 1);
+        assert_eq!(group.usable(1), 0b100);
+        group.checked(2, false, "", 1);
+        assert_eq!(group.usable(1), 0b111, "none is well: never nobody");
+        group.checked(1, true, "", 1);
+        assert_eq!(group.usable(1), 0b010);
+    }
+
+    /// Asked as a last resort, an ejected origin that answers is back.
+    #[test]
+    fn an_ejected_origin_that_answers_is_back() {
+        let group = group(2, 0, 0);
+        group.answered(0, 502, 1);
+        assert_eq!(group.usable(1), 0b10);
+        group.answered(0, 200, 2);
+        assert_eq!(group.usable(2), 0b11);
+    }
+
+    /// A visitor's own doing must not take an origin out.
+    #[test]
+    fn the_visitors_faults_do_not_count() {
+        let group = group(2, 0, 0);
+        group.failed(0, &ProxyError::BodyTimeout, 1);
+        group.failed(0, &ProxyError::QueueFull, 1);
+        assert_eq!(group.usable(1), 0b11);
+        group.failed(0, &ProxyError::ConnectTimeout, 1);
+        assert_eq!(group.usable(1), 0b10);
+    }
+}
