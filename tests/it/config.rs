@@ -310,3 +310,52 @@ fn origins_tell_written_values_from_defaults_in_the_same_table() {
     assert!(origin(&loaded, "sites[0].upstream[0].url").ends_with("optgate.toml:4"));
     assert_eq!(origin(&loaded, "sites[0].paths"), "default");
 }
+
+/// Settings that contradict each other are refused with where, why and what to do (issue 4, upstreams).
+#[test]
+fn origins_and_listeners_that_contradict_themselves_are_refused() {
+    let site = |text: &str| Desk::with(&format!("[[sites]]\n{text}\n")).refused();
+    for (text, what) in [
+        ("upstream = { url = \"http://a\", backup = true }", "names backups only"),
+        ("upstream = { url = \"h2c://a:1\", proxy_protocol = \"v2\" }", "cannot be used with HTTP/2"),
+        ("upstream = { url = \"http://a\", weight = 0 }", "`sites[0].upstream.weight` is out of range"),
+        ("upstream = { url = \"http://a\", max_connections = 0 }", "is out of range"),
+        ("upstream = \"http://a\"\nhash_on = \"header:X-A\"", "`sites[0].hash_on` has no effect"),
+        ("upstream = \"http://a\"\nsticky_cookie = \"x\"", "`sites[0].sticky_cookie` has no effect"),
+        ("upstream = \"http://a\"\nbalance = \"round\"", "did you mean \"round-robin\"?"),
+        ("upstream = \"http://a\"\nhealth = { path = \"x\" }", "`sites[0].health.path` cannot be used"),
+        ("upstream = \"http://a\"\nhealth = { path = \"/\", interval = \"1ms\" }", "is too short"),
+    ] {
+        let words = site(text);
+        assert!(words.contains(what), "{text}: {words}");
+    }
+    let many: Vec<String> = (0..65).map(|n| format!("\"http://a:{}\"", n + 1)).collect();
+    assert!(site(&format!("upstream = [{}]", many.join(", "))).contains("the limit is 64"));
+    for (text, what) in [
+        ("listen = { address = \":1\", proxy_protocol = true }", "needs `trusted_proxies`"),
+        ("listen = { address = \":1\", mode = \"0600\" }", "needs a Unix socket"),
+        ("listen = { proxy_protocol = false }", "is missing"),
+        ("listen = [\"unix:/run/a\", \"unix:/run/a\"]", "listen on the same address"),
+        ("listen = \"unix:a\"", "names no absolute path"),
+        ("sticky_cookie = \"optgate\"", "that is the cookie of the opt-out"),
+        ("hash_on = \"ip\"", "is nothing that a request has"),
+        ("[health]\nstatus = \"2xx\"", "is no range of final statuses"),
+        ("[outlier]\nlongest = \"1s\"", "is shorter than `outlier.ejection`"),
+    ] {
+        let words = Desk::with(&format!("{text}\n[[sites]]\nupstream = \"http://a\"\n")).refused();
+        assert!(words.contains(what), "{text}: {words}");
+    }
+}
+
+/// What a site says of its checks stands over what holds for all; each setting for itself.
+#[test]
+fn a_sites_checks_are_its_own_over_those_of_all() {
+    let text = "[health]\npath = \"/up\"\nrises = 7\nstatus = \"204\"\n[[sites]]\nupstream = \"http://a\"\n\
+                health = { path = \"/own\", falls = 1, host = \"a.test\" }\n";
+    let site = Desk::with(text).loaded().settings.sites[0].clone();
+    let health = site.sharing.health.clone().unwrap();
+    assert_eq!((health.path.as_str(), health.rises, health.falls), ("/own", 7, 1));
+    assert_eq!((health.status, health.host.as_deref()), ((204, 204), Some("a.test")));
+    let none = Desk::with("[[sites]]\nupstream = \"http://a\"\n").loaded().settings.sites[0].clone();
+    assert_eq!(none.sharing.health, None, "no path, no checks");
+}

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -66,9 +68,30 @@ impl Client {
         Self { wire: BufReader::new(tcp(addr)) }
     }
 
+    /// Connects from an address of loopback.
+    pub fn connect_from(from: &str, addr: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let from: SocketAddr = format!("{from}:0").parse().unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&addr.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { wire: BufReader::new(stream) }
+    }
+
     /// Ends the sending side.
     pub fn finish(&mut self) {
         self.wire.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl Client<UnixStream> {
+    /// Connects to a Unix socket.
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self { wire: BufReader::new(stream) }
     }
 }
 
@@ -78,9 +101,24 @@ pub type TlsClient = Client<rustls::StreamOwned<rustls::ClientConnection, TcpStr
 impl TlsClient {
     /// Connects with TLS and finishes the handshake.
     pub fn connect_tls(addr: SocketAddr, name: &str, config: Arc<rustls::ClientConfig>) -> Self {
+        Self::secure(tcp(addr), name, config)
+    }
+
+    /// As [`Self::connect_tls`], with bytes in clear before the handshake.
+    pub fn connect_tls_after(
+        before: &[u8],
+        addr: SocketAddr,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> Self {
+        let mut tcp = tcp(addr);
+        tcp.write_all(before).unwrap();
+        Self::secure(tcp, name, config)
+    }
+
+    fn secure(mut tcp: TcpStream, name: &str, config: Arc<rustls::ClientConfig>) -> Self {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut tls = rustls::ClientConnection::new(config, name).unwrap();
-        let mut tcp = tcp(addr);
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp).unwrap();
         }

@@ -1,7 +1,7 @@
-//! A name server on loopback that knows CNAMEs only: UDP, one question a packet (RFC 1035, 4.1).
+//! A name server on loopback that knows CNAMEs and addresses: UDP, one question a packet (RFC 1035, 4.1).
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -10,6 +10,8 @@ use std::thread;
 enum Answer {
     /// One CNAME.
     Cname(String),
+    /// Addresses of both families, none of them to be kept.
+    Addresses(Vec<IpAddr>),
     /// SERVFAIL.
     Failure,
 }
@@ -51,6 +53,12 @@ impl Dns {
         self.records.lock().unwrap().insert(name.to_owned(), Answer::Cname(target.to_owned()));
     }
 
+    /// A name leads to these addresses.
+    pub fn addresses(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.records.lock().unwrap().insert(name.to_owned(), Answer::Addresses(addresses));
+    }
+
     /// A name is answered with a failure from now on.
     pub fn fails(&self, name: &str) {
         self.records.lock().unwrap().insert(name.to_owned(), Answer::Failure);
@@ -78,8 +86,11 @@ fn question(packet: &[u8]) -> Option<(String, &[u8])> {
 }
 
 fn reply(id: &[u8], question: &[u8], answer: Option<&Answer>) -> Vec<u8> {
+    let kind = question.len().checked_sub(3).map_or(0, |at| question[at]);
+    let fitting = |ip: &&IpAddr| matches!((kind, ip), (1, IpAddr::V4(_)) | (28, IpAddr::V6(_)));
     let (code, count) = match answer {
         Some(Answer::Cname(_)) => (0, 1),
+        Some(Answer::Addresses(list)) => (0, u8::try_from(list.iter().filter(fitting).count()).unwrap()),
         Some(Answer::Failure) => (2, 0),
         None => (0, 0),
     };
@@ -98,6 +109,18 @@ fn reply(id: &[u8], question: &[u8], answer: Option<&Answer>) -> Vec<u8> {
         out.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60]);
         out.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
         out.extend(name);
+    }
+    if let Some(Answer::Addresses(list)) = answer {
+        for ip in list.iter().filter(fitting) {
+            // The name asked for, by pointer; its type, IN, no time to live.
+            out.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 0]);
+            let octets = match ip {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            out.extend([0, u8::try_from(octets.len()).unwrap()]);
+            out.extend(octets);
+        }
     }
     out
 }

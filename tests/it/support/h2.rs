@@ -93,6 +93,25 @@ impl H2 {
         Self { runtime, sender }
     }
 
+    /// Connects to a Unix socket, without asking.
+    pub fn unix(path: &std::path::Path) -> Self {
+        let runtime = runtime();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::UnixStream::connect(path).await.unwrap();
+            let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        Self { runtime, sender }
+    }
+
+    /// Begins a `GET` that nobody waits for.
+    pub fn begin(&mut self, url: &str) {
+        let request = Request::get(url).body(Frames::new(b"", None)).unwrap();
+        let answer = self.sender.send_request(request);
+        self.runtime.spawn(answer);
+    }
+
     /// Connects with TLS; `config` offers `h2`.
     pub fn tls(addr: SocketAddr, name: &str, config: std::sync::Arc<rustls::ClientConfig>) -> Self {
         let runtime = runtime();

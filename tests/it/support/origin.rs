@@ -168,6 +168,26 @@ impl Exchange<'_> {
     }
 }
 
+/// Reads a PROXY protocol header of either version and nothing behind it.
+fn read_introduction(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut header = vec![0; 12];
+    stream.read_exact(&mut header)?;
+    if header.starts_with(b"PROXY ") {
+        while !header.ends_with(b"\r\n") {
+            header.push(0);
+            let last = header.len() - 1;
+            stream.read_exact(&mut header[last..])?;
+        }
+        return Ok(header);
+    }
+    header.resize(16, 0);
+    stream.read_exact(&mut header[12..])?;
+    let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
+    header.resize(16 + length, 0);
+    stream.read_exact(&mut header[16..])?;
+    Ok(header)
+}
+
 /// Reads one chunk; at the last one, the trailers.
 fn read_chunk(wire: &mut impl BufRead) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut line = String::new();
@@ -214,6 +234,21 @@ impl Origin {
         Self::tcp("http", Arc::new(|stream| Ok(Box::new(stream))))
     }
 
+    /// A cleartext origin at an address of loopback.
+    pub fn start_at(address: &str) -> Self {
+        Self::tcp_at(address, "http", Arc::new(|stream| Ok(Box::new(stream))))
+    }
+
+    /// A cleartext origin whose connections begin with a PROXY protocol header; each is pushed to `headers`.
+    pub fn start_introduced(headers: Arc<Mutex<Vec<Vec<u8>>>>) -> Self {
+        let wrap: Wrap = Arc::new(move |mut stream| {
+            let header = read_introduction(&mut stream)?;
+            headers.lock().unwrap().push(header);
+            Ok(Box::new(stream))
+        });
+        Self::tcp("http", wrap)
+    }
+
     /// An origin behind TLS.
     pub fn start_tls(config: Arc<rustls::ServerConfig>) -> Self {
         Self::tcp(
@@ -239,7 +274,11 @@ impl Origin {
     }
 
     fn tcp(scheme: &str, wrap: Wrap) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::tcp_at("127.0.0.1:0", scheme, wrap)
+    }
+
+    fn tcp_at(address: &str, scheme: &str, wrap: Wrap) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let addr: SocketAddr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);

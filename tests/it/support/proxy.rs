@@ -49,6 +49,14 @@ impl Builder {
         self
     }
 
+    /// Other words in place of some of the settings so far.
+    pub fn replacing(mut self, old: &str, new: &str) -> Self {
+        assert!(self.top.contains(old) || self.tables.contains(old), "no {old:?}");
+        self.top = self.top.replace(old, new);
+        self.tables = self.tables.replace(old, new);
+        self
+    }
+
     /// A folder for certificates and sockets that lives as long as the proxy.
     pub fn dir(&self) -> &Path {
         self.dir.path()

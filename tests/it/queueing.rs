@@ -1,0 +1,179 @@
+//! `max_connections`: places at an origin, and the line of requests that wait for one (issue 4, upstreams).
+
+use std::sync::{Mutex, mpsc};
+
+use crate::support::DEADLINE;
+use crate::support::h2::H2;
+use crate::support::origin::Origin;
+use crate::support::proxy::{Proxy, proxy};
+use crate::support::wait_until;
+
+const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n";
+
+/// An origin whose `/slow` answers when it is told to, and says when it was asked.
+fn slow_origin() -> (Origin, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (asked, heard) = mpsc::channel();
+    let (release, gate) = mpsc::channel::<()>();
+    let (asked, gate) = (Mutex::new(asked), Mutex::new(gate));
+    let origin = Origin::start().on("/slow", move |x| {
+        let _ = asked.lock().unwrap().send(());
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE);
+        x.ok("text/plain", b"slow")
+    });
+    (origin, heard, release)
+}
+
+fn run(origin: &Origin, places: usize, more: &str) -> Proxy {
+    let site =
+        format!("[[sites]]\nupstream = {{ url = {:?}, max_connections = {places} }}\n{more}", origin.url());
+    proxy().toml(&site).run()
+}
+
+fn waiting(proxy: &Proxy) -> i64 {
+    proxy.running().metrics().upstreams().next().unwrap().waiting.get()
+}
+
+/// One place, one in the line: the third is told to come again, the second gets the place and its connection.
+#[test]
+fn a_request_waits_for_a_place_and_one_too_many_is_told_to_come_again() {
+    let (origin, heard, release) = slow_origin();
+    let proxy = run(&origin, 1, "[limits]\nupstream_queue = 1\n");
+    let mut first = proxy.client();
+    first.send(SLOW);
+    heard.recv_timeout(DEADLINE).unwrap();
+    let mut second = proxy.client();
+    second.send("GET /second HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    wait_until("the second waits", || waiting(&proxy) == 1);
+    let third = proxy.get("/third", "");
+    assert_eq!((third.status(), third.head.one("retry-after")), (503, Some("5")));
+    assert!(third.head.one("cache-control").unwrap().contains("no-store"));
+    release.send(()).unwrap();
+    assert_eq!(first.response("GET").text(), "slow");
+    assert_eq!(second.response("GET").text(), "hello");
+    assert_eq!(origin.connections(), 1, "the connection is handed over");
+    let figures = proxy.running().metrics().upstreams().next().unwrap();
+    assert_eq!((figures.queue_full.get(), figures.queue_timeout.get(), waiting(&proxy)), (1, 0, 0));
+    assert_eq!(figures.failures.get(), 0, "a full origin has not failed");
+}
+
+/// The wait has an end; the place is still good for whoever comes next.
+#[test]
+fn a_wait_that_is_too_long_is_a_503() {
+    let (origin, heard, release) = slow_origin();
+    let proxy = run(&origin, 1, "[timeouts]\nupstream_queue = \"200ms\"\n");
+    let mut first = proxy.client();
+    first.send(SLOW);
+    heard.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(proxy.get("/second", "").status(), 503);
+    release.send(()).unwrap();
+    assert_eq!(first.response("GET").text(), "slow");
+    assert_eq!(proxy.get("/third", "").text(), "hello");
+    assert_eq!(proxy.running().metrics().upstreams().next().unwrap().queue_timeout.get(), 1);
+}
+
+/// First come, first served.
+#[test]
+fn the_line_is_served_in_its_order() {
+    let (origin, heard, release) = slow_origin();
+    let proxy = run(&origin, 1, "");
+    let mut first = proxy.client();
+    first.send(SLOW);
+    heard.recv_timeout(DEADLINE).unwrap();
+    let mut clients = vec![first];
+    for number in 1..4 {
+        let mut client = proxy.client();
+        client.send(SLOW.replace("/slow", &format!("/slow?{number}")));
+        wait_until("it waits", || waiting(&proxy) == number);
+        clients.push(client);
+    }
+    for client in &mut clients {
+        release.send(()).unwrap();
+        assert_eq!(client.response("GET").text(), "slow");
+    }
+    let order: Vec<String> = origin.seen(4).iter().map(|request| request.line()).collect();
+    let want = ["/slow", "/slow?1", "/slow?2", "/slow?3"].map(|path| format!("GET {path} HTTP/1.1"));
+    assert_eq!(order, want);
+}
+
+/// A visitor that leaves the line by a reset of its stream leaves nothing behind.
+#[test]
+fn who_leaves_the_line_leaves_nothing_behind() {
+    let (origin, heard, release) = slow_origin();
+    let proxy = run(&origin, 1, "");
+    let mut first = proxy.client();
+    first.send(SLOW);
+    heard.recv_timeout(DEADLINE).unwrap();
+    for _ in 0..3 {
+        let mut leaves = H2::prior_knowledge(proxy.addr());
+        leaves.begin("http://site.test/no");
+        wait_until("it waits", || waiting(&proxy) == 1);
+        drop(leaves);
+        wait_until("it has left", || waiting(&proxy) == 0);
+    }
+    release.send(()).unwrap();
+    assert_eq!(first.response("GET").text(), "slow");
+    assert_eq!(proxy.get("/next", "").text(), "hello");
+    assert!(origin.seen(2).iter().all(|request| !request.line().contains("/no")));
+}
+
+/// Places are the process's, not a core's: an idle connection of one core gives its place to another.
+#[test]
+fn an_idle_connection_of_one_core_makes_room_for_another() {
+    let origin = Origin::start();
+    let site = format!("[[sites]]\nupstream = {{ url = {:?}, max_connections = 1 }}\n", origin.url());
+    let builder = proxy().toml(&site);
+    let mut settings = builder.settings();
+    settings.workers = 4;
+    let running = optgate::app::start(settings).unwrap();
+    // The kernel deals the connections out: with so many, more than one core has some.
+    let mut clients: Vec<_> =
+        (0..16).map(|_| crate::support::client::Client::connect(running.listen()[0])).collect();
+    for round in 0..2 {
+        for client in &mut clients {
+            assert_eq!(client.get("/", "").status(), 200, "round {round}");
+        }
+    }
+    running.stop().unwrap();
+}
+
+/// With two origins the one with a free place is asked before anybody waits.
+#[test]
+fn nobody_waits_while_another_origin_has_room() {
+    let (full, heard, release) = slow_origin();
+    let free = Origin::start();
+    let site = format!(
+        "[[sites]]\nupstream = [{{ url = {:?}, max_connections = 1 }}, {:?}]\n",
+        full.url(),
+        free.url()
+    );
+    let proxy = proxy().toml(&site).run();
+    let mut first = proxy.client();
+    first.send(SLOW);
+    heard.recv_timeout(DEADLINE).unwrap();
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/", "").text(), "hello");
+    }
+    assert_eq!((free.heads(), waiting(&proxy)), (5, 0));
+    release.send(()).unwrap();
+    assert_eq!(first.response("GET").text(), "slow");
+}
+
+/// A tunnel holds its place until it ends.
+#[test]
+fn a_tunnel_holds_its_place() {
+    let origin = Origin::start().on("/socket", |x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")?;
+        while !x.tunnel()?.is_empty() {}
+        x.cut();
+        Ok(())
+    });
+    let proxy = run(&origin, 1, "");
+    let mut tunnel = proxy.client();
+    tunnel.send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(tunnel.head().status, 101);
+    let mut waits = proxy.client();
+    waits.send("GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    wait_until("it waits", || waiting(&proxy) == 1);
+    tunnel.finish();
+    assert_eq!(waits.response("GET").text(), "hello");
+}
