@@ -97,11 +97,25 @@ pub fn upstream_resolved(figures: &UpstreamFigures, host: &str, before: usize, a
     tracing::info!(site, upstream, host, before, addresses, "origin looked up: its addresses changed");
 }
 
-/// The name of an origin could not be looked up.
-pub fn upstream_lookup_failed(figures: &UpstreamFigures, host: &str, error: &dyn std::error::Error) {
+/// The name of an origin could not be looked up. `news`: it could the last time.
+pub fn upstream_lookup_failed(
+    figures: &UpstreamFigures,
+    host: &str,
+    error: &dyn std::error::Error,
+    news: bool,
+) {
     figures.bad_lookups.inc();
     let (site, upstream) = (figures.site_name.as_str(), figures.upstream.as_str());
-    tracing::warn!(site, upstream, host, "origin could not be looked up, its last addresses hold: {error}");
+    if news {
+        tracing::warn!(
+            site,
+            upstream,
+            host,
+            "origin could not be looked up, its last addresses hold: {error}"
+        );
+    } else {
+        tracing::debug!(site, upstream, host, "origin could still not be looked up: {error}");
+    }
 }
 
 /// A connection to a listener that wants a PROXY protocol header was closed.

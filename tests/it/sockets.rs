@@ -32,7 +32,8 @@ fn a_request_passes_from_one_unix_socket_to_another() {
     let builder = proxy();
     let (ours, theirs) = (builder.dir().join("in.sock"), builder.dir().join("out.sock"));
     let origin = Origin::start_unix(&theirs);
-    let mut settings = builder.to(&origin).settings();
+    let builder = builder.to(&origin);
+    let mut settings = builder.settings();
     settings.listen.push(optgate::config::Listen {
         at: optgate::config::ListenAt::Unix { path: ours.clone(), mode: 0o600 },
         proxy_protocol: false,
@@ -90,7 +91,8 @@ fn a_stale_socket_file_is_replaced_and_a_live_one_refused_by_name() {
 #[test]
 fn ipv6_is_listened_on_and_connected_to() {
     let origin = Origin::start_at("[::1]:0");
-    let mut settings = proxy().to(&origin).settings();
+    let builder = proxy().to(&origin);
+    let mut settings = builder.settings();
     settings.listen = vec!["[::1]:0".parse::<std::net::SocketAddr>().unwrap().into()];
     let running = optgate::app::start(settings).unwrap();
     assert!(running.listen()[0].is_ipv6());

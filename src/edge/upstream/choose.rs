@@ -98,8 +98,13 @@ impl<'a> Choice<'a> {
             return None;
         }
         let now = group.moment(timer::now());
-        let open = [group.usable(now), group.well(now), group.all()];
-        let open = open.into_iter().map(|bits| bits & untried).find(|bits| *bits != 0)?;
+        let open = match group.usable(now) & untried {
+            0 => match group.well(now) & untried {
+                0 => untried,
+                well => well,
+            },
+            usable => usable,
+        };
         let full = open & self.full();
         let free = open & !full;
         let sticky = match self.key {

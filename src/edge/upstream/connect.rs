@@ -72,6 +72,12 @@ impl Connector {
         Ok(Self { upstream, names, tls, limit })
     }
 
+    /// Changes whenever the origin's addresses do.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.names.as_ref().map_or(0, |names| names.version())
+    }
+
     /// Connects, TLS included, within `timeouts.upstream_connect`. `client`: whose requests the connection is
     /// for, where the origin wants to be told.
     ///

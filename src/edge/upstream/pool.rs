@@ -39,16 +39,18 @@ struct Live {
     /// The machine has ended; the connection is of no more use.
     ended: bool,
     idle_since: Instant,
-    /// Where it leads.
+    /// Where it leads, and the version of the origin's addresses when that was asked.
     address: Option<SocketAddr>,
+    version: u64,
     /// Whose requests it carries, where the origin was told.
     client: Option<IpAddr>,
     /// Its place, where the origin's are counted. `None` in the pool: given up to one who waits.
     place: Option<Place>,
-    _open: Open,
+    open: Open,
 }
 
 /// Counts a connection for as long as it is open.
+#[derive(Debug)]
 struct Open(Arc<UpstreamFigures>);
 
 impl Open {
@@ -110,6 +112,8 @@ pub struct Held {
     _load: Option<Load>,
     /// A place of its own, where the connection does not have it.
     _place: Option<Place>,
+    /// A connection that is this request's only.
+    _open: Option<Open>,
 }
 
 /// The connections of one core to one origin.
@@ -295,14 +299,15 @@ impl Pool {
     }
 
     fn put_back(&self, mut live: Box<Live>) {
-        if !live.usable() {
+        if !live.usable() || self.is_old(&live) {
             return;
         }
         if let Some(cap) = &self.cap
             && cap.waiting() > 0
         {
-            // One of this core uses the connection on; one of another core must open its own.
-            if cap.waiting() > self.waiting.get() {
+            // One of this core uses the connection on; one of another core, or of another client, must open its
+            // own.
+            if cap.waiting() > self.waiting.get() || live.client.is_some() {
                 return;
             }
             live.place = None;
@@ -317,6 +322,15 @@ impl Pool {
         }
         live.idle_since = timer::now();
         idle.push(live);
+    }
+
+    /// Whether the origin's name has left the address that a connection leads to.
+    fn is_old(&self, live: &Live) -> bool {
+        let Some(names) = self.connector.names.as_ref().filter(|names| names.version() != live.version)
+        else {
+            return false;
+        };
+        live.address.is_some_and(|address| !names.leads_to(address.ip()))
     }
 
     /// Gives one idle connection up: somebody waits for its place.
@@ -339,6 +353,7 @@ impl Pool {
     }
 
     async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
+        let version = self.connector.version();
         let Connected { io, address } = self.connector.connect(client).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUF)
@@ -351,9 +366,10 @@ impl Pool {
             ended: false,
             idle_since: timer::now(),
             address,
+            version,
             client,
             place: None,
-            _open: Open::new(&self.figures),
+            open: Open::new(&self.figures),
         })
     }
 
@@ -371,11 +387,15 @@ impl Pool {
             Ok(place) => place,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        let Live { mut sender, connection, .. } = match self.open(client).await {
+        // Whoever gave the place up may have left a connection, and this request wants a fresh one.
+        if place.is_some() {
+            drop(self.checkout(client, |live| live.place.is_none()));
+        }
+        let Live { mut sender, connection, open, .. } = match self.open(client).await {
             Ok(live) => live,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        let held = Held { _load: load, _place: place };
+        let held = Held { _load: load, _place: place, _open: Some(open) };
         let driver = tokio::task::spawn_local(connection.with_upgrades());
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
@@ -401,7 +421,7 @@ impl Pool {
             Ok(place) => place,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        let held = Held { _load: asking.load, _place: place };
+        let held = Held { _load: asking.load, _place: place, _open: None };
         let mut sender = match self.http2_sender().await {
             Ok(sender) => sender,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
@@ -420,6 +440,7 @@ impl Pool {
         {
             return Ok(sender);
         }
+        let version = self.connector.version();
         let Connected { io, address } = self.connector.connect(None).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .handshake(TokioIo::new(io))
@@ -431,7 +452,9 @@ impl Pool {
             // A broken connection shows in the requests on it.
             let _ = connection.await;
         });
-        *self.http2.borrow_mut() = Some((sender.clone(), address));
+        if self.connector.version() == version {
+            *self.http2.borrow_mut() = Some((sender.clone(), address));
+        }
         Ok(sender)
     }
 }
@@ -518,7 +541,7 @@ impl UpstreamBody {
         let mut this = Self {
             body,
             live: Some((live, Rc::clone(pool))),
-            held: Held { _load: load, _place: None },
+            held: Held { _load: load, ..Held::default() },
             between_bytes: pool.limits.between_bytes,
             limit: None,
         };

@@ -147,9 +147,11 @@ pub async fn watch(
     figures: Arc<UpstreamFigures>,
 ) {
     let soonest = SOONEST.min(settings.upstream_interval);
+    let mut failing = false;
     loop {
         let wait = match look_up(&names, resolver.as_ref(), &settings).await {
             Ok((list, lives)) => {
+                failing = false;
                 let count = list.len();
                 if let Some(before) = names.take(list) {
                     events::upstream_resolved(&figures, &names.host, before, count);
@@ -157,7 +159,8 @@ pub async fn watch(
                 lives.clamp(soonest, settings.upstream_interval)
             }
             Err(error) => {
-                events::upstream_lookup_failed(&figures, &names.host, &error);
+                events::upstream_lookup_failed(&figures, &names.host, &error, !failing);
+                failing = true;
                 names.fail(&error.to_string());
                 soonest
             }
