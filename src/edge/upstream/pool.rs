@@ -347,9 +347,13 @@ impl Pool {
     pub fn expire(&self) {
         self.forget_old_addresses();
         let now = timer::now();
-        self.idle
-            .borrow_mut()
-            .retain(|live| now.saturating_duration_since(live.idle_since) < self.limits.idle_for);
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|live| now.saturating_duration_since(live.idle_since) < self.limits.idle_for);
+        if let Some(cap) = self.cap.as_ref().filter(|_| self.waiting.get() == 0) {
+            // What was left to somebody who found another takes a place of its own again, or goes.
+            idle.iter_mut().filter(|live| live.place.is_none()).for_each(|live| live.place = cap.try_take());
+            idle.retain(|live| live.place.is_some());
+        }
     }
 
     async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
