@@ -55,7 +55,7 @@ fn checks(state: &AdminState) -> Vec<Check> {
         Check {
             name: "journal",
             fine: health.journal_error.is_none(),
-            required: state.settings.ready_requires_journal,
+            required: state.in_force.load().settings.ready_requires_journal,
             detail: journal,
         },
     ]

@@ -44,7 +44,6 @@ pub fn start(
     house: Arc<House>,
     sockets: Vec<Socket>,
     drain: watch::Receiver<bool>,
-    drain_timeout: Duration,
 ) -> anyhow::Result<JoinHandle<()>> {
     let mut seed = [0; 16];
     getrandom::fill(&mut seed)
@@ -57,20 +56,14 @@ pub fn start(
             pin(index, cores);
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, drain, drain_timeout)),
+                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, drain)),
                 Err(error) => tracing::error!("{runtime_error}: {error}"),
             }
         })
         .context(runtime_error)
 }
 
-async fn serve(
-    house: Arc<House>,
-    seed: u128,
-    sockets: Vec<Socket>,
-    mut drain: watch::Receiver<bool>,
-    drain_timeout: Duration,
-) {
+async fn serve(house: Arc<House>, seed: u128, sockets: Vec<Socket>, mut drain: watch::Receiver<bool>) {
     let core = Core::new(house, seed);
     tokio::task::spawn_local(timer::sweep());
     let expiring = std::rc::Rc::clone(&core);
@@ -91,7 +84,7 @@ async fn serve(
     }
     // A closed channel means that the process ends: the same.
     let _ = drain.wait_for(|draining| *draining).await;
-    let until = Instant::now() + drain_timeout;
+    let until = Instant::now() + core.snapshot().settings.drain_timeout;
     while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

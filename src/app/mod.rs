@@ -6,6 +6,8 @@ mod build;
 mod core_thread;
 mod dns;
 mod lists;
+mod orders;
+mod reload;
 
 pub use build::{file_problems, registry};
 
@@ -18,9 +20,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::admin;
+use self::reload::Reloader;
+use crate::admin::{self, Order};
 use crate::config::Settings;
 use crate::edge::{House, listener, tls};
 use crate::store::Store;
@@ -36,8 +39,8 @@ pub struct Running {
     tls: Vec<SocketAddr>,
     admin: SocketAddr,
     house: Arc<House>,
+    reloader: Arc<Reloader>,
     drain: watch::Sender<bool>,
-    drain_timeout: Duration,
     cores: Vec<JoinHandle<()>>,
     background: Runtime,
 }
@@ -48,11 +51,14 @@ pub struct Running {
 /// Says which part, what is wrong and what to do: a registry file, the data folder, a certificate, an
 /// address in use.
 pub fn start(settings: Settings) -> anyhow::Result<Running> {
-    let parts = build::build(&settings)?;
-    let tls_config = match settings.tls.listen.is_empty() {
-        true => None,
-        false => Some(Arc::new(tls::server_config(&settings.tls.certificates)?)),
-    };
+    serve(settings).map(|(running, _)| running)
+}
+
+/// As [`start`], with what the admin listener asks of the process.
+fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
+    let parts = build::build(settings)?;
+    let settings = Arc::clone(&parts.house.snapshot.load().settings);
+    let tls_config = parts.certificates.map(tls::server_config).transpose()?.map(Arc::new);
     let bound = settings
         .listen
         .iter()
@@ -77,9 +83,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let house = Arc::clone(&parts.house);
     serve_admin(&background, admin_socket, parts.admin)?;
     look_up_hosts(&background, &settings, &house);
-    if parts.shelf.lists().next().is_some() {
-        background.spawn(lists::watch(parts.shelf, Arc::clone(&house)));
-    }
+    background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
 
     let addresses = |bound: &[listener::Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
     let (listen, tls) = (addresses(&bound), addresses(&bound_tls));
@@ -88,17 +92,11 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         .into_iter()
         .enumerate()
         .map(|(index, sockets)| {
-            core_thread::start(
-                index,
-                settings.workers,
-                Arc::clone(&house),
-                sockets,
-                drained.clone(),
-                settings.drain_timeout,
-            )
+            core_thread::start(index, settings.workers, Arc::clone(&house), sockets, drained.clone())
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Running { listen, tls, admin, house, drain, drain_timeout: settings.drain_timeout, cores, background })
+    let reloader = Arc::new(parts.reloader);
+    Ok((Running { listen, tls, admin, house, reloader, drain, cores, background }, parts.orders))
 }
 
 fn serve_admin(
@@ -162,6 +160,14 @@ impl Running {
         &self.house.store
     }
 
+    /// Puts other settings in force without losing a request; says what needs a restart.
+    ///
+    /// # Errors
+    /// What is wrong and where; then nothing has changed.
+    pub fn reload(&self, settings: Settings) -> anyhow::Result<String> {
+        self.reloader.reload(|| Ok(settings))
+    }
+
     /// Stops accepting, finishes what is under way for at most `drain_timeout`, flushes the journal.
     ///
     /// # Errors
@@ -176,7 +182,8 @@ impl Running {
         }
         tracing::info!(
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            limit_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+            limit_ms = u64::try_from(self.house.snapshot.load().settings.drain_timeout.as_millis())
+                .unwrap_or(u64::MAX),
             "drained"
         );
         self.background.block_on(self.house.store.close());
@@ -189,15 +196,20 @@ impl Running {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, drains, and returns; a second signal ends the process at once.
+/// Runs until SIGTERM or SIGINT, drains, and returns; a second signal ends the process at once. SIGHUP
+/// and the admin listener have `reread` called for a reload.
 ///
 /// # Errors
 /// As [`start`].
-pub fn run(settings: Settings) -> anyhow::Result<()> {
+pub fn run(
+    settings: Settings,
+    reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     telemetry::start_logging(&settings.log);
-    let running = start(settings)?;
-    // Before anything says that it listens: whoever waits for that line may send the signal right behind it.
+    let (running, orders) = serve(settings)?;
+    // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
+    orders::attend(&running, orders, reread)?;
     for address in running.listen() {
         tracing::info!("listening on http://{address}");
     }

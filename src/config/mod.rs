@@ -246,7 +246,7 @@ pub enum SignalCookies {
 }
 
 /// Store limits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// Records waiting for the journal.
     pub queue: usize,

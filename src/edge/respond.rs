@@ -124,9 +124,7 @@ async fn shape(
             plan = BodyPlan::Pass(PassReason::Nothing);
             (Body::Upstream(body), false)
         }
-        (BodyPlan::Pass(PassReason::Observe), Some(page)) => {
-            (observed(core, x, asked, page, &parts, body), false)
-        }
+        (BodyPlan::Pass(PassReason::Observe), Some(page)) => (observed(x, asked, page, &parts, body), false),
         (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
     apply_head(core, x, asked, &plan, page.as_ref(), guarded, &mut parts); // 8
@@ -158,18 +156,11 @@ async fn rewritten(
 }
 
 /// Observe mode: the body as it came; an opted-out visitor's page is read along for the counters.
-fn observed(
-    core: &Rc<Core>,
-    x: &Exchange,
-    asked: &Asked,
-    page: &Url,
-    parts: &response::Parts,
-    body: UpstreamBody,
-) -> Body {
+fn observed(x: &Exchange, asked: &Asked, page: &Url, parts: &response::Parts, body: UpstreamBody) -> Body {
     match plan_body(x, asked, parts, true) {
         BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
             let plan = rewriter_plan(x, &recipe, page, Some(placement(x)));
-            let on_done = outcome::when_observed(core);
+            let on_done = outcome::when_observed(x);
             Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, bounds(x), on_done)))
         }
         _ => Body::Upstream(body),
@@ -331,7 +322,7 @@ pub async fn reserved(
     let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
     let consent = ConsentCookies::read(&parts.headers);
     parts.extensions.insert(visit);
-    let answering = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
+    let answering = x.snapshot.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
     let answer = match opts_out {
         // It reads no body, and whatever the journal does it must answer with its cookie.
         true => answering.await,
@@ -379,10 +370,10 @@ pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
 
 /// The empty answer to a tracker's collector behind a first-party address.
 #[must_use]
-pub fn collector(core: &Core, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
+pub fn collector(core: &Core, x: &Exchange, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
     core.house.metrics.collectors.inc();
     if let Some(vendor) = intercepted.vendor {
-        core.house.metrics.neutralised(vendor.0, VendorAction::Strip, 1);
+        x.snapshot.vendors.neutralised(vendor.0, VendorAction::Strip, 1);
     }
     intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }

@@ -96,6 +96,12 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
 struct Shared {
     state: Arc<State>,
     to_writer: UnboundedSender<Command>,

@@ -56,6 +56,18 @@ pub fn list_kept(metrics: &Metrics, file: &str, reason: &'static str, cause: &dy
     tracing::error!(file, reason, "changed filter list refused, the one in force stays: {cause}");
 }
 
+/// Settings were read again and are in force.
+pub fn reloaded(metrics: &Metrics, said: &str) {
+    metrics.reload("taken");
+    tracing::info!("reloaded: {said}");
+}
+
+/// Settings were read again and cannot hold, so those in force stay.
+pub fn reload_refused(metrics: &Metrics, cause: &str) {
+    metrics.reload("refused");
+    tracing::error!("reload refused, all stays as it was: {cause}");
+}
+
 /// A first-party host turned out to be a vendor's.
 pub fn cloaked_host_found(site: &str, host: &str, cname: &str, vendor: &str) {
     tracing::info!(site, host, cname, vendor, "a first-party host leads to a vendor and is treated as it");

@@ -39,6 +39,7 @@ mod portal;
 mod protocols;
 mod proxying;
 mod registry;
+mod reload;
 mod signals;
 mod store;
 mod streams;
