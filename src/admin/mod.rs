@@ -1,5 +1,5 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`, `/api/summary`, `/api/records/{reference}`,
-//! `/api/third-parties` and the allow list made from them, the kill switch, `/api/reload`.
+//! `/api/third-parties` and the allow list made from them, the kill switch, `/api/reload`, `/api/upgrade`.
 //!
 //! It listens apart from the visitors and has no log-in yet, so it answers only requests that name
 //! it by a loopback name or its own address, and no form of another page.
@@ -78,6 +78,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/sites/{name}/csp-allow", get(third_parties::allow_list))
         .route("/api/sites/{name}/kill-switch", get(api::kill_switch).post(api::throw_kill_switch))
         .route("/api/reload", post(orders::reload))
+        .route("/api/upgrade", post(orders::upgrade))
         .fallback(missing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))

@@ -1,4 +1,4 @@
-//! Orders to the process: what SIGHUP asks for, with an answer.
+//! Orders to the process: what SIGHUP and SIGUSR2 ask for, with an answer.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -17,11 +17,18 @@ pub type Done = Result<String, String>;
 pub enum Order {
     /// Read the settings and everything they name again.
     Reload(oneshot::Sender<Done>),
+    /// Start the program anew and hand everything over to it.
+    Upgrade(oneshot::Sender<Done>),
 }
 
 /// `POST /api/reload`.
 pub(super) async fn reload(State(state): State<AdminState>) -> response::Response {
     carry_out(&state, Order::Reload).await
+}
+
+/// `POST /api/upgrade`.
+pub(super) async fn upgrade(State(state): State<AdminState>) -> response::Response {
+    carry_out(&state, Order::Upgrade).await
 }
 
 async fn carry_out(state: &AdminState, order: impl FnOnce(oneshot::Sender<Done>) -> Order) -> Response<Body> {

@@ -56,9 +56,11 @@ const ORDERS: usize = 8;
 
 /// Builds everything that can be refused.
 ///
+/// `before_store` is called when all files were read and found good, right before the journal is opened.
+///
 /// # Errors
 /// Names the file or setting.
-pub fn build(settings: Settings) -> anyhow::Result<Parts> {
+pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Parts> {
     let settings = Arc::new(settings);
     let registry = Arc::new(registry(&settings.registry_files)?);
     let (shelf, lists) = Shelf::open(&settings)?;
@@ -66,6 +68,7 @@ pub fn build(settings: Settings) -> anyhow::Result<Parts> {
         true => None,
         false => Some(Arc::new(Certificates::read(&settings.tls.certificates)?)),
     };
+    before_store()?;
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let mut metrics = Metrics::new();
     let switches = Arc::new(Switches::open(&settings.data_dir)?);

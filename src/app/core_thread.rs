@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use super::service::Pulses;
 use crate::edge::listener::Bound;
-use crate::edge::{Core, House, connection, timer};
+use crate::edge::{Core, House, Phase, connection, timer};
 
 /// How many ticks pass between looks at idle origin connections.
 const EXPIRE_EVERY: u32 = 50;
@@ -19,22 +20,31 @@ const EXPIRE_EVERY: u32 = 50;
 /// A listening socket of one core, with TLS or without.
 pub type Socket = (TcpListener, Option<Arc<rustls::ServerConfig>>);
 
-/// Deals the bound sockets out: one of each address to each core.
+/// Deals the bound sockets out: one of each address to each core. Sockets that were passed to the process may
+/// be fewer, then cores share one, or more, then a core has several: none is left without a core.
+///
+/// # Errors
+/// When the system has no descriptor left.
 pub fn plan(
-    plain: Vec<Bound>,
-    tls: Vec<Bound>,
-    config: Option<Arc<rustls::ServerConfig>>,
+    plain: &[Bound],
+    tls: &[Bound],
+    config: Option<&Arc<rustls::ServerConfig>>,
     cores: usize,
-) -> Vec<Vec<Socket>> {
+) -> std::io::Result<Vec<Vec<Socket>>> {
     let mut dealt: Vec<Vec<Socket>> = (0..cores).map(|_| Vec::new()).collect();
-    let plain = plain.into_iter().map(|bound| (bound, None));
-    let tls = tls.into_iter().map(|bound| (bound, config.clone()));
+    let plain = plain.iter().map(|bound| (bound, None));
+    let tls = tls.iter().map(|bound| (bound, config.cloned()));
     for (bound, config) in plain.chain(tls) {
-        for (core, socket) in dealt.iter_mut().zip(bound.sockets) {
-            core.push((socket, config.clone()));
+        let sockets = &bound.sockets;
+        for at in 0..sockets.len().max(cores) {
+            if let (Some(socket), Some(core)) =
+                (sockets.get(at % sockets.len().max(1)), dealt.get_mut(at % cores))
+            {
+                core.push((socket.try_clone()?, config.clone()));
+            }
         }
     }
-    dealt
+    Ok(dealt)
 }
 
 /// Starts one core's thread; it ends when the drain has ended.
@@ -43,7 +53,8 @@ pub fn start(
     cores: usize,
     house: Arc<House>,
     sockets: Vec<Socket>,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    pulses: Pulses,
 ) -> anyhow::Result<JoinHandle<()>> {
     let mut seed = [0; 16];
     getrandom::fill(&mut seed)
@@ -56,14 +67,21 @@ pub fn start(
             pin(index, cores);
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, drain)),
+                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, phase, index, &pulses)),
                 Err(error) => tracing::error!("{runtime_error}: {error}"),
             }
         })
         .context(runtime_error)
 }
 
-async fn serve(house: Arc<House>, seed: u128, sockets: Vec<Socket>, mut drain: watch::Receiver<bool>) {
+async fn serve(
+    house: Arc<House>,
+    seed: u128,
+    sockets: Vec<Socket>,
+    mut phase: watch::Receiver<Phase>,
+    index: usize,
+    pulses: &Pulses,
+) {
     let core = Core::new(house, seed);
     tokio::task::spawn_local(timer::sweep());
     let expiring = std::rc::Rc::clone(&core);
@@ -73,17 +91,24 @@ async fn serve(house: Arc<House>, seed: u128, sockets: Vec<Socket>, mut drain: w
             expiring.expire_pools();
         }
     });
+    let beating = Arc::clone(pulses);
+    tokio::task::spawn_local(async move {
+        while let Some(pulse) = beating.get(index) {
+            pulse.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(timer::TICK).await;
+        }
+    });
     for (socket, tls) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => {
                 let core = std::rc::Rc::clone(&core);
-                tokio::task::spawn_local(connection::accept(core, listener, tls, drain.clone()));
+                tokio::task::spawn_local(connection::accept(core, listener, tls, phase.clone()));
             }
             Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
         }
     }
     // A closed channel means that the process ends: the same.
-    let _ = drain.wait_for(|draining| *draining).await;
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     let until = Instant::now() + core.snapshot().settings.drain_timeout;
     while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;

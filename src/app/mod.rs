@@ -5,15 +5,19 @@
 mod build;
 mod core_thread;
 mod dns;
+mod handover;
 mod lists;
 mod orders;
 mod reload;
+mod service;
+mod sockets;
+mod upgrade;
 
 pub use build::{file_problems, registry};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,10 +26,15 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use self::handover::{Channel, Listener, Message, Role};
 use self::reload::Reloader;
+use self::service::Pulses;
+use self::sockets::Sockets;
+use self::upgrade::Upgrader;
 use crate::admin::{self, Order};
 use crate::config::Settings;
-use crate::edge::{House, listener, tls};
+use crate::edge::listener::Bound;
+use crate::edge::{House, Phase, tls};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};
 
@@ -40,8 +49,9 @@ pub struct Running {
     admin: SocketAddr,
     house: Arc<House>,
     reloader: Arc<Reloader>,
-    drain: watch::Sender<bool>,
+    upgrader: Arc<Upgrader>,
     cores: Vec<JoinHandle<()>>,
+    admin_task: tokio::task::JoinHandle<()>,
     background: Runtime,
 }
 
@@ -56,22 +66,24 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
 
 /// As [`start`], with what the admin listener asks of the process.
 fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let parts = build::build(settings)?;
+    let predecessor = Channel::to_predecessor()?;
+    let mut sockets = Sockets::inherited(predecessor.as_ref(), &settings)?;
+    let parts = build::build(settings, || match &predecessor {
+        None => Ok(()),
+        Some(channel) => {
+            channel.say(&Message::Checked)?;
+            channel.expect("journal-is-free", |message| matches!(message, Message::JournalIsFree))
+        }
+    })?;
     let settings = Arc::clone(&parts.house.snapshot.load().settings);
     let tls_config = parts.certificates.map(tls::server_config).transpose()?.map(Arc::new);
-    let bound = settings
-        .listen
-        .iter()
-        .map(|a| listener::bind(*a, settings.workers))
-        .collect::<Result<Vec<_>, _>>()?;
-    let bound_tls = settings
-        .tls
-        .listen
-        .iter()
-        .map(|a| listener::bind(*a, settings.workers))
-        .collect::<Result<Vec<_>, _>>()?;
-    let admin_socket = listener::bind_one(settings.admin)?;
-    let admin = admin_socket.local_addr().context("the admin socket has no address")?;
+    let mut bind = |role, addresses: &[SocketAddr]| {
+        addresses.iter().map(|a| sockets.take(role, *a, settings.workers)).collect::<Result<Vec<_>, _>>()
+    };
+    let plain = bind(Role::Plain, &settings.listen)?;
+    let encrypted = bind(Role::Tls, &settings.tls.listen)?;
+    let for_admin = bind(Role::Admin, &[settings.admin])?;
+    let all = [(Role::Plain, &plain), (Role::Tls, &encrypted), (Role::Admin, &for_admin)];
 
     let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)
@@ -79,42 +91,73 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
         .enable_all()
         .build()
         .context("cannot start the background threads")?;
-    let (drain, drained) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let house = Arc::clone(&parts.house);
-    serve_admin(&background, admin_socket, parts.admin)?;
+    let upgrader = Arc::new(Upgrader {
+        house: Arc::clone(&house),
+        listeners: Mutex::new(copies(&all).context("no descriptor is left for the listening sockets")?),
+        phase,
+    });
+    let addresses = |bound: &[Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
+    let (listen, tls, admin) = (addresses(&plain), addresses(&encrypted), addresses(&for_admin));
+    let plan = core_thread::plan(&plain, &encrypted, tls_config.as_ref(), settings.workers)
+        .context("no descriptor is left for the listening sockets")?;
+    let for_admin = for_admin.into_iter().flat_map(|bound| bound.sockets).next();
+    let admin_task = serve_admin(&background, for_admin, parts.admin, phases.clone())?;
     look_up_hosts(&background, &settings, &house);
     background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
-
-    let addresses = |bound: &[listener::Bound]| bound.iter().map(|b| b.address).collect::<Vec<_>>();
-    let (listen, tls) = (addresses(&bound), addresses(&bound_tls));
-    let plan = core_thread::plan(bound, bound_tls, tls_config, settings.workers);
+    let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();
     let cores = plan
         .into_iter()
         .enumerate()
         .map(|(index, sockets)| {
-            core_thread::start(index, settings.workers, Arc::clone(&house), sockets, drained.clone())
+            let (house, phases, pulses) = (Arc::clone(&house), phases.clone(), Arc::clone(&pulses));
+            core_thread::start(index, settings.workers, house, sockets, phases, pulses)
         })
         .collect::<Result<Vec<_>, _>>()?;
+    background.spawn(service::watchdog(pulses));
+    if let Some(channel) = predecessor {
+        channel.say(&Message::Serving)?;
+        upgrade::record_for_predecessor(channel, house.store.clone(), background.handle().clone())?;
+    }
+    let admin = admin.first().copied().context("the admin listener has no address")?;
     let reloader = Arc::new(parts.reloader);
-    Ok((Running { listen, tls, admin, house, reloader, drain, cores, background }, parts.orders))
+    Ok((
+        Running { listen, tls, admin, house, reloader, upgrader, cores, admin_task, background },
+        parts.orders,
+    ))
 }
 
+/// Every socket once more, to be handed over.
+fn copies(all: &[(Role, &Vec<Bound>)]) -> std::io::Result<Vec<Listener>> {
+    let sockets = all.iter().flat_map(|(role, bound)| {
+        bound.iter().flat_map(move |b| b.sockets.iter().map(move |socket| (*role, b.wanted, socket)))
+    });
+    sockets.map(|(role, wanted, s)| Ok(Listener { role, wanted, socket: s.try_clone()? })).collect()
+}
+
+/// Serves admin until another process does.
 fn serve_admin(
     background: &Runtime,
-    socket: std::net::TcpListener,
+    socket: Option<std::net::TcpListener>,
     state: admin::AdminState,
-) -> anyhow::Result<()> {
+    mut phase: watch::Receiver<Phase>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let router = admin::router(state);
     let _entered = background.enter();
+    let socket = socket.context("the admin listener has no socket")?;
     let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
-    background.spawn(async move {
-        // Admin goes on answering while the edge drains, so that `/readyz` can say so; it ends with the runtime.
-        let served = axum::serve(socket, router).await;
+    Ok(background.spawn(async move {
+        // It goes on answering while this process stops, so that `/readyz` can say so; it ends with the runtime.
+        let replaced = async move {
+            // A closed channel means that the process ends: the same.
+            let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
+        };
+        let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
         if let Err(error) = served {
             tracing::error!("the admin listener ended: {error}");
         }
-    });
-    Ok(())
+    }))
 }
 
 /// Starts the CNAME look-ups. Without a name server everything else works all the same.
@@ -174,7 +217,15 @@ impl Running {
     /// When a core's thread panicked.
     pub fn stop(self) -> anyhow::Result<()> {
         self.house.draining.store(true, Ordering::Release);
-        self.drain.send_replace(true);
+        self.upgrader.close_listeners();
+        // After an upgrade connections end with their next answer.
+        self.upgrader.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Stopping;
+            }
+            serving
+        });
         let started = Instant::now();
         let mut panicked = 0;
         for core in self.cores {
@@ -186,6 +237,11 @@ impl Running {
                 .unwrap_or(u64::MAX),
             "drained"
         );
+        if *self.upgrader.phase.borrow() == Phase::Finishing {
+            // Whoever ordered the upgrade gets its answer.
+            let answered = tokio::time::timeout(Duration::from_secs(1), self.admin_task);
+            drop(self.background.block_on(async { answered.await }));
+        }
         self.background.block_on(self.house.store.close());
         if let Some(log) = &self.house.access_log {
             log.flush(Duration::from_secs(1));
@@ -196,8 +252,8 @@ impl Running {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, drains, and returns; a second signal ends the process at once. SIGHUP
-/// and the admin listener have `reread` called for a reload.
+/// Runs until SIGTERM or SIGINT, or until a new process has taken over; drains, and returns; a second signal
+/// ends the process at once. SIGHUP and the admin listener have `reread` called for a reload.
 ///
 /// # Errors
 /// As [`start`].
@@ -205,7 +261,7 @@ pub fn run(
     settings: Settings,
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    telemetry::start_logging(&settings.log);
+    telemetry::start_logging(&settings.log)?;
     let (running, orders) = serve(settings)?;
     // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
@@ -217,8 +273,13 @@ pub fn run(
         tracing::info!("listening on https://{address}");
     }
     tracing::info!("admin on http://{}", running.admin());
-    signals.wait(&running);
-    tracing::info!("stopping: no new connections, finishing what is under way; a second signal ends at once");
+    service::ready();
+    if signals.wait(&running) == Phase::Stopping {
+        service::stopping();
+        tracing::info!(
+            "stopping: no new connections, finishing what is under way; a second signal ends at once"
+        );
+    }
     running.stop()
 }
 
@@ -242,15 +303,26 @@ impl StopSignals {
         })
     }
 
-    /// Blocks until the first one; from then on a second one ends the process.
-    pub fn wait(mut self, running: &Running) {
+    /// Blocks until the first one, or until a new process serves, and says which. From then on the next signal
+    /// stops a process that finishes, and ends one that stops.
+    pub fn wait(mut self, running: &Running) -> Phase {
+        let (phase, mut phases) = (running.upgrader.phase.clone(), running.upgrader.phase.subscribe());
         running.background.block_on(async {
-            self.next().await;
+            tokio::select! {
+                () = self.next() => {}
+                _ = phases.wait_for(|phase| *phase == Phase::Finishing) => {}
+            }
+            let now = if *phase.borrow() == Phase::Finishing { Phase::Finishing } else { Phase::Stopping };
             tokio::spawn(async move {
                 self.next().await;
+                if now == Phase::Finishing && *phase.borrow() == Phase::Finishing {
+                    phase.send_replace(Phase::Stopping);
+                    self.next().await;
+                }
                 std::process::exit(1);
             });
-        });
+            now
+        })
     }
 
     async fn next(&mut self) {

@@ -56,6 +56,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Have the serving process take changed settings, registry, lists and certificates
     Reload(reload::ReloadArgs),
+    /// Have a new process of the program file take over without losing a request
+    Upgrade(reload::ReloadArgs),
     /// Load everything and say what is wrong, without serving
     #[command(alias = "validate")]
     Check,
@@ -185,6 +187,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run(args) => run::run(&global, &args),
         Command::Demo(args) => demo::run(&global, &args, out),
         Command::Reload(args) => reload::run(&global, &args),
+        Command::Upgrade(args) => reload::upgrade(&global, &args),
         Command::Check => check::run(&global),
         Command::Config(ConfigCommand::Show(args)) => show::run(&global, &args, out),
         Command::Registry(command) => registry::run(&global, &command, out),

@@ -94,6 +94,8 @@ pub struct Log {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`; `error` silences access lines.
     pub level: LogLevel,
+    /// The file that lines are added to; standard error by default.
+    pub file: Option<PathBuf>,
 }
 
 /// Form of a log line.

@@ -34,21 +34,33 @@ const H2_SEND_BUF: usize = 128 * 1024;
 /// HTTP/2 window of a stream and of a connection: one upload cannot take the whole connection.
 const H2_WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
 
-/// Accepts on one socket until the drain begins; each connection is a task on this core.
+/// What the process is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It accepts and serves.
+    Serving,
+    /// Another process accepts in its place. What is open is finished; a connection ends with its next
+    /// answer, not before: a request may be on its way to it.
+    Finishing,
+    /// It stops: idle connections end now, the others after what is under way.
+    Stopping,
+}
+
+/// Accepts on one socket until the process no longer serves; each connection is a task on this core.
 pub async fn accept(
     core: Rc<Core>,
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    mut drain: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = drain.wait_for(|draining| *draining) => return,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
         };
         match accepted {
-            Ok((stream, peer)) => spawn(&core, stream, peer, acceptor.clone(), drain.clone()),
+            Ok((stream, peer)) => spawn(&core, stream, peer, acceptor.clone(), phase.clone()),
             Err(error) => {
                 // Out of descriptors: what is open must end before more can come.
                 crate::telemetry::events::accept_failed(&error);
@@ -63,18 +75,18 @@ fn spawn(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) {
     let Some(place) = Place::take(core) else { return };
     tokio::task::spawn_local(async move {
         let core = Rc::clone(&place.0);
-        serve(core, stream, peer, acceptor, drain).await;
+        serve(core, stream, peer, acceptor, phase).await;
         drop(place);
     });
 }
 
 /// One of `limits.connections`; given back when dropped.
-struct Place(Rc<Core>);
+pub(super) struct Place(Rc<Core>);
 
 impl Place {
     fn take(core: &Rc<Core>) -> Option<Self> {
@@ -87,6 +99,13 @@ impl Place {
         }
         house.metrics.connections.inc();
         Some(Self(Rc::clone(core)))
+    }
+
+    /// The place of a connection that goes on as a tunnel, when HTTP gives its own back.
+    pub(super) fn take_over(core: &Rc<Core>) -> Self {
+        core.house.connections.fetch_add(1, Ordering::AcqRel);
+        core.house.metrics.connections.inc();
+        Self(Rc::clone(core))
     }
 }
 
@@ -102,7 +121,7 @@ async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) {
     let snapshot = core.snapshot();
     let settings = &snapshot.settings;
@@ -112,14 +131,14 @@ async fn serve(
         let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
         let Some(Ok(stream)) = handshake else { return };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        http(&core, settings, Metered { io: stream, meter }, hop, http2, drain).await;
+        http(&core, settings, Metered { io: stream, meter }, hop, http2, phase).await;
     } else {
         let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
         let http2 = tokio::select! {
             sniffed = sniffed => matches!(sniffed, Some(Ok(true))),
-            () = drained(drain.clone()) => return,
+            () = stopping(phase.clone()) => return,
         };
-        http(&core, settings, Metered { io: stream, meter }, hop, http2, drain).await;
+        http(&core, settings, Metered { io: stream, meter }, hop, http2, phase).await;
     }
 }
 
@@ -140,10 +159,15 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Ends when the drain begins.
-async fn drained(mut drain: watch::Receiver<bool>) {
+/// Ends when the process stops.
+async fn stopping(mut phase: watch::Receiver<Phase>) {
     // A closed channel means that the process ends: the same.
-    let _ = drain.wait_for(|draining| *draining).await;
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+}
+
+/// Ends when the process no longer serves.
+async fn not_serving(mut phase: watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
 }
 
 async fn http<S>(
@@ -152,7 +176,7 @@ async fn http<S>(
     io: Metered<S>,
     hop: Rc<Hop>,
     http2: bool,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -177,9 +201,10 @@ async fn http<S>(
             .keep_alive_interval(timeouts.idle)
             .keep_alive_timeout(timeouts.header_read);
         let mut connection = pin!(builder.serve_connection(io, service));
+        // GOAWAY tells a client which of its requests are still answered (RFC 9113, 6.8).
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = drained(drain) => connection.as_mut().graceful_shutdown(),
+            () = not_serving(phase) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     } else {
@@ -196,7 +221,7 @@ async fn http<S>(
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = drained(drain) => connection.as_mut().graceful_shutdown(),
+            () = stopping(phase) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     }

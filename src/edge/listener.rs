@@ -12,9 +12,11 @@ const BACKLOG: i32 = 4096;
 /// One address with a socket for each core. With port 0 all cores share the port the kernel gave.
 #[derive(Debug)]
 pub struct Bound {
+    /// The address as the settings have it.
+    pub wanted: SocketAddr,
     /// The address as bound.
     pub address: SocketAddr,
-    /// One listening socket a core.
+    /// One listening socket a core; one that was passed to the process is shared by several.
     pub sockets: Vec<TcpListener>,
 }
 
@@ -23,8 +25,8 @@ pub struct Bound {
 /// # Errors
 /// Says which address, and what holds it: a port in use is refused even if its holder would share it,
 /// because a second Optgate that silently takes half of the connections is the worse surprise.
-pub fn bind(address: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
-    let address = without_ipv6(address);
+pub fn bind(wanted: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
+    let address = without_ipv6(wanted);
     if address.port() != 0 {
         probe(address).map_err(|error| explain(address, &error))?;
     }
@@ -34,18 +36,20 @@ pub fn bind(address: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
     for _ in 1..cores.max(1) {
         sockets.push(open(address).map_err(|error| explain(address, &error))?);
     }
-    Ok(Bound { address, sockets })
+    Ok(Bound { wanted, address, sockets })
 }
 
 /// Binds one socket without sharing; for the admin listener.
 ///
 /// # Errors
 /// As [`bind`].
-pub fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let address = without_ipv6(address);
+pub fn bind_one(wanted: SocketAddr) -> anyhow::Result<Bound> {
+    let address = without_ipv6(wanted);
     let socket = socket(address, false).map_err(|error| explain(address, &error))?;
     socket.listen(BACKLOG).map_err(|error| explain(address, &error))?;
-    Ok(socket.into())
+    let socket = TcpListener::from(socket);
+    let address = socket.local_addr().context("a bound socket has no address")?;
+    Ok(Bound { wanted, address, sockets: vec![socket] })
 }
 
 /// "Every interface" where the kernel has no IPv6 is every IPv4 interface.

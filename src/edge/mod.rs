@@ -22,4 +22,5 @@ pub mod tls;
 pub mod upgrade;
 pub mod upstream;
 
+pub use connection::Phase;
 pub use house::{Core, House};

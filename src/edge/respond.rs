@@ -419,6 +419,6 @@ fn joined(
     let plan = BodyPlan::Pass(PassReason::NoBody);
     let page = page_url(x, asked, &plan);
     apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);
-    upgrade::join(downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle);
+    upgrade::join(core, downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle);
     Response::from_parts(parts, Body::empty())
 }

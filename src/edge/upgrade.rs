@@ -12,7 +12,9 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
+use super::connection::Place;
 use super::hop;
+use super::house::Core;
 use super::timer::Deadline;
 
 /// Bytes copied at a time, each way.
@@ -26,9 +28,12 @@ pub fn wanted<B>(request: &Request<B>) -> bool {
         && hop::connection_has(request.headers(), "upgrade")
 }
 
-/// Joins the visitor's connection with the origin's, as a task of its own.
-pub fn join(downstream: OnUpgrade, upstream: Upgraded, idle: Duration) {
+/// Joins the visitor's connection with the origin's, as a task of its own. It is an open connection like any
+/// other: a process that finishes waits for it.
+pub fn join(core: &Rc<Core>, downstream: OnUpgrade, upstream: Upgraded, idle: Duration) {
+    let place = Place::take_over(core);
     tokio::task::spawn_local(async move {
+        let _place = place;
         // A visitor that leaves before the switch ends the tunnel: dropping `upstream` closes it.
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));

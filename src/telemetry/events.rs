@@ -68,6 +68,16 @@ pub fn reload_refused(metrics: &Metrics, cause: &str) {
     tracing::error!("reload refused, all stays as it was: {cause}");
 }
 
+/// A new process serves in place of this one.
+pub fn upgraded(process: u32) {
+    tracing::info!("upgraded: process {process} serves, this one finishes what is under way");
+}
+
+/// No new process came to serve.
+pub fn upgrade_failed(why: &str) {
+    tracing::error!("not upgraded: {why}");
+}
+
 /// A first-party host turned out to be a vendor's.
 pub fn cloaked_host_found(site: &str, host: &str, cname: &str, vendor: &str) {
     tracing::info!(site, host, cname, vendor, "a first-party host leads to a vendor and is treated as it");

@@ -46,6 +46,7 @@ mod streams;
 mod stubs;
 mod support;
 mod surface;
+mod upgrade;
 mod visitor;
 mod workers;
 mod xml_documents;

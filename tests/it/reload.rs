@@ -12,8 +12,8 @@ use super::support::client::{Client, TlsClient, get};
 use super::support::dns::Dns;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
-use super::support::proxy::{Builder, proxy};
-use super::support::wait_until;
+use super::support::proxy::proxy;
+use super::support::{edit, wait_until};
 
 const VISIT: &str = "Sec-Fetch-Dest: document\r\nSec-GPC: 1\r\n";
 const PIXEL: &str = "<!doctype html><title>t</title><img src=\"https://px.unlisted.example/p.gif\">";
@@ -201,22 +201,12 @@ fn no_request_is_lost_over_twenty_reloads() {
     });
 }
 
-fn binary(origin: &Origin) -> (Binary, std::path::PathBuf) {
-    let builder: Builder = proxy().to(origin);
-    let file = builder.dir().join("optgate.toml");
-    (Binary::start(builder), file)
-}
-
-fn edit(file: &std::path::Path, from: &str, to: &str) {
-    let text = std::fs::read_to_string(file).unwrap();
-    std::fs::write(file, text.replace(from, to)).unwrap();
-}
-
 /// SIGHUP reads the very files again that the process was started with.
 #[test]
 fn sighup_reloads() {
     let (one, two) = (page("one"), page("two"));
-    let (binary, file) = binary(&one);
+    let binary = Binary::start(proxy().to(&one));
+    let file = binary.file();
     edit(&file, one.url(), two.url());
     binary.signal(Signal::HUP);
     binary.wait_for_line("reloaded: 1 sites");
@@ -232,7 +222,8 @@ fn sighup_reloads() {
 #[test]
 fn the_command_says_what_came_of_it() {
     let (one, two) = (page("one"), page("two"));
-    let (binary, file) = binary(&one);
+    let binary = Binary::start(proxy().to(&one));
+    let file = binary.file();
     let line = binary.wait_for_line("admin on http://");
     let admin = line.split("admin on http://").nth(1).unwrap().trim().to_owned();
     let reload = || {
