@@ -11,6 +11,7 @@ mod blockers;
 mod bodies;
 mod browser;
 mod browser_corpus;
+mod browser_keeper;
 mod browser_pages;
 mod browser_vectors;
 mod caches;
@@ -30,6 +31,7 @@ mod guard_verdicts;
 mod header_ways;
 mod heads;
 mod html_fixtures;
+mod keeper;
 mod lifecycle;
 mod limits;
 #[cfg(feature = "lists")]

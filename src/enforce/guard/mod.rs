@@ -12,7 +12,7 @@
 //! - `worker.js`: what stands before a worker's script
 
 mod assets;
-mod minify;
+pub(super) mod minify;
 pub mod signals;
 pub mod stubs;
 mod table;

@@ -96,8 +96,12 @@ fn component(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Option<V
 
 /// Whether a `meta` has this `http-equiv`.
 pub(super) fn is_meta(el: &Element<'_, '_>, kind: &str) -> bool {
-    let value = el.get_attribute("http-equiv");
-    value.is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(kind))
+    el.get_attribute("http-equiv").is_some_and(|raw| is_kind(&raw, kind))
+}
+
+/// Whether the `http-equiv` of a `meta`, as it stands there, is this one.
+pub(super) fn is_kind(raw: &str, kind: &str) -> bool {
+    decode(raw, Place::Attribute).trim().eq_ignore_ascii_case(kind)
 }
 
 fn meta(el: &Element<'_, '_>) -> Meta {
