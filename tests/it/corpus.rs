@@ -136,7 +136,7 @@ impl Report {
     fn print(&self) {
         println!(
             "corpus: {} pages, {} sale/share references neutralised, {} left, {} DOM differences unexplained, \
-             {} inline scripts with a sale/share marker left",
+             {} inline scripts with a sale/share marker left to the guard",
             self.pages,
             self.before.saturating_sub(self.left),
             self.left,

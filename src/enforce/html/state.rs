@@ -189,6 +189,11 @@ impl State {
         inject::line(self.title, &self.own(&self.prefix), self.opted_out)
     }
 
+    /// Whether the guard stands before what is read now.
+    pub(super) const fn is_guarded(&self) -> bool {
+        self.inner_guard.is_some() && self.guard.is_none()
+    }
+
     /// No script of ours runs on this page: what was to be restricted is stripped.
     pub(super) fn forbid_guard(&mut self) {
         (self.guard, self.inner_guard) = (None, None);
