@@ -32,7 +32,8 @@ impl Saved {
         Url::parse(&format!("http://{}/{}", self.host, self.file)).unwrap()
     }
 
-    fn text(&self) -> String {
+    /// What a browser reads.
+    pub fn text(&self) -> String {
         self.encoding.decode_with_bom_removal(&self.bytes).0.into_owned()
     }
 

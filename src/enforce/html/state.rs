@@ -65,6 +65,8 @@ pub(super) struct State {
     pub style: String,
     /// The input's latest bytes.
     pub window: Window,
+    /// Counts calls of handlers.
+    pub turns: u32,
 }
 
 /// Whether a document may hold script: an element, a handler or an address. Errs on the side of yes.
@@ -116,6 +118,7 @@ impl State {
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
+            turns: 0,
         }
     }
 
@@ -145,6 +148,7 @@ impl State {
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
+            turns: 0,
         }
     }
 
@@ -187,6 +191,11 @@ impl State {
     /// The line that is inserted.
     pub(super) fn line(&self) -> String {
         inject::line(self.title, &self.own(&self.prefix), self.opted_out)
+    }
+
+    /// Whether this is markup inside another document.
+    pub(super) const fn is_inner(&self) -> bool {
+        self.depth > 0
     }
 
     /// Whether the guard stands before what is read now.
