@@ -137,11 +137,14 @@ fn moves_a_frame(script: &str, at: usize) -> bool {
         return false;
     }
     let mut next = behind(script, at);
-    let property = script[next..].strip_prefix('.').map(|rest| &rest[..name_length(rest)]);
-    match property {
-        Some("replace" | "assign") => return true,
-        Some("href") => next = behind(script, next + ".href".len()),
-        _ => {}
+    if script[next..].starts_with('.') {
+        let from = behind(script, next + 1);
+        next = from + name_length(&script[from..]);
+        match &script[from..next] {
+            "replace" | "assign" => return true,
+            "href" => next = behind(script, next),
+            _ => return false,
+        }
     }
     script[next..].starts_with('=') && !script[next..].starts_with("==")
 }
