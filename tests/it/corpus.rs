@@ -32,7 +32,8 @@ impl Saved {
         Url::parse(&format!("http://{}/{}", self.host, self.file)).unwrap()
     }
 
-    fn text(&self) -> String {
+    /// What a browser reads.
+    pub fn text(&self) -> String {
         self.encoding.decode_with_bom_removal(&self.bytes).0.into_owned()
     }
 
@@ -136,7 +137,7 @@ impl Report {
     fn print(&self) {
         println!(
             "corpus: {} pages, {} sale/share references neutralised, {} left, {} DOM differences unexplained, \
-             {} inline scripts with a sale/share marker left",
+             {} inline scripts with a sale/share marker left to the guard",
             self.pages,
             self.before.saturating_sub(self.left),
             self.left,

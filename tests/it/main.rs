@@ -10,6 +10,7 @@ mod architecture;
 mod blockers;
 mod bodies;
 mod browser;
+mod browser_choices;
 mod browser_corpus;
 mod browser_keeper;
 mod browser_pages;

@@ -27,6 +27,7 @@ mod rewriter;
 pub mod shadow;
 mod slots;
 mod sniff;
+mod snippet;
 mod srcset;
 mod state;
 mod structure;

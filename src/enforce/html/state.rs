@@ -66,6 +66,8 @@ pub(super) struct State {
     pub style: String,
     /// The input's latest bytes.
     pub window: Window,
+    /// Counts calls of handlers.
+    pub turns: u32,
 }
 
 /// Whether a document may hold script: an element, a handler or an address. Errs on the side of yes.
@@ -117,6 +119,7 @@ impl State {
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
+            turns: 0,
         }
     }
 
@@ -146,6 +149,7 @@ impl State {
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
+            turns: 0,
         }
     }
 
@@ -194,6 +198,16 @@ impl State {
             keeper.append_to(&mut line);
         }
         line
+    }
+
+    /// Whether this is markup inside another document.
+    pub(super) const fn is_inner(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// Whether the guard stands before what is read now.
+    pub(super) const fn is_guarded(&self) -> bool {
+        self.inner_guard.is_some() && self.guard.is_none()
     }
 
     /// No script of ours may stand on this page: what was to be restricted is stripped.

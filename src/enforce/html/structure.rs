@@ -18,6 +18,7 @@ pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
 /// The one dispatch function.
 pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResult {
     let mut state = shared.borrow_mut();
+    state.turns = state.turns.wrapping_add(1);
     let place = el.source_location().bytes();
     if let Some(raw) = state.window.tag(&place)
         && quiet::is_quiet(&state, raw, state.window.behind(place.end))
