@@ -1,6 +1,6 @@
 // What a document can do. `guard` is run on every window of this origin that has no guard of its own.
 var TEXT = E ? E.textContent : "", NONCE = E && E.nonce || "", SIGNAL = !!E && E.getAttribute("data-gpc") == "1";
-var createURL = nativeURL.createObjectURL, lent = new Set(), isCookie = named(COOKIES, KEPT), isKey = named(STORAGE, "");
+var createURL = nativeURL.createObjectURL, lent = new Set();
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), pages = new WeakMap(), streams = new WeakMap();
 var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
@@ -434,8 +434,8 @@ function guard(W) {
 
   // Cookies and storage. What ends a cookie passes.
   access(proto("Document"), "cookie", "set", (self, [line]) =>
-    isCookie((line + "").split("=")[0].trim()) && !/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b(19\d\d|200\d)\b/i.test(line) && [undefined]);
-  hook(proto("Storage"), "setItem", (self, [key]) => isKey(key) && [undefined]);
+    goes("=" + (line + "").split("=")[0].trim()) && !/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b(19\d\d|200\d)\b/i.test(line) && [undefined]);
+  hook(proto("Storage"), "setItem", (self, [key]) => goes("$" + key) && [undefined]);
 
   // The parser's own nodes: frames to enter, and what slipped through is at least counted.
   new W.MutationObserver(records => {
@@ -453,7 +453,7 @@ var slipped = 0;
 function sweep() {
   ["localStorage", "sessionStorage"].forEach(kind => {
     try {
-      Object.keys(W[kind]).forEach(key => isKey(key) && W[kind].removeItem(key));
+      Object.keys(W[kind]).forEach(key => goes("$" + key) && W[kind].removeItem(key));
     } catch (e) {}
   });
 }
@@ -462,7 +462,7 @@ function expire() {
   var labels = own.split(".");
   D.cookie.split(";").forEach(pair => {
     var name = pair.split("=")[0].trim();
-    if (!isCookie(name)) return;
+    if (!goes("=" + name)) return;
     var end = name + "=; Max-Age=0; Path=/";
     D.cookie = end;
     for (var at = 0; at < labels.length - 1; at++) D.cookie = end + "; Domain=" + labels.slice(at).join(".");
