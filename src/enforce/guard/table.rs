@@ -48,8 +48,8 @@ pub struct Names {
 
 /// The names of a policy.
 ///
-/// Two names in some four milliards share a hash: a site's own name is taken for one of a thousand with a
-/// chance of one to four millions.
+/// There are 2^32 hashes: with a thousand names listed, one that is not listed is taken for one of them with
+/// a chance of about 1 : 4,000,000.
 #[must_use]
 pub fn names(policy: &Policy) -> Names {
     let (cookies, kept) = policy.cookie_verdicts();
