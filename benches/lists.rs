@@ -124,7 +124,7 @@ fn asked(c: &mut Criterion) {
             page: good(url::Url::parse("https://news.example/today")),
             kind: Kind::Document,
             guard: None,
-            later: Default::default(),
+            keeper: Some(Default::default()),
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,
             memory: 8 << 20,

@@ -50,7 +50,7 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
             gpc: true,
             nonce: None,
         }),
-        later: Default::default(),
+        keeper: Some(Default::default()),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 8 << 20,

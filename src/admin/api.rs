@@ -9,8 +9,10 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{AdminState, problem};
+use crate::config::Settings;
+use crate::registry::Registry;
 use crate::store::RecordView;
-use crate::telemetry::metrics::SiteMetrics;
+use crate::telemetry::metrics::{Metrics, SiteMetrics};
 
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -79,13 +81,13 @@ struct Site<'a> {
     kill_switch: bool,
     requests: u64,
     signals: Vec<Signal>,
-    origins: Vec<Origin<'a>>,
+    origins: Vec<Origin>,
 }
 
 /// An origin as the balancer sees it.
 #[derive(Serialize)]
-struct Origin<'a> {
-    upstream: &'a str,
+struct Origin {
+    upstream: String,
     state: &'static str,
     weight: u32,
     backup: bool,
@@ -97,21 +99,21 @@ struct Origin<'a> {
 
 /// `GET /api/summary`.
 pub(super) async fn summary(State(state): State<AdminState>) -> Response<Body> {
-    let sites: Vec<_> = state
+    let in_force = state.in_force.load();
+    let sites: Vec<_> = in_force
         .settings
         .sites
         .iter()
-        .enumerate()
-        .map(|(index, site)| {
-            let metrics = state.metrics.site(index);
+        .map(|site| {
+            let metrics = state.metrics.site(&site.name);
             Site {
                 name: &site.name,
                 hosts: &site.hosts,
                 mode: site.mode.as_str(),
-                kill_switch: state.switches.engaged(index),
-                requests: metrics.map_or(0, SiteMetrics::request_count),
-                signals: metrics.map(signals).unwrap_or_default(),
-                origins: origins(&state, index),
+                kill_switch: state.switches.engaged(&site.name).unwrap_or_default(),
+                requests: metrics.request_count(),
+                signals: signals(&metrics),
+                origins: origins(&state, &site.name),
             }
         })
         .collect();
@@ -119,15 +121,11 @@ pub(super) async fn summary(State(state): State<AdminState>) -> Response<Body> {
     let health = state.store.health();
     let body = Summary {
         version: env!("CARGO_PKG_VERSION"),
-        registry_version: &state.registry_version,
+        registry_version: in_force.registry.version(),
         uptime_seconds: state.started.elapsed().as_secs(),
         requests: sites.iter().map(|s| s.requests).sum(),
         signals: total(&sites),
-        elements: state
-            .metrics
-            .vendor_counts()
-            .map(|(vendor, allowed, restricted, stripped)| Elements { vendor, stripped, restricted, allowed })
-            .collect(),
+        elements: elements(&in_force.registry, &state.metrics),
         cookies_removed: Cookies { response, request, expired },
         choices: state.metrics.choices.get(),
         records: Records {
@@ -149,11 +147,10 @@ pub(super) async fn summary(State(state): State<AdminState>) -> Response<Body> {
     Json(body).into_response()
 }
 
-fn origins(state: &AdminState, site: usize) -> Vec<Origin<'_>> {
+fn origins(state: &AdminState, site: &str) -> Vec<Origin> {
     let of_site = state.metrics.upstreams().filter(|figures| figures.site == site);
     of_site
         .map(|figures| Origin {
-            upstream: &figures.upstream,
             state: figures.state().as_str(),
             weight: figures.weight,
             backup: figures.backup,
@@ -161,8 +158,18 @@ fn origins(state: &AdminState, site: usize) -> Vec<Origin<'_>> {
             waiting: figures.waiting.get(),
             failures: figures.failures.get(),
             bad_checks: figures.bad_checks.get(),
+            upstream: figures.upstream.clone(),
         })
         .collect()
+}
+
+/// Vendors of the registry that were met.
+fn elements<'a>(registry: &'a Registry, metrics: &Metrics) -> Vec<Elements<'a>> {
+    let counted = registry.vendors().map(|(_, vendor)| {
+        let [allowed, restricted, stripped] = metrics.vendor_counts(&vendor.id);
+        Elements { vendor: &vendor.id, stripped, restricted, allowed }
+    });
+    counted.filter(|counts| counts.stripped + counts.restricted + counts.allowed > 0).collect()
 }
 
 fn signals(metrics: &SiteMetrics) -> Vec<Signal> {
@@ -252,9 +259,9 @@ pub(super) struct KillSwitch {
 
 /// `GET /api/sites/{name}/kill-switch`.
 pub(super) async fn kill_switch(State(state): State<AdminState>, Path(name): Path<String>) -> Response<Body> {
-    match site_index(&state, &name) {
-        Some(index) => Json(KillSwitch { engaged: state.switches.engaged(index) }).into_response(),
-        None => no_site(&state, &name),
+    match state.switches.engaged(&name) {
+        Some(engaged) => Json(KillSwitch { engaged }).into_response(),
+        None => no_site(&state.in_force.load().settings, &name),
     }
 }
 
@@ -264,7 +271,9 @@ pub(super) async fn throw_kill_switch(
     Path(name): Path<String>,
     body: Result<Json<KillSwitch>, JsonRejection>,
 ) -> response::Response {
-    let Some(index) = site_index(&state, &name) else { return no_site(&state, &name) };
+    if state.switches.engaged(&name).is_none() {
+        return no_site(&state.in_force.load().settings, &name);
+    }
     let engaged = match body {
         Ok(Json(KillSwitch { engaged })) => engaged,
         Err(refused) => {
@@ -273,9 +282,9 @@ pub(super) async fn throw_kill_switch(
             return problem(refused.status(), &detail);
         }
     };
-    let switches = state.switches.clone();
+    let (switches, site) = (state.switches.clone(), name.clone());
     // Writing and syncing a file blocks.
-    let saved = tokio::task::spawn_blocking(move || switches.set(index, engaged)).await;
+    let saved = tokio::task::spawn_blocking(move || switches.set(&site, engaged)).await;
     let why = match saved {
         Ok(Ok(())) => {
             tracing::warn!(site = %name, engaged, "kill switch set");
@@ -294,12 +303,8 @@ pub(super) async fn throw_kill_switch(
     )
 }
 
-pub(super) fn site_index(state: &AdminState, name: &str) -> Option<usize> {
-    state.settings.sites.iter().position(|site| site.name == name)
-}
-
-pub(super) fn no_site(state: &AdminState, name: &str) -> Response<Body> {
-    let known: Vec<_> = state.settings.sites.iter().map(|s| s.name.as_str()).collect();
+pub(super) fn no_site(settings: &Settings, name: &str) -> Response<Body> {
+    let known: Vec<_> = settings.sites.iter().map(|s| s.name.as_str()).collect();
     problem(
         StatusCode::NOT_FOUND,
         &format!("No site is called {name:?}. The sites are: {}.", known.join(", ")),

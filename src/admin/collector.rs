@@ -12,14 +12,13 @@ use crate::config::Switches;
 #[derive(Debug)]
 pub struct SwitchFigures {
     switches: Arc<Switches>,
-    sites: Vec<String>,
 }
 
 impl SwitchFigures {
-    /// Figures of these switches; `sites` are the names, in settings order.
+    /// Figures of these switches.
     #[must_use]
-    pub const fn new(switches: Arc<Switches>, sites: Vec<String>) -> Self {
-        Self { switches, sites }
+    pub const fn new(switches: Arc<Switches>) -> Self {
+        Self { switches }
     }
 }
 
@@ -28,8 +27,8 @@ impl Collector for SwitchFigures {
         let help = "The site's kill switch is engaged: nothing is enforced there";
         let kind = ConstGauge::new(0i64).metric_type();
         let mut family = to.encode_descriptor("kill_switch_engaged", help, None, kind)?;
-        for (index, site) in self.sites.iter().enumerate() {
-            let gauge = ConstGauge::new(i64::from(self.switches.engaged(index)));
+        for (site, engaged) in self.switches.list() {
+            let gauge = ConstGauge::new(i64::from(engaged));
             gauge.encode(family.encode_family(&[("site", site.as_str())])?)?;
         }
         Ok(())

@@ -16,8 +16,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use super::{AdminState, problem};
 
 pub(super) async fn check(State(state): State<AdminState>, request: Request, next: Next) -> Response<Body> {
-    let mut response = match refusal(request.method(), request.uri(), request.headers(), state.settings.admin)
-    {
+    let admin = state.in_force.load().settings.admin;
+    let mut response = match refusal(request.method(), request.uri(), request.headers(), admin) {
         None => next.run(request).await,
         Some(detail) => problem(StatusCode::FORBIDDEN, detail),
     };

@@ -56,7 +56,7 @@ fn checks(state: &AdminState) -> Vec<Check> {
         Check {
             name: "journal",
             fine: health.journal_error.is_none(),
-            required: state.settings.ready_requires_journal,
+            required: state.in_force.load().settings.ready_requires_journal,
             detail: journal,
         },
         origins(state),
@@ -69,9 +69,7 @@ fn origins(state: &AdminState) -> Check {
         .metrics
         .upstreams()
         .filter(|figures| figures.state() != UpstreamState::Up)
-        .map(|figures| {
-            format!("{} of {} is {}", figures.upstream, figures.site_name, figures.state().as_str())
-        })
+        .map(|figures| format!("{} of {} is {}", figures.upstream, figures.site, figures.state().as_str()))
         .collect();
     let detail = if away.is_empty() { "all get requests".to_owned() } else { away.join("; ") };
     Check { name: "origins", fine: away.is_empty(), required: false, detail }

@@ -1,5 +1,5 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`, `/api/summary`, `/api/records/{reference}`,
-//! `/api/third-parties` and the allow list made from them, the kill switch.
+//! `/api/third-parties` and the allow list made from them, the kill switch, `/api/reload`, `/api/upgrade`.
 //!
 //! It listens apart from the visitors and has no log-in yet, so it answers only requests that name
 //! it by a loopback name or its own address, and no form of another page.
@@ -8,33 +8,37 @@ mod api;
 mod collector;
 mod door;
 mod health;
+mod orders;
 mod third_parties;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
+use tokio::sync::mpsc;
 
 pub use collector::SwitchFigures;
+pub use orders::{Done, Order};
 
 use crate::config::{Settings, Switches};
-use crate::registry::Policy;
+use crate::registry::{Policy, Registry};
 use crate::store::Store;
 use crate::telemetry::metrics::SharedMetrics;
 
 /// Everything the admin answers are made from; cheap to clone.
 #[derive(Clone)]
 pub struct AdminState {
-    /// Settings in force.
-    pub settings: Arc<Settings>,
-    /// Vendors and their actions, by the sites' positions.
-    pub policies: Vec<Arc<Policy>>,
+    /// What holds now.
+    pub in_force: Arc<ArcSwap<InForce>>,
+    /// To whoever carries orders out.
+    pub orders: mpsc::Sender<Order>,
     /// The store.
     pub store: Store,
     /// All counters.
@@ -43,10 +47,19 @@ pub struct AdminState {
     pub switches: Arc<Switches>,
     /// Set when a stop signal arrived.
     pub draining: Arc<AtomicBool>,
-    /// Version of the vendor registry in force.
-    pub registry_version: String,
     /// When this process began to serve.
     pub started: Instant,
+}
+
+/// Settings and what was made of them; replaced whole on a reload.
+#[derive(Debug)]
+pub struct InForce {
+    /// As configured.
+    pub settings: Arc<Settings>,
+    /// Vendors and their actions, by the sites' positions.
+    pub policies: Vec<Arc<Policy>>,
+    /// Who is a tracker.
+    pub registry: Arc<Registry>,
 }
 
 /// Largest request body, bytes; the only one is `{"engaged": true}`.
@@ -64,6 +77,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/sites/{name}/third-parties", delete(third_parties::forget))
         .route("/api/sites/{name}/csp-allow", get(third_parties::allow_list))
         .route("/api/sites/{name}/kill-switch", get(api::kill_switch).post(api::throw_kill_switch))
+        .route("/api/reload", post(orders::reload))
+        .route("/api/upgrade", post(orders::upgrade))
         .fallback(missing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))

@@ -11,10 +11,10 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::AdminState;
-use super::api::{no_site, site_index};
-use crate::config::VendorAction;
+use super::api::no_site;
+use crate::config::{self, VendorAction};
 use crate::registry::Policy;
-use crate::store::ThirdParty;
+use crate::store::{Store, ThirdParty};
 
 #[derive(Serialize)]
 struct Site<'a> {
@@ -36,25 +36,27 @@ struct Line {
 
 /// `GET /api/third-parties`.
 pub(super) async fn list(State(state): State<AdminState>) -> Response<Body> {
-    let sites: Vec<_> = (0..state.settings.sites.len()).filter_map(|index| seen_at(&state, index)).collect();
+    let in_force = state.in_force.load();
+    let sites = in_force.settings.sites.iter().zip(&in_force.policies);
+    let sites: Vec<_> = sites.map(|(site, policy)| seen_at(&state.store, site, policy)).collect();
     Json(serde_json::json!({ "sites": sites })).into_response()
 }
 
-fn seen_at(state: &AdminState, index: usize) -> Option<Site<'_>> {
-    let site = state.settings.sites.get(index)?;
-    let (seen, not_kept) = state.store.third_parties().list(&site.name);
+fn seen_at<'a>(store: &Store, site: &'a config::Site, policy: &Policy) -> Site<'a> {
+    let (seen, not_kept) = store.third_parties().list(&site.name);
     let line = |seen: ThirdParty| {
-        let (vendor, action) = owner(state, index, &seen.host).unzip();
+        let (vendor, action) = owner(policy, &seen.host).unzip();
         Line { vendor, action: action.map(VendorAction::as_str), seen }
     };
     let third_parties = seen.into_iter().map(line).collect();
-    Some(Site { site: &site.name, mode: site.csp.mode.as_str(), not_kept, third_parties })
+    Site { site: &site.name, mode: site.csp.mode.as_str(), not_kept, third_parties }
 }
 
 /// `DELETE /api/sites/{name}/third-parties`: learn anew.
 pub(super) async fn forget(State(state): State<AdminState>, Path(name): Path<String>) -> Response<Body> {
-    if site_index(&state, &name).is_none() {
-        return no_site(&state, &name);
+    let in_force = state.in_force.load();
+    if !in_force.settings.sites.iter().any(|site| site.name == name) {
+        return no_site(&in_force.settings, &name);
     }
     state.store.third_parties().forget(&name);
     StatusCode::NO_CONTENT.into_response()
@@ -62,23 +64,21 @@ pub(super) async fn forget(State(state): State<AdminState>, Path(name): Path<Str
 
 /// `GET /api/sites/{name}/csp-allow`: the learnt list as settings, ready to paste.
 pub(super) async fn allow_list(State(state): State<AdminState>, Path(name): Path<String>) -> Response<Body> {
-    let Some(index) = site_index(&state, &name) else { return no_site(&state, &name) };
+    let in_force = state.in_force.load();
+    let mut sites = in_force.settings.sites.iter().zip(&in_force.policies);
+    let Some((site, policy)) = sites.find(|(site, _)| site.name == name) else {
+        return no_site(&in_force.settings, &name);
+    };
     let (seen, not_kept) = state.store.third_parties().list(&name);
-    let named = |host: &str| owner(&state, index, host);
-    let already: Vec<String> = state
-        .settings
-        .sites
-        .get(index)
-        .map(|s| s.csp.allow.iter().map(ToString::to_string).collect())
-        .unwrap_or_default();
+    let named = |host: &str| owner(policy, host);
+    let already: Vec<String> = site.csp.allow.iter().map(ToString::to_string).collect();
     let mut response = Response::new(Body::from(toml(&name, &already, &seen, not_kept, named)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/toml"));
     response
 }
 
 /// Whose a host is, under the policy of a site.
-fn owner(state: &AdminState, site: usize, host: &str) -> Option<(String, VendorAction)> {
-    let policy: &Policy = state.policies.get(site)?;
+fn owner(policy: &Policy, host: &str) -> Option<(String, VendorAction)> {
     let hit = policy.match_host(host.split(':').next().unwrap_or(host))?;
     Some((policy.registry().vendor(hit.vendor).id.clone(), hit.action))
 }

@@ -1,20 +1,22 @@
 //! Builds the parts: registry, policies, store, counters, pages. Nothing is bound here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 
 use super::lists::{Built, Shelf};
-use crate::admin::{AdminState, SwitchFigures};
+use super::reload::Reloader;
+use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
-use crate::edge::tls;
+use crate::edge::tls::Certificates;
 use crate::edge::upstream::{Connector, Group};
 use crate::enforce::csp::Wall;
 use crate::portal::Portal;
@@ -23,7 +25,6 @@ use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::upstreams::UpstreamFigures;
 
 /// What serving needs.
 pub struct Parts {
@@ -31,67 +32,115 @@ pub struct Parts {
     pub house: Arc<House>,
     /// For the admin listener.
     pub admin: AdminState,
-    /// The filter lists, to be watched.
-    pub shelf: Shelf,
+    /// What admin asks of the process.
+    pub orders: mpsc::Receiver<Order>,
+    /// For reloads.
+    pub reloader: Reloader,
+    /// For the TLS listeners, if there are any.
+    pub certificates: Option<Arc<Certificates>>,
 }
+
+/// What outlives a reload.
+#[derive(Debug)]
+pub struct Lasting {
+    /// Opt-outs.
+    pub store: Store,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Kill switches.
+    pub switches: Arc<Switches>,
+}
+
+/// Orders that may wait for the one under way.
+const ORDERS: usize = 8;
 
 /// Builds everything that can be refused.
 ///
+/// `before_store` is called when all files were read and found good, right before the journal is opened.
+///
 /// # Errors
 /// Names the file or setting.
-pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
+pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Parts> {
+    let settings = Arc::new(settings);
     let registry = Arc::new(registry(&settings.registry_files)?);
-    let (shelf, lists) = Shelf::open(settings)?;
-    let names: Vec<String> = settings.sites.iter().map(|site| site.name.clone()).collect();
-    let vendors: Vec<String> = registry.vendors().map(|(_, vendor)| vendor.id.clone()).collect();
-    let mut metrics = Metrics::new(&names, &vendors);
-    let origins: Vec<_> =
-        settings.sites.iter().map(|site| (site.name.clone(), site.upstreams.as_slice())).collect();
-    let figures = metrics.add_upstreams(&origins);
-    let sites = settings
-        .sites
-        .iter()
-        .zip(figures)
-        .enumerate()
-        .map(|(index, (site, figures))| resolve(index, site, settings, &registry, &lists, figures))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    say_what_contracts_would_allow(&sites);
-    let policies = sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
+    let (shelf, lists) = Shelf::open(&settings)?;
+    let certificates = match settings.tls.listen.is_empty() {
+        true => None,
+        false => Some(Arc::new(Certificates::read(&settings.tls.certificates)?)),
+    };
+    before_store()?;
     let store = Store::open(&settings.data_dir, &settings.store)?;
-    let switches = Arc::new(Switches::load(&settings.data_dir, &names)?);
+    let mut metrics = Metrics::new();
+    let switches = Arc::new(Switches::open(&settings.data_dir)?);
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
-    metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches), names)));
-    let metrics = Arc::new(metrics);
+    metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches))));
+    let lasting = Lasting { store: store.clone(), metrics: Arc::new(metrics), switches };
+    let snapshot = snapshot(&settings, &registry, lists, &lasting)?;
+    follow(&lasting.switches, &snapshot);
+    let metrics = Arc::clone(&lasting.metrics);
     let draining = Arc::new(AtomicBool::new(false));
     let access_log = match settings.log.level {
         LogLevel::Error | LogLevel::Warn => None,
         _ => Some(AccessLog::start(settings.log.format).context("cannot start the log's thread")?),
     };
+    let in_force = Arc::new(ArcSwap::from_pointee(in_force(&snapshot, registry)));
+    let (to_process, orders) = mpsc::channel(ORDERS);
     let admin = AdminState {
-        settings: Arc::new(settings.clone()),
-        policies,
+        in_force: Arc::clone(&in_force),
+        orders: to_process,
         store: store.clone(),
         metrics: Arc::clone(&metrics),
-        switches: Arc::clone(&switches),
+        switches: Arc::clone(&lasting.switches),
         draining: Arc::clone(&draining),
-        registry_version: registry.version().into(),
         started: Instant::now(),
     };
-    let house = House {
-        snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), sites, lists.sets)),
-        portal: Portal::new(settings, store.clone(), Arc::clone(&metrics)),
+    shelf.lists().for_each(|list| events::list_read(&metrics, list.name(), list.rules(), list.left_out()));
+    let house = Arc::new(House {
+        snapshot: ArcSwap::from_pointee(snapshot),
         store,
         metrics,
-        switches,
         access_log,
         draining,
         siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         connections: AtomicUsize::new(0),
+    });
+    let reloader = Reloader {
+        house: Arc::clone(&house),
+        lasting,
+        in_force,
+        shelf: Arc::new(Mutex::new(shelf)),
+        certificates: certificates.clone(),
+        origins: None,
+        started: settings,
     };
-    shelf
-        .lists()
-        .for_each(|list| events::list_read(&house.metrics, list.name(), list.rules(), list.left_out()));
-    Ok(Parts { house: Arc::new(house), admin, shelf })
+    Ok(Parts { house, admin, orders, reloader, certificates })
+}
+
+/// Settings made ready to serve by.
+///
+/// # Errors
+/// Names the site and what is wrong with it.
+pub fn snapshot(
+    settings: &Arc<Settings>,
+    registry: &Arc<Registry>,
+    lists: Built,
+    lasting: &Lasting,
+) -> anyhow::Result<Snapshot> {
+    let sites = settings.sites.iter().enumerate();
+    let sites = sites
+        .map(|(index, site)| resolve(index, site, settings, registry, &lists, lasting))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    say_what_contracts_would_allow(&sites);
+    let portal = Portal::new(settings, lasting.store.clone(), Arc::clone(&lasting.metrics));
+    let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());
+    let vendors = Arc::new(lasting.metrics.vendors(vendors));
+    Ok(Snapshot::new(Arc::clone(settings), portal, vendors, sites, lists.sets))
+}
+
+/// What the admin listener knows of a snapshot.
+pub fn in_force(snapshot: &Snapshot, registry: Arc<Registry>) -> InForce {
+    let policies = snapshot.sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
+    InForce { settings: Arc::clone(&snapshot.settings), policies, registry }
 }
 
 /// What the files that the settings name hold and nobody can use: certificates, keys, an origin's roots, filter
@@ -101,7 +150,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Parts> {
 pub fn file_problems(settings: &Settings) -> Vec<String> {
     let mut problems = Vec::new();
     if !settings.tls.listen.is_empty()
-        && let Err(error) = tls::server_config(&settings.tls.certificates)
+        && let Err(error) = Certificates::read(&settings.tls.certificates)
     {
         problems.push(format!("{error:#}"));
     }
@@ -145,7 +194,7 @@ fn resolve(
     settings: &Settings,
     registry: &Arc<Registry>,
     lists: &Built,
-    figures: Vec<Arc<UpstreamFigures>>,
+    lasting: &Lasting,
 ) -> anyhow::Result<Site> {
     let named = || format!("site `{}`", site.name);
     let policy = Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?;
@@ -176,11 +225,15 @@ fn resolve(
     let set = lists.of_site.get(index).copied().flatten();
     let in_force = set.and_then(|at| lists.sets.get(at)).map(|set| &**set);
     let version = Site::version_of(site, &rule, in_force, settings);
-    let group =
-        Group::new(site, connectors, figures, &settings.outlier, &settings.limits, &settings.timeouts);
+    let figures =
+        site.upstreams.iter().map(|upstream| Arc::new(lasting.metrics.upstream(&site.name, upstream)));
+    let group = Group::new(site, connectors, figures.collect(), settings);
     Ok(Site {
         index,
+        name: site.name.as_str().into(),
         settings: Arc::clone(site),
+        metrics: Arc::new(lasting.metrics.site(&site.name)),
+        switch: lasting.switches.of(&site.name)?,
         version,
         group: Arc::new(group),
         wall,
@@ -188,6 +241,11 @@ fn resolve(
         rule,
         paths,
     })
+}
+
+/// The kill switches of a snapshot's sites are the ones that can be thrown.
+pub fn follow(switches: &Switches, snapshot: &Snapshot) {
+    switches.follow(snapshot.sites.iter().map(|site| (site.settings.name.clone(), Arc::clone(&site.switch))));
 }
 
 /// One line at start: vendors stripped only because no contract is on file (DESIGN 4).

@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use super::service::Pulses;
 use crate::edge::connection::Entry;
 use crate::edge::listener::{Entrance, Listener};
-use crate::edge::{Core, House, connection, timer};
+use crate::edge::{Core, House, Phase, connection, timer};
 
 /// How many ticks pass between looks at idle origin connections.
 const EXPIRE_EVERY: u32 = 50;
@@ -24,23 +25,31 @@ pub struct Socket {
     proxy_protocol: bool,
 }
 
-/// Deals the bound sockets out: one of each address to each core.
+/// Deals the bound sockets out: one of each address to each core. Sockets that were passed to the process may
+/// be fewer, then cores share one, or more, then a core has several: none is left without a core.
+///
+/// # Errors
+/// When the system has no descriptor left.
 pub fn plan(
-    plain: Vec<Entrance>,
-    tls: Vec<Entrance>,
-    config: Option<Arc<rustls::ServerConfig>>,
+    plain: &[Entrance],
+    tls: &[Entrance],
+    config: Option<&Arc<rustls::ServerConfig>>,
     cores: usize,
-) -> Vec<Vec<Socket>> {
+) -> std::io::Result<Vec<Vec<Socket>>> {
     let mut dealt: Vec<Vec<Socket>> = (0..cores).map(|_| Vec::new()).collect();
-    let plain = plain.into_iter().map(|entrance| (entrance, None));
-    let tls = tls.into_iter().map(|entrance| (entrance, config.clone()));
+    let plain = plain.iter().map(|entrance| (entrance, None));
+    let tls = tls.iter().map(|entrance| (entrance, config.cloned()));
     for (entrance, tls) in plain.chain(tls) {
-        let proxy_protocol = entrance.proxy_protocol;
-        for (core, listener) in dealt.iter_mut().zip(entrance.sockets) {
-            core.push(Socket { listener, tls: tls.clone(), proxy_protocol });
+        let (sockets, proxy_protocol) = (&entrance.sockets, entrance.proxy_protocol);
+        for at in 0..sockets.len().max(cores) {
+            if let (Some(listener), Some(core)) =
+                (sockets.get(at % sockets.len().max(1)), dealt.get_mut(at % cores))
+            {
+                core.push(Socket { listener: listener.try_clone()?, tls: tls.clone(), proxy_protocol });
+            }
         }
     }
-    dealt
+    Ok(dealt)
 }
 
 /// Starts one core's thread; it ends when the drain has ended.
@@ -49,8 +58,8 @@ pub fn start(
     cores: usize,
     house: Arc<House>,
     sockets: Vec<Socket>,
-    drain: watch::Receiver<bool>,
-    drain_timeout: Duration,
+    phase: watch::Receiver<Phase>,
+    pulses: Pulses,
 ) -> anyhow::Result<JoinHandle<()>> {
     let mut seed = [0; 16];
     getrandom::fill(&mut seed)
@@ -63,7 +72,7 @@ pub fn start(
             pin(index, cores);
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, drain, drain_timeout)),
+                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, phase, index, &pulses)),
                 Err(error) => tracing::error!("{runtime_error}: {error}"),
             }
         })
@@ -74,8 +83,9 @@ async fn serve(
     house: Arc<House>,
     seed: u128,
     sockets: Vec<Socket>,
-    mut drain: watch::Receiver<bool>,
-    drain_timeout: Duration,
+    mut phase: watch::Receiver<Phase>,
+    index: usize,
+    pulses: &Pulses,
 ) {
     let core = Core::new(house, seed);
     tokio::task::spawn_local(timer::sweep());
@@ -86,19 +96,26 @@ async fn serve(
             expiring.expire_pools();
         }
     });
+    let beating = Arc::clone(pulses);
+    tokio::task::spawn_local(async move {
+        while let Some(pulse) = beating.get(index) {
+            pulse.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(timer::TICK).await;
+        }
+    });
     for Socket { listener, tls, proxy_protocol } in sockets {
         match listener.watched() {
             Ok(socket) => {
                 let core = std::rc::Rc::clone(&core);
                 let entry = Entry { socket, tls, proxy_protocol };
-                tokio::task::spawn_local(connection::accept(core, entry, drain.clone()));
+                tokio::task::spawn_local(connection::accept(core, entry, phase.clone()));
             }
             Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
         }
     }
     // A closed channel means that the process ends: the same.
-    let _ = drain.wait_for(|draining| *draining).await;
-    let until = Instant::now() + drain_timeout;
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    let until = Instant::now() + core.snapshot().settings.drain_timeout;
     while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

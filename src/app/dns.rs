@@ -33,14 +33,14 @@ const RETRY: Duration = Duration::from_secs(60);
 /// What is known of one host.
 #[derive(Debug)]
 struct Known {
-    /// Whose it is, by the last look-up that was answered.
-    vendor: Option<VendorId>,
+    /// Whose it is (registry id), by the last look-up that was answered.
+    vendor: Option<String>,
     /// When to ask again.
     due: Instant,
 }
 
-/// A site's position and a host.
-type Key = (usize, String);
+/// A site's name and a host.
+type Key = (Arc<str>, String);
 
 /// What a resolver is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,8 @@ async fn round(house: &House, resolver: &TokioResolver, known: &mut HashMap<Key,
     let mut wanted: HashSet<Key> = HashSet::new();
     for site in &snapshot.sites {
         let named = site.settings.first_party_hosts.iter().cloned();
-        wanted.extend(named.chain(house.siblings.of(site.index)).map(|host| (site.index, host)));
+        let seen = house.siblings.of(&site.name);
+        wanted.extend(named.chain(seen).map(|host| (Arc::clone(&site.name), host)));
     }
     known.retain(|key, _| wanted.contains(key));
     let mut changed = false;
@@ -116,20 +117,21 @@ async fn round(house: &House, resolver: &TokioResolver, known: &mut HashMap<Key,
         if known.get(&key).is_some_and(|host| host.due > now) {
             continue;
         }
-        let Some(site) = snapshot.sites.get(key.0) else { continue };
-        let before = known.get(&key).and_then(|host| host.vendor);
+        let Some(site) = snapshot.sites.iter().find(|site| site.name == key.0) else { continue };
+        let before = known.get(&key).and_then(|host| host.vendor.clone());
         let (vendor, wait) = match follow(resolver, &site.rule.policy, &key.1).await {
             Ok(found) => {
                 house.metrics.dns_answers.inc();
-                if let Some((cname, vendor)) = found.as_ref().filter(|(_, vendor)| before != Some(*vendor)) {
-                    let id = &site.rule.policy.registry().vendor(*vendor).id;
+                let found = found
+                    .map(|(cname, vendor)| (cname, site.rule.policy.registry().vendor(vendor).id.clone()));
+                if let Some((cname, id)) = found.as_ref().filter(|(_, id)| before.as_ref() != Some(id)) {
                     events::cloaked_host_found(&site.settings.name, &key.1, cname, id);
                 }
-                (found.map(|(_, vendor)| vendor), interval)
+                (found.map(|(_, id)| id), interval)
             }
             Err(error) => {
                 events::cname_lookup_failed(&house.metrics, &site.settings.name, &key.1, &error);
-                (before, interval.min(RETRY))
+                (before.clone(), interval.min(RETRY))
             }
         };
         changed |= vendor != before;
@@ -172,15 +174,19 @@ async fn follow(
 
 /// Swaps a snapshot in that knows the cloaked hosts; requests under way keep theirs.
 fn put_in_force(house: &House, known: &HashMap<Key, Known>) {
-    let mut found: HashMap<usize, CloakedHosts> = HashMap::new();
-    for ((site, host), answer) in known {
-        if let Some(vendor) = answer.vendor {
-            found.entry(*site).or_default().insert(host.as_str().into(), vendor);
-        }
-    }
-    let count: usize = found.values().map(HashMap::len).sum();
-    let found = found.into_iter().map(|(site, hosts)| (site, Arc::new(hosts))).collect();
+    let hidden = || known.iter().filter_map(|(key, answer)| Some((key, answer.vendor.as_deref()?)));
     // Tried again when somebody else swapped in between.
-    house.snapshot.rcu(|snapshot| snapshot.with_cloaked(&found));
+    house.snapshot.rcu(|snapshot| {
+        let found = snapshot.sites.iter().map(|site| {
+            let registry = site.rule.policy.registry();
+            let of_site = hidden().filter(|((name, _), _)| *name == site.name);
+            let hosts = of_site.filter_map(|((_, host), id)| {
+                Some((Box::from(host.as_str()), registry.vendors().find(|(_, vendor)| vendor.id == id)?.0))
+            });
+            (site.index, Arc::new(hosts.collect::<CloakedHosts>()))
+        });
+        snapshot.with_cloaked(&found.collect())
+    });
+    let count = hidden().count();
     house.metrics.cloaked_hosts.set(i64::try_from(count).unwrap_or(i64::MAX));
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::config::{List, Settings};
@@ -73,6 +73,18 @@ impl Shelf {
     /// # Errors
     /// The first list that cannot be used: file, line, why, and what to do.
     pub fn open(settings: &Settings) -> Result<(Self, Built), ListError> {
+        Self::open_after(settings, None)
+    }
+
+    /// The same for a reload: a list that was read before must not have shrunk too much.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn reopen(&self, settings: &Settings) -> Result<(Self, Built), ListError> {
+        Self::open_after(settings, Some(self))
+    }
+
+    fn open_after(settings: &Settings, before: Option<&Self>) -> Result<(Self, Built), ListError> {
         let check = &settings.lists_check;
         let mut shelf = Self {
             files: Vec::new(),
@@ -91,7 +103,12 @@ impl Shelf {
                     Some(at) => *at,
                     None => {
                         let at = shelf.files.len();
-                        shelf.files.push(watch_file(list.clone())?);
+                        let file = watch_file(list.clone())?;
+                        let good = before.and_then(|shelf| shelf.files.iter().find(|f| f.list == *list));
+                        if let Some(before) = good {
+                            file.good.succeeds(&before.good, check.keep_percent)?;
+                        }
+                        shelf.files.push(file);
                         files.insert(list, at);
                         at
                     }
@@ -192,21 +209,24 @@ fn read(list: &List) -> Result<FilterList, ListError> {
     }
 }
 
+/// The shelf in force. A look and a reload take turns, so that a look's sets go where they belong.
+pub type SharedShelf = Arc<Mutex<Shelf>>;
+
+/// The shelf, for one at a time.
+pub fn lock(shelf: &SharedShelf) -> MutexGuard<'_, Shelf> {
+    // What a panicking look has left is what was in force before it.
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Watches the files for as long as the runtime lives; for background threads.
-pub async fn watch(mut shelf: Shelf, house: Arc<House>) {
+pub async fn watch(shelf: SharedShelf, house: Arc<House>) {
     loop {
-        tokio::time::sleep(shelf.every).await;
-        let house = Arc::clone(&house);
-        let looked = tokio::task::spawn_blocking(move || {
-            shelf.look(&house);
-            shelf
-        });
-        shelf = match looked.await {
-            Ok(shelf) => shelf,
-            Err(error) => {
-                tracing::error!("filter lists are watched no more, the ones in force stay: {error}");
-                return;
-            }
-        };
+        let every = lock(&shelf).every;
+        tokio::time::sleep(every).await;
+        let (house, shelf) = (Arc::clone(&house), Arc::clone(&shelf));
+        let looked = tokio::task::spawn_blocking(move || lock(&shelf).look(&house));
+        if let Err(error) = looked.await {
+            tracing::error!("filter lists could not be looked at, the ones in force stay: {error}");
+        }
     }
 }

@@ -5,26 +5,39 @@
 mod build;
 mod core_thread;
 mod dns;
+mod handover;
 mod lists;
+mod orders;
+mod origins;
+mod reload;
+mod service;
+mod sockets;
+mod upgrade;
 
 pub use build::{file_problems, registry};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::admin;
-use crate::config::Settings;
-use crate::edge::unix::SocketFile;
-use crate::edge::upstream::{check, group, resolve};
-use crate::edge::{House, listener, tls};
+use self::handover::{Channel, Listener, Message, Role};
+use self::origins::Origins;
+use self::reload::Reloader;
+use self::service::Pulses;
+use self::sockets::Sockets;
+use self::upgrade::Upgrader;
+use crate::admin::{self, Order};
+use crate::config::{Listen, ListenAt, Settings};
+use crate::edge::listener::{self, Entrance};
+use crate::edge::{House, Phase, tls};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};
 
@@ -37,11 +50,12 @@ pub struct Running {
     listen: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
     admin: SocketAddr,
-    unix: Vec<SocketFile>,
+    unix: Vec<PathBuf>,
     house: Arc<House>,
-    drain: watch::Sender<bool>,
-    drain_timeout: Duration,
+    reloader: Arc<Reloader>,
+    upgrader: Arc<Upgrader>,
     cores: Vec<JoinHandle<()>>,
+    admin_task: tokio::task::JoinHandle<()>,
     background: Runtime,
 }
 
@@ -51,24 +65,30 @@ pub struct Running {
 /// Says which part, what is wrong and what to do: a registry file, the data folder, a certificate, an
 /// address in use.
 pub fn start(settings: Settings) -> anyhow::Result<Running> {
-    let parts = build::build(&settings)?;
-    let tls_config = match settings.tls.listen.is_empty() {
-        true => None,
-        false => Some(Arc::new(tls::server_config(&settings.tls.certificates)?)),
+    serve(settings).map(|(running, _)| running)
+}
+
+/// As [`start`], with what the admin listener asks of the process.
+fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
+    let predecessor = Channel::to_predecessor()?;
+    let mut sockets = Sockets::inherited(predecessor.as_ref(), &settings)?;
+    let parts = build::build(settings, || match &predecessor {
+        None => Ok(()),
+        Some(channel) => {
+            channel.say(&Message::Checked)?;
+            channel.expect("journal-is-free", |message| matches!(message, Message::JournalIsFree))
+        }
+    })?;
+    let settings = Arc::clone(&parts.house.snapshot.load().settings);
+    let tls_config = parts.certificates.map(tls::server_config).transpose()?.map(Arc::new);
+    let mut bind = |role, listen: &[Listen]| {
+        listen.iter().map(|l| sockets.take(role, l, settings.workers)).collect::<Result<Vec<_>, _>>()
     };
-    let mut bound = settings
-        .listen
-        .iter()
-        .map(|listen| listener::open_entrance(listen, settings.workers))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut bound_tls = settings
-        .tls
-        .listen
-        .iter()
-        .map(|listen| listener::open_entrance(listen, settings.workers))
-        .collect::<Result<Vec<_>, _>>()?;
-    let admin_socket = listener::bind_one(settings.admin)?;
-    let admin = admin_socket.local_addr().context("the admin socket has no address")?;
+    let mut plain = bind(Role::Plain, &settings.listen)?;
+    let mut encrypted = bind(Role::Tls, &settings.tls.listen)?;
+    let for_admin = bind(Role::Admin, &[Listen::from(settings.admin)])?;
+    let files = plain.iter_mut().chain(&mut encrypted).filter_map(|entrance| entrance.file.take()).collect();
+    let all = [(Role::Plain, &plain), (Role::Tls, &encrypted), (Role::Admin, &for_admin)];
 
     let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)
@@ -76,53 +96,95 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         .enable_all()
         .build()
         .context("cannot start the background threads")?;
-    let (drain, drained) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let house = Arc::clone(&parts.house);
-    serve_admin(&background, admin_socket, parts.admin)?;
+    let upgrader = Arc::new(Upgrader {
+        house: Arc::clone(&house),
+        listeners: Mutex::new(copies(&all).context("no descriptor is left for the listening sockets")?),
+        files: Mutex::new(files),
+        phase,
+    });
+    let addresses = |bound: &[Entrance]| bound.iter().filter_map(|b| b.address).collect::<Vec<_>>();
+    let (listen, tls, admin) = (addresses(&plain), addresses(&encrypted), addresses(&for_admin));
+    let plan = core_thread::plan(&plain, &encrypted, tls_config.as_ref(), settings.workers)
+        .context("no descriptor is left for the listening sockets")?;
+    let for_admin = for_admin.into_iter().flat_map(|bound| bound.sockets).next();
+    let for_admin = match for_admin {
+        Some(listener::Listener::Tcp(socket)) => Some(socket),
+        _ => None,
+    };
+    let admin_task = serve_admin(&background, for_admin, parts.admin, phases.clone())?;
     look_up_hosts(&background, &settings, &house);
-    watch_origins(&background, &settings, &house);
-    if parts.shelf.lists().next().is_some() {
-        background.spawn(lists::watch(parts.shelf, Arc::clone(&house)));
-    }
-
-    let addresses = |bound: &[listener::Entrance]| bound.iter().filter_map(|b| b.address).collect::<Vec<_>>();
-    let (listen, tls) = (addresses(&bound), addresses(&bound_tls));
-    let unix = bound.iter_mut().chain(&mut bound_tls).filter_map(|entrance| entrance.file.take()).collect();
-    let plan = core_thread::plan(bound, bound_tls, tls_config, settings.workers);
+    background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
+    let origins = Origins::new(background.handle().clone());
+    origins.follow(&house, &house.snapshot.load());
+    let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();
     let cores = plan
         .into_iter()
         .enumerate()
         .map(|(index, sockets)| {
-            core_thread::start(
-                index,
-                settings.workers,
-                Arc::clone(&house),
-                sockets,
-                drained.clone(),
-                settings.drain_timeout,
-            )
+            let (house, phases, pulses) = (Arc::clone(&house), phases.clone(), Arc::clone(&pulses));
+            core_thread::start(index, settings.workers, house, sockets, phases, pulses)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let drain_timeout = settings.drain_timeout;
-    Ok(Running { listen, tls, admin, unix, house, drain, drain_timeout, cores, background })
+    background.spawn(service::watchdog(pulses));
+    let unix = paths(&[&plain, &encrypted]);
+    if let Some(channel) = predecessor {
+        channel.say(&Message::Serving)?;
+        // From now on the files are this process's; until now the one before would have served on.
+        upgrader.adopt(&unix);
+        upgrade::record_for_predecessor(channel, house.store.clone(), background.handle().clone())?;
+    }
+    let admin = admin.first().copied().context("the admin listener has no address")?;
+    let reloader = Arc::new(Reloader { origins: Some(origins), ..parts.reloader });
+    Ok((
+        Running { listen, tls, admin, unix, house, reloader, upgrader, cores, admin_task, background },
+        parts.orders,
+    ))
 }
 
+/// Every socket once more, to be handed over.
+fn copies(all: &[(Role, &Vec<Entrance>)]) -> std::io::Result<Vec<Listener>> {
+    let sockets = all.iter().flat_map(|(role, bound)| {
+        bound
+            .iter()
+            .flat_map(move |b| b.sockets.iter().map(move |socket| (*role, b.wanted.to_string(), socket)))
+    });
+    sockets.map(|(role, wanted, s)| Ok(Listener { role, wanted, socket: s.try_clone()? })).collect()
+}
+
+/// Paths of the Unix sockets.
+fn paths(all: &[&[Entrance]]) -> Vec<PathBuf> {
+    let wanted = all.iter().flat_map(|entrances| entrances.iter().map(|entrance| &entrance.wanted));
+    let path = |at: &ListenAt| match at {
+        ListenAt::Unix { path, .. } => Some(path.clone()),
+        ListenAt::Tcp(_) => None,
+    };
+    wanted.filter_map(path).collect()
+}
+
+/// Serves admin until another process does.
 fn serve_admin(
     background: &Runtime,
-    socket: std::net::TcpListener,
+    socket: Option<std::net::TcpListener>,
     state: admin::AdminState,
-) -> anyhow::Result<()> {
+    mut phase: watch::Receiver<Phase>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let router = admin::router(state);
     let _entered = background.enter();
+    let socket = socket.context("the admin listener has no socket")?;
     let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
-    background.spawn(async move {
-        // Admin goes on answering while the edge drains, so that `/readyz` can say so; it ends with the runtime.
-        let served = axum::serve(socket, router).await;
+    Ok(background.spawn(async move {
+        // It goes on answering while this process stops, so that `/readyz` can say so; it ends with the runtime.
+        let replaced = async move {
+            // A closed channel means that the process ends: the same.
+            let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
+        };
+        let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
         if let Err(error) = served {
             tracing::error!("the admin listener ended: {error}");
         }
-    });
-    Ok(())
+    }))
 }
 
 /// Starts the CNAME look-ups. Without a name server everything else works all the same.
@@ -134,37 +196,6 @@ fn look_up_hosts(background: &Runtime, settings: &Settings, house: &Arc<House>) 
     match dns::resolver(&settings.dns, dns::Asked::Cnames) {
         Ok(resolver) => drop(background.spawn(dns::watch(Arc::clone(house), resolver))),
         Err(error) => tracing::warn!("first-party hosts are not looked up: {error:#}"),
-    }
-}
-
-/// Starts what is done about the origins beside requests: look-ups of their names, active checks, figures.
-fn watch_origins(background: &Runtime, settings: &Settings, house: &Arc<House>) {
-    let _entered = background.enter();
-    let snapshot = house.snapshot.load();
-    let resolver = match dns::resolver(&settings.dns, dns::Asked::Addresses) {
-        Ok(resolver) => Some(resolver),
-        Err(error) => {
-            tracing::debug!("origins are looked up as the system does: {error:#}");
-            None
-        }
-    };
-    for site in &snapshot.sites {
-        for member in &site.group.members {
-            let Some(names) = &member.connector.names else { continue };
-            background.spawn(resolve::watch(
-                Arc::clone(names),
-                resolver.clone(),
-                settings.dns.clone(),
-                Arc::clone(&member.figures),
-            ));
-        }
-        let host = site.settings.hosts.iter().find(|host| !host.starts_with('*'));
-        check::start(&site.group, host.map(String::as_str));
-    }
-    let several = snapshot.sites.iter().map(|site| &site.group).filter(|group| group.members.len() > 1);
-    let several: Vec<_> = several.cloned().collect();
-    if !several.is_empty() {
-        background.spawn(group::settle(several));
     }
 }
 
@@ -183,7 +214,7 @@ impl Running {
 
     /// Files of bound Unix sockets, in settings order.
     pub fn unix(&self) -> impl Iterator<Item = &std::path::Path> {
-        self.unix.iter().map(SocketFile::path)
+        self.unix.iter().map(PathBuf::as_path)
     }
 
     /// The bound admin address.
@@ -204,15 +235,30 @@ impl Running {
         &self.house.store
     }
 
+    /// Puts other settings in force without losing a request; says what needs a restart.
+    ///
+    /// # Errors
+    /// What is wrong and where; then nothing has changed.
+    pub fn reload(&self, settings: Settings) -> anyhow::Result<String> {
+        self.reloader.reload(|| Ok(settings))
+    }
+
     /// Stops accepting, finishes what is under way for at most `drain_timeout`, flushes the journal.
     ///
     /// # Errors
     /// When a core's thread panicked.
     pub fn stop(self) -> anyhow::Result<()> {
         self.house.draining.store(true, Ordering::Release);
-        self.drain.send_replace(true);
-        // First of all, so that nobody begins what would not be finished.
-        drop(self.unix);
+        // Files of Unix sockets first of all, so that nobody begins what would not be finished.
+        self.upgrader.close_listeners();
+        // After an upgrade connections end with their next answer.
+        self.upgrader.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Stopping;
+            }
+            serving
+        });
         let started = Instant::now();
         let mut panicked = 0;
         for core in self.cores {
@@ -220,9 +266,15 @@ impl Running {
         }
         tracing::info!(
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            limit_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+            limit_ms = u64::try_from(self.house.snapshot.load().settings.drain_timeout.as_millis())
+                .unwrap_or(u64::MAX),
             "drained"
         );
+        if *self.upgrader.phase.borrow() == Phase::Finishing {
+            // Whoever ordered the upgrade gets its answer.
+            let answered = tokio::time::timeout(Duration::from_secs(1), self.admin_task);
+            drop(self.background.block_on(async { answered.await }));
+        }
         self.background.block_on(self.house.store.close());
         if let Some(log) = &self.house.access_log {
             log.flush(Duration::from_secs(1));
@@ -233,15 +285,20 @@ impl Running {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, drains, and returns; a second signal ends the process at once.
+/// Runs until SIGTERM or SIGINT, or until a new process has taken over; drains, and returns; a second signal
+/// ends the process at once. SIGHUP and the admin listener have `reread` called for a reload.
 ///
 /// # Errors
 /// As [`start`].
-pub fn run(settings: Settings) -> anyhow::Result<()> {
-    telemetry::start_logging(&settings.log);
-    let running = start(settings)?;
-    // Before anything says that it listens: whoever waits for that line may send the signal right behind it.
+pub fn run(
+    settings: Settings,
+    reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    telemetry::start_logging(&settings.log)?;
+    let (running, orders) = serve(settings)?;
+    // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
+    orders::attend(&running, orders, reread)?;
     for address in running.listen() {
         tracing::info!("listening on http://{address}");
     }
@@ -252,8 +309,13 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("listening on unix:{}", path.display());
     }
     tracing::info!("admin on http://{}", running.admin());
-    signals.wait(&running);
-    tracing::info!("stopping: no new connections, finishing what is under way; a second signal ends at once");
+    service::ready();
+    if signals.wait(&running) == Phase::Stopping {
+        service::stopping();
+        tracing::info!(
+            "stopping: no new connections, finishing what is under way; a second signal ends at once"
+        );
+    }
     running.stop()
 }
 
@@ -277,15 +339,26 @@ impl StopSignals {
         })
     }
 
-    /// Blocks until the first one; from then on a second one ends the process.
-    pub fn wait(mut self, running: &Running) {
+    /// Blocks until the first one, or until a new process serves, and says which. From then on the next signal
+    /// stops a process that finishes, and ends one that stops.
+    pub fn wait(mut self, running: &Running) -> Phase {
+        let (phase, mut phases) = (running.upgrader.phase.clone(), running.upgrader.phase.subscribe());
         running.background.block_on(async {
-            self.next().await;
+            tokio::select! {
+                () = self.next() => {}
+                _ = phases.wait_for(|phase| *phase == Phase::Finishing) => {}
+            }
+            let now = if *phase.borrow() == Phase::Finishing { Phase::Finishing } else { Phase::Stopping };
             tokio::spawn(async move {
                 self.next().await;
+                if now == Phase::Finishing && *phase.borrow() == Phase::Finishing {
+                    phase.send_replace(Phase::Stopping);
+                    self.next().await;
+                }
                 std::process::exit(1);
             });
-        });
+            now
+        })
     }
 
     async fn next(&mut self) {

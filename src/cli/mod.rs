@@ -11,12 +11,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::error::ConfigErrors;
 use crate::config::load::{Flag, Inputs, Loaded, load};
 
+mod ask;
 pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod init;
 pub mod ledger;
 pub mod registry;
+pub mod reload;
 pub mod run;
 pub mod show;
 
@@ -52,6 +54,10 @@ pub enum Command {
     Run(RunArgs),
     /// Show it at work: a small shop with trackers, and Optgate in front of it
     Demo(demo::DemoArgs),
+    /// Have the serving process take changed settings, registry, lists and certificates
+    Reload(reload::ReloadArgs),
+    /// Have a new process of the program file take over without losing a request
+    Upgrade(reload::ReloadArgs),
     /// Load everything and say what is wrong, without serving
     #[command(alias = "validate")]
     Check,
@@ -142,6 +148,16 @@ impl Failure {
     }
 }
 
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Config(errors) => Self::msg(errors.to_string()),
+            Failure::Refused(problems) => Self::msg(problems.join("\n\n")),
+            Failure::Other(error) => error,
+        }
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
@@ -170,6 +186,8 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
     let done = match command {
         Command::Run(args) => run::run(&global, &args),
         Command::Demo(args) => demo::run(&global, &args, out),
+        Command::Reload(args) => reload::run(&global, &args),
+        Command::Upgrade(args) => reload::upgrade(&global, &args),
         Command::Check => check::run(&global),
         Command::Config(ConfigCommand::Show(args)) => show::run(&global, &args, out),
         Command::Registry(command) => registry::run(&global, &command, out),

@@ -9,6 +9,11 @@ use super::{Failure, Global, RunArgs, check, settings};
 pub fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
     let loaded = settings(global, args.flags(), false)?;
     check::refuse(&loaded)?;
-    crate::app::run(loaded.settings)?;
+    let (global, args) = (global.clone(), args.clone());
+    crate::app::run(loaded.settings, move || {
+        let loaded = settings(&global, args.flags(), false).map_err(Failure::from)?;
+        check::refuse(&loaded)?;
+        Ok(loaded.settings)
+    })?;
     Ok(())
 }

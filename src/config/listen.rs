@@ -45,12 +45,18 @@ impl From<SocketAddr> for Listen {
     }
 }
 
+impl fmt::Display for ListenAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.at {
-            ListenAt::Tcp(address) => address.fmt(f),
-            ListenAt::Unix { path, .. } => write!(f, "unix:{}", path.display()),
-        }
+        self.at.fmt(f)
     }
 }
 
@@ -73,7 +79,7 @@ pub fn parse(text: &str) -> Result<ListenAt, Complaint> {
 /// Writes where a listener is, as it is read.
 #[must_use]
 pub fn show(at: &ListenAt) -> String {
-    Listen { at: at.clone(), proxy_protocol: false }.to_string()
+    at.to_string()
 }
 
 /// Reads permission bits as `chmod` does.

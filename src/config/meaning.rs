@@ -71,7 +71,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         drain_timeout: raw.drain_timeout.0,
         trusted_proxies: raw.trusted_proxies.0.iter().map(|n| n.0).collect(),
         explain_to: raw.explain_to.0.iter().map(|n| n.0).collect(),
-        log: Log { format: raw.log.format, level: raw.log.level },
+        log: log(merged),
         timeouts: timeouts(&raw.timeouts, problems),
         limits: limits(&raw.limits, problems),
         outlier: sharing::outlier(&raw.outlier, problems),
@@ -145,6 +145,12 @@ pub(super) fn readable(path: &KeyPath, file: &Path, what: &str, problems: &mut P
     };
     let next = format!("name {what} that exists and may be read by this user");
     problems.wrong(path, format!("`{path}` cannot be read"), &why, &next);
+}
+
+fn log(merged: &Merged) -> Log {
+    let written = &merged.raw.log;
+    let file = written.file.as_ref().map(|file| merged.resolve(&KeyPath::of("log.file"), &file.0));
+    Log { format: written.format, level: written.level, file }
 }
 
 fn data_dir(merged: &Merged, problems: &mut Problems<'_>) -> PathBuf {

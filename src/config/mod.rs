@@ -100,6 +100,8 @@ pub struct Log {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`; `error` silences access lines.
     pub level: LogLevel,
+    /// The file that lines are added to; standard error by default.
+    pub file: Option<PathBuf>,
 }
 
 /// Form of a log line.
@@ -258,7 +260,7 @@ pub enum SignalCookies {
 }
 
 /// Store limits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// Records waiting for the journal.
     pub queue: usize,

@@ -139,6 +139,8 @@ tables! {
     RawLog {
         format: LogFormat = LogFormat::Text,
         level: LogLevel = LogLevel::Info,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<FilePath> = None,
     }
     /// `[tls]`
     RawTls {

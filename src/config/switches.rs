@@ -1,50 +1,77 @@
 //! Kill switches: one for each site, thrown without a restart and kept over one.
 //!
-//! A switch that is engaged is a file `DATA/kill-switch/SITE`; the files are read once, at start.
+//! A switch that is engaged is a file `DATA/kill-switch/SITE`; a site's file is read when the site comes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The switches of all sites, by the sites' positions in the settings.
+/// The switches of the sites in force, by the sites' names.
 #[derive(Debug)]
 pub struct Switches {
-    switches: Vec<Switch>,
+    known: Mutex<BTreeMap<String, Arc<Switch>>>,
     folder: PathBuf,
 }
 
+/// One site's switch.
 #[derive(Debug)]
-struct Switch {
+pub struct Switch {
     engaged: AtomicBool,
     file: PathBuf,
 }
 
-impl Switches {
-    /// Reads the switches of these sites (names in settings order) from a data folder.
-    ///
-    /// # Errors
-    /// When the folder cannot be made or a switch cannot be read; the message names the path.
-    pub fn load<S: AsRef<str>>(data_dir: &Path, sites: impl IntoIterator<Item = S>) -> io::Result<Self> {
-        let folder = data_dir.join("kill-switch");
-        fs::create_dir_all(&folder).map_err(|e| named(&folder, &e))?;
-        let switches = sites
-            .into_iter()
-            .map(|site| {
-                let file = folder.join(file_name(site.as_ref()));
-                let engaged = file.try_exists().map_err(|e| named(&file, &e))?;
-                Ok(Switch { engaged: AtomicBool::new(engaged), file })
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { switches, folder })
-    }
-
-    /// Whether a site's switch is engaged. A site that does not exist has none.
+impl Switch {
+    /// Whether it is engaged.
     ///
     /// Cost: one relaxed load; meant for every request.
     #[must_use]
-    pub fn engaged(&self, site: usize) -> bool {
-        self.switches.get(site).is_some_and(|s| s.engaged.load(Ordering::Relaxed))
+    pub fn engaged(&self) -> bool {
+        self.engaged.load(Ordering::Relaxed)
+    }
+}
+
+impl Switches {
+    /// The switches kept in a data folder, of no site yet.
+    ///
+    /// # Errors
+    /// When the folder cannot be made; the message names it.
+    pub fn open(data_dir: &Path) -> io::Result<Self> {
+        let folder = data_dir.join("kill-switch");
+        fs::create_dir_all(&folder).map_err(|e| named(&folder, &e))?;
+        Ok(Self { known: Mutex::default(), folder })
+    }
+
+    /// The switch of a site: the one known already, or as its file says.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message names its file.
+    pub fn of(&self, site: &str) -> io::Result<Arc<Switch>> {
+        if let Some(known) = self.lock().get(site) {
+            return Ok(Arc::clone(known));
+        }
+        let file = self.folder.join(file_name(site));
+        let engaged = file.try_exists().map_err(|e| named(&file, &e))?;
+        Ok(Arc::new(Switch { engaged: AtomicBool::new(engaged), file }))
+    }
+
+    /// From now on these sites and no others are known.
+    pub fn follow(&self, sites: impl Iterator<Item = (String, Arc<Switch>)>) {
+        *self.lock() = sites.collect();
+    }
+
+    /// Every site's name, and whether its switch is engaged.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, bool)> {
+        self.lock().iter().map(|(site, switch)| (site.clone(), switch.engaged())).collect()
+    }
+
+    /// Whether a site's switch is engaged; `None` for a site that does not exist.
+    #[must_use]
+    pub fn engaged(&self, site: &str) -> Option<bool> {
+        self.lock().get(site).map(|switch| switch.engaged())
     }
 
     /// Engages or releases a site's switch, at once and then on disk.
@@ -54,11 +81,10 @@ impl Switches {
     /// # Errors
     /// `NotFound` for a site that does not exist. Any other error means: in force now, but a restart
     /// would forget it.
-    pub fn set(&self, site: usize, engaged: bool) -> io::Result<()> {
-        let switch = self
-            .switches
-            .get(site)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no site number {site}")))?;
+    pub fn set(&self, site: &str, engaged: bool) -> io::Result<()> {
+        let switch = self.lock().get(site).cloned();
+        let switch = switch
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no site is called `{site}`")))?;
         switch.engaged.store(engaged, Ordering::Relaxed);
         let changed = if engaged {
             fs::File::create(&switch.file).and_then(|file| file.sync_all())
@@ -72,6 +98,11 @@ impl Switches {
         changed
             .and_then(|()| fs::File::open(&self.folder)?.sync_all())
             .map_err(|error| named(&switch.file, &error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Switch>>> {
+        // The map is replaced whole, so a panic elsewhere leaves it as good as it was.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,38 +133,62 @@ fn file_name(site: &str) -> String {
 mod tests {
     use super::*;
 
+    fn open(folder: &Path, sites: &[&str]) -> Switches {
+        let switches = Switches::open(folder).unwrap();
+        follow(&switches, sites);
+        switches
+    }
+
+    fn follow(switches: &Switches, sites: &[&str]) -> Vec<Arc<Switch>> {
+        let all: Vec<_> = sites.iter().map(|site| switches.of(site).unwrap()).collect();
+        switches.follow(sites.iter().map(|site| (*site).to_owned()).zip(all.iter().cloned()));
+        all
+    }
+
     /// Issue 2: a kill switch takes effect without a restart; a restart must not undo it.
     #[test]
     fn a_switch_is_kept_over_a_restart_and_is_its_own_sites_only() {
         let folder = tempfile::tempdir().unwrap();
-        let load = || Switches::load(folder.path(), ["shop", "blog"]).unwrap();
+        let load = || open(folder.path(), &["shop", "blog"]);
         let first = load();
-        assert!(!first.engaged(0) && !first.engaged(1));
-        first.set(1, true).unwrap();
-        assert!(!first.engaged(0) && first.engaged(1));
+        assert_eq!((first.engaged("shop"), first.engaged("blog")), (Some(false), Some(false)));
+        first.set("blog", true).unwrap();
+        assert_eq!((first.engaged("shop"), first.engaged("blog")), (Some(false), Some(true)));
         let second = load();
-        assert!(!second.engaged(0) && second.engaged(1));
-        second.set(1, false).unwrap();
-        second.set(1, false).unwrap();
-        assert!(!load().engaged(1));
+        assert_eq!((second.engaged("shop"), second.engaged("blog")), (Some(false), Some(true)));
+        second.set("blog", false).unwrap();
+        second.set("blog", false).unwrap();
+        assert_eq!(load().engaged("blog"), Some(false));
     }
 
     #[test]
     fn a_site_that_does_not_exist_has_no_switch() {
         let folder = tempfile::tempdir().unwrap();
-        let switches = Switches::load(folder.path(), ["shop"]).unwrap();
-        assert!(!switches.engaged(7));
-        assert_eq!(switches.set(7, true).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let switches = open(folder.path(), &["shop"]);
+        assert_eq!(switches.engaged("blog"), None);
+        assert_eq!(switches.set("blog", true).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// A reload brings and takes sites: a site that stays keeps the very switch that its requests look at.
+    #[test]
+    fn sites_that_stay_keep_their_switch_and_those_that_come_read_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path(), &["new"]).set("new", true).unwrap();
+        let switches = Switches::open(folder.path()).unwrap();
+        let before = follow(&switches, &["shop", "blog"]);
+        let after = follow(&switches, &["new", "shop"]);
+        assert!(Arc::ptr_eq(&before[0], &after[1]));
+        assert_eq!(switches.list(), [("new".to_owned(), true), ("shop".to_owned(), false)]);
     }
 
     /// A switch that cannot be saved is in force all the same, and the error names the file.
     #[test]
     fn a_switch_that_cannot_be_saved_is_still_in_force() {
         let folder = tempfile::tempdir().unwrap();
-        let switches = Switches::load(folder.path(), ["shop"]).unwrap();
+        let switches = open(folder.path(), &["shop"]);
         fs::remove_dir(folder.path().join("kill-switch")).unwrap();
-        let error = switches.set(0, true).unwrap_err();
-        assert!(switches.engaged(0));
+        let error = switches.set("shop", true).unwrap_err();
+        assert_eq!(switches.engaged("shop"), Some(true));
         assert_ne!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("kill-switch"), "{error}");
     }

@@ -36,6 +36,18 @@ const H2_SEND_BUF: usize = 128 * 1024;
 /// HTTP/2 window of a stream and of a connection: one upload cannot take the whole connection.
 const H2_WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
 
+/// What the process is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It accepts and serves.
+    Serving,
+    /// Another process accepts in its place. What is open is finished; a connection ends with its next
+    /// answer, not before: a request may be on its way to it.
+    Finishing,
+    /// It stops: idle connections end now, the others after what is under way.
+    Stopping,
+}
+
 /// A listening socket of one core, and how its connections begin.
 #[derive(Debug)]
 pub struct Entry {
@@ -54,17 +66,17 @@ struct Beginning {
     proxy_protocol: bool,
 }
 
-/// Accepts on one socket until the drain begins; each connection is a task on this core.
-pub async fn accept(core: Rc<Core>, entry: Entry, mut drain: watch::Receiver<bool>) {
+/// Accepts on one socket until the process no longer serves; each connection is a task on this core.
+pub async fn accept(core: Rc<Core>, entry: Entry, mut phase: watch::Receiver<Phase>) {
     let Entry { socket: listener, tls, proxy_protocol } = entry;
     let beginning = Beginning { acceptor: tls.map(TlsAcceptor::from), proxy_protocol };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = drain.wait_for(|draining| *draining) => return,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
         };
         match accepted {
-            Ok((stream, peer)) => spawn(&core, stream, peer, beginning.clone(), drain.clone()),
+            Ok((stream, peer)) => spawn(&core, stream, peer, beginning.clone(), phase.clone()),
             Err(error) => {
                 // Out of descriptors: what is open must end before more can come.
                 events::accept_failed(&error);
@@ -74,17 +86,17 @@ pub async fn accept(core: Rc<Core>, entry: Entry, mut drain: watch::Receiver<boo
     }
 }
 
-fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, drain: watch::Receiver<bool>) {
+fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, phase: watch::Receiver<Phase>) {
     let Some(place) = Place::take(core) else { return };
     tokio::task::spawn_local(async move {
         let core = Rc::clone(&place.0);
-        serve(core, stream, peer, beginning, drain).await;
+        serve(core, stream, peer, beginning, phase).await;
         drop(place);
     });
 }
 
 /// One of `limits.connections`; given back when dropped.
-struct Place(Rc<Core>);
+pub(super) struct Place(Rc<Core>);
 
 impl Place {
     fn take(core: &Rc<Core>) -> Option<Self> {
@@ -97,6 +109,13 @@ impl Place {
         }
         house.metrics.connections.inc();
         Some(Self(Rc::clone(core)))
+    }
+
+    /// The place of a connection that goes on as a tunnel, when HTTP gives its own back.
+    pub(super) fn take_over(core: &Rc<Core>) -> Self {
+        core.house.connections.fetch_add(1, Ordering::AcqRel);
+        core.house.metrics.connections.inc();
+        Self(Rc::clone(core))
     }
 }
 
@@ -112,12 +131,12 @@ async fn serve(
     mut stream: Socket,
     mut peer: IpAddr,
     beginning: Beginning,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) {
     let snapshot = core.snapshot();
     let settings = &snapshot.settings;
     if beginning.proxy_protocol {
-        match introduced(&core, settings, &mut stream, peer, drain.clone()).await {
+        match introduced(&core, settings, &mut stream, peer, phase.clone()).await {
             Some(client) => peer = client,
             None => return,
         }
@@ -129,14 +148,14 @@ async fn serve(
         let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
         let Some(Ok(stream)) = handshake else { return };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        http(&core, settings, Metered { io: stream, meter }, hop, http2, drain).await;
+        http(&core, settings, Metered { io: stream, meter }, hop, http2, phase).await;
     } else {
         let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
         let http2 = tokio::select! {
             sniffed = sniffed => matches!(sniffed, Some(Ok(true))),
-            () = drained(drain.clone()) => return,
+            () = stopping(phase.clone()) => return,
         };
-        http(&core, settings, Metered { io: stream, meter }, hop, http2, drain).await;
+        http(&core, settings, Metered { io: stream, meter }, hop, http2, phase).await;
     }
 }
 
@@ -146,7 +165,7 @@ async fn introduced(
     settings: &Settings,
     stream: &mut Socket,
     peer: IpAddr,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) -> Option<IpAddr> {
     let metrics = &core.house.metrics;
     if !client_addr::is_in(&settings.trusted_proxies, peer.to_canonical()) {
@@ -156,7 +175,7 @@ async fn introduced(
     let read = timer::within(settings.timeouts.proxy_header, proxy_protocol::read(stream));
     let read = tokio::select! {
         read = read => read,
-        () = drained(drain) => return None,
+        () = stopping(phase) => return None,
     };
     match read.unwrap_or(Err("timeout")) {
         Ok(Spoken::For(client)) => Some(client.ip()),
@@ -185,10 +204,15 @@ async fn begins_http2(stream: &Socket) -> io::Result<bool> {
     }
 }
 
-/// Ends when the drain begins.
-async fn drained(mut drain: watch::Receiver<bool>) {
+/// Ends when the process stops.
+async fn stopping(mut phase: watch::Receiver<Phase>) {
     // A closed channel means that the process ends: the same.
-    let _ = drain.wait_for(|draining| *draining).await;
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+}
+
+/// Ends when the process no longer serves.
+async fn not_serving(mut phase: watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
 }
 
 async fn http<S>(
@@ -197,7 +221,7 @@ async fn http<S>(
     io: Metered<S>,
     hop: Rc<Hop>,
     http2: bool,
-    drain: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -222,9 +246,10 @@ async fn http<S>(
             .keep_alive_interval(timeouts.idle)
             .keep_alive_timeout(timeouts.header_read);
         let mut connection = pin!(builder.serve_connection(io, service));
+        // GOAWAY tells a client which of its requests are still answered (RFC 9113, 6.8).
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = drained(drain) => connection.as_mut().graceful_shutdown(),
+            () = not_serving(phase) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     } else {
@@ -241,7 +266,7 @@ async fn http<S>(
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = drained(drain) => connection.as_mut().graceful_shutdown(),
+            () = stopping(phase) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     }

@@ -46,7 +46,7 @@ async fn run(
     x: &mut Exchange,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
-    let reserved = x.mode == Mode::Enforce && core.house.portal.owns(request.uri().path()); // 2
+    let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
     x.signals = Signals::read(request.headers(), core.keys()); // 3
     outcome::unreadable(core, x, request.headers());
     (x.subject, x.signals.account) = look_up(core, x, &request); // 4
@@ -58,7 +58,7 @@ async fn run(
         return respond::reserved(core, x, request).await;
     }
     if let Some(intercepted) = collected(x, &request) {
-        return Ok(respond::collector(core, intercepted, request.headers()));
+        return Ok(respond::collector(core, x, intercepted, request.headers()));
     }
     // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
     let switchable = || x.site().group.members.iter().any(|origin| !origin.connector.upstream.http2);

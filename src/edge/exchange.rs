@@ -139,7 +139,7 @@ impl Exchange {
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
         delete_internal(request.headers_mut());
         let path_rule = site.path_rule(request.uri().path());
-        let killed = core.house.switches.engaged(site.index);
+        let killed = site.switch.engaged();
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
         Ok(Self {
             mode,

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -25,6 +27,8 @@ pub struct Summary {
     method: Method,
     path: Option<http::uri::PathAndQuery>,
     started: Instant,
+    /// `Connection` has a meaning there.
+    http1: bool,
 }
 
 impl Summary {
@@ -35,6 +39,7 @@ impl Summary {
             method: request.method().clone(),
             path: request.uri().path_and_query().cloned(),
             started: Instant::now(),
+            http1: request.version() <= Version::HTTP_11,
         }
     }
 }
@@ -57,9 +62,7 @@ struct Pending {
 /// Ends an exchange with a site: counts it, and arranges for its access line.
 #[must_use]
 pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<Body>) -> Response<Counted> {
-    if let Some(site) = core.house.metrics.site(x.site().index) {
-        site.request(response.status().as_u16(), summary.started.elapsed().as_secs_f64());
-    }
+    x.site().metrics.request(response.status().as_u16(), summary.started.elapsed().as_secs_f64());
     let said = Said {
         client: x.client.address,
         site: &x.site().settings.name,
@@ -107,7 +110,15 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
         };
         Box::new(Pending { log: log.clone(), started: summary.started, line })
     });
-    response.map(|body| Counted { body, pending, broken: None })
+    let mut response = response.map(|body| Counted { body, pending, broken: None });
+    if summary.http1
+        && core.house.draining.load(Ordering::Relaxed)
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        // The client learns that its next request needs another connection (RFC 9112, 9.6).
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The answer to a request that failed; the cause is logged here, once.

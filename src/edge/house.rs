@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use super::siblings::Siblings;
 use super::timer;
 use super::upstream::{CoreGroup, Group, Pool, PoolLimits};
-use crate::config::switches::Switches;
+use crate::config::switches::Switch;
 use crate::config::{self, Settings};
 use crate::enforce::csp::Wall;
 use crate::enforce::guard::Guard;
@@ -23,13 +23,17 @@ use crate::registry::lists::{ListSet, Matcher};
 use crate::registry::{CloakedHosts, Policy};
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::SharedMetrics;
+use crate::telemetry::metrics::{SharedMetrics, SiteMetrics, VendorsMetrics};
 
 /// Settings in force, resolved: replaced whole on a reload.
 #[derive(Debug)]
 pub struct Snapshot {
     /// As configured.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
+    /// Consumer pages.
+    pub portal: Portal,
+    /// Counters of the registry's vendors.
+    pub vendors: Arc<VendorsMetrics>,
     /// Sites, in the settings' order.
     pub sites: Vec<Arc<Site>>,
     /// The different sets of filter lists.
@@ -44,10 +48,16 @@ pub struct Snapshot {
 /// One site, resolved.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// Position in the settings; index into metrics and switches.
+    /// Position in the settings.
     pub index: usize,
+    /// Its name; the same site after a reload has the same one.
+    pub name: Arc<str>,
     /// As configured.
     pub settings: Arc<config::Site>,
+    /// Its counters.
+    pub metrics: Arc<SiteMetrics>,
+    /// Its kill switch.
+    pub switch: Arc<Switch>,
     /// Changes with anything that changes a rewritten page; part of ETags and records.
     pub version: Arc<str>,
     /// Origins.
@@ -128,7 +138,13 @@ pub fn guarded(policy: Policy, settings: &Settings) -> (Arc<Policy>, Arc<Guard>)
 impl Snapshot {
     /// Puts the resolved sites behind their hosts.
     #[must_use]
-    pub fn new(settings: Settings, sites: Vec<Site>, lists: Vec<Arc<ListSet>>) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        portal: Portal,
+        vendors: Arc<VendorsMetrics>,
+        sites: Vec<Site>,
+        lists: Vec<Arc<ListSet>>,
+    ) -> Self {
         let (mut by_host, mut by_suffix) = (HashMap::new(), Vec::new());
         for site in &sites {
             for host in &site.settings.hosts {
@@ -140,7 +156,8 @@ impl Snapshot {
         }
         by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
         let prefix = Arc::from(settings.portal.prefix.as_str());
-        Self { settings, lists, prefix, sites: sites.into_iter().map(Arc::new).collect(), by_host, by_suffix }
+        let sites = sites.into_iter().map(Arc::new).collect();
+        Self { settings, portal, vendors, lists, prefix, sites, by_host, by_suffix }
     }
 
     /// The same with other filter lists in some places.
@@ -164,7 +181,8 @@ impl Snapshot {
             site
         };
         let sites = self.sites.iter().map(site).collect();
-        Self::new(self.settings.clone(), sites, lists)
+        let (settings, vendors) = (Arc::clone(&self.settings), Arc::clone(&self.vendors));
+        Self::new(settings, self.portal.clone(), vendors, sites, lists)
     }
 
     /// Whether both have the same sites and origins, so that their connections serve on.
@@ -203,6 +221,23 @@ impl Snapshot {
         })
     }
 
+    /// The same settings with the hidden hosts of another snapshot, for the sites and vendors that both have.
+    #[must_use]
+    pub fn with_cloaked_of(&self, other: &Self) -> Self {
+        let found = other.sites.iter().filter_map(|old| {
+            let site = self.sites.iter().find(|site| site.name == old.name)?;
+            let registry = site.rule.policy.registry();
+            let hosts = old.rule.policy.cloaked().filter_map(|(host, vendor)| {
+                let id = &old.rule.policy.registry().vendor(vendor).id;
+                let (vendor, _) = registry.vendors().find(|(_, vendor)| vendor.id == *id)?;
+                Some((Box::from(host), vendor))
+            });
+            let hosts: CloakedHosts = hosts.collect();
+            (!hosts.is_empty()).then(|| (site.index, Arc::new(hosts)))
+        });
+        self.with_cloaked(&found.collect())
+    }
+
     /// The site for a host (lower case, without port), or the default site.
     ///
     /// Cost: one hash look-up for an exact host.
@@ -223,12 +258,8 @@ pub struct House {
     pub snapshot: ArcSwap<Snapshot>,
     /// Opt-outs.
     pub store: Store,
-    /// Consumer pages.
-    pub portal: Portal,
     /// Counters.
     pub metrics: SharedMetrics,
-    /// Kill switches.
-    pub switches: Arc<Switches>,
     /// Access lines; `None` when silenced.
     pub access_log: Option<AccessLog>,
     /// No new connections; finish what is under way.

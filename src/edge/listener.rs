@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use anyhow::Context as _;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::socket::Listening;
 use super::unix::{self, SocketFile};
@@ -15,16 +16,7 @@ use crate::config::{Listen, ListenAt};
 /// Connections the kernel may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// One address with a socket for each core. With port 0 all cores share the port the kernel gave.
-#[derive(Debug)]
-pub struct Bound {
-    /// The address as bound.
-    pub address: SocketAddr,
-    /// One listening socket a core.
-    pub sockets: Vec<TcpListener>,
-}
-
-/// A bound socket of one core.
+/// A bound socket.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -34,6 +26,37 @@ pub enum Listener {
 }
 
 impl Listener {
+    /// One that is open already.
+    ///
+    /// # Errors
+    /// The descriptor is no socket.
+    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        match SockRef::from(&descriptor).domain()? {
+            Domain::UNIX => Ok(Self::Unix(descriptor.into())),
+            _ => Ok(Self::Tcp(descriptor.into())),
+        }
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
+    }
+
+    /// Its address; `None` for a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The same on the current runtime.
     ///
     /// # Errors
@@ -46,46 +69,73 @@ impl Listener {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 /// One listener of the settings, bound.
 #[derive(Debug)]
 pub struct Entrance {
+    /// As the settings have it.
+    pub wanted: ListenAt,
     /// Connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// The address as bound; `None` for a Unix socket.
     pub address: Option<SocketAddr>,
-    /// The file of a Unix socket.
+    /// The file of a Unix socket that was put there by this process.
     pub file: Option<SocketFile>,
-    /// One listening socket a core.
+    /// One listening socket a core; one that was passed to the process is shared by several.
     pub sockets: Vec<Listener>,
 }
 
 /// Binds a listener for `cores` cores.
 ///
 /// # Errors
-/// As [`bind`] and [`unix::bind`].
+/// Says which address or path, and what holds it: a port in use is refused even if its holder would share it,
+/// because a second Optgate that silently takes half of the connections is the worse surprise.
 pub fn open_entrance(listen: &Listen, cores: usize) -> anyhow::Result<Entrance> {
-    let proxy_protocol = listen.proxy_protocol;
+    let (wanted, proxy_protocol) = (listen.at.clone(), listen.proxy_protocol);
     match &listen.at {
         ListenAt::Tcp(address) => {
-            let Bound { address, sockets } = bind(*address, cores)?;
+            let (address, sockets) = bind(*address, cores)?;
             let sockets = sockets.into_iter().map(Listener::Tcp).collect();
-            Ok(Entrance { proxy_protocol, address: Some(address), file: None, sockets })
+            Ok(Entrance { wanted, proxy_protocol, address: Some(address), file: None, sockets })
         }
         ListenAt::Unix { path, mode } => {
             let (file, sockets) = unix::bind(path, *mode, cores)?;
             let sockets = sockets.into_iter().map(Listener::Unix).collect();
-            Ok(Entrance { proxy_protocol, address: None, file: Some(file), sockets })
+            Ok(Entrance { wanted, proxy_protocol, address: None, file: Some(file), sockets })
         }
     }
 }
 
-/// Binds an address for `cores` cores.
+/// Binds one socket without sharing; for the admin listener.
 ///
 /// # Errors
-/// Says which address, and what holds it: a port in use is refused even if its holder would share it,
-/// because a second Optgate that silently takes half of the connections is the worse surprise.
-pub fn bind(address: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
-    let address = without_ipv6(address);
+/// As [`open_entrance`].
+pub fn open_one(wanted: SocketAddr) -> anyhow::Result<Entrance> {
+    let address = without_ipv6(wanted);
+    let socket = socket(address, false).map_err(|error| explain(address, &error))?;
+    socket.listen(BACKLOG).map_err(|error| explain(address, &error))?;
+    let socket = TcpListener::from(socket);
+    let address = socket.local_addr().context("a bound socket has no address")?;
+    Ok(Entrance {
+        wanted: ListenAt::Tcp(wanted),
+        proxy_protocol: false,
+        address: Some(address),
+        file: None,
+        sockets: vec![Listener::Tcp(socket)],
+    })
+}
+
+/// One address with a socket for each core. With port 0 all cores share the port the kernel gave.
+fn bind(wanted: SocketAddr, cores: usize) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
+    let address = without_ipv6(wanted);
     if address.port() != 0 {
         probe(address).map_err(|error| explain(address, &error))?;
     }
@@ -95,18 +145,7 @@ pub fn bind(address: SocketAddr, cores: usize) -> anyhow::Result<Bound> {
     for _ in 1..cores.max(1) {
         sockets.push(open(address).map_err(|error| explain(address, &error))?);
     }
-    Ok(Bound { address, sockets })
-}
-
-/// Binds one socket without sharing; for the admin listener.
-///
-/// # Errors
-/// As [`bind`].
-pub fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let address = without_ipv6(address);
-    let socket = socket(address, false).map_err(|error| explain(address, &error))?;
-    socket.listen(BACKLOG).map_err(|error| explain(address, &error))?;
-    Ok(socket.into())
+    Ok((address, sockets))
 }
 
 /// "Every interface" where the kernel has no IPv6 is every IPv4 interface.
@@ -167,17 +206,17 @@ mod tests {
 
     #[test]
     fn port_zero_gives_one_port_for_all_cores() {
-        let bound = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
-        assert_ne!(bound.address.port(), 0);
-        let ports: Vec<_> = bound.sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
-        assert_eq!(ports, vec![bound.address.port(); 3]);
+        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        assert_ne!(address.port(), 0);
+        let ports: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        assert_eq!(ports, vec![address.port(); 3]);
     }
 
     /// `SO_REUSEPORT` alone would let a second process share the port without a word.
     #[test]
     fn a_port_that_is_shared_by_another_is_still_refused_and_named() {
-        let held = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-        let error = bind(held.address, 1).unwrap_err().to_string();
-        assert!(error.contains(&held.address.to_string()) && error.contains("another process"), "{error}");
+        let (address, _held) = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let error = bind(address, 1).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("another process"), "{error}");
     }
 }

@@ -26,4 +26,5 @@ pub mod unix;
 pub mod upgrade;
 pub mod upstream;
 
+pub use connection::Phase;
 pub use house::{Core, House};

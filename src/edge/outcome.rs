@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::exchange::Exchange;
-use super::house::Core;
+use super::house::{Core, Site};
 use crate::enforce::html::Summary;
 use crate::enforce::html::body::{Done, OnDone};
 use crate::enforce::html::plan::{BodyPlan, PassReason};
@@ -18,12 +18,12 @@ use crate::enforce::response::ResponseChanges;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, signal};
 use crate::store::{Change, Kind, Source};
 use crate::telemetry::events;
-use crate::telemetry::metrics::{CookieSide, LinkOutcome, Metrics, Outcome};
+use crate::telemetry::metrics::{CookieSide, LinkOutcome, Outcome, SiteMetrics, VendorsMetrics};
 
 /// Counts a decision on an HTML response.
-fn count(metrics: &Metrics, site: usize, decision: Decision, outcome: Outcome) {
-    if let (Some(basis), Some(site)) = (decision.basis, metrics.site(site)) {
-        site.signal(basis, outcome);
+fn count(site: &Site, decision: Decision, outcome: Outcome) {
+    if let Some(basis) = decision.basis {
+        site.metrics.signal(basis, outcome);
     }
 }
 
@@ -41,21 +41,21 @@ pub fn unreadable(core: &Core, x: &Exchange, headers: &HeaderMap) {
 /// An opted-out visitor's page could not be rewritten and was not sent.
 pub fn refused(core: &Core, x: &Exchange, reason: &'static str) {
     core.house.metrics.bypass(reason);
-    count(&core.house.metrics, x.site().index, x.decision, Outcome::Refused);
+    count(x.site(), x.decision, Outcome::Refused);
 }
 
 /// What is counted at the end of a rewritten body.
 #[must_use]
 pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
     let house = Arc::clone(&core.house);
-    let (site, decision) = (Arc::clone(x.site()), x.decision);
+    let (site, decision, vendors) = (Arc::clone(x.site()), x.decision, Arc::clone(&x.snapshot.vendors));
     let id = x.id.clone();
     Box::new(move |done| {
         let metrics = &house.metrics;
         let outcome = match done {
             Done::Finished(summary) => {
-                count_summary(metrics, site.index, &summary);
-                house.siblings.note(site.index, &summary.siblings);
+                count_summary(&site.metrics, &vendors, &summary);
+                house.siblings.note(&site.name, &summary.siblings);
                 Outcome::Enforced
             }
             // What was sent was rewritten; the visitor wanted no more of it.
@@ -71,28 +71,30 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
                 if passed { Outcome::Passed } else { Outcome::Refused }
             }
         };
-        count(metrics, site.index, decision, outcome);
+        count(&site, decision, outcome);
     })
 }
 
 /// What is counted at the end of a page that was only observed.
 #[must_use]
-pub fn when_observed(core: &Rc<Core>) -> OnDone {
-    let house = Arc::clone(&core.house);
+pub fn when_observed(x: &Exchange) -> OnDone {
+    let vendors = Arc::clone(&x.snapshot.vendors);
     Box::new(move |done| {
         if let Done::Finished(summary) = done {
             for (vendor, action, times) in &summary.vendors {
-                house.metrics.observed(vendor.0, *action, u64::from(*times));
+                vendors.observed(vendor.0, *action, u64::from(*times));
             }
         }
     })
 }
 
-fn count_summary(metrics: &Metrics, site: usize, summary: &Summary) {
+fn count_summary(site: &SiteMetrics, vendors: &VendorsMetrics, summary: &Summary) {
     for (vendor, action, times) in &summary.vendors {
-        metrics.neutralised(vendor.0, *action, u64::from(*times));
+        vendors.neutralised(vendor.0, *action, u64::from(*times));
     }
-    let Some(site) = metrics.site(site).filter(|_| summary.document) else { return };
+    if !summary.document {
+        return;
+    }
     match (summary.link_inserted, summary.link_adopted) {
         (true, _) => site.link(LinkOutcome::Inserted),
         (_, true) => site.link(LinkOutcome::Adopted),
@@ -106,17 +108,16 @@ fn count_summary(metrics: &Metrics, site: usize, summary: &Summary) {
 /// Counts HTML that was passed as it came.
 pub fn passed(core: &Core, x: &Exchange, plan: &BodyPlan, headers: &HeaderMap) {
     let BodyPlan::Pass(reason) = plan else { return };
-    let metrics = &core.house.metrics;
     if *reason == PassReason::Observe {
         let html = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
         if html {
-            count(metrics, x.site().index, x.decision, Outcome::Observed);
+            count(x.site(), x.decision, Outcome::Observed);
         }
         return;
     }
     if let Some(label) = reason.label() {
-        metrics.bypass(label);
-        count(metrics, x.site().index, x.decision, Outcome::Passed);
+        core.house.metrics.bypass(label);
+        count(x.site(), x.decision, Outcome::Passed);
     }
 }
 

@@ -18,7 +18,6 @@ use super::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
 use super::{corridor, hop, outcome, timer, upgrade};
 use crate::config::VendorAction;
 use crate::enforce::collectors::Intercepted;
-use crate::enforce::csp::Later;
 use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
@@ -27,7 +26,7 @@ use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
-use crate::enforce::response::{self as enforce_response, ResponseContext};
+use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
 use crate::enforce::{cookies, signals};
 use crate::portal::Visit;
 use crate::privacy::marks::ConsentCookies;
@@ -109,10 +108,10 @@ async fn shape(
         (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
         (BodyPlan::Rewrite(recipe), Some(page)) => {
             let recipe = *recipe;
-            let guard =
-                enforce_response::admit_guard(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
-            let guarded = guard.is_some();
-            let (body, primed) = rewritten(core, x, &recipe, page, guard, body).await?;
+            let scripts =
+                enforce_response::admit_scripts(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
+            let guarded = scripts.guard.is_some();
+            let (body, primed) = rewritten(core, x, &recipe, page, scripts, body).await?;
             if primed == Primed::Raw {
                 plan = BodyPlan::Pass(PassReason::Coding);
             }
@@ -124,9 +123,7 @@ async fn shape(
             plan = BodyPlan::Pass(PassReason::Nothing);
             (Body::Upstream(body), false)
         }
-        (BodyPlan::Pass(PassReason::Observe), Some(page)) => {
-            (observed(core, x, asked, page, &parts, body), false)
-        }
+        (BodyPlan::Pass(PassReason::Observe), Some(page)) => (observed(x, asked, page, &parts, body), false),
         (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
     apply_head(core, x, asked, &plan, page.as_ref(), guarded, &mut parts); // 8
@@ -141,12 +138,12 @@ async fn rewritten(
     x: &Exchange,
     recipe: &Recipe,
     page: &Url,
-    guard: Option<Placement>,
+    scripts: Scripts,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
     let on_failure = x.site().settings.on_rewrite_failure;
     let mut body =
-        RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, guard), bounds(x), on_failure);
+        RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, scripts), bounds(x), on_failure);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
@@ -158,18 +155,11 @@ async fn rewritten(
 }
 
 /// Observe mode: the body as it came; an opted-out visitor's page is read along for the counters.
-fn observed(
-    core: &Rc<Core>,
-    x: &Exchange,
-    asked: &Asked,
-    page: &Url,
-    parts: &response::Parts,
-    body: UpstreamBody,
-) -> Body {
+fn observed(x: &Exchange, asked: &Asked, page: &Url, parts: &response::Parts, body: UpstreamBody) -> Body {
     match plan_body(x, asked, parts, true) {
         BodyPlan::Rewrite(recipe) if x.decision.opted_out() && !recipe.bodiless => {
-            let plan = rewriter_plan(x, &recipe, page, Some(placement(x)));
-            let on_done = outcome::when_observed(core);
+            let plan = rewriter_plan(x, &recipe, page, unplaced(x));
+            let on_done = outcome::when_observed(x);
             Body::Observed(Box::new(ShadowBody::new(body, &recipe, plan, bounds(x), on_done)))
         }
         _ => Body::Upstream(body),
@@ -183,20 +173,21 @@ fn bounds(x: &Exchange) -> Bounds {
     Bounds { ratio: limits.decode_ratio, bytes: limits.decoded_page as u64, strict }
 }
 
-/// The guard as it would be placed on a page without policies.
-fn placement(x: &Exchange) -> Placement {
-    Placement { guard: Arc::clone(&x.rule().guard), gpc: x.signals.gpc, nonce: None }
+/// Our scripts as they would be placed on a page without policies, for one that nobody gets to see.
+fn unplaced(x: &Exchange) -> Scripts {
+    let guard = Placement { guard: Arc::clone(&x.rule().guard), gpc: x.signals.gpc, nonce: None };
+    Scripts { guard: Some(guard), keeper: None }
 }
 
-fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, guard: Option<Placement>) -> Plan {
+fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, scripts: Scripts) -> Plan {
     let settings = &x.snapshot.settings;
     Plan {
         opted_out: recipe.opted_out,
         policy: Arc::clone(&x.rule().policy),
         page: page.clone(),
         kind: recipe.kind,
-        guard,
-        later: Later::default(),
+        guard: scripts.guard,
+        keeper: scripts.keeper,
         prefix: Arc::clone(&x.snapshot.prefix),
         link: settings.portal.link,
         // A text is there up to three times: as it was held, as it goes out, and on its way.
@@ -331,7 +322,7 @@ pub async fn reserved(
     let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
     let consent = ConsentCookies::read(&parts.headers);
     parts.extensions.insert(visit);
-    let answering = core.house.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
+    let answering = x.snapshot.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
     let answer = match opts_out {
         // It reads no body, and whatever the journal does it must answer with its cookie.
         true => answering.await,
@@ -379,10 +370,10 @@ pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
 
 /// The empty answer to a tracker's collector behind a first-party address.
 #[must_use]
-pub fn collector(core: &Core, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
+pub fn collector(core: &Core, x: &Exchange, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
     core.house.metrics.collectors.inc();
     if let Some(vendor) = intercepted.vendor {
-        core.house.metrics.neutralised(vendor.0, VendorAction::Strip, 1);
+        x.snapshot.vendors.neutralised(vendor.0, VendorAction::Strip, 1);
     }
     intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }
@@ -425,6 +416,6 @@ fn joined(
     let plan = BodyPlan::Pass(PassReason::NoBody);
     let page = page_url(x, asked, &plan);
     apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);
-    upgrade::join(downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle, held);
+    upgrade::join(core, downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle, held);
     Response::from_parts(parts, Body::empty())
 }

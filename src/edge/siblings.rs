@@ -2,6 +2,7 @@
 //!
 //! Noted at the end of a page; nothing waits for an answer. Bounded, because a page's author names them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashSet;
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 pub struct Siblings {
     limit: usize,
     count: AtomicUsize,
-    hosts: DashSet<(usize, Box<str>)>,
+    hosts: DashSet<(Arc<str>, Box<str>)>,
     news: Notify,
 }
 
@@ -23,31 +24,36 @@ impl Siblings {
         Self { limit, count: AtomicUsize::new(0), hosts: DashSet::new(), news: Notify::new() }
     }
 
-    /// Notes the hosts of a page of a site (by its position).
+    /// Notes the hosts of a page of a site (by its name).
     ///
     /// Cost: nothing for a page without such hosts; else one look-up each.
-    pub fn note(&self, site: usize, hosts: &[String]) {
+    pub fn note(&self, site: &Arc<str>, hosts: &[String]) {
         for host in hosts {
             // Many at a time may go over the limit by as many cores; that does no harm.
             if self.count.load(Ordering::Relaxed) >= self.limit {
                 return;
             }
-            if self.hosts.insert((site, host.as_str().into())) {
+            if self.hosts.insert((Arc::clone(site), host.as_str().into())) {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 self.news.notify_one();
             }
         }
     }
 
-    /// Waits until a host was noted since the last wait.
+    /// Ends the wait of [`Self::news`]: other settings hold.
+    pub fn wake(&self) {
+        self.news.notify_one();
+    }
+
+    /// Waits until a host was noted, or other settings hold, since the last wait.
     pub async fn news(&self) {
         self.news.notified().await;
     }
 
     /// The hosts seen on one site's pages.
     #[must_use]
-    pub fn of(&self, site: usize) -> Vec<String> {
-        self.hosts.iter().filter(|seen| seen.0 == site).map(|seen| seen.1.to_string()).collect()
+    pub fn of(&self, site: &str) -> Vec<String> {
+        self.hosts.iter().filter(|seen| &*seen.0 == site).map(|seen| seen.1.to_string()).collect()
     }
 }
 
@@ -59,12 +65,13 @@ mod tests {
     fn each_host_is_kept_once_and_no_more_than_the_limit() {
         let siblings = Siblings::new(3);
         let hosts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        siblings.note(0, &hosts(&["a.example", "a.example", "b.example"]));
-        siblings.note(1, &hosts(&["a.example"]));
-        siblings.note(1, &hosts(&["c.example"]));
-        let mut first = siblings.of(0);
+        let (shop, blog) = (Arc::from("shop"), Arc::from("blog"));
+        siblings.note(&shop, &hosts(&["a.example", "a.example", "b.example"]));
+        siblings.note(&blog, &hosts(&["a.example"]));
+        siblings.note(&blog, &hosts(&["c.example"]));
+        let mut first = siblings.of("shop");
         first.sort();
         assert_eq!(first, ["a.example", "b.example"]);
-        assert_eq!(siblings.of(1), ["a.example"]);
+        assert_eq!(siblings.of("blog"), ["a.example"]);
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -13,17 +14,33 @@ use rustls::sign::CertifiedKey;
 use crate::config::CertificateFiles;
 
 /// Chooses a certificate by the name a client asks for: the first file whose certificate holds it, else
-/// the first file.
+/// the first file. Other certificates can take their place while connections last.
 ///
 /// Cost: one parse for each certificate until it fits, small beside the handshake's signature.
 #[derive(Debug)]
-struct BySni(Vec<Arc<CertifiedKey>>);
+pub struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
 
-impl ResolvesServerCert for BySni {
+impl Certificates {
+    /// Reads these files.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or does not fit its key.
+    pub fn read(files: &[CertificateFiles]) -> anyhow::Result<Self> {
+        Ok(Self(ArcSwap::from_pointee(read_keys(files)?)))
+    }
+
+    /// From the next handshake on the others' certificates serve. Sessions are resumed as before.
+    pub fn replace_by(&self, others: &Self) {
+        self.0.store(others.0.load_full());
+    }
+}
+
+impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = self.0.load();
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let fitting = name.and_then(|name| self.0.iter().find(|key| holds_name(key, &name)));
-        fitting.or_else(|| self.0.first()).map(Arc::clone)
+        let fitting = name.and_then(|name| keys.iter().find(|key| holds_name(key, &name)));
+        fitting.or_else(|| keys.first()).map(Arc::clone)
     }
 }
 
@@ -38,26 +55,30 @@ fn holds_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 /// The server side: TLS 1.2 and 1.3, `h2` then `http/1.1`, session tickets.
 ///
 /// # Errors
-/// Names the file that cannot be read or does not fit its key.
-pub fn server_config(files: &[CertificateFiles]) -> anyhow::Result<rustls::ServerConfig> {
-    let builder = rustls::ServerConfig::builder().with_no_client_auth();
-    let provider = Arc::clone(builder.crypto_provider());
+/// When the system gives no randomness for the tickets' key.
+pub fn server_config(certificates: Arc<Certificates>) -> anyhow::Result<rustls::ServerConfig> {
+    let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer =
+        rustls::crypto::aws_lc_rs::Ticketer::new().context("cannot make a session ticket key")?;
+    Ok(config)
+}
+
+fn read_keys(files: &[CertificateFiles]) -> anyhow::Result<Vec<Arc<CertifiedKey>>> {
+    let builder = rustls::ServerConfig::builder();
+    let provider = builder.crypto_provider();
     let mut keys = Vec::with_capacity(files.len());
     for file in files {
         let chain = read_chain(&file.chain)?;
         let key = PrivateKeyDer::from_pem_file(&file.key)
             .with_context(|| format!("{}: no private key can be read here", file.key.display()))?;
-        let certified = CertifiedKey::from_der(chain, key, &provider).with_context(|| {
+        let certified = CertifiedKey::from_der(chain, key, provider).with_context(|| {
             format!("{} and {} do not belong together", file.chain.display(), file.key.display())
         })?;
         keys.push(Arc::new(certified));
     }
     anyhow::ensure!(!keys.is_empty(), "tls.listen needs at least one [[tls.certificates]]");
-    let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer =
-        rustls::crypto::aws_lc_rs::Ticketer::new().context("cannot make a session ticket key")?;
-    Ok(config)
+    Ok(keys)
 }
 
 /// The client side: verifies origins against the system's roots or a file of roots.

@@ -16,6 +16,19 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
+    /// The file of a socket that another process bound and hands over.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn adopted(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), inode: inode(path)? })
+    }
+
+    /// Leaves the file to another process.
+    pub fn leave(mut self) {
+        self.inode = (0, 0);
+    }
+
     /// Where it lies.
     #[must_use]
     pub fn path(&self) -> &Path {

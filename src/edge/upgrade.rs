@@ -12,7 +12,9 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
+use super::connection::Place;
 use super::hop;
+use super::house::Core;
 use super::timer::Deadline;
 
 /// Bytes copied at a time, each way.
@@ -26,10 +28,18 @@ pub fn wanted<B>(request: &Request<B>) -> bool {
         && hop::connection_has(request.headers(), "upgrade")
 }
 
-/// Joins the visitor's connection with the origin's, as a task of its own. `held` is dropped at its end.
-pub fn join(downstream: OnUpgrade, upstream: Upgraded, idle: Duration, held: impl Sized + 'static) {
+/// Joins the visitor's connection with the origin's, as a task of its own. It is an open connection like any
+/// other: a process that finishes waits for it. `held` is dropped at its end.
+pub fn join(
+    core: &Rc<Core>,
+    downstream: OnUpgrade,
+    upstream: Upgraded,
+    idle: Duration,
+    held: impl Sized + 'static,
+) {
+    let place = Place::take_over(core);
     tokio::task::spawn_local(async move {
-        let _held = held;
+        let _held = (place, held);
         // A visitor that leaves before the switch ends the tunnel: dropping `upstream` closes it.
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));

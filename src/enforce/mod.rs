@@ -7,6 +7,7 @@ pub mod cookies;
 pub mod csp;
 pub mod guard;
 pub mod html;
+pub mod keeper;
 mod permissions;
 pub mod references;
 pub mod request;

@@ -13,6 +13,7 @@ use url::Url;
 use super::guard::{Guard, Placement};
 use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
+use super::keeper::{self, Keeper};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
 use super::{cookies, csp, permissions, references, signals};
@@ -43,7 +44,7 @@ pub struct ResponseContext<'a> {
     pub plan: &'a BodyPlan,
     /// The site's or path's guard.
     pub guard: &'a Guard,
-    /// What [`admit_guard`] gave.
+    /// Whether [`admit_scripts`] gave a guard.
     pub guarded: bool,
     /// The site's second wall, if it has one.
     pub wall: Option<&'a csp::Wall>,
@@ -101,37 +102,65 @@ const BODY_FIELDS: [&str; 8] = [
 /// Orders to caches that overrule `Cache-Control` (RFC 9213 and its forerunners).
 const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-control"];
 
-/// Makes the policies of a page admit the guard; gives it where it can run.
+/// Our inline scripts as one answer carries them.
+#[derive(Debug, Clone, Default)]
+pub struct Scripts {
+    /// The guard, where it is wanted and can run.
+    pub guard: Option<Placement>,
+    /// The keeper, where it is wanted and can run.
+    pub keeper: Option<Keeper>,
+}
+
+/// Makes the policies of a page admit our inline scripts; gives those that can run.
 ///
-/// Call it after the plan and before the rewriter is made; it changes the head only for an opted-out
-/// visitor's document or frame that is rewritten. `gpc` is whether the browser itself sent the signal.
+/// Call it after the plan and before the rewriter is made; it changes the head only for pages that are
+/// rewritten. The guard is an opted-out visitor's, the keeper every visitor's. `gpc` is whether the browser
+/// itself sent the signal.
+///
+/// Cost: two header look-ups where the page has no policies.
 #[must_use]
-pub fn admit_guard(
-    headers: &mut HeaderMap,
-    plan: &BodyPlan,
-    guard: &Arc<Guard>,
-    gpc: bool,
-) -> Option<Placement> {
-    let BodyPlan::Rewrite(recipe) = plan else { return None };
-    let placed = |nonce| Placement { guard: Arc::clone(guard), gpc, nonce };
+pub fn admit_scripts(headers: &mut HeaderMap, plan: &BodyPlan, guard: &Arc<Guard>, gpc: bool) -> Scripts {
+    let BodyPlan::Rewrite(recipe) = plan else { return Scripts::default() };
+    let placed = |nonce| Some(Placement { guard: Arc::clone(guard), gpc, nonce });
     if recipe.opted_out && recipe.kind == Kind::Worker {
-        return Some(placed(None));
+        return Scripts { guard: placed(None), keeper: None };
     }
-    if !recipe.opted_out || recipe.xml || !holds_guard(recipe.kind) {
-        return None;
+    let all = [guard.csp_hash(), keeper::csp_hash()];
+    let hashes = placed_in(recipe.kind, recipe.opted_out, &all);
+    if recipe.xml || hashes.is_empty() {
+        return Scripts::default();
     }
-    match csp::admit(headers, &[guard.csp_hash()]) {
-        csp::Admission::Runs { nonce } => {
-            csp::admit_policy_name(headers);
-            Some(placed(nonce.map(Arc::from)))
-        }
-        csp::Admission::Cannot => None,
+    let csp::Admission::Runs { nonce } = csp::admit(headers, hashes) else { return Scripts::default() };
+    if recipe.opted_out {
+        csp::admit_policy_name(headers);
+    }
+    let kept =
+        holds_link(recipe.kind) && csp::admit_reported(headers, &[keeper::csp_hash()], nonce.as_deref());
+    let nonce: Option<Arc<str>> = nonce.map(Arc::from);
+    Scripts {
+        guard: recipe.opted_out.then(|| placed(nonce.clone())).flatten(),
+        keeper: kept.then_some(Keeper { nonce }),
+    }
+}
+
+/// Of the guard's and the keeper's hash those whose script is placed in an answer of this kind.
+fn placed_in<'a>(kind: Kind, opted_out: bool, all: &'a [&'a str; 2]) -> &'a [&'a str] {
+    match (opted_out && holds_guard(kind), holds_link(kind)) {
+        (true, true) => all,
+        (true, false) => &all[..1],
+        (false, true) => &all[1..],
+        (false, false) => &[],
     }
 }
 
 /// Whether the guard is placed in an answer of this kind.
 const fn holds_guard(kind: Kind) -> bool {
     !matches!(kind, Kind::Fragment | Kind::Worker)
+}
+
+/// Whether the link is, and the keeper behind it.
+const fn holds_link(kind: Kind) -> bool {
+    matches!(kind, Kind::Document | Kind::Unsure)
 }
 
 /// Makes a response head say and carry what the decision means, for the visitor.
@@ -286,12 +315,26 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         name_utf8(headers, recipe);
-    } else if opted_out && holds_guard(kind) {
-        // The policy of a 304 replaces the one the browser holds. The stored page was made with or
-        // without the guard; either way it does no harm here.
-        if csp::admit_by_hash(headers, &[ctx.guard.csp_hash()]) {
-            csp::admit_policy_name(headers);
-        }
+    } else {
+        renew_policies(headers, kind, ctx);
+    }
+}
+
+/// The policy of a 304 replaces the one the browser holds. The stored page was made with or without our
+/// scripts; either way it does no harm here.
+fn renew_policies(headers: &mut HeaderMap, kind: Kind, ctx: &ResponseContext<'_>) {
+    let opted_out = ctx.decision.opted_out();
+    let all = [ctx.guard.csp_hash(), keeper::csp_hash()];
+    let hashes = placed_in(kind, opted_out, &all);
+    if hashes.is_empty() || !csp::admit_by_hash(headers, hashes) {
+        return;
+    }
+    if opted_out {
+        csp::admit_policy_name(headers);
+    }
+    if holds_link(kind) {
+        // Where it must be reported, the stored page has none.
+        let _ = csp::admit_reported(headers, &all[1..], None);
     }
 }
 

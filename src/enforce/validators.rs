@@ -10,6 +10,7 @@ use http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
 use sha2::{Digest as _, Sha256};
 
 use super::html::Kind;
+use super::keeper;
 use crate::config;
 
 /// First word of our tags; changes when their form does.
@@ -42,7 +43,8 @@ impl Variant<'_> {
 }
 
 /// Short text (16 hex digits) that changes with anything that changes a rewritten page: this release,
-/// the registry, the site's rules, the link and the portal's place, what vendors are told. Made once when settings load.
+/// the registry, the site's rules, the link, its keeper and the portal's place, what vendors are told. Made
+/// once when settings load.
 #[must_use]
 pub fn variant_version(
     registry_version: &str,
@@ -55,6 +57,7 @@ pub fn variant_version(
     for part in [
         env!("CARGO_PKG_VERSION"),
         registry_version,
+        keeper::csp_hash(),
         &format!("{:?}{:?}{:?}", site.policy, site.paths, site.csp),
         &format!("{portal:?}{signals:?}"),
     ] {

@@ -74,7 +74,7 @@ const fn scope(account: bool) -> &'static str {
 }
 
 /// Everything the pages need, built once; cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Portal {
     prefix: Arc<str>,
     router: Router,

@@ -68,7 +68,7 @@ fn keep(pages: &Pages, visit: &Visit, told: Told) {
             for (side, counts) in [(GuardSide::Blocked, blocked), (GuardSide::Slipped, slipped)] {
                 for (host, count) in counts {
                     if let Some(vendor) = stripped_vendor(&visit.rules, &host) {
-                        pages.metrics.guard(side, vendor.0, count);
+                        pages.metrics.guard(side, &visit.rules.registry().vendor(vendor).id, count);
                     }
                 }
             }

@@ -50,6 +50,13 @@ impl Basis {
             Self::Import => "import",
         }
     }
+
+    /// Reads [`Basis::as_str`] back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::Gpc, Self::Account, Self::Cookie, Self::Cmp, Self::Import];
+        all.into_iter().find(|basis| basis.as_str() == word)
+    }
 }
 
 /// The answer, with its ground. Later stages only carry it out.

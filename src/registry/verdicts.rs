@@ -79,19 +79,15 @@ impl Policy {
     }
 
     /// Name patterns (`*` is a wildcard) of first-party cookies that go, and of those that stay although a
-    /// pattern of the first list holds them: what [`Policy::match_cookie`] answers.
+    /// pattern of the first list holds them: what [`Policy::match_cookie`] answers. Patterns that change
+    /// no answer are left out.
     #[must_use]
     pub fn cookie_verdicts(&self) -> (Vec<&str>, Vec<&str>) {
-        let gone = self.names_of(|vendor| &vendor.first_party_cookies);
-        let meets = |kept: &str, gone: &str| {
-            glob(gone.as_bytes(), kept.as_bytes()) || glob(kept.as_bytes(), gone.as_bytes())
-        };
-        let mut kept: Vec<&str> = self
-            .registry()
-            .never_delete
-            .patterns()
-            .filter(|kept| gone.iter().any(|gone| meets(kept, gone)))
-            .collect();
+        let mut gone = self.names_of(|vendor| &vendor.first_party_cookies);
+        let never_delete = || self.registry().never_delete.patterns();
+        gone.retain(|gone| !never_delete().any(|kept| covers(kept, gone)));
+        let mut kept: Vec<&str> =
+            never_delete().filter(|kept| gone.iter().any(|gone| covers(gone, kept))).collect();
         kept.sort_unstable();
         (gone, kept)
     }
@@ -102,12 +98,24 @@ impl Policy {
         self.names_of(|vendor| &vendor.storage_keys)
     }
 
-    /// Names of the vendors that are not allowed, sorted, each once.
+    /// Names of the vendors that are not allowed, sorted, each once, without those that another one holds.
     fn names_of<'a>(&'a self, of: impl Fn(&'a Vendor) -> &'a Vec<String>) -> Vec<&'a str> {
         let vendors = self.registry().vendors().filter(|(id, _)| self.action(*id) != VendorAction::Allow);
         let mut names: Vec<&str> = vendors.flat_map(|(_, vendor)| of(vendor)).map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
+        let patterns: Vec<&str> = names.iter().copied().filter(|name| name.contains('*')).collect();
+        // Of two that say the same, the first one.
+        let needless = |pattern: &str, name: &str| {
+            pattern != name && covers(pattern, name) && !(covers(name, pattern) && name < pattern)
+        };
+        names.retain(|name| !patterns.iter().any(|pattern| needless(pattern, name)));
         names
     }
+}
+
+/// Whether each name that the second pattern holds is held by the first one too: what its `*` stands for,
+/// a `*` of the first stands for as well.
+fn covers(pattern: &str, held: &str) -> bool {
+    glob(pattern.as_bytes(), held.as_bytes())
 }

@@ -18,6 +18,7 @@ mod collector;
 mod index;
 mod journal;
 mod keys;
+mod lending;
 mod record;
 mod reference;
 mod state;
@@ -38,6 +39,7 @@ use crate::config;
 use crate::privacy::{Keys, Standing, Subject};
 
 pub use collector::StoreCollector;
+pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use state::Health;
 pub use third_parties::{ThirdParties, ThirdParty};
@@ -96,6 +98,12 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
 struct Shared {
     state: Arc<State>,
     to_writer: UnboundedSender<Command>,
@@ -118,7 +126,8 @@ impl Store {
     /// Names the file and says what to do.
     pub fn open(data_dir: &Path, limits: &config::Store) -> Result<Self, OpenError> {
         keys::make_folder(data_dir)?;
-        let lock = lock(&data_dir.join(LOCK))?;
+        let lock_file = data_dir.join(LOCK);
+        let lock = lock(&lock_file)?;
         let journal = data_dir.join(JOURNAL);
         let secret_path = data_dir.join(SECRET);
         if secret_path.exists() && !journal.exists() {
@@ -132,7 +141,14 @@ impl Store {
         let state = Arc::new(State::new());
         let (to_writer, inbox) = mpsc::unbounded_channel();
         let key_check = secret.check;
-        writer::spawn(writer::Start { journal, key_check, lock, state: Arc::clone(&state), inbox })?;
+        writer::spawn(writer::Start {
+            journal,
+            key_check,
+            lock_file,
+            lock,
+            state: Arc::clone(&state),
+            inbox,
+        })?;
         Ok(Self(Arc::new(Shared {
             state,
             to_writer,
@@ -235,6 +251,27 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.state.health()
+    }
+
+    /// Gives the data folder to another process: everything queued is on disk, the journal closed and
+    /// unlocked. Changes that come then wait until [`Lent`] is decided; look-ups go on.
+    ///
+    /// # Errors
+    /// When the journal cannot write now, or the store is closed.
+    pub async fn lend(&self) -> Result<Lent, RecordError> {
+        let (lent, given) = oneshot::channel();
+        self.0.to_writer.send(Command::Lend { lent }).map_err(|_| RecordError::Closed)?;
+        let lent = given.await.unwrap_or(Err(RecordError::Closed))?;
+        self.0.third_parties.close();
+        Ok(lent)
+    }
+
+    /// Takes the data folder back from a process that did not come to serve.
+    pub fn take_back(&self, lent: Lent) {
+        lent.take_back();
+        if let Err(error) = self.0.third_parties.keep_saved() {
+            tracing::error!("third-parties.json is kept in memory only: no thread can be started: {error}");
+        }
     }
 
     /// Flushes everything queued and ends the writer thread. Later calls answer [`RecordError::Closed`].

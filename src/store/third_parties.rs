@@ -77,6 +77,7 @@ struct Table {
 /// The list; shared by every handle of the store.
 #[derive(Debug)]
 pub struct ThirdParties {
+    path: PathBuf,
     table: Arc<Mutex<Table>>,
     wake: Mutex<Option<SyncSender<()>>>,
     saver: Mutex<Option<JoinHandle<()>>>,
@@ -93,19 +94,32 @@ impl ThirdParties {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join(FILE);
         let table = Arc::new(Mutex::new(Table { sites: load(&path), dirty: false }));
+        let list = Self {
+            path,
+            table,
+            wake: Mutex::default(),
+            saver: Mutex::default(),
+            bound: Bound::new(BODIES_PER_SECOND, BURST),
+            opened: Instant::now(),
+        };
+        list.keep_saved()?;
+        Ok(list)
+    }
+
+    /// Starts the thread, at first or after [`Self::close`].
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub(super) fn keep_saved(&self) -> io::Result<()> {
         // One waiting wake says all that many would.
         let (wake, woken) = sync_channel(1);
-        let shared = Arc::clone(&table);
+        let (path, shared) = (self.path.clone(), Arc::clone(&self.table));
         let saver = std::thread::Builder::new()
             .name("third-parties".into())
             .spawn(move || keep_saved(&path, &shared, &woken))?;
-        Ok(Self {
-            table,
-            wake: Mutex::new(Some(wake)),
-            saver: Mutex::new(Some(saver)),
-            bound: Bound::new(BODIES_PER_SECOND, BURST),
-            opened: Instant::now(),
-        })
+        *lock(&self.wake) = Some(wake);
+        *lock(&self.saver) = Some(saver);
+        Ok(())
     }
 
     /// Whether one more body of reports may be read now: a flood of them must not cost the pages' visitors.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::journal::chain::Fields;
 use super::journal::sqlite::{Journal, Key};
+use super::lending::{self, Lent, Next};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
 use super::state::State;
 use super::{OpenError, RecordError};
@@ -32,7 +33,7 @@ const LINGER: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
 
 /// What a handle asks of the writer.
 pub(super) enum Command {
@@ -40,6 +41,8 @@ pub(super) enum Command {
     Record(Waiting),
     /// Look a record up.
     Read { key: Key, answer: Answer<Option<RecordView>> },
+    /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
+    Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
     Close { done: oneshot::Sender<()> },
 }
@@ -54,7 +57,8 @@ pub(super) struct Waiting {
 pub(super) struct Start {
     pub(super) journal: PathBuf,
     pub(super) key_check: String,
-    /// Held until the journal is closed.
+    /// The file whose lock is held while the journal is open.
+    pub(super) lock_file: PathBuf,
     pub(super) lock: File,
     pub(super) state: Arc<State>,
     pub(super) inbox: UnboundedReceiver<Command>,
@@ -73,7 +77,7 @@ pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
 }
 
 fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
-    let Start { journal, key_check, lock, state, inbox } = start;
+    let Start { journal, key_check, lock_file, lock, state, inbox } = start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -85,15 +89,40 @@ fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
         }
     };
     let ended = runtime.block_on(async {
-        let journal = load(&journal, &key_check, &state).await?;
+        let opened = load(&journal, &key_check, &state).await?;
         let _ = ready.send(Ok(()));
-        Ok(Writer::new(journal, state, inbox).run().await)
+        let mut writer = Writer::new(opened, Arc::clone(&state), inbox);
+        let mut lock = lock;
+        loop {
+            let (inbox, lent) = match writer.run().await {
+                Ended::Closed(done) => return Ok((done, Some(lock))),
+                Ended::Lent { inbox, lent } => (inbox, lent),
+            };
+            drop(lock);
+            match Lent::until_decided(lent).await {
+                Next::Forward(peer) => return Ok((lending::forward(inbox, &state, &peer).await, None)),
+                Next::TakeBack => {
+                    let reopen = async || {
+                        let lock = super::lock(&lock_file)?;
+                        Ok((load(&journal, &key_check, &state).await?, lock))
+                    };
+                    let (opened, inbox, again) = match lending::take_back(inbox, &state, reopen).await {
+                        Ok(((opened, again), inbox)) => (opened, inbox, again),
+                        Err(done) => return Ok((done, None)),
+                    };
+                    lock = again;
+                    writer = Writer::new(opened, Arc::clone(&state), inbox);
+                }
+            }
+        }
     });
     drop(runtime);
-    // Only now may somebody be told that it is over: they may open the folder again at once.
-    drop(lock);
     match ended {
-        Ok(done) => done.into_iter().for_each(|done| _ = done.send(())),
+        Ok((done, lock)) => {
+            // Only now may somebody be told that it is over: they may open the folder again at once.
+            drop(lock);
+            done.into_iter().for_each(|done| _ = done.send(()));
+        }
         Err(error) => drop(ready.send(Err(error))),
     }
 }
@@ -112,6 +141,12 @@ async fn load(path: &Path, key_check: &str, state: &State) -> Result<Journal, Op
     Ok(journal)
 }
 
+async fn close_journal(journal: Journal) {
+    if let Err(error) = journal.close().await {
+        tracing::warn!(%error, "the journal was not closed cleanly; it will recover when opened");
+    }
+}
+
 /// Whatever ends the thread, health must not go on saying that the journal can write.
 struct DeadGuard(Arc<State>);
 
@@ -121,6 +156,14 @@ impl Drop for DeadGuard {
     }
 }
 
+/// Why a writer stopped working.
+enum Ended {
+    /// For good; these wait for the end.
+    Closed(Vec<oneshot::Sender<()>>),
+    /// Another process has the journal; what is in the inbox waits.
+    Lent { inbox: UnboundedReceiver<Command>, lent: Answer<Lent> },
+}
+
 struct Writer {
     journal: Journal,
     state: Arc<State>,
@@ -128,6 +171,7 @@ struct Writer {
     queue: VecDeque<Waiting>,
     reads: Vec<(Key, Answer<Option<RecordView>>)>,
     done: Vec<oneshot::Sender<()>>,
+    lend: Option<Answer<Lent>>,
     /// Somebody waits for what was taken last.
     pressing: bool,
     ended: bool,
@@ -144,18 +188,27 @@ impl Writer {
             queue: VecDeque::new(),
             reads: Vec::new(),
             done: Vec::new(),
+            lend: None,
             pressing: false,
             ended: false,
             retry: None,
         }
     }
 
-    /// Works until closed or until every handle is gone; returns who waits for the end.
-    async fn run(mut self) -> Vec<oneshot::Sender<()>> {
+    /// Works until closed, lent or until every handle is gone.
+    async fn run(mut self) -> Ended {
         while !self.ended {
             self.gather().await;
             self.commit_all().await;
             self.answer_reads().await;
+            match self.lend.take() {
+                Some(lent) if self.queue.is_empty() && !self.ended => {
+                    close_journal(self.journal).await;
+                    return Ended::Lent { inbox: self.inbox, lent };
+                }
+                Some(lent) => drop(lent.send(Err(RecordError::Journal("it cannot write".into())))),
+                None => {}
+            }
         }
         self.inbox.close();
         while let Ok(command) = self.inbox.try_recv() {
@@ -165,10 +218,8 @@ impl Writer {
         self.answer_reads().await;
         // Only records that nobody waits for are still here, and only if the journal cannot write.
         self.state.count_overflow(self.queue.len() as u64);
-        if let Err(error) = self.journal.close().await {
-            tracing::warn!(%error, "the journal was not closed cleanly; it will recover when opened");
-        }
-        self.done
+        close_journal(self.journal).await;
+        Ended::Closed(self.done)
     }
 
     /// Waits for work: until somebody waits for an answer, a group is full, [`LINGER`] is over, or it
@@ -210,6 +261,10 @@ impl Writer {
             Command::Read { key, answer } => {
                 self.pressing = true;
                 self.reads.push((key, answer));
+            }
+            Command::Lend { lent } => {
+                self.pressing = true;
+                self.lend = Some(lent);
             }
             Command::Close { done } => {
                 self.ended = true;

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use super::redact;
+use super::sink::Sink;
 use crate::config::LogFormat;
 
 /// Lines that may wait.
@@ -59,7 +60,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writing thread; lines go to standard error.
+    /// Starts the writing thread; lines go where the log goes.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -108,8 +109,8 @@ fn write_lines(receiver: &Receiver<Entry>, dropped: &AtomicU64, format: LogForma
             let _ =
                 writeln!(text, "optgate: {lost} access lines were dropped because the log could not keep up");
         }
-        // There is nobody to tell when standard error is gone.
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        // There is nobody to tell when the log itself is gone.
+        let _ = Sink.write_all(text.as_bytes());
         if let Some(done) = waiting {
             let _ = done.send(());
         }

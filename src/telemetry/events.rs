@@ -59,6 +59,28 @@ pub fn list_kept(metrics: &Metrics, file: &str, reason: &'static str, cause: &dy
     tracing::error!(file, reason, "changed filter list refused, the one in force stays: {cause}");
 }
 
+/// Settings were read again and are in force.
+pub fn reloaded(metrics: &Metrics, said: &str) {
+    metrics.reload("taken");
+    tracing::info!("reloaded: {said}");
+}
+
+/// Settings were read again and cannot hold, so those in force stay.
+pub fn reload_refused(metrics: &Metrics, cause: &str) {
+    metrics.reload("refused");
+    tracing::error!("reload refused, all stays as it was: {cause}");
+}
+
+/// A new process serves in place of this one.
+pub fn upgraded(process: u32) {
+    tracing::info!("upgraded: process {process} serves, this one finishes what is under way");
+}
+
+/// No new process came to serve.
+pub fn upgrade_failed(why: &str) {
+    tracing::error!("not upgraded: {why}");
+}
+
 /// A first-party host turned out to be a vendor's.
 pub fn cloaked_host_found(site: &str, host: &str, cname: &str, vendor: &str) {
     tracing::info!(site, host, cname, vendor, "a first-party host leads to a vendor and is treated as it");
@@ -80,7 +102,7 @@ pub fn accept_failed(error: &std::io::Error) {
 /// An origin gets requests again, or no more. `length`: of an ejection.
 pub fn upstream_changed(figures: &UpstreamFigures, to: UpstreamState, why: &str, length: Option<Duration>) {
     figures.changed(to);
-    let (site, upstream, state) = (figures.site_name.as_str(), figures.upstream.as_str(), to.as_str());
+    let (site, upstream, state) = (figures.site.as_str(), figures.upstream.as_str(), to.as_str());
     match (to, length) {
         (UpstreamState::Up, _) => tracing::info!(site, upstream, state, "origin is back: {why}"),
         (_, Some(length)) => {
@@ -93,7 +115,7 @@ pub fn upstream_changed(figures: &UpstreamFigures, to: UpstreamState, why: &str,
 
 /// The name of an origin leads to other addresses than before.
 pub fn upstream_resolved(figures: &UpstreamFigures, host: &str, before: usize, addresses: usize) {
-    let (site, upstream) = (figures.site_name.as_str(), figures.upstream.as_str());
+    let (site, upstream) = (figures.site.as_str(), figures.upstream.as_str());
     tracing::info!(site, upstream, host, before, addresses, "origin looked up: its addresses changed");
 }
 
@@ -105,7 +127,7 @@ pub fn upstream_lookup_failed(
     news: bool,
 ) {
     figures.bad_lookups.inc();
-    let (site, upstream) = (figures.site_name.as_str(), figures.upstream.as_str());
+    let (site, upstream) = (figures.site.as_str(), figures.upstream.as_str());
     if news {
         tracing::warn!(
             site,

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -177,20 +178,46 @@ impl VendorMetrics {
     }
 }
 
+/// Counters of a registry's vendors, by their position in it.
+#[derive(Debug)]
+pub struct VendorsMetrics {
+    vendors: Vec<VendorMetrics>,
+    neutralised: Counters,
+    observed: Counters,
+}
+
+impl VendorsMetrics {
+    /// References of one vendor (registry position) that were allowed, restricted or stripped.
+    pub fn neutralised(&self, vendor: u16, action: VendorAction, count: u64) {
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            vendor.count(&vendor.done, &self.neutralised, action, count);
+        }
+    }
+
+    /// References that observe mode left as they were, by what enforcing would have done.
+    pub fn observed(&self, vendor: u16, action: VendorAction, count: u64) {
+        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
+            vendor.count(&vendor.observed, &self.observed, action, count);
+        }
+    }
+}
+
 /// All counters and gauges of the process.
 #[derive(Debug)]
 pub struct Metrics {
     exposition: Exposition,
-    sites: Vec<(String, SiteMetrics)>,
-    vendors: Vec<VendorMetrics>,
+    sites: SiteFamilies,
     neutralised: Counters,
     observed: Counters,
     errors: Counters,
     bypass: Counters,
     list_changes: Counters,
+    reloads: Counters,
     list_rules: Family<Labels, Gauge>,
     proxy_headers: Counters,
-    upstreams: Vec<Arc<UpstreamFigures>>,
+    upstream_families: UpstreamFamilies,
+    /// Those of the settings in force.
+    upstreams: ArcSwap<Vec<Arc<UpstreamFigures>>>,
     cookies: [Counter; 3],
     guard: [Counters; 2],
     reports: [Counter; 3],
@@ -230,7 +257,8 @@ fn single(x: &mut Exposition, name: &str, help: &str) -> Counter {
 
 type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
 
-/// Families of the origins' figures.
+/// What the figures of origins are made from.
+#[derive(Debug)]
 struct UpstreamFamilies {
     gauges: [Gauges; 4],
     counters: [Counters; 5],
@@ -259,8 +287,8 @@ impl UpstreamFamilies {
         Self { gauges, counters }
     }
 
-    fn of(&self, site: usize, name: &str, upstream: &Upstream) -> UpstreamFigures {
-        let of = [("site", name), ("upstream", upstream.label.as_str())];
+    fn of(&self, site: &str, upstream: &Upstream) -> UpstreamFigures {
+        let of = [("site", site), ("upstream", upstream.label.as_str())];
         let counter = |family: &Counters, more: &[(&'static str, &str)]| {
             let pairs: Vec<_> = of.into_iter().chain(more.iter().copied()).collect();
             family.get_or_create_owned(&labels(&pairs))
@@ -268,10 +296,8 @@ impl UpstreamFamilies {
         let [healthy, ejected, connections, waiting] =
             self.gauges.each_ref().map(|family| family.get_or_create_owned(&labels(&of)));
         let [changes, failures, bad_checks, refused, bad_lookups] = &self.counters;
-        healthy.set(1);
         UpstreamFigures {
-            site,
-            site_name: name.to_owned(),
+            site: site.to_owned(),
             upstream: upstream.label.clone(),
             weight: upstream.weight,
             backup: upstream.backup,
@@ -289,37 +315,53 @@ impl UpstreamFamilies {
     }
 }
 
-/// Counters of every site.
-fn site_metrics(x: &mut Exposition, sites: &[String]) -> Vec<(String, SiteMetrics)> {
-    let requests = family(x, "requests", "Requests answered");
-    let signals = family(x, "signals_seen", "HTML responses to a request with an opt-out signal");
-    let decisions = family(x, "optout_decisions", "What became of the signal on an HTML response");
-    let links = family(x, "links", "Opt-out links on documents");
-    let duration = Family::<Labels, Histogram>::new_with_constructor(|| {
-        Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
-    });
-    x.register("request_duration_seconds", "From request head to response head", duration.clone());
-    let metrics = |site: &String| {
+/// What the counters of sites are made from.
+#[derive(Debug)]
+struct SiteFamilies {
+    requests: Counters,
+    duration: Family<Labels, Histogram>,
+    signals: Counters,
+    decisions: Counters,
+    links: Counters,
+}
+
+impl SiteFamilies {
+    fn new(x: &mut Exposition) -> Self {
+        let duration = Family::<Labels, Histogram>::new_with_constructor(|| {
+            Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
+        });
+        x.register("request_duration_seconds", "From request head to response head", duration.clone());
+        Self {
+            requests: family(x, "requests", "Requests answered"),
+            duration,
+            signals: family(x, "signals_seen", "HTML responses to a request with an opt-out signal"),
+            decisions: family(x, "optout_decisions", "What became of the signal on an HTML response"),
+            links: family(x, "links", "Opt-out links on documents"),
+        }
+    }
+
+    fn of(&self, site: &str) -> SiteMetrics {
         let of = |family: &Counters, pairs: &[(&'static str, &str)]| {
-            let all: Vec<_> = [("site", site.as_str())].into_iter().chain(pairs.iter().copied()).collect();
+            let all: Vec<_> = [("site", site)].into_iter().chain(pairs.iter().copied()).collect();
             family.get_or_create_owned(&labels(&all))
         };
         SiteMetrics {
-            requests: CODE_CLASSES.map(|c| of(&requests, &[("code_class", c)])),
-            duration: duration.get_or_create_owned(&labels(&[("site", site)])),
-            signals: BASES.map(|b| of(&signals, &[("signal", b.as_str())])),
+            requests: CODE_CLASSES.map(|c| of(&self.requests, &[("code_class", c)])),
+            duration: self.duration.get_or_create_owned(&labels(&[("site", site)])),
+            signals: BASES.map(|b| of(&self.signals, &[("signal", b.as_str())])),
             outcomes: BASES
-                .map(|b| OUTCOMES.map(|o| of(&decisions, &[("signal", b.as_str()), ("outcome", o)]))),
-            links: ["inserted", "adopted", "duplicate", "unplaced"].map(|o| of(&links, &[("outcome", o)])),
+                .map(|b| OUTCOMES.map(|o| of(&self.decisions, &[("signal", b.as_str()), ("outcome", o)]))),
+            links: ["inserted", "adopted", "duplicate", "unplaced"]
+                .map(|o| of(&self.links, &[("outcome", o)])),
         }
-    };
-    sites.iter().map(|site| (site.clone(), metrics(site))).collect()
+    }
 }
 
 impl Metrics {
-    /// Builds every family for these sites and vendors (registry ids, by `VendorId`).
+    /// Builds every family.
     #[must_use]
-    pub fn new(sites: &[String], vendors: &[String]) -> Self {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
         let mut x = Exposition::with_prefix("optgate");
         let build = Family::<Labels, Gauge>::default();
         build.get_or_create(&labels(&[("version", env!("CARGO_PKG_VERSION"))])).set(1);
@@ -334,8 +376,7 @@ impl Metrics {
         let reports =
             family(&mut x, "reports", "Reports of pages on the second wall and the guard, by result");
         Self {
-            sites: site_metrics(&mut x, sites),
-            vendors: vendors.iter().map(|id| VendorMetrics::new(id)).collect(),
+            sites: SiteFamilies::new(&mut x),
             neutralised: family(&mut x, "elements_neutralised", "Tracker references neutralised or kept"),
             observed: family(
                 &mut x,
@@ -345,13 +386,15 @@ impl Metrics {
             errors: family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause"),
             bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
             list_changes: family(&mut x, "list_changes", "Changed filter lists: taken, or why not"),
+            reloads: family(&mut x, "reloads", "Settings read again: taken, or refused"),
             list_rules,
             proxy_headers: family(
                 &mut x,
                 "proxy_headers_refused",
                 "Connections closed for want of a usable PROXY protocol header, by reason",
             ),
-            upstreams: Vec::new(),
+            upstream_families: UpstreamFamilies::new(&mut x),
+            upstreams: ArcSwap::default(),
             cookies: ["response", "request", "expired"]
                 .map(|s| cookies.get_or_create_owned(&labels(&[("side", s)]))),
             guard: [
@@ -377,38 +420,29 @@ impl Metrics {
         }
     }
 
-    /// The counters of a site by its position in the settings.
+    /// The counters of a site, by its name; the same ones every time, also after a reload.
+    ///
+    /// Cost: some forty look-ups behind locks; kept by whoever counts requests.
     #[must_use]
-    pub fn site(&self, index: usize) -> Option<&SiteMetrics> {
-        self.sites.get(index).map(|(_, m)| m)
+    pub fn site(&self, name: &str) -> SiteMetrics {
+        self.sites.of(name)
     }
 
-    /// Every site's name and counters.
-    pub fn sites(&self) -> impl Iterator<Item = (&str, &SiteMetrics)> {
-        self.sites.iter().map(|(name, m)| (name.as_str(), m))
-    }
-
-    /// References of one vendor (registry position) that were allowed, restricted or stripped.
-    pub fn neutralised(&self, vendor: u16, action: VendorAction, count: u64) {
-        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
-            vendor.count(&vendor.done, &self.neutralised, action, count);
+    /// The counters of these vendors, by their position (registry ids, by `VendorId`).
+    #[must_use]
+    pub fn vendors<'a>(&self, ids: impl Iterator<Item = &'a str>) -> VendorsMetrics {
+        VendorsMetrics {
+            vendors: ids.map(VendorMetrics::new).collect(),
+            neutralised: self.neutralised.clone(),
+            observed: self.observed.clone(),
         }
     }
 
-    /// References that observe mode left as they were, by what enforcing would have done.
-    pub fn observed(&self, vendor: u16, action: VendorAction, count: u64) {
-        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
-            vendor.count(&vendor.observed, &self.observed, action, count);
-        }
-    }
-
-    /// Vendors with a count: `(id, allowed, restricted, stripped)`.
-    pub fn vendor_counts(&self) -> impl Iterator<Item = (&str, u64, u64, u64)> {
-        self.vendors.iter().filter_map(|vendor| {
-            let [allow, restrict, strip] =
-                vendor.done.each_ref().map(|cell| cell.get().map_or(0, Counter::get));
-            (allow + restrict + strip > 0).then_some((vendor.id.as_str(), allow, restrict, strip))
-        })
+    /// What became of one vendor's references so far: `[allowed, restricted, stripped]`.
+    #[must_use]
+    pub fn vendor_counts(&self, id: &str) -> [u64; 3] {
+        let counter = |action| self.neutralised.get(&labels(&[("vendor", id), ("action", action)]));
+        ACTIONS.map(|action| counter(action).map_or(0, |counter| counter.get()))
     }
 
     /// A request that Optgate answered itself; `side` and `label` are from the error table.
@@ -421,11 +455,9 @@ impl Metrics {
         self.bypass.get_or_create(&labels(&[("reason", reason)])).inc();
     }
 
-    /// Requests of one vendor (registry position) that a page's guard reports.
-    pub fn guard(&self, side: GuardSide, vendor: u16, count: u64) {
-        if let Some(vendor) = self.vendors.get(usize::from(vendor)) {
-            self.guard[side as usize].get_or_create(&labels(&[("vendor", &vendor.id)])).inc_by(count);
-        }
+    /// Requests of one vendor (registry id) that a page's guard reports.
+    pub fn guard(&self, side: GuardSide, vendor: &str, count: u64) {
+        self.guard[side as usize].get_or_create(&labels(&[("vendor", vendor)])).inc_by(count);
     }
 
     /// A body was sent to the report address.
@@ -436,6 +468,11 @@ impl Metrics {
     /// A changed filter list: `taken`, or the reason it was not; from a closed set.
     pub fn list_change(&self, what: &'static str) {
         self.list_changes.get_or_create(&labels(&[("result", what)])).inc();
+    }
+
+    /// Settings were read again: `taken` or `refused`.
+    pub fn reload(&self, what: &'static str) {
+        self.reloads.get_or_create(&labels(&[("result", what)])).inc();
     }
 
     /// Rules of a filter list in force; `file` is from the settings.
@@ -450,8 +487,19 @@ impl Metrics {
     }
 
     /// Every origin's figures, in the settings' order.
-    pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamFigures> {
-        self.upstreams.iter().map(|figures| &**figures)
+    pub fn upstreams(&self) -> impl Iterator<Item = Arc<UpstreamFigures>> {
+        Vec::clone(&self.upstreams.load()).into_iter()
+    }
+
+    /// The origins' figures of the settings in force.
+    pub fn set_upstreams(&self, all: Vec<Arc<UpstreamFigures>>) {
+        self.upstreams.store(Arc::new(all));
+    }
+
+    /// The figures of one origin of a site; the same ones after a reload.
+    #[must_use]
+    pub fn upstream(&self, site: &str, upstream: &Upstream) -> UpstreamFigures {
+        self.upstream_families.of(site, upstream)
     }
 
     /// Tracker cookies removed on one side.
@@ -463,20 +511,6 @@ impl Metrics {
     #[must_use]
     pub fn cookie_counts(&self) -> [u64; 3] {
         self.cookies.each_ref().map(Counter::get)
-    }
-
-    /// Makes the figures of the sites' origins: by site, in the origins' order.
-    pub fn add_upstreams(&mut self, sites: &[(String, &[Upstream])]) -> Vec<Vec<Arc<UpstreamFigures>>> {
-        let families = UpstreamFamilies::new(&mut self.exposition);
-        let all: Vec<Vec<_>> = sites
-            .iter()
-            .enumerate()
-            .map(|(site, (name, upstreams))| {
-                upstreams.iter().map(|upstream| Arc::new(families.of(site, name, upstream))).collect()
-            })
-            .collect();
-        self.upstreams = all.iter().flatten().cloned().collect();
-        all
     }
 
     /// Adds a collector whose figures are read at scrape time (the store's).
@@ -504,13 +538,15 @@ mod tests {
     /// DESIGN 7: signals seen equals the sum of outcomes.
     #[test]
     fn every_signal_has_exactly_one_outcome() {
-        let metrics = Metrics::new(&["shop".into()], &["meta-pixel".into()]);
-        let site = metrics.site(0).unwrap();
+        let metrics = Metrics::new();
+        let site = metrics.site("shop");
         site.signal(Basis::Gpc, Outcome::Enforced);
         site.signal(Basis::Gpc, Outcome::Refused);
         let (_, seen, outcomes) = site.signal_counts()[0];
         assert_eq!(seen, outcomes.iter().sum::<u64>());
-        metrics.neutralised(0, VendorAction::Strip, 3);
+        metrics.vendors(["meta-pixel"].into_iter()).neutralised(0, VendorAction::Strip, 3);
+        assert_eq!(metrics.vendor_counts("meta-pixel"), [0, 0, 3]);
+        assert_eq!(metrics.site("shop").signal_counts()[0].1, 2, "by name they are the same counters");
         let text = metrics.render();
         assert!(
             text.contains(r#"optgate_optout_decisions_total{site="shop",signal="gpc",outcome="enforced"} 1"#),

@@ -7,12 +7,16 @@ pub mod access_log;
 pub mod events;
 pub mod metrics;
 pub mod redact;
+pub mod sink;
 pub mod upstreams;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Sends log events to standard error in the configured form. Call once; a second call does nothing.
-pub fn start_logging(log: &Log) {
+/// Sends log events where the settings say, in their form. Call once; a second call does nothing.
+///
+/// # Errors
+/// When the log file cannot be opened; names it.
+pub fn start_logging(log: &Log) -> std::io::Result<()> {
     use tracing_subscriber::filter::LevelFilter;
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -21,8 +25,15 @@ pub fn start_logging(log: &Log) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    if let Some(file) = &log.file {
+        let named = |error: std::io::Error| {
+            let why = format!("{}: the log file cannot be opened: {error}", file.display());
+            std::io::Error::new(error.kind(), why)
+        };
+        sink::use_file(file).map_err(named)?;
+    }
     let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| sink::Sink)
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false);
@@ -31,4 +42,5 @@ pub fn start_logging(log: &Log) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    Ok(())
 }

@@ -31,10 +31,8 @@ impl UpstreamState {
 /// One origin of one site.
 #[derive(Debug, Default)]
 pub struct UpstreamFigures {
-    /// Position of the site in the settings.
-    pub site: usize,
     /// The site's name.
-    pub site_name: String,
+    pub site: String,
     /// The origin's URL, as written.
     pub upstream: String,
     /// Its weight.
@@ -74,10 +72,15 @@ impl UpstreamFigures {
         }
     }
 
+    /// Shows a state that is no change.
+    pub fn show(&self, state: UpstreamState) {
+        self.healthy.set(i64::from(state == UpstreamState::Up));
+        self.ejected.set(i64::from(state == UpstreamState::Ejected));
+    }
+
     /// Notes a change of state.
     pub(super) fn changed(&self, to: UpstreamState) {
-        self.healthy.set(i64::from(to == UpstreamState::Up));
-        self.ejected.set(i64::from(to == UpstreamState::Ejected));
+        self.show(to);
         self.changes[to as usize].inc();
     }
 }

@@ -50,9 +50,10 @@ function attempt(make, alone) {
   window.done = one(tracker).then(function () { return alone || one(twin); });
 }
 
-// A frame is there, loaded and empty.
-function emptyFrame() {
+// A frame is there, loaded and empty. It is found by its name when it has it from the beginning.
+function emptyFrame(name) {
   var frame = document.createElement("iframe");
+  frame.name = name || "";
   document.body.append(frame);
   return frame;
 }

@@ -94,7 +94,7 @@ fn plan(opted_out: bool) -> Plan {
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,
         guard: opted_out.then(placement),
-        later: Default::default(),
+        keeper: Some(Default::default()),
         lists: None,
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use optgate::admin::{AdminState, SwitchFigures, router};
+use optgate::admin::{AdminState, InForce, SwitchFigures, router};
 use optgate::config::{Settings, Switches, VendorAction};
 use optgate::privacy::Basis;
+use optgate::registry::Registry;
 use optgate::store::{Change, Kind, Source, Store, StoreCollector};
 use optgate::telemetry::metrics::{Metrics, Outcome};
+use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use crate::surface::settings;
@@ -30,18 +33,23 @@ fn office(change: impl FnOnce(&mut Settings)) -> Office {
     let mut settings = settings(folder.path());
     change(&mut settings);
     let store = Store::open(folder.path(), &settings.store).unwrap();
-    let switches = Arc::new(Switches::load(folder.path(), ["shop"]).unwrap());
-    let mut metrics = Metrics::new(&["shop".into()], &["meta-pixel".into()]);
+    let switches = Arc::new(Switches::open(folder.path()).unwrap());
+    switches.follow([("shop".to_owned(), switches.of("shop").unwrap())].into_iter());
+    let mut metrics = Metrics::new();
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
-    metrics.register_collector(Box::new(SwitchFigures::new(switches.clone(), vec!["shop".into()])));
+    metrics.register_collector(Box::new(SwitchFigures::new(switches.clone())));
+    let policy = crate::surface::policy();
     let state = AdminState {
-        settings: Arc::new(settings),
-        policies: vec![crate::surface::policy()],
+        in_force: Arc::new(ArcSwap::from_pointee(InForce {
+            settings: Arc::new(settings),
+            registry: Arc::new(Registry::builtin().unwrap()),
+            policies: vec![policy],
+        })),
+        orders: mpsc::channel(1).0,
         store,
         metrics: Arc::new(metrics),
         switches,
         draining: Arc::new(AtomicBool::new(false)),
-        registry_version: "0123456789ab".into(),
         started: Instant::now(),
     };
     Office { router: router(state.clone()), state, folder }
@@ -117,11 +125,11 @@ async fn metrics_hold_the_stores_and_the_switches_figures() {
 #[tokio::test]
 async fn the_summary_adds_up() {
     let office = office(|_| ());
-    let site = office.state.metrics.site(0).unwrap();
+    let site = office.state.metrics.site("shop");
     site.request(200, 0.001);
     site.signal(Basis::Gpc, Outcome::Enforced);
     site.signal(Basis::Gpc, Outcome::Refused);
-    office.state.metrics.neutralised(0, VendorAction::Strip, 3);
+    office.state.metrics.vendors(["meta-pixel"].into_iter()).neutralised(0, VendorAction::Strip, 3);
     let summary = office.json("/api/summary").await;
     assert_eq!(summary["requests"], 1);
     let gpc = &summary["signals"][0];
@@ -132,7 +140,7 @@ async fn the_summary_adds_up() {
     assert_eq!(summary["sites"][0]["mode"], "enforce");
     assert_eq!(summary["sites"][0]["kill_switch"], false);
     assert_eq!(summary["journal"]["ok"], true);
-    assert_eq!(summary["registry_version"], "0123456789ab");
+    assert_eq!(summary["registry_version"], Registry::builtin().unwrap().version());
 }
 
 /// DESIGN 7: a record has these names and never the subject.
@@ -170,15 +178,15 @@ async fn the_kill_switch_is_thrown_by_one_post() {
     let path = "/api/sites/shop/kill-switch";
     assert_eq!(office.json(path).await, serde_json::json!({ "engaged": false }));
     assert_eq!(office.throw("shop", r#"{"engaged": true}"#).await.0, StatusCode::OK);
-    assert!(office.state.switches.engaged(0));
+    assert!(office.state.switches.engaged("shop").unwrap());
     assert_eq!(office.json(path).await, serde_json::json!({ "engaged": true }));
-    assert!(Switches::load(office.folder.path(), ["shop"]).unwrap().engaged(0));
+    assert!(Switches::open(office.folder.path()).unwrap().of("shop").unwrap().engaged());
     let (status, body) = office.throw("shop", r#"{"engaged": "yes"}"#).await;
     assert!(status.is_client_error() && body.contains("engaged"), "{status} {body}");
     let (status, body) = office.throw("blog", r#"{"engaged": true}"#).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert!(body.contains("The sites are: shop"), "{body}");
-    assert!(office.state.switches.engaged(0));
+    assert!(office.state.switches.engaged("shop").unwrap());
 }
 
 /// DNS rebinding and forms of other pages (reliability: admin).
@@ -195,7 +203,7 @@ async fn strangers_are_turned_away_at_the_door() {
         .header("origin", "https://evil.example")
         .header("content-type", "application/json");
     assert_eq!(office.ask(request, r#"{"engaged": true}"#).await.0, StatusCode::FORBIDDEN);
-    assert!(!office.state.switches.engaged(0));
+    assert!(!office.state.switches.engaged("shop").unwrap());
 }
 
 /// RFC 9110, 15.5.6.

@@ -93,7 +93,7 @@ fn html_plan(recipe: &Recipe) -> Plan {
         page: "https://shop.example/".parse().unwrap(),
         kind: recipe.kind,
         guard: Some(placement()),
-        later: Default::default(),
+        keeper: Some(Default::default()),
         prefix: "/privacy-choices".into(),
         link: LinkTitle::DoNotSell,
         memory: 4096,

@@ -1,5 +1,5 @@
-//! Whole pages in a real browser: the demo shop, pages with policies of their own, pages that own their
-//! document, and copies from before an opt-out.
+//! Whole pages in a real browser: the demo shop, pages with policies of their own, and copies from before an
+//! opt-out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,12 +12,6 @@ use super::support::browser::{Browser, Outcome, SIGNAL, Tab};
 use super::support::leaks::Judge;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
-
-/// Whether the small script that puts the link back is in. Until it is, its absence is printed only.
-const KEEPER: bool = false;
-
-/// Whether the confirmation page unregisters service workers. Until it does, what they keep is printed only.
-const CLEANER: bool = true;
 
 /// How long something that must happen in a page may take.
 const SOON: Duration = Duration::from_secs(5);
@@ -155,36 +149,6 @@ fn the_guard_runs_under_every_kind_of_policy() {
     assert!(faults.is_empty(), "{}", faults.concat());
 }
 
-/// Issue "Nothing leaks", proof: a page that owns its whole document throws out what it did not render;
-/// the legal link comes back, for every visitor.
-#[test]
-fn the_link_comes_back_to_a_page_that_owns_its_document() {
-    let Some(browser) = Browser::shared("the_link_comes_back_to_a_page_that_owns_its_document") else {
-        return;
-    };
-    let page = include_str!("../browser/hydrate.html");
-    let site = Origin::start().on("/", move |x| x.ok("text/html", page.as_bytes()));
-    let proxy = proxy().to(&site).run();
-    for (visitor, fields) in [("every visitor", ""), ("an opted-out visitor", SIGNAL)] {
-        let (tab, outcome) = fresh(&browser, proxy.addr(), fields, "https://site.test/");
-        assert_eq!(tab.text("document.getElementById('app').dataset.hydrated"), "yes", "{outcome:?}");
-        let back = tab.eval(LINK_COMES_BACK).unwrap() == true;
-        println!("hydrated page, {visitor}: the link {}", if back { "comes back" } else { "is gone" });
-        assert!(back || !KEEPER, "{visitor}: the link is gone");
-        assert_eq!(outcome.exceptions, Vec::<String>::new(), "{visitor}");
-    }
-}
-
-/// Looks for the link until it is there, for two seconds.
-const LINK_COMES_BACK: &str = "new Promise(resolve => {
-  const start = performance.now();
-  (function look() {
-    if (document.querySelector('a[href*=\"privacy-choices\"]')) return resolve(true);
-    if (performance.now() - start > 2000) return resolve(false);
-    requestAnimationFrame(look);
-  })();
-})";
-
 /// Leaks that reached the sink after the first `known` entries.
 fn since(judge: &Judge, tab: &Tab, known: usize) -> Vec<String> {
     let mut outcome = tab.outcome();
@@ -262,5 +226,5 @@ fn a_service_workers_copy_from_before_the_opt_out_is_deleted() {
     let leaks = since(&judge, &tab, known);
     println!("a service worker's shell after the opt-out: {} leaks", leaks.len());
     assert!(confirmed.to_lowercase().contains("opt"), "{confirmed}");
-    assert!(leaks.is_empty() || !CLEANER, "{leaks:?}");
+    assert!(leaks.is_empty(), "{leaks:?}");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use optgate::app::{self, Running};
 use optgate::config::{CspMode, Settings};
+use optgate::enforce::keeper;
 
 use super::acceptance_choices::{PAGE, shop};
 use super::support::client::{Client, Response, get};
@@ -155,7 +156,30 @@ fn the_sites_policy_and_the_wall_stand_side_by_side() {
     assert!(policies[0].starts_with("script-src 'self' 'sha256-"), "{policies:?}");
     assert!(policies[0].ends_with("; trusted-types app optgate"), "{policies:?}");
     assert!(policies[1].contains(" *.cdn.example; report-uri"), "{policies:?}");
-    assert_eq!(proxy.get("/", "").head.all(CSP), ["script-src 'self'; trusted-types app"]);
+    let keeper = keeper::csp_hash();
+    assert_eq!(proxy.get("/", "").head.all(CSP), [format!("script-src 'self' {keeper}; trusted-types app")]);
+}
+
+/// README: turning the wall on breaks no payment and no captcha, in either mode and under a path's own rules;
+/// and nobody whom the site strips comes in beside them.
+#[test]
+fn essential_vendors_come_through_the_wall_by_themselves() {
+    for (mode, field) in [("learn", REPORT_ONLY), ("enforce", CSP)] {
+        let rules = format!("[csp]\nmode = \"{mode}\"\n[vendors]\ngoogle-tag-manager = \"strip\"\n");
+        let proxy = proxy().to(&shop(&["/"])).toml(&rules).run();
+        let page = proxy.get("/", GPC);
+        let (sources, _) = page.head.one(field).unwrap().split_once("; ").unwrap();
+        let sources: Vec<_> = sources.split(' ').collect();
+        for source in ["js.stripe.com", "*.hcaptcha.com", "www.google.com/recaptcha/", "*.onetrust.com"] {
+            assert!(sources.contains(&source), "{mode}: {source} in {sources:?}");
+        }
+        let others = ["facebook", "doubleclick", "googletagmanager", "google-analytics", "https:"];
+        let open = |s: &&str| {
+            others.iter().any(|o| s.contains(o)) || ["google.com", "*.google.com", "*"].contains(s)
+        };
+        assert_eq!(sources.into_iter().find(open), None, "{mode}");
+        assert_eq!(proxy.get("/", "").head.all(field).len(), 0, "{mode}");
+    }
 }
 
 /// Anybody may send to this address: size, kind and sender are bounded, and every body is counted.

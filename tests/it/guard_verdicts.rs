@@ -105,3 +105,56 @@ fn the_guard_and_the_server_judge_every_address_alike() {
     assert!(stripped > 1_000 && stripped < addresses.len() - 1_000);
     assert!(wrong.is_empty(), "{:#?}", &wrong[..wrong.len().min(20)]);
 }
+
+/// Sets each cookie, notes whether it is there, and ends it.
+const COOKIES: &str = "<!doctype html><title>cookies</title><script>
+window.done = fetch('/names.json').then(answer => answer.json()).then(names => {
+  window.verdicts = names.map(name => {
+    document.cookie = name + '=1';
+    const there = document.cookie.split('; ').includes(name + '=1');
+    document.cookie = name + '=; max-age=0';
+    return there ? '0' : '1';
+  }).join('');
+});
+</script>";
+
+/// The browser knows names by their hashes: those of the registry, those that stay, and neighbours.
+#[test]
+fn the_guard_and_the_server_judge_every_cookie_alike() {
+    let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_cookie_alike") else { return };
+    let registry = Arc::new(Registry::builtin().unwrap());
+    let policy = Policy::resolve(Arc::clone(&registry), &VendorPolicy::default()).unwrap();
+    let patterns: Vec<&String> =
+        registry.vendors().flat_map(|(_, vendor)| &vendor.first_party_cookies).collect();
+    let mut names: Vec<String> = patterns
+        .iter()
+        .flat_map(|pattern| ["", "x", "a.b"].map(|any| pattern.replace('*', any)))
+        .flat_map(|name| [name.clone(), format!("{name}x"), format!("x{name}"), name.to_lowercase()])
+        .collect();
+    // What consent tools are told, the guard writes in words of its own.
+    let steered = ["usprivacy", "OTGPPConsent", "OptanonConsent", "OneTrustWPCCPAGoogleOptOut"];
+    names.retain(|name| !name.is_empty() && !steered.contains(&name.as_str()));
+    names.sort();
+    names.dedup();
+    let json = serde_json::to_vec(&names).unwrap();
+    let origin = Origin::start()
+        .on("/cookies", |x| x.ok("text/html", COOKIES.as_bytes()))
+        .on("/names.json", move |x| x.ok("application/json", &json));
+    let proxy = proxy().to(&origin).run();
+    let mut tab = browser.tab(proxy.addr(), SIGNAL);
+    tab.open("http://site.test/cookies");
+    let verdicts = tab.text("window.verdicts");
+    assert_eq!(verdicts.len(), names.len());
+    let goes = |name: &str| {
+        policy.match_cookie(name.as_bytes()).is_some_and(|hit| hit.action != VendorAction::Allow)
+    };
+    let wrong: Vec<_> = names
+        .iter()
+        .zip(verdicts.chars())
+        .filter(|(name, verdict)| goes(name) != (*verdict == '1'))
+        .collect();
+    let gone = verdicts.matches('1').count();
+    println!("cookies: {} names, {gone} go, {} differ", names.len(), wrong.len());
+    assert!(gone > 500 && gone < names.len() - 500);
+    assert!(wrong.is_empty(), "{:#?}", &wrong[..wrong.len().min(20)]);
+}

@@ -9,8 +9,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 use optgate::config::{CacheFront, SignalCookies, SignalSettings, VendorPolicy};
 use optgate::enforce::html::Kind;
 use optgate::enforce::html::plan::{BodyPlan, PassReason, Target, plan};
+use optgate::enforce::keeper;
 use optgate::enforce::request::{RequestChanges, RequestContext, ask_again, prepare};
-use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_guard, apply};
+use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_scripts, apply};
 use optgate::enforce::{collectors, validators};
 use optgate::privacy::gpp::Section;
 use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals, Standing};
@@ -89,7 +90,7 @@ impl Case {
         parts.status = StatusCode::from_u16(status).unwrap();
         parts.headers = headers(fields);
         let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
-        let guarded = admit_guard(&mut parts.headers, &plan, &guard(), self.decision == OUT).is_some();
+        let scripts = admit_scripts(&mut parts.headers, &plan, &guard(), self.decision == OUT);
         let changes = apply(
             &mut parts,
             &ResponseContext {
@@ -107,7 +108,7 @@ impl Case {
                 asked,
                 plan: &plan,
                 guard: &guard(),
-                guarded,
+                guarded: scripts.guard.is_some(),
                 wall: None,
                 lists: None,
                 cache_front: self.front,
@@ -380,7 +381,7 @@ fn tracker_cookies_are_removed_and_expired_on_the_page() {
 }
 
 #[test]
-fn a_visitor_without_an_opt_out_keeps_all_cookies_and_headers() {
+fn a_visitor_without_an_opt_out_keeps_all_cookies_and_headers_but_for_the_keepers_hash() {
     let case = Case { own: OwnCookie::Absent, ..Case::new(Decision::NONE) };
     let fields = [
         ("set-cookie", "_fbp=2; Path=/"),
@@ -390,9 +391,11 @@ fn a_visitor_without_an_opt_out_keeps_all_cookies_and_headers() {
         ("content-security-policy", "script-src 'self'"),
     ];
     let head = case.page(&fields);
-    for (name, value) in fields {
-        assert_eq!(all(&head, name), [value]);
+    for (name, value) in &fields[..4] {
+        assert_eq!(all(&head, name), [*value]);
     }
+    let policy = format!("script-src 'self' {}", keeper::csp_hash());
+    assert_eq!(all(&head, "content-security-policy"), [policy]);
     assert!(!head.contains_key("permissions-policy"));
 }
 

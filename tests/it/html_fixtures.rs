@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 
 use optgate::config::{LinkTitle, VendorAction, VendorPolicy};
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
+use optgate::enforce::keeper::{self, Keeper};
 use optgate::registry::{Policy, Registry};
 
 use super::support::guard::{folded, placement};
@@ -28,7 +29,7 @@ fn plan(opted_out: bool) -> Plan {
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,
         guard: Some(placement()),
-        later: Default::default(),
+        keeper: Some(Keeper::default()),
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,
         memory: 1 << 20,
@@ -89,8 +90,8 @@ fn read_plan(file: &Path) -> Plan {
             ("kind", "fragment") => plan.kind = Kind::Fragment,
             ("kind", "unsure") => plan.kind = Kind::Unsure,
             ("link", "choices") => plan.link = LinkTitle::PrivacyChoices,
-            ("later", hash) => plan.later.hashes = Arc::from([hash.to_owned()]),
-            ("nonce", nonce) => plan.later.nonce = Some(Arc::from(nonce)),
+            ("keeper", "no") => plan.keeper = None,
+            ("keeper", nonce) => plan.keeper = Some(Keeper { nonce: Some(Arc::from(nonce)) }),
             ("page", page) => plan.page = url::Url::parse(page).unwrap(),
             other => panic!("{}: unknown line {other:?}", file.display()),
         }
@@ -106,17 +107,19 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// `[LINK]`, `[STATUS]` and `[ICON]` in an expected file stand for what the product inserts, and so does
-/// `[GUARD]`, which [`folded`] puts into the output.
+/// `[LINK]`, `[STATUS]` and `[ICON]` in an expected file stand for what the product inserts, `[LINE]` for the link
+/// without its keeper, and `[KEEPER HASH]` for what admits that. So do `[GUARD]` and `[KEEPER]`, which [`folded`]
+/// puts into the output.
 fn expand(expected: &[u8]) -> Vec<u8> {
     let link =
         "<p class=\"ogc-line\"><a href=\"/privacy-choices\">Do Not Sell or Share My Personal Information</a>";
     let status = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span>";
-    let both = format!("{link}{status}</p>");
-    let link = format!("{link}</p>");
     let text = chars(expected)
-        .replace("[LINK+STATUS]", &both)
-        .replace("[LINK]", &link)
+        .replace("[LINK+STATUS]", "[LINE+STATUS][KEEPER]")
+        .replace("[LINK]", "[LINE][KEEPER]")
+        .replace("[LINE+STATUS]", &format!("{link}{status}</p>"))
+        .replace("[LINE]", &format!("{link}</p>"))
+        .replace("[KEEPER HASH]", keeper::csp_hash())
         .replace("[STATUS]", status)
         .replace("[ICON]", ICON);
     bytes_of(&text)
@@ -165,20 +168,29 @@ fn every_fixture_comes_out_as_written_however_it_was_cut() {
 /// it is, apart from the link.
 #[test]
 fn every_fixture_is_unchanged_but_for_the_link_when_nobody_opted_out() {
-    let (line, mut with_link) = (expand(b"[LINK]"), 0);
-    let far = text(&line).replace("\"/privacy", "\"https://shop.example/privacy").into_bytes();
+    let mut with_link = 0;
     for case in cases() {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let input = fs::read(case.join("input.html")).unwrap();
         let (out, _) = run(&plan(false), &[&input]).unwrap();
-        let found = [&line, &far].into_iter().find_map(|line| {
-            out.windows(line.len()).position(|w| w == line.as_slice()).map(|at| (at, line.len()))
-        });
-        let (at, len) = found.unwrap_or((out.len(), 0));
-        assert!([&out[..at], &out[at + len..]].concat() == input, "{name}\n{}", text(&out));
-        with_link += usize::from(found.is_some());
+        let (left, found) = without_line(&out);
+        assert!(left == input, "{name}\n{}", text(&out));
+        with_link += usize::from(found);
     }
     assert!(with_link > 50, "the link is in {with_link} pages only");
+}
+
+/// A page without the line, its address near or far, and without the keeper behind it; whether it was there.
+fn without_line(page: &[u8]) -> (Vec<u8>, bool) {
+    let near = chars(&expand(b"[LINE]"));
+    let far = near.replace("\"/privacy", "\"https://shop.example/privacy");
+    let mut keeper = String::new();
+    Keeper::default().append_to(&mut keeper);
+    let page = chars(page);
+    let found = [&near, &far].into_iter().find_map(|line| page.split_once(line.as_str()));
+    let Some((before, behind)) = found else { return (bytes_of(&page), false) };
+    let behind = behind.strip_prefix(&keeper).unwrap_or(behind);
+    (bytes_of(&format!("{before}{behind}")), true)
 }
 
 fn counted(summary: &Summary) -> Vec<(String, VendorAction, u32)> {
@@ -291,17 +303,13 @@ fn real_pages_are_untouched_apart_from_the_one_insertion() {
         println!("skipped: no pages at {}", corpus.display());
         return;
     };
-    let line = expand(b"[LINK]");
     let (mut pages, mut inserted, mut adopted) = (0, 0, 0);
     for path in entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "html")) {
         let input = fs::read(&path).unwrap();
         let (out, summary) = run(&plan(false), &[&input]).unwrap();
-        let same = match out.windows(line.len()).position(|w| w == line) {
-            Some(at) => out[..at] == input[..at] && out[at + line.len()..] == input[at..],
-            None => out == input,
-        };
-        // A page with a foreign base has the absolute address, which is not looked for here.
-        assert!(same || out.len() > input.len() + line.len(), "{}", path.display());
+        // A page with a foreign base has the absolute address.
+        let (left, found) = without_line(&out);
+        assert!(left == input && found == summary.link_inserted, "{}", path.display());
         let whole = run(&plan(true), &[&input]).unwrap();
         let cuts: Vec<&[u8]> = input.chunks(4093).collect();
         assert!(run(&plan(true), &cuts).unwrap() == whole, "{}", path.display());
@@ -314,8 +322,10 @@ fn real_pages_are_untouched_apart_from_the_one_insertion() {
 }
 
 /// Pieces that pages go wrong with.
-const SOUP: [&str; 52] = [
+const SOUP: [&str; 54] = [
     "<html>",
+    "<html amp>",
+    "<meta http-equiv=content-security-policy content=\"script-src 'self'\">",
     "<head>",
     "</head>",
     "<body>",
@@ -373,8 +383,6 @@ const SOUP: [&str; 52] = [
 #[test]
 fn tag_soup_is_rewritten_alike_however_it_was_cut() {
     let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
-    let line = expand(b"[LINK]");
-    let far = text(&line).replace("\"/privacy", "\"https://shop.example/privacy").into_bytes();
     for round in 0..1_500 {
         let input: String = (0..random.below(30)).map(|_| SOUP[random.below(SOUP.len())]).collect();
         for opted_out in [false, true] {
@@ -386,12 +394,8 @@ fn tag_soup_is_rewritten_alike_however_it_was_cut() {
             assert!(run(&plan, &cuts).unwrap() == whole, "{round}: {input:?}");
             if !opted_out {
                 let (out, summary) = whole;
-                let found = [&line, &far].into_iter().find_map(|line| {
-                    out.windows(line.len()).position(|w| w == line.as_slice()).map(|at| (at, line.len()))
-                });
-                assert_eq!(found.is_some(), summary.link_inserted, "{round}: {input:?}");
-                let (at, len) = found.unwrap_or((out.len(), 0));
-                let left = [&out[..at], &out[at + len..]].concat();
+                let (left, found) = without_line(&out);
+                assert_eq!(found, summary.link_inserted, "{round}: {input:?}");
                 assert!(left == input.as_bytes(), "{round}: {input:?}\n{}", text(&out));
             }
         }

@@ -4,11 +4,11 @@ use std::sync::{Mutex, mpsc};
 
 use rustix::process::Signal;
 
-use super::support::DEADLINE;
-use super::support::binary::{Binary, command};
-use super::support::client::Client;
+use super::support::binary::{Binary, command, own_address};
+use super::support::client::{Client, get};
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
+use super::support::{DEADLINE, edit, wait_until};
 
 /// A port in use is refused by name; a second Optgate must not silently share it.
 #[test]
@@ -146,4 +146,31 @@ fn a_corrupt_journal_refuses_to_start_and_names_the_file() {
     assert_eq!(output.status.code(), Some(1), "{words}");
     let name = database.file_name().unwrap().to_string_lossy().into_owned();
     assert!(words.contains(&name), "names {name}: {words}");
+}
+
+/// A rotator moves the file away; from the signal on lines go to a new one under the old name.
+#[test]
+fn sigusr1_opens_the_log_anew() {
+    let origin = Origin::start();
+    let builder = proxy().to(&origin);
+    let (file, moved) = (builder.dir().join("optgate.log"), builder.dir().join("optgate.log.1"));
+    let addr = own_address();
+    let settings = builder.write();
+    edit(&settings, "[log]", &format!("[log]\nfile = {file:?}"));
+    let mut command = command(&settings);
+    let mut child = command.args(["--listen", &addr.to_string(), "--log-level", "info"]).spawn().unwrap();
+    let holds = |file: &std::path::Path, text: &str| {
+        std::fs::read_to_string(file).is_ok_and(|lines| lines.contains(text))
+    };
+    wait_until("it listens", || holds(&file, "admin on"));
+    assert_eq!(get(addr, "/before", "").status(), 200);
+    wait_until("the line is written", || holds(&file, "/before"));
+    std::fs::rename(&file, &moved).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::USR1).unwrap();
+    wait_until("there is a new file", || holds(&file, "log opened anew"));
+    assert_eq!(get(addr, "/after", "").status(), 200);
+    wait_until("the line is written", || holds(&file, "/after"));
+    assert!(!holds(&moved, "/after") && holds(&moved, "/before"));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -62,7 +62,7 @@ fn house(change: impl FnOnce(&mut Settings)) -> House {
     let mut settings = settings(folder.path());
     change(&mut settings);
     let store = Store::open(folder.path(), &settings.store).unwrap();
-    let metrics = Arc::new(Metrics::new(&["shop".into()], &[]));
+    let metrics = Arc::new(Metrics::new());
     let portal = Portal::new(&settings, store.clone(), metrics);
     House { portal, store, settings, _folder: folder }
 }

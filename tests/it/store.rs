@@ -401,7 +401,7 @@ async fn the_figures_are_exposed_under_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), &WIDE).unwrap();
     store.record(out(1)).await.unwrap();
-    let mut metrics = Metrics::new(&[], &[]);
+    let mut metrics = Metrics::new();
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
     let text = metrics.render();
     for line in [

@@ -42,7 +42,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         drain_timeout: second,
         trusted_proxies: Vec::new(),
         explain_to: Vec::new(),
-        log: Log { format: LogFormat::Text, level: LogLevel::Error },
+        log: Log { format: LogFormat::Text, level: LogLevel::Error, file: None },
         timeouts: Timeouts {
             tls_handshake: second,
             header_read: second,

@@ -25,7 +25,7 @@ fn plan(opted_out: bool) -> Plan {
         page: "https://shop.example/page".parse().unwrap(),
         kind: Kind::Document,
         guard: Some(placement()),
-        later: Default::default(),
+        keeper: Some(Default::default()),
         lists: None,
         prefix: Arc::from("/privacy-choices"),
         link: LinkTitle::DoNotSell,

@@ -5,19 +5,12 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
-use bytes::Bytes;
-use http::header::{HOST, LINK, SET_COOKIE};
+use http::header::{LINK, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use crate::cli::ask::ask;
 use crate::config::VendorAction;
 use crate::registry::{Policy, VendorId};
-
-/// Largest page read, bytes.
-const MAX_PAGE: usize = 8 << 20;
 
 /// The regulation's label (11 CCR 7025(c)(6)).
 const STATUS: &str = "Opt-Out Request Honored";
@@ -81,27 +74,12 @@ struct Page {
 type Row = (String, String, String);
 
 async fn fetch(address: SocketAddr, path: &str, gpc: bool) -> anyhow::Result<Page> {
-    let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .with_context(|| format!("{address} does not speak HTTP/1.1"))?;
-    // Ends with the connection; its error shows in the request as well.
-    tokio::spawn(connection);
-    let mut request = Request::get(path).header(HOST, address.to_string()).header("accept", "text/html");
+    let mut request = Request::get(path).header("accept", "text/html");
     if gpc {
         request = request.header("sec-gpc", "1");
     }
-    let request = request.body(Empty::<Bytes>::new()).with_context(|| format!("bad path {path:?}"))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .with_context(|| format!("no answer from http://{address}{path}"))?;
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, MAX_PAGE)
-        .collect()
-        .await
-        .map_err(|e| anyhow::anyhow!("the page http://{address}{path} broke off: {e}"))?;
-    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let (head, body) = ask(address, request).await?;
+    let body = String::from_utf8_lossy(&body).into_owned();
     Ok(Page { status: head.status, headers: head.headers, body })
 }
 

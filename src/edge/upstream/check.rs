@@ -8,6 +8,8 @@ use http::{Request, StatusCode, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::group::{Group, Member};
 use super::health::Streak;
@@ -16,14 +18,14 @@ use crate::config::{Health, UpstreamAddress};
 /// Who asks, in the origins' logs.
 const AGENT: &str = concat!("optgate-check/", env!("CARGO_PKG_VERSION"));
 
-/// Starts the checks of a site's origins on the current runtime; none where no path is set.
+/// Starts the checks of a site's origins; none where no path is set. They end with the set.
 ///
 /// `host`: the site's, for origins that have none of their own.
-pub fn start(group: &Arc<Group>, host: Option<&str>) {
+pub fn start(group: &Arc<Group>, host: Option<&str>, tasks: &mut JoinSet<()>, runtime: &Handle) {
     let Some(settings) = &group.sharing.health else { return };
     for at in 0..group.members.len() {
         let host = host.map(str::to_owned);
-        tokio::spawn(watch(Arc::clone(group), at, settings.clone(), host));
+        tasks.spawn_on(watch(Arc::clone(group), at, settings.clone(), host), runtime);
     }
 }
 

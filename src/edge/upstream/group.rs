@@ -11,7 +11,7 @@ use super::balance::{digest, each};
 use super::connect::Connector;
 use super::health::{Health, Standing};
 use super::queue::Cap;
-use crate::config::{self, Balance, Limits, Outlier, Sharing, Timeouts};
+use crate::config::{self, Balance, Outlier, Settings, Sharing};
 use crate::edge::error::ProxyError;
 use crate::telemetry::events;
 use crate::telemetry::upstreams::{UpstreamFigures, UpstreamState};
@@ -60,10 +60,9 @@ impl Group {
         site: &config::Site,
         connectors: Vec<Connector>,
         figures: Vec<Arc<UpstreamFigures>>,
-        outlier: &Outlier,
-        limits: &Limits,
-        timeouts: &Timeouts,
+        settings: &Settings,
     ) -> Self {
+        let (limits, timeouts) = (&settings.limits, &settings.timeouts);
         let member = |(connector, figures): (Connector, Arc<UpstreamFigures>)| {
             let cap = connector.upstream.max_connections.map(|places| {
                 let figures = Arc::clone(&figures);
@@ -93,9 +92,38 @@ impl Group {
             members,
             sharing: site.sharing.clone(),
             site: site.name.clone(),
-            outlier: outlier.clone(),
+            outlier: settings.outlier.clone(),
             ejected: AtomicU32::new(0),
             started: Instant::now(),
+        }
+    }
+
+    /// Goes on where another group of the same site is: an origin that is in both stays what it was to the
+    /// balancer, and its name leads where it led.
+    pub fn take_over(&self, before: &Self) {
+        let now = Instant::now();
+        let (then, now) = (before.moment(now), self.moment(now));
+        for member in &self.members {
+            let same = |old: &&Member| old.connector.upstream == member.connector.upstream;
+            let Some(old) = before.members.iter().find(same) else { continue };
+            member.health.take_over(&old.health, then, now);
+            if let (Some(names), Some(known)) = (&member.connector.names, &old.connector.names) {
+                names.take_over(known);
+            }
+            if member.health.standing() == Standing::Ejected {
+                self.ejected.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Shows every origin's state in its figures.
+    pub fn show(&self) {
+        for member in &self.members {
+            member.figures.show(match member.health.standing() {
+                Standing::Well => UpstreamState::Up,
+                Standing::Down => UpstreamState::Down,
+                Standing::Ejected => UpstreamState::Ejected,
+            });
         }
     }
 

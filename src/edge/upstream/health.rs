@@ -98,6 +98,20 @@ impl Health {
         Some(length)
     }
 
+    /// Goes on where another state is, whose moments are counted from elsewhere: `then` there is `now` here.
+    pub fn take_over(&self, before: &Self, then: u64, now: u64) {
+        let moved = |moment: &AtomicU64| match moment.load(Ordering::Relaxed) {
+            0 => 0,
+            // What lies before this state's own beginning was long ago.
+            moment => now.saturating_add(moment).saturating_sub(then).max(1),
+        };
+        self.down.store(before.down.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.failures.store(before.failures.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.ejections.store(before.ejections.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.ejected_until.store(moved(&before.ejected_until), Ordering::Relaxed);
+        self.back_at.store(moved(&before.back_at), Ordering::Relaxed);
+    }
+
     /// What the checks say now. True when that is news.
     pub fn checked(&self, well: bool, now: u64) -> bool {
         let news = self.down.swap(!well, Ordering::AcqRel) == well;
@@ -190,6 +204,19 @@ mod tests {
             assert_eq!(health.standing(), Standing::Well);
         }
         assert_eq!(health.eject(now + 26_000, &settings), Some(Duration::from_secs(10)), "a clean slate");
+    }
+
+    /// A reload: an ejection goes on to its end, counted from another beginning.
+    #[test]
+    fn a_state_is_taken_over_with_its_moments() {
+        let (old, new, settings) = (Health::default(), Health::default(), outlier());
+        old.checked(false, 1);
+        old.eject(60_000, &settings);
+        new.take_over(&old, 62_000, 5);
+        assert_eq!(new.standing(), Standing::Down);
+        assert!(new.checked(true, 6));
+        assert_eq!(new.standing(), Standing::Ejected);
+        assert!(!new.returned(8_004, false) && new.returned(8_005, false));
     }
 
     /// Slow start: the share grows with time from a tenth to the whole.

@@ -79,6 +79,13 @@ impl Names {
         }
     }
 
+    /// Begins with what another knows of the same name.
+    pub fn take_over(&self, known: &Self) {
+        if let Found::Addresses(list) = &*known.found.borrow() {
+            self.take(list.to_vec());
+        }
+    }
+
     /// Changes whenever the addresses do. Cost: one load.
     #[must_use]
     pub fn version(&self) -> u64 {

@@ -1,10 +1,9 @@
 //! Our inline scripts let in by the policies of a page.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, HeaderName, HeaderValue};
 
 use super::policy::{Verdict, directives, find, judge, policies};
 use super::{edit, replace};
@@ -24,13 +23,24 @@ pub enum Admission {
     Cannot,
 }
 
-/// Inline scripts of ours that come after the guard, where a `meta` may have set a policy meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Later {
-    /// Their hash sources; empty when there are none.
-    pub hashes: Arc<[String]>,
-    /// The nonce on their elements, from [`Admission::Runs`].
-    pub nonce: Option<Arc<str>>,
+/// What a policy in a `meta` means for inline scripts of ours behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InMeta {
+    /// They run under it as it is.
+    Runs,
+    /// They run once this is its content.
+    Edited(String),
+    /// Nothing we may write lets them.
+    Cannot,
+}
+
+/// Which nonce the elements of our scripts carry.
+#[derive(Debug, Clone, Copy)]
+enum Nonce<'a> {
+    /// The one that serves most policies, if there is any.
+    Best,
+    /// This, or none.
+    Given(Option<&'a str>),
 }
 
 /// Makes every enforced policy of the head admit the inline scripts with these hashes (`'sha256-...'`,
@@ -42,7 +52,7 @@ pub struct Later {
 /// (`'none'`, an empty list, a sandbox without scripts) stays as it is, and then so does every other.
 #[must_use]
 pub fn admit(headers: &mut HeaderMap, hashes: &[&str]) -> Admission {
-    admit_with(headers, hashes, true)
+    admit_with(headers, &CONTENT_SECURITY_POLICY, hashes, Nonce::Best)
 }
 
 /// As [`admit`], for elements that carry no nonce: every policy that needs something gets the hashes.
@@ -50,12 +60,23 @@ pub fn admit(headers: &mut HeaderMap, hashes: &[&str]) -> Admission {
 /// For a 304, too: the page it renews has the nonce of its own time.
 #[must_use]
 pub fn admit_by_hash(headers: &mut HeaderMap, hashes: &[&str]) -> bool {
-    admit_with(headers, hashes, false) != Admission::Cannot
+    admit_with(headers, &CONTENT_SECURITY_POLICY, hashes, Nonce::Given(None)) != Admission::Cannot
 }
 
-fn admit_with(headers: &mut HeaderMap, hashes: &[&str], reuse: bool) -> Admission {
+/// Makes the report-only policies say nothing of these scripts either; false where one must. They block
+/// nothing, so this is for scripts of ours that are not worth a report on every page.
+///
+/// `nonce` is the one on their elements, from [`Admission::Runs`].
+#[must_use]
+pub fn admit_reported(headers: &mut HeaderMap, hashes: &[&str], nonce: Option<&str>) -> bool {
+    let name = &CONTENT_SECURITY_POLICY_REPORT_ONLY;
+    admit_with(headers, name, hashes, Nonce::Given(nonce)) != Admission::Cannot
+}
+
+/// Cost: no allocation where the head has no policy.
+fn admit_with(headers: &mut HeaderMap, name: &HeaderName, hashes: &[&str], nonce: Nonce<'_>) -> Admission {
     let mut fields = Vec::new();
-    for value in headers.get_all(CONTENT_SECURITY_POLICY) {
+    for value in headers.get_all(name) {
         // Bytes that are no text cannot be judged, so that nothing is promised.
         let Ok(text) = value.to_str() else { return Admission::Cannot };
         fields.push(text);
@@ -66,16 +87,21 @@ fn admit_with(headers: &mut HeaderMap, hashes: &[&str], reuse: bool) -> Admissio
             match judge(policy, hashes, true) {
                 Verdict::Runs => {}
                 Verdict::Cannot => return Admission::Cannot,
-                Verdict::Needs { nonces, missing, end } => needs.push((field, start + end, nonces, missing)),
+                Verdict::Needs { nonces, missing, end, opening } => {
+                    needs.push((field, start + end, nonces, opening + &list(hashes, &missing)));
+                }
             }
         }
     }
-    let nonce = reuse.then(|| commonest(needs.iter().map(|(_, _, nonces, _)| nonces.as_slice()))).flatten();
+    let nonce = match nonce {
+        Nonce::Best => commonest(needs.iter().map(|(_, _, nonces, _)| nonces.as_slice())),
+        Nonce::Given(nonce) => nonce,
+    };
     let mut edited: Vec<Cow<'_, str>> = fields.iter().map(|text| Cow::Borrowed(*text)).collect();
     // From the last to the first, so that places found earlier stay right.
-    for (field, end, nonces, missing) in needs.iter().rev() {
+    for (field, end, nonces, addition) in needs.iter().rev() {
         if nonce.is_none_or(|nonce| !nonces.contains(&nonce)) {
-            edited[*field].to_mut().insert_str(*end, &list(hashes, missing));
+            edited[*field].to_mut().insert_str(*end, addition);
         }
     }
     let nonce = nonce.map(str::to_owned);
@@ -83,7 +109,7 @@ fn admit_with(headers: &mut HeaderMap, hashes: &[&str], reuse: bool) -> Admissio
     let values: Result<Vec<_>, _> = edited.into_iter().map(|text| HeaderValue::try_from(&*text)).collect();
     match values {
         Err(_) => return Admission::Cannot,
-        Ok(values) if changed => replace(headers, CONTENT_SECURITY_POLICY, values),
+        Ok(values) if changed => replace(headers, name.clone(), values),
         Ok(_) => {}
     }
     Admission::Runs { nonce }
@@ -111,29 +137,29 @@ fn list(hashes: &[&str], which: &[usize]) -> String {
     out
 }
 
-/// The content of a `meta` policy that admits later scripts of ours; `None` when nothing has to be, or
-/// may be, changed.
+/// What the content of a `meta` policy means for scripts of ours with these hashes, and with this nonce from
+/// [`Admission::Runs`] on their elements.
 ///
 /// The directives that a `meta` cannot set, `sandbox` among them, mean nothing here (HTML, 4.2.5.3). The
 /// guard's Trusted Types policy is made before the `meta` is read, so that its name need not be added.
 #[must_use]
-pub fn admit_in_meta(content: &str, later: &Later) -> Option<String> {
-    let hashes: Vec<&str> = later.hashes.iter().map(String::as_str).collect();
-    let mut edited = content.to_owned();
-    let mut changed = false;
+pub fn admit_in_meta(content: &str, hashes: &[&str], nonce: Option<&str>) -> InMeta {
+    let mut edited = Cow::Borrowed(content);
     for (start, policy) in policies(content).into_iter().rev() {
-        match judge(policy, &hashes, false) {
+        match judge(policy, hashes, false) {
             Verdict::Runs => {}
-            Verdict::Cannot => return None,
-            Verdict::Needs { nonces, missing, end } => {
-                if !later.nonce.as_deref().is_some_and(|nonce| nonces.contains(&nonce)) {
-                    edited.insert_str(start + end, &list(&hashes, &missing));
-                    changed = true;
+            Verdict::Cannot => return InMeta::Cannot,
+            Verdict::Needs { nonces, missing, end, opening } => {
+                if !nonce.is_some_and(|nonce| nonces.contains(&nonce)) {
+                    edited.to_mut().insert_str(start + end, &(opening + &list(hashes, &missing)));
                 }
             }
         }
     }
-    changed.then_some(edited)
+    match edited {
+        Cow::Borrowed(_) => InMeta::Runs,
+        Cow::Owned(edited) => InMeta::Edited(edited),
+    }
 }
 
 /// Lets the guard make its Trusted Types policy: its name is added to every list of names in the head.
@@ -167,7 +193,6 @@ fn with_policy_name(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::CONTENT_SECURITY_POLICY_REPORT_ONLY;
 
     const A: &str = "'sha256-abc='";
     const B: &str = "'sha256-d+/f'";
@@ -224,6 +249,26 @@ mod tests {
             ("script-src 'none' 'self'", "script-src 'none' 'self' 'sha256-abc='"),
             ("sandbox allow-scripts; script-src a", "sandbox allow-scripts; script-src a 'sha256-abc='"),
             ("script-src-attr 'none'; script-src a", "script-src-attr 'none'; script-src a 'sha256-abc='"),
+        ] {
+            assert_eq!(by_hash(&[policy]), (true, vec![want.to_owned()]), "{policy}");
+        }
+    }
+
+    /// Inline styles do not care for `'strict-dynamic'`, but a hash in the directive that governs them would
+    /// switch them off (CSP3 6.7.3.2): scripts then get a directive of their own.
+    #[test]
+    fn a_hash_for_scripts_leaves_inline_styles_as_they_are() {
+        for (policy, want) in [
+            (
+                "default-src 'unsafe-inline' 'strict-dynamic' ; img-src *",
+                "default-src 'unsafe-inline' 'strict-dynamic'; script-src 'unsafe-inline' 'strict-dynamic' \
+                 'sha256-abc=' ; img-src *",
+            ),
+            (
+                "style-src *; default-src 'unsafe-inline' 'strict-dynamic'",
+                "style-src *; default-src 'unsafe-inline' 'strict-dynamic' 'sha256-abc='",
+            ),
+            ("default-src 'unsafe-inline' 'nonce-x'", "default-src 'unsafe-inline' 'nonce-x' 'sha256-abc='"),
         ] {
             assert_eq!(by_hash(&[policy]), (true, vec![want.to_owned()]), "{policy}");
         }
@@ -332,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn report_only_policies_are_untouched() {
+    fn report_only_policies_are_untouched_for_what_must_run() {
         let mut map = HeaderMap::new();
         let value = HeaderValue::from_static("script-src 'none'; trusted-types 'none'");
         map.insert(CONTENT_SECURITY_POLICY_REPORT_ONLY, value.clone());
@@ -344,28 +389,51 @@ mod tests {
     /// A `meta` policy applies to the scripts behind it; Chromium splits it at commas and ignores `sandbox`.
     #[test]
     fn a_meta_policy_admits_the_scripts_that_come_after_it() {
-        let later =
-            |nonce: Option<&str>| Later { hashes: vec![A.to_owned()].into(), nonce: nonce.map(Arc::from) };
+        let edited = |content: &str| InMeta::Edited(content.to_owned());
         for (content, nonce, want) in [
-            ("script-src 'self'", None, Some("script-src 'self' 'sha256-abc='")),
+            ("script-src 'self'", None, edited("script-src 'self' 'sha256-abc='")),
             (
                 "img-src *, script-src 'self'; object-src 'none'",
                 None,
-                Some("img-src *, script-src 'self' 'sha256-abc='; object-src 'none'"),
+                edited("img-src *, script-src 'self' 'sha256-abc='; object-src 'none'"),
             ),
-            ("sandbox; default-src 'self'", None, Some("sandbox; default-src 'self' 'sha256-abc='")),
-            ("script-src 'nonce-x'", Some("x"), None),
-            ("script-src 'nonce-x'", Some("y"), Some("script-src 'nonce-x' 'sha256-abc='")),
-            ("script-src 'nonce-x'", None, Some("script-src 'nonce-x' 'sha256-abc='")),
-            ("script-src 'unsafe-inline'", None, None),
-            ("script-src 'sha256-abc='", None, None),
-            ("script-src 'none'", None, None),
-            ("script-src 'self', default-src 'none'", None, None),
-            ("upgrade-insecure-requests", None, None),
+            ("sandbox; default-src 'self'", None, edited("sandbox; default-src 'self' 'sha256-abc='")),
+            ("script-src 'nonce-x'", Some("x"), InMeta::Runs),
+            ("script-src 'nonce-x'", Some("y"), edited("script-src 'nonce-x' 'sha256-abc='")),
+            ("script-src 'nonce-x'", None, edited("script-src 'nonce-x' 'sha256-abc='")),
+            ("script-src 'unsafe-inline'", None, InMeta::Runs),
+            ("script-src 'sha256-abc='", None, InMeta::Runs),
+            ("script-src 'none'", None, InMeta::Cannot),
+            ("script-src 'self', default-src 'none'", None, InMeta::Cannot),
+            ("upgrade-insecure-requests", None, InMeta::Runs),
         ] {
-            assert_eq!(admit_in_meta(content, &later(nonce)).as_deref(), want, "{content}");
+            assert_eq!(admit_in_meta(content, &[A], nonce), want, "{content}");
         }
-        assert_eq!(admit_in_meta("script-src 'self'", &Later::default()), None);
+    }
+
+    /// What only reports is told of a script that goes to everybody, by its nonce or its hash; where it would
+    /// report it all the same, nothing is changed.
+    #[test]
+    fn report_only_policies_say_nothing_of_a_script_that_they_can_be_told_of() {
+        for (policy, nonce, want) in [
+            (
+                "script-src 'self'; report-uri /r",
+                None,
+                Some("script-src 'self' 'sha256-abc='; report-uri /r"),
+            ),
+            ("script-src 'nonce-x'", Some("x"), Some("script-src 'nonce-x'")),
+            ("script-src 'nonce-x'", None, Some("script-src 'nonce-x' 'sha256-abc='")),
+            ("script-src 'unsafe-inline'", None, Some("script-src 'unsafe-inline'")),
+            ("require-trusted-types-for 'script'", None, Some("require-trusted-types-for 'script'")),
+            ("script-src 'none'", None, None),
+        ] {
+            let mut map = HeaderMap::new();
+            map.insert(CONTENT_SECURITY_POLICY_REPORT_ONLY, HeaderValue::from_static(policy));
+            map.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+            assert_eq!(admit_reported(&mut map, &[A], nonce), want.is_some(), "{policy}");
+            assert_eq!(map[CONTENT_SECURITY_POLICY_REPORT_ONLY], want.unwrap_or(policy), "{policy}");
+            assert_eq!(map[CONTENT_SECURITY_POLICY], "default-src 'none'");
+        }
     }
 
     /// Trusted Types, 4.2.5: names are compared as they are, `'none'` beside a name means nothing. Chromium

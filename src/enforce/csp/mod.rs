@@ -2,14 +2,16 @@
 //!
 //! All policies of all fields apply at once (CSP3, 2.4), and those of `meta` elements in the head too, from
 //! their place on. So a script of ours runs only when every one of them lets it. Report-only policies block
-//! nothing and are left as they are, but for reports to trackers.
+//! nothing and are left as they are, but for reports to trackers and about the keeper.
 //!
 //! Which policies are edited:
 //!
 //! * the head's, for the guard and the keeper: a nonce that is there is used, else a hash is added;
+//! * the head's report-only ones, for the keeper: it goes to every visitor, and the site's reports are not to
+//!   fill with it;
 //! * a `meta`'s, for the keeper of an opted-out visitor: the guard stands before it, so that it does not
 //!   apply to it. For a visitor who is not opted out the body stays as it is but for its one insertion:
-//!   behind such a `meta` their keeper does not run.
+//!   behind a `meta` that does not let it run there is no keeper.
 
 mod admit;
 mod policy;
@@ -20,7 +22,8 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 pub use admit::{
-    Admission, Later, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_in_meta, admit_policy_name,
+    Admission, InMeta, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_in_meta, admit_policy_name,
+    admit_reported,
 };
 pub use reports::drop_reports;
 pub use wall::{NeverAllowed, Wall};

@@ -57,8 +57,8 @@ pub(super) enum Verdict<'a> {
     /// They run as they are.
     Runs,
     /// They run with one of these nonces on their elements, or once the hashes that are not listed yet
-    /// stand behind the directive that ends at this byte.
-    Needs { nonces: Vec<&'a str>, missing: Vec<usize>, end: usize },
+    /// stand at this byte, behind `opening`.
+    Needs { nonces: Vec<&'a str>, missing: Vec<usize>, end: usize, opening: String },
     /// Nothing we may add makes them run.
     Cannot,
 }
@@ -77,7 +77,7 @@ pub(super) fn judge<'a>(policy: &'a str, hashes: &[&str], sandboxes: bool) -> Ve
     let Some(directive) = governing.into_iter().find_map(|name| find(&directives, name)) else {
         return Verdict::Runs;
     };
-    let (mut inline, mut narrowed, mut any) = (false, false, false);
+    let (mut inline, mut narrowed, mut any, mut exact) = (false, false, false, false);
     let (mut nonces, mut listed) = (Vec::new(), vec![false; hashes.len()]);
     for source in directive.values() {
         let is = |known: &str| source.eq_ignore_ascii_case(known);
@@ -88,11 +88,11 @@ pub(super) fn judge<'a>(policy: &'a str, hashes: &[&str], sandboxes: bool) -> Ve
         inline |= is("'unsafe-inline'");
         narrowed |= is("'strict-dynamic'");
         if let Some(nonce) = nonce(source) {
-            narrowed = true;
+            (narrowed, exact) = (true, true);
             nonces.push(nonce);
         }
         if is_hash(source) {
-            narrowed = true;
+            (narrowed, exact) = (true, true);
             for (at, hash) in hashes.iter().enumerate() {
                 listed[at] |= same_hash(source, hash);
             }
@@ -104,8 +104,22 @@ pub(super) fn judge<'a>(policy: &'a str, hashes: &[&str], sandboxes: bool) -> Ve
         // A nonce, a hash or 'strict-dynamic' switches it off ("allow all inline behavior", CSP3 6.7.3.2).
         () if inline && !narrowed => Verdict::Runs,
         () if missing.is_empty() => Verdict::Runs,
-        () => Verdict::Needs { nonces, missing, end: directive.end },
+        () => {
+            let opening = if inline && !exact { of_its_own(directive, &directives) } else { String::new() };
+            Verdict::Needs { nonces, missing, end: directive.end, opening }
+        }
     }
+}
+
+/// A directive for scripts with the sources of `default-src`, where that governs styles as well: those do not
+/// care for `'strict-dynamic'`, but a hash would switch the page's inline styles off (CSP3 6.7.3.2).
+fn of_its_own(directive: &Directive<'_>, directives: &[Directive<'_>]) -> String {
+    let has = |name: &str| find(directives, name).is_some();
+    let styled = has("style-src") || has("style-src-elem") && has("style-src-attr");
+    if styled || !directive.name.eq_ignore_ascii_case("default-src") {
+        return String::new();
+    }
+    format!("; script-src {}", directive.rest.trim_ascii())
 }
 
 /// The value of a nonce source. What only looks like one is none, and leaves `'unsafe-inline'` in force.

@@ -1,6 +1,6 @@
 // What a document can do. `guard` is run on every window of this origin that has no guard of its own.
 var TEXT = E ? E.textContent : "", NONCE = E && E.nonce || "", SIGNAL = !!E && E.getAttribute("data-gpc") == "1";
-var createURL = nativeURL.createObjectURL, lent = new Set(), isCookie = named(COOKIES, KEPT), isKey = named(STORAGE, "");
+var createURL = nativeURL.createObjectURL, lent = new Set();
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), pages = new WeakMap(), streams = new WeakMap();
 var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
@@ -69,13 +69,26 @@ function address(element, tag, given) {
     var body = /base64/i.test(document[1]) ? W.atob(decodeURIComponent(document[2])) : unescaped(document[2]);
     return "data:text/html," + encodeURIComponent(page(body));
   }
-  if (/^[\s\x00-\x1f]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:/i.test(text)) return frame && css(unescaped(text)) != unescaped(text) ? "about:blank" : given;
+  if (document = /^[\s\x00-\x1f]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:([^]*)/i.exec(text)) return frame ? scripted(document[1], given) : given;
   if (!tracker(text)) return given;
   if (element) {
     gone.add(element);
     apply(removeAttribute, element, ["integrity"]);
   }
   return standIn(tag);
+}
+
+// A frame's document that a `javascript:` address makes: cleaned, where the page's policy lets us see it.
+function scripted(text, given) {
+  var code = unescaped(text), begin = `parent[Symbol.for("optgate")].page((0,eval)(`;
+  if (code.startsWith(begin)) return given;
+  if (css(code) != code) return "about:blank";
+  try {
+    (0, W.eval)("0");
+  } catch (e) {
+    return given;
+  }
+  return "javascript:" + encodeURIComponent(`${begin}${JSON.stringify(code)}))`);
 }
 
 function unescaped(text) {
@@ -138,8 +151,8 @@ function scrub(node) {
       if (may === undefined) element.removeAttributeNode(attribute);
       else apply(setAttribute, element, [attribute.name, may]);
     });
-    if (element.localName == "style" || rules(element)) {
-      var text = element.textContent, clean = css(text, rules(element) && "e.js");
+    if (/^(style|script)$/.test(element.localName)) {
+      var text = element.textContent, clean = inside(element, text);
       if (clean != text) {
         element.textContent = clean;
         changed = true;
@@ -151,8 +164,19 @@ function scrub(node) {
   return changed;
 }
 
-function rules(element) {
-  return element.localName == "script" && /^(speculationrules|importmap)$/i.test(element.type);
+// The text that an element of styles, rules or script may have.
+function inside(element, given) {
+  var tag = element ? element.localName : "";
+  return tag == "style" ? css(given)
+    : tag != "script" ? given
+    : /^(speculationrules|importmap)$/i.test(element.type) ? css(given, "e.js") : imports(given);
+}
+
+// Script text: nobody can patch `import`, but what it names can be changed.
+function imports(given) {
+  var text = given + "", clean = text.replace(/(^|[^\w$])(import\s*\(?\s*|from\s*)(["'`])([^"'`\n]+)/g, (all, before, word, quote, url) =>
+    tracker(url.replace(/\\/g, "")) ? before + word + quote + asset("e.js") : all);
+  return clean == text ? given : trusted.createScript(clean);
 }
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
@@ -177,8 +201,8 @@ function written(document, text) {
       // Perhaps the end tag's first half.
       var end = open < 0 ? Math.max(text.length - 12, at) : at + open, half = open < 0 ? text.indexOf("<", end) : end;
       if (half < 0) half = text.length;
-      var inside = text.slice(at, half);
-      out += stream.raw == "style" ? css(inside) : inside;
+      var piece = text.slice(at, half);
+      out += inside({ localName: stream.raw }, piece);
       if (open < 0) {
         stream.held = text.slice(half);
         break;
@@ -233,7 +257,7 @@ function startTag(tag) {
 
 function guard(W) {
   if (!W || W[MARK]) return;
-  define(W, MARK, { value: guard });
+  define(W, MARK, { value: { page: html => typeof html == "string" ? page(html) : html } });
   var D = W.document, frames = W.length;
   var proto = name => W[name] && W[name].prototype;
   privacy(W.Navigator);
@@ -258,12 +282,15 @@ function guard(W) {
   function incoming(self, nodes) {
     var home = self.nodeType == 9 ? self : self.ownerDocument || self;
     for (var node of nodes) {
-      if (self.localName == "style" && !(node && node.nodeType > 3)) {
-        if (node.nodeType) node.data = css(node.data);
-      }
       if (!node || !node.nodeType) continue;
-      if (node.ownerDocument != home) scrub(node);
-      else if (rules(node)) node.text = css(node.text, "e.js");
+      if (node.nodeType == 3) {
+        var text = inside(self, node.data);
+        if (text != node.data) node.data = text;
+      } else if (node.ownerDocument != home) scrub(node);
+      else if (node.localName == "script") {
+        text = inside(node, node.text);
+        if (text != node.text) node.text = text;
+      }
     }
   }
   var arrived = answer => {
@@ -288,14 +315,11 @@ function guard(W) {
   access(proto("Attr"), "value", "set", (self, args) => set(self.ownerElement, self.name.toLowerCase(), args, 0));
   ["nodeValue", "textContent"].forEach(key => access(proto("Node"), key, "set", (self, args) => {
     if (self.nodeType == 2) return set(self.ownerElement, self.name.toLowerCase(), args, 0);
-    if (self.localName == "style" || (self.nodeType == 3 && self.parentNode && self.parentNode.localName == "style")) args[0] = css(args[0]);
+    args[0] = inside(self.nodeType == 3 ? self.parentNode : self, args[0]);
   }));
-  access(proto("CharacterData"), "data", "set", (self, args) => {
-    if (self.parentNode && self.parentNode.localName == "style") args[0] = css(args[0]);
-  });
-  access(proto("HTMLElement"), "innerText", "set", (self, args) => {
-    if (self.localName == "style") args[0] = css(args[0]);
-  });
+  access(proto("CharacterData"), "data", "set", (self, args) => void (args[0] = inside(self.parentNode, args[0])));
+  [["HTMLElement", "innerText"], ["HTMLScriptElement", "innerText"], ["HTMLScriptElement", "text"], ["HTMLScriptElement", "textContent"]].forEach(([kind, key]) =>
+    access(proto(kind), key, "set", (self, args) => void (args[0] = inside(self, args[0]))));
 
   function set(element, name, args, at) {
     var may = value(element, name.replace(/^.*:/, ""), args[at]);
@@ -324,7 +348,7 @@ function guard(W) {
   var fill = (self, nodes) => put(self.replaceChildren, self, nodes);
   ["Element", "ShadowRoot"].forEach(kind => {
     access(proto(kind), "innerHTML", "set", (self, args) => {
-      if (self.localName == "style") args[0] = css(args[0]);
+      if (/^(style|script)$/.test(self.localName)) args[0] = inside(self, args[0]);
       else return fill(self.content || self, markup(self.host || self, args[0]));
     }, arrived);
     ["setHTMLUnsafe", "setHTML"].forEach(key => hook(proto(kind), key, (self, args, native) =>
@@ -399,11 +423,35 @@ function guard(W) {
       return document;
     });
   });
-  hook(W, "open", null, enter);
-  hook(W, "Blob", null, (blob, self, [parts]) => {
-    if (/html/i.test(blob.type) && parts && parts.every && parts.every(part => typeof part == "string")) pages.set(blob, parts.join(""));
+  // What script leads into a frame; a window of its own is the visitor's step.
+  function astray(target, url) {
+    var frame = W[target];
+    return frame && frame != W && frame.window == frame && tracker(url);
+  }
+  function clicked(element) {
+    var link = element.closest && element.closest("a,area");
+    return link && astray(link.target, link.href);
+  }
+  hook(W, "open", (self, args) => {
+    if (astray(args[1], args[0])) args[0] = "about:blank";
+  }, enter);
+  hook(proto("HTMLElement"), "click", self => clicked(self) && [undefined]);
+  hook(proto("EventTarget"), "dispatchEvent", (self, [event]) => event.type == "click" && clicked(self) && [true]);
+  // A frame's own window hears where it is led, once it is past its first empty document.
+  if (W != W.top && W.navigation) W.navigation.addEventListener("navigate", event => {
+    if (event.userInitiated || !event.cancelable || !tracker(event.destination.url)) return;
+    event.preventDefault();
+    later(() => W.location.replace("about:blank"));
+  });
+  hook(W, "Blob", (self, args) => {
+    if (whole(args) && args[1] && /script|module/i.test(args[1].type)) args[0] = [imports(args[0].join(""))];
+  }, (blob, self, args) => {
+    if (/html/i.test(blob.type) && whole(args)) pages.set(blob, args[0].join(""));
     return blob;
   });
+  function whole([parts]) {
+    return parts && parts.every && parts.every(part => typeof part == "string");
+  }
   hook(nativeURL == W.URL ? W.URL : null, "createObjectURL", (self, args) => {
     if (args[0] && /html/i.test(args[0].type) && !pages.has(args)) {
       var text = pages.get(args[0]);
@@ -434,8 +482,8 @@ function guard(W) {
 
   // Cookies and storage. What ends a cookie passes.
   access(proto("Document"), "cookie", "set", (self, [line]) =>
-    isCookie((line + "").split("=")[0].trim()) && !/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b(19\d\d|200\d)\b/i.test(line) && [undefined]);
-  hook(proto("Storage"), "setItem", (self, [key]) => isKey(key) && [undefined]);
+    goes("=" + (line + "").split("=")[0].trim()) && !/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b(19\d\d|200\d)\b/i.test(line) && [undefined]);
+  hook(proto("Storage"), "setItem", (self, [key]) => goes("$" + key) && [undefined]);
 
   // The parser's own nodes: frames to enter, and what slipped through is at least counted.
   new W.MutationObserver(records => {
@@ -453,7 +501,7 @@ var slipped = 0;
 function sweep() {
   ["localStorage", "sessionStorage"].forEach(kind => {
     try {
-      Object.keys(W[kind]).forEach(key => isKey(key) && W[kind].removeItem(key));
+      Object.keys(W[kind]).forEach(key => goes("$" + key) && W[kind].removeItem(key));
     } catch (e) {}
   });
 }
@@ -462,7 +510,7 @@ function expire() {
   var labels = own.split(".");
   D.cookie.split(";").forEach(pair => {
     var name = pair.split("=")[0].trim();
-    if (!isCookie(name)) return;
+    if (!goes("=" + name)) return;
     var end = name + "=; Max-Age=0; Path=/";
     D.cookie = end;
     for (var at = 0; at < labels.length - 1; at++) D.cookie = end + "; Domain=" + labels.slice(at).join(".");

@@ -6,28 +6,36 @@ var MARK = Symbol.for("optgate");
 var nodes = Object.create(null), patterns = Object.create(null), blocked = Object.create(null);
 [...TABLE].reverse().join("").split(" ").forEach(line => {
   var [name, ...paths] = line.split("#"), essential = name[0] == "!";
-  if (!paths[0]) paths = ["/"];
   nodes[essential ? name.slice(1) : name] = { essential, paths, strips: paths.some(strips), all: /^-?\/$/.test(paths[paths.length - 1]) };
 });
+var hashes = new Set(), bytes = W.atob(NAMES), sum = 0;
+for (var byte = 0; byte < bytes.length; byte++) {
+  sum += bytes.charCodeAt(byte) << 16 - byte % 3 * 8;
+  if (byte % 3 == 2) hashes.add(sum);
+}
+var wild = anyOf(PATTERNS), stays = anyOf(KEPT);
 
 function strips(rule) {
   return rule[0] != "-";
 }
 
 // Names with `*` for any run of characters.
-function names(list) {
-  var sources = list ? list.split("\n").map(name => name.split("*").map(literal).join(".*")) : [];
-  return new RegExp(sources.length ? "^(?:" + sources.join("|") + ")$" : "^\\b$");
+function anyOf(list) {
+  return new RegExp(list ? "^(?:" + list.split(" ").map(name => name.split("*").map(literal).join(".*")).join("|") + ")$" : "^\\b$");
 }
 
 function literal(text) {
   return text.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
 }
 
-// The same with names that stay.
-function named(gone, kept) {
-  gone = names(gone), kept = names(kept);
-  return name => gone.test(name) && !kept.test(name);
+// Whether a name goes; its kind stands before it: `.` domain, `=` cookie, `$` storage key.
+function goes(name) {
+  var hash = 0x811c9dc5, add = code => Math.imul(hash ^ code, 0x1000193) >>> 0;
+  for (var at = 0; at < name.length; at++) {
+    hash = add(name.charCodeAt(at));
+    if (name[0] != "." && hashes.has(add(42)) && !stays.test(name)) return true;
+  }
+  return (hashes.has(hash) || wild.test(name)) && !stays.test(name);
 }
 
 // A prefix ends at `/`, `?` or the end; `*` stands for any run of the path.
@@ -41,6 +49,7 @@ function under(rule, path) {
 // Most specific domain, then longest path. Without a path: hints and sockets.
 function verdict(host, path) {
   for (var at; ; host = host.slice(at + 1)) {
+    if (goes("." + host)) return true;
     var node = nodes[host];
     if (node && path == null) {
       if (node.strips && !node.essential) return true;

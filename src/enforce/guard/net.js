@@ -13,7 +13,7 @@ function network(W) {
     hook(W, kind, (native, [url]) => tracker(url, kind != "EventSource") && [dead(native, url)]);
   });
   hook(W.Worklet && W.Worklet.prototype, "addModule", (self, [url]) => tracker(url) && [nothing]);
-  hook(W.CookieStore && W.CookieStore.prototype, "set", (self, [cookie]) => isCookie(cookie && cookie.name || cookie) && [nothing]);
+  hook(W.CookieStore && W.CookieStore.prototype, "set", (self, [cookie]) => goes("=" + (cookie && cookie.name || cookie)) && [nothing]);
   ["add", "addAll"].forEach(key => hook(W.Cache && W.Cache.prototype, key, (self, [inputs]) =>
     [].concat(inputs).some(input => tracker(address(input))) && [nothing]));
   ["Worker", "SharedWorker"].forEach(kind => hook(W, kind, worker));

@@ -1,5 +1,5 @@
 // In workers: the same connections, and what only a worker has.
-var own = W.location.hostname, lent = new Set(), isCookie = named(COOKIES, KEPT);
+var own = W.location.hostname, lent = new Set();
 var origin = W.location.origin, createURL = nativeURL.createObjectURL;
 if (!own && /^blob:/.test(W.location.href)) own = new nativeURL(origin).hostname;
 function base() {

@@ -22,6 +22,16 @@ pub(super) fn address(tag: &str, kind: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether an attribute of the `html` element says that the page is AMP: it is checked as a whole, and a
+/// script of ours would make it invalid.
+///
+/// The lightning (U+26A1) may have a selector of variants behind it, and both have forms for mail and
+/// advertisements (`amp4ads`). `name` is the page's bytes.
+pub(super) fn is_mark(name: &[u8]) -> bool {
+    name.starts_with(b"\xE2\x9A\xA1")
+        || [&b"amp"[..], b"amp4ads", b"amp4email"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// Whether a component's script element tells it what to send.
 pub(super) fn is_configured(tag: &str) -> bool {
     matches!(
@@ -51,6 +61,17 @@ mod tests {
             let url = url::Url::parse(line.split(' ').nth(2).unwrap()).unwrap();
             let hit = policy.match_url(url.host_str().unwrap(), url.path());
             assert!(hit.is_some_and(|hit| hit.action != VendorAction::Allow), "{line}: {hit:?}");
+        }
+    }
+
+    /// amp.dev, "Required markup": the word or the sign, in any case, and nothing that only begins like it.
+    #[test]
+    fn an_amp_page_is_known_by_its_mark() {
+        for name in ["amp", "AMP", "amp4ads", "\u{26a1}", "\u{26a1}4email"] {
+            assert!(is_mark(name.as_bytes()), "{name}");
+        }
+        for name in ["amp-version", "class", "", "\u{26a0}"] {
+            assert!(!is_mark(name.as_bytes()), "{name}");
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) mod name {
 
     names! {
         A = b"a", ARTICLE = b"article", ASIDE = b"aside", BASE = b"base", BODY = b"body", FONT = b"font",
-        FOOTER = b"footer", FRAMESET = b"frameset", MATH = b"math", PLAINTEXT = b"plaintext",
+        FOOTER = b"footer", FRAMESET = b"frameset", HTML = b"html", MATH = b"math", META = b"meta", PLAINTEXT = b"plaintext",
         SCRIPT = b"script", SECTION = b"section", SVG = b"svg", TEMPLATE = b"template",
         TEXTAREA = b"textarea", TITLE = b"title", STYLE = b"style", IFRAME = b"iframe", XMP = b"xmp",
         NOEMBED = b"noembed", NOFRAMES = b"noframes", NOSCRIPT = b"noscript",

@@ -8,6 +8,7 @@ use super::content::{self, Data, Form};
 use super::listed::{self, Asking};
 use super::references::{Place, Resolved, decode};
 use super::slots::{Meta, Slot, is_style, slot};
+use super::snippet::is_snippet;
 use super::state::{Inside, State};
 use super::urls::Target;
 use super::{RewriteError, amp, css, inline, srcset, urls};
@@ -96,8 +97,12 @@ fn component(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Option<V
 
 /// Whether a `meta` has this `http-equiv`.
 pub(super) fn is_meta(el: &Element<'_, '_>, kind: &str) -> bool {
-    let value = el.get_attribute("http-equiv");
-    value.is_some_and(|v| decode(&v, Place::Attribute).trim().eq_ignore_ascii_case(kind))
+    el.get_attribute("http-equiv").is_some_and(|raw| is_kind(&raw, kind))
+}
+
+/// Whether the `http-equiv` of a `meta`, as it stands there, is this one.
+pub(super) fn is_kind(raw: &str, kind: &str) -> bool {
+    decode(raw, Place::Attribute).trim().eq_ignore_ascii_case(kind)
 }
 
 fn meta(el: &Element<'_, '_>) -> Meta {
@@ -296,7 +301,31 @@ impl State {
         {
             return Some(vendor);
         }
-        inline::imports(script).find_map(|address| self.strip_text(&address))
+        inline::imports(script).find_map(|import| self.strip_text(&import.address))
+    }
+
+    /// What stands in the place of an inline script; `None`: it stays.
+    ///
+    /// Where the guard stands before it, only a vendor's snippet goes, which a stub answers for, and what
+    /// no guard can hold. The rest is the site's own code too: it keeps everything but the addresses it
+    /// imports from a tracker.
+    pub(super) fn without_trackers(&mut self, script: &str) -> Option<String> {
+        if !self.is_guarded() {
+            return self.strip_inline(script).map(|vendor| inline::emptied(self.vendor(vendor)));
+        }
+        if let Some(hit) = self.policy.match_inline(script.as_bytes())
+            && let Some(id) = self.strip(hit)
+        {
+            let vendor = self.policy.registry().vendor(id);
+            let answered = !vendor.stub.is_empty() && is_snippet(script, &vendor.globals);
+            if answered || inline::escapes_the_guard(script) {
+                return Some(inline::emptied(&vendor.id));
+            }
+        }
+        let imports = inline::imports(script).filter(|import| self.strip_text(&import.address).is_some());
+        let mut places: Vec<_> = imports.map(|import| import.at).collect();
+        places.sort_by_key(|place| place.start);
+        (!places.is_empty()).then(|| Resolved::plain(script).replace(&places, &self.asset("e.js")))
     }
 
     /// A `javascript:` address.
@@ -342,7 +371,7 @@ impl State {
     /// The same for an inline script.
     pub(super) fn knows_inline(&self, script: &str) -> bool {
         self.policy.match_inline(script.as_bytes()).is_some()
-            || inline::imports(script).any(|address| self.knows(&address))
+            || inline::imports(script).any(|import| self.knows(&import.address))
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {

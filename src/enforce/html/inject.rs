@@ -34,15 +34,17 @@ const ICON: &str = concat!(
     "</svg>"
 );
 
-/// The whole line that is inserted. `address` is the portal's, absolute on pages with a foreign base.
-pub(super) fn line(title: LinkTitle, address: &str, opted_out: bool) -> String {
+/// Appends the whole line that is inserted. `address` is the portal's, absolute on pages with a foreign base.
+pub(super) fn line(title: LinkTitle, address: &str, opted_out: bool, out: &mut String) {
     let (words, icon) = match title {
         LinkTitle::DoNotSell => (DO_NOT_SELL, ""),
         LinkTitle::PrivacyChoices => (PRIVACY_CHOICES, ICON),
     };
     let status = if opted_out { STATUS } else { "" };
     let address = attribute(address);
-    format!("<p class=\"ogc-line\"><a href=\"{address}\">{words}{icon}</a>{status}</p>")
+    for part in ["<p class=\"ogc-line\"><a href=\"", &address, "\">", words, icon, "</a>", status, "</p>"] {
+        out.push_str(part);
+    }
 }
 
 fn attribute(value: &str) -> String {
@@ -229,11 +231,16 @@ mod tests {
     /// DESIGN 4: ASCII only, the exact words, the exact status.
     #[test]
     fn the_line_says_the_prescribed_words_in_ascii() {
+        let written = |title, address, opted_out| {
+            let mut out = String::new();
+            line(title, address, opted_out, &mut out);
+            out
+        };
         assert_eq!(
-            line(LinkTitle::DoNotSell, "/privacy-choices", false),
+            written(LinkTitle::DoNotSell, "/privacy-choices", false),
             "<p class=\"ogc-line\"><a href=\"/privacy-choices\">Do Not Sell or Share My Personal Information</a></p>"
         );
-        let choices = line(LinkTitle::PrivacyChoices, "/a&b", true);
+        let choices = written(LinkTitle::PrivacyChoices, "/a&b", true);
         assert!(choices.is_ascii());
         assert!(choices.contains("href=\"/a&amp;b\">Your Privacy Choices <svg "), "{choices}");
         assert!(

@@ -3,13 +3,14 @@
 //! It answers what the full rewriter would (a test compares them on every page there is), for a part of
 //! its price: most visits take this way.
 
-use super::RewriteError;
 use super::context::{Space, is_void, name};
+use super::elements::is_kind;
 use super::inject::Placed;
 use super::rewriter::{PROBE, SLACK};
 use super::state::State;
-use super::tag::{Name, attribute};
+use super::tag::{Name, attribute, attributes};
 use super::tokens::{Tag, Tokens, Watch};
+use super::{RewriteError, amp};
 
 /// What the end of an open element means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +222,10 @@ impl Places {
                 return Role::Place;
             }
             name::FRAMESET if !link.body => link.frameset = true,
+            name::HTML if attributes(tag.raw).any(|(name, _)| amp::is_mark(name)) => {
+                self.state.forbid_scripts();
+            }
+            name::META => self.meta(tag.raw),
             name::A if outside => {
                 // A new anchor ends an open one (HTML 13.2.6.4.7).
                 link.anchor_ends(None);
@@ -231,6 +236,15 @@ impl Places {
             _ => {}
         }
         Role::Plain
+    }
+
+    /// A policy that does not let our script run: there will be none, since nothing else is changed here.
+    fn meta(&mut self, raw: &[u8]) {
+        let Some(kind) = attribute(raw, b"http-equiv") else { return };
+        let text = |bytes| encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0;
+        if is_kind(&text(kind), "content-security-policy") {
+            self.state.policy_begins(&text(attribute(raw, b"content").unwrap_or_default()));
+        }
     }
 
     fn foreign(&mut self, tag: &Tag<'_>, content: bool) -> Role {
@@ -251,6 +265,7 @@ mod tests {
     use super::super::{Kind, Plan, Summary};
     use super::*;
     use crate::config::{LinkTitle, VendorPolicy};
+    use crate::enforce::keeper::Keeper;
     use crate::registry::{Policy, Registry};
     use proptest::prelude::*;
 
@@ -266,7 +281,7 @@ mod tests {
             page: url::Url::parse("https://shop.example/page").unwrap(),
             kind: Kind::Document,
             guard: None,
-            later: Default::default(),
+            keeper: Some(Keeper::default()),
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,
             memory: 1 << 20,
@@ -395,6 +410,13 @@ mod tests {
         "</iframe>",
         "<plaintext>",
         "<frameset>",
+        "<html>",
+        "<html AMP>",
+        "<html \u{26a1}4ads=1>",
+        "<meta charset=x>",
+        "<meta http-equiv=Content-Security-Policy content=\"script-src 'self'\">",
+        "<meta content='img-src *' http-equiv=' content-security-policy '>",
+        "<META HTTP-EQUIV='content&#45;security-policy' content='script-src &apos;none&#39;'>",
         "<base href=//cdn.example/>",
         "<a href=\"",
         "\"",

@@ -27,6 +27,7 @@ mod rewriter;
 pub mod shadow;
 mod slots;
 mod sniff;
+mod snippet;
 mod srcset;
 mod state;
 mod structure;
@@ -41,9 +42,9 @@ mod xml;
 
 use std::sync::Arc;
 
-use super::csp::Later;
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::guard::Placement;
+use crate::enforce::keeper::Keeper;
 use crate::registry::lists::PageLists;
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
@@ -79,8 +80,8 @@ pub struct Plan {
     pub kind: Kind,
     /// The guard, where an inline script of ours can run (CSP allows it); without it `restrict` is `strip`.
     pub guard: Option<Placement>,
-    /// Our inline scripts behind the guard, which a policy in a `meta` must admit.
-    pub later: Later,
+    /// What puts the link back when the page drops it, where the head's policies let it run.
+    pub keeper: Option<Keeper>,
     /// Portal prefix; link target and stub addresses start with it.
     pub prefix: Arc<str>,
     /// Which link.

@@ -153,7 +153,7 @@ mod tests {
             page: url::Url::parse("https://shop.example/page").unwrap(),
             kind: Kind::Document,
             guard: None,
-            later: Default::default(),
+            keeper: Some(Default::default()),
             lists: None,
             prefix: Arc::from("/privacy-choices"),
             link: LinkTitle::DoNotSell,

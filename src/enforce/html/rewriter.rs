@@ -17,14 +17,22 @@ use lol_html::{
 
 use super::inject::Placed;
 use super::state::{Shared, State};
-use super::{RewriteError, structure, texts};
+use super::{PIECE, RewriteError, structure, texts};
 
 /// Written behind the last byte: if its handler runs, the parser was in ordinary text.
 pub(super) const PROBE: &str = "<optgate-probe>";
 pub(super) const PROBE_TAG: &str = "optgate-probe";
 
-/// Memory the tokenizer may take beyond the limit of one tag: a piece, and the stack of open elements.
+/// Memory a pass may take beyond the limit of one tag: a piece, and the stack of open elements.
 pub(super) const SLACK: usize = 256 * 1024;
+
+/// The same where the tag's own room is asked for at once: the places of its attributes (16,384 of them), and
+/// the stack of open elements.
+const BESIDE: usize = 1536 * 1024;
+
+/// Most of a tag's room that is asked for at once. The tokenizer grows its buffer by a piece at a time, and copies
+/// all of it each time; what is not written costs no memory.
+const AT_ONCE: usize = 4 << 20;
 
 /// Sink of lol_html: appends to a vector that [`Engine::write`] lends.
 #[derive(Debug)]
@@ -42,6 +50,8 @@ pub(super) struct Engine {
     rewriter: HtmlRewriter<'static, Out>,
     out: Rc<RefCell<Vec<u8>>>,
     state: Shared,
+    /// Bytes that the tokenizer keeps, as far as whole pieces went into it and nothing came out.
+    kept: usize,
 }
 
 impl Engine {
@@ -58,7 +68,15 @@ impl Engine {
 
         let opted_out = state.opted_out;
         let link = state.link.placed == Placed::Waiting;
-        let limit = state.memory.saturating_add(SLACK);
+        let settings = MemorySettings::new();
+        // Markup inside a document comes in one piece, and nothing of it waits for a next one.
+        let memory = if opted_out && !state.is_inner() {
+            let room = state.memory.min(AT_ONCE) + 2 * PIECE;
+            let most = state.memory.max(room).saturating_add(BESIDE);
+            settings.with_preallocated_parsing_buffer_size(room).with_max_allowed_memory_usage(most)
+        } else {
+            settings.with_max_allowed_memory_usage(state.memory.saturating_add(SLACK))
+        };
         let state = Rc::new(RefCell::new(state));
         let mut settings = Settings::new()
             .with_encoding(
@@ -66,8 +84,7 @@ impl Engine {
             )
             .with_strict(false)
             .with_memory_settings(
-                MemorySettings::new()
-                    .with_max_allowed_memory_usage(limit)
+                memory
                     // Nobody is harmed when the rest goes out raw, so nothing may be lost.
                     .with_graceful_bail_out_on_memory_limit_exceeded(!opted_out),
             )
@@ -92,7 +109,7 @@ impl Engine {
         }
         let out = Rc::new(RefCell::new(Vec::new()));
         let rewriter = HtmlRewriter::new(settings, Out(Rc::clone(&out)));
-        Ok(Self { rewriter, out, state })
+        Ok(Self { rewriter, out, state, kept: 0 })
     }
 
     /// Feeds a piece.
@@ -100,11 +117,18 @@ impl Engine {
     /// # Errors
     /// As [`super::Rewriter::write`]; the engine must then be dropped (lol_html panics on reuse).
     pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), RewriteError> {
-        self.state.borrow_mut().window.feed(piece);
+        let before = {
+            let mut state = self.state.borrow_mut();
+            state.window.feed(piece);
+            (state.turns, out.len())
+        };
         std::mem::swap(&mut *self.out.borrow_mut(), out);
         let done = self.rewriter.write(piece);
         std::mem::swap(&mut *self.out.borrow_mut(), out);
-        done.map_err(|e| reason(&self.state, &e))
+        done.map_err(|e| reason(&self.state, &e))?;
+        let state = self.state.borrow();
+        self.kept = if before == (state.turns, out.len()) { self.kept + piece.len() } else { 0 };
+        if state.opted_out && self.kept > state.memory { Err(RewriteError::Memory) } else { Ok(()) }
     }
 
     /// Ends the input, finds the link's and guard's last place, and gives back the state.
@@ -115,7 +139,7 @@ impl Engine {
         let probe = self.state.borrow().wants_probe();
         self.state.borrow_mut().probing = true;
         let mut done = if probe { self.write(PROBE.as_bytes(), out) } else { Ok(()) };
-        let Self { rewriter, out: lent, state } = self;
+        let Self { rewriter, out: lent, state, .. } = self;
         if done.is_ok() {
             std::mem::swap(&mut *lent.borrow_mut(), out);
             let ended = rewriter.end();
@@ -147,6 +171,7 @@ fn text(
     let shared = Rc::clone(state);
     ElementContentHandlers::default().text(move |chunk: &mut TextChunk<'_>| {
         let mut state = shared.borrow_mut();
+        state.turns = state.turns.wrapping_add(1);
         match handler(&mut state, chunk) {
             Ok(()) => Ok(()),
             Err(error) => fail(&mut state, error),

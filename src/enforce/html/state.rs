@@ -7,14 +7,15 @@ use std::sync::Arc;
 use super::inject::{self, Link, Placed};
 use super::inline::Holds;
 use super::listed::Asking;
-use super::references::{decode_ascii, encode};
+use super::references::{Place, decode, decode_ascii, encode};
 use super::rewriter::Engine;
 use super::urls::Urls;
 use super::window::Window;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
-use crate::enforce::csp::Later;
+use crate::enforce::csp::{self, InMeta};
 use crate::enforce::guard::Placement;
+use crate::enforce::keeper::{self, Keeper};
 use crate::registry::lists::{PageLists, RequestType};
 use crate::registry::{Hit, Policy, VendorId};
 
@@ -40,8 +41,8 @@ pub(super) struct State {
     pub counts: Vec<(VendorId, VendorAction, u32)>,
     /// The guard of this document, still to be placed.
     pub guard: Option<Placement>,
-    /// Our inline scripts behind the guard.
-    pub later: Later,
+    /// What comes behind the link to keep it there.
+    keeper: Option<Keeper>,
     /// The end of the input has come; only the probe may act.
     pub probing: bool,
     /// Why a handler stopped.
@@ -65,6 +66,8 @@ pub(super) struct State {
     pub style: String,
     /// The input's latest bytes.
     pub window: Window,
+    /// Counts calls of handlers.
+    pub turns: u32,
 }
 
 /// Whether a document may hold script: an element, a handler or an address. Errs on the side of yes.
@@ -103,7 +106,7 @@ impl State {
             counts: Vec::new(),
             inner_guard: guard.clone(),
             guard,
-            later: if page { plan.later } else { Later::default() },
+            keeper: plan.keeper.filter(|_| document && page),
             probing: false,
             failed: None,
             title: plan.link,
@@ -116,6 +119,7 @@ impl State {
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
+            turns: 0,
         }
     }
 
@@ -132,7 +136,7 @@ impl State {
             counts: Vec::new(),
             inner_guard: guard.clone(),
             guard,
-            later: Later::default(),
+            keeper: None,
             probing: false,
             failed: None,
             title: self.title,
@@ -145,6 +149,7 @@ impl State {
             noscript: String::new(),
             style: String::new(),
             window: Window::default(),
+            turns: 0,
         }
     }
 
@@ -184,14 +189,49 @@ impl State {
         if self.urls.base_is_foreign() { format!("{}{path}", self.urls.origin()) } else { path.to_owned() }
     }
 
-    /// The line that is inserted.
+    /// The line that is inserted, and the keeper behind it.
     pub(super) fn line(&self) -> String {
-        inject::line(self.title, &self.own(&self.prefix), self.opted_out)
+        let keeper = self.keeper.as_ref();
+        let mut line = String::with_capacity(256 + keeper.map_or(0, Keeper::room));
+        inject::line(self.title, &self.own(&self.prefix), self.opted_out, &mut line);
+        if let Some(keeper) = keeper {
+            keeper.append_to(&mut line);
+        }
+        line
     }
 
-    /// No script of ours runs on this page: what was to be restricted is stripped.
-    pub(super) fn forbid_guard(&mut self) {
-        (self.guard, self.inner_guard) = (None, None);
+    /// Whether this is markup inside another document.
+    pub(super) const fn is_inner(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// Whether the guard stands before what is read now.
+    pub(super) const fn is_guarded(&self) -> bool {
+        self.inner_guard.is_some() && self.guard.is_none()
+    }
+
+    /// No script of ours may stand on this page: what was to be restricted is stripped.
+    pub(super) fn forbid_scripts(&mut self) {
+        (self.guard, self.inner_guard, self.keeper) = (None, None, None);
+    }
+
+    /// A `meta` with a policy: from its place on it applies to the keeper. Gives the content that lets it run,
+    /// where the page may be changed; else, under a policy that does not, there is no keeper.
+    ///
+    /// Only within the head a `meta` sets a policy (HTML, 4.2.5.3). `raw` is its content as it stands there.
+    pub(super) fn policy_begins(&mut self, raw: &str) -> Option<String> {
+        let keeper = self.keeper.as_ref().filter(|_| self.templates == 0 && !self.link.body)?;
+        let content = decode(raw, Place::Attribute);
+        match csp::admit_in_meta(&content, &[keeper::csp_hash()], keeper.nonce.as_deref()) {
+            InMeta::Runs => None,
+            InMeta::Edited(edited) if self.opted_out && content.is_ascii() => {
+                Some(encode(&edited).into_owned())
+            }
+            InMeta::Edited(_) | InMeta::Cannot => {
+                self.keeper = None;
+                None
+            }
+        }
     }
 
     /// Rewrites markup that stands inside the document: `data`, a document of a `data:` address, else a

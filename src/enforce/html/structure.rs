@@ -7,12 +7,10 @@ use lol_html::html_content::{ContentType, Element, EndTag};
 
 use super::elements::{is_meta, neutralise};
 use super::inject::{self, Placed};
-use super::references::{Place, decode, encode};
 use super::rewriter::{PROBE_TAG, fail};
 use super::slots::fetches;
 use super::state::{Shared, State};
 use super::{amp, quiet, texts};
-use crate::enforce::csp;
 
 /// Namespace of ordinary elements.
 pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
@@ -20,6 +18,7 @@ pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
 /// The one dispatch function.
 pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResult {
     let mut state = shared.borrow_mut();
+    state.turns = state.turns.wrapping_add(1);
     let place = el.source_location().bytes();
     if let Some(raw) = state.window.tag(&place)
         && quiet::is_quiet(&state, raw, state.window.behind(place.end))
@@ -34,16 +33,20 @@ pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResul
         return Ok(());
     }
     let html = el.namespace_uri() == HTML;
-    if tag == "html" && is_amp(el) {
-        state.forbid_guard();
+    if html && tag == "html" && is_amp(el) {
+        state.forbid_scripts();
     }
     if state.guard.is_some() {
         place_guard(&mut state, shared, el, &tag, html);
     }
-    if state.opted_out {
-        if tag == "meta" && !state.later.hashes.is_empty() {
-            admit_later(&state, el);
+    if html && tag == "meta" && is_meta(el, "content-security-policy") {
+        let content = el.get_attribute("content").unwrap_or_default();
+        if let Some(content) = state.policy_begins(&content) {
+            // The name is a good one, which is all that could be refused.
+            let _ = el.set_attribute("content", &content);
         }
+    }
+    if state.opted_out {
         let before = state.stripped();
         if let Err(error) = neutralise(&mut state, el, &tag) {
             return fail(&mut state, error);
@@ -148,13 +151,9 @@ fn drawing(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>) {
     }
 }
 
-/// AMP pages are checked as a whole: a script of ours would make them invalid. The lightning may have a
-/// selector of variants behind it, and both have forms for mail and advertisements (`amp4ads`).
 fn is_amp(el: &Element<'_, '_>) -> bool {
-    el.attributes().iter().any(|attribute| {
-        let name = attribute.name();
-        name.starts_with("\u{e2}\u{161}\u{a1}") || matches!(name.as_str(), "amp" | "amp4ads" | "amp4email")
-    })
+    let names = el.attributes().iter().map(|attribute| attribute.name());
+    names.into_iter().any(|name| amp::is_mark(&encoding_rs::WINDOWS_1252.encode(&name).0))
 }
 
 /// The guard goes before the first element that can fetch or run, never into a template; after
@@ -179,20 +178,6 @@ fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag
                 el.before(&guard.element(), ContentType::Html);
             }
         }
-    }
-}
-
-/// A policy that begins here applies to our scripts behind it. In a template or behind the head it means
-/// nothing, and the addition does no harm.
-fn admit_later(state: &State, el: &mut Element<'_, '_>) {
-    if !is_meta(el, "content-security-policy") {
-        return;
-    }
-    let raw = el.get_attribute("content").unwrap_or_default();
-    let content = decode(&raw, Place::Attribute);
-    if let Some(edited) = csp::admit_in_meta(&content, &state.later).filter(|_| content.is_ascii()) {
-        // The name is a good one, which is all that could be refused.
-        let _ = el.set_attribute("content", &encode(&edited));
     }
 }
 

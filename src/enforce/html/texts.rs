@@ -8,6 +8,7 @@ use super::inline::Holds;
 use super::json::{self, Verdict};
 use super::listed::Asking;
 use super::references::{Place, Resolved, decode, push_as_bytes};
+use super::rewriter::PROBE;
 use super::state::{Inside, State};
 use super::structure::HTML;
 use super::tokens::{Tag, Tokens, Watch};
@@ -41,17 +42,23 @@ pub(super) fn script_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Resul
     }
     let (holds, script) = (*holds, std::mem::take(text));
     let resolved = as_read(&script, chunk);
-    let changed = judged(state, holds, resolved.text());
+    let whole = chunk.text_type() != TextType::Data;
+    // Behind the page's last byte stands our own probe, if the script has no end.
+    let text = resolved.text();
+    let text = text.strip_suffix(PROBE).filter(|_| state.probing).unwrap_or(text);
+    let changed = judged(state, holds, text, whole);
     chunk.replace(changed.as_deref().unwrap_or(&script), ContentType::Html);
     Ok(())
 }
 
-/// What stands in the place of a script element's text; `None`: it stays.
-fn judged(state: &mut State, holds: Holds, text: &str) -> Option<String> {
+/// What stands in the place of a script element's text; `None`: it stays. `whole`: it is written as it is
+/// read, and no other text of the element follows, as one may in SVG.
+fn judged(state: &mut State, holds: Holds, text: &str, whole: bool) -> Option<String> {
     let (stub, origin) = (state.asset("e.js"), state.urls.origin());
     let neutralised = state.component == Some(true);
     let mut strips = |url: &str| state.strip_text(&urls_text(url)).is_some();
     let verdict = match holds {
+        Holds::Script if whole => return state.without_trackers(text),
         Holds::Script => {
             let vendor = state.strip_inline(text)?;
             return Some(inline::emptied(state.vendor(vendor)));

@@ -20,7 +20,9 @@ pub struct Binary {
     child: Child,
     lines: mpsc::Receiver<String>,
     addr: SocketAddr,
-    _dir: TempDir,
+    /// Processes that took over.
+    successors: Vec<Pid>,
+    dir: TempDir,
 }
 
 /// An address in a part of loopback that nothing else takes ports of: a port that is merely free for a
@@ -44,8 +46,14 @@ impl Binary {
     pub fn start(builder: Builder) -> Self {
         let addr = own_address();
         let file = builder.write();
-        let mut child =
-            command(&file).args(["--listen", &addr.to_string(), "--log-level", "info"]).spawn().unwrap();
+        let mut command = command(&file);
+        command.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+        Self::of(command, addr, builder.into_dir())
+    }
+
+    /// Starts a command that serves on an address and waits until it says so.
+    pub fn of(mut command: Command, addr: SocketAddr, dir: TempDir) -> Self {
+        let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let outputs: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
@@ -57,7 +65,7 @@ impl Binary {
             });
         }
         drop(sender);
-        let binary = Self { child, lines, addr, _dir: builder.into_dir() };
+        let binary = Self { child, lines, addr, successors: Vec::new(), dir };
         binary.wait_for_line(&format!("listening on http://{addr}"));
         binary
     }
@@ -80,9 +88,31 @@ impl Binary {
         self.addr
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process that serves.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.latest(), signal).unwrap();
+    }
+
+    /// Id of the process that serves.
+    pub fn serving(&self) -> i32 {
+        self.latest().as_raw_nonzero().get()
+    }
+
+    fn latest(&self) -> Pid {
+        self.successors.last().copied().unwrap_or_else(|| Pid::from_child(&self.child))
+    }
+
+    /// Has a new process take over and waits until it serves.
+    pub fn upgrade(&mut self) {
+        self.signal(Signal::USR2);
+        let line = self.wait_for_line("upgraded: process ");
+        let id = line.split("upgraded: process ").nth(1).unwrap().split(' ').next().unwrap();
+        self.successors.push(Pid::from_raw(id.parse().unwrap()).unwrap());
+    }
+
+    /// Its settings file.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.dir.path().join("optgate.toml")
     }
 
     /// Waits until new connections are refused.
@@ -118,7 +148,10 @@ impl Binary {
 
 impl Drop for Binary {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        for successor in &self.successors {
+            // Fails when it has ended already, as the next two do.
+            let _ = kill_process(*successor, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -245,11 +245,11 @@ fn is_hint(rel: &str) -> bool {
         .any(|r| r.eq_ignore_ascii_case("preconnect") || r.eq_ignore_ascii_case("dns-prefetch"))
 }
 
-/// What may be added to a page: the guard, the link's line, the status.
+/// What may be added to a page: the guard, the link's line and its keeper, the status.
 fn injected(element: &Element) -> bool {
     let class = element.attr("class").unwrap_or_default();
     match element.name.as_str() {
-        "script" => element.attr("data-optgate") == Some("guard"),
+        "script" => matches!(element.attr("data-optgate"), Some("guard" | "keeper")),
         "p" => class == "ogc-line",
         "span" => class == "ogc-status",
         _ => false,

@@ -1,9 +1,10 @@
-//! The guard of the built-in registry, as pages carry it.
+//! The guard of the built-in registry and the keeper, as pages carry them.
 
 use std::sync::{Arc, LazyLock};
 
 use optgate::config::{SignalSettings, VendorPolicy};
 use optgate::enforce::guard::{Guard, Placement};
+use optgate::enforce::keeper::Keeper;
 use optgate::registry::{Policy, Registry};
 
 static GUARD: LazyLock<Arc<Guard>> = LazyLock::new(|| {
@@ -22,10 +23,16 @@ pub fn placement() -> Placement {
     Placement { guard: guard(), gpc: false, nonce: None }
 }
 
-/// The text with each guard in it, also those inside attributes and `data:` addresses, as `[GUARD]`.
+/// The text with each guard in it, also those inside attributes and `data:` addresses, as `[GUARD]`, and the keeper
+/// as `[KEEPER]`, or `[KEEPER n1]` with that nonce.
 pub fn folded(text: &str) -> String {
     let mut element = placement().element();
     let mut folded = text.replace(&element, "[GUARD]");
+    for (nonce, name) in [(None, "[KEEPER]"), (Some("n1"), "[KEEPER n1]")] {
+        let mut keeper = String::new();
+        Keeper { nonce: nonce.map(Arc::from) }.append_to(&mut keeper);
+        folded = folded.replace(&keeper, name);
+    }
     for _ in 0..3 {
         element = element.replace('&', "&amp;").replace('"', "&quot;");
         folded = folded.replace(&element, "[GUARD]");

@@ -50,3 +50,10 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
 pub fn skipped(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
 }
+
+/// Replaces text in a file.
+pub fn edit(file: &std::path::Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{from:?} is not in {}", file.display());
+    std::fs::write(file, text.replace(from, to)).unwrap();
+}

@@ -82,7 +82,7 @@ impl Builder {
 
     /// Starts it, or says why not.
     pub fn try_run(self) -> anyhow::Result<Proxy> {
-        Ok(Proxy { running: Some(app::start(self.settings())?), _dir: self.dir })
+        Ok(Proxy { running: Some(app::start(self.settings())?), dir: self.dir })
     }
 
     /// Gives up the folder to somebody who starts the binary on it.
@@ -100,7 +100,7 @@ fn settings(file: &Path) -> Settings {
 /// The running proxy; stops when dropped.
 pub struct Proxy {
     running: Option<Running>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Proxy {
@@ -117,6 +117,18 @@ impl Proxy {
     /// Everything that runs.
     pub fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
+    }
+
+    /// Its folder, with the settings file.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Edits the settings file and has it read again.
+    pub fn reload(&self, edit: impl FnOnce(String) -> String) -> anyhow::Result<String> {
+        let file = self.dir.path().join("optgate.toml");
+        std::fs::write(&file, edit(std::fs::read_to_string(&file)?))?;
+        self.running().reload(settings(&file))
     }
 
     /// A connection to it.

@@ -1,0 +1,92 @@
+//! Orders to the serving process: from signals and from the admin listener, carried out one after another.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::reload::Reloader;
+use super::upgrade::Upgrader;
+use super::{Running, service};
+use crate::admin::{Done, Order};
+use crate::config::Settings;
+use crate::telemetry::{self, events};
+
+/// Takes orders until the process ends. SIGHUP reloads and SIGUSR2 upgrades, each with its answer in
+/// the log; SIGUSR1 opens the log file anew.
+///
+/// # Errors
+/// When signals cannot be received.
+pub fn attend(
+    running: &Running,
+    mut orders: mpsc::Receiver<Order>,
+    reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let _entered = running.background.enter();
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut user2 = signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?;
+    let mut user1 = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let (reloader, upgrader) = (Arc::clone(&running.reloader), Arc::clone(&running.upgrader));
+    let reread = Arc::new(reread);
+    running.background.spawn(async move {
+        loop {
+            let unheard = || tokio::sync::oneshot::channel().0;
+            let order = tokio::select! {
+                Some(()) = hangup.recv() => Order::Reload(unheard()),
+                Some(()) = user2.recv() => Order::Upgrade(unheard()),
+                Some(order) = orders.recv() => order,
+                Some(()) = user1.recv() => {
+                    reopen_logs();
+                    continue;
+                }
+                else => return,
+            };
+            let (done, answer) = match order {
+                Order::Reload(answer) => (reload(&reloader, &reread).await, answer),
+                Order::Upgrade(answer) => (upgrade(&upgrader).await, answer),
+            };
+            // Whoever asked may be gone; the log has it too.
+            let _ = answer.send(done);
+        }
+    });
+    Ok(())
+}
+
+fn reopen_logs() {
+    match telemetry::sink::reopen() {
+        Ok(()) => tracing::info!("log opened anew"),
+        Err(error) => {
+            tracing::error!("the log file cannot be opened anew, lines go where they went: {error}")
+        }
+    }
+}
+
+async fn reload<R>(reloader: &Arc<Reloader>, reread: &Arc<R>) -> Done
+where
+    R: Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+{
+    let (reloader, reread) = (Arc::clone(reloader), Arc::clone(reread));
+    service::reloading();
+    let done = tokio::task::spawn_blocking(move || reloader.reload(&*reread)).await;
+    service::ready();
+    done.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
+}
+
+async fn upgrade(upgrader: &Arc<Upgrader>) -> Done {
+    let upgrader = Arc::clone(upgrader);
+    let runtime = Handle::current();
+    let done = tokio::task::spawn_blocking(move || match upgrader.upgrade(&runtime) {
+        Ok(process) => {
+            events::upgraded(process);
+            Ok(format!("process {process} serves; process {} finishes what is under way", std::process::id()))
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            events::upgrade_failed(&why);
+            Err(why)
+        }
+    });
+    done.await.map_err(|error| error.to_string())?
+}

@@ -1,0 +1,109 @@
+//! Settings read again while serving: everything they name is checked and built first, then swapped in
+//! at once. Requests under way finish by what they began with; what is wrong leaves all as it was.
+//!
+//! Settings that are tied to what was opened at start (sockets, the data folder, threads) keep their value
+//! until a restart or an upgrade; a reload that changes them says so.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::build::{self, Lasting};
+use super::lists::{self, SharedShelf};
+use super::origins::Origins;
+use crate::admin::InForce;
+use crate::config::Settings;
+use crate::edge::House;
+use crate::edge::tls::Certificates;
+use crate::telemetry::events;
+
+/// What a reload needs and changes.
+#[derive(Debug)]
+pub struct Reloader {
+    /// The edge.
+    pub(super) house: Arc<House>,
+    /// What outlives a reload.
+    pub(super) lasting: Lasting,
+    /// What the admin listener shows.
+    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    /// The filter lists being watched.
+    pub(super) shelf: SharedShelf,
+    /// Certificates of the TLS listeners, if there are any.
+    pub(super) certificates: Option<Arc<Certificates>>,
+    /// What is done about the origins, once it is.
+    pub(super) origins: Option<Origins>,
+    /// Settings of the start.
+    pub(super) started: Arc<Settings>,
+}
+
+impl Reloader {
+    /// Puts the settings that `read` gives in force. Says what needs a restart.
+    ///
+    /// Blocks for reading files: not for an edge core. One at a time.
+    ///
+    /// # Errors
+    /// What is wrong and where; then nothing has changed.
+    pub fn reload(&self, read: impl FnOnce() -> anyhow::Result<Settings>) -> anyhow::Result<String> {
+        let done = read().and_then(|settings| self.swap(settings));
+        match &done {
+            Ok(said) => events::reloaded(&self.house.metrics, said),
+            Err(error) => events::reload_refused(&self.house.metrics, &format!("{error:#}")),
+        }
+        done
+    }
+
+    fn swap(&self, settings: Settings) -> anyhow::Result<String> {
+        let settings = Arc::new(settings);
+        let certificates = match &self.certificates {
+            None => None,
+            Some(old) => Some((old, Certificates::read(&settings.tls.certificates)?)),
+        };
+        let registry = Arc::new(build::registry(&settings.registry_files)?);
+        let mut shelf = lists::lock(&self.shelf);
+        let (reopened, lists) = shelf.reopen(&settings)?;
+        let snapshot = build::snapshot(&settings, &registry, lists, &self.lasting)?;
+        let sites = snapshot.sites.len();
+        build::follow(&self.lasting.switches, &snapshot);
+        // From here on nothing can fail.
+        if let Some((old, new)) = certificates {
+            old.replace_by(&new);
+        }
+        *shelf = reopened;
+        let before = self.house.snapshot.load_full();
+        for site in &snapshot.sites {
+            if let Some(old) = before.sites.iter().find(|old| old.name == site.name) {
+                site.group.take_over(&old.group);
+            }
+        }
+        // Tried again when the look-ups have found another hidden host in between.
+        self.house.snapshot.rcu(|old| snapshot.with_cloaked_of(old));
+        drop(shelf);
+        if let Some(origins) = &self.origins {
+            origins.follow(&self.house, &self.house.snapshot.load());
+        }
+        let in_force = build::in_force(&self.house.snapshot.load(), registry);
+        self.in_force.store(Arc::new(in_force));
+        self.house.siblings.wake();
+        let mut said = format!("{sites} sites; registry {}", self.in_force.load().registry.version());
+        let waiting = needs_restart(&self.started, &settings);
+        if !waiting.is_empty() {
+            said.push_str(&format!("; changed but only a restart takes it: {}", waiting.join(", ")));
+        }
+        Ok(said)
+    }
+}
+
+/// Changed settings that hold from the next start.
+fn needs_restart(started: &Settings, now: &Settings) -> Vec<&'static str> {
+    let changed = [
+        ("listen", started.listen != now.listen),
+        ("tls.listen", started.tls.listen != now.tls.listen),
+        ("admin.listen", started.admin != now.admin),
+        ("data_dir", started.data_dir != now.data_dir),
+        ("workers", started.workers != now.workers),
+        ("log", started.log != now.log),
+        ("store", started.store != now.store),
+        ("dns", started.dns != now.dns),
+    ];
+    changed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}

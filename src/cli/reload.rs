@@ -1,0 +1,50 @@
+//! `optgate reload` and `optgate upgrade`: orders to the serving process, and what came of them.
+
+use http::{Request, StatusCode};
+
+use super::ask::ask;
+use super::{Failure, Global, RunArgs, settings};
+
+/// Where the serving process is asked.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ReloadArgs {
+    /// Admin address of the serving process; without it, the one in the settings
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+}
+
+/// Has settings and everything they name read again.
+///
+/// # Errors
+/// The process cannot be reached, or it refuses the settings: then exit code 78, and nothing has changed.
+pub fn run(global: &Global, args: &ReloadArgs) -> Result<(), Failure> {
+    order(global, args, "/api/reload", "reloaded")
+}
+
+/// Has a new process take over.
+///
+/// # Errors
+/// The process cannot be reached, or the new one does not come to serve: then exit code 78, and the old one
+/// serves on.
+pub fn upgrade(global: &Global, args: &ReloadArgs) -> Result<(), Failure> {
+    order(global, args, "/api/upgrade", "upgraded")
+}
+
+fn order(global: &Global, args: &ReloadArgs, path: &'static str, done: &str) -> Result<(), Failure> {
+    let flags = RunArgs { admin: args.admin.clone(), ..RunArgs::default() }.flags();
+    let admin = settings(global, flags, true)?.settings.admin;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (head, body) = runtime.block_on(ask(admin, Request::post(path))).map_err(|error| {
+        error.context("is optgate running, and is --admin (or --config FILE) the one it runs with?")
+    })?;
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let said = |key: &str| answer.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    match head.status {
+        StatusCode::OK => {
+            eprintln!("{done}: {}", said("done"));
+            Ok(())
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Refused(vec![said("detail")])),
+        other => Err(anyhow::anyhow!("http://{admin} answered {other}: {}", said("detail")).into()),
+    }
+}

@@ -1,0 +1,162 @@
+//! Short names for the variables of our own scripts.
+
+use std::collections::{HashMap, HashSet};
+
+use super::scopes::{Meaning, Scopes, is_keyword, scopes};
+use super::tokens::tokens;
+
+/// What names are made of, in order: letters that are frequent in scripts come first.
+const LETTERS: &[u8] = b"etnrisouaflchpdvmgybwkxTSCEANDMRPOIWLHFjzqUBVJGKYXQZ_$";
+
+/// Gives every variable of a minified script a short name. Names of properties and of the browser stay.
+///
+/// A name is taken again in another function wherever both cannot be meant at one place. What may stand in
+/// the script is said in `scopes.rs`.
+#[must_use]
+pub fn rename(script: &str) -> String {
+    let tokens = tokens(script);
+    let scopes = scopes(&tokens);
+    let names = names(&scopes);
+    let mut out = String::with_capacity(script.len());
+    let mut uses = scopes.uses.iter().peekable();
+    for (at, token) in tokens.iter().enumerate() {
+        if token.apart {
+            out.push(' ');
+        }
+        let used = uses.next_if(|used| used.token == at);
+        match used.map(|used| (used.means, used.shorthand)) {
+            Some((Meaning::Variable(variable), shorthand)) => {
+                if shorthand {
+                    out.push_str(token.text);
+                    out.push(':');
+                }
+                out.push_str(&names[variable]);
+            }
+            _ => out.push_str(token.text),
+        }
+    }
+    out
+}
+
+/// A name for each variable.
+fn names(scopes: &Scopes<'_>) -> Vec<String> {
+    // What is meant in each scope, or below it.
+    let mut meant = vec![HashSet::new(); scopes.parents.len()];
+    let mut counts: HashMap<usize, usize> = HashMap::new();
+    for used in &scopes.uses {
+        let mut around = Some(used.scope);
+        while let Some(scope) = around {
+            meant[scope].insert(used.means);
+            around = scopes.parents[scope];
+        }
+        if let Meaning::Variable(variable) = used.means {
+            *counts.entry(variable).or_default() += 1;
+        }
+    }
+    let mut owned = vec![Vec::new(); scopes.parents.len()];
+    for (variable, scope) in scopes.variables.iter().enumerate() {
+        owned[*scope].push(variable);
+    }
+    let mut names = vec![String::new(); scopes.variables.len()];
+    for (meant, mut own) in meant.iter().zip(owned) {
+        // Scopes around this one have their names already.
+        let taken: HashSet<&str> = meant
+            .iter()
+            .map(|meaning| match meaning {
+                Meaning::Variable(variable) => names[*variable].as_str(),
+                Meaning::Global(name) => name,
+            })
+            .collect();
+        let free = (0..).map(short).filter(|name| !taken.contains(name.as_str()) && !is_keyword(name));
+        let free: Vec<String> = free.take(own.len()).collect();
+        own.sort_by_key(|variable| std::cmp::Reverse(counts.get(variable).copied().unwrap_or_default()));
+        for (variable, name) in own.into_iter().zip(free) {
+            names[variable] = name;
+        }
+    }
+    names
+}
+
+/// The names by length: each letter, then each two.
+fn short(at: usize) -> String {
+    let (mut name, mut left) = (String::new(), at);
+    loop {
+        name.push(char::from(LETTERS[left % LETTERS.len()]));
+        if left < LETTERS.len() {
+            return name;
+        }
+        left = left / LETTERS.len() - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::minify::minify;
+    use super::*;
+
+    /// Of each use, the token and what it means, with variables by number.
+    fn meanings(script: &str) -> Vec<String> {
+        let tokens = tokens(script);
+        scopes(&tokens).uses.iter().map(|used| format!("{:?}", used.means)).collect()
+    }
+
+    /// Every name of ours means the same as before, and what is not ours is still there.
+    #[test]
+    fn a_renamed_script_means_what_it_meant() {
+        for source in [
+            include_str!("match.js"),
+            include_str!("net.js"),
+            include_str!("dom.js"),
+            include_str!("worker.js"),
+            include_str!("signals.js"),
+            include_str!("stubs.js"),
+        ] {
+            let small = minify(source);
+            let renamed = rename(&small);
+            assert_eq!(meanings(&renamed), meanings(&small));
+            assert!(renamed.len() < small.len() * 9 / 10, "{renamed}");
+            let properties = |script: &str| -> Vec<String> {
+                let tokens = tokens(script);
+                let pairs = tokens.windows(2).filter(|pair| pair[0].text == ".");
+                pairs.map(|pair| pair[1].text.to_owned()).collect()
+            };
+            assert_eq!(properties(&renamed), properties(&small));
+        }
+    }
+
+    /// Functions of every kind, patterns, shorthand, templates, what is hidden by an inner name.
+    #[test]
+    fn names_are_told_from_properties_and_from_each_other() {
+        for (script, wanted) in [
+            ("var one=two.one;", "var e=two.one;"),
+            ("var{one,two:[three],...four}=W;f(one,three,four)", "var{one:e,two:[t],...n}=W;f(e,t,n)"),
+            (
+                "var one={one,two:one,three(one){return one+four}}",
+                "var e={one:e,two:e,three(e){return e+four}}",
+            ),
+            ("function one(two){return one(two)}", "function e(t){return e(t)}"),
+            ("f(function one(two){return one})", "f(function e(t){return e})"),
+            ("var one=(two,[three])=>two+three,four;", "var e=(e,[t])=>e+t,t;"),
+            ("var one=two=>three=>two?three:one;", "var e=t=>n=>t?n:e;"),
+            ("try{f()}catch(one){g(one)}h(one)", "try{f()}catch(e){g(e)}h(one)"),
+            (
+                "var one=1;f(`${one} one ${(two)=>two+one}`,/one/g,\"one\")",
+                "var e=1;f(`${e} one ${(t)=>t+e}`,/one/g,\"one\")",
+            ),
+            ("for(var one of two)one(e)", "for(var t of two)t(e)"),
+            ("for(let one=0,two=f(three,four);;)two", "for(let t=0,e=f(three,four);;)e"),
+        ] {
+            assert_eq!(rename(script), wanted);
+        }
+    }
+
+    /// A script with many names has none that is a word of the language.
+    #[test]
+    fn short_names_are_all_different_and_no_keywords() {
+        let script: String = (0..4000).map(|at| format!("var name{at}=1;")).collect();
+        let renamed = rename(&script);
+        let names: HashSet<&str> = renamed.split(';').filter_map(|one| one.strip_prefix("var ")).collect();
+        assert_eq!(names.len(), 4000);
+        assert!(!names.iter().any(|name| is_keyword(name.trim_end_matches("=1"))));
+    }
+}

@@ -1,0 +1,238 @@
+//! A new process takes over the listening sockets and the journal; nobody notices.
+//!
+//! Issue 4, "Staying up": not one failed request over 20 upgrades, with slow downloads and a WebSocket open. CI
+//! makes five; `OPTGATE_UPGRADES=20` makes as many as are wanted.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use rustix::process::Signal;
+
+use super::support::binary::{Binary, command, own_address};
+use super::support::client::{Client, get};
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+use super::support::{DEADLINE, edit, wait_until};
+
+const SOCKET: &str = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// Pages, a download that goes on when told, and an echo behind a protocol switch.
+fn origin() -> (Origin, mpsc::Sender<()>) {
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start()
+        .on("/slow", move |x| {
+            x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            x.chunk(b"begun")?;
+            let _ = gate.lock().unwrap().recv_timeout(DEADLINE * 2);
+            x.chunk(b"finished")?;
+            x.chunk(b"")
+        })
+        .on("/ws", |x| {
+            x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+            loop {
+                let bytes = x.tunnel()?;
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                x.send(bytes)?;
+            }
+        });
+    (origin, release)
+}
+
+/// One request after another until told to end: on new connections, or on one for as long as it lasts.
+fn load(addr: std::net::SocketAddr, fresh: bool, done: &AtomicBool, answered: &AtomicUsize) {
+    let mut client = Client::connect(addr);
+    while !done.load(Ordering::Acquire) {
+        let answer = client.get("/", "Sec-GPC: 1\r\n");
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "hello"));
+        answered.fetch_add(1, Ordering::AcqRel);
+        let closes = answer.head.all("connection").iter().any(|value| value.eq_ignore_ascii_case("close"));
+        if fresh || closes {
+            client = Client::connect(addr);
+        }
+    }
+}
+
+/// Ends the load however the test ends.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn no_request_is_lost_over_upgrades() {
+    let upgrades = std::env::var("OPTGATE_UPGRADES").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
+    let (origin, release) = origin();
+    let mut binary = Binary::start(proxy().to(&origin));
+    let addr = binary.addr();
+    let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for fresh in [true, true, false, false] {
+            let (done, answered) = (&done, &answered);
+            scope.spawn(move || load(addr, fresh, done, answered));
+        }
+        let _end = Ends(&done);
+        let mut socket = Client::connect(addr);
+        socket.send(SOCKET);
+        assert_eq!(socket.head().status, 101);
+        for turn in 0..upgrades {
+            let before = answered.load(Ordering::Acquire);
+            let mut download = Client::connect(addr);
+            download.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+            let head = download.head();
+            assert_eq!(download.chunk().as_deref(), Some(&b"begun"[..]));
+            binary.upgrade();
+            release.send(()).unwrap();
+            let (rest, _) = download.body(&head, "GET");
+            assert_eq!(rest, b"finished", "upgrade {turn}");
+            socket.send("still here");
+            assert_eq!(socket.take(10), b"still here", "upgrade {turn}");
+            wait_until("the load goes on", || answered.load(Ordering::Acquire) > before + 100);
+        }
+    });
+    println!("{upgrades} upgrades, {} requests, 0 failed", answered.into_inner());
+}
+
+fn opt_out(client: &mut Client) -> String {
+    client.send(
+        "POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nAccept: application/json\r\n\
+         Content-Length: 0\r\n\r\n",
+    );
+    let answer = client.response("POST");
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    answer["reference"].as_str().unwrap().to_owned()
+}
+
+/// A connection from before the upgrade still opts its visitor out, and the new process has the record.
+#[test]
+fn an_opt_out_in_the_old_process_is_in_the_journal_of_the_new_one() {
+    let (origin, _release) = origin();
+    let mut binary = Binary::start(proxy().to(&origin));
+    let mut before = Client::connect(binary.addr());
+    let first = opt_out(&mut before);
+    binary.upgrade();
+    let second = opt_out(&mut before);
+    let third = opt_out(&mut Client::connect(binary.addr()));
+    for reference in [first, second, third] {
+        let page = get(binary.addr(), &format!("/privacy-choices/receipt/{reference}"), "");
+        assert!(page.status() == 200 && page.text().contains(&reference), "{reference}: {}", page.text());
+    }
+    assert_eq!(get(binary.addr(), "/", "").text(), "hello");
+}
+
+/// Settings that cannot hold end the new process, not the old one.
+#[test]
+fn a_new_process_that_refuses_its_settings_changes_nothing() {
+    let (origin, _release) = origin();
+    let binary = Binary::start(proxy().to(&origin));
+    edit(&binary.file(), "upstream =", "upstreem =");
+    binary.signal(Signal::USR2);
+    let line = binary.wait_for_line("not upgraded");
+    assert!(line.contains("exit code 78"), "{line}");
+    let mut client = Client::connect(binary.addr());
+    assert_eq!(client.get("/", "").text(), "hello");
+    opt_out(&mut client);
+}
+
+/// It fails after it has opened the journal: the old process takes that back.
+#[test]
+fn the_journal_comes_back_from_a_new_process_that_cannot_serve() {
+    let (origin, _release) = origin();
+    let mut binary = Binary::start(proxy().to(&origin));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("[tls]\nlisten = [\"{}\"]\n", taken.local_addr().unwrap());
+    let authority = super::support::pki::Authority::new();
+    let (chain, key) = authority.leaf("site.test").write(binary.file().parent().unwrap(), "site");
+    let tls = format!("{listen}[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n[admin]");
+    edit(&binary.file(), "[admin]", &tls);
+    binary.signal(Signal::USR2);
+    let line = binary.wait_for_line("not upgraded");
+    assert!(line.contains("exit code 1"), "{line}");
+    opt_out(&mut Client::connect(binary.addr()));
+    drop(taken);
+    binary.upgrade();
+    opt_out(&mut Client::connect(binary.addr()));
+}
+
+/// More threads share the sockets they get, fewer take several each: every connection is accepted.
+#[test]
+fn the_number_of_threads_may_change() {
+    let (origin, _release) = origin();
+    let mut binary = Binary::start(proxy().to(&origin));
+    for (from, to) in [(1, 3), (3, 2), (2, 1)] {
+        edit(&binary.file(), &format!("workers = {from}"), &format!("workers = {to}"));
+        binary.upgrade();
+        for _ in 0..24 {
+            assert_eq!(get(binary.addr(), "/", "").text(), "hello");
+        }
+    }
+}
+
+/// sd_listen_fds(3): one socket for all threads; it stays open when the process ends.
+#[test]
+fn a_socket_of_systemd_is_served_by_every_thread() {
+    let (origin, _release) = origin();
+    let socket = std::net::TcpListener::bind(own_address()).unwrap();
+    let addr = socket.local_addr().unwrap();
+    let builder = proxy().to(&origin);
+    let file = builder.write();
+    edit(&file, "workers = 1", "workers = 3");
+    let mut shell = Command::new("sh");
+    let optgate = command(&file);
+    shell.arg("-c").arg("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null").arg("sh");
+    shell.arg(optgate.get_program()).args(optgate.get_args());
+    shell.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+    shell.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut binary = Binary::of(shell, addr, builder.into_dir());
+    for _ in 0..24 {
+        assert_eq!(get(addr, "/", "").text(), "hello");
+    }
+    binary.upgrade();
+    for _ in 0..24 {
+        assert_eq!(get(addr, "/", "").text(), "hello");
+    }
+}
+
+/// sd_notify(3): ready after listening, reloading and ready again, stopping.
+#[test]
+fn systemd_is_told_what_the_process_does() {
+    let (origin, _release) = origin();
+    let addr = own_address();
+    let builder = proxy().to(&origin);
+    let file = builder.write();
+    let path = builder.dir().join("notify");
+    let notices = UnixDatagram::bind(&path).unwrap();
+    notices.set_read_timeout(Some(DEADLINE)).unwrap();
+    let next = || {
+        let mut text = [0; 4096];
+        let length = notices.recv(&mut text).unwrap();
+        String::from_utf8(text[..length].to_vec()).unwrap()
+    };
+    let mut command = command(&file);
+    command.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
+    let mut binary = Binary::of(command, addr, builder.into_dir());
+    let wait_for = |what: &str| while !next().lines().any(|line| line == what) {};
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    binary.signal(Signal::HUP);
+    wait_for("RELOADING=1");
+    wait_for("READY=1");
+    binary.upgrade();
+    let new = binary.serving();
+    wait_for(&format!("MAINPID={new}"));
+    binary.signal(Signal::TERM);
+    wait_for("STOPPING=1");
+}
