@@ -45,6 +45,8 @@ pub fn settings(data_dir: &Path) -> Settings {
         log: Log { format: LogFormat::Text, level: LogLevel::Error, file: None },
         timeouts: Timeouts {
             tls_handshake: second,
+            proxy_header: second,
+            upstream_queue: second,
             header_read: second,
             idle: second,
             upstream_connect: second,
@@ -60,9 +62,18 @@ pub fn settings(data_dir: &Path) -> Settings {
             request_body: None,
             http2_streams: 100,
             upstream_idle: 8,
+            upstream_queue: 8,
             rewriter_memory: 1 << 20,
             decode_ratio: 100,
             decoded_page: 1 << 20,
+        },
+        outlier: optgate::config::Outlier {
+            failures: 5,
+            answers: optgate::config::BadAnswers::Gateway,
+            ejection: second,
+            longest: second,
+            most_percent: 50,
+            panic_percent: 30,
         },
         portal: Portal {
             prefix: "/privacy-choices".into(),
@@ -80,7 +91,14 @@ pub fn settings(data_dir: &Path) -> Settings {
         account_header: None,
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
-        dns: Dns { enabled: false, servers: Vec::new(), interval: second, timeout: second, hosts: 0 },
+        dns: Dns {
+            enabled: false,
+            servers: Vec::new(),
+            interval: second,
+            timeout: second,
+            hosts: 0,
+            upstream_interval: second,
+        },
         registry_files: Vec::new(),
         lists_check: ListsCheck {
             every: second,
