@@ -272,8 +272,8 @@ impl Running {
         );
         if *self.upgrader.phase.borrow() == Phase::Finishing {
             // Whoever ordered the upgrade gets its answer.
-            let answered = tokio::time::timeout(Duration::from_secs(1), self.admin_task);
-            drop(self.background.block_on(async { answered.await }));
+            let answered = async { tokio::time::timeout(Duration::from_secs(1), self.admin_task).await };
+            drop(self.background.block_on(answered));
         }
         self.background.block_on(self.house.store.close());
         if let Some(log) = &self.house.access_log {

@@ -151,7 +151,7 @@ pub async fn send(
 ) -> Result<Answer, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), false);
     let mut failure = ProxyError::Internal("the site has no origin");
-    while let Some(turn) = choice.next() {
+    while let Some(turn) = choice.another() {
         aim(&mut request, x, turn.origin);
         match choice.send(turn, request).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {

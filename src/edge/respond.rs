@@ -392,7 +392,7 @@ pub async fn tunnel(
 ) -> Result<Response<Body>, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
     let mut failure = ProxyError::Internal("the site has no origin");
-    while let Some(turn) = choice.next() {
+    while let Some(turn) = choice.another() {
         corridor::aim(&mut request, x, turn.origin);
         match choice.send_upgrade(turn, request).await {
             Ok(Ok(tunnel)) => return Ok(joined(core, x, &asked, downstream, tunnel)),

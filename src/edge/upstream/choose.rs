@@ -91,7 +91,7 @@ impl<'a> Choice<'a> {
 
     /// The next origin to ask: of those that are well and have a place; then of those where a place must be
     /// waited for; in the end any that was not asked yet.
-    pub fn next(&mut self) -> Option<Turn> {
+    pub fn another(&mut self) -> Option<Turn> {
         let group = &self.local.group;
         let untried = self.fitting & !self.tried;
         if untried == 0 {
