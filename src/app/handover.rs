@@ -244,7 +244,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Self::hear`], and when it is another or none.
-    pub fn expect(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> anyhow::Result<()> {
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> anyhow::Result<()> {
         match self.hear()? {
             Some(message) if wanted(&message) => Ok(()),
             Some(message) => bail!("expected `{what}` of the other process, and it said {message:?}"),
@@ -349,10 +349,10 @@ mod tests {
     fn another_word_than_the_expected_one_is_an_error_that_names_both() {
         let (old, new) = pair();
         new.say(&Message::Serving).unwrap();
-        let error = old.expect("checked", |m| matches!(m, Message::Checked)).unwrap_err().to_string();
+        let error = old.wait_for("checked", |m| matches!(m, Message::Checked)).unwrap_err().to_string();
         assert!(error.contains("checked") && error.contains("Serving"), "{error}");
         drop(new);
-        let error = old.expect("checked", |m| matches!(m, Message::Checked)).unwrap_err().to_string();
+        let error = old.wait_for("checked", |m| matches!(m, Message::Checked)).unwrap_err().to_string();
         assert!(error.contains("ended"), "{error}");
     }
 }

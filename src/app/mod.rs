@@ -76,7 +76,7 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
         None => Ok(()),
         Some(channel) => {
             channel.say(&Message::Checked)?;
-            channel.expect("journal-is-free", |message| matches!(message, Message::JournalIsFree))
+            channel.wait_for("journal-is-free", |message| matches!(message, Message::JournalIsFree))
         }
     })?;
     let settings = Arc::clone(&parts.house.snapshot.load().settings);

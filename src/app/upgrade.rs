@@ -71,12 +71,12 @@ impl Upgrader {
             channel.hand_over(listener)?;
         }
         channel.say(&Message::NoMoreListeners)?;
-        channel.expect("checked", |message| matches!(message, Message::Checked))?;
+        channel.wait_for("checked", |message| matches!(message, Message::Checked))?;
         let store = &self.house.store;
         let lent = runtime.block_on(store.lend()).context("the journal cannot be handed over now")?;
         let taken = channel
             .say(&Message::JournalIsFree)
-            .and_then(|()| channel.expect("serving", |message| matches!(message, Message::Serving)))
+            .and_then(|()| channel.wait_for("serving", |message| matches!(message, Message::Serving)))
             .and_then(|()| channel.wait_without_end());
         if let Err(error) = taken {
             store.take_back(lent);

@@ -174,8 +174,8 @@ function inside(element, given) {
 
 // Script text: nobody can patch `import`, but what it names can be changed.
 function imports(given) {
-  var text = given + "", clean = text.replace(/(^|[^\w$])(import\s*\(?\s*|from\s*)(["'`])([^"'`\n]+)/g, (all, before, word, quote, url) =>
-    tracker(url.replace(/\\/g, "")) ? before + word + quote + asset("e.js") : all);
+  var text = given + "", clean = text.replace(/\b((?:import\s*\(?|from)\s*["'`])([^"'`\n]+)/g, (all, before, url) =>
+    tracker(url.replace(/\\/g, "")) ? before + asset("e.js") : all);
   return clean == text ? given : trusted.createScript(clean);
 }
 

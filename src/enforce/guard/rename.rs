@@ -143,11 +143,45 @@ mod tests {
                 "var one=1;f(`${one} one ${(two)=>two+one}`,/one/g,\"one\")",
                 "var e=1;f(`${e} one ${(t)=>t+e}`,/one/g,\"one\")",
             ),
+            ("var one=`${JSON}${JSON}`,two=JSON;", "var e=`${JSON}${JSON}`,t=JSON;"),
             ("for(var one of two)one(e)", "for(var t of two)t(e)"),
             ("for(let one=0,two=f(three,four);;)two", "for(let t=0,e=f(three,four);;)e"),
         ] {
             assert_eq!(rename(script), wanted);
         }
+    }
+
+    /// A name that is wrongly taken for ours would be missing here, and one that is wrongly taken for the browser's
+    /// would be too many.
+    #[test]
+    fn what_the_scripts_take_from_the_browser_is_known() {
+        let globals = |parts: &[&str]| -> Vec<String> {
+            let script = minify(&parts.concat());
+            let tokens = tokens(&script);
+            let names = scopes(&tokens).uses.into_iter().filter_map(|used| match used.means {
+                Meaning::Global(name) => Some(name.to_owned()),
+                Meaning::Variable(_) => None,
+            });
+            let names: std::collections::BTreeSet<String> = names.collect();
+            names.into_iter().collect()
+        };
+        let page = globals(&[include_str!("match.js"), include_str!("net.js"), include_str!("dom.js")]);
+        assert_eq!(
+            page.join(" "),
+            "ASSETS Blob D E JSON KEPT Math NAMES Object PATTERNS Proxy REPORT Reflect RegExp Set String Symbol TABLE W \
+             WORKER WeakMap WeakSet decodeURIComponent encodeURIComponent parseInt signals stubs unescape"
+        );
+        let worker = globals(&[include_str!("match.js"), include_str!("net.js"), include_str!("worker.js")]);
+        assert_eq!(
+            worker.join(" "),
+            "ASSETS JSON KEPT Math NAMES Object PATTERNS Proxy Reflect RegExp Set Symbol TABLE W WORKER \
+             encodeURIComponent"
+        );
+        assert_eq!(globals(&[include_str!("signals.js")]).join(" "), "JSON Object SIGNALS_DATA String");
+        assert_eq!(
+            globals(&[include_str!("stubs.js")]).join(" "),
+            "Array Object Promise Proxy Reflect Symbol WeakSet"
+        );
     }
 
     /// A script with many names has none that is a word of the language.

@@ -288,7 +288,11 @@ impl<'a> Reader<'_, 'a> {
             if declaring && matches!(token.text, "of" | "in") {
                 break;
             }
-            at = if token.opens() { self.partners[at] } else { at } + 1;
+            // The pieces of a template follow each other.
+            while self.tokens[at].opens() && self.partners[at] > at {
+                at = self.partners[at];
+            }
+            at += 1;
         }
         at
     }
