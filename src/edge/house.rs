@@ -405,7 +405,11 @@ impl Core {
             let pools = site.group.members.iter().map(|member| Pool::new(member, limits)).collect();
             Rc::new(CoreGroup::new(Arc::clone(&site.group), pools))
         };
+        let now = self.snapshot.borrow();
+        let in_force = now.sites.get(site.index).is_some_and(|now| Arc::ptr_eq(&now.group, &site.group));
         match known {
+            // A request from before a reload has origins that are in force no more.
+            _ if !in_force => make(),
             Some(known) => Rc::clone(known.get_or_insert_with(make)),
             None => make(),
         }
