@@ -7,9 +7,11 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
 
+use super::claims;
 use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
+use super::strict::Reason;
 use crate::privacy::{Decision, Mode, Signals, Subject};
 
 /// What step 1 finds out, and what the steps after it add.
@@ -60,7 +62,8 @@ pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
     }
     match (field, authority) {
         (Some(field), _) => Ok(field.clone()),
-        (None, Some(authority)) if request.version() == Version::HTTP_2 => {
+        // HTTP/1.1 must name its host in the field (RFC 9112, 3.2).
+        (None, Some(authority)) if request.version() != Version::HTTP_11 => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::BadHost)
         }
         _ => Err(ProxyError::BadHost),
@@ -68,6 +71,8 @@ pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
 }
 
 /// Host without port and trailing dot, lower case; `None` when it is no host.
+///
+/// Narrower than RFC 3986, 3.2.2: names of letters, digits, `-`, `_` and dots, or an address.
 fn host_name(text: &str) -> Option<Cow<'_, str>> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -77,18 +82,25 @@ fn host_name(text: &str) -> Option<Cow<'_, str>> {
         }
         None => text.split_once(':').unwrap_or((text, "")),
     };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let good = !name.is_empty()
-        && name.len() <= 255
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:~%".contains(&b))
-        && port.bytes().all(|b| b.is_ascii_digit());
+    let literal = name.starts_with('[');
+    let name = if literal { name } else { name.strip_suffix('.').unwrap_or(name) };
+    let good_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let good_name = literal || name.bytes().all(good_byte) && !name.starts_with('.') && !name.contains("..");
+    let good = good_name
+        && (1..=255).contains(&name.len())
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok());
     let lower = !name.bytes().any(|b| b.is_ascii_uppercase());
     good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
-/// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3): any `Transfer-Encoding` but
-/// one `chunked`, or one beside a `Content-Length`.
+/// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3; RFC 9113, 8.1.1): more than one
+/// length, any `Transfer-Encoding` but one `chunked`, or one beside a `Content-Length`. HTTP/1.1 heads have
+/// been held to this byte by byte.
 fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
+    if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(ProxyError::AmbiguousLength);
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
@@ -108,12 +120,26 @@ fn check_size<B>(request: &Request<B>, limit: usize) -> Result<(), ProxyError> {
     if target + fields > limit { Err(ProxyError::HeadTooLarge) } else { Ok(()) }
 }
 
-/// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4).
+/// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
+/// would show a page's scripts the credentials and what we tell the origin (RFC 9110, 9.3.8).
 fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
+    if method == Method::TRACE {
+        return Err(ProxyError::MethodNotAllowed);
+    }
     let path = uri.path();
-    let good =
-        method != Method::CONNECT && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS));
+    let web = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let good = method != Method::CONNECT
+        && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
+        && uri.scheme_str().is_none_or(web);
     if good { Ok(()) } else { Err(ProxyError::BadTarget) }
+}
+
+/// Refuses values that begin or end with white space (RFC 9113, 8.2.1): in HTTP/1.1 it would be lost.
+fn check_values<B>(request: &Request<B>) -> Result<(), ProxyError> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bad = |v: &HeaderValue| blank(v.as_bytes().first()) || blank(v.as_bytes().last());
+    let malformed = request.version() == Version::HTTP_2 && request.headers().values().any(bad);
+    if malformed { Err(ProxyError::Malformed(Reason::FieldValue)) } else { Ok(()) }
 }
 
 impl Exchange {
@@ -124,6 +150,7 @@ impl Exchange {
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         check_target(request.method(), request.uri())?;
         check_length(request.headers())?;
+        check_values(request)?;
         let host = host_of(request)?;
         let snapshot = core.snapshot();
         let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
@@ -134,7 +161,7 @@ impl Exchange {
         let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
         let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
-        delete_internal(request.headers_mut());
+        claims::delete(request.headers_mut(), client.peer_trusted);
         let path_rule = site.path_rule(request.uri().path());
         let killed = core.house.switches.engaged(site.index);
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
@@ -180,17 +207,6 @@ fn may_ask(ranges: &[ipnet::IpNet], peer: IpAddr, client: IpAddr) -> bool {
     client_addr::is_in(ranges, peer) && client_addr::is_in(ranges, client)
 }
 
-/// Deletes what only we may say. Cost: one pass over the names.
-fn delete_internal(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| name.as_str().starts_with("optgate-")) {
-        return;
-    }
-    let names: Vec<_> = headers.keys().filter(|n| n.as_str().starts_with("optgate-")).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +222,24 @@ mod tests {
         ] {
             assert_eq!(host_name(given).as_deref(), Some(name), "{given}");
         }
-        for bad in ["", ":80", "a b", "a/b", "user@host", "[::1", "[zz]", "host:80:90", "host:8x", "."] {
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "user@host",
+            "[::1",
+            "[zz]",
+            "host:80:90",
+            "host:8x",
+            ".",
+            "a[b",
+            "a%41",
+            "a..b",
+            ".a",
+            "a:65536",
+            "[::1]a",
+        ] {
             assert_eq!(host_name(bad), None, "{bad}");
         }
     }
@@ -219,5 +252,7 @@ mod tests {
         assert!(ok(Method::OPTIONS, "*"));
         assert!(!ok(Method::GET, "*"));
         assert!(!ok(Method::CONNECT, "h:443"));
+        assert!(!ok(Method::GET, "ftp://h/a"));
+        assert!(!ok(Method::TRACE, "/a"));
     }
 }

@@ -4,8 +4,10 @@
 //! through. What all cores share is in [`house`].
 
 pub mod body;
+pub mod claims;
 pub mod client_addr;
 pub mod connection;
+pub mod continuing;
 pub mod corridor;
 pub mod error;
 pub mod exchange;
@@ -17,8 +19,10 @@ pub mod local;
 pub mod outcome;
 pub mod respond;
 pub mod siblings;
+pub mod strict;
 pub mod timer;
 pub mod tls;
+pub mod trailers;
 pub mod upgrade;
 pub mod upstream;
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Version, header};
+use http::{HeaderMap, Method, Request, Version, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
@@ -18,12 +18,28 @@ use super::timer::Deadline;
 /// Bytes copied at a time, each way.
 const BUFFER: usize = 16 * 1024;
 
-/// Whether a request asks to change the protocol: HTTP/1.1 with `Upgrade`, named in `Connection`.
+/// The protocol that may be changed to. Any other `Upgrade` field is dropped: what passes a tunnel unread must
+/// be something that is no HTTP.
+const WEBSOCKET: &[u8] = b"websocket";
+
+/// Whether a request asks for a WebSocket: a `GET` of HTTP/1.1 without a body, with `Upgrade` named in
+/// `Connection` (RFC 9110, 7.8; RFC 6455, 4.1).
 #[must_use]
-pub fn wanted<B>(request: &Request<B>) -> bool {
+pub fn wanted<B: http_body::Body>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11
         && request.headers().contains_key(header::UPGRADE)
+        && request.method() == Method::GET
+        && request.body().is_end_stream()
+        && is_websocket(request.headers())
         && hop::connection_has(request.headers(), "upgrade")
+}
+
+/// Whether the one `Upgrade` field says `websocket`.
+#[must_use]
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(header::UPGRADE).iter();
+    let first = fields.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET));
+    first && fields.next().is_none()
 }
 
 /// Joins the visitor's connection with the origin's, as a task of its own.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -20,9 +20,10 @@ use super::transport::Transport;
 use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::local::LocalExecutor;
+use crate::edge::strict::{AnswerGate, Expected, Reason};
 use crate::edge::timer::{self, Deadline};
 
-type Io = TokioIo<Transport>;
+type Io = TokioIo<AnswerGate<Transport>>;
 
 /// Read buffer of an origin connection: whole in the second-level cache.
 const MAX_BUF: usize = 128 * 1024;
@@ -31,8 +32,12 @@ const MAX_BUF: usize = 128 * 1024;
 struct Live {
     sender: http1::SendRequest<RequestBody>,
     connection: http1::Connection<Io, RequestBody>,
+    /// Tells the connection's gate that an answer comes.
+    expected: Expected,
     /// The machine has ended; the connection is of no more use.
     ended: bool,
+    /// For one request only.
+    once: bool,
     idle_since: Instant,
 }
 
@@ -45,7 +50,7 @@ impl Live {
     }
 
     const fn usable(&self) -> bool {
-        !self.ended
+        !self.ended && !self.once
     }
 }
 
@@ -100,7 +105,8 @@ impl Pool {
     /// Sends a request; resolves when the answer's head is there.
     ///
     /// A pooled connection that turns out closed before the request was written is replaced by a
-    /// fresh one; nothing is ever sent twice.
+    /// fresh one. One that closes without an answer after it had been idle for a while is too, for an
+    /// idempotent request without a body (RFC 9110, 9.2.2); nothing else is ever sent twice.
     ///
     /// # Errors
     /// [`Attempt::NotSent`] gives the request back for another origin.
@@ -108,9 +114,13 @@ impl Pool {
         if self.connector.upstream.http2 {
             return self.send_http2(request).await;
         }
+        // An origin that does not expect a body there may read it as the next request.
+        let once = !request.body().is_end_stream() && !expects_body(request.method());
+        let mut retried = false;
         loop {
-            let pooled = self.checkout();
+            let pooled = if retried { None } else { self.checkout() };
             let fresh = pooled.is_none();
+            let again = pooled.as_ref().and_then(|live| replayable(live, &request));
             let mut live = match pooled {
                 Some(live) => live,
                 None => match self.open().await {
@@ -118,9 +128,14 @@ impl Pool {
                     Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
                 },
             };
+            live.once = once;
             match self.exchange(&mut live, request).await {
                 Ok(response) => return Ok(response.map(|body| UpstreamBody::http1(body, live, self))),
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
+                Err(Attempt::Failed(ProxyError::Answer(error))) if again.is_some() && was_cut(&error) => {
+                    let Some(again) = again else { return Err(Attempt::failed(error)) };
+                    (request, retried) = (*again, true);
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -132,6 +147,7 @@ impl Pool {
         live: &mut Live,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Attempt> {
+        live.expected.answer(false);
         let mut answer = pin!(live.sender.try_send_request(request));
         let connection = &mut live.connection;
         let ended = &mut live.ended;
@@ -181,13 +197,15 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Live, ProxyError> {
-        let io = TokioIo::new(self.connector.connect().await?);
+        let expected = Expected::default();
+        let io = TokioIo::new(AnswerGate::new(self.connector.connect().await?, expected.clone()));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUF)
+            .allow_spaces_after_header_name_in_responses(true)
             .handshake::<_, RequestBody>(io)
             .await
             .map_err(ProxyError::Answer)?;
-        Ok(Live { sender, connection, ended: false, idle_since: timer::now() })
+        Ok(Live { sender, connection, expected, ended: false, once: false, idle_since: timer::now() })
     }
 
     /// Sends an upgrade request over a connection of its own.
@@ -198,10 +216,11 @@ impl Pool {
         self: &Rc<Self>,
         request: Request<RequestBody>,
     ) -> Result<Result<Tunnel, Answer>, Attempt> {
-        let Live { mut sender, connection, .. } = match self.open().await {
+        let Live { mut sender, connection, expected, .. } = match self.open().await {
             Ok(live) => live,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
+        expected.answer(true);
         let driver = tokio::task::spawn_local(connection.with_upgrades());
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
@@ -247,6 +266,31 @@ impl Pool {
     }
 }
 
+/// Whether origins expect a body with this method (RFC 9110, 9.3).
+fn expects_body(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
+/// Whether an exchange ended because the origin closed, and not because of what it said.
+fn was_cut(error: &hyper::Error) -> bool {
+    !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none()
+}
+
+/// A copy of an idempotent request without a body, where the connection was idle for so long that the origin may
+/// be closing it right now. A busy connection's requests are not copied.
+fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+    let idle = timer::now().saturating_duration_since(live.idle_since) >= timer::TICK;
+    if !idle || !request.body().is_end_stream() || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(Box::new(copy))
+}
+
 /// How an attempt to send a request failed.
 #[derive(Debug)]
 pub enum Attempt {
@@ -267,6 +311,7 @@ impl Attempt {
         let error = match BodyError::cause_of(&error) {
             Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
             Some(BodyError::Stalled) => ProxyError::BodyTimeout,
+            Some(BodyError::Visitor(_)) => ProxyError::BrokenBody,
             _ => ProxyError::Answer(error),
         };
         match unsent {
