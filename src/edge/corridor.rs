@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -196,13 +197,19 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
         }
         request.headers_mut().remove(header::HOST);
         request.headers_mut().remove(header::CONNECTION);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
     } else {
         *request.version_mut() = Version::HTTP_11;
         if request.uri().authority().is_some() {
             *request.uri_mut() = http::Uri::from(target);
         }
+        let bodied = !request.body().is_end_stream();
         let headers = request.headers_mut();
         headers.insert(header::HOST, host);
+        // hyper would send a `GET` without the body of which it does not know the length.
+        if bodied && !headers.contains_key(header::CONTENT_LENGTH) {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         // RFC 9110, 10.1.4: `TE` is of this connection and says so.
         if headers.contains_key(header::TE) {
             let upgrade = headers.contains_key(header::UPGRADE);

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::claims;
@@ -122,16 +124,30 @@ fn check_size<B>(request: &Request<B>, limit: usize) -> Result<(), ProxyError> {
 
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
 /// would show a page's scripts the credentials and what we tell the origin (RFC 9110, 9.3.8).
-fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
+fn check_target(method: &Method, uri: &Uri, version: Version) -> Result<(), ProxyError> {
     if method == Method::TRACE {
         return Err(ProxyError::MethodNotAllowed);
     }
-    let path = uri.path();
+    // A target of another form has an empty path, which http's types read as `/`.
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let path = if version == Version::HTTP_11 && uri.authority().is_some() { uri.path() } else { target };
     let web = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     let good = method != Method::CONNECT
         && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
+        && target.bytes().all(|byte| byte.is_ascii_graphic())
         && uri.scheme_str().is_none_or(web);
     if good { Ok(()) } else { Err(ProxyError::BadTarget) }
+}
+
+/// Forgets the length of an HTTP/2 body that is said to be empty before it has ended: with data behind it the
+/// request is malformed (RFC 9113, 8.1.1), which must show before the origin takes it for whole.
+fn distrust_empty(request: &mut Request<Incoming>) {
+    if request.version() == Version::HTTP_2
+        && !request.body().is_end_stream()
+        && request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+    {
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+    }
 }
 
 /// Refuses values that begin or end with white space (RFC 9113, 8.2.1): in HTTP/1.1 it would be lost.
@@ -148,9 +164,10 @@ impl Exchange {
     /// # Errors
     /// A request that names no site, or is not for a reverse proxy.
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
-        check_target(request.method(), request.uri())?;
+        check_target(request.method(), request.uri(), request.version())?;
         check_length(request.headers())?;
         check_values(request)?;
+        distrust_empty(request);
         let host = host_of(request)?;
         let snapshot = core.snapshot();
         let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
@@ -246,7 +263,7 @@ mod tests {
 
     #[test]
     fn only_origin_form_and_options_asterisk_are_forwarded() {
-        let ok = |m: Method, u: &str| check_target(&m, &u.parse().unwrap()).is_ok();
+        let ok = |m: Method, u: &str| check_target(&m, &u.parse().unwrap(), Version::HTTP_11).is_ok();
         assert!(ok(Method::GET, "/a?b"));
         assert!(ok(Method::GET, "http://h/a"));
         assert!(ok(Method::OPTIONS, "*"));

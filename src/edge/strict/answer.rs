@@ -22,6 +22,8 @@ const MAX_INTERIM: u8 = 16;
 const NOTHING: u8 = 0;
 const ANSWER: u8 = 1;
 const SWITCH: u8 = 2;
+/// A byte of the answer has come.
+const BEGUN: u8 = 4;
 
 /// Tells a gate what is expected next; held by whoever sends requests.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +33,12 @@ impl Expected {
     /// A request goes out: an answer's head comes. `switch`: it may be a 101.
     pub fn answer(&self, switch: bool) {
         self.0.store(if switch { SWITCH } else { ANSWER }, Ordering::Relaxed);
+    }
+
+    /// Whether an answer is expected of which no byte has come.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        matches!(self.0.load(Ordering::Relaxed), ANSWER | SWITCH)
     }
 }
 
@@ -74,7 +82,7 @@ impl<S> AnswerGate<S> {
             self.scan = Scan::default();
             self.interim = if head.status < 200 { self.interim + 1 } else { 0 };
             match head.status {
-                101 if expected == ANSWER => self.refused = Some(Reason::UnaskedSwitch),
+                101 if expected & SWITCH == 0 => self.refused = Some(Reason::UnaskedSwitch),
                 100..=199 if self.interim > MAX_INTERIM => self.refused = Some(Reason::ManyInterim),
                 100 | 102..=199 => at += head.length,
                 _ => {
@@ -115,9 +123,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
             let fresh = &buf.filled()[start..];
-            if fresh.is_empty() || this.expected.0.load(Ordering::Relaxed) == NOTHING {
+            let expected = this.expected.0.load(Ordering::Relaxed);
+            if fresh.is_empty() || expected == NOTHING {
                 return Poll::Ready(Ok(()));
             }
+            this.expected.0.store(expected | BEGUN, Ordering::Relaxed);
             if this.held.is_empty() {
                 let passed = this.look(fresh);
                 this.held.extend_from_slice(&fresh[passed..]);

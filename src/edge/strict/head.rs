@@ -1,6 +1,6 @@
 //! The heads of messages, line by line (RFC 9112, 2 to 6).
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 use super::Reason;
 
@@ -43,9 +43,32 @@ pub(super) const fn is_text_byte(byte: u8) -> bool {
     (byte >= b' ' || byte == b'\t') && byte != 0x7f
 }
 
-/// All of them, without a branch for each byte.
+/// All of them: sixteen at a time, without a branch for each, since this is most of what a head costs.
 fn is_text(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |good, byte| good & is_text_byte(*byte))
+    const LANES: usize = 16;
+    let (blocks, _) = bytes.as_chunks::<LANES>();
+    let good = |bytes: &[u8; LANES]| {
+        bytes.iter().fold(0, |bad, byte| bad | u8::from((*byte < b' ') & (*byte != b'\t') | (*byte == 0x7f)))
+            == 0
+    };
+    match bytes.last_chunk::<LANES>() {
+        // The last block may overlap the one before.
+        Some(last) => blocks.iter().all(good) && good(last),
+        None => bytes.iter().all(|byte| TEXT[usize::from(*byte)]),
+    }
+}
+
+/// [`is_text_byte`] as a table.
+static TEXT: [bool; 256] = text_bytes();
+
+const fn text_bytes() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_text_byte(byte as u8);
+        byte += 1;
+    }
+    table
 }
 
 /// How large a head may be.
@@ -140,8 +163,9 @@ impl Scan {
         first: fn(&mut Self, &[u8]) -> Result<(), Reason>,
         answer: bool,
     ) -> Result<Option<usize>, Reason> {
-        while let Some(found) = memchr(b'\n', bytes.get(self.searched..).unwrap_or_default()) {
-            let end = self.searched + found;
+        let from = self.searched;
+        for found in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
+            let end = from + found;
             let whole = &bytes[self.line..end];
             if end >= limits.bytes {
                 return Err(self.too_long());
@@ -256,13 +280,18 @@ impl Scan {
         if matches!(line, [b' ' | b'\t', ..]) {
             return Err(Reason::Folded);
         }
-        let colon = memchr(b':', line).ok_or(Reason::FieldName)?;
-        let (mut name, value) = (&line[..colon], &line[colon + 1..]);
-        if answer {
-            name = name.trim_ascii_end();
+        let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(line.len());
+        let (name, mut rest) = line.split_at(end);
+        while let [b' ' | b'\t', after @ ..] = rest
+            && answer
+        {
+            rest = after;
         }
-        if !is_token(name) {
+        let [b':', value @ ..] = rest else {
             return Err(if line.contains(&b'\r') { Reason::BareCr } else { Reason::FieldName });
+        };
+        if name.is_empty() {
+            return Err(Reason::FieldName);
         }
         if !is_text(value) {
             return Err(self.control(value));

@@ -105,7 +105,7 @@ impl Pool {
     /// Sends a request; resolves when the answer's head is there.
     ///
     /// A pooled connection that turns out closed before the request was written is replaced by a
-    /// fresh one. One that closes without an answer after it had been idle for a while is too, for an
+    /// fresh one. One that closes without a byte of an answer after it had been idle for a while is too, for an
     /// idempotent request without a body (RFC 9110, 9.2.2); nothing else is ever sent twice.
     ///
     /// # Errors
@@ -132,7 +132,9 @@ impl Pool {
             match self.exchange(&mut live, request).await {
                 Ok(response) => return Ok(response.map(|body| UpstreamBody::http1(body, live, self))),
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
-                Err(Attempt::Failed(ProxyError::Answer(error))) if again.is_some() && was_cut(&error) => {
+                Err(Attempt::Failed(ProxyError::Answer(error)))
+                    if again.is_some() && live.expected.is_unheard() && was_cut(&error) =>
+                {
                     let Some(again) = again else { return Err(Attempt::failed(error)) };
                     (request, retried) = (*again, true);
                 }

@@ -222,7 +222,8 @@ fn cases() -> Vec<Case> {
             "HTTP/1.1 799 Odd\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok",
             Want::Either(799, "ok"),
         )
-        .should(),
+        .should()
+        .reusable(),
     );
     cases
 }
@@ -240,7 +241,9 @@ fn run(subject: &Subject, case: &Case) -> Verdict {
     // The client's own connection, where it goes on, is clean too.
     let seen = subject.origin.requests().split_off(before);
     let asked: Vec<_> = seen.iter().filter(|request| request.target() == "/case").collect();
-    if asked.len() != 1 {
+    // What an idle connection loses without a byte of an answer may be asked for again.
+    let again = case.answer.is_empty() && asked.len() == 2;
+    if asked.len() != 1 && !again {
         return Verdict::Fail(format!("asked {} times", asked.len()));
     }
     if !case.reusable && seen.iter().filter(|request| request.connection == asked[0].connection).count() > 1 {

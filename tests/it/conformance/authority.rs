@@ -80,6 +80,18 @@ pub fn cases() -> Vec<Case> {
         )
         .ours(),
         forward(
+            "an absolute target with an empty path has one of a slash",
+            FORM,
+            with("GET http://site.test", "Host: site.test\r\n"),
+            [seen("GET /")],
+        ),
+        forward(
+            "an absolute target with a query only",
+            FORM,
+            with("GET http://site.test?case", "Host: site.test\r\n"),
+            [seen("GET /?case")],
+        ),
+        forward(
             "a Host's port goes on",
             HOST,
             with("GET /case", "Host: site.test:8080\r\n"),

@@ -29,6 +29,8 @@ pub enum Want {
     Forwarded(Vec<Seen>),
     /// Refused, or forwarded as this.
     Either(&'static [u16], Vec<Seen>),
+    /// These requests, answered with 200, then one refusal and the end.
+    ThenRefused(Vec<Seen>),
     /// One answer that is not the origin's.
     Answered(u16),
     /// The end, after at most one answer that is no success: the message never ended.

@@ -123,10 +123,16 @@ pub fn cases() -> Vec<Case> {
         }
         let value =
             [b"GET /case HTTP/1.1\r\nHost: site.test\r\nX-A: b".as_slice(), &[byte], b"c\r\n\r\n"].concat();
-        cases.push(refuse(format!("the byte {byte:#04x} in a value"), "RFC 9110, 5.5", value));
+        // Others are asked about a few of them, so that one leniency does not count thirty times.
+        let general = [0, 1, 0xb, 0x1f, 0x7f].contains(&byte);
+        let case = refuse(format!("the byte {byte:#04x} in a value"), "RFC 9110, 5.5", value);
+        cases.push(Case { general, ..case });
         let name =
             [b"GET /case HTTP/1.1\r\nHost: site.test\r\nX-".as_slice(), &[byte], b"A: b\r\n\r\n"].concat();
-        cases.push(refuse(format!("the byte {byte:#04x} in a name"), "RFC 9110, 5.1", name));
+        cases.push(Case {
+            general,
+            ..refuse(format!("the byte {byte:#04x} in a name"), "RFC 9110, 5.1", name)
+        });
     }
     for byte in [0x80, 0xc3, 0xff] {
         let name =
@@ -134,11 +140,9 @@ pub fn cases() -> Vec<Case> {
         cases.push(refuse(format!("the byte {byte:#04x} in a name"), "RFC 9110, 5.1", name));
     }
     for mark in ["(", ")", "/", ";", "<", "=", ">", "?", "@", "[", "\\", "]", "{", "}", ","] {
-        cases.push(refuse(
-            format!("the mark {mark} in a name"),
-            "RFC 9110, 5.1",
-            get(&format!("X{mark}A: b\r\n")),
-        ));
+        let general = ["(", "/", "@", "{"].contains(&mark);
+        let line = get(&format!("X{mark}A: b\r\n"));
+        cases.push(Case { general, ..refuse(format!("the mark {mark} in a name"), "RFC 9110, 5.1", line) });
     }
     cases
 }

@@ -219,11 +219,13 @@ fn cases() -> Vec<Case> {
             None,
         ),
         bad("a signed length", "RFC 9110, 8.6", &GET).body(&[(b"content-length", b"+4")], &[b"body"], None),
-        bad("a pseudo-field among trailers", "RFC 9113, 8.1", &GET).body(
-            &[],
-            &[b"body"],
-            Some(&[(b":path", b"/smuggled")]),
-        ),
+        // h2 drops it without a word; nothing of it may show.
+        Case {
+            want: Want::Either(seen("POST /case").body("body").trailers(&[])),
+            ..bad("a pseudo-field among trailers", "RFC 9113, 8.1", &GET)
+        }
+        .body(&[], &[b"body"], Some(&[(b":path", b"/smuggled")]))
+        .should(),
         bad("an upper-case name among trailers", "RFC 9113, 8.2", &GET).body(
             &[],
             &[b"body"],
@@ -234,14 +236,7 @@ fn cases() -> Vec<Case> {
             &[b"body"],
             Some(&[(b"x-sum", b"1\r\nx: y")]),
         ),
-        bad(
-            "a head that is larger than any",
-            "RFC 9113, 10.5.1",
-            &plus(&[(b"x-a", &[b'a'; 15_000]), (b"x-b", &[b'a'; 1])]),
-        )
-        .body(&[], &[], None),
     ];
-    cases.pop();
     for name in [b":method".as_slice(), b":scheme", b":path", b":authority"] {
         let value = GET.iter().find(|(n, _)| *n == name).unwrap().1;
         let text = String::from_utf8_lossy(name).into_owned();
@@ -267,10 +262,12 @@ fn cases() -> Vec<Case> {
         "RFC 9113, 8.3.1",
         &with(b":authority", b"site.test\r\n\r\nGET /smuggled HTTP/1.1\r\n"),
     ));
-    for path in ["case", "?case", "http://site.test/case", "*", "/case#top", "/ca\u{e4}se", "//"] {
-        if path == "//" {
-            continue;
-        }
+    // The URI type cuts a fragment off; the target must be what is left.
+    cases.push(Case {
+        want: Want::Either(seen("GET /case")),
+        ..bad("the path \"/case#top\"", "RFC 9113, 8.3.1", &with(b":path", b"/case#top")).should()
+    });
+    for path in ["case", "?case", "http://site.test/case", "*", "/ca\u{e4}se"] {
         cases.push(bad(format!("the path {path:?}"), "RFC 9113, 8.3.1", &with(b":path", path.as_bytes())));
     }
     for authority in [
@@ -406,6 +403,7 @@ fn cases() -> Vec<Case> {
 
 fn run(subject: &Subject, case: &Case) -> Verdict {
     let before = subject.origin.requests().len();
+    let unreadable = subject.origin.malformed().len();
     let outcome = ask(subject.addr, &case.frames, subject.patience);
     if let Err(what) = subject.echoes() {
         return Verdict::Critical(format!("a fresh client: {what}"));
@@ -420,7 +418,7 @@ fn run(subject: &Subject, case: &Case) -> Verdict {
     if seen.iter().any(|request| request.target().contains("smuggled")) {
         return Verdict::Critical(format!("reached the origin: {:?}", lines(&seen)));
     }
-    if let Some((reason, bytes)) = subject.origin.malformed().first() {
+    if let Some((reason, bytes)) = subject.origin.malformed().get(unreadable) {
         return Verdict::Fail(format!(
             "the origin cannot read {reason}: {:?}",
             String::from_utf8_lossy(bytes)

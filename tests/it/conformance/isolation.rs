@@ -8,7 +8,6 @@ pub fn cases() -> Vec<Case> {
     let a = "GET /a HTTP/1.1\r\nHost: site.test\r\n\r\n";
     let b = "GET /b HTTP/1.1\r\nHost: site.test\r\n\r\n";
     let close = "GET /a HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n";
-    let ended = |case: Case| case.alone();
     vec![
         forward("two requests in one piece", PIPE, format!("{a}{b}"), [seen("GET /a"), seen("GET /b")]),
         forward("ten requests in one piece", PIPE, a.repeat(10), (0..10).map(|_| seen("GET /a"))),
@@ -29,6 +28,10 @@ pub fn cases() -> Vec<Case> {
         forward("a GET with a body leaves nothing behind (CL.0)", "RFC 9112, 6.3", format!("GET /a HTTP/1.1\r\nHost: site.test\r\nContent-Length: {}\r\n\r\n{b}", b.len()), [seen("GET /a").body(b)]),
         forward("a HEAD with a body leaves nothing behind", "RFC 9112, 6.3", "HEAD /a HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nbody", [seen("HEAD /a").body("body")]),
         forward("a request behind half a close is answered", "RFC 9112, 9.6", get(""), [seen("GET /case")]).half_close(),
-        ended(refuse("a good request, then garbage", PIPE, format!("{a}\x01\x02\x03\r\n\r\n")).want(Want::Refused(&[]))).want(Want::Forwarded(vec![seen("GET /a")])),
+        refuse("a good request, then garbage", PIPE, format!("{a}\x01\x02\x03\r\n\r\n")).want(Want::ThenRefused(vec![seen("GET /a")])),
+        refuse("a good request, then one that is ambiguous", PIPE, format!("{a}POST /b HTTP/1.1\r\nHost: site.test\r\nContent-Length: 1, 2\r\n\r\n")).want(Want::ThenRefused(vec![seen("GET /a")])),
+        refuse("a body, then a line that ends with LF only", PIPE, [&post("Content-Length: 4\r\n", "body")[..], b"GET /b HTTP/1.1\nHost: site.test\n\n"].concat())
+            .want(Want::ThenRefused(vec![seen("POST /case").body("body")]))
+            .should(),
     ]
 }

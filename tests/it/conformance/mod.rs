@@ -29,6 +29,7 @@ use std::time::Duration;
 use self::case::{Case, Level, Seen, Want};
 use self::recorder::{Recorder, Request};
 use self::wire::{Heard, Wire};
+use super::support::client::Client;
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, proxy};
 use super::support::wait_until;
@@ -65,6 +66,8 @@ struct Subject {
     patience: Duration,
     /// Ours is held to the exact status and to closing; others only to what reaches the origin.
     exact: bool,
+    /// A field that the proxy puts on every request: what comes without it was no request to the proxy.
+    stamp: &'static str,
 }
 
 /// What a case came to.
@@ -95,8 +98,11 @@ impl Subject {
         let seen: Vec<_> =
             self.origin.requests().split_off(before).into_iter().filter(|r| r.target() != ECHO).collect();
         let malformed = self.origin.malformed().split_off(malformed);
-        if let Some(request) = seen.iter().find(|request| request.target().contains("smuggled")) {
-            return Verdict::Critical(format!("reached the origin: {:?}", request.line()));
+        if let Some(request) = seen.iter().find(|request| request.all(self.stamp).is_empty()) {
+            return Verdict::Critical(format!("nobody's request at the origin: {:?}", request.line()));
+        }
+        if seen.iter().any(|request| request.target().contains("smuggled")) {
+            return Verdict::Fail(format!("read on behind it: the origin saw {:?}", lines(&seen)));
         }
         if let Some((reason, bytes)) = malformed.first() {
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
@@ -166,6 +172,14 @@ impl Subject {
         match want {
             Want::Refused(statuses) => self.refused(statuses, heard, seen),
             Want::Forwarded(requests) => self.forwarded(requests, heard, seen),
+            Want::ThenRefused(requests) => {
+                let first = heard.answers.len().saturating_sub(1);
+                let (answered, refusal) = heard.answers.split_at(first);
+                let before = Heard { answers: answered.to_vec(), ..Heard::default() };
+                let after = Heard { answers: refusal.to_vec(), ..heard.clone() };
+                self.forwarded(requests, &before, seen)?;
+                self.refused(&[400], &after, &[])
+            }
             Want::Either(statuses, requests) => {
                 self.refused(statuses, heard, seen).or_else(|_| self.forwarded(requests, heard, seen))
             }
@@ -306,8 +320,14 @@ const SHORT: &str = "[timeouts]\nheader_read = \"2s\"\nidle = \"5s\"\nbetween_by
 fn optgate() -> (Proxy, Subject) {
     let origin = Arc::new(Recorder::start());
     let proxy = proxy().upstream(&origin.url()).toml(SHORT).run();
-    let subject =
-        Subject { addr: proxy.addr(), tls: None, origin, patience: Duration::from_secs(10), exact: true };
+    let subject = Subject {
+        addr: proxy.addr(),
+        tls: None,
+        origin,
+        patience: Duration::from_secs(10),
+        exact: true,
+        stamp: "via",
+    };
     (proxy, subject)
 }
 
@@ -326,6 +346,7 @@ fn optgate_with_tls() -> (Proxy, Subject) {
         origin,
         patience: Duration::from_secs(10),
         exact: true,
+        stamp: "via",
     };
     (proxy, subject)
 }
@@ -376,7 +397,11 @@ fn refusals_are_counted_by_reason() {
     }
     for reason in ["bare_lf", "chunk_size"] {
         let line = format!("optgate_refused_messages_total{{side=\"downstream\",reason=\"{reason}\"}} 1");
-        let metrics = || super::support::client::get(proxy.running().admin(), "/metrics", "").text();
-        wait_until(&line, || metrics().contains(&line));
+        let admin = proxy.running().admin();
+        wait_until(&line, || {
+            let mut client = Client::connect(admin);
+            client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+            client.response("GET").text().contains(&line)
+        });
     }
 }

@@ -66,7 +66,7 @@ fn nginx(program: &Path, origin: SocketAddr) -> Peer {
          client_header_timeout 1s; client_body_timeout 1s;\n\
          upstream origin {{ server {origin}; keepalive 16; }}\n\
          server {{ listen {addr}; location / {{ proxy_pass http://origin; proxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\"; proxy_set_header Host $http_host; }} }} }}\n"
+         proxy_set_header Connection \"\"; proxy_set_header X-Stamp 1; proxy_set_header Host $http_host; }} }} }}\n"
     );
     let file = format!("{place}/nginx.conf");
     std::fs::write(&file, text).unwrap();
@@ -78,7 +78,7 @@ fn haproxy(program: &Path, origin: SocketAddr) -> Peer {
     let (dir, addr) = (TempDir::with_prefix("optgate-haproxy-").unwrap(), own_address());
     let text = format!(
         "defaults\n mode http\n timeout connect 5s\n timeout client 2s\n timeout server 5s\n timeout http-request 2s\n\
-         \x20http-reuse always\nfrontend front\n bind {addr}\n default_backend back\nbackend back\n server origin {origin}\n"
+         \x20http-reuse always\nfrontend front\n bind {addr}\n http-request set-header X-Stamp 1\n default_backend back\nbackend back\n server origin {origin}\n"
     );
     let file = dir.path().join("haproxy.cfg");
     std::fs::write(&file, text).unwrap();
@@ -87,9 +87,9 @@ fn haproxy(program: &Path, origin: SocketAddr) -> Peer {
 }
 
 /// Every verdict on these cases; ours held to no more than theirs.
-fn verdicts(addr: SocketAddr, origin: Arc<Recorder>, cases: &[Case]) -> Vec<Verdict> {
+fn verdicts(addr: SocketAddr, origin: Arc<Recorder>, cases: &[Case], stamp: &'static str) -> Vec<Verdict> {
     let patience = Duration::from_millis(1500);
-    let subject = Subject { addr, tls: None, origin, patience, exact: false };
+    let subject = Subject { addr, tls: None, origin, patience, exact: false, stamp };
     cases.iter().map(|case| subject.run(case, Sending::Whole)).collect()
 }
 
@@ -107,17 +107,17 @@ fn the_same_requests_at_nginx_and_haproxy() {
     let cases: Vec<_> = requests().into_iter().filter(|case| case.general).collect();
     let mut columns = Vec::new();
     let (proxy, subject) = optgate();
-    columns.push(("optgate", verdicts(subject.addr, Arc::clone(&subject.origin), &cases)));
+    columns.push(("optgate", verdicts(subject.addr, Arc::clone(&subject.origin), &cases, "via")));
     drop(proxy);
     if let Some(program) = find("nginx") {
         let origin = Arc::new(Recorder::start());
         let peer = nginx(&program, origin.addr());
-        columns.push(("nginx", verdicts(peer.addr, origin, &cases)));
+        columns.push(("nginx", verdicts(peer.addr, origin, &cases, "x-stamp")));
     }
     if let Some(program) = find("haproxy") {
         let origin = Arc::new(Recorder::start());
         let peer = haproxy(&program, origin.addr());
-        columns.push(("haproxy", verdicts(peer.addr, origin, &cases)));
+        columns.push(("haproxy", verdicts(peer.addr, origin, &cases, "x-stamp")));
     }
     println!(
         "conformance, side by side, {} requests over HTTP/1.1 (a refusal may have any status):",

@@ -53,7 +53,6 @@ impl Request {
 pub enum After {
     Keep,
     Close,
-    Reset,
 }
 
 /// Bytes to answer a request to `/case...` with.
@@ -70,8 +69,6 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     /// Bytes that no strict reader can read, with the reason.
     malformed: Mutex<Vec<(String, Vec<u8>)>>,
-    /// Heads seen, with or without their bodies.
-    heads: AtomicUsize,
     connections: AtomicUsize,
     script: Mutex<Option<Script>>,
 }
@@ -116,10 +113,6 @@ impl Recorder {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    pub fn heads(&self) -> usize {
-        self.shared.heads.load(Ordering::SeqCst)
-    }
-
     /// What could not be read.
     pub fn malformed(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.malformed.lock().unwrap().clone()
@@ -130,17 +123,14 @@ fn serve(shared: &Shared, mut stream: TcpStream, connection: usize) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_read_timeout(Some(DEADLINE * 2));
     let mut bytes = Vec::new();
-    let mut counted = false;
+    let mut head_seen = false;
     loop {
         match strict_request(&bytes) {
             Ok(None) => {}
             Ok(Some((mut request, used))) => {
                 bytes.drain(..used);
                 request.connection = connection;
-                if !counted {
-                    shared.heads.fetch_add(1, Ordering::SeqCst);
-                }
-                counted = false;
+                head_seen = false;
                 shared.requests.lock().unwrap().push(request.clone());
                 if !answer(shared, &mut stream, &request) {
                     return;
@@ -152,9 +142,8 @@ fn serve(shared: &Shared, mut stream: TcpStream, connection: usize) {
                 return;
             }
         }
-        if !counted && find(&bytes, b"\r\n\r\n").is_some() {
-            counted = true;
-            shared.heads.fetch_add(1, Ordering::SeqCst);
+        if !head_seen && find(&bytes, b"\r\n\r\n").is_some() {
+            head_seen = true;
             let early = shared.script.lock().unwrap().clone().filter(|script| script.early);
             if let Some(script) = early {
                 let _ = stream.write_all(&script.answer);
@@ -194,9 +183,6 @@ fn after(after: After, stream: &TcpStream) -> bool {
         After::Keep => return true,
         After::Close => {
             let _ = stream.shutdown(Shutdown::Both);
-        }
-        After::Reset => {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
     }
     false
