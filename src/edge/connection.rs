@@ -185,6 +185,7 @@ async fn http2_connection<S>(
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(HeadTimer::new(meter, timeouts.header_read))
+        .enable_connect_protocol()
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(H2_SEND_BUF)

@@ -27,11 +27,14 @@ use crate::registry::FirstParty;
 /// Answers one request. Always answers.
 pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
     let summary = finish::Summary::of(&request);
+    let unfolded = upgrade::unfold(&mut request, || core.fresh_id());
     let mut exchange = match Exchange::identify(&core, &hop, &mut request) {
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
-    let mut response = match run(&core, &hop, &mut exchange, request).await {
+    let answered = run(&core, &hop, &mut exchange, request).await;
+    let answered = if unfolded { answered.and_then(upgrade::fold) } else { answered };
+    let mut response = match answered {
         Ok(response) => response,
         Err(error) => finish::failed(&core, &exchange, &error),
     };

@@ -97,6 +97,35 @@ pub fn ask(addr: SocketAddr, frames: &[u8], patience: Duration) -> Outcome {
     }
 }
 
+/// Opens a tunnel on stream 1 with this head (RFC 8441), sends bytes through it, and reads until as many have come
+/// back: the status, and the bytes.
+pub fn tunnel(addr: SocketAddr, fields: &[Field<'_>], bytes: &[u8], patience: Duration) -> (u16, Vec<u8>) {
+    let mut wire = Wire::tcp(addr, patience);
+    wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
+    wire.send(frame(HEADERS, END_HEADERS, 1, &section(fields)));
+    wire.send(frame(DATA, 0, 1, bytes));
+    let (mut at, mut status_seen, mut data) = (0, 0, Vec::new());
+    while data.len() < bytes.len() {
+        let head = wire.raw(at + 9);
+        let Some(head) = head.get(at..at + 9) else { break };
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (kind, stream) = (head[3], head[8]);
+        let all = wire.raw(at + 9 + length);
+        let Some(payload) = all.get(at + 9..at + 9 + length) else { break };
+        match (kind, stream) {
+            (HEADERS, 1) => status_seen = status(payload),
+            (DATA, 1) => data.extend_from_slice(payload),
+            (RST_STREAM, 1) | (GOAWAY, 0) => break,
+            _ => {}
+        }
+        if status_seen >= 300 {
+            break;
+        }
+        at += 9 + length;
+    }
+    (status_seen, data)
+}
+
 /// The first thing said about stream 1, or how many bytes must be there to read on.
 fn read(bytes: &[u8]) -> Result<Outcome, usize> {
     let mut at = 0;

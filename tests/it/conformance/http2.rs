@@ -1,7 +1,8 @@
 //! HTTP/2 requests become HTTP/1.1 requests without injection (RFC 9113, 8): frame by frame.
 
 use super::case::{Level, Seen, seen};
-use super::frames::{Field, Outcome, ask, request};
+use super::frames::{Field, Outcome, ask, request, tunnel};
+use super::recorder::{After, Script};
 use super::{Subject, Totals, Verdict, assert_none, lines, optgate};
 
 const GET: [Field<'static>; 4] =
@@ -456,4 +457,51 @@ fn http2_requests_are_mapped_without_injection() {
     }
     println!("conformance, HTTP/2 frames: {} cases, {totals}", cases.len());
     assert_none(&failed);
+}
+
+const CONNECT: [Field<'static>; 6] = [
+    (b":method", b"CONNECT"),
+    (b":protocol", b"websocket"),
+    (b":scheme", b"http"),
+    (b":path", b"/case"),
+    (b":authority", b"site.test"),
+    (b"sec-websocket-version", b"13"),
+];
+
+/// RFC 8441, 5: a WebSocket over HTTP/2 is one over HTTP/1.1 for the origin.
+#[test]
+fn a_websocket_over_http2_reaches_the_origin_as_an_upgrade() {
+    let origin = crate::support::origin::Origin::start().on("/case", |x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: k\r\n\r\n")?;
+        let bytes = x.tunnel()?;
+        x.send(bytes.to_ascii_uppercase())?;
+        x.cut();
+        Ok(())
+    });
+    let proxy = crate::support::proxy::proxy().to(&origin).run();
+    let (status, bytes) = tunnel(proxy.addr(), &CONNECT, b"ping", crate::support::DEADLINE);
+    assert_eq!((status, bytes.as_slice()), (200, b"PING".as_slice()));
+    let seen = origin.first();
+    assert_eq!(seen.line(), "GET /case HTTP/1.1");
+    assert_eq!(seen.one("upgrade").as_deref(), Some("websocket"));
+    assert_eq!(seen.one("connection").as_deref(), Some("upgrade"));
+    assert_eq!(seen.one("sec-websocket-version").as_deref(), Some("13"));
+    assert_eq!(seen.one("sec-websocket-key").map(|key| key.len()), Some(24));
+}
+
+/// RFC 8441, 5: a success opens the tunnel, so an origin's plain success must not become one.
+#[test]
+fn an_answer_that_is_no_101_opens_no_tunnel_over_http2() {
+    let (_proxy, subject) = optgate();
+    for (status, want) in [("200 OK", 502), ("403 Forbidden", 403), ("302 Found", 302)] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+        subject.origin.answer(Some(Script { answer, after: After::Keep, early: false }));
+        let (got, bytes) =
+            tunnel(subject.addr, &CONNECT, b"GET /smuggled HTTP/1.1\r\n\r\n", subject.patience);
+        assert_eq!((got, bytes.len()), (want, 0), "{status}");
+        subject.origin.answer(None);
+        subject.echoes().unwrap();
+        assert_eq!(subject.origin.malformed(), []);
+        assert!(!subject.origin.requests().iter().any(|r| r.target() == "/smuggled" || !r.body.is_empty()));
+    }
 }

@@ -32,7 +32,7 @@ use self::wire::{Heard, Wire};
 use super::support::client::Client;
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, proxy};
-use super::support::wait_until;
+use super::support::{DEADLINE, wait_until};
 
 /// All cases about requests.
 fn requests() -> Vec<Case> {
@@ -155,6 +155,7 @@ impl Subject {
     fn echoes(&self) -> Result<(), String> {
         for _ in 0..2 {
             let mut wire = self.connect();
+            wire.be_patient(DEADLINE);
             wire.send(format!("GET {ECHO} HTTP/1.1\r\nHost: site.test\r\n\r\n"));
             let heard = wire.hear(&["GET"], |heard| heard.answers.first().is_some_and(|a| a.whole));
             let good = heard.answers.len() == 1
@@ -358,9 +359,21 @@ fn assert_none(failed: &[String]) {
 /// RFC 9110 and 9112: every case over HTTP/1.1.
 #[test]
 fn requests_are_read_to_the_letter() {
-    let (_proxy, subject) = optgate();
+    let (proxy, subject) = optgate();
     let (_, failed) = run_all("HTTP/1.1", &subject, &requests(), Sending::Whole);
     assert_none(&failed);
+    // Nothing of all this is left open.
+    wait_for_figure(&proxy, "optgate_connections 0\n");
+}
+
+/// Waits until `/metrics` holds a line.
+fn wait_for_figure(proxy: &Proxy, line: &str) {
+    let admin = proxy.running().admin();
+    wait_until(line, || {
+        let mut client = Client::connect(admin);
+        client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+        client.response("GET").text().contains(line)
+    });
 }
 
 /// The same over TLS.
@@ -396,12 +409,7 @@ fn refusals_are_counted_by_reason() {
         assert_eq!(wire.hear(&["GET"], |_| false).answers[0].status, 400);
     }
     for reason in ["bare_lf", "chunk_size"] {
-        let line = format!("optgate_refused_messages_total{{side=\"downstream\",reason=\"{reason}\"}} 1");
-        let admin = proxy.running().admin();
-        wait_until(&line, || {
-            let mut client = Client::connect(admin);
-            client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
-            client.response("GET").text().contains(&line)
-        });
+        let line = format!("optgate_refused_messages_total{{side=\"downstream\",reason=\"{reason}\"}} 1\n");
+        wait_for_figure(&proxy, &line);
     }
 }

@@ -71,6 +71,11 @@ impl Wire {
         Self { stream: Box::new(rustls::StreamOwned::new(tls, io)), tcp, bytes: Vec::new(), closed: false }
     }
 
+    /// Waits longer for what must come.
+    pub fn be_patient(&self, patience: Duration) {
+        self.tcp.set_read_timeout(Some(patience)).unwrap();
+    }
+
     /// Sends; the peer may have closed already.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()).is_ok()
