@@ -214,17 +214,17 @@ async fn http1_connection<S>(
     let (timeouts, limits) = (&settings.timeouts, &settings.limits);
     let (meter, link) = (ReadMeter::default(), Arc::new(Link::default()));
     let gate = Gate::strict(stream, meter.clone(), Arc::clone(&link), head_limits(settings));
-    let (calls, told) = (Cell::new(0), &link);
+    let (calls, told): (_, &Link) = (Cell::new(0), &link);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (core, hop, link) = (Rc::clone(core), Rc::clone(&hop), Arc::clone(told));
+        let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
         calls.set(calls.get() + 1);
         let number = calls.get();
         async move {
-            if let Some(reason) = link.refusal(number) {
+            if let Some(reason) = told.refusal(number) {
                 return Ok::<_, Infallible>(finish::malformed(&core, &hop, &request, reason));
             }
             let response = corridor::handle(core, hop, request).await;
-            link.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            told.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
             Ok(response)
         }
     });

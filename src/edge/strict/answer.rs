@@ -105,6 +105,10 @@ impl<S> AnswerGate<S> {
         if self.sent == self.passed {
             self.held.drain(..self.passed);
             (self.sent, self.passed) = (0, 0);
+            if self.held.is_empty() {
+                // An idle connection keeps no room for a head that came in pieces once.
+                self.held = Vec::new();
+            }
         }
         true
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Link {
     any_refused: AtomicU64,
     /// The last request answered, times two; odd when the protocol has changed with it.
     answered: AtomicU64,
+    /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
+    is_waiting: AtomicBool,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -52,9 +54,13 @@ impl Link {
         refused.filter(|(number, _)| *number == 0).map(|(_, reason)| reason)
     }
 
-    /// Notes that a request has its answer: what stands behind it may be read, as what it now is.
+    /// Notes that a request has its answer: what stands behind it may be read, as what it now is. Cost: a store
+    /// and a load.
     pub fn answered(&self, request: u64, switched: bool) {
         self.answered.store(request * 2 + u64::from(switched), Ordering::Release);
+        if !self.is_waiting.load(Ordering::Acquire) {
+            return;
+        }
         if let Some(waker) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
@@ -214,6 +220,10 @@ impl<S> Gate<S> {
         if self.sent == self.passed {
             self.held.drain(..self.passed);
             (self.sent, self.passed) = (0, 0);
+            if self.held.is_empty() {
+                // An idle connection keeps no room for a head that came in pieces once.
+                self.held = Vec::new();
+            }
         }
         true
     }
@@ -247,7 +257,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                     // The waker is there before the look, so that an answer in between is not missed.
                     *this.link.waiting.lock().unwrap_or_else(PoisonError::into_inner) =
                         Some(cx.waker().clone());
+                    this.link.is_waiting.store(true, Ordering::Release);
                     let Some(switched) = this.link.answer_of(this.request) else { return Poll::Pending };
+                    this.link.is_waiting.store(false, Ordering::Release);
                     this.state = if switched { State::Open } else { State::Head(Scan::default()) };
                     this.look_at_held();
                     continue;
