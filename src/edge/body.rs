@@ -1,14 +1,16 @@
 //! Bodies in both directions. One enum, so that a piece passing through pays no virtual call.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::continuing::Leave;
 use super::timer::Deadline;
+use super::trailers;
 use super::upstream::UpstreamBody;
 use crate::enforce::html::body::RewriteBody;
 use crate::enforce::html::shadow::ShadowBody;
@@ -88,7 +90,7 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
+        let mut polled = match self.get_mut() {
             Self::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
@@ -98,7 +100,13 @@ impl HttpBody for Body {
             }
             Self::Observed(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Portal(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Portal),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(fields) = frame.trailers_mut()
+        {
+            trailers::clean(fields);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -129,20 +137,27 @@ pub struct RequestBody {
     left: u64,
     between_bytes: Duration,
     limit: Option<Deadline>,
+    /// The visitor waits to be asked for it.
+    leave: Option<Box<Leave>>,
 }
 
 impl RequestBody {
     /// No body.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None }
+        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None, leave: None }
     }
 
     /// A visitor's body of at most `limit` bytes (`None`: any size).
     #[must_use]
     pub fn new(body: Incoming, limit: Option<u64>, between_bytes: Duration) -> Self {
         let inner = (!body.is_end_stream()).then_some(body);
-        Self { inner, left: limit.unwrap_or(u64::MAX), between_bytes, limit: None }
+        Self { inner, left: limit.unwrap_or(u64::MAX), between_bytes, limit: None, leave: None }
+    }
+
+    /// Reads nothing before the origin gives leave.
+    pub fn wait_for(&mut self, leave: Leave) {
+        self.leave = Some(Box::new(leave));
     }
 }
 
@@ -156,9 +171,18 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.inner else { return Poll::Ready(None) };
+        if let Some(leave) = &mut this.leave {
+            ready!(leave.poll(cx));
+            this.leave = None;
+        }
         match Pin::new(body).poll_frame(cx) {
-            Poll::Ready(frame) => {
+            Poll::Ready(mut frame) => {
                 this.limit = None;
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(fields) = frame.trailers_mut()
+                {
+                    trailers::clean(fields);
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {

@@ -1,30 +1,31 @@
 //! One downstream connection: TLS or not, HTTP/1.1 or HTTP/2, from accept to close.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::client_addr::{self, Hop};
-use super::corridor;
 use super::house::Core;
 use super::local::LocalExecutor;
 use super::proxy_protocol::{self, Spoken};
 use super::socket::{Listening, Socket};
+use super::strict::{self, Gate, Link};
 use super::timer::{self, HeadTimer, ReadMeter};
+use super::{corridor, finish};
 use crate::config::Settings;
 use crate::telemetry::events;
 
@@ -33,6 +34,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Send buffer of an HTTP/2 stream: bounds memory of a slow reader.
 const H2_SEND_BUF: usize = 128 * 1024;
+/// hyper's buffer of an HTTP/1.1 connection beyond the largest head: a piece of a body.
+const HTTP1_ROOM: usize = 8 * 1024;
 /// HTTP/2 window of a stream and of a connection: one upload cannot take the whole connection.
 const H2_WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
 
@@ -143,19 +146,18 @@ async fn serve(
     }
     let acceptor = beginning.acceptor;
     let hop = Rc::new(Hop::new(peer, acceptor.is_some()));
-    let meter = ReadMeter::default();
     if let Some(acceptor) = acceptor {
         let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
         let Some(Ok(stream)) = handshake else { return };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        http(&core, settings, Metered { io: stream, meter }, hop, http2, phase).await;
+        http(&core, settings, stream, hop, http2, phase).await;
     } else {
         let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
         let http2 = tokio::select! {
             sniffed = sniffed => matches!(sniffed, Some(Ok(true))),
             () = stopping(phase.clone()) => return,
         };
-        http(&core, settings, Metered { io: stream, meter }, hop, http2, phase).await;
+        http(&core, settings, stream, hop, http2, phase).await;
     }
 }
 
@@ -218,98 +220,116 @@ async fn not_serving(mut phase: watch::Receiver<Phase>) {
 async fn http<S>(
     core: &Rc<Core>,
     settings: &Settings,
-    io: Metered<S>,
+    stream: S,
     hop: Rc<Hop>,
     http2: bool,
     phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let meter = io.meter.clone();
+    if http2 {
+        http2_connection(core, settings, stream, hop, phase).await
+    } else {
+        http1_connection(core, settings, stream, hop, phase).await
+    }
+}
+
+async fn http2_connection<S>(
+    core: &Rc<Core>,
+    settings: &Settings,
+    stream: S,
+    hop: Rc<Hop>,
+    phase: watch::Receiver<Phase>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (timeouts, limits) = (&settings.timeouts, &settings.limits);
+    let meter = ReadMeter::default();
+    let gate = Gate::open(stream, meter.clone(), Arc::default(), head_limits(settings));
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
         async move { Ok::<_, Infallible>(corridor::handle(core, hop, request).await) }
     });
-    let io = TokioIo::new(io);
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(HeadTimer::new(meter, timeouts.header_read))
+        .enable_connect_protocol()
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(H2_SEND_BUF)
+        .initial_stream_window_size(H2_WINDOWS.0)
+        .initial_connection_window_size(H2_WINDOWS.1)
+        .keep_alive_interval(timeouts.idle)
+        .keep_alive_timeout(timeouts.header_read);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(gate), service));
+    // How a connection ends is told by its requests. GOAWAY tells a client which of them are still answered
+    // (RFC 9113, 6.8).
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = not_serving(phase) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+async fn http1_connection<S>(
+    core: &Rc<Core>,
+    settings: &Settings,
+    stream: S,
+    hop: Rc<Hop>,
+    phase: watch::Receiver<Phase>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (timeouts, limits) = (&settings.timeouts, &settings.limits);
-    let timer = HeadTimer::new(meter, timeouts.header_read);
-    // How a connection ends is told by its requests; hyper has answered what it could not parse.
-    if http2 {
-        let mut builder = http2::Builder::new(LocalExecutor);
-        builder
-            .timer(timer)
-            .max_concurrent_streams(limits.http2_streams)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .max_send_buf_size(H2_SEND_BUF)
-            .initial_stream_window_size(H2_WINDOWS.0)
-            .initial_connection_window_size(H2_WINDOWS.1)
-            .keep_alive_interval(timeouts.idle)
-            .keep_alive_timeout(timeouts.header_read);
-        let mut connection = pin!(builder.serve_connection(io, service));
-        // GOAWAY tells a client which of its requests are still answered (RFC 9113, 6.8).
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = not_serving(phase) => connection.as_mut().graceful_shutdown(),
+    let (meter, link) = (ReadMeter::default(), Arc::new(Link::default()));
+    let gate = Gate::strict(stream, meter.clone(), Arc::clone(&link), head_limits(settings));
+    let (calls, told): (_, &Link) = (Cell::new(0), &link);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
+        calls.set(calls.get() + 1);
+        let number = calls.get();
+        async move {
+            if let Some(reason) = told.refusal(number) {
+                return Ok::<_, Infallible>(finish::malformed(&core, &hop, &request, reason));
+            }
+            let response = corridor::handle(core, hop, request).await;
+            told.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            Ok(response)
         }
-        let _ = connection.await;
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(timer)
-            .header_read_timeout(timeouts.idle)
-            .half_close(true)
-            .max_buf_size(limits.header_bytes.max(8 * 1024));
-        if limits.header_count != 100 {
-            // hyper's default of 100 needs no allocation; any other number does.
-            builder.max_headers(limits.header_count);
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(HeadTimer::new(meter, timeouts.header_read))
+        .header_read_timeout(timeouts.idle)
+        .half_close(true)
+        // The gate keeps heads within their limit; what stands behind one may be read with it.
+        .max_buf_size(limits.header_bytes + HTTP1_ROOM);
+    if limits.header_count != 100 {
+        // hyper's default of 100 needs no allocation; any other number does.
+        builder.max_headers(limits.header_count);
+    }
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(gate), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stopping(phase) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = stopping(phase) => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+    };
+    // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
+    if let Some(reason) = link.broken_body() {
+        events::message_refused(&core.house.metrics, "downstream", reason.label(), &reason);
+    } else if let Err(error) = ended
+        && error.is_parse()
+    {
+        events::message_refused(&core.house.metrics, "downstream", "other", &error);
     }
 }
 
-/// Counts bytes read, so that an idle connection can be told from a slow head.
-struct Metered<S> {
-    io: S,
-    meter: ReadMeter,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        this.meter.add(buf.filled().len() - before);
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
+fn head_limits(settings: &Settings) -> strict::Limits {
+    strict::Limits { bytes: settings.limits.header_bytes, fields: settings.limits.header_count }
 }

@@ -6,18 +6,20 @@
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::body::{Body, RequestBody};
 use super::client_addr::Hop;
+use super::continuing::Leave;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::finish::{self, Counted};
 use super::house::Core;
 use super::respond::{self, Asked};
 use super::upstream::{Answer, Attempt, Choice};
-use super::{hop, outcome, sticky, upgrade};
+use super::{continuing, hop, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
@@ -25,12 +27,15 @@ use crate::registry::FirstParty;
 /// Answers one request. Always answers.
 pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
     let summary = finish::Summary::of(&request);
+    let unfolded = upgrade::unfold(&mut request, || core.fresh_id());
     let mut exchange = match Exchange::identify(&core, &hop, &mut request) {
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
     let method = request.method().clone();
-    let mut response = match run(&core, &hop, &mut exchange, request).await {
+    let answered = run(&core, &hop, &mut exchange, request).await;
+    let answered = if unfolded { answered.and_then(upgrade::fold) } else { answered };
+    let mut response = match answered {
         Ok(response) => response,
         Err(error) => finish::failed(&core, &exchange, &error),
     };
@@ -44,7 +49,7 @@ async fn run(
     core: &Rc<Core>,
     hop: &Hop,
     x: &mut Exchange,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
     let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
     x.signals = Signals::read(request.headers(), core.keys()); // 3
@@ -59,6 +64,10 @@ async fn run(
     }
     if let Some(intercepted) = collected(x, &request) {
         return Ok(respond::collector(core, x, intercepted, request.headers()));
+    }
+    let method = request.method().clone();
+    if hop::is_last_hop(&method, request.headers_mut()) {
+        return Ok(respond::options());
     }
     // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
     let switchable = || x.site().group.members.iter().any(|origin| !origin.connector.upstream.http2);
@@ -110,6 +119,8 @@ fn toward_origin(
     let settings = &x.snapshot.settings;
     let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let version = request.version();
+    let expected =
+        continuing::expected(&request) && x.site().group.members.iter().all(|o| !o.connector.upstream.http2);
     let (mut parts, body) = request.into_parts();
     if let (Some(limit), Some(length)) = (settings.limits.request_body, content_length(&parts.headers))
         && length > limit
@@ -117,6 +128,9 @@ fn toward_origin(
         return Err(ProxyError::BodyTooLarge);
     }
     hop::remove(&mut parts.headers, wants_upgrade);
+    if !expected {
+        continuing::forget(&mut parts.headers);
+    }
     join_cookie_crumbs(&mut parts.headers, version);
     hop.rewrite(&mut parts.headers, x.client, &x.host, version, &x.id);
     let asked = respond::prepare(x, &mut parts);
@@ -124,7 +138,12 @@ fn toward_origin(
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let body = RequestBody::new(body, settings.limits.request_body, settings.timeouts.between_bytes);
-    Ok((Request::from_parts(parts, body), asked, downstream))
+    let mut request = Request::from_parts(parts, body);
+    if expected {
+        let leave = Leave::of(&mut request);
+        request.body_mut().wait_for(leave);
+    }
+    Ok((request, asked, downstream))
 }
 
 fn content_length(headers: &http::HeaderMap) -> Option<u64> {
@@ -181,12 +200,26 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
             *request.uri_mut() = uri;
         }
         request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::CONNECTION);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
     } else {
         *request.version_mut() = Version::HTTP_11;
         if request.uri().authority().is_some() {
             *request.uri_mut() = http::Uri::from(target);
         }
-        request.headers_mut().insert(header::HOST, host);
+        let bodied = !request.body().is_end_stream();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
+        // hyper would send a `GET` without the body of which it does not know the length.
+        if bodied && !headers.contains_key(header::CONTENT_LENGTH) {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        // RFC 9110, 10.1.4: `TE` is of this connection and says so.
+        if headers.contains_key(header::TE) {
+            let upgrade = headers.contains_key(header::UPGRADE);
+            let options = if upgrade { "upgrade, te" } else { "te" };
+            headers.insert(header::CONNECTION, HeaderValue::from_static(options));
+        }
     }
 }
 

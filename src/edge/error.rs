@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
 use super::body::{Body, BodyError};
+use super::strict::Reason;
 
 /// Seconds after which a visitor who was turned away for want of room may come again.
 const RETRY_AFTER: &str = "5";
@@ -36,6 +37,15 @@ impl Side {
 /// A request that cannot be answered by the origin.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
+    /// The head is not well-formed.
+    #[error("{0}")]
+    Malformed(#[source] Reason),
+    /// The visitor's body is not well-formed, or the visitor left in the middle of it.
+    #[error("the request body broke off")]
+    BrokenBody,
+    /// A method that is refused by policy.
+    #[error("the method is not allowed here")]
+    MethodNotAllowed,
     /// No usable `Host` or `:authority`, or several.
     #[error("the request names no host, or more than one")]
     BadHost,
@@ -98,6 +108,9 @@ impl ProxyError {
     pub const fn class(&self) -> (Side, StatusCode, &'static str) {
         use Side::{Downstream, Internal, Upstream};
         match self {
+            Self::Malformed(reason) => (Downstream, reason.status(), "malformed"),
+            Self::BrokenBody => (Downstream, StatusCode::BAD_REQUEST, "broken_body"),
+            Self::MethodNotAllowed => (Downstream, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BadHost => (Downstream, StatusCode::BAD_REQUEST, "bad_host"),
             Self::HostMismatch => (Downstream, StatusCode::BAD_REQUEST, "host_mismatch"),
             Self::AmbiguousLength => (Downstream, StatusCode::BAD_REQUEST, "ambiguous_length"),
@@ -134,7 +147,10 @@ impl ProxyError {
     const fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadHost
+            Self::Malformed(_)
+                | Self::BrokenBody
+                | Self::MethodNotAllowed
+                | Self::BadHost
                 | Self::HostMismatch
                 | Self::AmbiguousLength
                 | Self::BadTarget
@@ -150,6 +166,13 @@ impl ProxyError {
         let (_, status, _) = self.class();
         let text = match status {
             StatusCode::BAD_REQUEST => "400 Bad Request\nThis request cannot be read.\n",
+            StatusCode::METHOD_NOT_ALLOWED => {
+                "405 Method Not Allowed\nRequests with this method are not served here.\n"
+            }
+            StatusCode::URI_TOO_LONG => "414 URI Too Long\nThe address asked for is too long.\n",
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+                "505 HTTP Version Not Supported\nThis version of HTTP is not spoken here.\n"
+            }
             StatusCode::MISDIRECTED_REQUEST => {
                 "421 Misdirected Request\nNo site with this name is served here.\n"
             }

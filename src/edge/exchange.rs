@@ -5,12 +5,16 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::claims;
 use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
+use super::strict::Reason;
 use crate::privacy::{Decision, Mode, Signals, Subject};
 
 /// What step 1 finds out, and what the steps after it add.
@@ -63,7 +67,8 @@ pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
     }
     match (field, authority) {
         (Some(field), _) => Ok(field.clone()),
-        (None, Some(authority)) if request.version() == Version::HTTP_2 => {
+        // HTTP/1.1 must name its host in the field (RFC 9112, 3.2).
+        (None, Some(authority)) if request.version() != Version::HTTP_11 => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::BadHost)
         }
         _ => Err(ProxyError::BadHost),
@@ -71,6 +76,8 @@ pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
 }
 
 /// Host without port and trailing dot, lower case; `None` when it is no host.
+///
+/// Narrower than RFC 3986, 3.2.2: names of letters, digits, `-`, `_` and dots, or an address.
 fn host_name(text: &str) -> Option<Cow<'_, str>> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -80,18 +87,25 @@ fn host_name(text: &str) -> Option<Cow<'_, str>> {
         }
         None => text.split_once(':').unwrap_or((text, "")),
     };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let good = !name.is_empty()
-        && name.len() <= 255
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:~%".contains(&b))
-        && port.bytes().all(|b| b.is_ascii_digit());
+    let literal = name.starts_with('[');
+    let name = if literal { name } else { name.strip_suffix('.').unwrap_or(name) };
+    let good_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let good_name = literal || name.bytes().all(good_byte) && !name.starts_with('.') && !name.contains("..");
+    let good = good_name
+        && (1..=255).contains(&name.len())
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok());
     let lower = !name.bytes().any(|b| b.is_ascii_uppercase());
     good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
-/// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3): any `Transfer-Encoding` but
-/// one `chunked`, or one beside a `Content-Length`.
+/// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3; RFC 9113, 8.1.1): more than one
+/// length, any `Transfer-Encoding` but one `chunked`, or one beside a `Content-Length`. HTTP/1.1 heads have
+/// been held to this byte by byte.
 fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
+    if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(ProxyError::AmbiguousLength);
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
@@ -101,22 +115,53 @@ fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
     Err(ProxyError::AmbiguousLength)
 }
 
-/// Refuses a head above `limits.header_bytes`: hyper's own bound is that of a buffer that grows in steps.
+/// Refuses an HTTP/2 head above `limits.header_bytes`; HTTP/1.1 heads have been held to it byte by byte.
 ///
 /// Cost: one pass over the fields.
 fn check_size<B>(request: &Request<B>, limit: usize) -> Result<(), ProxyError> {
+    if request.version() != Version::HTTP_2 {
+        return Ok(());
+    }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     // Each field has a colon, a space and a line end.
     let fields: usize = request.headers().iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
     if target + fields > limit { Err(ProxyError::HeadTooLarge) } else { Ok(()) }
 }
 
-/// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4).
-fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
-    let path = uri.path();
-    let good =
-        method != Method::CONNECT && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS));
+/// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
+/// would show a page's scripts the credentials and what we tell the origin (RFC 9110, 9.3.8).
+fn check_target(method: &Method, uri: &Uri, version: Version) -> Result<(), ProxyError> {
+    if method == Method::TRACE {
+        return Err(ProxyError::MethodNotAllowed);
+    }
+    // A target of another form has an empty path, which http's types read as `/`.
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let path = if version == Version::HTTP_11 && uri.authority().is_some() { uri.path() } else { target };
+    let web = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let good = method != Method::CONNECT
+        && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
+        && target.bytes().all(|byte| byte.is_ascii_graphic())
+        && uri.scheme_str().is_none_or(web);
     if good { Ok(()) } else { Err(ProxyError::BadTarget) }
+}
+
+/// Forgets the length of an HTTP/2 body that is said to be empty before it has ended: with data behind it the
+/// request is malformed (RFC 9113, 8.1.1), which must show before the origin takes it for whole.
+fn distrust_empty(request: &mut Request<Incoming>) {
+    if request.version() == Version::HTTP_2
+        && !request.body().is_end_stream()
+        && request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+    {
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Refuses values that begin or end with white space (RFC 9113, 8.2.1): in HTTP/1.1 it would be lost.
+fn check_values<B>(request: &Request<B>) -> Result<(), ProxyError> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bad = |v: &HeaderValue| blank(v.as_bytes().first()) || blank(v.as_bytes().last());
+    let malformed = request.version() == Version::HTTP_2 && request.headers().values().any(bad);
+    if malformed { Err(ProxyError::Malformed(Reason::FieldValue)) } else { Ok(()) }
 }
 
 impl Exchange {
@@ -125,8 +170,10 @@ impl Exchange {
     /// # Errors
     /// A request that names no site, or is not for a reverse proxy.
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
-        check_target(request.method(), request.uri())?;
+        check_target(request.method(), request.uri(), request.version())?;
         check_length(request.headers())?;
+        check_values(request)?;
+        distrust_empty(request);
         let host = host_of(request)?;
         let snapshot = core.snapshot();
         let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
@@ -137,7 +184,7 @@ impl Exchange {
         let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
         let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
-        delete_internal(request.headers_mut());
+        claims::delete(request.headers_mut(), client.peer_trusted);
         let path_rule = site.path_rule(request.uri().path());
         let killed = site.switch.engaged();
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
@@ -195,17 +242,6 @@ fn may_ask(ranges: &[ipnet::IpNet], peer: IpAddr, client: IpAddr) -> bool {
     client_addr::is_in(ranges, peer) && client_addr::is_in(ranges, client)
 }
 
-/// Deletes what only we may say. Cost: one pass over the names.
-fn delete_internal(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| name.as_str().starts_with("optgate-")) {
-        return;
-    }
-    let names: Vec<_> = headers.keys().filter(|n| n.as_str().starts_with("optgate-")).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,18 +257,37 @@ mod tests {
         ] {
             assert_eq!(host_name(given).as_deref(), Some(name), "{given}");
         }
-        for bad in ["", ":80", "a b", "a/b", "user@host", "[::1", "[zz]", "host:80:90", "host:8x", "."] {
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "user@host",
+            "[::1",
+            "[zz]",
+            "host:80:90",
+            "host:8x",
+            ".",
+            "a[b",
+            "a%41",
+            "a..b",
+            ".a",
+            "a:65536",
+            "[::1]a",
+        ] {
             assert_eq!(host_name(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn only_origin_form_and_options_asterisk_are_forwarded() {
-        let ok = |m: Method, u: &str| check_target(&m, &u.parse().unwrap()).is_ok();
+        let ok = |m: Method, u: &str| check_target(&m, &u.parse().unwrap(), Version::HTTP_11).is_ok();
         assert!(ok(Method::GET, "/a?b"));
         assert!(ok(Method::GET, "http://h/a"));
         assert!(ok(Method::OPTIONS, "*"));
         assert!(!ok(Method::GET, "*"));
         assert!(!ok(Method::CONNECT, "h:443"));
+        assert!(!ok(Method::GET, "ftp://h/a"));
+        assert!(!ok(Method::TRACE, "/a"));
     }
 }

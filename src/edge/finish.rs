@@ -15,9 +15,10 @@ use hyper::body::Incoming;
 
 use super::body::{Body, BodyError};
 use super::client_addr::Hop;
-use super::error::ProxyError;
+use super::error::{ProxyError, Side};
 use super::exchange::Exchange;
 use super::house::Core;
+use super::strict::Reason;
 use crate::telemetry::access_log::{AccessLog, Line};
 use crate::telemetry::events;
 
@@ -82,6 +83,13 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
     counted(core, summary, &said, error.respond())
 }
 
+/// Answers a request head that was refused; `stand_in` is what hyper read in its place.
+#[must_use]
+pub fn malformed(core: &Core, hop: &Hop, stand_in: &Request<Incoming>, reason: Reason) -> Response<Counted> {
+    events::message_refused(&core.house.metrics, Side::Downstream.as_str(), reason.label(), &reason);
+    unidentified(core, hop, Summary::of(stand_in), &ProxyError::Malformed(reason))
+}
+
 /// What an access line says of an exchange beside its request and response.
 struct Said<'a> {
     client: IpAddr,
@@ -128,6 +136,11 @@ pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
     let id = x.id.to_str().unwrap_or_default();
     let site = &x.site().settings.name;
     events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
+    if let ProxyError::Answer(cause) = error
+        && let Some(reason) = Reason::behind(cause)
+    {
+        events::message_refused(&core.house.metrics, side.as_str(), reason.label(), &reason);
+    }
     error.respond()
 }
 

@@ -1,34 +1,49 @@
 //! Hop-by-hop fields (RFC 9110, 7.6.1): they end at every hop.
 
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Fields that always end here. `TE` and `Upgrade` are treated by their own rules.
-static HOP: [HeaderName; 4] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
+/// Fields that always end here. `TE` and `Upgrade` are treated by their own rules; a request's `Proxy-*` fields
+/// have gone before.
+static HOP: [HeaderName; 3] =
+    [header::CONNECTION, HeaderName::from_static("keep-alive"), header::TRANSFER_ENCODING];
+
+/// Fields of an answer that end here too.
+static ANSWER_HOP: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::TE,
+    header::UPGRADE,
 ];
 
 /// Fields that a `Connection` field cannot name away: a client must not be able to hide its signal, its
 /// host or what we say to the origin (RFC 9110, 7.6.1 forbids naming end-to-end fields).
-fn protected(name: &str) -> bool {
-    matches!(name, "sec-gpc" | "host" | "cookie" | "authorization" | "via" | "forwarded" | "content-length")
-        || name.starts_with("x-forwarded-")
-        || name.starts_with("optgate-")
-        || name.starts_with("x-request-id")
+#[must_use]
+pub fn is_protected(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "sec-gpc",
+        "host",
+        "cookie",
+        "authorization",
+        "via",
+        "forwarded",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "set-cookie",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    NAMES.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("optgate-")
 }
 
-/// Removes hop-by-hop fields from a message head.
+/// Removes hop-by-hop fields from a request's head.
 ///
 /// `TE: trailers` stays (RFC 9110, 10.1.4: gRPC needs it), any other `TE` goes; `Upgrade` goes unless
 /// `keep_upgrade`. Cost: five look-ups; a list is built only when `Connection` names fields.
 pub fn remove(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in named(headers) {
-            headers.remove(name);
-        }
-    }
+    remove_named(headers);
     for name in &HOP {
         headers.remove(name);
     }
@@ -44,6 +59,39 @@ pub fn remove(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
+/// Removes hop-by-hop fields from an answer's head.
+pub fn remove_from_answer(headers: &mut HeaderMap) {
+    remove_named(headers);
+    for name in HOP.iter().chain(&ANSWER_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn remove_named(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in named(headers) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// What `Max-Forwards` asks of an `OPTIONS` request (RFC 9110, 7.6.2): true when it ends here; else one less is
+/// left. Other methods may carry the field, where it says nothing.
+pub fn is_last_hop(method: &Method, headers: &mut HeaderMap) -> bool {
+    if method != Method::OPTIONS {
+        return false;
+    }
+    let left = headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    match left {
+        Some(0) => true,
+        Some(left) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+            false
+        }
+        None => false,
+    }
+}
+
 /// Whether `Connection` holds a token, in any letter case.
 #[must_use]
 pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
@@ -54,7 +102,7 @@ pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &header::CONNECTION)
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| !protected(name.as_str()) && name != header::TE && name != header::UPGRADE)
+        .filter(|name| !is_protected(name.as_str()) && name != header::TE && name != header::UPGRADE)
         .collect()
 }
 

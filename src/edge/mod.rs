@@ -4,8 +4,10 @@
 //! through. What all cores share is in [`house`].
 
 pub mod body;
+pub mod claims;
 pub mod client_addr;
 pub mod connection;
+pub mod continuing;
 pub mod corridor;
 pub mod error;
 pub mod exchange;
@@ -20,8 +22,10 @@ pub mod respond;
 pub mod siblings;
 pub mod socket;
 pub mod sticky;
+pub mod strict;
 pub mod timer;
 pub mod tls;
+pub mod trailers;
 pub mod unix;
 pub mod upgrade;
 pub mod upstream;

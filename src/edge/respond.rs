@@ -101,7 +101,7 @@ async fn shape(
 ) -> Result<Response<Body>, &'static str> {
     let (mut parts, body) = answer.into_parts();
     parts.version = Version::HTTP_11;
-    hop::remove(&mut parts.headers, false);
+    hop::remove_from_answer(&mut parts.headers);
     let mut plan = plan_body(x, asked, &parts, x.mode == Mode::Enforce);
     let page = page_url(x, asked, &plan);
     let (body, guarded) = match (&plan, &page) {
@@ -351,6 +351,15 @@ pub async fn reserved(
     Ok(Response::from_parts(parts, Body::Portal(body)))
 }
 
+/// The answer to an `OPTIONS` that was to go no further (RFC 9110, 7.6.2).
+#[must_use]
+pub fn options() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
+}
+
 /// The guard's part for workers that a page makes itself, which fetch it by its name. `None`: another path.
 #[must_use]
 pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
@@ -395,6 +404,10 @@ pub async fn tunnel(
     while let Some(turn) = choice.another() {
         corridor::aim(&mut request, x, turn.origin);
         match choice.send_upgrade(turn, request).await {
+            // The tunnel is for what was asked for, and nothing else.
+            Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
+                return Err(ProxyError::UnaskedSwitch);
+            }
             Ok(Ok(tunnel)) => return Ok(joined(core, x, &asked, downstream, tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,
             Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
@@ -413,6 +426,10 @@ fn joined(
     tunnel: Tunnel,
 ) -> Response<Body> {
     let Tunnel { head: mut parts, upgraded, held } = tunnel;
+    hop::remove_from_answer(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let plan = BodyPlan::Pass(PassReason::NoBody);
     let page = page_url(x, asked, &plan);
     apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);

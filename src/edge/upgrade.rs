@@ -7,12 +7,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Version, header};
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
 use super::connection::Place;
+use super::error::ProxyError;
 use super::hop;
 use super::house::Core;
 use super::timer::Deadline;
@@ -20,12 +23,65 @@ use super::timer::Deadline;
 /// Bytes copied at a time, each way.
 const BUFFER: usize = 16 * 1024;
 
-/// Whether a request asks to change the protocol: HTTP/1.1 with `Upgrade`, named in `Connection`.
+/// The protocol that may be changed to. Any other `Upgrade` field is dropped: what passes a tunnel unread must
+/// be something that is no HTTP.
+const WEBSOCKET: &[u8] = b"websocket";
+
+/// Makes of an extended `CONNECT` for a WebSocket (RFC 8441, 5) the `GET` that HTTP/1.1 has for it. True when
+/// it did. `nonce` is for the key, which HTTP/2 does not need.
+///
+/// An HTTP/2 client cannot send `Connection` or `Upgrade` itself: such a request is malformed (RFC 9113, 8.2.2).
+pub fn unfold<B>(request: &mut Request<B>, nonce: impl FnOnce() -> u128) -> bool {
+    let websocket = |protocol: &Protocol| protocol.as_str().as_bytes() == WEBSOCKET;
+    let extended = request.version() == Version::HTTP_2
+        && request.method() == Method::CONNECT
+        && request.extensions().get::<Protocol>().is_some_and(websocket);
+    if extended {
+        *request.method_mut() = Method::GET;
+        let headers = request.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Ok(key) = HeaderValue::from_str(&BASE64.encode(&nonce().to_be_bytes())) {
+            headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        }
+    }
+    extended
+}
+
+/// The answer to an extended `CONNECT`, from that to the request it became: a success opens the tunnel there,
+/// so only a switch may be one.
+///
+/// # Errors
+/// [`ProxyError::UnaskedSwitch`] for any other success.
+pub fn fold<B>(mut response: Response<B>) -> Result<Response<B>, ProxyError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        *response.status_mut() = StatusCode::OK;
+        for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
+            response.headers_mut().remove(name);
+        }
+        return Ok(response);
+    }
+    if response.status().is_success() { Err(ProxyError::UnaskedSwitch) } else { Ok(response) }
+}
+
+/// Whether a request asks for a WebSocket: a `GET` without a body, with `Upgrade` named in `Connection`
+/// (RFC 9110, 7.8; RFC 6455, 4.1), which HTTP/1.0 does not know.
 #[must_use]
-pub fn wanted<B>(request: &Request<B>) -> bool {
-    request.version() == Version::HTTP_11
+pub fn wanted<B: http_body::Body>(request: &Request<B>) -> bool {
+    request.version() != Version::HTTP_10
         && request.headers().contains_key(header::UPGRADE)
+        && request.method() == Method::GET
+        && request.body().is_end_stream()
+        && is_websocket(request.headers())
         && hop::connection_has(request.headers(), "upgrade")
+}
+
+/// Whether the one `Upgrade` field says `websocket`.
+#[must_use]
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(header::UPGRADE).iter();
+    let first = fields.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET));
+    first && fields.next().is_none()
 }
 
 /// Joins the visitor's connection with the origin's, as a task of its own. It is an open connection like any

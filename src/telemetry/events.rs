@@ -23,6 +23,17 @@ pub fn request_failed(
     }
 }
 
+/// A message was refused because of how it is written; `side` sent it, `reason` is from a closed set.
+pub fn message_refused(
+    metrics: &Metrics,
+    side: &'static str,
+    reason: &'static str,
+    cause: &dyn std::error::Error,
+) {
+    metrics.refused_message(side, reason);
+    tracing::debug!(side, reason, "message refused: {cause}");
+}
+
 /// A page for an opted-out visitor could not be rewritten to its end.
 pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static str, passed: bool) {
     metrics.bypass(reason);

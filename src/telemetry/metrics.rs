@@ -210,6 +210,7 @@ pub struct Metrics {
     neutralised: Counters,
     observed: Counters,
     errors: Counters,
+    refused_messages: Counters,
     bypass: Counters,
     list_changes: Counters,
     reloads: Counters,
@@ -384,6 +385,11 @@ impl Metrics {
                 "Tracker references that observe mode left as they were, by what enforcing would have done",
             ),
             errors: family(&mut x, "errors", "Requests that Optgate had to answer itself, by side and cause"),
+            refused_messages: family(
+                &mut x,
+                "refused_messages",
+                "Requests and answers that are not well-formed, by side and reason",
+            ),
             bypass: family(&mut x, "rewrite_bypass", "HTML responses that were not rewritten, by reason"),
             list_changes: family(&mut x, "list_changes", "Changed filter lists: taken, or why not"),
             reloads: family(&mut x, "reloads", "Settings read again: taken, or refused"),
@@ -448,6 +454,11 @@ impl Metrics {
     /// A request that Optgate answered itself; `side` and `label` are from the error table.
     pub fn error(&self, side: &'static str, label: &'static str) {
         self.errors.get_or_create(&labels(&[("side", side), ("cause", label)])).inc();
+    }
+
+    /// A message that is not well-formed; `reason` is from a closed set.
+    pub fn refused_message(&self, side: &'static str, reason: &'static str) {
+        self.refused_messages.get_or_create(&labels(&[("side", side), ("reason", reason)])).inc();
     }
 
     /// An HTML response that was not rewritten; `reason` is from a closed set.

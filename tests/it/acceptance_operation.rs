@@ -305,13 +305,15 @@ fn the_ledger_is_exported_beside_a_running_server_in_both_forms() {
 /// Several origins: a dead one costs no request, with and without an upgrade.
 #[test]
 fn a_dead_origin_among_several_costs_no_request() {
-    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     let origin = Origin::start().answers("/switch", switch);
     let proxy = proxy().toml(&format!("upstream = [{NOBODY:?}, {:?}]\n", origin.url())).run();
     for _ in 0..4 {
         assert_eq!(proxy.get("/", "").text(), "hello");
         let mut client = proxy.client();
-        client.send("GET /switch HTTP/1.1\r\nHost: site.test\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n");
+        client.send(
+            "GET /switch HTTP/1.1\r\nHost: site.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
         assert_eq!(client.head().status, 101);
     }
 }

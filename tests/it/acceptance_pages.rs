@@ -278,13 +278,13 @@ fn tracker_cookies_and_links_are_taken_out_of_both_heads() {
 /// A head that switches protocols is a head like any other.
 #[test]
 fn a_tunnels_head_sets_no_tracker_cookie() {
-    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
                   Set-Cookie: _fbp=fb.1\r\nSet-Cookie: session=1\r\n\r\n";
     let origin = Origin::start().answers("/", switch);
     let proxy = proxy().to(&origin).run();
     let mut client = proxy.client();
     client.send(format!(
-        "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: upgrade\r\nUpgrade: own\r\n{GPC}\r\n"
+        "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n{GPC}\r\n"
     ));
     let head = client.head();
     assert_eq!(head.status, 101);

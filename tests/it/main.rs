@@ -20,6 +20,7 @@ mod caches;
 mod cli;
 mod cloaked;
 mod config;
+mod conformance;
 mod corpus;
 mod csp;
 mod demo;

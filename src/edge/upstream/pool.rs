@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -24,10 +24,11 @@ use super::transport::Transport;
 use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::local::LocalExecutor;
+use crate::edge::strict::{AnswerGate, Expected, Reason};
 use crate::edge::timer::{self, Deadline};
 use crate::telemetry::upstreams::UpstreamFigures;
 
-type Io = TokioIo<Transport>;
+type Io = TokioIo<AnswerGate<Transport>>;
 
 /// Read buffer of an origin connection: whole in the second-level cache.
 const MAX_BUF: usize = 128 * 1024;
@@ -36,8 +37,12 @@ const MAX_BUF: usize = 128 * 1024;
 struct Live {
     sender: http1::SendRequest<RequestBody>,
     connection: http1::Connection<Io, RequestBody>,
+    /// Tells the connection's gate that an answer comes.
+    expected: Expected,
     /// The machine has ended; the connection is of no more use.
     ended: bool,
+    /// For one request only.
+    once: bool,
     idle_since: Instant,
     /// Where it leads, and the version of the origin's addresses when that was asked.
     address: Option<SocketAddr>,
@@ -75,7 +80,7 @@ impl Live {
     }
 
     const fn usable(&self) -> bool {
-        !self.ended
+        !self.ended && !self.once
     }
 
     /// Whether it may be used as it is.
@@ -184,7 +189,8 @@ impl Pool {
     /// Sends a request; resolves when the answer's head is there.
     ///
     /// A pooled connection that turns out closed before the request was written is replaced by a
-    /// fresh one; nothing is ever sent twice.
+    /// fresh one. One that closes without a byte of an answer after it had been idle for a while is too, for an
+    /// idempotent request without a body (RFC 9110, 9.2.2); nothing else is ever sent twice.
     ///
     /// # Errors
     /// [`Attempt::NotSent`] gives the request back for another origin.
@@ -197,16 +203,27 @@ impl Pool {
             return self.send_http2(request, asking).await;
         }
         let Asking { client, load } = asking;
+        // An origin that does not expect a body there may read it as the next request.
+        let once = !request.body().is_end_stream() && !expects_body(request.method());
+        let mut retried = false;
         loop {
-            let (mut live, fresh) = match self.connection(client).await {
+            let (mut live, fresh) = match self.connection(client, retried).await {
                 Ok(found) => found,
                 Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
             };
+            let again = if fresh { None } else { replayable(&live, &request) };
+            live.once = once;
             match self.exchange(&mut live, request).await {
                 Ok(response) => {
                     return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
                 }
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
+                Err(Attempt::Failed(ProxyError::Answer(error)))
+                    if again.is_some() && live.expected.is_unheard() && was_cut(&error) =>
+                {
+                    let Some(again) = again else { return Err(Attempt::failed(error)) };
+                    (request, retried) = (*again, true);
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -218,6 +235,7 @@ impl Pool {
         live: &mut Live,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Attempt> {
+        live.expected.answer(false);
         let mut answer = pin!(live.sender.try_send_request(request));
         let connection = &mut live.connection;
         let ended = &mut live.ended;
@@ -237,15 +255,15 @@ impl Pool {
         .await
     }
 
-    /// A connection with its place: an idle one, or a fresh one (`true`).
-    async fn connection(&self, client: Option<IpAddr>) -> Result<(Box<Live>, bool), ProxyError> {
-        if let Some(live) = self.checkout(client, |live| live.has_place(self)) {
+    /// A connection with its place: an idle one unless `fresh` is asked for, or a fresh one (`true`).
+    async fn connection(&self, client: Option<IpAddr>, fresh: bool) -> Result<(Box<Live>, bool), ProxyError> {
+        if !fresh && let Some(live) = self.checkout(client, |live| live.has_place(self)) {
             return Ok((live, false));
         }
         let place = self.place().await?;
         // Whoever gave the place up may have left the connection too.
         let left = place.is_some().then(|| self.checkout(client, |live| live.place.is_none())).flatten();
-        let (mut live, fresh) = match left {
+        let (mut live, fresh) = match left.filter(|_| !fresh) {
             Some(live) => (live, false),
             None => (Box::new(self.open(client).await?), true),
         };
@@ -359,15 +377,20 @@ impl Pool {
     async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
         let version = self.connector.version();
         let Connected { io, address } = self.connector.connect(client).await?;
+        let expected = Expected::default();
+        let io = TokioIo::new(AnswerGate::new(io, expected.clone()));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUF)
-            .handshake::<_, RequestBody>(TokioIo::new(io))
+            .allow_spaces_after_header_name_in_responses(true)
+            .handshake::<_, RequestBody>(io)
             .await
             .map_err(ProxyError::Answer)?;
         Ok(Live {
             sender,
             connection,
+            expected,
             ended: false,
+            once: false,
             idle_since: timer::now(),
             address,
             version,
@@ -395,10 +418,11 @@ impl Pool {
         if place.is_some() {
             drop(self.checkout(client, |live| live.place.is_none()));
         }
-        let Live { mut sender, connection, open, .. } = match self.open(client).await {
+        let Live { mut sender, connection, expected, open, .. } = match self.open(client).await {
             Ok(live) => live,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
+        expected.answer(true);
         let held = Held { _load: load, _place: place, _open: Some(open) };
         let driver = tokio::task::spawn_local(connection.with_upgrades());
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
@@ -495,6 +519,31 @@ async fn give_up_places(pool: Weak<Pool>, mut wanted: tokio::sync::watch::Receiv
     }
 }
 
+/// Whether origins expect a body with this method (RFC 9110, 9.3).
+fn expects_body(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
+/// Whether an exchange ended because the origin closed, and not because of what it said.
+fn was_cut(error: &hyper::Error) -> bool {
+    !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none()
+}
+
+/// A copy of an idempotent request without a body, where the connection was idle for so long that the origin may
+/// be closing it right now. A busy connection's requests are not copied.
+fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+    let idle = timer::now().saturating_duration_since(live.idle_since) >= timer::TICK;
+    if !idle || !request.body().is_end_stream() || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(Box::new(copy))
+}
+
 /// How an attempt to send a request failed.
 #[derive(Debug)]
 pub enum Attempt {
@@ -515,6 +564,7 @@ impl Attempt {
         let error = match BodyError::cause_of(&error) {
             Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
             Some(BodyError::Stalled) => ProxyError::BodyTimeout,
+            Some(BodyError::Visitor(_)) => ProxyError::BrokenBody,
             _ => ProxyError::Answer(error),
         };
         match unsent {

@@ -1,0 +1,113 @@
+//! Fields that only we, or proxies we trust, may send to an origin: from anybody else they are false claims.
+
+use http::HeaderMap;
+
+use super::hop;
+
+/// Names by which applications take another address, host or target than the request's own. Browsers send
+/// none of them; a front that does is in `trusted_proxies`.
+const OVERRIDES: [&str; 18] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "front-end-https",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-url",
+    "x-originating-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+/// Deletes a client's claims. `trusted`: the peer may make those that are not about us.
+///
+/// Also `Proxy-*` and `Proxy`, which end here or are an attack (RFC 9110, 11.7; CVE-2016-5385), and names that
+/// become one of ours where `_` and `-` are the same (CGI and its heirs). Cost: one pass over the names.
+pub fn delete(headers: &mut HeaderMap, trusted: bool) {
+    if !headers.keys().any(|name| is_claim(name.as_str(), trusted)) {
+        return;
+    }
+    let names: Vec<_> = headers.keys().filter(|name| is_claim(name.as_str(), trusted)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn is_claim(name: &str, trusted: bool) -> bool {
+    match name.as_bytes() {
+        [b'o', ..] if name.starts_with("optgate-") => true,
+        [b'p', ..] if name == "proxy" || name.starts_with("proxy-") => true,
+        [b'x' | b'c' | b'f' | b't', ..] if !trusted && is_override(name) => true,
+        _ => name.contains('_') && is_twin(name),
+    }
+}
+
+fn is_override(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || OVERRIDES.binary_search(&name).is_ok()
+}
+
+/// Whether a name with `_` is read as one that says something of ours.
+fn is_twin(name: &str) -> bool {
+    let dashed = name.replace('_', "-");
+    hop::is_protected(&dashed)
+        || is_override(&dashed)
+        || dashed == "proxy"
+        || ["transfer-encoding", "connection", "upgrade", "te"].contains(&dashed.as_str())
+        || ["proxy-", "sec-"].iter().any(|start| dashed.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn left(names: &[&str], trusted: bool) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        for name in names {
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_static("1"));
+        }
+        delete(&mut map, trusted);
+        map.keys().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// Threat T8.
+    #[test]
+    fn strangers_claims_go_and_trusted_ones_stay() {
+        let names = [
+            "x-forwarded-prefix",
+            "x-original-url",
+            "forwarded",
+            "x-own",
+            "optgate-decision",
+            "proxy",
+            "api_key",
+        ];
+        assert_eq!(left(&names, false), ["x-own", "api_key"]);
+        assert_eq!(
+            left(&names, true),
+            ["x-forwarded-prefix", "x-original-url", "forwarded", "x-own", "api_key"]
+        );
+    }
+
+    /// Threat T5, underscore twins.
+    #[test]
+    fn twins_with_underscores_go_whoever_sends_them() {
+        let names =
+            ["x_forwarded_for", "sec_gpc", "optgate_decision", "x-forwarded_for", "content_length", "a_b"];
+        assert_eq!(left(&names, true), ["a_b"]);
+    }
+
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(OVERRIDES.is_sorted());
+    }
+}

@@ -1,0 +1,177 @@
+//! What stands between an origin's bytes and hyper's reader: the heads of its answers.
+//!
+//! hyper reads bodies strictly enough and sends them on in frames of its own; bytes behind an answer end the
+//! connection there. So only heads are looked at, and only while one is expected.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Reason;
+use super::head::{Limits, Scan};
+
+/// An answer's head may be so large.
+const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 1024 };
+/// Interim answers before a final one; a page of early hints has a few.
+const MAX_INTERIM: u8 = 16;
+
+const NOTHING: u8 = 0;
+const ANSWER: u8 = 1;
+const SWITCH: u8 = 2;
+/// A byte of the answer has come.
+const BEGUN: u8 = 4;
+
+/// Tells a gate what is expected next; held by whoever sends requests.
+#[derive(Debug, Clone, Default)]
+pub struct Expected(Arc<AtomicU8>);
+
+impl Expected {
+    /// A request goes out: an answer's head comes. `switch`: it may be a 101.
+    pub fn answer(&self, switch: bool) {
+        self.0.store(if switch { SWITCH } else { ANSWER }, Ordering::Relaxed);
+    }
+
+    /// Whether an answer is expected of which no byte has come.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        matches!(self.0.load(Ordering::Relaxed), ANSWER | SWITCH)
+    }
+}
+
+/// A connection to an origin whose answers' heads are read strictly.
+#[derive(Debug)]
+pub struct AnswerGate<S> {
+    io: S,
+    expected: Expected,
+    scan: Scan,
+    interim: u8,
+    refused: Option<Reason>,
+    /// Part of a head; the first `passed` bytes of it are for hyper, `sent` of them are with it.
+    held: Vec<u8>,
+    sent: usize,
+    passed: usize,
+}
+
+impl<S> AnswerGate<S> {
+    /// Nothing is expected yet.
+    pub fn new(io: S, expected: Expected) -> Self {
+        let held = Vec::new();
+        Self { io, expected, scan: Scan::default(), interim: 0, refused: None, held, sent: 0, passed: 0 }
+    }
+
+    /// Looks at bytes that begin with a head; how many may pass.
+    fn look(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.refused.is_none() {
+            let expected = self.expected.0.load(Ordering::Relaxed);
+            if expected == NOTHING {
+                return bytes.len();
+            }
+            let head = match self.scan.answer(&bytes[at..], LIMITS) {
+                Ok(None) => return at,
+                Ok(Some(head)) => head,
+                Err(reason) => {
+                    self.refused = Some(reason);
+                    return at;
+                }
+            };
+            self.scan = Scan::default();
+            self.interim = if head.status < 200 { self.interim + 1 } else { 0 };
+            match head.status {
+                101 if expected & SWITCH == 0 => self.refused = Some(Reason::UnaskedSwitch),
+                100..=199 if self.interim > MAX_INTERIM => self.refused = Some(Reason::ManyInterim),
+                100 | 102..=199 => at += head.length,
+                _ => {
+                    self.expected.0.store(NOTHING, Ordering::Relaxed);
+                    at += head.length;
+                }
+            }
+        }
+        at
+    }
+
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let ready = &self.held[self.sent..self.passed];
+        if ready.is_empty() {
+            return false;
+        }
+        let step = ready.len().min(buf.remaining());
+        buf.put_slice(&ready[..step]);
+        self.sent += step;
+        if self.sent == self.passed {
+            self.held.drain(..self.passed);
+            (self.sent, self.passed) = (0, 0);
+            if self.held.is_empty() {
+                // An idle connection keeps no room for a head that came in pieces once.
+                self.held = Vec::new();
+            }
+        }
+        true
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(reason) = this.refused {
+                return Poll::Ready(Err(reason.into_io()));
+            }
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let fresh = &buf.filled()[start..];
+            let expected = this.expected.0.load(Ordering::Relaxed);
+            if fresh.is_empty() || expected == NOTHING {
+                return Poll::Ready(Ok(()));
+            }
+            this.expected.0.store(expected | BEGUN, Ordering::Relaxed);
+            if this.held.is_empty() {
+                let passed = this.look(fresh);
+                this.held.extend_from_slice(&fresh[passed..]);
+                buf.set_filled(start + passed);
+                if passed > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                let mut held = std::mem::take(&mut this.held);
+                held.extend_from_slice(fresh);
+                buf.set_filled(start);
+                this.passed += this.look(&held[this.passed..]);
+                this.held = held;
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerGate<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

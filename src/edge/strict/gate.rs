@@ -1,0 +1,439 @@
+//! What stands between a visitor's bytes and hyper's HTTP/1.1 reader.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Reason;
+use super::chunks::Chunks;
+use super::head::{Framing, Limits, Scan};
+use crate::edge::timer::{Deadline, ReadMeter};
+
+/// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
+/// answers to the requests before it. A client cannot make one count as refused: only [`Link`] can.
+const REFUSED: &[u8] = b"- / HTTP/1.1\r\n\r\n";
+
+/// How long, and for how many bytes, a closed connection is still read: a client that is sending must get our
+/// answer and no reset (RFC 9112, 9.6).
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 1024 * 1024);
+
+/// What a gate and the service behind hyper tell each other about one connection. Requests are counted from 1.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// The refused request and its reason.
+    refused: Mutex<Option<(u64, Reason)>>,
+    /// Whether `refused` is worth a look.
+    any_refused: AtomicU64,
+    /// The last request answered, times two; odd when the protocol has changed with it.
+    answered: AtomicU64,
+    /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
+    is_waiting: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Link {
+    /// Why this request is refused, if it is. Cost: one load.
+    #[must_use]
+    pub fn refusal(&self, request: u64) -> Option<Reason> {
+        if self.any_refused.load(Ordering::Acquire) != request {
+            return None;
+        }
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.filter(|(number, _)| *number == request).map(|(_, reason)| reason)
+    }
+
+    /// Why a body could not be read to its end, if one could not.
+    #[must_use]
+    pub fn broken_body(&self) -> Option<Reason> {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.filter(|(number, _)| *number == 0).map(|(_, reason)| reason)
+    }
+
+    /// Notes that a request has its answer: what stands behind it may be read, as what it now is. Cost: a store
+    /// and a load.
+    pub fn answered(&self, request: u64, switched: bool) {
+        self.answered.store(request * 2 + u64::from(switched), Ordering::Release);
+        if !self.is_waiting.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(waker) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+
+    fn refuse(&self, request: u64, reason: Reason) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((request, reason));
+        self.any_refused.store(request, Ordering::Release);
+    }
+
+    /// Whether a request has its answer, and whether the protocol changed.
+    fn answer_of(&self, request: u64) -> Option<bool> {
+        let answered = self.answered.load(Ordering::Acquire);
+        (answered / 2 >= request).then_some(answered % 2 == 1)
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// A request head.
+    Head(Scan),
+    /// So many bytes of a body.
+    Body(u64),
+    /// A chunked body.
+    Chunks(Chunks),
+    /// Behind a request that may change the protocol, until it is answered.
+    Waiting,
+    /// No more HTTP/1.1: anything passes.
+    Open,
+    /// A head was refused; the client is not listened to any more.
+    Refused,
+    /// A body was refused.
+    Broken(Reason),
+}
+
+/// A visitor's connection, read strictly.
+#[derive(Debug)]
+pub struct Gate<S> {
+    io: S,
+    meter: ReadMeter,
+    link: Arc<Link>,
+    limits: Limits,
+    state: State,
+    /// Number of the last request whose head has passed.
+    request: u64,
+    /// Bytes that hyper does not have yet: `sent` are with it, those up to `passed` may go.
+    held: Vec<u8>,
+    sent: usize,
+    passed: usize,
+    linger: Option<(Deadline, usize)>,
+}
+
+impl<S> Gate<S> {
+    /// HTTP/1.1 is read strictly.
+    pub fn strict(io: S, meter: ReadMeter, link: Arc<Link>, limits: Limits) -> Self {
+        Self { state: State::Head(Scan::default()), ..Self::open(io, meter, link, limits) }
+    }
+
+    /// Another protocol, of which bytes are only counted.
+    pub fn open(io: S, meter: ReadMeter, link: Arc<Link>, limits: Limits) -> Self {
+        let held = Vec::new();
+        Self {
+            io,
+            meter,
+            link,
+            limits,
+            state: State::Open,
+            request: 0,
+            held,
+            sent: 0,
+            passed: 0,
+            linger: None,
+        }
+    }
+
+    /// Looks at bytes for the first time; how many from the start may pass. The rest is to be held.
+    fn look(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            match &mut self.state {
+                State::Open => return bytes.len(),
+                State::Waiting | State::Refused | State::Broken(_) => return at,
+                State::Body(left) => {
+                    let step = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
+                    *left -= step as u64;
+                    at += step;
+                    if *left == 0 {
+                        self.state = State::Head(Scan::default());
+                    }
+                }
+                State::Chunks(chunks) => {
+                    let step = chunks.read(rest);
+                    at += step.passed;
+                    match step.outcome {
+                        Ok(false) => return at,
+                        Ok(true) => self.state = State::Head(Scan::default()),
+                        Err(reason) => {
+                            self.link.refuse(0, reason);
+                            self.state = State::Broken(reason);
+                        }
+                    }
+                }
+                State::Head(scan) => match scan.request(rest, self.limits) {
+                    Ok(None) => return at,
+                    Ok(Some(head)) => {
+                        at += head.length;
+                        self.request += 1;
+                        self.state = match head.framing {
+                            _ if head.upgrade => State::Waiting,
+                            Framing::None => State::Head(Scan::default()),
+                            Framing::Length(length) => State::Body(length),
+                            Framing::Chunked => State::Chunks(Chunks::new(self.limits)),
+                        };
+                    }
+                    Err(reason) => {
+                        self.request += 1;
+                        self.link.refuse(self.request, reason);
+                        self.state = State::Refused;
+                    }
+                },
+            }
+        }
+        at
+    }
+
+    /// Looks at what is held and has not passed.
+    fn look_at_held(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.passed += self.look(&held[self.passed..]);
+        self.held = held;
+        self.end_refused();
+    }
+
+    /// Puts the refusal in the place of what was refused.
+    fn end_refused(&mut self) {
+        match self.state {
+            State::Refused => {
+                self.held.truncate(self.passed);
+                self.held.extend_from_slice(REFUSED);
+                self.passed = self.held.len();
+            }
+            State::Broken(_) => self.held.truncate(self.passed),
+            _ => {}
+        }
+    }
+
+    /// Gives hyper what is held for it; false when there is nothing.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let ready = &self.held[self.sent..self.passed];
+        if ready.is_empty() {
+            return false;
+        }
+        let step = ready.len().min(buf.remaining());
+        buf.put_slice(&ready[..step]);
+        self.sent += step;
+        if self.sent == self.passed {
+            self.held.drain(..self.passed);
+            (self.sent, self.passed) = (0, 0);
+            if self.held.is_empty() {
+                // An idle connection keeps no room for a head that came in pieces once.
+                self.held = Vec::new();
+            }
+        }
+        true
+    }
+
+    /// Takes in what was just read to the end of `buf`, from `start` on; true when hyper has bytes.
+    fn take(&mut self, buf: &mut ReadBuf<'_>, start: usize) -> bool {
+        if self.held.is_empty() {
+            let fresh = &buf.filled()[start..];
+            let passed = self.look(fresh);
+            self.held.extend_from_slice(&fresh[passed..]);
+            buf.set_filled(start + passed);
+            self.end_refused();
+            return passed > 0;
+        }
+        self.held.extend_from_slice(&buf.filled()[start..]);
+        buf.set_filled(start);
+        self.look_at_held();
+        false
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            match this.state {
+                State::Waiting => {
+                    // The waker is there before the look, so that an answer in between is not missed.
+                    *this.link.waiting.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(cx.waker().clone());
+                    this.link.is_waiting.store(true, Ordering::Release);
+                    let Some(switched) = this.link.answer_of(this.request) else { return Poll::Pending };
+                    this.link.is_waiting.store(false, Ordering::Release);
+                    this.state = if switched { State::Open } else { State::Head(Scan::default()) };
+                    this.look_at_held();
+                    continue;
+                }
+                State::Refused => return Poll::Ready(Ok(())),
+                State::Broken(reason) => return Poll::Ready(Err(reason.into_io())),
+                _ => {}
+            }
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let read = buf.filled().len() - start;
+            this.meter.add(read);
+            if read == 0 || matches!(this.state, State::Open) || this.take(buf, start) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    /// Ends the sending side; then, where a client may still be sending, reads on for a moment.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        }
+        // Between two requests nothing is on its way but a next request, which a closing server may drop.
+        if matches!(&this.state, State::Open | State::Waiting) || this.held.is_empty() && this.is_between() {
+            return Poll::Ready(Ok(()));
+        }
+        let (deadline, left) = this.linger.get_or_insert_with(|| (Deadline::new(LINGER.0), LINGER.1));
+        let mut scratch = [0; 4096];
+        loop {
+            if deadline.poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() && buf.filled().len() <= *left => {
+                    *left -= buf.filled().len();
+                }
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<S> Gate<S> {
+    /// Whether no request has begun and not ended.
+    fn is_between(&self) -> bool {
+        matches!(&self.state, State::Head(scan) if !scan.has_begun())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A connection that gives one piece for each read.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let Some(mut piece) = self.0.pop_front() else { return Poll::Pending };
+            let rest = piece.split_off(piece.len().min(buf.remaining()));
+            buf.put_slice(&piece);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn gate(pieces: impl IntoIterator<Item = Vec<u8>>) -> (Gate<Pieces>, Arc<Link>) {
+        let link = Arc::new(Link::default());
+        let limits = Limits { bytes: 1000, fields: 20 };
+        let io = Pieces(pieces.into_iter().collect());
+        (Gate::strict(io, ReadMeter::default(), Arc::clone(&link), limits), link)
+    }
+
+    /// All that hyper would read with a buffer of this size, and whether it ends with an error.
+    fn drain(gate: &mut Gate<Pieces>, size: usize) -> (Vec<u8>, bool) {
+        let mut all = Vec::new();
+        loop {
+            let mut room = vec![0; size];
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut *gate).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => all.extend_from_slice(buf.filled()),
+                Poll::Ready(Err(_)) => return (all, true),
+                _ => return (all, false),
+            }
+        }
+    }
+
+    const GOOD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n\
+        PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX: y\r\n\r\nGET /c HTTP/1.1\r\n\r\n";
+
+    #[test]
+    fn what_is_well_formed_passes_unchanged_at_every_cut() {
+        for size in [1, 7, 64, 8192] {
+            for cut in 0..=GOOD.len() {
+                let (a, b) = GOOD.split_at(cut);
+                let (mut gate, link) = gate([a.to_vec(), b.to_vec()].into_iter().filter(|p| !p.is_empty()));
+                assert_eq!(drain(&mut gate, size), (GOOD.to_vec(), false), "cut at {cut}, by {size}");
+                assert_eq!((gate.request, link.refusal(4)), (4, None));
+            }
+        }
+        let (mut gate, _) = gate(GOOD.iter().map(|byte| vec![*byte]));
+        assert_eq!(drain(&mut gate, 8192).0, GOOD);
+    }
+
+    #[test]
+    fn the_refusal_stands_in_the_place_of_the_refused_head_at_every_cut() {
+        let bad = [GOOD, b"GET / HTTP/1.1\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"].concat();
+        let want = [GOOD, REFUSED].concat();
+        for cut in 0..=bad.len() {
+            let (a, b) = bad.split_at(cut);
+            let (mut gate, link) = gate([a.to_vec(), b.to_vec()].into_iter().filter(|p| !p.is_empty()));
+            assert_eq!(drain(&mut gate, 8192), (want.clone(), false), "cut at {cut}");
+            assert_eq!(link.refusal(5), Some(Reason::BareLf));
+            assert_eq!((link.refusal(4), link.broken_body()), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_refused_never_ends_for_the_reader() {
+        let body =
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: b\n\r\n\r\n";
+        for cut in 0..=body.len() {
+            let (a, b) = body.split_at(cut);
+            let (mut gate, link) = gate([a.to_vec(), b.to_vec()].into_iter().filter(|p| !p.is_empty()));
+            let (passed, failed) = drain(&mut gate, 8192);
+            assert!(failed && passed.ends_with(b"X: b"), "cut at {cut}");
+            assert_eq!(link.broken_body(), Some(Reason::BareLf));
+        }
+    }
+
+    /// CVE-2026-2833's lesson: nothing behind an upgrade request is read before its answer.
+    #[test]
+    fn behind_an_upgrade_request_everything_waits_for_the_answer() {
+        let ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        for switched in [false, true] {
+            let (mut gate, link) = gate([[ask, &b"GET /b HTTP/1.1\nX"[..]].concat(), b"yz".to_vec()]);
+            assert_eq!(drain(&mut gate, 8192), (ask.to_vec(), false));
+            link.answered(1, switched);
+            let rest = if switched { b"GET /b HTTP/1.1\nXyz".to_vec() } else { REFUSED.to_vec() };
+            assert_eq!(drain(&mut gate, 8192), (rest, false));
+            assert_eq!(link.refusal(2).is_some(), !switched);
+        }
+    }
+}

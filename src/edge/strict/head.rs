@@ -1,0 +1,442 @@
+//! The heads of messages, line by line (RFC 9112, 2 to 6).
+
+use memchr::memchr_iter;
+
+use super::Reason;
+
+/// Empty lines before a request line that are passed over (RFC 9112, 2.2 asks for at least one).
+const EMPTY_LINES: u8 = 2;
+/// Longest method; the longest registered has 17.
+const MAX_METHOD: usize = 32;
+
+/// Which bytes a token may hold (RFC 9110, 5.6.2).
+static TOKEN: [bool; 256] = token_bytes();
+
+const fn token_bytes() -> [bool; 256] {
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+/// Whether these bytes are a token.
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
+}
+
+/// Whether a byte may stand in a token.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+/// Whether a byte may stand in a field's value: no control byte but the tabulator (RFC 9110, 5.5).
+pub(super) const fn is_text_byte(byte: u8) -> bool {
+    (byte >= b' ' || byte == b'\t') && byte != 0x7f
+}
+
+/// All of them: sixteen at a time, without a branch for each, since this is most of what a head costs.
+fn is_text(bytes: &[u8]) -> bool {
+    const LANES: usize = 16;
+    let (blocks, _) = bytes.as_chunks::<LANES>();
+    let good = |bytes: &[u8; LANES]| {
+        bytes.iter().fold(0, |bad, byte| bad | u8::from((*byte < b' ') & (*byte != b'\t') | (*byte == 0x7f)))
+            == 0
+    };
+    match bytes.last_chunk::<LANES>() {
+        // The last block may overlap the one before.
+        Some(last) => blocks.iter().all(good) && good(last),
+        None => bytes.iter().all(|byte| TEXT[usize::from(*byte)]),
+    }
+}
+
+/// [`is_text_byte`] as a table.
+static TEXT: [bool; 256] = text_bytes();
+
+const fn text_bytes() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_text_byte(byte as u8);
+        byte += 1;
+    }
+    table
+}
+
+/// How large a head may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes, first line and line ends included.
+    pub bytes: usize,
+    /// Fields.
+    pub fields: usize,
+}
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// With its last chunk.
+    Chunked,
+}
+
+/// What must be known of a request head to read on behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Its bytes.
+    pub length: usize,
+    /// How its body ends.
+    pub framing: Framing,
+    /// What follows may be another protocol: it has an `Upgrade` field and no body.
+    pub upgrade: bool,
+}
+
+/// The head of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AnswerHead {
+    pub(super) length: usize,
+    pub(super) status: u16,
+}
+
+/// How far a head has been read. Made anew for each.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Where the first line that has not been read begins.
+    line: usize,
+    /// Bytes known to hold no line end.
+    searched: usize,
+    empty_lines: u8,
+    begun: bool,
+    old: bool,
+    status: u16,
+    fields: usize,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+}
+
+impl Scan {
+    /// Reads a request head as far as it is there; `bytes` are all of it so far.
+    ///
+    /// # Errors
+    /// The first thing wrong with it.
+    pub fn request(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<RequestHead>, Reason> {
+        let done = self.lines(bytes, limits, Self::request_line, false)?;
+        let head = |length| {
+            let framing = match (self.chunked, self.length) {
+                (true, _) => Framing::Chunked,
+                (_, Some(0) | None) => Framing::None,
+                (_, Some(length)) => Framing::Length(length),
+            };
+            RequestHead { length, framing, upgrade: self.upgrade && framing == Framing::None }
+        };
+        Ok(done.map(head))
+    }
+
+    /// Whether any of it has been seen.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.searched > 0
+    }
+
+    /// Reads an answer's head as far as it is there.
+    pub(super) fn answer(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<AnswerHead>, Reason> {
+        let done = self.lines(bytes, limits, Self::status_line, true)?;
+        Ok(done.map(|length| AnswerHead { length, status: self.status }))
+    }
+
+    /// Line after line; the length of the head once its empty line is there.
+    fn lines(
+        &mut self,
+        bytes: &[u8],
+        limits: Limits,
+        first: fn(&mut Self, &[u8]) -> Result<(), Reason>,
+        answer: bool,
+    ) -> Result<Option<usize>, Reason> {
+        let from = self.searched;
+        for found in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
+            let end = from + found;
+            let whole = &bytes[self.line..end];
+            if end >= limits.bytes {
+                return Err(self.too_long());
+            }
+            let Some(line) = whole.strip_suffix(b"\r") else { return Err(Reason::BareLf) };
+            (self.line, self.searched) = (end + 1, end + 1);
+            if !line.is_empty() && self.begun {
+                self.fields += 1;
+                if self.fields > limits.fields {
+                    return Err(Reason::ManyFields);
+                }
+                self.field(line, answer)?;
+            } else if self.begun {
+                self.check_framing()?;
+                return Ok(Some(self.line));
+            } else if !line.is_empty() {
+                first(self, line)?;
+                self.begun = true;
+            } else if answer || self.empty_lines == EMPTY_LINES {
+                return Err(if answer { Reason::StatusLine } else { Reason::RequestLine });
+            } else {
+                self.empty_lines += 1;
+            }
+        }
+        self.unfinished(bytes, limits)?;
+        Ok(None)
+    }
+
+    /// What comes without a line end must at least be able to become a line: whoever speaks another
+    /// protocol is told at once.
+    fn unfinished(&mut self, bytes: &[u8], limits: Limits) -> Result<(), Reason> {
+        if bytes.len() > limits.bytes {
+            return Err(self.too_long());
+        }
+        let from = self.searched.max(self.line);
+        self.searched = bytes.len();
+        let mut rest = bytes.get(from..).unwrap_or_default();
+        if from > self.line && bytes.get(from - 1) == Some(&b'\r') && !rest.is_empty() {
+            return Err(Reason::BareCr);
+        }
+        if let [before @ .., b'\r'] = rest {
+            rest = before;
+        }
+        if is_text(rest) { Ok(()) } else { Err(self.control(rest)) }
+    }
+
+    const fn too_long(&self) -> Reason {
+        if self.begun { Reason::LongHead } else { Reason::LongTarget }
+    }
+
+    fn control(&self, text: &[u8]) -> Reason {
+        match (text.contains(&b'\r'), self.begun) {
+            (true, _) => Reason::BareCr,
+            (_, true) => Reason::FieldValue,
+            (_, false) => Reason::RequestLine,
+        }
+    }
+
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Reason> {
+        if line.contains(&b'\r') {
+            return Err(Reason::BareCr);
+        }
+        let mut parts = line.splitn(3, |byte| *byte == b' ');
+        let (method, target, version) = (parts.next(), parts.next(), parts.next());
+        let method = method.unwrap_or_default();
+        if !is_token(method) || method.len() > MAX_METHOD {
+            return Err(Reason::Method);
+        }
+        let (Some(target), Some(version)) = (target, version) else { return Err(Reason::RequestLine) };
+        if target.is_empty() {
+            return Err(Reason::RequestLine);
+        }
+        if !target.iter().fold(true, |good, byte| good & byte.is_ascii_graphic() & (*byte != b'#')) {
+            return Err(Reason::Target);
+        }
+        self.old = match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                return Err(Reason::UnknownVersion);
+            }
+            _ if version.contains(&b' ') => return Err(Reason::RequestLine),
+            _ => return Err(Reason::Version),
+        };
+        Ok(())
+    }
+
+    fn status_line(&mut self, line: &[u8]) -> Result<(), Reason> {
+        let Some(([b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ (b'0' | b'1'), b' '], rest)) =
+            line.split_first_chunk::<9>()
+        else {
+            return Err(Reason::StatusLine);
+        };
+        self.old = *minor == b'0';
+        let (code, reason) = rest.split_first_chunk::<3>().ok_or(Reason::StatusLine)?;
+        // The blank before an absent reason phrase is often forgotten.
+        let good = code[0] != b'0'
+            && code.iter().all(u8::is_ascii_digit)
+            && matches!(reason, [] | [b' ', ..])
+            && is_text(reason);
+        if !good {
+            return Err(if reason.contains(&b'\r') { Reason::BareCr } else { Reason::StatusLine });
+        }
+        self.status = code.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+        Ok(())
+    }
+
+    /// One field line. Blanks before the colon are an error in a request and nothing in an answer (RFC 9112, 5.1).
+    fn field(&mut self, line: &[u8], answer: bool) -> Result<(), Reason> {
+        if matches!(line, [b' ' | b'\t', ..]) {
+            return Err(Reason::Folded);
+        }
+        let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(line.len());
+        let (name, mut rest) = line.split_at(end);
+        while let [b' ' | b'\t', after @ ..] = rest
+            && answer
+        {
+            rest = after;
+        }
+        let [b':', value @ ..] = rest else {
+            return Err(if line.contains(&b'\r') { Reason::BareCr } else { Reason::FieldName });
+        };
+        if name.is_empty() {
+            return Err(Reason::FieldName);
+        }
+        if !is_text(value) {
+            return Err(self.control(value));
+        }
+        match name.len() {
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = !self.old,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = decimal(blanks_off(value)).ok_or(Reason::Length)?;
+                if self.length.replace(length).is_some() {
+                    return Err(Reason::RepeatedLength);
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.old || self.chunked || !blanks_off(value).eq_ignore_ascii_case(b"chunked") {
+                    return Err(Reason::Coding);
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_framing(&self) -> Result<(), Reason> {
+        if self.chunked && self.length.is_some() { Err(Reason::LengthAndCoding) } else { Ok(()) }
+    }
+}
+
+/// A value without the blanks around it (RFC 9110, 5.6.3).
+fn blanks_off(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// A plain number that every reader reads alike: digits, no leading zero, at most 2^63-1.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let plain = match digits {
+        [] => false,
+        [b'0', _, ..] => false,
+        _ => digits.len() <= 19,
+    };
+    if !plain || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits.iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit - b'0'));
+    i64::try_from(number).is_ok().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { bytes: 400, fields: 8 };
+
+    fn whole(bytes: &[u8]) -> Result<Option<RequestHead>, Reason> {
+        Scan::default().request(bytes, LIMITS)
+    }
+
+    /// The same bytes, one more at each look.
+    fn in_pieces(bytes: &[u8]) -> Result<Option<RequestHead>, Reason> {
+        let mut scan = Scan::default();
+        for end in 1..=bytes.len() {
+            match scan.request(&bytes[..end], LIMITS) {
+                Ok(None) => {}
+                done => return done,
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_head_is_read_alike_at_every_cut() {
+        let head = b"\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nX: \t\r\nContent-Length:  12 \r\n\r\n";
+        let read = RequestHead { length: head.len(), framing: Framing::Length(12), upgrade: false };
+        assert_eq!(whole(head), Ok(Some(read)));
+        assert_eq!(in_pieces(head), Ok(Some(read)));
+        for end in 0..head.len() {
+            assert_eq!(whole(&head[..end]), Ok(None), "{end}");
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_reason_at_every_cut() {
+        for (head, reason) in [
+            (&b"GET / HTTP/1.1\nHost: a\n\n"[..], Reason::BareLf),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\rY: c\r\n\r\n", Reason::BareCr),
+            (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", Reason::Folded),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n", Reason::Folded),
+            (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", Reason::FieldName),
+            (b"GET / HTTP/1.1\r\n: a\r\n\r\n", Reason::FieldName),
+            (b"GET / HTTP/1.1\r\nHost\r\n\r\n", Reason::FieldName),
+            (b"GET / HTTP/1.1\r\nHost: \0\r\n\r\n", Reason::FieldValue),
+            (b"GET  / HTTP/1.1\r\n\r\n", Reason::RequestLine),
+            (b"GET /\r\n\r\n", Reason::RequestLine),
+            (b"GET /a b HTTP/1.1\r\n\r\n", Reason::RequestLine),
+            (b"GET /#a HTTP/1.1\r\n\r\n", Reason::Target),
+            (b"GET /\xc3\xa4 HTTP/1.1\r\n\r\n", Reason::Target),
+            (b"G(T / HTTP/1.1\r\n\r\n", Reason::Method),
+            (b"GET / HTTP/1.1 \r\n\r\n", Reason::RequestLine),
+            (b"GET / http/1.1\r\n\r\n", Reason::Version),
+            (b"GET / HTTP/2.0\r\n\r\n", Reason::UnknownVersion),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Reason::RepeatedLength),
+            (b"GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n", Reason::Length),
+            (b"GET / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n\r\n", Reason::Length),
+            (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Reason::Coding),
+            (b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Reason::Coding),
+            (
+                b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+                Reason::LengthAndCoding,
+            ),
+            (b"\x16\x03\x01", Reason::RequestLine),
+            (b"\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Reason::RequestLine),
+        ] {
+            let text = String::from_utf8_lossy(head);
+            assert_eq!(whole(head), Err(reason), "{text:?}");
+            assert!(in_pieces(head).is_err(), "{text:?} in pieces");
+        }
+    }
+
+    #[test]
+    fn long_heads_are_told_from_long_targets() {
+        let target = [b"GET /", &[b'a'; 500][..]].concat();
+        assert_eq!(whole(&target), Err(Reason::LongTarget));
+        let field = [b"GET / HTTP/1.1\r\nX: ", &[b'a'; 500][..]].concat();
+        assert_eq!(whole(&field), Err(Reason::LongHead));
+        let many = [b"GET / HTTP/1.1\r\n", &b"X: 1\r\n".repeat(9)[..]].concat();
+        assert_eq!(whole(&many), Err(Reason::ManyFields));
+    }
+
+    #[test]
+    fn an_answer_is_held_to_the_same() {
+        let read = |bytes: &[u8]| Scan::default().answer(bytes, LIMITS);
+        let good = b"HTTP/1.1 200\r\nX : a\r\n\r\n";
+        assert_eq!(read(good), Ok(Some(AnswerHead { length: good.len(), status: 200 })));
+        for (head, reason) in [
+            (&b"HTTP/2 200 OK\r\n\r\n"[..], Reason::StatusLine),
+            (b"HTTP/1.1 20x OK\r\n\r\n", Reason::StatusLine),
+            (b"HTTP/1.1 2000\r\n\r\n", Reason::StatusLine),
+            (b"HTTP/1.1  200 OK\r\n\r\n", Reason::StatusLine),
+            (b"HTTP/1.1 200 OK\nX: a\n\n", Reason::BareLf),
+            (b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", Reason::Folded),
+        ] {
+            assert_eq!(read(head), Err(reason), "{:?}", String::from_utf8_lossy(head));
+        }
+    }
+}

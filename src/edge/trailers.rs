@@ -1,0 +1,97 @@
+//! Trailer fields (RFC 9110, 6.5): they pass in both directions, but for those that would change how the
+//! message was read, who may see it or what it says about us.
+
+use http::HeaderMap;
+
+use super::hop;
+
+/// Names that may not stand behind a body (RFC 9110, 6.5.1): framing, routing, modifiers, authentication, content.
+const FORBIDDEN: [&str; 32] = [
+    "age",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-range",
+    "date",
+    "expect",
+    "expires",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "link",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy",
+    "range",
+    "referer",
+    "refresh",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "warning",
+    "www-authenticate",
+    "x-original-url",
+];
+
+/// Drops what may not be a trailer field. `Sec-GPC` never counts here, so it does not pass either.
+pub fn clean(trailers: &mut HeaderMap) {
+    let names: Vec<_> = trailers.keys().filter(|name| is_forbidden(name.as_str())).cloned().collect();
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
+fn is_forbidden(name: &str) -> bool {
+    let dashed = name.replace('_', "-");
+    hop::is_protected(&dashed)
+        || FORBIDDEN.binary_search(&dashed.as_str()).is_ok()
+        || ["sec-", "proxy-", "access-control-", "content-security-"]
+            .iter()
+            .any(|start| dashed.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn only_harmless_trailers_pass() {
+        let names = [
+            "grpc-status",
+            "grpc-message",
+            "x-sum",
+            "content-digest",
+            "server-timing",
+            "content-length",
+            "host",
+            "cookie",
+            "set-cookie",
+            "authorization",
+            "sec-gpc",
+            "sec_gpc",
+            "transfer-encoding",
+            "x-forwarded-for",
+            "optgate-decision",
+            "trailer",
+            "content-security-policy",
+        ];
+        let mut map = HeaderMap::new();
+        for name in names {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        clean(&mut map);
+        let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, names[..5]);
+        assert!(FORBIDDEN.is_sorted());
+    }
+}

@@ -1,0 +1,507 @@
+//! HTTP/2 requests become HTTP/1.1 requests without injection (RFC 9113, 8): frame by frame.
+
+use super::case::{Level, Seen, seen};
+use super::frames::{Field, Outcome, ask, request, tunnel};
+use super::recorder::{After, Script};
+use super::{Subject, Totals, Verdict, assert_none, lines, optgate};
+
+const GET: [Field<'static>; 4] =
+    [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/case"), (b":authority", b"site.test")];
+const POST: [Field<'static>; 4] =
+    [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/case"), (b":authority", b"site.test")];
+
+enum Want {
+    /// Reset, closed or answered with 4xx; nothing at the origin.
+    Refused,
+    /// Answered with 200, and this at the origin.
+    Forwarded(Seen),
+    Either(Seen),
+}
+
+struct Case {
+    name: String,
+    clause: &'static str,
+    level: Level,
+    frames: Vec<u8>,
+    want: Want,
+}
+
+fn bad(name: impl Into<String>, clause: &'static str, fields: &[Field<'_>]) -> Case {
+    Case {
+        name: name.into(),
+        clause,
+        level: Level::Must,
+        frames: request(fields, &[], None),
+        want: Want::Refused,
+    }
+}
+
+fn good(name: impl Into<String>, clause: &'static str, fields: &[Field<'_>], seen: Seen) -> Case {
+    Case { want: Want::Forwarded(seen), ..bad(name, clause, fields) }
+}
+
+/// Four pseudo-fields with one of them changed.
+fn with<'a>(name: &'a [u8], value: &'a [u8]) -> Vec<Field<'a>> {
+    GET.iter().map(|(n, v)| if *n == name { (name, value) } else { (*n, *v) }).collect()
+}
+
+fn without(name: &[u8]) -> Vec<Field<'static>> {
+    GET.iter().copied().filter(|(n, _)| *n != name).collect()
+}
+
+/// A `GET` with more fields.
+fn plus<'a>(fields: &[Field<'a>]) -> Vec<Field<'a>> {
+    GET.iter().copied().chain(fields.iter().copied()).collect()
+}
+
+impl Case {
+    fn should(self) -> Self {
+        Self { level: Level::Should, ..self }
+    }
+
+    fn body(self, fields: &[Field<'_>], data: &[&[u8]], trailers: Option<&[Field<'_>]>) -> Self {
+        let head: Vec<_> = POST.iter().copied().chain(fields.iter().copied()).collect();
+        Self { frames: request(&head, data, trailers), ..self }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        good(
+            "a plain request",
+            "RFC 9113, 8.3.1",
+            &GET,
+            seen("GET /case").has("host", "site.test").has("via", "2 optgate"),
+        ),
+        good(
+            "pseudo-fields in another order",
+            "RFC 9113, 8.3",
+            &[GET[3], GET[2], GET[1], GET[0]],
+            seen("GET /case"),
+        ),
+        good(
+            "host in place of :authority",
+            "RFC 9113, 8.3.1",
+            &[GET[0], GET[1], GET[2], (b"host", b"site.test")],
+            seen("GET /case").has("host", "site.test"),
+        ),
+        good(
+            "host beside the same :authority",
+            "RFC 9113, 8.3.1",
+            &plus(&[(b"host", b"site.test")]),
+            seen("GET /case").has("host", "site.test"),
+        ),
+        good(
+            "a port in :authority",
+            "RFC 9113, 8.3.1",
+            &with(b":authority", b"site.test:8080"),
+            seen("GET /case").has("host", "site.test:8080"),
+        ),
+        good(
+            "an asterisk for OPTIONS",
+            "RFC 9113, 8.3.1",
+            &[(b":method", b"OPTIONS"), GET[1], (b":path", b"*"), GET[3]],
+            seen("OPTIONS *"),
+        ),
+        good(
+            "TE: trailers",
+            "RFC 9113, 8.2.2",
+            &plus(&[(b"te", b"trailers")]),
+            seen("GET /case").has("te", "trailers").has("connection", "te"),
+        ),
+        good(
+            "cookie crumbs become one field",
+            "RFC 9113, 8.2.3",
+            &plus(&[(b"cookie", b"a=1"), (b"x", b"y"), (b"cookie", b"b=2"), (b"cookie", b"c=3")]),
+            seen("GET /case").has("cookie", "a=1; b=2; c=3"),
+        ),
+        good(
+            "a body without a length is sent in chunks",
+            "RFC 9113, 8.1",
+            &GET,
+            seen("POST /case").body("body").has("transfer-encoding", "chunked"),
+        )
+        .body(&[], &[b"bo", b"dy"], None),
+        good(
+            "a body with its length",
+            "RFC 9113, 8.1.1",
+            &GET,
+            seen("POST /case").body("body").has("content-length", "4").lacks("transfer-encoding"),
+        )
+        .body(&[(b"content-length", b"4")], &[b"body"], None),
+        good(
+            "a body that looks like a request",
+            "RFC 9113, 10.3",
+            &GET,
+            seen("POST /case").body("0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+        )
+        .body(&[], &[b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"], None),
+        good(
+            "the signal as a trailer never counts",
+            "RFC 9110, 6.5.1",
+            &GET,
+            seen("POST /case").body("body").has("optgate-decision", "none").trailers(&[]),
+        )
+        .body(
+            &[(b"te", b"trailers"), (b"trailer", b"sec-gpc")],
+            &[b"body"],
+            Some(&[(b"sec-gpc", b"1")]),
+        ),
+        good(
+            "framing as a trailer does not pass",
+            "RFC 9110, 6.5.1",
+            &GET,
+            seen("POST /case").body("body").trailers(&[]),
+        )
+        .body(&[(b"trailer", b"content-length, x")], &[b"body"], Some(&[(b"content-length", b"9")])),
+        bad("no :method", "RFC 9113, 8.3.1", &without(b":method")),
+        bad("no :scheme", "RFC 9113, 8.3.1", &without(b":scheme")),
+        bad("no :path", "RFC 9113, 8.3.1", &without(b":path")),
+        bad("no :authority and no host", "RFC 9113, 8.3.1", &without(b":authority")).should(),
+        bad(
+            "a pseudo-field behind a field",
+            "RFC 9113, 8.3",
+            &[GET[0], GET[1], GET[2], (b"x", b"y"), GET[3]],
+        ),
+        bad("an unknown pseudo-field", "RFC 9113, 8.3", &plus(&[(b":unknown", b"1")])),
+        bad("a pseudo-field of answers", "RFC 9113, 8.3", &plus(&[(b":status", b"200")])),
+        bad(":protocol without CONNECT", "RFC 8441, 4", &plus(&[(b":protocol", b"websocket")])),
+        bad("an empty pseudo-field name", "RFC 9113, 8.3", &plus(&[(b":", b"x")])),
+        bad("CONNECT", "RFC 9113, 8.5", &[(b":method", b"CONNECT"), (b":authority", b"site.test:443")]),
+        bad("CONNECT with a path", "RFC 9113, 8.5", &[(b":method", b"CONNECT"), GET[1], GET[2], GET[3]]),
+        bad(
+            "extended CONNECT to another protocol",
+            "RFC 8441, 4",
+            &[(b":method", b"CONNECT"), GET[1], GET[2], GET[3], (b":protocol", b"connect-udp")],
+        ),
+        bad("TRACE", "RFC 9110, 9.3.8", &with(b":method", b"TRACE")).should(),
+        bad("host and :authority differ", "RFC 9113, 8.3.1", &plus(&[(b"host", b"other.test")])),
+        bad(
+            "host and :authority differ in their port",
+            "RFC 9113, 8.3.1",
+            &plus(&[(b"host", b"site.test:81")]),
+        ),
+        bad("two hosts", "RFC 9110, 7.2", &plus(&[(b"host", b"site.test"), (b"host", b"site.test")])),
+        bad(
+            "two hosts and no :authority",
+            "RFC 9110, 7.2",
+            &[GET[0], GET[1], GET[2], (b"host", b"site.test"), (b"host", b"other.test")],
+        ),
+        bad("an empty host beside :authority", "RFC 9113, 8.3.1", &plus(&[(b"host", b"")])),
+        bad("userinfo in :authority", "RFC 9113, 8.3.1", &with(b":authority", b"me@site.test")),
+        bad("userinfo in host", "RFC 9110, 4.2.4", &[GET[0], GET[1], GET[2], (b"host", b"me@site.test")]),
+        bad("a length larger than the data", "RFC 9113, 8.1.1", &GET).body(
+            &[(b"content-length", b"9")],
+            &[b"body"],
+            None,
+        ),
+        bad("a length smaller than the data", "RFC 9113, 8.1.1", &GET).body(
+            &[(b"content-length", b"2")],
+            &[b"body"],
+            None,
+        ),
+        bad("a length of 0 with data", "RFC 9113, 8.1.1", &GET).body(
+            &[(b"content-length", b"0")],
+            &[b"body"],
+            None,
+        ),
+        bad("a length without data", "RFC 9113, 8.1.1", &plus(&[(b"content-length", b"4")])),
+        bad("two lengths", "RFC 9113, 8.1.1", &GET).body(
+            &[(b"content-length", b"4"), (b"content-length", b"9")],
+            &[b"body"],
+            None,
+        ),
+        bad("the same length twice", "RFC 9110, 8.6", &GET)
+            .body(&[(b"content-length", b"4"), (b"content-length", b"4")], &[b"body"], None)
+            .should(),
+        bad("a list of lengths", "RFC 9110, 8.6", &GET).body(
+            &[(b"content-length", b"4, 4")],
+            &[b"body"],
+            None,
+        ),
+        bad("a signed length", "RFC 9110, 8.6", &GET).body(&[(b"content-length", b"+4")], &[b"body"], None),
+        // h2 drops it without a word; nothing of it may show.
+        Case {
+            want: Want::Either(seen("POST /case").body("body").trailers(&[])),
+            ..bad("a pseudo-field among trailers", "RFC 9113, 8.1", &GET)
+        }
+        .body(&[], &[b"body"], Some(&[(b":path", b"/smuggled")]))
+        .should(),
+        bad("an upper-case name among trailers", "RFC 9113, 8.2", &GET).body(
+            &[],
+            &[b"body"],
+            Some(&[(b"X-Sum", b"1")]),
+        ),
+        bad("a line break among trailers", "RFC 9113, 8.2.1", &GET).body(
+            &[],
+            &[b"body"],
+            Some(&[(b"x-sum", b"1\r\nx: y")]),
+        ),
+    ];
+    for name in [b":method".as_slice(), b":scheme", b":path", b":authority"] {
+        let value = GET.iter().find(|(n, _)| *n == name).unwrap().1;
+        let text = String::from_utf8_lossy(name).into_owned();
+        cases.push(bad(format!("{text} twice"), "RFC 9113, 8.3", &plus(&[(name, value)])));
+        cases.push(bad(format!("an empty {text}"), "RFC 9113, 8.3.1", &with(name, b"")));
+        for (what, byte) in [("NUL", 0_u8), ("CR", b'\r'), ("LF", b'\n'), ("a blank", b' '), ("0x7f", 0x7f)] {
+            let value = [value, &[byte], b"x"].concat();
+            cases.push(bad(format!("{what} in {text}"), "RFC 9113, 8.2.1", &with(name, &value)));
+        }
+    }
+    cases.push(bad(
+        "a request in :path",
+        "RFC 9113, 8.3.1",
+        &with(b":path", b"/case HTTP/1.1\r\nHost: other.test\r\n\r\nGET /smuggled"),
+    ));
+    cases.push(bad(
+        "a request in :method",
+        "RFC 9113, 8.3.1",
+        &with(b":method", b"GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\nGET"),
+    ));
+    cases.push(bad(
+        "a request in :authority",
+        "RFC 9113, 8.3.1",
+        &with(b":authority", b"site.test\r\n\r\nGET /smuggled HTTP/1.1\r\n"),
+    ));
+    // The URI type cuts a fragment off; the target must be what is left.
+    cases.push(Case {
+        want: Want::Either(seen("GET /case")),
+        ..bad("the path \"/case#top\"", "RFC 9113, 8.3.1", &with(b":path", b"/case#top")).should()
+    });
+    for path in ["case", "?case", "http://site.test/case", "*", "/ca\u{e4}se"] {
+        cases.push(bad(format!("the path {path:?}"), "RFC 9113, 8.3.1", &with(b":path", path.as_bytes())));
+    }
+    for authority in [
+        "site.test/case",
+        "site.test:x",
+        "site.test, other.test",
+        "site .test",
+        "[::1",
+        "http://site.test",
+        "site.test?a",
+        "site.test#a",
+        "a..b",
+        "%41",
+    ] {
+        cases.push(bad(
+            format!("the authority {authority:?}"),
+            "RFC 9113, 8.3.1",
+            &with(b":authority", authority.as_bytes()),
+        ));
+    }
+    for scheme in ["ftp", "file", "javascript", "HTTP x", "http://other.test/?"] {
+        cases.push(
+            bad(format!("the scheme {scheme:?}"), "RFC 9113, 8.3.1", &with(b":scheme", scheme.as_bytes()))
+                .should(),
+        );
+    }
+    for (name, value) in [
+        ("connection", "close"),
+        ("connection", "x-a"),
+        ("keep-alive", "1"),
+        ("proxy-connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("transfer-encoding", "identity"),
+        ("upgrade", "h2c"),
+        ("te", "gzip"),
+        ("te", "trailers, gzip"),
+        ("te", "chunked"),
+    ] {
+        cases.push(bad(
+            format!("{name}: {value}"),
+            "RFC 9113, 8.2.2",
+            &plus(&[(name.as_bytes(), value.as_bytes())]),
+        ));
+    }
+    cases.push(bad("transfer-encoding with a body (H2.TE)", "RFC 9113, 8.2.2", &GET).body(
+        &[(b"transfer-encoding", b"chunked")],
+        &[b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"],
+        None,
+    ));
+    for name in [
+        "X-A",
+        "x-A",
+        "Host",
+        "CONTENT-LENGTH",
+        "x a",
+        "x:a",
+        "x\ra",
+        "x\na",
+        "x\0a",
+        "x\u{e4}",
+        "",
+        " x",
+        "x ",
+        "x(a)",
+        "x\r\nhost: other.test\r\nx",
+    ] {
+        cases.push(bad(format!("the name {name:?}"), "RFC 9113, 8.2.1", &plus(&[(name.as_bytes(), b"y")])));
+    }
+    for value in [
+        "a\0b",
+        "a\rb",
+        "a\nb",
+        "a\r\nx-b: c",
+        "a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n",
+        "\r\n",
+        "a\r\n b",
+    ] {
+        cases.push(bad(
+            format!("the value {value:?}"),
+            "RFC 9113, 8.2.1",
+            &plus(&[(b"x-a", value.as_bytes())]),
+        ));
+    }
+    for value in [" a", "a ", "\ta", "a\t", " "] {
+        cases.push(bad(
+            format!("the value {value:?}"),
+            "RFC 9113, 8.2.1",
+            &plus(&[(b"x-a", value.as_bytes())]),
+        ));
+    }
+    for value in ["a\x01b", "a\x7fb", "a\x1fb"] {
+        cases.push(Case {
+            want: Want::Either(seen("GET /case")),
+            ..bad(format!("the value {value:?}"), "RFC 9110, 5.5", &plus(&[(b"x-a", value.as_bytes())]))
+        });
+    }
+    for name in ["sec_gpc", "x_forwarded_for", "content_length", "optgate_decision", "transfer_encoding"] {
+        let name: &'static str = name;
+        cases.push(
+            good(
+                format!("the twin {name} ends here"),
+                "RFC 9110, 5.1",
+                &plus(&[(name.as_bytes(), b"1")]),
+                seen("GET /case").lacks(name),
+            )
+            .should(),
+        );
+    }
+    for (name, value) in [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("proxy", "http://evil.test"),
+        ("x-original-url", "/other"),
+        ("optgate-anything", "1"),
+        ("proxy-authorization", "x"),
+    ] {
+        let seen = if name == "x-forwarded-for" {
+            seen("GET /case").has("x-forwarded-for", "127.0.0.1")
+        } else {
+            seen("GET /case").lacks(name)
+        };
+        cases.push(
+            good(
+                format!("a stranger's {name} ends here"),
+                "RFC 9110, 7.6.1",
+                &plus(&[(name.as_bytes(), value.as_bytes())]),
+                seen,
+            )
+            .should(),
+        );
+    }
+    cases
+}
+
+fn run(subject: &Subject, case: &Case) -> Verdict {
+    let before = subject.origin.requests().len();
+    let unreadable = subject.origin.malformed().len();
+    let outcome = ask(subject.addr, &case.frames, subject.patience);
+    if let Err(what) = subject.echoes() {
+        return Verdict::Critical(format!("a fresh client: {what}"));
+    }
+    let seen: Vec<_> = subject
+        .origin
+        .requests()
+        .split_off(before)
+        .into_iter()
+        .filter(|r| r.target() != super::ECHO)
+        .collect();
+    if seen.iter().any(|request| request.target().contains("smuggled")) {
+        return Verdict::Critical(format!("reached the origin: {:?}", lines(&seen)));
+    }
+    if let Some((reason, bytes)) = subject.origin.malformed().get(unreadable) {
+        return Verdict::Fail(format!(
+            "the origin cannot read {reason}: {:?}",
+            String::from_utf8_lossy(bytes)
+        ));
+    }
+    let refused = || match outcome {
+        Outcome::Answered(status) if !(400..500).contains(&status) => Err(format!("answered {status}")),
+        Outcome::Silent => Err("nothing came".to_owned()),
+        _ if !seen.is_empty() => Err(format!("reached the origin: {:?}", lines(&seen))),
+        _ => Ok(()),
+    };
+    let forwarded = |wanted: &Seen| match &seen[..] {
+        [request] if outcome == Outcome::Answered(200) => subject.matches(wanted, request),
+        seen => Err(format!("{outcome:?}, {:?}", lines(seen))),
+    };
+    let judged = match &case.want {
+        Want::Refused => refused(),
+        Want::Forwarded(wanted) => forwarded(wanted),
+        Want::Either(wanted) => refused().or_else(|_| forwarded(wanted)),
+    };
+    judged.map_or_else(Verdict::Fail, |()| Verdict::Pass)
+}
+
+/// RFC 9113, 8: what reaches the origin is one well-formed request, or nothing.
+#[test]
+fn http2_requests_are_mapped_without_injection() {
+    let (_proxy, subject) = optgate();
+    let (cases, mut totals, mut failed) = (cases(), Totals::default(), Vec::new());
+    for case in &cases {
+        let verdict = run(&subject, case);
+        totals.add(case.level, &verdict);
+        if verdict != Verdict::Pass {
+            failed.push(format!("{} ({}): {verdict:?}", case.name, case.clause));
+        }
+    }
+    println!("conformance, HTTP/2 frames: {} cases, {totals}", cases.len());
+    assert_none(&failed);
+}
+
+const CONNECT: [Field<'static>; 6] = [
+    (b":method", b"CONNECT"),
+    (b":protocol", b"websocket"),
+    (b":scheme", b"http"),
+    (b":path", b"/case"),
+    (b":authority", b"site.test"),
+    (b"sec-websocket-version", b"13"),
+];
+
+/// RFC 8441, 5: a WebSocket over HTTP/2 is one over HTTP/1.1 for the origin.
+#[test]
+fn a_websocket_over_http2_reaches_the_origin_as_an_upgrade() {
+    let origin = crate::support::origin::Origin::start().on("/case", |x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: k\r\n\r\n")?;
+        let bytes = x.tunnel()?;
+        x.send(bytes.to_ascii_uppercase())?;
+        x.cut();
+        Ok(())
+    });
+    let proxy = crate::support::proxy::proxy().to(&origin).run();
+    let (status, bytes) = tunnel(proxy.addr(), &CONNECT, b"ping", crate::support::DEADLINE);
+    assert_eq!((status, bytes.as_slice()), (200, b"PING".as_slice()));
+    let seen = origin.first();
+    assert_eq!(seen.line(), "GET /case HTTP/1.1");
+    assert_eq!(seen.one("upgrade").as_deref(), Some("websocket"));
+    assert_eq!(seen.one("connection").as_deref(), Some("upgrade"));
+    assert_eq!(seen.one("sec-websocket-version").as_deref(), Some("13"));
+    assert_eq!(seen.one("sec-websocket-key").map(|key| key.len()), Some(24));
+}
+
+/// RFC 8441, 5: a success opens the tunnel, so an origin's plain success must not become one.
+#[test]
+fn an_answer_that_is_no_101_opens_no_tunnel_over_http2() {
+    let (_proxy, subject) = optgate();
+    for (status, want) in [("200 OK", 502), ("403 Forbidden", 403), ("302 Found", 302)] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+        subject.origin.answer(Some(Script { answer, after: After::Keep, early: false }));
+        let (got, bytes) =
+            tunnel(subject.addr, &CONNECT, b"GET /smuggled HTTP/1.1\r\n\r\n", subject.patience);
+        assert_eq!((got, bytes.len()), (want, 0), "{status}");
+        subject.origin.answer(None);
+        subject.echoes().unwrap();
+        assert_eq!(subject.origin.malformed(), []);
+        assert!(!subject.origin.requests().iter().any(|r| r.target() == "/smuggled" || !r.body.is_empty()));
+    }
+}
