@@ -51,7 +51,7 @@ fn port_zero_gives_one_port_for_all_cores() {
     assert_eq!(running.listen().len(), 1);
     assert_ne!(running.listen()[0].port(), 0);
     for _ in 0..12 {
-        assert_eq!(super::support::client::get(running.listen()[0], "/", "").status(), 200);
+        assert_eq!(get(running.listen()[0], "/", "").status(), 200);
     }
     running.stop().unwrap();
 }

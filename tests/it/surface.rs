@@ -67,9 +67,9 @@ pub fn settings(data_dir: &Path) -> Settings {
             decode_ratio: 100,
             decoded_page: 1 << 20,
         },
-        outlier: optgate::config::Outlier {
+        outlier: Outlier {
             failures: 5,
-            answers: optgate::config::BadAnswers::Gateway,
+            answers: BadAnswers::Gateway,
             ejection: second,
             longest: second,
             most_percent: 50,
