@@ -87,8 +87,9 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
     let mut plain = bind(Role::Plain, &settings.listen)?;
     let mut encrypted = bind(Role::Tls, &settings.tls.listen)?;
     let for_admin = bind(Role::Admin, &[Listen::from(settings.admin)])?;
-    let files = plain.iter_mut().chain(&mut encrypted).filter_map(|entrance| entrance.file.take()).collect();
     let all = [(Role::Plain, &plain), (Role::Tls, &encrypted), (Role::Admin, &for_admin)];
+    let copies = copies(&all).context("no descriptor is left for the listening sockets")?;
+    let files = plain.iter_mut().chain(&mut encrypted).filter_map(|entrance| entrance.file.take()).collect();
 
     let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)
@@ -100,7 +101,7 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
     let house = Arc::clone(&parts.house);
     let upgrader = Arc::new(Upgrader {
         house: Arc::clone(&house),
-        listeners: Mutex::new(copies(&all).context("no descriptor is left for the listening sockets")?),
+        listeners: Mutex::new(copies),
         files: Mutex::new(files),
         phase,
     });
@@ -128,11 +129,11 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
         })
         .collect::<Result<Vec<_>, _>>()?;
     background.spawn(service::watchdog(pulses));
-    let unix = paths(&[&plain, &encrypted]);
+    let unix = paths(&plain, &encrypted, |_| true);
     if let Some(channel) = predecessor {
         channel.say(&Message::Serving)?;
         // From now on the files are this process's; until now the one before would have served on.
-        upgrader.adopt(&unix);
+        upgrader.adopt(&paths(&plain, &encrypted, |entrance| entrance.inherits_file));
         upgrade::record_for_predecessor(channel, house.store.clone(), background.handle().clone())?;
     }
     let admin = admin.first().copied().context("the admin listener has no address")?;
@@ -145,22 +146,32 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
 
 /// Every socket once more, to be handed over.
 fn copies(all: &[(Role, &Vec<Entrance>)]) -> std::io::Result<Vec<Listener>> {
-    let sockets = all.iter().flat_map(|(role, bound)| {
-        bound
-            .iter()
-            .flat_map(move |b| b.sockets.iter().map(move |socket| (*role, b.wanted.to_string(), socket)))
-    });
-    sockets.map(|(role, wanted, s)| Ok(Listener { role, wanted, socket: s.try_clone()? })).collect()
+    let mut copies = Vec::new();
+    for (role, entrances) in all {
+        for entrance in *entrances {
+            let (wanted, owned) =
+                (entrance.wanted.to_string(), entrance.file.is_some() || entrance.inherits_file);
+            for socket in &entrance.sockets {
+                copies.push(Listener {
+                    role: *role,
+                    wanted: wanted.clone(),
+                    owned,
+                    socket: socket.try_clone()?,
+                });
+            }
+        }
+    }
+    Ok(copies)
 }
 
-/// Paths of the Unix sockets.
-fn paths(all: &[&[Entrance]]) -> Vec<PathBuf> {
-    let wanted = all.iter().flat_map(|entrances| entrances.iter().map(|entrance| &entrance.wanted));
-    let path = |at: &ListenAt| match at {
+/// Paths of some of the Unix sockets.
+fn paths(plain: &[Entrance], tls: &[Entrance], fits: impl Fn(&Entrance) -> bool) -> Vec<PathBuf> {
+    let fitting = plain.iter().chain(tls).filter(|entrance| fits(entrance));
+    let path = |entrance: &Entrance| match &entrance.wanted {
         ListenAt::Unix { path, .. } => Some(path.clone()),
         ListenAt::Tcp(_) => None,
     };
-    wanted.filter_map(path).collect()
+    fitting.filter_map(path).collect()
 }
 
 /// Serves admin until another process does.
