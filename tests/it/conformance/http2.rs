@@ -507,7 +507,7 @@ fn an_answer_that_is_no_101_opens_no_tunnel_over_http2() {
     let (_proxy, subject) = optgate();
     for (status, want) in [("200 OK", 502), ("403 Forbidden", 403), ("302 Found", 302)] {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
-        subject.origin.answer(Some(Script { answer, after: After::Keep, early: false }));
+        subject.origin.answer(Some(Script { answer, after: After::Keep, early: false, in_bytes: false }));
         let (got, bytes) = tunnel(subject.connect_http2(), &CONNECT, b"GET /smuggled HTTP/1.1\r\n\r\n");
         assert_eq!((got, bytes.len()), (want, 0), "{status}");
         subject.origin.answer(None);

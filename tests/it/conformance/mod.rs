@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use self::case::Case;
 use self::judge::{ECHO, Sending, Subject, Totals, Verdict, lines};
-use self::recorder::Recorder;
+use self::recorder::{After, Recorder, Script};
 use super::support::client::Client;
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, proxy};
@@ -160,8 +160,15 @@ fn refusals_are_counted_by_reason() {
         wire.send(bytes);
         assert_eq!(wire.hear(&["GET"], |_| false).answers[0].status, 400);
     }
-    for reason in ["bare_lf", "chunk_size"] {
-        let line = format!("optgate_refused_messages_total{{side=\"downstream\",reason=\"{reason}\"}} 1\n");
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na".to_vec();
+    subject.origin.answer(Some(Script { answer, after: After::Close, early: false, in_bytes: false }));
+    let mut wire = subject.connect();
+    wire.send(case::get(""));
+    assert_eq!(wire.hear(&["GET"], |heard| !heard.answers.is_empty()).answers[0].status, 502);
+    for (side, reason) in
+        [("downstream", "bare_lf"), ("downstream", "chunk_size"), ("upstream", "repeated_length")]
+    {
+        let line = format!("optgate_refused_messages_total{{side=\"{side}\",reason=\"{reason}\"}} 1\n");
         wait_for_figure(&proxy, &line);
     }
 }
