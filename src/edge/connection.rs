@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -316,8 +318,12 @@ async fn http1_connection<S>(
     let ended = match ended {
         Some(ended) => ended,
         None => {
+            let ended = head_read(connection.as_mut(), &link).await;
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match ended {
+                Some(ended) => ended,
+                None => connection.await,
+            }
         }
     };
     // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
@@ -328,6 +334,20 @@ async fn http1_connection<S>(
     {
         events::message_refused(&core.house.metrics, "downstream", "other", &error);
     }
+}
+
+/// Drives a connection until a head that has begun has been read; hyper, which knows nothing of it, would take
+/// the connection for idle. The connection's end, if that comes first.
+async fn head_read<F: Future>(mut connection: Pin<&mut F>, link: &Link) -> Option<F::Output> {
+    poll_fn(|cx| match link.is_in_head() {
+        false => Poll::Ready(None),
+        true => match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if link.is_in_head() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+        },
+    })
+    .await
 }
 
 fn head_limits(settings: &Settings) -> strict::Limits {
