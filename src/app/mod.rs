@@ -51,6 +51,8 @@ pub struct Running {
     tls: Vec<SocketAddr>,
     admin: SocketAddr,
     unix: Vec<PathBuf>,
+    /// Those of them that the process before bound.
+    inherited: Vec<PathBuf>,
     house: Arc<House>,
     reloader: Arc<Reloader>,
     upgrader: Arc<Upgrader>,
@@ -65,14 +67,17 @@ pub struct Running {
 /// Says which part, what is wrong and what to do: a registry file, the data folder, a certificate, an
 /// address in use.
 pub fn start(settings: Settings) -> anyhow::Result<Running> {
-    serve(settings).map(|(running, _)| running)
+    serve(settings, None).map(|(running, _)| running)
 }
 
-/// As [`start`], with what the admin listener asks of the process.
-fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let predecessor = Channel::to_predecessor()?;
-    let mut sockets = Sockets::inherited(predecessor.as_ref(), &settings)?;
-    let parts = build::build(settings, || match &predecessor {
+/// As [`start`], with what the admin listener asks of the process. `predecessor` hands its sockets and its
+/// journal over, and serves on until [`Running::replace`].
+fn serve(
+    settings: Settings,
+    predecessor: Option<&Channel>,
+) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
+    let mut sockets = Sockets::inherited(predecessor, &settings)?;
+    let parts = build::build(settings, || match predecessor {
         None => Ok(()),
         Some(channel) => {
             channel.say(&Message::Checked)?;
@@ -130,16 +135,23 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
         .collect::<Result<Vec<_>, _>>()?;
     background.spawn(service::watchdog(pulses));
     let unix = paths(&plain, &encrypted, |_| true);
-    if let Some(channel) = predecessor {
-        channel.say(&Message::Serving)?;
-        // From now on the files are this process's; until now the one before would have served on.
-        upgrader.adopt(&paths(&plain, &encrypted, |entrance| entrance.inherits_file));
-        upgrade::record_for_predecessor(channel, house.store.clone(), background.handle().clone())?;
-    }
+    let inherited = paths(&plain, &encrypted, |entrance| entrance.inherits_file);
     let admin = admin.first().copied().context("the admin listener has no address")?;
     let reloader = Arc::new(Reloader { origins: Some(origins), ..parts.reloader });
     Ok((
-        Running { listen, tls, admin, unix, house, reloader, upgrader, cores, admin_task, background },
+        Running {
+            listen,
+            tls,
+            admin,
+            unix,
+            inherited,
+            house,
+            reloader,
+            upgrader,
+            cores,
+            admin_task,
+            background,
+        },
         parts.orders,
     ))
 }
@@ -246,6 +258,15 @@ impl Running {
         &self.house.store
     }
 
+    /// Has the process before this one finish: from now on this one serves, and records what it still sends.
+    fn replace(&self, predecessor: Channel) -> anyhow::Result<()> {
+        predecessor.say(&Message::Serving)?;
+        // Until now the one before would have served on with them.
+        self.upgrader.adopt(&self.inherited);
+        let (store, runtime) = (self.house.store.clone(), self.background.handle().clone());
+        upgrade::record_for_predecessor(predecessor, store, runtime)
+    }
+
     /// Puts other settings in force without losing a request; says what needs a restart.
     ///
     /// # Errors
@@ -306,10 +327,14 @@ pub fn run(
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     telemetry::start_logging(&settings.log)?;
-    let (running, orders) = serve(settings)?;
+    let predecessor = Channel::to_predecessor()?;
+    let (running, orders) = serve(settings, predecessor.as_ref())?;
     // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
     orders::attend(&running, orders, reread)?;
+    if let Some(predecessor) = predecessor {
+        running.replace(predecessor)?;
+    }
     for address in running.listen() {
         tracing::info!("listening on http://{address}");
     }

@@ -108,17 +108,6 @@ impl Binary {
         let line = self.wait_for_line("upgraded: process ");
         let id = line.split("upgraded: process ").nth(1).unwrap().split(' ').next().unwrap();
         self.successors.push(Pid::from_raw(id.parse().unwrap()).unwrap());
-        // It serves a moment before it listens for signals, and one that comes too early would end it.
-        let status = format!("/proc/{id}/status");
-        let catches = |signal: Signal| {
-            let status = std::fs::read_to_string(&status).unwrap_or_default();
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
-            let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
-            caught & (1 << (signal.as_raw() - 1)) != 0
-        };
-        super::wait_until("the new process listens for signals", || {
-            [Signal::TERM, Signal::USR2, Signal::HUP].into_iter().all(catches)
-        });
     }
 
     /// Its settings file.
