@@ -95,7 +95,7 @@ fn a_signal_lets_a_head_under_way_finish() {
     let mut client = Client::connect(binary.addr());
     client.send("GET /half HTTP/1.1\r\nHost: si");
     // A whole exchange lies in between: what came before it has been read.
-    assert_eq!(super::support::client::get(binary.addr(), "/other", "").status(), 200);
+    assert_eq!(get(binary.addr(), "/other", "").status(), 200);
     binary.signal(Signal::TERM);
     binary.wait_until_refusing();
     client.send("te.test\r\n\r\n");
