@@ -103,6 +103,9 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         draining,
         siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         connections: AtomicUsize::new(0),
+        client_connections: Arc::default(),
+        portal_rates: Default::default(),
+        shedding: AtomicBool::new(false),
     });
     let reloader = Reloader {
         house: Arc::clone(&house),

@@ -7,6 +7,7 @@ mod core_thread;
 mod dns;
 mod handover;
 mod lists;
+mod memory;
 mod orders;
 mod origins;
 mod reload;
@@ -122,6 +123,7 @@ fn serve(
     let admin_task = serve_admin(&background, for_admin, parts.admin, phases.clone())?;
     look_up_hosts(&background, &settings, &house);
     background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
+    background.spawn(memory::watch(Arc::clone(&house)));
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
     let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();

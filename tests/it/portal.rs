@@ -89,6 +89,7 @@ impl House {
             rules: crate::surface::policy(),
             policy: "0123456789ab".into(),
             month: 202_611,
+            crowding: false,
         };
         let mut request = Request::builder().method(method).uri(path).header("host", "shop.example");
         for (name, value) in &ask.headers {
