@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::proofs::Proofs;
 use super::siblings::Siblings;
 use super::timer;
 use super::upstream::{CoreGroup, Group, Pool, PoolLimits};
@@ -268,6 +269,8 @@ pub struct House {
     pub siblings: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
+    /// What a certificate authority is shown.
+    pub proofs: Arc<Proofs>,
 }
 
 impl std::fmt::Debug for House {
