@@ -5,6 +5,7 @@
 //! `Sec-Fetch-Site` and `Origin`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -16,7 +17,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use super::{AdminState, problem};
 
 pub(super) async fn check(State(state): State<AdminState>, request: Request, next: Next) -> Response<Body> {
-    let admin = state.in_force.load().settings.admin;
+    let settings = Arc::clone(&state.in_force.load().settings);
+    // A name that another page has bound to this address has no certificate here, so TLS has refused it.
+    let admin = (settings.admin_tls.is_none()).then_some(settings.admin);
     let mut response = match refusal(request.method(), request.uri(), request.headers(), admin) {
         None => next.run(request).await,
         Some(detail) => problem(StatusCode::FORBIDDEN, detail),
@@ -27,10 +30,15 @@ pub(super) async fn check(State(state): State<AdminState>, request: Request, nex
     response
 }
 
-/// Why a request may not come in.
-fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap, admin: SocketAddr) -> Option<&'static str> {
+/// Why a request may not come in. `admin`: the listener's address, where any name may lead to it.
+fn refusal(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    admin: Option<SocketAddr>,
+) -> Option<&'static str> {
     let host = uri.authority().cloned().or_else(|| Authority::try_from(headers.get(HOST)?.as_bytes()).ok());
-    let Some(host) = host.filter(|host| is_ours(host.host(), admin.ip())) else {
+    let Some(host) = host.filter(|host| admin.is_none_or(|admin| is_ours(host.host(), admin.ip()))) else {
         return Some(
             "The Host header must be a loopback name or address, or the address in admin.listen. \
              Ask by that address.",
@@ -72,7 +80,7 @@ mod tests {
             .iter()
             .map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v)))
             .collect();
-        refusal(&method, &Uri::from_static("/livez"), &headers, admin.parse().unwrap()).is_none()
+        refusal(&method, &Uri::from_static("/livez"), &headers, admin.parse().ok()).is_none()
     }
 
     /// DNS rebinding: the browser sends the attacker's name.
@@ -89,6 +97,7 @@ mod tests {
         assert!(get("10.0.0.5:9180", "0.0.0.0:9180"));
         assert!(!get("evil.example", "0.0.0.0:9180"));
         assert!(!asks(Method::GET, &[], "127.0.0.1:9180"));
+        assert!(get("optgate.internal", "behind TLS") && !asks(Method::GET, &[], "behind TLS"));
     }
 
     /// OWASP ASVS 3.5.1: a form of another page changes nothing here.

@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use super::acme;
+use super::admin_door::{AdminDoor, AdminKey};
 use super::lists::{Built, Shelf};
 use super::reload::Reloader;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
@@ -68,6 +70,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         true => None,
         false => Some(Arc::new(Certificates::read(&settings.tls.certificates)?)),
     };
+    let admin_door = Arc::new(AdminDoor::read(settings.admin_tls.as_ref())?);
     before_store()?;
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let mut metrics = Metrics::new();
@@ -95,6 +98,9 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         started: Instant::now(),
     };
     shelf.lists().for_each(|list| events::list_read(&metrics, list.name(), list.rules(), list.left_out()));
+    if let (Some(certificates), Some(wanted)) = (&certificates, &settings.acme) {
+        acme::take_up(wanted, &settings.data_dir, certificates, &metrics);
+    }
     let house = Arc::new(House {
         snapshot: ArcSwap::from_pointee(snapshot),
         store,
@@ -106,6 +112,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         client_connections: Arc::default(),
         portal_rates: Default::default(),
         shedding: AtomicBool::new(false),
+        proofs: certificates.as_ref().map(|c| Arc::clone(c.proofs())).unwrap_or_default(),
     });
     let reloader = Reloader {
         house: Arc::clone(&house),
@@ -113,6 +120,8 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         in_force,
         shelf: Arc::new(Mutex::new(shelf)),
         certificates: certificates.clone(),
+        admin_door,
+        upkeep: None,
         origins: None,
         started: settings,
     };
@@ -155,6 +164,9 @@ pub fn file_problems(settings: &Settings) -> Vec<String> {
     if !settings.tls.listen.is_empty()
         && let Err(error) = Certificates::read(&settings.tls.certificates)
     {
+        problems.push(format!("{error:#}"));
+    }
+    if let Err(error) = AdminDoor::read(settings.admin_tls.as_ref()).and(AdminKey::of(settings)) {
         problems.push(format!("{error:#}"));
     }
     if let Err(error) = Shelf::open(settings) {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::service::Pulses;
 use crate::edge::connection::Entry;
 use crate::edge::listener::{Entrance, Listener};
+use crate::edge::tls::Server;
 use crate::edge::{Core, House, Phase, connection, timer};
 
 /// How many ticks pass between looks at idle origin connections.
@@ -21,7 +22,7 @@ const EXPIRE_EVERY: u32 = 50;
 #[derive(Debug)]
 pub struct Socket {
     listener: Listener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Server>,
     proxy_protocol: bool,
 }
 
@@ -33,12 +34,12 @@ pub struct Socket {
 pub fn plan(
     plain: &[Entrance],
     tls: &[Entrance],
-    config: Option<&Arc<rustls::ServerConfig>>,
+    server: Option<&Server>,
     cores: usize,
 ) -> std::io::Result<Vec<Vec<Socket>>> {
     let mut dealt: Vec<Vec<Socket>> = (0..cores).map(|_| Vec::new()).collect();
     let plain = plain.iter().map(|entrance| (entrance, None));
-    let tls = tls.iter().map(|entrance| (entrance, config.cloned()));
+    let tls = tls.iter().map(|entrance| (entrance, server.cloned()));
     for (entrance, tls) in plain.chain(tls) {
         let (sockets, proxy_protocol) = (&entrance.sockets, entrance.proxy_protocol);
         for at in 0..sockets.len().max(cores) {

@@ -2,6 +2,8 @@
 //!
 //! Nothing is bound before everything that can be refused has been checked.
 
+mod acme;
+mod admin_door;
 mod build;
 mod core_thread;
 mod dns;
@@ -15,6 +17,7 @@ mod service;
 mod sockets;
 mod upgrade;
 
+pub use admin_door::AdminKey;
 pub use build::{file_problems, registry};
 
 use std::net::SocketAddr;
@@ -27,8 +30,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use self::acme::Upkeep;
+use self::admin_door::{AdminDoor, AdminListener};
 use self::handover::{Channel, Listener, Message, Role};
 use self::origins::Origins;
 use self::reload::Reloader;
@@ -38,7 +43,8 @@ use self::upgrade::Upgrader;
 use crate::admin::{self, Order};
 use crate::config::{Listen, ListenAt, Settings};
 use crate::edge::listener::{self, Entrance};
-use crate::edge::{House, Phase, tls};
+use crate::edge::tls::Server;
+use crate::edge::{House, Phase};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};
 
@@ -86,7 +92,10 @@ fn serve(
         }
     })?;
     let settings = Arc::clone(&parts.house.snapshot.load().settings);
-    let tls_config = parts.certificates.map(tls::server_config).transpose()?.map(Arc::new);
+    let upkeep = parts.certificates.clone().map(|certificates| {
+        Arc::new(Upkeep { house: Arc::clone(&parts.house), certificates, wake: Notify::new() })
+    });
+    let server = parts.certificates.map(Server::new).transpose()?;
     let mut bind = |role, listen: &[Listen]| {
         listen.iter().map(|l| sockets.take(role, l, settings.workers)).collect::<Result<Vec<_>, _>>()
     };
@@ -113,15 +122,19 @@ fn serve(
     });
     let addresses = |bound: &[Entrance]| bound.iter().filter_map(|b| b.address).collect::<Vec<_>>();
     let (listen, tls, admin) = (addresses(&plain), addresses(&encrypted), addresses(&for_admin));
-    let plan = core_thread::plan(&plain, &encrypted, tls_config.as_ref(), settings.workers)
+    let plan = core_thread::plan(&plain, &encrypted, server.as_ref(), settings.workers)
         .context("no descriptor is left for the listening sockets")?;
     let for_admin = for_admin.into_iter().flat_map(|bound| bound.sockets).next();
     let for_admin = match for_admin {
         Some(listener::Listener::Tcp(socket)) => Some(socket),
         _ => None,
     };
-    let admin_task = serve_admin(&background, for_admin, parts.admin, phases.clone())?;
+    let door = (Arc::clone(&parts.reloader.admin_door), settings.timeouts.tls_handshake);
+    let admin_task = serve_admin(&background, for_admin, door, parts.admin, phases.clone())?;
     look_up_hosts(&background, &settings, &house);
+    if let Some(upkeep) = &upkeep {
+        background.spawn(Arc::clone(upkeep).work(phases.clone()));
+    }
     background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
     background.spawn(memory::watch(Arc::clone(&house)));
     let origins = Origins::new(background.handle().clone());
@@ -139,7 +152,7 @@ fn serve(
     let unix = paths(&plain, &encrypted, |_| true);
     let inherited = paths(&plain, &encrypted, |entrance| entrance.inherits_file);
     let admin = admin.first().copied().context("the admin listener has no address")?;
-    let reloader = Arc::new(Reloader { origins: Some(origins), ..parts.reloader });
+    let reloader = Arc::new(Reloader { origins: Some(origins), upkeep, ..parts.reloader });
     Ok((
         Running {
             listen,
@@ -192,6 +205,7 @@ fn paths(plain: &[Entrance], tls: &[Entrance], fits: impl Fn(&Entrance) -> bool)
 fn serve_admin(
     background: &Runtime,
     socket: Option<std::net::TcpListener>,
+    (door, patience): (Arc<AdminDoor>, Duration),
     state: admin::AdminState,
     mut phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
@@ -199,6 +213,7 @@ fn serve_admin(
     let _entered = background.enter();
     let socket = socket.context("the admin listener has no socket")?;
     let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
+    let socket = AdminListener::new(socket, door, patience)?;
     Ok(background.spawn(async move {
         // It goes on answering while this process stops, so that `/readyz` can say so; it ends with the runtime.
         let replaced = async move {
@@ -346,7 +361,8 @@ pub fn run(
     for path in running.unix() {
         tracing::info!("listening on unix:{}", path.display());
     }
-    tracing::info!("admin on http://{}", running.admin());
+    let scheme = if running.house.snapshot.load().settings.admin_tls.is_some() { "https" } else { "http" };
+    tracing::info!("admin on {scheme}://{}", running.admin());
     service::ready();
     if signals.wait(&running) == Phase::Stopping {
         service::stopping();

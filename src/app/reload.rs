@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::acme::Upkeep;
+use super::admin_door::AdminDoor;
 use super::build::{self, Lasting};
 use super::lists::{self, SharedShelf};
 use super::origins::Origins;
@@ -30,6 +32,10 @@ pub struct Reloader {
     pub(super) shelf: SharedShelf,
     /// Certificates of the TLS listeners, if there are any.
     pub(super) certificates: Option<Arc<Certificates>>,
+    /// How connections to the admin listener begin.
+    pub(super) admin_door: Arc<AdminDoor>,
+    /// What renews fetched certificates, once something does.
+    pub(super) upkeep: Option<Arc<Upkeep>>,
     /// What is done about the origins, once it is.
     pub(super) origins: Option<Origins>,
     /// Settings of the start.
@@ -58,6 +64,7 @@ impl Reloader {
             None => None,
             Some(old) => Some((old, Certificates::read(&settings.tls.certificates)?)),
         };
+        let admin_door = AdminDoor::read(settings.admin_tls.as_ref())?;
         let registry = Arc::new(build::registry(&settings.registry_files)?);
         let mut shelf = lists::lock(&self.shelf);
         let (reopened, lists) = shelf.reopen(&settings)?;
@@ -68,6 +75,7 @@ impl Reloader {
         if let Some((old, new)) = certificates {
             old.replace_by(&new);
         }
+        self.admin_door.replace_by(&admin_door);
         *shelf = reopened;
         let before = self.house.snapshot.load_full();
         for site in &snapshot.sites {
@@ -80,6 +88,9 @@ impl Reloader {
         drop(shelf);
         if let Some(origins) = &self.origins {
             origins.follow(&self.house, &self.house.snapshot.load());
+        }
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.wake.notify_one();
         }
         let in_force = build::in_force(&self.house.snapshot.load(), registry);
         self.in_force.store(Arc::new(in_force));

@@ -1,33 +1,56 @@
 //! One HTTP request of ours to a listener of ours.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::HOST;
-use http::response;
+use http::{Request, response};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::app::AdminKey;
 
 /// Largest answer read, bytes.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// Sends a request without a body and reads the whole answer.
+/// Sends a request without a body, by TLS if there is a key to it, and reads the whole answer.
 ///
 /// # Errors
 /// Names the address and what failed.
 pub async fn ask(
     address: SocketAddr,
+    key: Option<&AdminKey>,
     request: http::request::Builder,
 ) -> anyhow::Result<(response::Parts, Bytes)> {
     let request = request.header(HOST, address.to_string()).body(Empty::<Bytes>::new());
     let request = request.context("the request cannot be written")?;
-    let target = format!("http://{address}{}", request.uri());
+    let scheme = if key.is_some() { "https" } else { "http" };
+    let target = format!("{scheme}://{address}{}", request.uri());
     let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
+    match key {
+        None => exchange(stream, &target, request).await,
+        Some(key) => {
+            let connector = TlsConnector::from(Arc::clone(&key.config));
+            let stream = connector.connect(key.name.clone(), stream).await;
+            let stream = stream.with_context(|| format!("{address}: TLS failed (see [admin.tls])"))?;
+            exchange(stream, &target, request).await
+        }
+    }
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    target: &str,
+    request: Request<Empty<Bytes>>,
+) -> anyhow::Result<(response::Parts, Bytes)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .with_context(|| format!("{address} does not speak HTTP/1.1"))?;
+        .with_context(|| format!("{target}: no HTTP/1.1 is spoken there"))?;
     // Ends with the connection; its error shows in the request as well.
     tokio::spawn(connection);
     let response = sender.send_request(request).await.with_context(|| format!("no answer from {target}"))?;

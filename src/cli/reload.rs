@@ -4,6 +4,7 @@ use http::{Request, StatusCode};
 
 use super::ask::ask;
 use super::{Failure, Global, RunArgs, settings};
+use crate::app::AdminKey;
 
 /// Where the serving process is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -32,9 +33,10 @@ pub fn upgrade(global: &Global, args: &ReloadArgs) -> Result<(), Failure> {
 
 fn order(global: &Global, args: &ReloadArgs, path: &'static str, done: &str) -> Result<(), Failure> {
     let flags = RunArgs { admin: args.admin.clone(), ..RunArgs::default() }.flags();
-    let admin = settings(global, flags, true)?.settings.admin;
+    let settings = settings(global, flags, true)?.settings;
+    let (admin, key) = (settings.admin, AdminKey::of(&settings)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (head, body) = runtime.block_on(ask(admin, Request::post(path))).map_err(|error| {
+    let (head, body) = runtime.block_on(ask(admin, key.as_ref(), Request::post(path))).map_err(|error| {
         error.context("is optgate running, and is --admin (or --config FILE) the one it runs with?")
     })?;
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -45,6 +47,6 @@ fn order(global: &Global, args: &ReloadArgs, path: &'static str, done: &str) -> 
             Ok(())
         }
         StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Refused(vec![said("detail")])),
-        other => Err(anyhow::anyhow!("http://{admin} answered {other}: {}", said("detail")).into()),
+        other => Err(anyhow::anyhow!("{admin} answered {other}: {}", said("detail")).into()),
     }
 }

@@ -7,10 +7,10 @@ use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
-use super::written::{FilePath, Period, Size};
+use super::written::{Period, Size};
 use super::{
-    CertificateFiles, Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings,
-    Store, Timeouts, Tls, listen, lists, sharing, sites,
+    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Store, Timeouts,
+    acme, listen, lists, sharing, sites, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -64,8 +64,10 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
     let (sites, default_site) = sites::sites(merged, without_sites, problems);
     let settings = Settings {
         listen: listen::listeners(raw, &KeyPath::of("listen"), &raw.listen.0, problems),
-        tls: tls(merged, problems),
+        tls: tls::settings(merged, problems),
+        acme: acme::acme(merged, problems),
         admin: raw.admin.listen.0,
+        admin_tls: tls::admin(merged, problems),
         data_dir: data_dir(merged, problems),
         workers: workers(raw, problems),
         drain_timeout: raw.drain_timeout.0,
@@ -89,50 +91,6 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
     };
     distinct_addresses(&settings, problems);
     settings
-}
-
-fn tls(merged: &Merged, problems: &mut Problems<'_>) -> Tls {
-    let written = &merged.raw.tls;
-    let top = KeyPath::of("tls.certificates");
-    let mut certificates = Vec::new();
-    for (i, certificate) in written.certificates.iter().enumerate() {
-        let path = top.at(i);
-        let chain = certificate_file(merged, &path, "chain", certificate.chain.as_ref(), problems);
-        let key = certificate_file(merged, &path, "key", certificate.key.as_ref(), problems);
-        certificates.extend(chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key }));
-    }
-    if !written.listen.0.is_empty() && written.certificates.is_empty() {
-        problems.missing(
-            &KeyPath::of("tls.listen"),
-            "`tls.listen` needs a certificate".to_owned(),
-            "no [[tls.certificates]] is given, so no handshake could succeed",
-            "add [[tls.certificates]] with `chain` and `key`, or remove `tls.listen`",
-        );
-    }
-    let listen = listen::listeners(&merged.raw, &KeyPath::of("tls.listen"), &written.listen.0, problems);
-    Tls { listen, certificates }
-}
-
-fn certificate_file(
-    merged: &Merged,
-    table: &KeyPath,
-    name: &str,
-    written: Option<&FilePath>,
-    problems: &mut Problems<'_>,
-) -> Option<PathBuf> {
-    let path = table.key(name);
-    let Some(file) = written else {
-        problems.missing(
-            &path,
-            format!("`{path}` is missing"),
-            "a certificate is a chain and its private key",
-            "name both PEM files",
-        );
-        return None;
-    };
-    let file = merged.resolve(&path, &file.0);
-    readable(&path, &file, "a PEM file", problems);
-    Some(file)
 }
 
 /// Reports a file that cannot be opened now, rather than when it is needed.

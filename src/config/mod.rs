@@ -4,6 +4,7 @@
 //! the one conversion that can fail. Weakest first: compiled defaults, files in order, environment,
 //! flags. Every complaint says where, what, why and what to do next ([`error`]).
 
+mod acme;
 pub mod csp;
 mod environment;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod origins;
 pub mod raw;
 mod sharing;
 mod sites;
+mod tls;
 pub mod units;
 mod upstream;
 mod words;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
@@ -49,8 +52,12 @@ pub struct Settings {
     pub listen: Vec<Listen>,
     /// TLS listeners with their certificates; none by default.
     pub tls: Tls,
+    /// Certificates that are fetched; `None`: none are.
+    pub acme: Option<Acme>,
     /// The admin listener.
     pub admin: SocketAddr,
+    /// TLS there; `None` is cleartext.
+    pub admin_tls: Option<AdminTls>,
     /// Where journal and keys live.
     pub data_dir: PathBuf,
     /// Threads that serve; one per usable core by default.
@@ -137,6 +144,32 @@ pub struct Tls {
     pub listen: Vec<Listen>,
     /// Certificate chains with keys, chosen by SNI; the first is the default.
     pub certificates: Vec<CertificateFiles>,
+}
+
+/// TLS on the admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTls {
+    /// What the listener shows.
+    pub certificate: CertificateFiles,
+    /// PEM file of roots: only clients with a certificate of theirs come in.
+    pub client_roots: Option<PathBuf>,
+    /// PEM file of roots by which our own commands verify the listener, instead of the system's.
+    pub roots: Option<PathBuf>,
+    /// Name for which its certificate must be; its address by default.
+    pub name: Option<String>,
+    /// What our own commands show.
+    pub client: Option<CertificateFiles>,
+}
+
+/// What browsers are told of coming by https (RFC 6797).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long they keep to it; zero makes them forget.
+    pub max_age: Duration,
+    /// It holds for every subdomain too.
+    pub subdomains: bool,
+    /// Makers of browsers may build it in.
+    pub preload: bool,
 }
 
 /// One certificate on disk.
@@ -350,6 +383,12 @@ pub struct Site {
     pub lists: Vec<List>,
     /// Hosts of the site's own that may be another's (CNAME), lower-case ASCII.
     pub first_party_hosts: Vec<String>,
+    /// Port of https to which visitors who come in clear are sent; `None` serves them.
+    pub redirect: Option<u16>,
+    /// What browsers are told of https; `None` leaves the origin's word.
+    pub hsts: Option<Hsts>,
+    /// What `Cache-Control: no-transform` means for visitors who have not opted out.
+    pub no_transform: NoTransform,
 }
 
 impl Site {
@@ -517,6 +556,18 @@ pub enum OnRewriteFailure {
     Close,
     /// Let the rest through unchanged.
     Pass,
+}
+
+/// What an origin's `Cache-Control: no-transform` (RFC 9111, 5.2.2.6) means for a page of a visitor who has not
+/// opted out. One who has always gets the page rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoTransform {
+    /// The page goes out as it came, without the link.
+    #[default]
+    Keep,
+    /// The page gets the link like any other.
+    Override,
 }
 
 /// Shared cache in front of Optgate (DESIGN 4, caches).

@@ -11,8 +11,9 @@ use super::written::{
     MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
 };
 use super::{
-    BadAnswers, Balance, CacheFront, CspMode, HashOn, LinkTitle, ListRole, ListenAt, LogFormat, LogLevel,
-    OnRewriteFailure, ProcessMemory, ProxyProtocol, ServiceProviders, SignalCookies, Unknown, VendorAction,
+    BadAnswers, Balance, CacheFront, Challenge, CspMode, HashOn, LinkTitle, ListRole, ListenAt, LogFormat,
+    LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServiceProviders, SignalCookies,
+    Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -40,6 +41,7 @@ pub struct Raw {
     pub service_providers: ServiceProviders,
     pub unknown: Unknown,
     pub strip_link_params: bool,
+    pub no_transform: NoTransform,
     pub collectors: OneOrMany<String>,
     pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
@@ -48,6 +50,7 @@ pub struct Raw {
     pub admin: RawAdmin,
     pub log: RawLog,
     pub tls: RawTls,
+    pub acme: RawAcme,
     pub timeouts: RawTimeouts,
     pub limits: RawLimits,
     pub health: RawHealth,
@@ -134,6 +137,25 @@ tables! {
     /// `[admin]`
     RawAdmin {
         listen: Address = Address(([127, 0, 0, 1], 9180).into()),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<RawAdminTls> = None,
+    }
+    /// `[admin.tls]`
+    RawAdminTls {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        chain: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_roots: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        roots: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_chain: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_key: Option<FilePath> = None,
     }
     /// `[log]`
     RawLog {
@@ -146,6 +168,34 @@ tables! {
     RawTls {
         listen: OneOrMany<RawListen> = OneOrMany::default(),
         certificates: Vec<RawCertificate> = Vec::new(),
+        redirect: bool = false,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redirect_port: Option<u16> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hsts: Option<RawHsts> = None,
+    }
+    /// `[acme]`
+    RawAcme {
+        hosts: OneOrMany<String> = OneOrMany::default(),
+        directory: String = "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        roots: Option<FilePath> = None,
+        contact: OneOrMany<String> = OneOrMany::default(),
+        terms_agreed: bool = false,
+        challenges: OneOrMany<Challenge> = OneOrMany(vec![Challenge::TlsAlpn, Challenge::Http]),
+    }
+    /// `[tls.hsts]`
+    RawHsts {
+        max_age: Period = seconds(365 * 86_400),
+        subdomains: bool = false,
+        preload: bool = false,
+    }
+    /// `tls` of a site.
+    RawSiteTls {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redirect: Option<bool> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hsts: Option<RawHsts> = None,
     }
     /// `[[tls.certificates]]`
     RawCertificate {
@@ -327,12 +377,15 @@ tables! {
         on_rewrite_failure: Option<OnRewriteFailure> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         strip_link_params: Option<bool> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        no_transform: Option<NoTransform> = None,
         lists: OneOrMany<RawList> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
         collectors: Option<OneOrMany<String>> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         first_party_hosts: Option<OneOrMany<String>> = None,
         cache: RawSiteCache = RawSiteCache::default(),
+        tls: RawSiteTls = RawSiteTls::default(),
         csp: RawSiteCsp = RawSiteCsp::default(),
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
@@ -413,6 +466,7 @@ impl Default for Raw {
             service_providers: ServiceProviders::default(),
             unknown: Unknown::default(),
             strip_link_params: false,
+            no_transform: NoTransform::default(),
             collectors: OneOrMany::default(),
             first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),
@@ -421,6 +475,7 @@ impl Default for Raw {
             admin: RawAdmin::default(),
             log: RawLog::default(),
             tls: RawTls::default(),
+            acme: RawAcme::default(),
             timeouts: RawTimeouts::default(),
             limits: RawLimits::default(),
             health: RawHealth::default(),

@@ -11,6 +11,7 @@ use super::load::Merged;
 use super::meaning::{self, Problems};
 use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
 use super::sharing::{self, MOST_ORIGINS, Sharing};
+use super::tls;
 use super::written::{Origin, RawUpstream};
 use super::{Balance, Contract, Csp, PathRule, ProxyProtocol, Site, Upstream, UpstreamTls, VendorPolicy};
 use crate::config::error::Place;
@@ -106,6 +107,9 @@ fn one_site(
         policy,
         paths: paths(path, site, forced, problems),
         on_rewrite_failure: site.on_rewrite_failure.unwrap_or(raw.on_rewrite_failure),
+        redirect: tls::redirect(path, raw, site, problems),
+        hsts: tls::hsts(path, raw, site, problems),
+        no_transform: site.no_transform.unwrap_or(raw.no_transform),
         cache_front: site.cache.front.unwrap_or(raw.cache.front),
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
         csp: csp(path, raw, site, problems),

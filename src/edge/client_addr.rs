@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::tls::Shown;
+
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -72,12 +74,14 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 }
 
 /// Values that are the same for every request of one downstream connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Hop {
     /// Address of the peer.
     pub peer: IpAddr,
     /// The connection to us is TLS.
     pub tls: bool,
+    /// Whose requests belong here; `None` where no handshake says.
+    shown: Option<Shown>,
     peer_text: HeaderValue,
 }
 
@@ -86,7 +90,19 @@ impl Hop {
     #[must_use]
     pub fn new(peer: IpAddr, tls: bool) -> Self {
         let peer = peer.to_canonical();
-        Self { peer, tls, peer_text: listed(&[peer]) }
+        Self { peer, tls, shown: None, peer_text: listed(&[peer]) }
+    }
+
+    /// The same after a handshake that named whom the client wants.
+    #[must_use]
+    pub fn for_requests_to(self, shown: Option<Shown>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Whether a request for a host (lower case, without port) belongs on this connection.
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
+        self.shown.as_ref().is_none_or(|shown| shown.is_for(host))
     }
 
     /// Rewrites `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110, 7.6.3) and `X-Request-Id` for the

@@ -28,7 +28,7 @@ use super::proxy_protocol::{self, Spoken};
 use super::socket::{Listening, Socket};
 use super::strict::{self, Gate, Link};
 use super::timer::{self, HeadTimer, ReadMeter};
-use super::{corridor, finish, http2};
+use super::{corridor, finish, http2, proofs, tls};
 use crate::config::Settings;
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
@@ -57,7 +57,7 @@ pub struct Entry {
     /// The socket.
     pub socket: Listening,
     /// With TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<tls::Server>,
     /// With a PROXY protocol header, before TLS.
     pub proxy_protocol: bool,
 }
@@ -65,14 +65,14 @@ pub struct Entry {
 /// How the connections of one entry begin.
 #[derive(Clone)]
 struct Beginning {
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<tls::Server>,
     proxy_protocol: bool,
 }
 
 /// Accepts on one socket until the process no longer serves; each connection is a task on this core.
 pub async fn accept(core: Rc<Core>, entry: Entry, mut phase: watch::Receiver<Phase>) {
     let Entry { socket: listener, tls, proxy_protocol } = entry;
-    let beginning = Beginning { acceptor: tls.map(TlsAcceptor::from), proxy_protocol };
+    let beginning = Beginning { tls, proxy_protocol };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -182,12 +182,18 @@ async fn serve(
             Err(TooMany) => return,
         }
     }
-    let acceptor = beginning.acceptor;
-    let hop = Rc::new(Hop::new(peer, acceptor.is_some()));
-    if let Some(acceptor) = acceptor {
+    let hop = Hop::new(peer, beginning.tls.is_some());
+    if let Some(server) = beginning.tls {
+        let acceptor = TlsAcceptor::from(Arc::clone(&server.config));
         let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
         let Some(Ok(stream)) = handshake else { return };
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let session = stream.get_ref().1;
+        if session.alpn_protocol() == Some(proofs::ALPN) {
+            // The handshake was all there is to see (RFC 8737, 3).
+            return;
+        }
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let hop = Rc::new(hop.for_requests_to(server.shown(session.server_name())));
         http(&core, settings, stream, hop, http2, phase).await;
     } else {
         let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
@@ -195,7 +201,7 @@ async fn serve(
             sniffed = sniffed => matches!(sniffed, Some(Ok(true))),
             () = stopping(phase.clone()) => return,
         };
-        http(&core, settings, stream, hop, http2, phase).await;
+        http(&core, settings, stream, Rc::new(hop), http2, phase).await;
     }
 }
 

@@ -20,7 +20,7 @@ use super::finish::{self, Counted};
 use super::house::Core;
 use super::respond::{self, Asked};
 use super::upstream::{Answer, Attempt, Choice};
-use super::{continuing, hop, outcome, sticky, upgrade};
+use super::{continuing, hop, https, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
@@ -42,6 +42,7 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
     };
     sticky::tell(&exchange, &method, response.headers_mut());
     respond::explain(&exchange, response.headers_mut());
+    https::tell_hsts(&exchange, response.headers_mut());
     finish::answered(&core, &exchange, summary, response)
 }
 
@@ -52,6 +53,12 @@ async fn run(
     x: &mut Exchange,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
+    if let Some(proof) = core.house.proofs.answer(request.uri().path()) {
+        return Ok(proof);
+    }
+    if let Some(elsewhere) = https::redirect(x, &request) {
+        return Ok(elsewhere);
+    }
     let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
     x.signals = Signals::read(request.headers(), core.keys()); // 3
     outcome::unreadable(core, x, request.headers());

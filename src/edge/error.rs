@@ -41,6 +41,9 @@ pub enum ProxyError {
     /// The head is not well-formed.
     #[error("{0}")]
     Malformed(#[source] Reason),
+    /// A request on a TLS connection that was opened for another site (RFC 9110, 15.5.20).
+    #[error("neither the handshake's name nor the certificate is for the host asked")]
+    Misdirected,
     /// The visitor's body is not well-formed, or the visitor left in the middle of it.
     #[error("the request body broke off")]
     BrokenBody,
@@ -130,6 +133,7 @@ impl ProxyError {
             Self::BadTarget => (Downstream, StatusCode::BAD_REQUEST, "bad_target"),
             Self::HeadTooLarge => (Downstream, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::UnknownHost => (Downstream, StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
+            Self::Misdirected => (Downstream, StatusCode::MISDIRECTED_REQUEST, "misdirected"),
             Self::BodyTooLarge => (Downstream, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (Downstream, StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::BodyTooSlow => (Downstream, StatusCode::REQUEST_TIMEOUT, "slow_body"),
@@ -204,7 +208,7 @@ impl ProxyError {
                 "505 HTTP Version Not Supported\nThis version of HTTP is not spoken here.\n"
             }
             StatusCode::MISDIRECTED_REQUEST => {
-                "421 Misdirected Request\nNo site with this name is served here.\n"
+                "421 Misdirected Request\nNo site with this name is served on this connection.\n"
             }
             StatusCode::PAYLOAD_TOO_LARGE => "413 Content Too Large\nThe request body is too large.\n",
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {

@@ -190,6 +190,10 @@ impl Exchange {
         let settings = &snapshot.settings;
         check_size(request, &settings.limits)?;
         let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
+        // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
+        if !client.peer_trusted && !hop.is_for(&name) {
+            return Err(ProxyError::Misdirected);
+        }
         let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
         let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);

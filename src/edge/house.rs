@@ -10,6 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::clients::{ClientConnections, ClientRates};
+use super::proofs::Proofs;
 use super::siblings::Siblings;
 use super::timer;
 use super::upstream::{CoreGroup, Group, Pool, PoolLimits};
@@ -275,6 +276,8 @@ pub struct House {
     pub portal_rates: ClientRates,
     /// More memory is in use than `limits.memory`: new requests are turned away.
     pub shedding: AtomicBool,
+    /// What a certificate authority is shown.
+    pub proofs: Arc<Proofs>,
 }
 
 impl std::fmt::Debug for House {

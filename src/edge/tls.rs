@@ -1,5 +1,8 @@
 //! TLS on both sides: certificates by SNI from files, ALPN, and verified origins.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,14 +14,28 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::proofs::{self, Proofs};
 use crate::config::CertificateFiles;
+use crate::telemetry::events;
 
-/// Chooses a certificate by the name a client asks for: the first file whose certificate holds it, else
-/// the first file. Other certificates can take their place while connections last.
+/// Chooses a certificate by the name a client asks for: the first file whose certificate holds it, else one that
+/// was fetched for it, else the first there is. Others can take their place while connections last.
 ///
 /// Cost: one parse for each certificate until it fits, small beside the handshake's signature.
 #[derive(Debug)]
-pub struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
+pub struct Certificates {
+    all: ArcSwap<All>,
+    proofs: Arc<Proofs>,
+}
+
+/// Certificates with their keys.
+#[derive(Debug, Clone, Default)]
+struct All {
+    /// From files, in the settings' order.
+    files: Arc<[Arc<CertifiedKey>]>,
+    /// Fetched, by name.
+    fetched: BTreeMap<Box<str>, Arc<CertifiedKey>>,
+}
 
 impl Certificates {
     /// Reads these files.
@@ -26,21 +43,71 @@ impl Certificates {
     /// # Errors
     /// Names the file that cannot be read or does not fit its key.
     pub fn read(files: &[CertificateFiles]) -> anyhow::Result<Self> {
-        Ok(Self(ArcSwap::from_pointee(read_keys(files)?)))
+        let all = All { files: read_keys(files)?.into(), ..All::default() };
+        Ok(Self { all: ArcSwap::from_pointee(all), proofs: Arc::default() })
     }
 
-    /// From the next handshake on the others' certificates serve. Sessions are resumed as before.
+    /// From the next handshake on the others' files serve. Sessions are resumed as before.
     pub fn replace_by(&self, others: &Self) {
-        self.0.store(others.0.load_full());
+        let files = Arc::clone(&others.all.load().files);
+        self.change(|all| all.files = Arc::clone(&files));
+    }
+
+    /// From the next handshake on a fetched certificate serves for its name.
+    pub fn put(&self, host: &str, key: Arc<CertifiedKey>) {
+        self.change(|all| drop(all.fetched.insert(host.into(), Arc::clone(&key))));
+    }
+
+    /// Forgets fetched certificates for other names.
+    pub fn keep_only(&self, wanted: impl Fn(&str) -> bool) {
+        if self.all.load().fetched.keys().any(|host| !wanted(host)) {
+            self.change(|all| all.fetched.retain(|host, _| wanted(host)));
+        }
+    }
+
+    /// The fetched certificate for a name.
+    #[must_use]
+    pub fn fetched(&self, host: &str) -> Option<Arc<CertifiedKey>> {
+        self.all.load().fetched.get(host).map(Arc::clone)
+    }
+
+    /// What an authority is shown.
+    #[must_use]
+    pub const fn proofs(&self) -> &Arc<Proofs> {
+        &self.proofs
+    }
+
+    fn change(&self, change: impl Fn(&mut All)) {
+        self.all.rcu(|all| {
+            let mut all = All::clone(all);
+            change(&mut all);
+            all
+        });
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.0.load();
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let fitting = name.and_then(|name| keys.iter().find(|key| holds_name(key, &name)));
-        fitting.or_else(|| keys.first()).map(Arc::clone)
+        if asks_for_proof(&hello) {
+            return self.proofs.certificate(hello.server_name()?);
+        }
+        self.all.load().chosen(hello.server_name()).map(Arc::clone)
+    }
+}
+
+/// An authority offers its own protocol and nothing else (RFC 8737, 3).
+fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
+    let mut offered = hello.alpn().into_iter().flatten();
+    offered.next() == Some(proofs::ALPN) && offered.next().is_none()
+}
+
+impl All {
+    /// The certificate for a name.
+    fn chosen(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        let fetched = || name.and_then(|name| self.fetched.get(name));
+        let name = name.and_then(|name| ServerName::try_from(name).ok());
+        let fitting = name.and_then(|name| self.files.iter().find(|key| holds_name(key, &name)));
+        fitting.or_else(fetched).or_else(|| self.files.first()).or_else(|| self.fetched.values().next())
     }
 }
 
@@ -52,33 +119,121 @@ fn holds_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
         .is_ok()
 }
 
-/// The server side: TLS 1.2 and 1.3, `h2` then `http/1.1`, session tickets.
-///
-/// # Errors
-/// When the system gives no randomness for the tickets' key.
-pub fn server_config(certificates: Arc<Certificates>) -> anyhow::Result<rustls::ServerConfig> {
-    let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer =
-        rustls::crypto::aws_lc_rs::Ticketer::new().context("cannot make a session ticket key")?;
-    Ok(config)
+/// The server side of the visitors' listeners; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// How handshakes go.
+    pub config: Arc<rustls::ServerConfig>,
+    certificates: Arc<Certificates>,
+}
+
+impl Server {
+    /// TLS 1.2 and 1.3, `h2` then `http/1.1`, session tickets.
+    ///
+    /// # Errors
+    /// When the system gives no randomness for the tickets' key.
+    pub fn new(certificates: Arc<Certificates>) -> anyhow::Result<Self> {
+        let resolver = Arc::clone(&certificates);
+        let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), proofs::ALPN.to_vec()];
+        config.ticketer =
+            rustls::crypto::aws_lc_rs::Ticketer::new().context("cannot make a session ticket key")?;
+        Ok(Self { config: Arc::new(config), certificates })
+    }
+
+    /// What a client was shown that asked for `name` just now. `None`: it asked for no name.
+    #[must_use]
+    pub fn shown(&self, name: Option<&str>) -> Option<Shown> {
+        let all = self.certificates.all.load_full();
+        Some(Shown { name: name?.into(), all, judged: RefCell::default() })
+    }
+}
+
+/// For whose requests a TLS connection is: the name of its handshake, and those that the certificate holds.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    name: Box<str>,
+    /// As they were at the handshake.
+    all: Arc<All>,
+    /// Other names asked for on this connection, and whether the certificate holds them; the newest last.
+    judged: RefCell<Vec<(Box<str>, bool)>>,
+}
+
+/// Other names that a connection remembers.
+const NAMES_REMEMBERED: usize = 16;
+
+impl Shown {
+    /// Whether a request for `host` (lower case, without port) belongs on the connection (RFC 9110, 7.4).
+    ///
+    /// Cost: one comparison for the name of the handshake; the certificate is read once for each other name.
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
+        self.name.eq_ignore_ascii_case(host) || self.holds(host)
+    }
+
+    fn holds(&self, host: &str) -> bool {
+        let mut judged = self.judged.borrow_mut();
+        if let Some((_, held)) = judged.iter().find(|(name, _)| **name == *host) {
+            return *held;
+        }
+        let held = (self.all.chosen(Some(&self.name)))
+            .zip(as_server_name(host))
+            .is_some_and(|(key, name)| holds_name(key, &name));
+        if judged.len() == NAMES_REMEMBERED {
+            judged.remove(0);
+        }
+        judged.push((host.into(), held));
+        held
+    }
+}
+
+/// A host as certificates name it: IPv6 without brackets.
+fn as_server_name(host: &str) -> Option<ServerName<'_>> {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match address {
+        Some(address) => Some(ServerName::IpAddress(address.parse::<IpAddr>().ok()?.into())),
+        None => ServerName::try_from(host).ok(),
+    }
 }
 
 fn read_keys(files: &[CertificateFiles]) -> anyhow::Result<Vec<Arc<CertifiedKey>>> {
+    files.iter().map(|file| read_key(&file.chain, &file.key)).collect()
+}
+
+/// Reads a certificate chain and the key that it belongs to.
+///
+/// # Errors
+/// Names the file that cannot be read or does not fit its key.
+pub fn read_key(chain: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
+    let (certificates, private) = read_pair(chain, key)?;
     let builder = rustls::ServerConfig::builder();
-    let provider = builder.crypto_provider();
-    let mut keys = Vec::with_capacity(files.len());
-    for file in files {
-        let chain = read_chain(&file.chain)?;
-        let key = PrivateKeyDer::from_pem_file(&file.key)
-            .with_context(|| format!("{}: no private key can be read here", file.key.display()))?;
-        let certified = CertifiedKey::from_der(chain, key, provider).with_context(|| {
-            format!("{} and {} do not belong together", file.chain.display(), file.key.display())
-        })?;
-        keys.push(Arc::new(certified));
+    let certified = CertifiedKey::from_der(certificates, private, builder.crypto_provider())
+        .with_context(|| format!("{} and {} do not belong together", chain.display(), key.display()))?;
+    Ok(Arc::new(certified))
+}
+
+/// Reads a certificate chain and its key.
+///
+/// # Errors
+/// Names the file that cannot be read.
+pub fn read_pair(
+    chain: &Path,
+    key: &Path,
+) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let certificates = read_chain(chain)?;
+    warn_if_exposed(key);
+    let key = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("{}: no private key can be read here", key.display()))?;
+    Ok((certificates, key))
+}
+
+/// A private key that any user of the machine can read is one that any of them has.
+fn warn_if_exposed(key: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(key).map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o007 != 0 {
+        events::key_exposed(key, mode & 0o777);
     }
-    anyhow::ensure!(!keys.is_empty(), "tls.listen needs at least one [[tls.certificates]]");
-    Ok(keys)
 }
 
 /// The client side: verifies origins against the system's roots or a file of roots.
@@ -86,6 +241,17 @@ fn read_keys(files: &[CertificateFiles]) -> anyhow::Result<Vec<Arc<CertifiedKey>
 /// # Errors
 /// Names the file, or says that the system has no roots.
 pub fn client_config(roots: Option<&Path>, http2: bool) -> anyhow::Result<rustls::ClientConfig> {
+    let mut config =
+        rustls::ClientConfig::builder().with_root_certificates(self::roots(roots)?).with_no_client_auth();
+    config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    Ok(config)
+}
+
+/// Whom to trust: the roots in a file, or the system's.
+///
+/// # Errors
+/// Names the file, or says that the system has no roots.
+pub fn roots(roots: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
     let mut store = rustls::RootCertStore::empty();
     let certificates = match roots {
         Some(path) => read_chain(path)?,
@@ -95,14 +261,11 @@ pub fn client_config(roots: Option<&Path>, http2: bool) -> anyhow::Result<rustls
         // A root the verifier cannot use is no reason to distrust the others.
         let _ = store.add(certificate);
     }
-    if store.is_empty() {
-        anyhow::bail!(
-            "no root certificates to verify an https origin: install `ca-certificates` or set `roots`"
-        );
-    }
-    let mut config = rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
-    config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-    Ok(config)
+    anyhow::ensure!(
+        !store.is_empty(),
+        "no root certificates to verify with: install `ca-certificates` or set `roots`"
+    );
+    Ok(store)
 }
 
 fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

@@ -72,6 +72,7 @@ impl RequestChanges {
             opted_out: ctx.decision.opted_out(),
             enforce: ctx.mode == Mode::Enforce,
             rewrite: ctx.rewrite,
+            keep_untransformed: true,
             accepts: self.accepts,
             narrowed: self.narrowed,
             conditional_ours: !self.condition_dropped,

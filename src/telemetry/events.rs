@@ -1,5 +1,6 @@
 //! Named events: each writes its log line and its counter together, so that neither is forgotten.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::limits::Limit;
@@ -69,6 +70,33 @@ pub fn list_taken(metrics: &Metrics, file: &str, rules: usize, was: usize) {
 pub fn list_kept(metrics: &Metrics, file: &str, reason: &'static str, cause: &dyn std::error::Error) {
     metrics.list_change(reason);
     tracing::error!(file, reason, "changed filter list refused, the one in force stays: {cause}");
+}
+
+/// A private key lies open; `mode` are its permission bits.
+pub fn key_exposed(file: &Path, mode: u32) {
+    let file = file.display();
+    tracing::warn!(
+        "{file}: every user of this machine may use this private key (mode {mode:04o}): chmod o-rwx"
+    );
+}
+
+/// A fetched certificate serves for a host, until a time (Unix seconds).
+pub fn certificate_in_place(metrics: &Metrics, host: &str, until: i64) {
+    metrics.certificate_until(host, until);
+    tracing::info!(host, until, "fetched certificate in place");
+}
+
+/// An authority has given a certificate for a host.
+pub fn certificate_issued(metrics: &Metrics, host: &str) {
+    metrics.certificate_order("issued");
+    tracing::info!(host, "certificate issued");
+}
+
+/// A certificate for a host could not be fetched; the one in place, if there is one, serves on.
+pub fn certificate_failed(metrics: &Metrics, host: &str, cause: &str, pause: Duration) {
+    metrics.certificate_order("failed");
+    let pause = pause.as_secs();
+    tracing::error!(host, "no certificate could be fetched, tried again in {pause} seconds: {cause}");
 }
 
 /// Settings were read again and are in force.

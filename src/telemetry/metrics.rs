@@ -216,6 +216,8 @@ pub struct Metrics {
     list_changes: Counters,
     reloads: Counters,
     list_rules: Family<Labels, Gauge>,
+    certificates_until: Gauges,
+    certificate_orders: Counters,
     proxy_headers: Counters,
     upstream_families: UpstreamFamilies,
     /// Those of the settings in force.
@@ -382,6 +384,12 @@ impl Metrics {
         );
         let list_rules = Family::<Labels, Gauge>::default();
         x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
+        let certificates_until = Gauges::default();
+        x.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the fetched certificate of a host ends, Unix time",
+            certificates_until.clone(),
+        );
         let cloaked_hosts = Gauge::default();
         x.register("cloaked_hosts", "First-party hosts that lead to a vendor (CNAME)", cloaked_hosts.clone());
         let cookies = family(&mut x, "cookies_removed", "Tracker cookies removed or expired");
@@ -405,6 +413,8 @@ impl Metrics {
             list_changes: family(&mut x, "list_changes", "Changed filter lists: taken, or why not"),
             reloads: family(&mut x, "reloads", "Settings read again: taken, or refused"),
             list_rules,
+            certificates_until,
+            certificate_orders: family(&mut x, "certificate_orders", "Orders of certificates, by result"),
             proxy_headers: family(
                 &mut x,
                 "proxy_headers_refused",
@@ -496,6 +506,16 @@ impl Metrics {
     /// A changed filter list: `taken`, or the reason it was not; from a closed set.
     pub fn list_change(&self, what: &'static str) {
         self.list_changes.get_or_create(&labels(&[("result", what)])).inc();
+    }
+
+    /// When a host's fetched certificate ends, Unix seconds.
+    pub fn certificate_until(&self, host: &str, until: i64) {
+        self.certificates_until.get_or_create(&labels(&[("host", host)])).set(until);
+    }
+
+    /// An order of a certificate, by its result.
+    pub fn certificate_order(&self, result: &'static str) {
+        self.certificate_orders.get_or_create(&labels(&[("result", result)])).inc();
     }
 
     /// Settings were read again: `taken` or `refused`.

@@ -347,6 +347,49 @@ fn origins_and_listeners_that_contradict_themselves_are_refused() {
     }
 }
 
+/// Settings of TLS that cannot do what they say are refused, each once.
+#[test]
+fn tls_settings_that_cannot_work_are_refused() {
+    let acme = "[acme]\nhosts = [\"a.test\"]\nterms_agreed = true\n";
+    for (text, what) in [
+        ("tls.redirect = true", "`tls.redirect` leads nowhere"),
+        ("tls.redirect_port = 0", "`tls.redirect_port` is zero"),
+        ("tls.hsts = { preload = true }", "`tls.hsts.preload` needs more"),
+        ("tls.hsts = { preload = true, subdomains = true, max_age = \"30d\" }", "for a year or more"),
+        ("tls.listen = \":1\"", "name `acme.hosts`"),
+        ("[admin.tls]\nchain = \"optgate.toml\"", "`admin.tls.key` is missing"),
+        ("[admin.tls]\nname = \"a b\"", "`admin.tls.name` is no host name"),
+        (acme, "`acme.hosts` needs `tls.listen`"),
+        (&acme.replace("true", "false"), "`acme.terms_agreed` is not true"),
+        (&acme.replace("a.test", "*.a.test"), "no wildcards and no addresses"),
+        (&acme.replace("a.test", "192.0.2.1"), "no wildcards and no addresses"),
+        (&format!("{acme}contact = \"ops@a.test\""), "is no mail address"),
+        (&format!("{acme}directory = \"http://ca.test/\""), "ACME is spoken by https only"),
+        (&format!("{acme}challenges = [\"dns-01\"]"), "dns-01"),
+        (&format!("{acme}challenges = []"), "no name could be proven"),
+    ] {
+        let site = "[[sites]]\nhosts = [\"a.test\", \"b.test\"]\nupstream = \"http://a\"\n";
+        let words = Desk::with(&format!("{text}\n{site}")).refused();
+        assert_eq!(words.matches(what).count(), 1, "{text}: {words}");
+    }
+}
+
+/// The port of https is the one that is listened on, unless visitors come by another.
+#[test]
+fn the_port_of_https_is_found_or_written() {
+    let port = |listen: &str, more: &str| {
+        let acme = "[acme]\nhosts = [\"a.test\"]\nterms_agreed = true\n";
+        let text = format!(
+            "tls.listen = {listen}\ntls.redirect = true\n{more}\n{acme}[[sites]]\nupstream = \"http://a\"\n"
+        );
+        Desk::with(&text).loaded().settings.sites[0].redirect
+    };
+    assert_eq!(port("\":8443\"", ""), Some(8443));
+    assert_eq!(port("[\"unix:/run/a\", { address = \":444\" }]", ""), Some(444));
+    assert_eq!(port("\"127.0.0.1:0\"", ""), Some(443));
+    assert_eq!(port("\":8443\"", "tls.redirect_port = 443"), Some(443));
+}
+
 /// What a site says of its checks stands over what holds for all; each setting for itself.
 #[test]
 fn a_sites_checks_are_its_own_over_those_of_all() {

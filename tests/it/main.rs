@@ -5,7 +5,9 @@
 mod acceptance_choices;
 mod acceptance_operation;
 mod acceptance_pages;
+mod acme;
 mod admin;
+mod admin_tls;
 mod architecture;
 mod balancing;
 mod blockers;
@@ -58,6 +60,7 @@ mod streams;
 mod stubs;
 mod support;
 mod surface;
+mod tls;
 mod upgrade;
 mod visitor;
 mod workers;

@@ -74,7 +74,7 @@ fn with_tls(builder: Builder, authority: &Authority) -> (Proxy, [Vec<u8>; 2]) {
     let mut ders = Vec::new();
     let mut toml = "[tls]\nlisten = [\"127.0.0.1:0\"]\n".to_owned();
     for name in ["one.test", "two.test"] {
-        let leaf = authority.leaf(name);
+        let leaf = authority.leaf_for(&[name, "site.test"]);
         let (chain, key) = leaf.write(builder.dir(), name);
         toml += &format!("[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n");
         ders.push(leaf.der);

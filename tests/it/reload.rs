@@ -142,7 +142,7 @@ fn certificates_are_replaced_under_open_connections() {
     let authority = Authority::new();
     let origin = Origin::start();
     let builder = proxy().to(&origin);
-    let (chain, key) = authority.leaf("one.test").write(builder.dir(), "one");
+    let (chain, key) = authority.leaf_for(&["one.test", "site.test"]).write(builder.dir(), "one");
     let tls = format!(
         "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
     );
@@ -150,7 +150,7 @@ fn certificates_are_replaced_under_open_connections() {
     let connect = || TlsClient::connect_tls(proxy.tls(), "one.test", authority.client(&["http/1.1"]));
     let mut open = connect();
     let old = open.certificate();
-    let leaf = authority.leaf("one.test");
+    let leaf = authority.leaf_for(&["one.test", "site.test"]);
     leaf.write(proxy.dir(), "one");
     proxy.reload(|text| text).unwrap();
     assert_eq!(open.get("/", "").text(), "hello");

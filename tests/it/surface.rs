@@ -32,11 +32,16 @@ pub fn settings(data_dir: &Path) -> Settings {
         csp: Csp::default(),
         lists: Vec::new(),
         first_party_hosts: Vec::new(),
+        redirect: None,
+        hsts: None,
+        no_transform: NoTransform::Keep,
     };
     Settings {
         listen: Vec::new(),
         tls: Tls::default(),
         admin: ([127, 0, 0, 1], 9180).into(),
+        admin_tls: None,
+        acme: None,
         data_dir: data_dir.to_owned(),
         workers: 1,
         drain_timeout: second,

@@ -13,6 +13,34 @@ const DOCUMENT: &str = "Accept: text/html\r\nSec-Fetch-Dest: document\r\n";
 const LINK: &str = "Do Not Sell or Share My Personal Information";
 const STATUS: &str = "Opt-Out Request Honored";
 
+/// RFC 9111, 5.2.2.6: an origin's `no-transform` keeps a page as it is, unless its visitor has opted out or the
+/// setting says otherwise; caches keep the variants apart all the same.
+#[test]
+fn no_transform_is_kept_for_those_who_have_not_opted_out() {
+    for (setting, linked) in [("", false), ("no_transform = \"override\"\n", true)] {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=60, no-transform\r\n";
+        let origin =
+            Origin::start().answers("/", format!("{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len()));
+        let proxy = proxy().to(&origin).toml(setting).run();
+        let plain = proxy.get("/", DOCUMENT);
+        assert_eq!(plain.text() == PAGE, !linked, "{setting}");
+        assert_eq!(plain.text().contains(LINK), linked, "{setting}");
+        assert!(plain.head.all("vary").join(", ").contains("Sec-GPC"), "{:?}", plain.head);
+        assert!(plain.head.all("cache-control").join(", ").contains("private"), "{:?}", plain.head);
+        let out = proxy.get("/", &format!("{DOCUMENT}Sec-GPC: 1\r\n")).text();
+        assert!(
+            out.contains(LINK) && out.contains(STATUS) && !out.contains("src=\"https://www.facebook.com")
+        );
+        let kept = proxy.running().metrics().render();
+        assert_eq!(
+            kept.contains("optgate_rewrite_bypass_total{reason=\"no-transform\"} 1"),
+            !linked,
+            "{kept}"
+        );
+    }
+}
+
 /// A shop: a page with trackers, and tracker cookies beside a session.
 fn shop() -> Origin {
     Origin::start()

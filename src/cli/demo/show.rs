@@ -78,7 +78,7 @@ async fn fetch(address: SocketAddr, path: &str, gpc: bool) -> anyhow::Result<Pag
     if gpc {
         request = request.header("sec-gpc", "1");
     }
-    let (head, body) = ask(address, request).await?;
+    let (head, body) = ask(address, None, request).await?;
     let body = String::from_utf8_lossy(&body).into_owned();
     Ok(Page { status: head.status, headers: head.headers, body })
 }

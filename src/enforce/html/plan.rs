@@ -1,7 +1,7 @@
 //! What is done with a body, decided from the two heads.
 
 use encoding_rs::Encoding;
-use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::negotiate::{Accepts, Coding};
@@ -27,7 +27,10 @@ impl BodyPlan {
         match self {
             Self::Rewrite(_) => true,
             Self::Pass(reason) => {
-                matches!(reason, PassReason::Nothing | PassReason::Coding | PassReason::Partial)
+                matches!(
+                    reason,
+                    PassReason::Nothing | PassReason::Coding | PassReason::Partial | PassReason::NoTransform
+                )
             }
             Self::Refuse(_) => false,
         }
@@ -38,7 +41,9 @@ impl BodyPlan {
     pub const fn is_document(&self) -> bool {
         match self {
             Self::Rewrite(recipe) => !matches!(recipe.kind, Kind::Fragment | Kind::Worker) && !recipe.sniff,
-            Self::Pass(reason) => matches!(reason, PassReason::Coding | PassReason::PathRule),
+            Self::Pass(reason) => {
+                matches!(reason, PassReason::Coding | PassReason::PathRule | PassReason::NoTransform)
+            }
             Self::Refuse(_) => false,
         }
     }
@@ -65,6 +70,8 @@ pub enum PassReason {
     Nothing,
     /// A coding that cannot be taken off, for a visitor who is not opted out.
     Coding,
+    /// The origin forbids changes (RFC 9111, 5.2.2.6), for a visitor who is not opted out.
+    NoTransform,
     /// HTML on a path where bodies are not rewritten, by setting.
     PathRule,
 }
@@ -77,6 +84,7 @@ impl PassReason {
             Self::Partial => Some("partial"),
             Self::Attachment => Some("attachment"),
             Self::Coding => Some("coding-unknown"),
+            Self::NoTransform => Some("no-transform"),
             Self::PathRule => Some("path-rule"),
             Self::Observe => Some("observe"),
             Self::NotHtml | Self::Resource | Self::NoBody | Self::NotModified | Self::Nothing => None,
@@ -141,6 +149,8 @@ pub struct Question<'a> {
     pub enforce: bool,
     /// Bodies are rewritten on this path.
     pub rewrite: bool,
+    /// An origin's `no-transform` holds for a visitor who is not opted out.
+    pub keep_untransformed: bool,
     /// What the client said it accepts, before narrowing.
     pub accepts: Accepts,
     /// Whether narrowing took something the client accepts away.
@@ -215,6 +225,10 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
             (false, false) => BodyPlan::Pass(PassReason::Partial),
         };
     }
+    // For a visitor who has opted out, that stands over it: a page with trackers in it is the worst outcome.
+    if question.keep_untransformed && !question.opted_out && forbids_changes(headers) {
+        return BodyPlan::Pass(if sure { PassReason::NoTransform } else { PassReason::Nothing });
+    }
     let Some(from) = content_coding(headers) else {
         return if question.opted_out {
             BodyPlan::Refuse(Refusal::Coding)
@@ -234,6 +248,13 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,
     })
+}
+
+/// Whether the origin says `no-transform` (RFC 9111, 5.2.2.6).
+fn forbids_changes(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut directives = lines.flat_map(|line| line.split(',')).map(str::trim);
+    directives.any(|directive| directive.eq_ignore_ascii_case("no-transform"))
 }
 
 /// A worker's script. Its type does not matter: a browser that runs it despite a wrong one runs it with
@@ -382,6 +403,7 @@ mod tests {
             opted_out,
             enforce: true,
             rewrite: true,
+            keep_untransformed: true,
             accepts: Accepts::NONE,
             narrowed: false,
             conditional_ours: true,
@@ -534,6 +556,26 @@ mod tests {
         pass(&q, 302, &[], PassReason::NotHtml);
         pass(&q, 200, &[("content-length", "0")], PassReason::NotHtml);
         pass(&q, 206, &[], PassReason::NotHtml);
+    }
+
+    /// RFC 9111, 5.2.2.6: an origin's wish, which an opt-out stands over.
+    #[test]
+    fn no_transform_holds_unless_the_visitor_has_opted_out() {
+        let html = ("content-type", "text/html");
+        let ask =
+            |q: &Question<'_>, cache| plan(q, StatusCode::OK, &headers(&[html, ("cache-control", cache)]));
+        for cache in ["no-transform", "max-age=60, No-Transform", "public,no-transform"] {
+            let kept = ask(&question(false), cache);
+            assert_eq!(kept, BodyPlan::Pass(PassReason::NoTransform), "{cache}");
+            assert!(kept.is_document() && kept.has_variants());
+            assert!(matches!(ask(&question(true), cache), BodyPlan::Rewrite(_)), "{cache}");
+            let set = Question { keep_untransformed: false, ..question(false) };
+            assert!(matches!(ask(&set, cache), BodyPlan::Rewrite(_)), "{cache}");
+        }
+        assert!(matches!(ask(&question(false), "no-transformers"), BodyPlan::Rewrite(_)));
+        let unstated = plan(&question(false), StatusCode::OK, &headers(&[("cache-control", "no-transform")]));
+        assert_eq!(unstated, BodyPlan::Pass(PassReason::Nothing));
+        assert!(unstated.has_variants(), "an opted-out visitor gets another body");
     }
 
     /// A worker's script is for an opted-out visitor what a page is; a browser runs only a success.

@@ -57,7 +57,10 @@ fn every_example_in_the_settings_file_can_be_used() {
         .collect();
     let uncommented = uncommented.replace("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/8\"]");
     let desk = Desk::with(&uncommented);
-    for file in ["example.com.pem", "example.com.key", "roots.pem", "shop.txt"] {
+    let admin = ["admin.pem", "admin.key", "clients.pem", "admin-roots.pem", "operator.pem", "operator.key"];
+    for file in
+        ["example.com.pem", "example.com.key", "roots.pem", "shop.txt", "ca.pem"].into_iter().chain(admin)
+    {
         desk.beside(file, "");
     }
     let settings = desk.loaded().settings;

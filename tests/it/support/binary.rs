@@ -44,15 +44,31 @@ pub fn command(file: &Path) -> Command {
 impl Binary {
     /// Starts `optgate run` and waits until it says where it listens.
     pub fn start(builder: Builder) -> Self {
+        Self::start_hearing(builder, "")
+    }
+
+    /// As [`Self::start`]; before that it says something with this text.
+    pub fn start_hearing(builder: Builder, first: &str) -> Self {
         let addr = own_address();
         let file = builder.write();
         let mut command = command(&file);
         command.args(["--listen", &addr.to_string(), "--log-level", "info"]);
-        Self::of(command, addr, builder.into_dir())
+        let binary = Self::spawn(command, addr, builder.into_dir());
+        if !first.is_empty() {
+            binary.wait_for_line(first);
+        }
+        binary.wait_for_line(&format!("listening on http://{addr}"));
+        binary
     }
 
     /// Starts a command that serves on an address and waits until it says so.
-    pub fn of(mut command: Command, addr: SocketAddr, dir: TempDir) -> Self {
+    pub fn of(command: Command, addr: SocketAddr, dir: TempDir) -> Self {
+        let binary = Self::spawn(command, addr, dir);
+        binary.wait_for_line(&format!("listening on http://{addr}"));
+        binary
+    }
+
+    fn spawn(mut command: Command, addr: SocketAddr, dir: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let outputs: [Box<dyn std::io::Read + Send>; 2] =
@@ -65,21 +81,25 @@ impl Binary {
             });
         }
         drop(sender);
-        let binary = Self { child, lines, addr, successors: Vec::new(), dir };
-        binary.wait_for_line(&format!("listening on http://{addr}"));
-        binary
+        Self { child, lines, addr, successors: Vec::new(), dir }
     }
 
     /// Waits for a line of output that holds this text.
     pub fn wait_for_line(&self, text: &str) -> String {
+        self.lines_until(text).pop().unwrap()
+    }
+
+    /// Lines of output up to one that holds this text.
+    pub fn lines_until(&self, text: &str) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             let line = self.lines.recv_timeout(DEADLINE);
             let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in {seen:#?}"));
-            if line.contains(text) {
-                return line;
-            }
+            let last = line.contains(text);
             seen.push(line);
+            if last {
+                return seen;
+            }
         }
     }
 

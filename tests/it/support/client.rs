@@ -121,18 +121,40 @@ impl TlsClient {
         Self::secure(tcp, name, config)
     }
 
-    fn secure(mut tcp: TcpStream, name: &str, config: Arc<rustls::ClientConfig>) -> Self {
+    /// As [`Self::connect_tls`]; an error when the handshake fails.
+    pub fn try_connect_tls(
+        addr: SocketAddr,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> std::io::Result<Self> {
+        Self::try_secure(tcp(addr), name, config)
+    }
+
+    fn secure(tcp: TcpStream, name: &str, config: Arc<rustls::ClientConfig>) -> Self {
+        Self::try_secure(tcp, name, config).unwrap()
+    }
+
+    fn try_secure(
+        mut tcp: TcpStream,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> std::io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut tls = rustls::ClientConnection::new(config, name).unwrap();
         while tls.is_handshaking() {
-            tls.complete_io(&mut tcp).unwrap();
+            tls.complete_io(&mut tcp)?;
         }
-        Self { wire: BufReader::new(rustls::StreamOwned::new(tls, tcp)) }
+        Ok(Self { wire: BufReader::new(rustls::StreamOwned::new(tls, tcp)) })
     }
 
     /// The protocol that both agreed on.
     pub fn alpn(&self) -> Option<String> {
         self.wire.get_ref().conn.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned())
+    }
+
+    /// Whether a session was resumed.
+    pub fn handshake_kind(&self) -> rustls::HandshakeKind {
+        self.wire.get_ref().conn.handshake_kind().unwrap()
     }
 
     /// The certificate the server showed, DER.
@@ -174,6 +196,13 @@ impl<S: Read + Write> Client<S> {
         let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
         assert!(line.starts_with("HTTP/1."), "{line:?}");
         Head { status, fields: self.fields() }
+    }
+
+    /// Reads the status of the next answer; `None` when the peer ends the connection instead.
+    pub fn try_status(&mut self) -> Option<u16> {
+        let mut line = Vec::new();
+        self.wire.read_until(b'\n', &mut line).ok()?;
+        String::from_utf8_lossy(&line).split(' ').nth(1)?.parse().ok()
     }
 
     /// Reads the next final head.

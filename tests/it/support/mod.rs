@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod authority;
 pub mod binary;
 pub mod browser;
 pub mod checker;

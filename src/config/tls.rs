@@ -1,0 +1,172 @@
+//! TLS: certificates, the way to https, and what browsers are told of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::key::KeyPath;
+use super::load::Merged;
+use super::meaning::{self, Problems};
+use super::raw::{Raw, RawHsts, RawSite};
+use super::written::{FilePath, RawListen};
+use super::{AdminTls, CertificateFiles, Hsts, ListenAt, Tls, listen};
+
+/// What lists of sites built into browsers ask for (hstspreload.org).
+const LEAST_PRELOADED: Duration = Duration::from_secs(365 * 86_400);
+
+/// Listeners and certificates.
+pub(super) fn settings(merged: &Merged, problems: &mut Problems<'_>) -> Tls {
+    let written = &merged.raw.tls;
+    let top = KeyPath::of("tls.certificates");
+    let mut certificates = Vec::new();
+    for (i, certificate) in written.certificates.iter().enumerate() {
+        let path = top.at(i);
+        let chain = certificate_file(merged, &path, "chain", certificate.chain.as_ref(), problems);
+        let key = certificate_file(merged, &path, "key", certificate.key.as_ref(), problems);
+        certificates.extend(chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key }));
+    }
+    let fetched = !merged.raw.acme.hosts.0.is_empty();
+    if !written.listen.0.is_empty() && written.certificates.is_empty() && !fetched {
+        problems.missing(
+            &KeyPath::of("tls.listen"),
+            "`tls.listen` needs a certificate".to_owned(),
+            "no [[tls.certificates]] is given, so no handshake could succeed",
+            "add [[tls.certificates]] with `chain` and `key`, or name `acme.hosts`, or remove `tls.listen`",
+        );
+    }
+    if written.redirect {
+        check_redirect(&KeyPath::of("tls.redirect"), &merged.raw, problems);
+    }
+    if written.redirect_port == Some(0) {
+        problems.wrong(
+            &KeyPath::of("tls.redirect_port"),
+            "`tls.redirect_port` is zero".to_owned(),
+            "no visitor can connect to that port",
+            "write the port of https as visitors reach it, like 443",
+        );
+    }
+    if let Some(hsts) = &written.hsts {
+        check_hsts(&KeyPath::of("tls.hsts"), hsts, problems);
+    }
+    let listen = listen::listeners(&merged.raw, &KeyPath::of("tls.listen"), &written.listen.0, problems);
+    Tls { listen, certificates }
+}
+
+/// TLS on the admin listener.
+pub(super) fn admin(merged: &Merged, problems: &mut Problems<'_>) -> Option<AdminTls> {
+    let written = merged.raw.admin.tls.as_ref()?;
+    let path = KeyPath::of("admin.tls");
+    let chain = certificate_file(merged, &path, "chain", written.chain.as_ref(), problems);
+    let key = certificate_file(merged, &path, "key", written.key.as_ref(), problems);
+    let client = (written.client_chain.is_some() || written.client_key.is_some()).then(|| {
+        let chain = certificate_file(merged, &path, "client_chain", written.client_chain.as_ref(), problems);
+        let key = certificate_file(merged, &path, "client_key", written.client_key.as_ref(), problems);
+        chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })
+    });
+    let mut roots = |name: &str, written: Option<&FilePath>| {
+        let path = path.key(name);
+        let file = merged.resolve(&path, &written?.0);
+        meaning::readable(&path, &file, "a PEM file of roots", problems);
+        Some(file)
+    };
+    let client_roots = roots("client_roots", written.client_roots.as_ref());
+    let roots = roots("roots", written.roots.as_ref());
+    if let Some(name) = &written.name
+        && !matches!(url::Host::parse(name), Ok(url::Host::Domain(_)))
+    {
+        let path = path.key("name");
+        problems.wrong(
+            &path,
+            format!("`{path}` is no host name"),
+            "it is the name for which the listener's certificate must be",
+            "write a name like \"optgate.internal\", or remove it for the listener's address",
+        );
+    }
+    let certificate = chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })?;
+    Some(AdminTls { certificate, client_roots, roots, name: written.name.clone(), client: client.flatten() })
+}
+
+fn certificate_file(
+    merged: &Merged,
+    table: &KeyPath,
+    name: &str,
+    written: Option<&FilePath>,
+    problems: &mut Problems<'_>,
+) -> Option<PathBuf> {
+    let path = table.key(name);
+    let Some(file) = written else {
+        problems.missing(
+            &path,
+            format!("`{path}` is missing"),
+            "a certificate is a chain and its private key",
+            "name both PEM files",
+        );
+        return None;
+    };
+    let file = merged.resolve(&path, &file.0);
+    meaning::readable(&path, &file, "a PEM file", problems);
+    Some(file)
+}
+
+/// Port to which a site's visitors are sent who come in clear.
+pub(super) fn redirect(
+    path: &KeyPath,
+    raw: &Raw,
+    site: &RawSite,
+    problems: &mut Problems<'_>,
+) -> Option<u16> {
+    if site.tls.redirect == Some(true) {
+        check_redirect(&path.key("tls").key("redirect"), raw, problems);
+    }
+    let port = || raw.tls.redirect_port.or_else(|| listening_port(raw)).unwrap_or(443);
+    site.tls.redirect.unwrap_or(raw.tls.redirect).then(port)
+}
+
+/// The first port of `tls.listen` that is known before it is bound.
+fn listening_port(raw: &Raw) -> Option<u16> {
+    let port = |one: &RawListen| {
+        let address = match one {
+            RawListen::Address(address) => address,
+            RawListen::Table(table) => table.address.as_ref()?,
+        };
+        match address.0 {
+            ListenAt::Tcp(address) => Some(address.port()).filter(|port| *port != 0),
+            ListenAt::Unix { .. } => None,
+        }
+    };
+    raw.tls.listen.0.iter().find_map(port)
+}
+
+fn check_redirect(path: &KeyPath, raw: &Raw, problems: &mut Problems<'_>) {
+    if raw.tls.listen.0.is_empty() && raw.trusted_proxies.0.is_empty() {
+        problems.wrong(
+            path,
+            format!("`{path}` leads nowhere"),
+            "there is neither a `tls.listen` nor a proxy in `trusted_proxies` that could end TLS, so visitors \
+             would be sent round in circles",
+            "add `tls.listen` with a certificate, or the proxy's addresses to `trusted_proxies`",
+        );
+    }
+}
+
+/// What a site's visitors are told of https.
+pub(super) fn hsts(path: &KeyPath, raw: &Raw, site: &RawSite, problems: &mut Problems<'_>) -> Option<Hsts> {
+    let Some(own) = &site.tls.hsts else { return raw.tls.hsts.as_ref().map(told) };
+    check_hsts(&path.key("tls").key("hsts"), own, problems);
+    Some(told(own))
+}
+
+fn told(written: &RawHsts) -> Hsts {
+    Hsts { max_age: written.max_age.0, subdomains: written.subdomains, preload: written.preload }
+}
+
+fn check_hsts(path: &KeyPath, written: &RawHsts, problems: &mut Problems<'_>) {
+    if written.preload && (!written.subdomains || written.max_age.0 < LEAST_PRELOADED) {
+        let path = path.key("preload");
+        problems.wrong(
+            &path,
+            format!("`{path}` needs more"),
+            "browsers build in only what holds for all subdomains and for a year or more",
+            "set `subdomains = true` and `max_age = \"365d\"`, or remove `preload`",
+        );
+    }
+}

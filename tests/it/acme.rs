@@ -1,0 +1,110 @@
+//! Certificates fetched from an authority (RFC 8555), against a real one that signs for tests.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use rcgen::{CertificateParams, KeyPair};
+
+use super::support::authority::{Pebble, Places, kept};
+use super::support::client::TlsClient;
+use super::support::origin::Origin;
+use super::support::pki::Authority;
+use super::support::proxy::{Builder, Proxy, proxy};
+use super::support::wait_until;
+
+fn at(places: &Places, origin: &Origin) -> Builder {
+    proxy().to(origin).replacing("127.0.0.1:0\"]\nworkers", &format!("{}\"]\nworkers", places.http))
+}
+
+fn figure(proxy: &Proxy, line: &str) -> bool {
+    proxy.running().metrics().render().lines().any(|found| found == line)
+}
+
+fn wait_for(proxy: &Proxy, result: &str, count: u32) {
+    let line = format!("optgate_certificate_orders_total{{result=\"{result}\"}} {count}");
+    wait_until(&line, || figure(proxy, &line));
+}
+
+/// A certificate is fetched for each name by either challenge, kept for this user alone, and shown.
+#[test]
+fn certificates_are_fetched_by_either_challenge() {
+    for challenge in ["http-01", "tls-alpn-01"] {
+        let Some(places) = Places::find("certificates_are_fetched_by_either_challenge") else { return };
+        let (origin, server) = (Origin::start(), Authority::new());
+        let builder = at(&places, &origin);
+        let more = format!("hosts = [\"one.test\", \"two.test\"]\nchallenges = [\"{challenge}\"]");
+        let settings = places.settings(&server.write(builder.dir()), &more);
+        let pebble = Pebble::start(places, server, builder.dir());
+        // Proofs are shown in clear, also where all else is sent to https.
+        let proxy = builder.toml(&settings).replacing("[tls]\n", "[tls]\nredirect = true\n").run();
+        wait_for(&proxy, "issued", 2);
+        let client = pebble.client();
+        for host in ["one.test", "two.test"] {
+            let mut tls = TlsClient::connect_tls(places.tls, host, client.clone());
+            tls.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert_eq!(tls.response("GET").text(), "hello", "{host}");
+            let file = kept(&proxy.dir().join("data"), host);
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let account = proxy.dir().join("data/acme/account.json");
+        assert_eq!(account.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let figures = proxy.running().metrics().render();
+        assert!(
+            figures.contains("optgate_certificate_expiry_timestamp_seconds{host=\"one.test\"} "),
+            "{figures}"
+        );
+        assert_eq!(origin.heads(), 2, "no proof was asked of the origin");
+    }
+}
+
+/// Writes a certificate, as one fetched earlier, of which two thirds of the lifetime are over.
+fn old_certificate(data_dir: &std::path::Path, host: &str) -> Vec<u8> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 6, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    let file = kept(data_dir, host);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, format!("{}{}", key.serialize_pem(), certificate.pem())).unwrap();
+    certificate.der().to_vec()
+}
+
+/// A certificate of an earlier run serves from the first handshake on; it is renewed at two thirds of its lifetime
+/// without dropping a connection. A failure leaves it in place, and a reload tries again at once.
+#[test]
+fn a_kept_certificate_serves_until_its_renewal_takes_its_place() {
+    let Some(places) = Places::find("a_kept_certificate_serves_until_its_renewal") else { return };
+    let (origin, server) = (Origin::start(), Authority::new());
+    let builder = at(&places, &origin);
+    let settings = places.settings(&server.write(builder.dir()), "hosts = [\"one.test\"]");
+    let old = old_certificate(&builder.dir().join("data"), "one.test");
+    let proxy = builder.toml(&settings).run();
+    wait_for(&proxy, "failed", 1);
+    let mut open = TlsClient::connect_tls(places.tls, "one.test", Authority::anybody());
+    assert_eq!(open.certificate(), old);
+    let pebble = Pebble::start(places, server, proxy.dir());
+    proxy.reload(|text| text).unwrap();
+    wait_for(&proxy, "issued", 1);
+    open.send("GET / HTTP/1.1\r\nHost: one.test\r\n\r\n");
+    assert_eq!(open.response("GET").text(), "hello", "the connection lasts");
+    let new = TlsClient::connect_tls(places.tls, "one.test", pebble.client());
+    assert_ne!(new.certificate(), old);
+}
+
+/// RFC 8737, 3: without an order under way nobody gets a proof, and a file of the operator goes before a fetched
+/// certificate.
+#[test]
+fn no_proof_is_shown_without_an_order() {
+    let authority = Authority::new();
+    let builder = proxy().to(&Origin::start());
+    let (chain, key) = authority.leaf("one.test").write(builder.dir(), "leaf");
+    let tls = format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
+    );
+    let proxy = builder.toml(&tls).run();
+    assert!(TlsClient::try_connect_tls(proxy.tls(), "one.test", authority.client(&["acme-tls/1"])).is_err());
+    let client =
+        TlsClient::connect_tls(proxy.tls(), "one.test", authority.client(&["http/1.1", "acme-tls/1"]));
+    assert_eq!(client.alpn().as_deref(), Some("http/1.1"));
+    assert_eq!(proxy.get("/.well-known/acme-challenge/x", "").text(), "hello", "the origin may have its own");
+}

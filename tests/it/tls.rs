@@ -1,0 +1,339 @@
+//! Where Optgate ends TLS: whose requests a connection is for, handshakes, the way to https and HSTS.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use rustls::HandshakeKind;
+
+use super::support::DEADLINE;
+use super::support::binary::Binary;
+use super::support::client::{Response, TlsClient};
+use super::support::h2::{Frames, H2};
+use super::support::origin::Origin;
+use super::support::pki::Authority;
+use super::support::proxy::{Builder, Proxy, proxy};
+
+/// The settings of a TLS listener with one certificate for these names.
+fn with_certificate(builder: Builder, authority: &Authority, names: &[&str]) -> Builder {
+    let (chain, key) = authority.leaf_for(names).write(builder.dir(), "leaf");
+    builder.toml(&format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
+    ))
+}
+
+fn ask(client: &mut TlsClient, host: &str) -> Response {
+    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    client.response("GET")
+}
+
+fn tls_client(proxy: &Proxy, authority: &Authority, name: &str) -> TlsClient {
+    TlsClient::connect_tls(proxy.tls(), name, authority.client(&["http/1.1"]))
+}
+
+/// RFC 9110, 7.4 and 15.5.20: a request on a connection that was opened for another site is answered 421, and the
+/// connection serves on; a name of the handshake or of the certificate is served.
+#[test]
+fn a_request_for_a_host_that_the_connection_is_not_for_is_misdirected() {
+    let authority = Authority::new();
+    let origin = Origin::start();
+    let names = ["one.test", "two.test", "*.wild.test", "127.0.0.1", "::1"];
+    let proxy = with_certificate(proxy().to(&origin), &authority, &names).run();
+    let mut client = tls_client(&proxy, &authority, "one.test");
+    for _ in 0..2 {
+        for own in ["one.test", "ONE.test:443", "two.test", "a.wild.test", "127.0.0.1", "[::1]:8443"] {
+            assert_eq!(ask(&mut client, own).status(), 200, "{own}");
+        }
+        for other in ["three.test", "wild.test", "a.b.wild.test", "127.0.0.2", "[::2]"] {
+            let answer = ask(&mut client, other);
+            assert_eq!(answer.status(), 421, "{other}");
+            assert!(answer.text().contains("served on this connection"), "{}", answer.text());
+        }
+    }
+    assert_eq!(origin.seen(12).len(), 12, "nothing else reached the origin");
+    let figures = proxy.running().metrics().render();
+    assert!(figures.contains("cause=\"misdirected\"} 10"), "{figures}");
+}
+
+/// More names than a connection remembers are judged all the same.
+#[test]
+fn many_names_on_one_connection_are_judged_each() {
+    let authority = Authority::new();
+    let proxy =
+        with_certificate(proxy().to(&Origin::start()), &authority, &["one.test", "*.wild.test"]).run();
+    let mut client = tls_client(&proxy, &authority, "one.test");
+    for turn in 0..40 {
+        assert_eq!(ask(&mut client, &format!("n{turn}.wild.test")).status(), 200);
+        assert_eq!(ask(&mut client, &format!("n{turn}.test")).status(), 421);
+    }
+}
+
+/// RFC 9113, 9.1.1: one connection may serve every site that its certificate holds.
+#[test]
+fn http2_connections_may_be_shared_by_the_names_of_the_certificate() {
+    let authority = Authority::new();
+    let proxy = with_certificate(proxy().to(&Origin::start()), &authority, &["one.test", "two.test"]).run();
+    let mut h2 = H2::tls(proxy.tls(), "one.test", authority.client(&["h2"]));
+    for (host, status) in [("one.test", 200), ("two.test", 200), ("three.test", 421), ("one.test", 200)] {
+        assert_eq!(h2.get(&format!("https://{host}/")).status, status, "{host}");
+    }
+}
+
+/// A client that names nobody in its handshake (RFC 6066, 3: an address is no name) is compared with nothing.
+#[test]
+fn without_a_name_in_the_handshake_nothing_is_compared() {
+    let authority = Authority::new();
+    let proxy = with_certificate(proxy().to(&Origin::start()), &authority, &["127.0.0.1"]).run();
+    let mut client = tls_client(&proxy, &authority, "127.0.0.1");
+    assert_eq!(ask(&mut client, "site.test").status(), 200);
+}
+
+/// RFC 9110, 7.4: a gateway that is trusted asks for whom it likes.
+#[test]
+fn a_trusted_proxy_may_ask_for_any_site() {
+    let authority = Authority::new();
+    let builder = proxy().to(&Origin::start()).toml("trusted_proxies = [\"127.0.0.1\"]\n");
+    let proxy = with_certificate(builder, &authority, &["one.test"]).run();
+    assert_eq!(ask(&mut tls_client(&proxy, &authority, "one.test"), "other.test").status(), 200);
+}
+
+/// Kind of a handshake after one request: tickets come behind the handshake (RFC 8446, 4.6.1).
+fn handshake(addr: SocketAddr, config: &Arc<rustls::ClientConfig>) -> HandshakeKind {
+    let mut client = TlsClient::connect_tls(addr, "one.test", Arc::clone(config));
+    assert_eq!(ask(&mut client, "one.test").status(), 200);
+    client.handshake_kind()
+}
+
+/// Session tickets (RFC 8446, 2.2; RFC 5077): a client that comes back needs no whole handshake, in either version,
+/// also after the certificate was replaced.
+#[test]
+fn sessions_are_resumed_also_after_the_certificate_was_replaced() {
+    let authority = Authority::new();
+    let proxy = with_certificate(proxy().to(&Origin::start()), &authority, &["one.test"]).run();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = authority.client_with(&[version]);
+        let known = authority.client_with(&[version]);
+        assert_eq!(handshake(proxy.tls(), &client), HandshakeKind::Full);
+        assert_eq!(handshake(proxy.tls(), &client), HandshakeKind::Resumed, "{version:?}");
+        assert_eq!(handshake(proxy.tls(), &known), HandshakeKind::Full);
+        authority.leaf_for(&["one.test"]).write(proxy.dir(), "leaf");
+        proxy.reload(|text| text).unwrap();
+        assert_eq!(handshake(proxy.tls(), &known), HandshakeKind::Resumed, "{version:?} over a reload");
+    }
+}
+
+/// RFC 8996: TLS 1.0 and 1.1 are refused with a fatal alert.
+#[test]
+fn older_versions_are_refused() {
+    let authority = Authority::new();
+    let proxy = with_certificate(proxy().to(&Origin::start()), &authority, &["one.test"]).run();
+    for minor in [1, 2] {
+        // A ClientHello with a suite of that time, and no extensions.
+        let mut hello = vec![3, minor];
+        hello.extend([7; 32]);
+        hello.extend([0, 0, 2, 0xc0, 0x14, 1, 0]);
+        let mut record = vec![22, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
+        record.extend(hello);
+        let mut stream = connect(proxy.tls());
+        stream.write_all(&record).unwrap();
+        let mut alert = [0; 6];
+        stream.read_exact(&mut alert).unwrap();
+        assert_eq!((alert[0], alert[5]), (21, 2), "a fatal alert for version 3.{minor}: {alert:?}");
+        assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0).min(2), 1, "its description, and nothing more");
+        assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0), 0, "and the end");
+    }
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A whole ClientHello that is correct.
+fn client_hello(authority: &Authority) -> Vec<u8> {
+    let name = "one.test".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(authority.client(&[]), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// `timeouts.tls_handshake` is for the handshake as a whole: neither silence nor a byte now and then outlasts it.
+#[test]
+fn a_handshake_that_does_not_end_is_cut_off() {
+    let authority = Authority::new();
+    let builder = proxy().to(&Origin::start()).toml("[timeouts]\ntls_handshake = \"500ms\"\nidle = \"1h\"\n");
+    let proxy = with_certificate(builder, &authority, &["one.test"]).run();
+    let mut silent = connect(proxy.tls());
+    assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0, "a silent client is cut off");
+    let hello = client_hello(&authority);
+    let mut trickling = connect(proxy.tls());
+    let pause = Duration::from_millis(50);
+    trickling.set_read_timeout(Some(pause)).unwrap();
+    // The pause is the client's manner. Sent whole, the hello would be answered; it is far longer than the limit.
+    let cut = hello.iter().cycle().take(2_000).position(|byte| {
+        let gone = trickling.write_all(&[*byte]).is_err();
+        gone || matches!(trickling.read(&mut [0; 64]), Ok(0))
+            || matches!(trickling.read(&mut [0; 1]), Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset)
+    });
+    assert!(cut.is_some_and(|at| at < hello.len()), "a trickling client is cut off: {cut:?}");
+    assert_eq!(ask(&mut tls_client(&proxy, &authority, "one.test"), "one.test").status(), 200);
+}
+
+/// A private key that everybody may read is said to be one.
+#[test]
+fn a_private_key_that_everybody_may_read_is_warned_of() {
+    let authority = Authority::new();
+    let builder = with_certificate(proxy().to(&Origin::start()), &authority, &["one.test"]);
+    let key = builder.dir().join("leaf.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    // It says so before it says where it listens.
+    let binary =
+        Binary::start_hearing(builder, "leaf.key: every user of this machine may use this private key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    binary.signal(rustix::process::Signal::HUP);
+    let heard = binary.lines_until("reloaded: 1 sites");
+    assert!(!heard.iter().any(|line| line.contains("every user")), "{heard:#?}");
+}
+
+/// A site behind TLS with these settings of `[tls]`.
+fn secured(origin: &Origin, authority: &Authority, more: &str, top: &str) -> Proxy {
+    let builder = proxy().to(origin).toml(top);
+    let builder = with_certificate(builder, authority, &["site.test"]);
+    builder.replacing("[[tls.certificates]]", &format!("{more}\n[[tls.certificates]]")).run()
+}
+
+fn send(proxy: &Proxy, head: &str) -> Response {
+    let mut client = proxy.client();
+    client.send(head);
+    client.response(head.split(' ').next().unwrap())
+}
+
+/// Visitors in clear are sent to the same address by https: 301 for GET and HEAD, 308 for all else, so that method
+/// and body come along (RFC 9110, 15.4.9).
+#[test]
+fn visitors_in_clear_are_sent_to_https() {
+    let (authority, origin) = (Authority::new(), Origin::start());
+    let proxy = secured(&origin, &authority, "redirect = true\nredirect_port = 443", "");
+    let port = secured(&origin, &authority, "redirect = true\nredirect_port = 8443", "");
+    for (method, status) in [("GET", 301), ("HEAD", 301), ("POST", 308), ("PUT", 308), ("DELETE", 308)] {
+        let head = format!("{method} /a%20b/?c=d&e HTTP/1.1\r\nHost: Site.test:8080\r\n\r\n");
+        let answer = send(&proxy, &head);
+        assert_eq!(answer.status(), status, "{method}");
+        assert_eq!(answer.head.one("location"), Some("https://site.test/a%20b/?c=d&e"), "{method}");
+        assert_eq!(send(&port, &head).head.one("location"), Some("https://site.test:8443/a%20b/?c=d&e"));
+    }
+    assert_eq!(origin.heads(), 0);
+    assert_eq!(ask(&mut tls_client(&proxy, &authority, "site.test"), "site.test").status(), 200);
+}
+
+/// An opt-out that is posted in clear is not lost: followed as browsers follow 308, it is in force.
+#[test]
+fn an_opt_out_posted_in_clear_arrives_by_https() {
+    let (authority, origin) = (Authority::new(), Origin::start());
+    let proxy = secured(&origin, &authority, "redirect = true\nredirect_port = 443", "");
+    let head = "POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n";
+    let answer = send(&proxy, &format!("{head}\r\n"));
+    assert_eq!(answer.status(), 308);
+    assert_eq!(answer.head.one("location"), Some("https://site.test/privacy-choices/opt-out"));
+    let mut client = tls_client(&proxy, &authority, "site.test");
+    // Between http and https a browser says that the page was another's.
+    client.send(format!("{head}Origin: http://site.test\r\nSec-Fetch-Site: cross-site\r\n\r\n"));
+    let done = client.response("POST");
+    let cookies = done.head.all("set-cookie").join("\n");
+    assert!(cookies.contains("optgate=v1.out.") && cookies.contains("Secure"), "{} {cookies}", done.status());
+}
+
+/// RFC 8555, 8.3: an authority asks in clear for its proofs.
+#[test]
+fn proofs_for_an_authority_are_served_in_clear() {
+    let (authority, origin) = (Authority::new(), Origin::start());
+    let proxy = secured(&origin, &authority, "redirect = true", "");
+    assert_eq!(proxy.get("/.well-known/acme-challenge/token", "").text(), "hello");
+    for near in
+        ["/.well-known/acme-challenge", "/.well-known/acme-challengeX/y", "/x/.well-known/acme-challenge/"]
+    {
+        assert_eq!(proxy.get(near, "").status(), 301, "{near}");
+    }
+}
+
+/// What counts is the visitor's scheme: a trusted proxy's word is taken, nobody else's.
+#[test]
+fn the_scheme_is_the_visitors() {
+    let (authority, origin) = (Authority::new(), Origin::start());
+    let trusting = secured(&origin, &authority, "redirect = true", "trusted_proxies = [\"127.0.0.1\"]\n");
+    let stranger = secured(&origin, &authority, "redirect = true", "");
+    let https = "X-Forwarded-Proto: https\r\n";
+    assert_eq!(trusting.get("/", https).status(), 200);
+    assert_eq!(trusting.get("/", "X-Forwarded-Proto: http\r\n").status(), 301);
+    assert_eq!(stranger.get("/", https).status(), 301);
+}
+
+/// A site's own word stands over that of all sites.
+#[test]
+fn a_site_may_differ_in_redirect_and_hsts() {
+    let (authority, origin) = (Authority::new(), Origin::start());
+    let site = |host: &str, tls: &str| {
+        format!("[[sites]]\nhosts = [{host:?}]\nupstream = {:?}\ntls = {{ {tls} }}\n", origin.url())
+    };
+    let builder = with_certificate(proxy(), &authority, &["a.test", "b.test"])
+        .replacing(
+            "[[tls.certificates]]",
+            "redirect = true\nhsts = { max_age = \"1h\" }\n[[tls.certificates]]",
+        )
+        .toml(&format!("\n{}{}", site("a.test", "redirect = false"), site("b.test", "hsts = {}")));
+    let proxy = builder.run();
+    let status = |host: &str| send(&proxy, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).status();
+    assert_eq!((status("a.test"), status("b.test")), (200, 301));
+    for (host, said) in [("a.test", "max-age=3600"), ("b.test", "max-age=31536000")] {
+        let answer = ask(&mut tls_client(&proxy, &authority, host), host);
+        assert_eq!(answer.head.one("strict-transport-security"), Some(said));
+    }
+}
+
+const HSTS: &str = "hsts = { max_age = \"365d\", subdomains = true, preload = true }";
+
+/// RFC 6797, 7.1: one field, on every answer over https, whoever gives it.
+#[test]
+fn hsts_is_said_once_on_every_answer_over_https() {
+    let authority = Authority::new();
+    let origin = Origin::start().answers(
+        "/own",
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let proxy = secured(&origin, &authority, HSTS, "");
+    let mut client = tls_client(&proxy, &authority, "site.test");
+    for path in ["/", "/own", "/privacy-choices", "/.well-known/gpc.json"] {
+        let answer = client.get(path, "");
+        let said = answer.head.one("strict-transport-security");
+        assert_eq!(said, Some("max-age=31536000; includeSubDomains; preload"), "{path}");
+    }
+    let mut h2 = H2::tls(proxy.tls(), "site.test", authority.client(&["h2"]));
+    let request = Request::head("https://site.test/").body(Frames::new(b"", None)).unwrap();
+    assert!(h2.send(request).headers.contains_key("strict-transport-security"));
+}
+
+/// RFC 6797, 7.2: never in clear, also not on a redirect, nor by the origin where the setting speaks for the site.
+#[test]
+fn hsts_is_never_said_in_clear() {
+    let authority = Authority::new();
+    let origin = Origin::start().answers(
+        "/own",
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
+    );
+    for more in [HSTS.to_owned(), format!("redirect = true\n{HSTS}")] {
+        let proxy = secured(&origin, &authority, &more, "");
+        for path in ["/", "/own", "/privacy-choices"] {
+            assert_eq!(proxy.get(path, "").head.one("strict-transport-security"), None, "{path}");
+        }
+    }
+    let unset = secured(&origin, &authority, "", "");
+    let mut client = tls_client(&unset, &authority, "site.test");
+    assert_eq!(client.get("/own", "").head.one("strict-transport-security"), Some("max-age=1"));
+    assert_eq!(client.get("/", "").head.one("strict-transport-security"), None);
+}
