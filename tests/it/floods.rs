@@ -132,7 +132,10 @@ fn resets() -> Vec<Flood> {
         let head = [request(b"POST", b"/"), field(b"content-length", b"1")].concat();
         [frame(HEADERS, END_HEADERS, id, &head), frame(DATA, END_STREAM, id, b"xy")].concat()
     };
-    let bad_head = |id: u32| frame(HEADERS, END_HEADERS | END_STREAM, id, &field(b":nonsense", b"1"));
+    let bad_head = |id: u32| {
+        let head = [request(b"GET", b"/"), field(b"connection", b"close")].concat();
+        frame(HEADERS, END_HEADERS | END_STREAM, id, &head)
+    };
     vec![
         flood("rapid reset", RESETS, each(5_000, reset)),
         flood("rapid reset of uploads", RESETS, each(5_000, reset_post)),
