@@ -411,3 +411,34 @@ fn answer_pings(mut wire: &TcpStream) {
         }
     }
 }
+
+/// T13: a trickled upload is given up over HTTP/2 too, and the connection's other streams go on.
+#[test]
+fn a_trickled_upload_ends_its_stream_only() {
+    let origin = Origin::start().on("/upload", |x| {
+        x.body()?;
+        x.ok("text/plain", b"read")
+    });
+    let limits = "[timeouts]\nslow_body = \"400ms\"\n[limits]\nmin_body_rate = \"1MiB\"\n";
+    let (binary, admin) = program(limits, &origin);
+    let wire = TcpStream::connect(binary.addr()).unwrap();
+    wire.set_read_timeout(Some(DEADLINE)).unwrap();
+    let open = frame(HEADERS, END_HEADERS, 1, &request(b"POST", b"/upload"));
+    (&wire).write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &open].concat()).unwrap();
+    while counted(admin, "min_body_rate") == 0 {
+        // Goes on sending: that is the attack.
+        (&wire).write_all(&frame(DATA, 0, 1, b"x")).unwrap();
+    }
+    (&wire).write_all(&get(3)).unwrap();
+    let mut answered = Vec::new();
+    while !answered.contains(&3) {
+        let mut head = [0; 9];
+        (&wire).read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        (&wire).read_exact(&mut payload).unwrap();
+        if head[3] == HEADERS {
+            answered.push(head[8]);
+        }
+    }
+    assert_eq!(answered, [1, 3], "the upload is told, and the next request served");
+}
