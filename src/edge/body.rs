@@ -150,7 +150,7 @@ pub struct RequestBody {
 impl RequestBody {
     /// No body.
     #[must_use]
-    pub const fn empty() -> Self {
+    pub fn empty() -> Self {
         let pace = Pace::new(0, Duration::ZERO);
         Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None, pace, leave: None }
     }

@@ -32,18 +32,22 @@ pub struct Pace {
 impl Pace {
     /// At least `rate` bytes a second, over each `window` of waiting.
     #[must_use]
-    pub const fn new(rate: u64, window: Duration) -> Self {
-        let least = (rate as u128 * window.as_millis() / 1_000) as u64;
+    pub fn new(rate: u64, window: Duration) -> Self {
+        let least = u128::from(rate) * window.as_millis() / 1_000;
+        // However short the window: a limit that is set is none of nothing.
+        let least = u64::try_from(least).unwrap_or(u64::MAX).max(rate.min(1));
         Self { least, window, until: None, moved: 0, armed: None }
     }
 
     /// Bytes were moved.
     pub fn moved(&mut self, bytes: usize) {
-        self.armed = None;
-        match self.until {
-            Some(until) if timer::now() < until => self.moved += bytes as u64,
+        let Some(until) = self.until else { return };
+        if timer::now() < until {
+            self.moved += bytes as u64;
+            self.armed = None;
+        } else {
             // Long after the last wait: what was slow then says nothing now.
-            _ => self.rest(),
+            self.rest();
         }
     }
 

@@ -10,6 +10,7 @@ use super::support::binary::{Binary, command, own_address};
 use super::support::client::Client;
 use super::support::h2::H2;
 use super::support::origin::Origin;
+use super::support::pki::Authority;
 use super::support::proxy::{Proxy, proxy};
 use super::support::{DEADLINE, wait_until};
 
@@ -51,6 +52,45 @@ fn behind_the_proxy_protocol_the_named_client_is_counted() {
     let _kept = (named("2001:db8:1:1::1").unwrap(), named("2001:db8:1:1:ffff::2").unwrap());
     assert!(named("2001:db8:1:1::3").is_none());
     assert!(named("2001:db8:1:2::1").is_some(), "another /64, and the balancer itself has no limit");
+}
+
+/// A tunnel is a connection of its client for as long as it lasts, after HTTP has given the connection back.
+#[test]
+fn a_tunnel_stays_its_clients() {
+    let origin = Origin::start().on("/socket", |x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi")?;
+        while !x.tunnel()?.is_empty() {}
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).toml("[limits]\nconnections_per_client = 1\n").run();
+    let mut tunnel = Client::connect_from("127.0.0.2", proxy.addr());
+    tunnel.send(
+        "GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    assert_eq!(tunnel.head().status, 101);
+    assert_eq!(tunnel.take(2), b"hi");
+    assert!(served(&proxy, "127.0.0.2", "").is_none());
+    drop(tunnel);
+    wait_until("the place is free again", || served(&proxy, "127.0.0.2", "").is_some());
+}
+
+/// T13: who says nothing is closed, also where a PROXY protocol header or TLS is still to come.
+#[test]
+fn silence_before_anything_is_ended() {
+    let origin = Origin::start();
+    let authority = Authority::new();
+    let builder = proxy();
+    let (chain, key) = authority.leaf("site.test").write(builder.dir(), "site");
+    let settings = format!(
+        "trusted_proxies = [\"127.0.0.1\"]\nlisten = {{ address = \"127.0.0.1:0\", proxy_protocol = true }}\n\
+         [tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n\
+         [timeouts]\nproxy_header = \"200ms\"\ntls_handshake = \"200ms\"\n"
+    );
+    let proxy = builder.replacing("listen = [\"127.0.0.1:0\"]\n", "").to(&origin).toml(&settings).run();
+    for address in [proxy.addr(), proxy.tls()] {
+        assert!(Client::connect(address).rest().is_empty());
+    }
 }
 
 /// Whoever trusts a proxy in front must not have its visitors limited together.

@@ -1,1 +1,444 @@
-//! Floods.
+//! HTTP/2 attacks, frame by frame, against the running program (reliability.md 2 and T14): rapid reset,
+//! MadeYouReset, floods of frames without work, HPACK bombs, windows that never open. A bystander is served all
+//! the while, and memory comes back. Floods end by their number of frames, not by the clock.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::support::binary::{Binary, command, own_address};
+use super::support::client::Client;
+use super::support::origin::Origin;
+use super::support::proxy::proxy;
+use super::support::{DEADLINE, wait_until};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+
+/// What ends resets: ours, or the reader's own.
+const RESETS: End = End::Ended(&["http2_resets", "http2_calm"]);
+
+/// Payload of the ping behind a flood: whoever answers it has read all of the flood and goes on.
+const LAST: &[u8; 8] = b"the last";
+
+/// Frames that a flood sends, unless it is ended before.
+const MANY: u32 = 20_000;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A literal that is not indexed, without Huffman coding (RFC 7541, 6.2.2); both shorter than 127 bytes.
+fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    [&[0, length(name)], name, &[length(value)], value].concat()
+}
+
+/// `GET` or `POST`, http, `/` or another path.
+fn request(method: &[u8], path: &[u8]) -> Vec<u8> {
+    [
+        field(b":method", method),
+        field(b":scheme", b"http"),
+        field(b":path", path),
+        field(b":authority", b"a.test"),
+    ]
+    .concat()
+}
+
+fn get(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &request(b"GET", b"/"))
+}
+
+/// A head in one HEADERS frame and as many CONTINUATIONs as it needs.
+fn long_head(stream: u32, section: &[u8]) -> Vec<u8> {
+    let pieces: Vec<_> = section.chunks(16_384).collect();
+    let mut out = Vec::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        let (kind, first) = if at == 0 { (HEADERS, END_STREAM) } else { (CONTINUATION, 0) };
+        let last = if at + 1 == pieces.len() { END_HEADERS } else { 0 };
+        out.extend(frame(kind, first | last, stream, piece));
+    }
+    out
+}
+
+/// Odd stream ids from 1 on.
+fn streams() -> impl Iterator<Item = u32> {
+    (0..).map(|n| 2 * n + 1)
+}
+
+/// How a flood ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The connection is ended, and one of these limits counted.
+    Ended(&'static [&'static str]),
+    /// Requests are refused, and this limit counted.
+    Refused(&'static str),
+    /// The reader may end it or throw all of it away.
+    Outlasted,
+}
+
+struct Flood {
+    name: &'static str,
+    /// Frames, one after the other.
+    frames: Box<dyn Iterator<Item = Vec<u8>> + Send>,
+    end: End,
+}
+
+fn flood(
+    name: &'static str,
+    end: End,
+    frames: impl IntoIterator<Item = Vec<u8>, IntoIter: Send + 'static>,
+) -> Flood {
+    Flood { name, end, frames: Box::new(frames.into_iter()) }
+}
+
+fn repeated(times: u32, frame: Vec<u8>) -> impl Iterator<Item = Vec<u8>> + Send {
+    (0..times).map(move |_| frame.clone())
+}
+
+/// An open `POST`, and then.
+fn posting(then: impl Iterator<Item = Vec<u8>> + Send) -> impl Iterator<Item = Vec<u8>> + Send {
+    std::iter::once(frame(HEADERS, END_HEADERS, 1, &request(b"POST", b"/"))).chain(then)
+}
+
+fn resets() -> Vec<Flood> {
+    let each = |count: usize, then: fn(u32) -> Vec<u8>| streams().take(count).map(then);
+    let reset = |id: u32| [get(id), frame(RST_STREAM, 0, id, &8u32.to_be_bytes())].concat();
+    let reset_post = |id: u32| {
+        let open = frame(HEADERS, END_HEADERS, id, &request(b"POST", b"/"));
+        [open, frame(RST_STREAM, 0, id, &8u32.to_be_bytes())].concat()
+    };
+    // MadeYouReset (CVE-2025-8671): each is a fault of one stream, for which we have to reset it.
+    let no_window = |id: u32| [get(id), frame(WINDOW_UPDATE, 0, id, &[0; 4])].concat();
+    let wide_window =
+        |id: u32| [get(id), frame(WINDOW_UPDATE, 0, id, &0x7fff_ffff_u32.to_be_bytes())].concat();
+    let data_after_end = |id: u32| [get(id), frame(DATA, 0, id, b"x")].concat();
+    let wrong_length = |id: u32| {
+        let head = [request(b"POST", b"/"), field(b"content-length", b"1")].concat();
+        [frame(HEADERS, END_HEADERS, id, &head), frame(DATA, END_STREAM, id, b"xy")].concat()
+    };
+    let bad_head = |id: u32| {
+        let head = [request(b"GET", b"/"), field(b"connection", b"close")].concat();
+        frame(HEADERS, END_HEADERS | END_STREAM, id, &head)
+    };
+    vec![
+        flood("rapid reset", RESETS, each(5_000, reset)),
+        flood("rapid reset of uploads", RESETS, each(5_000, reset_post)),
+        // The reader takes these two for faults of the whole connection.
+        flood("made to reset: a window of nothing", End::Ended(&[]), each(5_000, no_window)),
+        flood("made to reset: a window too wide", RESETS, each(5_000, wide_window)),
+        flood("made to reset: data behind the end", End::Ended(&[]), each(5_000, data_after_end)),
+        flood("made to reset: another length", RESETS, each(5_000, wrong_length)),
+        flood("made to reset: a head that is none", RESETS, each(5_000, bad_head)),
+    ]
+}
+
+fn without_work() -> Vec<Flood> {
+    let control = End::Ended(&["http2_control_frames"]);
+    let either = End::Ended(&["http2_control_frames", "http2_calm"]);
+    let one = 1u32.to_be_bytes();
+    vec![
+        flood("settings", control, repeated(MANY, frame(SETTINGS, 0, 0, &[]))),
+        flood(
+            "settings with values",
+            control,
+            repeated(MANY, frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])),
+        ),
+        flood("pings", control, repeated(MANY, frame(PING, 0, 0, &[7; 8]))),
+        flood("answers to no ping", control, repeated(MANY, frame(PING, 1, 0, &[7; 8]))),
+        flood("priorities", control, repeated(MANY, frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 9]))),
+        flood(
+            "priorities of new streams",
+            control,
+            streams().take(MANY as usize).map(|id| frame(PRIORITY, 0, id, &[0, 0, 0, 0, 9])),
+        ),
+        flood("windows", control, repeated(MANY, frame(WINDOW_UPDATE, 0, 0, &one))),
+        flood("unknown frames", control, repeated(MANY, frame(0xfa, 0, 0, b"x"))),
+        flood("empty data", either, posting(repeated(MANY, frame(DATA, 0, 1, &[])))),
+        flood("padded data", either, posting(repeated(MANY, frame(DATA, PADDED, 1, &[3, 0, 0, 0])))),
+        flood(
+            "empty continuations",
+            either,
+            std::iter::once(frame(HEADERS, 0, 1, &request(b"GET", b"/")))
+                .chain(repeated(MANY, frame(CONTINUATION, 0, 1, &[]))),
+        ),
+        flood(
+            "tiny continuations",
+            either,
+            std::iter::once(frame(HEADERS, 0, 1, &request(b"GET", b"/")))
+                .chain(repeated(MANY, frame(CONTINUATION, 0, 1, &field(b"a", b"")))),
+        ),
+    ]
+}
+
+fn bombs() -> Vec<Flood> {
+    // One large field in the table (RFC 7541, 6.2.1), named again and again by one octet (CVE-2026-49975).
+    let mut large = [&[0x40, 1, b'a', 0x7f][..], &[0xa1, 0x1e], &[b'x'; 4_000]].concat();
+    large.extend(vec![0xbe; 60_000]);
+    let large = [request(b"GET", b"/"), large].concat();
+    let small = [request(b"GET", b"/"), vec![0x40, 1, b'a', 0], vec![0xbe; 60_000]].concat();
+    let crumbs = [request(b"GET", b"/"), field(b"cookie", b"a").repeat(1_000)].concat();
+    let unique: Vec<u8> = (0..30_000).flat_map(|n| field(format!("a{n}").as_bytes(), b"")).collect();
+    let unique = [request(b"GET", b"/"), unique].concat();
+    let heads = |section: Vec<u8>| streams().take(64).map(move |id| long_head(id, &section));
+    vec![
+        flood("one large field many times", End::Outlasted, heads(large)),
+        flood("one small field many times", End::Outlasted, heads(small)),
+        flood("cookies in a thousand pieces", End::Refused("http2_cookie_crumbs"), heads(crumbs)),
+        flood("names that are all different", End::Outlasted, heads(unique)),
+    ]
+}
+
+/// Sends a flood and reads along, until it is over or ended. True when the connection was ended.
+fn attack(addr: SocketAddr, flood: Flood) -> bool {
+    let mut out = TcpStream::connect(addr).unwrap();
+    out.set_write_timeout(Some(DEADLINE)).unwrap();
+    let mut reader = out.try_clone().unwrap();
+    reader.set_read_timeout(Some(DEADLINE)).unwrap();
+    let reading = thread::spawn(move || {
+        let (mut buffer, mut tail) = (vec![0; 64 * 1024], Vec::new());
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(read @ 1..) => tail.extend_from_slice(&buffer[..read]),
+                _ => return true,
+            }
+            if tail.windows(LAST.len()).any(|window| window == LAST) {
+                return false;
+            }
+            tail.drain(..tail.len().saturating_sub(LAST.len() - 1));
+        }
+    });
+    let mut block = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    for frame in flood.frames.chain([frame(PING, 0, 0, LAST)]) {
+        block.extend(frame);
+        if block.len() >= 16_384 {
+            if out.write_all(&block).is_err() {
+                break;
+            }
+            block.clear();
+        }
+    }
+    // It may have been ended before.
+    let _ = out.write_all(&block);
+    reading.join().unwrap()
+}
+
+/// Asks on and on over one connection until told to stop: how many answers, and the longest wait.
+fn bystander(addr: SocketAddr, stop: Arc<AtomicBool>) -> thread::JoinHandle<(u64, Duration)> {
+    thread::spawn(move || {
+        let mut client = Client::connect_from("127.0.0.9", addr);
+        let (mut answers, mut longest) = (0, Duration::ZERO);
+        while !stop.load(Ordering::Relaxed) || answers == 0 {
+            let start = Instant::now();
+            assert_eq!(client.get("/", "").text(), "hello");
+            longest = longest.max(start.elapsed());
+            answers += 1;
+        }
+        (answers, longest)
+    })
+}
+
+/// The program in front of an origin, and its admin address.
+fn program(settings: &str, origin: &Origin) -> (Binary, SocketAddr) {
+    let builder = proxy().to(origin).toml(settings);
+    let (addr, admin) = (own_address(), own_address());
+    let mut command = command(&builder.write());
+    command.args(["--listen", &addr.to_string(), "--admin", &admin.to_string(), "--log-level", "info"]);
+    (Binary::of(command, addr, builder.into_dir()), admin)
+}
+
+fn counted(admin: SocketAddr, limit: &str) -> u64 {
+    let mut client = Client::connect(admin);
+    client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+    let series = format!("optgate_limit_reached_total{{limit=\"{limit}\"}} ");
+    let text = client.response("GET").text();
+    text.lines().find_map(|line| line.strip_prefix(series.as_str())).unwrap().parse().unwrap()
+}
+
+/// Memory of a process that no file backs, KiB.
+fn memory(process: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// What reliability.md 10 allows a flood to take, KiB.
+const GROWTH: u64 = 64 * 1024;
+
+fn endure(floods: Vec<Flood>) {
+    let origin = Origin::start().on("/", |x| {
+        x.body()?;
+        x.ok("text/plain", b"hello")
+    });
+    let (binary, admin) = program("[timeouts]\nslow_send = \"1s\"\nidle = \"2s\"\n", &origin);
+    let addr = binary.addr();
+    assert_eq!(Client::connect(addr).get("/", "").text(), "hello");
+    let before = memory(binary.serving());
+    for flood in floods {
+        let (name, end) = (flood.name, flood.end);
+        let limits: &[_] = match &end {
+            End::Ended(limits) => limits,
+            End::Refused(limit) => std::slice::from_ref(limit),
+            End::Outlasted => &[],
+        };
+        let reached = || limits.iter().map(|limit| counted(admin, limit)).sum::<u64>();
+        let was = reached();
+        let stop = Arc::new(AtomicBool::new(false));
+        let watching = bystander(addr, Arc::clone(&stop));
+        let ended = attack(addr, flood);
+        stop.store(true, Ordering::Relaxed);
+        let (answers, longest) = watching.join().unwrap();
+        let grown = memory(binary.serving()).saturating_sub(before);
+        println!(
+            "{name}: ended {ended}, bystander {answers} answers, longest {longest:?}, grown {grown} KiB"
+        );
+        match end {
+            End::Ended(_) => assert!(ended, "{name}"),
+            End::Refused(_) => assert!(!ended, "{name}"),
+            End::Outlasted => {}
+        }
+        if !limits.is_empty() {
+            wait_until(name, || reached() > was);
+        }
+    }
+    let grown = || memory(binary.serving()).saturating_sub(before);
+    wait_until("memory is back", || grown() < GROWTH);
+    let peak = binary.peak_memory() / 1024;
+    println!("before {before} KiB, after {} KiB, peak {peak} KiB", memory(binary.serving()));
+}
+
+/// CVE-2023-44487 and CVE-2025-8671.
+#[test]
+fn floods_of_resets_are_outlasted() {
+    endure(resets());
+}
+
+/// RFC 9113, 10.5: features that cost the receiver more than the sender.
+#[test]
+fn floods_of_frames_without_work_are_ended() {
+    endure(without_work());
+}
+
+/// CVE-2026-49975, RUSTSEC-2024-0332, and h2's panic before 0.4.15.
+#[test]
+fn bombs_of_fields_are_outlasted() {
+    endure(bombs());
+}
+
+/// CVE-2023-44487: streams that are reset once they are under way are counted too, which hyper does not. The
+/// client waits for a ping before each reset, so that none of them is still unread.
+#[test]
+fn resets_of_requests_under_way_are_counted() {
+    let origin = Origin::start();
+    let (binary, admin) = program("[limits]\nhttp2_resets = 20\n", &origin);
+    let mut wire = TcpStream::connect(binary.addr()).unwrap();
+    wire.set_read_timeout(Some(DEADLINE)).unwrap();
+    wire.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    let (mut resets, mut buffer) = (0, vec![0; 16 * 1024]);
+    for id in streams().take(2_000) {
+        let mut sent = wire.write_all(&[get(id), frame(PING, 0, 0, &[1; 8])].concat()).is_ok();
+        sent = sent && matches!(wire.read(&mut buffer), Ok(1..));
+        sent = sent && wire.write_all(&frame(RST_STREAM, 0, id, &8u32.to_be_bytes())).is_ok();
+        if !sent {
+            break;
+        }
+        resets += 1;
+    }
+    assert!((20..2_000).contains(&resets), "{resets}");
+    wait_until("it is counted", || counted(admin, "http2_resets") == 1);
+}
+
+/// T13 and CVE-2026-47774: an HTTP/2 client that opens no window and answers every ping holds its streams for
+/// `slow_send`, and its connection for `idle` after that.
+#[test]
+fn streams_whose_window_never_opens_are_reset() {
+    let (sender, gone) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let origin = Origin::start().on("/endless", move |x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        while x.chunk(&[b'x'; 64 * 1024]).is_ok() {}
+        let _ = sender.lock().unwrap().send(());
+        x.cut();
+        Ok(())
+    });
+    let (binary, admin) = program("[timeouts]\nslow_send = \"500ms\"\nidle = \"1s\"\n", &origin);
+    for window in [0u8, 1] {
+        let wire = TcpStream::connect(binary.addr()).unwrap();
+        wire.set_read_timeout(Some(DEADLINE)).unwrap();
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, window]);
+        (&wire).write_all(&[PREFACE, &settings].concat()).unwrap();
+        for id in streams().take(20) {
+            let head = frame(HEADERS, END_HEADERS | END_STREAM, id, &request(b"GET", b"/endless"));
+            (&wire).write_all(&head).unwrap();
+        }
+        for _ in 0..20 {
+            gone.recv_timeout(DEADLINE).expect("the origin is let go");
+        }
+        answer_pings(&wire);
+    }
+    assert!(counted(admin, "min_send_rate") >= 40);
+}
+
+/// Answers pings until the peer ends the connection.
+fn answer_pings(mut wire: &TcpStream) {
+    loop {
+        let mut head = [0; 9];
+        if wire.read_exact(&mut head).is_err() {
+            return;
+        }
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        if wire.read_exact(&mut payload).is_err() {
+            return;
+        }
+        if head[3] == PING && head[4] == 0 && wire.write_all(&frame(PING, 1, 0, &payload)).is_err() {
+            return;
+        }
+    }
+}
+
+/// T13: a trickled upload is given up over HTTP/2 too, and the connection's other streams go on.
+#[test]
+fn a_trickled_upload_ends_its_stream_only() {
+    let origin = Origin::start().on("/upload", |x| {
+        x.body()?;
+        x.ok("text/plain", b"read")
+    });
+    let limits = "[timeouts]\nslow_body = \"400ms\"\n[limits]\nmin_body_rate = \"1MiB\"\n";
+    let (binary, admin) = program(limits, &origin);
+    let wire = TcpStream::connect(binary.addr()).unwrap();
+    wire.set_read_timeout(Some(DEADLINE)).unwrap();
+    let open = frame(HEADERS, END_HEADERS, 1, &request(b"POST", b"/upload"));
+    (&wire).write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &open].concat()).unwrap();
+    while counted(admin, "min_body_rate") == 0 {
+        // Goes on sending: that is the attack.
+        (&wire).write_all(&frame(DATA, 0, 1, b"x")).unwrap();
+    }
+    (&wire).write_all(&get(3)).unwrap();
+    let mut answered = Vec::new();
+    while !answered.contains(&3) {
+        let mut head = [0; 9];
+        (&wire).read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        (&wire).read_exact(&mut payload).unwrap();
+        if head[3] == HEADERS {
+            answered.push(head[8]);
+        }
+    }
+    assert_eq!(answered, [1, 3], "the upload is told, and the next request served");
+}
