@@ -109,6 +109,9 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         draining,
         siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         connections: AtomicUsize::new(0),
+        client_connections: Arc::default(),
+        portal_rates: Default::default(),
+        shedding: AtomicBool::new(false),
         proofs: certificates.as_ref().map(|c| Arc::clone(c.proofs())).unwrap_or_default(),
     });
     let reloader = Reloader {

@@ -60,6 +60,8 @@ pub struct Listener {
     pub role: Role,
     /// The address or path as the settings have it.
     pub wanted: String,
+    /// It is a Unix socket whose file goes with the last process.
+    pub owned: bool,
     /// The socket.
     pub socket: listener::Listener,
 }
@@ -74,6 +76,9 @@ pub enum Message {
         role: Role,
         /// The address or path as the settings have it.
         wanted: String,
+        /// It is a Unix socket whose file goes with the last process.
+        #[serde(default)]
+        owned: bool,
     },
     /// All listeners were sent.
     NoMoreListeners,
@@ -216,7 +221,8 @@ impl Channel {
     /// # Errors
     /// When the other side has ended.
     pub fn hand_over(&self, listener: &Listener) -> anyhow::Result<()> {
-        let message = Message::Listener { role: listener.role, wanted: listener.wanted.clone() };
+        let message =
+            Message::Listener { role: listener.role, wanted: listener.wanted.clone(), owned: listener.owned };
         self.send(&message, &[listener.socket.as_fd()])
     }
 
@@ -260,9 +266,9 @@ impl Channel {
         let mut all = Vec::new();
         loop {
             match self.receive()? {
-                Some((Message::Listener { role, wanted }, Some(socket))) => {
+                Some((Message::Listener { role, wanted, owned }, Some(socket))) => {
                     let socket = listener::Listener::of(socket).context("a socket was expected")?;
-                    all.push(Listener { role, wanted, socket });
+                    all.push(Listener { role, wanted, owned, socket });
                 }
                 Some((Message::NoMoreListeners, _)) => return Ok(all),
                 Some((message, _)) => {
@@ -317,7 +323,7 @@ mod tests {
         let waiting = std::net::TcpStream::connect(address).unwrap();
         let wanted = "127.0.0.1:0".to_owned();
         let socket = listener::Listener::Tcp(socket);
-        old.hand_over(&Listener { role: Role::Tls, wanted: wanted.clone(), socket }).unwrap();
+        old.hand_over(&Listener { role: Role::Tls, wanted: wanted.clone(), owned: false, socket }).unwrap();
         old.say(&Message::NoMoreListeners).unwrap();
         let [got] = <[Listener; 1]>::try_from(new.listeners().unwrap()).unwrap();
         assert_eq!((got.role, got.wanted.as_str()), (Role::Tls, wanted.as_str()));

@@ -9,6 +9,7 @@ mod core_thread;
 mod dns;
 mod handover;
 mod lists;
+mod memory;
 mod orders;
 mod origins;
 mod reload;
@@ -57,6 +58,8 @@ pub struct Running {
     tls: Vec<SocketAddr>,
     admin: SocketAddr,
     unix: Vec<PathBuf>,
+    /// Those of them that the process before bound.
+    inherited: Vec<PathBuf>,
     house: Arc<House>,
     reloader: Arc<Reloader>,
     upgrader: Arc<Upgrader>,
@@ -71,14 +74,17 @@ pub struct Running {
 /// Says which part, what is wrong and what to do: a registry file, the data folder, a certificate, an
 /// address in use.
 pub fn start(settings: Settings) -> anyhow::Result<Running> {
-    serve(settings).map(|(running, _)| running)
+    serve(settings, None).map(|(running, _)| running)
 }
 
-/// As [`start`], with what the admin listener asks of the process.
-fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let predecessor = Channel::to_predecessor()?;
-    let mut sockets = Sockets::inherited(predecessor.as_ref(), &settings)?;
-    let parts = build::build(settings, || match &predecessor {
+/// As [`start`], with what the admin listener asks of the process. `predecessor` hands its sockets and its
+/// journal over, and serves on until [`Running::replace`].
+fn serve(
+    settings: Settings,
+    predecessor: Option<&Channel>,
+) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
+    let mut sockets = Sockets::inherited(predecessor, &settings)?;
+    let parts = build::build(settings, || match predecessor {
         None => Ok(()),
         Some(channel) => {
             channel.say(&Message::Checked)?;
@@ -96,8 +102,9 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
     let mut plain = bind(Role::Plain, &settings.listen)?;
     let mut encrypted = bind(Role::Tls, &settings.tls.listen)?;
     let for_admin = bind(Role::Admin, &[Listen::from(settings.admin)])?;
-    let files = plain.iter_mut().chain(&mut encrypted).filter_map(|entrance| entrance.file.take()).collect();
     let all = [(Role::Plain, &plain), (Role::Tls, &encrypted), (Role::Admin, &for_admin)];
+    let copies = copies(&all).context("no descriptor is left for the listening sockets")?;
+    let files = plain.iter_mut().chain(&mut encrypted).filter_map(|entrance| entrance.file.take()).collect();
 
     let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)
@@ -109,7 +116,7 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
     let house = Arc::clone(&parts.house);
     let upgrader = Arc::new(Upgrader {
         house: Arc::clone(&house),
-        listeners: Mutex::new(copies(&all).context("no descriptor is left for the listening sockets")?),
+        listeners: Mutex::new(copies),
         files: Mutex::new(files),
         phase,
     });
@@ -129,6 +136,7 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
         background.spawn(Arc::clone(upkeep).work(phases.clone()));
     }
     background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
+    background.spawn(memory::watch(Arc::clone(&house)));
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
     let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();
@@ -141,39 +149,56 @@ fn serve(settings: Settings) -> anyhow::Result<(Running, mpsc::Receiver<Order>)>
         })
         .collect::<Result<Vec<_>, _>>()?;
     background.spawn(service::watchdog(pulses));
-    let unix = paths(&[&plain, &encrypted]);
-    if let Some(channel) = predecessor {
-        channel.say(&Message::Serving)?;
-        // From now on the files are this process's; until now the one before would have served on.
-        upgrader.adopt(&unix);
-        upgrade::record_for_predecessor(channel, house.store.clone(), background.handle().clone())?;
-    }
+    let unix = paths(&plain, &encrypted, |_| true);
+    let inherited = paths(&plain, &encrypted, |entrance| entrance.inherits_file);
     let admin = admin.first().copied().context("the admin listener has no address")?;
     let reloader = Arc::new(Reloader { origins: Some(origins), upkeep, ..parts.reloader });
     Ok((
-        Running { listen, tls, admin, unix, house, reloader, upgrader, cores, admin_task, background },
+        Running {
+            listen,
+            tls,
+            admin,
+            unix,
+            inherited,
+            house,
+            reloader,
+            upgrader,
+            cores,
+            admin_task,
+            background,
+        },
         parts.orders,
     ))
 }
 
 /// Every socket once more, to be handed over.
 fn copies(all: &[(Role, &Vec<Entrance>)]) -> std::io::Result<Vec<Listener>> {
-    let sockets = all.iter().flat_map(|(role, bound)| {
-        bound
-            .iter()
-            .flat_map(move |b| b.sockets.iter().map(move |socket| (*role, b.wanted.to_string(), socket)))
-    });
-    sockets.map(|(role, wanted, s)| Ok(Listener { role, wanted, socket: s.try_clone()? })).collect()
+    let mut copies = Vec::new();
+    for (role, entrances) in all {
+        for entrance in *entrances {
+            let (wanted, owned) =
+                (entrance.wanted.to_string(), entrance.file.is_some() || entrance.inherits_file);
+            for socket in &entrance.sockets {
+                copies.push(Listener {
+                    role: *role,
+                    wanted: wanted.clone(),
+                    owned,
+                    socket: socket.try_clone()?,
+                });
+            }
+        }
+    }
+    Ok(copies)
 }
 
-/// Paths of the Unix sockets.
-fn paths(all: &[&[Entrance]]) -> Vec<PathBuf> {
-    let wanted = all.iter().flat_map(|entrances| entrances.iter().map(|entrance| &entrance.wanted));
-    let path = |at: &ListenAt| match at {
+/// Paths of some of the Unix sockets.
+fn paths(plain: &[Entrance], tls: &[Entrance], fits: impl Fn(&Entrance) -> bool) -> Vec<PathBuf> {
+    let fitting = plain.iter().chain(tls).filter(|entrance| fits(entrance));
+    let path = |entrance: &Entrance| match &entrance.wanted {
         ListenAt::Unix { path, .. } => Some(path.clone()),
         ListenAt::Tcp(_) => None,
     };
-    wanted.filter_map(path).collect()
+    fitting.filter_map(path).collect()
 }
 
 /// Serves admin until another process does.
@@ -250,6 +275,15 @@ impl Running {
         &self.house.store
     }
 
+    /// Has the process before this one finish: from now on this one serves, and records what it still sends.
+    fn replace(&self, predecessor: Channel) -> anyhow::Result<()> {
+        predecessor.say(&Message::Serving)?;
+        // Until now the one before would have served on with them.
+        self.upgrader.adopt(&self.inherited);
+        let (store, runtime) = (self.house.store.clone(), self.background.handle().clone());
+        upgrade::record_for_predecessor(predecessor, store, runtime)
+    }
+
     /// Puts other settings in force without losing a request; says what needs a restart.
     ///
     /// # Errors
@@ -310,10 +344,14 @@ pub fn run(
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     telemetry::start_logging(&settings.log)?;
-    let (running, orders) = serve(settings)?;
+    let predecessor = Channel::to_predecessor()?;
+    let (running, orders) = serve(settings, predecessor.as_ref())?;
     // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
     orders::attend(&running, orders, reread)?;
+    if let Some(predecessor) = predecessor {
+        running.replace(predecessor)?;
+    }
     for address in running.listen() {
         tracing::info!("listening on http://{address}");
     }

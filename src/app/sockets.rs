@@ -34,7 +34,8 @@ impl Sockets {
                  `tls.listen` or `admin.listen`, or take the ListenStream out of the socket unit"
             );
             let Passed { wanted, socket } = one;
-            all.extend(role.map(|role| Listener { role, wanted, socket }));
+            // A file of systemd's stays systemd's.
+            all.extend(role.map(|role| Listener { role, wanted, owned: false, socket }));
         }
         Ok(Self(all))
     }
@@ -47,13 +48,17 @@ impl Sockets {
         let wanted = listen.to_string();
         let mut sockets: Vec<listener::Listener> = Vec::new();
         let mut rest = Vec::new();
+        let mut inherits_file = false;
         for one in std::mem::take(&mut self.0) {
             // With port 0 two settings are alike, and so are their sockets' groups but not their ports.
             let same_port = |socket: &listener::Listener| {
                 sockets.first().is_none_or(|first| first.address() == socket.address())
             };
             match one.role == role && one.wanted == wanted && same_port(&one.socket) {
-                true => sockets.push(one.socket),
+                true => {
+                    inherits_file |= one.owned;
+                    sockets.push(one.socket);
+                }
                 false => rest.push(one),
             }
         }
@@ -64,6 +69,7 @@ impl Sockets {
                 proxy_protocol: listen.proxy_protocol,
                 address: first.address(),
                 file: None,
+                inherits_file,
                 sockets,
             }),
             (None, ListenAt::Tcp(address)) if role == Role::Admin => listener::open_one(*address),

@@ -9,8 +9,8 @@ use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
 use super::written::{Period, Size};
 use super::{
-    Dns, Limits, Listen, ListenAt, Log, Portal, Settings, SignalSettings, Store, Timeouts, acme, listen,
-    lists, sharing, sites, tls,
+    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Store, Timeouts,
+    acme, listen, lists, sharing, sites, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -165,6 +165,8 @@ fn timeouts(raw: &RawTimeouts, problems: &mut Problems<'_>) -> Timeouts {
         between_bytes: get("between_bytes", &raw.between_bytes),
         upstream_idle: get("upstream_idle", &raw.upstream_idle),
         tunnel_idle: get("tunnel_idle", &raw.tunnel_idle),
+        slow_body: get("slow_body", &raw.slow_body),
+        slow_send: get("slow_send", &raw.slow_send),
     }
 }
 
@@ -198,6 +200,15 @@ fn size_within(path: &str, value: &Size, least: u64, most: u64, problems: &mut P
 fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
     within("limits.header_count", raw.header_count as u64, 1, 10_000, problems);
     within("limits.connections", raw.connections as u64, 1, 10_000_000, problems);
+    within("limits.connections_per_client", raw.connections_per_client as u64, 0, 10_000_000, problems);
+    within("limits.http2_resets", raw.http2_resets.into(), 10, 1_000_000, problems);
+    within("limits.http2_control_frames", raw.http2_control_frames.into(), 100, 10_000_000, problems);
+    within("limits.http2_cookie_crumbs", raw.http2_cookie_crumbs as u64, 1, 10_000, problems);
+    within("limits.portal_rate", raw.portal_rate.into(), 0, 1_000_000, problems);
+    within("limits.portal_burst", raw.portal_burst.into(), 0, 1_000_000, problems);
+    if let ProcessMemory::Bytes(bytes) = raw.memory.0 {
+        size_within("limits.memory", &Size(bytes), 1 << 20, 1 << 50, problems);
+    }
     within("limits.http2_streams", raw.http2_streams.into(), 1, 10_000, problems);
     within("limits.upstream_idle", raw.upstream_idle as u64, 0, 100_000, problems);
     within("limits.upstream_queue", raw.upstream_queue as u64, 0, 1_000_000, problems);
@@ -212,8 +223,17 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
         ),
         header_count: raw.header_count,
         connections: raw.connections,
+        connections_per_client: (raw.connections_per_client > 0).then_some(raw.connections_per_client),
         request_body: raw.request_body.0,
+        min_body_rate: size_within("limits.min_body_rate", &raw.min_body_rate, 0, 1 << 30, problems) as u64,
+        min_send_rate: size_within("limits.min_send_rate", &raw.min_send_rate, 0, 1 << 30, problems) as u64,
         http2_streams: raw.http2_streams,
+        http2_resets: raw.http2_resets,
+        http2_control_frames: raw.http2_control_frames,
+        http2_cookie_crumbs: raw.http2_cookie_crumbs,
+        portal_rate: raw.portal_rate,
+        portal_burst: raw.portal_burst,
+        memory: raw.memory.0,
         upstream_idle: raw.upstream_idle,
         upstream_queue: raw.upstream_queue,
         rewriter_memory: size_within(

@@ -204,6 +204,10 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// A tunnel (WebSocket) without traffic.
     pub tunnel_idle: Duration,
+    /// How long a visitor's body may stay below `limits.min_body_rate`.
+    pub slow_body: Duration,
+    /// How long a visitor may take less than `limits.min_send_rate` of what waits to be sent.
+    pub slow_send: Duration,
 }
 
 /// Every size and count limit of the proxied path.
@@ -215,10 +219,29 @@ pub struct Limits {
     pub header_count: usize,
     /// Downstream connections at a time, all cores together.
     pub connections: usize,
+    /// Of these, connections of one client (an IPv4 address, an IPv6 /64); `None` is no limit.
+    pub connections_per_client: Option<usize>,
     /// Bytes of a request body; `None` is no limit.
     pub request_body: Option<u64>,
+    /// Bytes a second that a visitor must send of a body; 0 is any.
+    pub min_body_rate: u64,
+    /// Bytes a second that a visitor must take of an answer; 0 is any.
+    pub min_send_rate: u64,
     /// Concurrent HTTP/2 streams a connection.
     pub http2_streams: u32,
+    /// Streams that an HTTP/2 client may reset at once; a tenth as many more each second.
+    pub http2_resets: u32,
+    /// Frames that carry no request or data, beyond what the traffic explains, that an HTTP/2 client may
+    /// send at once; a tenth as many more each second.
+    pub http2_control_frames: u32,
+    /// Pieces of an HTTP/2 request's `Cookie`.
+    pub http2_cookie_crumbs: usize,
+    /// Requests a second of one client for consumer pages; 0 is any number.
+    pub portal_rate: u32,
+    /// Requests above that rate at once.
+    pub portal_burst: u32,
+    /// Memory of the process from which on new requests are turned away.
+    pub memory: ProcessMemory,
     /// Idle origin connections kept, per core and origin.
     pub upstream_idle: usize,
     /// Requests that may wait for a place at one origin, all cores together.
@@ -229,6 +252,17 @@ pub struct Limits {
     pub decode_ratio: u32,
     /// Largest decoded body of a compressed page, bytes.
     pub decoded_page: usize,
+}
+
+/// How much memory the process may use before it turns new requests away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessMemory {
+    /// Four fifths of what the process's cgroup may use, if that is limited.
+    Auto,
+    /// Any.
+    Unlimited,
+    /// So many bytes.
+    Bytes(u64),
 }
 
 /// Consumer pages.

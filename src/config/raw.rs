@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::written::{
-    Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, ListenText, Network,
-    OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
+    Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
+    MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
 };
 use super::{
     BadAnswers, Balance, CacheFront, Challenge, CspMode, HashOn, LinkTitle, ListRole, ListenAt, LogFormat,
-    LogLevel, NoTransform, OnRewriteFailure, ProxyProtocol, ServiceProviders, SignalCookies, Unknown,
-    VendorAction,
+    LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServiceProviders, SignalCookies,
+    Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -216,14 +216,25 @@ tables! {
         between_bytes: Period = seconds(60),
         upstream_idle: Period = seconds(60),
         tunnel_idle: Period = seconds(600),
+        slow_body: Period = seconds(10),
+        slow_send: Period = seconds(30),
     }
     /// `[limits]`
     RawLimits {
         header_bytes: Size = Size(64 << 10),
         header_count: usize = 100,
         connections: usize = 65_536,
+        connections_per_client: usize = 16_384,
         request_body: SizeLimit = SizeLimit(None),
+        min_body_rate: Size = Size(240),
+        min_send_rate: Size = Size(240),
         http2_streams: u32 = 128,
+        http2_resets: u32 = 200,
+        http2_control_frames: u32 = 2_000,
+        http2_cookie_crumbs: usize = 256,
+        portal_rate: u32 = 10,
+        portal_burst: u32 = 100,
+        memory: MemoryLimit = MemoryLimit(ProcessMemory::Auto),
         upstream_idle: usize = 128,
         upstream_queue: usize = 100,
         rewriter_memory: Size = Size(8 << 20),

@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::ProcessMemory;
 use super::csp::{self, CspSource};
 use super::listen::{self, ListenAt};
 use super::raw::{RawListenTable, RawUpstreamTable};
@@ -100,6 +101,18 @@ text_values! {
     SizeLimit(Option<u64>), "a size like \"10MB\", or \"none\"", units::SIZE_HINT,
         |text| if text == "none" { Ok(None) } else { units::parse_size(text).map(Some) },
         |s| s.map_or_else(|| "none".to_owned(), units::show_size);
+    /// A size, `"auto"`, or `"none"` for no limit.
+    MemoryLimit(ProcessMemory), "a size like \"512MiB\", \"auto\" or \"none\"", units::SIZE_HINT,
+        |text| match text {
+            "auto" => Ok(ProcessMemory::Auto),
+            "none" => Ok(ProcessMemory::Unlimited),
+            _ => units::parse_size(text).map(ProcessMemory::Bytes),
+        },
+        |limit| match limit {
+            ProcessMemory::Auto => "auto".to_owned(),
+            ProcessMemory::Unlimited => "none".to_owned(),
+            ProcessMemory::Bytes(bytes) => units::show_size(*bytes),
+        };
     /// `"127.0.0.1:8080"`, `":8080"`.
     Address(SocketAddr), "an address like \"127.0.0.1:8080\"",
         "write the address with its port in quotes, \":8080\" for every interface",

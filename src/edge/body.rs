@@ -9,9 +9,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::continuing::Leave;
+use super::pace::Pace;
 use super::timer::Deadline;
 use super::trailers;
 use super::upstream::UpstreamBody;
+use crate::config::Settings;
 use crate::enforce::html::body::RewriteBody;
 use crate::enforce::html::shadow::ShadowBody;
 
@@ -27,6 +29,9 @@ pub enum BodyError {
     /// Nothing came for `timeouts.between_bytes`.
     #[error("nothing came for longer than timeouts.between_bytes")]
     Stalled,
+    /// The visitor's body came slower than `limits.min_body_rate`.
+    #[error("the request body came slower than limits.min_body_rate")]
+    TooSlow,
     /// The visitor's body is larger than `limits.request_body`.
     #[error("the request body is larger than limits.request_body")]
     TooLarge,
@@ -130,13 +135,14 @@ impl HttpBody for Body {
     }
 }
 
-/// The body of a request on its way to the origin: limited in size and in silence.
+/// The body of a request on its way to the origin: limited in size, in silence and in slowness.
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Option<Incoming>,
     left: u64,
     between_bytes: Duration,
     limit: Option<Deadline>,
+    pace: Pace,
     /// The visitor waits to be asked for it.
     leave: Option<Box<Leave>>,
 }
@@ -145,14 +151,22 @@ impl RequestBody {
     /// No body.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None, leave: None }
+        let pace = Pace::new(0, Duration::ZERO);
+        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None, pace, leave: None }
     }
 
-    /// A visitor's body of at most `limit` bytes (`None`: any size).
+    /// A visitor's body, limited as the settings say.
     #[must_use]
-    pub fn new(body: Incoming, limit: Option<u64>, between_bytes: Duration) -> Self {
-        let inner = (!body.is_end_stream()).then_some(body);
-        Self { inner, left: limit.unwrap_or(u64::MAX), between_bytes, limit: None, leave: None }
+    pub fn new(body: Incoming, settings: &Settings) -> Self {
+        let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+        Self {
+            inner: (!body.is_end_stream()).then_some(body),
+            left: limits.request_body.unwrap_or(u64::MAX),
+            between_bytes: timeouts.between_bytes,
+            limit: None,
+            pace: Pace::new(limits.min_body_rate, timeouts.slow_body),
+            leave: None,
+        }
     }
 
     /// Reads nothing before the origin gives leave.
@@ -186,6 +200,7 @@ impl HttpBody for RequestBody {
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
+                    this.pace.moved(data.len());
                     match this.left.checked_sub(data.len() as u64) {
                         Some(left) => this.left = left,
                         None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
@@ -194,6 +209,9 @@ impl HttpBody for RequestBody {
                 Poll::Ready(frame.map(|result| result.map_err(BodyError::Visitor)))
             }
             Poll::Pending => {
+                if this.pace.poll_slow(cx).is_ready() {
+                    return Poll::Ready(Some(Err(BodyError::TooSlow)));
+                }
                 let between = this.between_bytes;
                 let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
                 limit.poll(cx).map(|()| Some(Err(BodyError::Stalled)))

@@ -76,7 +76,9 @@ mod tests {
             map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_static("1"));
         }
         delete(&mut map, trusted);
-        map.keys().map(|name| name.as_str().to_owned()).collect()
+        let mut left: Vec<_> = map.keys().map(|name| name.as_str().to_owned()).collect();
+        left.sort();
+        left
     }
 
     /// Threat T8.
@@ -91,10 +93,10 @@ mod tests {
             "proxy",
             "api_key",
         ];
-        assert_eq!(left(&names, false), ["x-own", "api_key"]);
+        assert_eq!(left(&names, false), ["api_key", "x-own"]);
         assert_eq!(
             left(&names, true),
-            ["x-forwarded-prefix", "x-original-url", "forwarded", "x-own", "api_key"]
+            ["api_key", "forwarded", "x-forwarded-prefix", "x-original-url", "x-own"]
         );
     }
 

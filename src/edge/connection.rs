@@ -2,16 +2,18 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,25 +21,23 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::client_addr::{self, Hop};
+use super::clients::{ClientKey, ClientPlace};
 use super::house::Core;
-use super::local::LocalExecutor;
+use super::pace::{Pace, Paced};
 use super::proxy_protocol::{self, Spoken};
 use super::socket::{Listening, Socket};
 use super::strict::{self, Gate, Link};
 use super::timer::{self, HeadTimer, ReadMeter};
-use super::{corridor, finish, proofs, tls};
+use super::{corridor, finish, http2, proofs, tls};
 use crate::config::Settings;
 use crate::telemetry::events;
+use crate::telemetry::limits::Limit;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4); the first bytes tell it from HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Send buffer of an HTTP/2 stream: bounds memory of a slow reader.
-const H2_SEND_BUF: usize = 128 * 1024;
 /// hyper's buffer of an HTTP/1.1 connection beyond the largest head: a piece of a body.
 const HTTP1_ROOM: usize = 8 * 1024;
-/// HTTP/2 window of a stream and of a connection: one upload cannot take the whole connection.
-const H2_WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
 
 /// What the process is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub async fn accept(core: Rc<Core>, entry: Entry, mut phase: watch::Receiver<Pha
             Ok((stream, peer)) => spawn(&core, stream, peer, beginning.clone(), phase.clone()),
             Err(error) => {
                 // Out of descriptors: what is open must end before more can come.
-                events::accept_failed(&error);
+                events::accept_failed(&core.house.metrics, &error);
                 tokio::time::sleep(timer::TICK).await;
             }
         }
@@ -91,11 +91,37 @@ pub async fn accept(core: Rc<Core>, entry: Entry, mut phase: watch::Receiver<Pha
 
 fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, phase: watch::Receiver<Phase>) {
     let Some(place) = Place::take(core) else { return };
+    let snapshot = core.snapshot();
+    // Nobody's address is behind a Unix socket, and a PROXY protocol header is still to come.
+    let known = matches!(stream, Socket::Tcp(_)) && !beginning.proxy_protocol;
+    let of_client = if known { client_place(core, &snapshot.settings, peer) } else { Ok(None) };
+    let Ok(of_client) = of_client else { return };
     tokio::task::spawn_local(async move {
         let core = Rc::clone(&place.0);
         serve(core, stream, peer, beginning, phase).await;
-        drop(place);
+        drop((place, of_client));
     });
+}
+
+/// More connections than `limits.connections_per_client`.
+pub(super) struct TooMany;
+
+/// A place among a client's connections. Trusted proxies are no clients: they have none.
+pub(super) fn client_place(
+    core: &Core,
+    settings: &Settings,
+    client: IpAddr,
+) -> Result<Option<ClientPlace>, TooMany> {
+    let Some(limit) = settings.limits.connections_per_client else { return Ok(None) };
+    if client_addr::is_in(&settings.trusted_proxies, client.to_canonical()) {
+        return Ok(None);
+    }
+    let place = core.house.client_connections.take(ClientKey::of(client), limit);
+    if place.is_none() {
+        core.house.metrics.connections_refused.inc();
+        events::limit_reached(&core.house.metrics, Limit::ConnectionsPerClient);
+    }
+    place.map(Some).ok_or(TooMany)
 }
 
 /// One of `limits.connections`; given back when dropped.
@@ -108,6 +134,7 @@ impl Place {
         if house.connections.fetch_add(1, Ordering::AcqRel) >= limit {
             house.connections.fetch_sub(1, Ordering::AcqRel);
             house.metrics.connections_refused.inc();
+            events::limit_reached(&house.metrics, Limit::Connections);
             return None;
         }
         house.metrics.connections.inc();
@@ -129,6 +156,12 @@ impl Drop for Place {
     }
 }
 
+/// The place of a connection that goes on as a tunnel. It had one, so there is no limit to it.
+pub(super) fn client_tunnel(core: &Core, settings: &Settings, client: IpAddr) -> Option<ClientPlace> {
+    settings.limits.connections_per_client?;
+    core.house.client_connections.take(ClientKey::of(client), usize::MAX)
+}
+
 async fn serve(
     core: Rc<Core>,
     mut stream: Socket,
@@ -138,10 +171,15 @@ async fn serve(
 ) {
     let snapshot = core.snapshot();
     let settings = &snapshot.settings;
+    let mut _of_client = None;
     if beginning.proxy_protocol {
         match introduced(&core, settings, &mut stream, peer, phase.clone()).await {
             Some(client) => peer = client,
             None => return,
+        }
+        match client_place(&core, settings, peer) {
+            Ok(place) => _of_client = place,
+            Err(TooMany) => return,
         }
     }
     let hop = Hop::new(peer, beginning.tls.is_some());
@@ -219,7 +257,7 @@ async fn stopping(mut phase: watch::Receiver<Phase>) {
 }
 
 /// Ends when the process no longer serves.
-async fn not_serving(mut phase: watch::Receiver<Phase>) {
+pub(super) async fn not_serving(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
 }
 
@@ -228,53 +266,18 @@ async fn http<S>(
     settings: &Settings,
     stream: S,
     hop: Rc<Hop>,
-    http2: bool,
+    is_http2: bool,
     phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if http2 {
-        http2_connection(core, settings, stream, hop, phase).await
+    let (rate, window) = (settings.limits.min_send_rate, settings.timeouts.slow_send);
+    let stream = Paced::new(stream, Pace::new(rate, window), Arc::clone(&core.house.metrics));
+    if is_http2 {
+        http2::serve(core, settings, stream, hop, phase).await
     } else {
         http1_connection(core, settings, stream, hop, phase).await
     }
-}
-
-async fn http2_connection<S>(
-    core: &Rc<Core>,
-    settings: &Settings,
-    stream: S,
-    hop: Rc<Hop>,
-    phase: watch::Receiver<Phase>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (timeouts, limits) = (&settings.timeouts, &settings.limits);
-    let meter = ReadMeter::default();
-    let gate = Gate::open(stream, meter.clone(), Arc::default(), head_limits(settings));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
-        async move { Ok::<_, Infallible>(corridor::handle(core, hop, request).await) }
-    });
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(HeadTimer::new(meter, timeouts.header_read))
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.http2_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_send_buf_size(H2_SEND_BUF)
-        .initial_stream_window_size(H2_WINDOWS.0)
-        .initial_connection_window_size(H2_WINDOWS.1)
-        .keep_alive_interval(timeouts.idle)
-        .keep_alive_timeout(timeouts.header_read);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(gate), service));
-    // How a connection ends is told by its requests. GOAWAY tells a client which of them are still answered
-    // (RFC 9113, 6.8).
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = not_serving(phase) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
 }
 
 async fn http1_connection<S>(
@@ -322,8 +325,12 @@ async fn http1_connection<S>(
     let ended = match ended {
         Some(ended) => ended,
         None => {
+            let ended = head_read(connection.as_mut(), &link).await;
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match ended {
+                Some(ended) => ended,
+                None => connection.await,
+            }
         }
     };
     // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
@@ -336,6 +343,21 @@ async fn http1_connection<S>(
     }
 }
 
-fn head_limits(settings: &Settings) -> strict::Limits {
+/// Drives a connection until a head that has begun has been read; hyper, which knows nothing of it, would take
+/// the connection for idle. The connection's end, if that comes first.
+async fn head_read<F: Future>(mut connection: Pin<&mut F>, link: &Link) -> Option<F::Output> {
+    poll_fn(|cx| match link.is_in_head() {
+        false => Poll::Ready(None),
+        true => match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if link.is_in_head() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+        },
+    })
+    .await
+}
+
+/// How large heads may be.
+pub(super) fn head_limits(settings: &Settings) -> strict::Limits {
     strict::Limits { bytes: settings.limits.header_bytes, fields: settings.limits.header_count }
 }

@@ -4,6 +4,7 @@
 //! cause is logged once, here.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
@@ -71,6 +72,10 @@ async fn run(
     }
     if let Some(intercepted) = collected(x, &request) {
         return Ok(respond::collector(core, x, intercepted, request.headers()));
+    }
+    if core.house.shedding.load(Ordering::Relaxed) {
+        // Before anything is asked of the origin. Nobody gets a page less carefully for it.
+        return Err(ProxyError::Overloaded);
     }
     let method = request.method().clone();
     if hop::is_last_hop(&method, request.headers_mut()) {
@@ -144,7 +149,7 @@ fn toward_origin(
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let body = RequestBody::new(body, settings.limits.request_body, settings.timeouts.between_bytes);
+    let body = RequestBody::new(body, settings);
     let mut request = Request::from_parts(parts, body);
     if expected {
         let leave = Leave::of(&mut request);

@@ -7,6 +7,7 @@ use http::{Response, StatusCode, header};
 
 use super::body::{Body, BodyError};
 use super::strict::Reason;
+use crate::telemetry::limits::Limit;
 
 /// Seconds after which a visitor who was turned away for want of room may come again.
 const RETRY_AFTER: &str = "5";
@@ -61,8 +62,8 @@ pub enum ProxyError {
     /// A method or target that a reverse proxy does not forward.
     #[error("the method or target is not for a reverse proxy")]
     BadTarget,
-    /// The head is larger than `limits.header_bytes`.
-    #[error("the request head is larger than limits.header_bytes")]
+    /// The head is larger than `limits.header_bytes`, or has more fields than `limits.header_count`.
+    #[error("the request head is larger than limits.header_bytes or limits.header_count")]
     HeadTooLarge,
     /// No site has this host.
     #[error("no site is configured for this host")]
@@ -73,6 +74,18 @@ pub enum ProxyError {
     /// The visitor's body stalled.
     #[error("the request body stalled for longer than timeouts.between_bytes")]
     BodyTimeout,
+    /// The visitor's body came too slowly.
+    #[error("the request body came slower than limits.min_body_rate for timeouts.slow_body")]
+    BodyTooSlow,
+    /// An HTTP/2 request with more pieces of `Cookie` than `limits.http2_cookie_crumbs`.
+    #[error("the request has more pieces of Cookie than limits.http2_cookie_crumbs")]
+    ManyCrumbs,
+    /// A client asks for more consumer pages than `limits.portal_rate`.
+    #[error("more requests for consumer pages than limits.portal_rate")]
+    TooManyRequests,
+    /// The process uses more memory than `limits.memory`.
+    #[error("the process uses more memory than limits.memory")]
+    Overloaded,
     /// The origin could not be reached.
     #[error("cannot connect to the origin: {0}")]
     Connect(#[source] std::io::Error),
@@ -123,6 +136,10 @@ impl ProxyError {
             Self::Misdirected => (Downstream, StatusCode::MISDIRECTED_REQUEST, "misdirected"),
             Self::BodyTooLarge => (Downstream, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (Downstream, StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::BodyTooSlow => (Downstream, StatusCode::REQUEST_TIMEOUT, "slow_body"),
+            Self::ManyCrumbs => (Downstream, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "many_crumbs"),
+            Self::TooManyRequests => (Downstream, StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+            Self::Overloaded => (Internal, StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Connect(_) => (Upstream, StatusCode::BAD_GATEWAY, "connect"),
             Self::ConnectTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
             Self::QueueFull => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_full"),
@@ -147,6 +164,18 @@ impl ProxyError {
         }
     }
 
+    /// The limit of ours that was reached, if it is one of those that are counted.
+    #[must_use]
+    pub const fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::BodyTooSlow => Some(Limit::BodyRate),
+            Self::ManyCrumbs => Some(Limit::Http2CookieCrumbs),
+            Self::TooManyRequests => Some(Limit::PortalRate),
+            Self::Overloaded => Some(Limit::Memory),
+            _ => None,
+        }
+    }
+
     /// Whether the connection must not be used again: what follows on it cannot be trusted.
     const fn closes(&self) -> bool {
         matches!(
@@ -161,6 +190,7 @@ impl ProxyError {
                 | Self::HeadTooLarge
                 | Self::BodyTooLarge
                 | Self::BodyTimeout
+                | Self::BodyTooSlow
         )
     }
 
@@ -184,6 +214,10 @@ impl ProxyError {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 "431 Request Header Fields Too Large\nThe request head is too large.\n"
             }
+            StatusCode::TOO_MANY_REQUESTS => {
+                "429 Too Many Requests\nToo many requests came from your address. Please try again soon.\n\
+                 Opting out is never refused: the button on the page works now, too.\n"
+            }
             StatusCode::REQUEST_TIMEOUT => "408 Request Timeout\nThe request took too long to arrive.\n",
             StatusCode::BAD_GATEWAY => {
                 "502 Bad Gateway\nThe site did not give a usable answer. Please try again later.\n"
@@ -201,7 +235,7 @@ impl ProxyError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static(RETRY_AFTER));
         }
         if self.closes() {

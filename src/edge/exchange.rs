@@ -15,6 +15,7 @@ use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
 use super::strict::Reason;
+use crate::config::Limits;
 use crate::privacy::{Decision, Mode, Signals, Subject};
 
 /// What step 1 finds out, and what the steps after it add.
@@ -115,17 +116,25 @@ fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
     Err(ProxyError::AmbiguousLength)
 }
 
-/// Refuses an HTTP/2 head above `limits.header_bytes`; HTTP/1.1 heads have been held to it byte by byte.
+/// Refuses an HTTP/2 head above `limits.header_bytes` or `limits.header_count`; HTTP/1.1 heads have been held to
+/// them byte by byte. Pieces of `Cookie` make one field (RFC 9113, 8.2.3) and have a limit of their own.
 ///
 /// Cost: one pass over the fields.
-fn check_size<B>(request: &Request<B>, limit: usize) -> Result<(), ProxyError> {
+fn check_size<B>(request: &Request<B>, limits: &Limits) -> Result<(), ProxyError> {
     if request.version() != Version::HTTP_2 {
         return Ok(());
+    }
+    let crumbs = request.headers().get_all(header::COOKIE).iter().count();
+    if crumbs > limits.http2_cookie_crumbs {
+        return Err(ProxyError::ManyCrumbs);
+    }
+    if request.headers().len() - crumbs + usize::from(crumbs > 0) > limits.header_count {
+        return Err(ProxyError::HeadTooLarge);
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     // Each field has a colon, a space and a line end.
     let fields: usize = request.headers().iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
-    if target + fields > limit { Err(ProxyError::HeadTooLarge) } else { Ok(()) }
+    if target + fields > limits.header_bytes { Err(ProxyError::HeadTooLarge) } else { Ok(()) }
 }
 
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
@@ -179,7 +188,7 @@ impl Exchange {
         let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
         let site = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?;
         let settings = &snapshot.settings;
-        check_size(request, settings.limits.header_bytes)?;
+        check_size(request, &settings.limits)?;
         let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
         // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
         if !client.peer_trusted && !hop.is_for(&name) {

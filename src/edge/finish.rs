@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::{Body, BodyError};
@@ -18,6 +18,7 @@ use super::client_addr::Hop;
 use super::error::{ProxyError, Side};
 use super::exchange::Exchange;
 use super::house::Core;
+use super::http2::{self, Turn};
 use super::strict::Reason;
 use crate::telemetry::access_log::{AccessLog, Line};
 use crate::telemetry::events;
@@ -49,9 +50,14 @@ impl Summary {
 #[derive(Debug)]
 pub struct Counted {
     body: Body,
+    /// Over HTTP/2 a piece goes out in parts: this is still to come.
+    rest: Option<Bytes>,
+    http2: bool,
     pending: Option<Box<Pending>>,
     broken: Option<BodyError>,
 }
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 #[derive(Debug)]
 struct Pending {
@@ -79,6 +85,7 @@ pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<
 pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
     let (side, _, label) = error.class();
     events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
+    told_of_limit(core, error);
     let said = Said { client: hop.peer, site: "-", decision: "none", mode: "-", id: "-" };
     counted(core, summary, &said, error.respond())
 }
@@ -118,7 +125,8 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
         };
         Box::new(Pending { log: log.clone(), started: summary.started, line })
     });
-    let mut response = response.map(|body| Counted { body, pending, broken: None });
+    let mut response =
+        response.map(|body| Counted { body, rest: None, http2: !summary.http1, pending, broken: None });
     if summary.http1
         && core.house.draining.load(Ordering::Relaxed)
         && response.status() != StatusCode::SWITCHING_PROTOCOLS
@@ -129,6 +137,12 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
     response
 }
 
+fn told_of_limit(core: &Core, error: &ProxyError) {
+    if let Some(limit) = error.limit() {
+        events::limit_reached(&core.house.metrics, limit);
+    }
+}
+
 /// The answer to a request that failed; the cause is logged here, once.
 #[must_use]
 pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
@@ -136,6 +150,7 @@ pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
     let id = x.id.to_str().unwrap_or_default();
     let site = &x.site().settings.name;
     events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
+    told_of_limit(core, error);
     if let ProxyError::Answer(cause) = error
         && let Some(reason) = Reason::behind(cause)
     {
@@ -145,6 +160,25 @@ pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
 }
 
 impl Counted {
+    /// No more of a piece than an HTTP/2 stream should hold for its client, and its watch told of it.
+    fn in_parts(&mut self, polled: Polled) -> Polled {
+        match polled {
+            Poll::Pending => {
+                Turn::note(|turn| turn.waits = true);
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                let mut data = frame.into_data().unwrap_or_default();
+                if data.len() > http2::PIECE {
+                    self.rest = Some(data.split_off(http2::PIECE));
+                }
+                Turn::note(|turn| turn.given += data.len());
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            polled => polled,
+        }
+    }
+
     fn close(&mut self, complete: bool) {
         let Some(mut pending) = self.pending.take() else { return };
         pending.line.complete = complete;
@@ -156,12 +190,12 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         // A body without bytes is never polled; it is complete all the same.
-        let complete = self.body.is_end_stream();
+        let complete = self.is_end_stream();
         self.close(complete);
     }
 }
 
-impl http_body::Body for Counted {
+impl HttpBody for Counted {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -173,7 +207,13 @@ impl http_body::Body for Counted {
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let mut polled = match this.rest.take() {
+            Some(rest) => Poll::Ready(Some(Ok(Frame::data(rest)))),
+            None => Pin::new(&mut this.body).poll_frame(cx),
+        };
+        if this.http2 {
+            polled = this.in_parts(polled);
+        }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(pending), Some(data)) = (&mut this.pending, frame.data_ref()) {
@@ -200,10 +240,17 @@ impl http_body::Body for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.as_ref().map_or(0, Bytes::len) as u64;
+        let of_body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower() + rest);
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::clients::{ClientConnections, ClientRates};
 use super::proofs::Proofs;
 use super::siblings::Siblings;
 use super::timer;
@@ -269,6 +270,12 @@ pub struct House {
     pub siblings: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
+    /// The same by client.
+    pub client_connections: Arc<ClientConnections>,
+    /// How fast each client asks for consumer pages.
+    pub portal_rates: ClientRates,
+    /// More memory is in use than `limits.memory`: new requests are turned away.
+    pub shedding: AtomicBool,
     /// What a certificate authority is shown.
     pub proofs: Arc<Proofs>,
 }

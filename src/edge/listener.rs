@@ -89,6 +89,8 @@ pub struct Entrance {
     pub address: Option<SocketAddr>,
     /// The file of a Unix socket that was put there by this process.
     pub file: Option<SocketFile>,
+    /// The file of a Unix socket was put there by the process before this one.
+    pub inherits_file: bool,
     /// One listening socket a core; one that was passed to the process is shared by several.
     pub sockets: Vec<Listener>,
 }
@@ -104,12 +106,26 @@ pub fn open_entrance(listen: &Listen, cores: usize) -> anyhow::Result<Entrance> 
         ListenAt::Tcp(address) => {
             let (address, sockets) = bind(*address, cores)?;
             let sockets = sockets.into_iter().map(Listener::Tcp).collect();
-            Ok(Entrance { wanted, proxy_protocol, address: Some(address), file: None, sockets })
+            Ok(Entrance {
+                wanted,
+                proxy_protocol,
+                address: Some(address),
+                file: None,
+                inherits_file: false,
+                sockets,
+            })
         }
         ListenAt::Unix { path, mode } => {
             let (file, sockets) = unix::bind(path, *mode, cores)?;
             let sockets = sockets.into_iter().map(Listener::Unix).collect();
-            Ok(Entrance { wanted, proxy_protocol, address: None, file: Some(file), sockets })
+            Ok(Entrance {
+                wanted,
+                proxy_protocol,
+                address: None,
+                file: Some(file),
+                inherits_file: false,
+                sockets,
+            })
         }
     }
 }
@@ -129,6 +145,7 @@ pub fn open_one(wanted: SocketAddr) -> anyhow::Result<Entrance> {
         proxy_protocol: false,
         address: Some(address),
         file: None,
+        inherits_file: false,
         sockets: vec![Listener::Tcp(socket)],
     })
 }

@@ -11,11 +11,12 @@ use hyper::upgrade::OnUpgrade;
 use url::Url;
 
 use super::body::{Body, RequestBody};
+use super::clients::ClientKey;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
 use super::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
-use super::{corridor, hop, outcome, timer, upgrade};
+use super::{connection, corridor, hop, outcome, timer, upgrade};
 use crate::config::{NoTransform, VendorAction};
 use crate::enforce::collectors::Intercepted;
 use crate::enforce::guard::{self, Placement};
@@ -32,6 +33,8 @@ use crate::portal::Visit;
 use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
 use crate::registry::lists::{PageLists, VENDOR};
+use crate::telemetry::events;
+use crate::telemetry::limits::Limit;
 use crate::telemetry::metrics::CookieSide;
 
 /// Says why, to those who may ask (DESIGN 7).
@@ -304,6 +307,13 @@ pub async fn reserved(
     let (mut parts, body) = request.into_parts();
     let opts_out = parts.method == Method::POST && parts.uri.path().ends_with("/opt-out");
     let shown = parts.uri.path() == &*x.snapshot.prefix;
+    let crowding = !within_rate(core, x, parts.uri.path());
+    if crowding && !opts_out {
+        return Err(ProxyError::TooManyRequests);
+    }
+    if crowding {
+        events::limit_reached(&core.house.metrics, Limit::PortalRate);
+    }
     let visit = Visit {
         site: Arc::clone(&x.site().settings),
         signals: x.signals,
@@ -314,6 +324,7 @@ pub async fn reserved(
         rules: Arc::clone(&x.rule().policy),
         policy: x.site().version.to_string(),
         month: core.month(),
+        crowding,
     };
     if opts_out && !x.decision.opted_out() {
         // From this very answer on the choice is in force, so its cookies go with it.
@@ -350,6 +361,20 @@ pub async fn reserved(
         outcome::record(core, x, true);
     }
     Ok(Response::from_parts(parts, Body::Portal(body)))
+}
+
+/// Whether a client's request for a consumer page is within `limits.portal_rate`. What pages themselves load
+/// does not count: it is fixed bytes, and a page may need many.
+fn within_rate(core: &Core, x: &Exchange, path: &str) -> bool {
+    let limits = &x.snapshot.settings.limits;
+    let assets = |rest: &str| rest.starts_with("/assets/");
+    let counted = path.strip_prefix(&*x.snapshot.prefix).is_some_and(|rest| !assets(rest));
+    !counted
+        || core.house.portal_rates.take(
+            ClientKey::of(x.client.address),
+            limits.portal_rate,
+            limits.portal_burst,
+        )
 }
 
 /// The answer to an `OPTIONS` that was to go no further (RFC 9110, 7.6.2).
@@ -434,6 +459,12 @@ fn joined(
     let plan = BodyPlan::Pass(PassReason::NoBody);
     let page = page_url(x, asked, &plan);
     apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);
-    upgrade::join(core, downstream, upgraded, x.snapshot.settings.timeouts.tunnel_idle, held);
+    // The connection goes on when HTTP is done with it, and stays its client's.
+    let of_client = match x.client.peer_trusted {
+        true => None,
+        false => connection::client_tunnel(core, &x.snapshot.settings, x.client.address),
+    };
+    let idle = x.snapshot.settings.timeouts.tunnel_idle;
+    upgrade::join(core, downstream, upgraded, idle, (held, of_client));
     Response::from_parts(parts, Body::empty())
 }

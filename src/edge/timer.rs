@@ -68,7 +68,8 @@ impl Deadline {
         Self::at(now() + after + TICK)
     }
 
-    fn at(at: Instant) -> Self {
+    /// At a moment.
+    pub(super) fn at(at: Instant) -> Self {
         Self { at, slot: None }
     }
 

@@ -284,7 +284,10 @@ async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Resu
         policy: visit.policy.clone(),
         subject: visit.subject,
     };
-    let recorded = portal.store.record(change).await;
+    let recorded = match visit.crowding {
+        true => portal.store.record_crowding(change).await,
+        false => portal.store.record(change).await,
+    };
     if let Err(error) = &recorded {
         tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
     }

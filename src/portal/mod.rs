@@ -60,6 +60,8 @@ pub struct Visit {
     pub policy: String,
     /// `YYYYMM` of now, for the cookie.
     pub month: u32,
+    /// The client asks more often than it should: its choice holds, its record must not take others' room.
+    pub crowding: bool,
 }
 
 impl Visit {

@@ -27,10 +27,19 @@ impl Bound {
     ///
     /// Cost: one compare-and-swap.
     pub(super) fn take(&self, now: u64) -> bool {
+        self.take_within(now, self.tolerance)
+    }
+
+    /// As [`Bound::take`], and half of the burst is left for others.
+    pub(super) fn take_below_half(&self, now: u64) -> bool {
+        self.take_within(now, self.tolerance / 2)
+    }
+
+    fn take_within(&self, now: u64, tolerance: u64) -> bool {
         self.due
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
                 let start = due.max(now);
-                (start - now <= self.tolerance).then(|| start.saturating_add(self.interval))
+                (start - now <= tolerance).then(|| start.saturating_add(self.interval))
             })
             .is_ok()
     }
@@ -47,6 +56,13 @@ mod tests {
         assert!(!bound.take(NANOS + NANOS / 10 - 1));
         assert!(bound.take(NANOS + NANOS / 10));
         assert_eq!((0..100).filter(|_| bound.take(10 * NANOS)).count(), 6, "an idle bucket only fills up");
+    }
+
+    #[test]
+    fn who_crowds_leaves_half_of_the_burst_to_others() {
+        let bound = Bound::new(10, 100);
+        assert_eq!((0..1_000).filter(|_| bound.take_below_half(NANOS)).count(), 51);
+        assert_eq!((0..1_000).filter(|_| bound.take(NANOS)).count(), 50);
     }
 
     /// Over a long flood the number of records is the rate times the time, plus the burst.

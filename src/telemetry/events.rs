@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::limits::Limit;
 use super::metrics::Metrics;
 use super::upstreams::{UpstreamFigures, UpstreamState};
 
@@ -131,11 +132,30 @@ pub fn cname_lookup_failed(metrics: &Metrics, site: &str, host: &str, error: &dy
     tracing::debug!(site, host, "a first-party host could not be looked up, its last answer holds: {error}");
 }
 
+/// A limit was reached, and what went over it was refused or ended.
+pub fn limit_reached(metrics: &Metrics, limit: Limit) {
+    if metrics.limits.reached(limit) {
+        let name = limit.as_str();
+        tracing::warn!(limit = name, "limit reached: optgate_limit_reached_total counts how often");
+    }
+}
+
+/// New requests are turned away for want of memory, or no longer.
+pub fn shedding_changed(begins: bool, used: u64, limit: u64) {
+    if begins {
+        tracing::error!(used, limit, "limits.memory reached: new requests get 503, consumer pages go on");
+    } else {
+        tracing::warn!(used, limit, "below limits.memory again: requests are served");
+    }
+}
+
 /// A new connection could not be accepted.
-pub fn accept_failed(error: &std::io::Error) {
-    tracing::error!(
-        "cannot accept a connection: {error}; if this says too many open files, raise LimitNOFILE"
-    );
+pub fn accept_failed(metrics: &Metrics, error: &std::io::Error) {
+    if metrics.limits.reached(Limit::Descriptors) {
+        tracing::error!(
+            "cannot accept a connection: {error}; if this says too many open files, raise LimitNOFILE"
+        );
+    }
 }
 
 /// An origin gets requests again, or no more. `length`: of an ejection.

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
+use super::limits::LimitFigures;
 use super::upstreams::UpstreamFigures;
 use crate::config::{Upstream, VendorAction};
 use crate::privacy::Basis;
@@ -242,6 +243,10 @@ pub struct Metrics {
     pub connections: Gauge<i64, AtomicI64>,
     /// Downstream connections refused at the limit.
     pub connections_refused: Counter,
+    /// Limits that were reached.
+    pub limits: LimitFigures,
+    /// Memory of the process as last looked at, bytes.
+    pub memory: Gauge<i64, AtomicI64>,
 }
 
 /// A registered family of counters.
@@ -371,6 +376,12 @@ impl Metrics {
         x.register("build_info", "The running version", build);
         let connections = Gauge::default();
         x.register("connections", "Downstream connections open", connections.clone());
+        let memory = Gauge::default();
+        x.register(
+            "memory_bytes",
+            "Memory of the process, without what is mapped from files",
+            memory.clone(),
+        );
         let list_rules = Family::<Labels, Gauge>::default();
         x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
         let certificates_until = Gauges::default();
@@ -430,6 +441,12 @@ impl Metrics {
             dns_failures: single(&mut x, "dns_failures", "CNAME look-ups that failed; the last answer holds"),
             cloaked_hosts,
             choices: single(&mut x, "choices", "Opt-out and opt-in forms answered"),
+            limits: {
+                let reached =
+                    family(&mut x, "limit_reached", "Requests, streams and connections over a limit");
+                LimitFigures::new(|limit| reached.get_or_create_owned(&labels(&[("limit", limit)])))
+            },
+            memory,
             connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
             connections,
             exposition: x,

@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod events;
+pub mod limits;
 pub mod metrics;
 pub mod redact;
 pub mod sink;

@@ -210,7 +210,7 @@ fn a_session_whose_origin_is_left_out_moves_once() {
 fn a_tunnel_is_under_way_until_it_ends() {
     let origins = [(); 2].map(|()| {
         Origin::start().on("/socket", |x| {
-            x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")?;
+            x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
             while !x.tunnel()?.is_empty() {}
             x.cut();
             Ok(())
@@ -218,7 +218,8 @@ fn a_tunnel_is_under_way_until_it_ends() {
     });
     let proxy = site(&[url(&origins[0]), url(&origins[1])], "balance = \"least-connections\"").run();
     let mut tunnel = Client::connect(proxy.addr());
-    tunnel.send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    tunnel
+        .send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(tunnel.head().status, 101);
     let busy = counts(&origins).iter().position(|count| *count == 1).unwrap();
     get(&proxy, "/", "", 5);

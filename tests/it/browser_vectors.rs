@@ -259,6 +259,35 @@ fn no_way_to_start_a_request_leaks_with_the_signal() {
     report(&tried);
 }
 
+/// `rewriting.md` 5: what no script of ours can see is what the second wall is for. With it, the pages of
+/// [`GAPS`] send no request either, and the same attempt at an allowed host succeeds. Chromium connects to the
+/// host of a frame's navigation before it asks the policy: that connection carries nothing, and is printed.
+#[test]
+fn the_second_wall_holds_what_the_guard_cannot_see() {
+    let Some(browser) = Browser::shared("the_second_wall_holds_what_the_guard_cannot_see") else { return };
+    let (mut vectors, judge) = (vectors(), Judge::new());
+    vectors.retain(Vector::is_gap);
+    let site = site(&vectors);
+    let wall = format!("[csp]\nmode = \"enforce\"\nallow = [\"https://{TWIN}\"]\n");
+    let proxy = proxy().to(&site).toml(&format!("\n{wall}")).run();
+    let mut tabs = [browser.hidden_tab(), browser.hidden_tab()];
+    let mut faults = Vec::new();
+    for vector in &vectors {
+        let [control, signal] = visits(&browser, proxy.addr(), &mut tabs, vector, &judge);
+        let tried = Tried { vector, control, signal };
+        tried.print();
+        assert!(!tried.is_vain(), "{} shows nothing even without the signal", vector.name);
+        let (connections, requests): (Vec<_>, Vec<_>) =
+            tried.signal.leaks.iter().partition(|leak| leak.starts_with("CONNECT "));
+        println!("{}: connections without a request: {connections:?}", vector.name);
+        faults.extend(requests.into_iter().map(|leak| format!("\n  {}: {leak}", vector.name)));
+        if !tried.signal.twin {
+            faults.push(format!("\n  {}: holds back its twin", vector.name));
+        }
+    }
+    assert!(faults.is_empty(), "behind the wall:{}", faults.concat());
+}
+
 fn report(tried: &[Tried<'_>]) {
     tried.iter().for_each(Tried::print);
     println!(

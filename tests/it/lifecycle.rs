@@ -87,6 +87,24 @@ fn a_signal_lets_the_request_under_way_finish() {
     }
 }
 
+/// A head that had begun to arrive is a request under way.
+#[test]
+fn a_signal_lets_a_head_under_way_finish() {
+    let origin = Origin::start();
+    let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
+    let mut client = Client::connect(binary.addr());
+    client.send("GET /half HTTP/1.1\r\nHost: si");
+    // A whole exchange lies in between: what came before it has been read.
+    assert_eq!(get(binary.addr(), "/other", "").status(), 200);
+    binary.signal(Signal::TERM);
+    binary.wait_until_refusing();
+    client.send("te.test\r\n\r\n");
+    let answer = client.response("GET");
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "hello"));
+    assert_eq!(client.rest(), b"", "the connection is closed behind it");
+    assert_eq!(binary.wait().code(), Some(0));
+}
+
 /// Connections without a request do not hold up the end.
 #[test]
 fn idle_connections_do_not_hold_up_the_end() {

@@ -20,6 +20,7 @@ mod browser_pages;
 mod browser_vectors;
 mod caches;
 mod cli;
+mod client_limits;
 mod cloaked;
 mod config;
 mod conformance;
@@ -27,6 +28,7 @@ mod corpus;
 mod csp;
 mod demo;
 mod failing_closed;
+mod floods;
 mod forwarding;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;

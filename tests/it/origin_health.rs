@@ -204,3 +204,35 @@ fn when_all_are_unwell_all_are_asked() {
     }
     assert_eq!(statuses(&proxy, 4), [200; 4]);
 }
+
+/// A reload is no pardon: who was left out stays out until its time is over, and the figures say so.
+#[test]
+fn an_origin_that_is_left_out_stays_out_over_a_reload() {
+    let ((a, broken), (b, _)) = (origin(), origin());
+    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
+    let proxy = site(&[&a_url, &b_url], "")
+        .toml("[outlier]\nfailures = 1\nejection = \"1h\"\nlongest = \"1h\"\n")
+        .run();
+    broken.store(true, Ordering::SeqCst);
+    statuses(&proxy, 2);
+    assert_eq!(state(&proxy, 0), UpstreamState::Ejected);
+    proxy.reload(|text| text.replace("failures = 1", "failures = 2")).unwrap();
+    assert_eq!((state(&proxy, 0), state(&proxy, 1)), (UpstreamState::Ejected, UpstreamState::Up));
+    let before = a.heads();
+    assert_eq!(statuses(&proxy, 4), [200; 4]);
+    assert_eq!(a.heads(), before);
+}
+
+/// Checks end with the settings that want them, and begin with others.
+#[test]
+fn checks_follow_a_reload() {
+    let ((a, _), (b, _)) = (origin(), origin());
+    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
+    let proxy = site(&[&a_url], "").toml("[health]\npath = \"/healthz\"\ninterval = \"100ms\"\n").run();
+    wait_until("the first is checked", || a.heads() > 1);
+    proxy.reload(|text| text.replace(&a_url, &b_url)).unwrap();
+    wait_until("the second is checked", || b.heads() > 1);
+    let (before, from) = (a.heads(), b.heads());
+    wait_until("several checks later", || b.heads() > from + 3);
+    assert!(a.heads() <= before + 1, "the first is checked no more");
+}

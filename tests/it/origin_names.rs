@@ -131,3 +131,17 @@ fn a_name_that_is_not_known_is_a_bad_gateway_until_it_is() {
     wait_until("it is known", || proxy.get("/", "").status() == 200);
     assert!(first.heads() > 0);
 }
+
+/// A reload while the name server fails keeps the addresses that were known.
+#[test]
+fn a_reload_keeps_what_was_looked_up() {
+    let (first, _second, ips, port) = pair(7);
+    let dns = Dns::start();
+    dns.addresses("origin.test", &[&ips[0]]);
+    let proxy = builder(&dns, port, "").run();
+    get(&proxy, 1);
+    dns.fails("origin.test");
+    proxy.reload(|text| format!("strip_link_params = true\n{text}")).unwrap();
+    get(&proxy, 2);
+    assert_eq!(first.heads(), 3);
+}

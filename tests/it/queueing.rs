@@ -162,14 +162,15 @@ fn nobody_waits_while_another_origin_has_room() {
 #[test]
 fn a_tunnel_holds_its_place() {
     let origin = Origin::start().on("/socket", |x| {
-        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")?;
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
         while !x.tunnel()?.is_empty() {}
         x.cut();
         Ok(())
     });
     let proxy = run(&origin, 1, "");
     let mut tunnel = proxy.client();
-    tunnel.send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    tunnel
+        .send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(tunnel.head().status, 101);
     let mut waits = proxy.client();
     waits.send("GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");

@@ -4,7 +4,7 @@
 //! makes five; `OPTGATE_UPGRADES=20` makes as many as are wanted.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use super::support::binary::{Binary, command, own_address};
 use super::support::client::{Client, get};
 use super::support::origin::Origin;
+use super::support::pki::Authority;
 use super::support::proxy::proxy;
 use super::support::{DEADLINE, edit, wait_until};
 
@@ -152,7 +153,7 @@ fn the_journal_comes_back_from_a_new_process_that_cannot_serve() {
     let mut binary = Binary::start(proxy().to(&origin));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("[tls]\nlisten = [\"{}\"]\n", taken.local_addr().unwrap());
-    let authority = super::support::pki::Authority::new();
+    let authority = Authority::new();
     let (chain, key) = authority.leaf("site.test").write(binary.file().parent().unwrap(), "site");
     let tls = format!("{listen}[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n[admin]");
     edit(&binary.file(), "[admin]", &tls);
@@ -235,4 +236,26 @@ fn systemd_is_told_what_the_process_does() {
     wait_for(&format!("MAINPID={new}"));
     binary.signal(Signal::TERM);
     wait_for("STOPPING=1");
+}
+
+/// A Unix socket goes over like a port, and its file with it: the old process leaves it, the last one removes it.
+#[test]
+fn a_unix_socket_goes_over_with_its_file() {
+    let (origin, _release) = origin();
+    let builder = proxy().to(&origin);
+    let (chain, key) = Authority::new().leaf("site.test").write(builder.dir(), "site");
+    let path = builder.dir().join("o.sock");
+    let tls = format!(
+        "[tls]\nlisten = \"unix:{}\"\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n",
+        path.display()
+    );
+    let mut binary = Binary::start(builder.toml(&tls));
+    for _ in 0..2 {
+        binary.upgrade();
+        assert!(UnixStream::connect(&path).is_ok(), "the new process has it");
+    }
+    assert_eq!(binary.wait().code(), Some(0), "the first process has ended");
+    assert!(UnixStream::connect(&path).is_ok(), "and left the file");
+    binary.signal(Signal::TERM);
+    wait_until("the file is gone", || !path.exists());
 }

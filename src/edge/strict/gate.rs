@@ -31,6 +31,8 @@ pub struct Link {
     any_refused: AtomicU64,
     /// The last request answered, times two; odd when the protocol has changed with it.
     answered: AtomicU64,
+    /// Part of a head is held.
+    in_head: AtomicBool,
     /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
     is_waiting: AtomicBool,
     waiting: Mutex<Option<Waker>>,
@@ -52,6 +54,12 @@ impl Link {
     pub fn broken_body(&self) -> Option<Reason> {
         let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.filter(|(number, _)| *number == 0).map(|(_, reason)| reason)
+    }
+
+    /// Whether a head has begun and not ended: hyper knows nothing of it yet.
+    #[must_use]
+    pub fn is_in_head(&self) -> bool {
+        self.in_head.load(Ordering::Acquire)
     }
 
     /// Notes that a request has its answer: what stands behind it may be read, as what it now is. Cost: a store
@@ -192,11 +200,13 @@ impl<S> Gate<S> {
         let held = std::mem::take(&mut self.held);
         self.passed += self.look(&held[self.passed..]);
         self.held = held;
-        self.end_refused();
+        self.settle();
     }
 
-    /// Puts the refusal in the place of what was refused.
-    fn end_refused(&mut self) {
+    /// After a look that left bytes held: puts the refusal in the place of what was refused.
+    fn settle(&mut self) {
+        let in_head = matches!(&self.state, State::Head(scan) if scan.has_begun());
+        self.link.in_head.store(in_head, Ordering::Release);
         match self.state {
             State::Refused => {
                 self.held.truncate(self.passed);
@@ -233,9 +243,11 @@ impl<S> Gate<S> {
         if self.held.is_empty() {
             let fresh = &buf.filled()[start..];
             let passed = self.look(fresh);
-            self.held.extend_from_slice(&fresh[passed..]);
-            buf.set_filled(start + passed);
-            self.end_refused();
+            if passed < fresh.len() {
+                self.held.extend_from_slice(&fresh[passed..]);
+                buf.set_filled(start + passed);
+                self.settle();
+            }
             return passed > 0;
         }
         self.held.extend_from_slice(&buf.filled()[start..]);

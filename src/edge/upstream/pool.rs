@@ -564,6 +564,7 @@ impl Attempt {
         let error = match BodyError::cause_of(&error) {
             Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
             Some(BodyError::Stalled) => ProxyError::BodyTimeout,
+            Some(BodyError::TooSlow) => ProxyError::BodyTooSlow,
             Some(BodyError::Visitor(_)) => ProxyError::BrokenBody,
             _ => ProxyError::Answer(error),
         };

@@ -44,7 +44,7 @@ fn a_refused_expectation_asks_for_no_body() {
     let (_proxy, subject) = optgate();
     for status in ["401 Unauthorized", "413 Content Too Large", "417 Expectation Failed", "200 OK"] {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno").into_bytes();
-        subject.origin.answer(Some(Script { answer, after: After::Keep, early: true }));
+        subject.origin.answer(Some(Script { answer, after: After::Keep, early: true, in_bytes: false }));
         let mut wire = subject.connect();
         wire.send(EXPECTING);
         let heard = wire.hear(&["PUT"], |heard| heard.answers.first().is_some_and(|a| a.whole));
@@ -91,7 +91,7 @@ fn http_1_0_expects_nothing_and_hears_no_interim_answer() {
     let answer =
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
             .to_vec();
-    subject.origin.answer(Some(Script { answer, after: After::Keep, early: false }));
+    subject.origin.answer(Some(Script { answer, after: After::Keep, early: false, in_bytes: false }));
     let mut wire = subject.connect();
     wire.send(
         "PUT /case HTTP/1.0\r\nHost: site.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody",
@@ -107,7 +107,7 @@ fn an_early_answer_never_shares_its_connection() {
     let (_proxy, subject) = optgate();
     for after in [After::Keep, After::Close] {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly".to_vec();
-        subject.origin.answer(Some(Script { answer, after, early: true }));
+        subject.origin.answer(Some(Script { answer, after, early: true, in_bytes: false }));
         let mut wire = subject.connect();
         wire.send("POST /case HTTP/1.1\r\nHost: site.test\r\nContent-Length: 100\r\n\r\npart");
         let heard = wire.hear(&["POST"], |heard| heard.answers.first().is_some_and(|a| a.whole));

@@ -1,9 +1,6 @@
 //! HTTP/2 frame by frame (RFC 9113, 4 and 6): written by hand, so that they can be wrong. Field sections are
 //! literals without indexing and without Huffman coding (RFC 7541, 6.2.2).
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use super::wire::Wire;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -79,9 +76,8 @@ pub fn request(fields: &[Field<'_>], data: &[&[u8]], trailers: Option<&[Field<'_
     out
 }
 
-/// Sends these frames on a connection of their own; what became of stream 1.
-pub fn ask(addr: SocketAddr, frames: &[u8], patience: Duration) -> Outcome {
-    let mut wire = Wire::tcp(addr, patience);
+/// Sends these frames on a fresh connection; what became of stream 1.
+pub fn ask(mut wire: Wire, frames: &[u8]) -> Outcome {
     wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
     wire.send(frames);
     let mut want = 9;
@@ -99,8 +95,7 @@ pub fn ask(addr: SocketAddr, frames: &[u8], patience: Duration) -> Outcome {
 
 /// Opens a tunnel on stream 1 with this head (RFC 8441), sends bytes through it, and reads until as many have come
 /// back: the status, and the bytes.
-pub fn tunnel(addr: SocketAddr, fields: &[Field<'_>], bytes: &[u8], patience: Duration) -> (u16, Vec<u8>) {
-    let mut wire = Wire::tcp(addr, patience);
+pub fn tunnel(mut wire: Wire, fields: &[Field<'_>], bytes: &[u8]) -> (u16, Vec<u8>) {
     wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
     wire.send(frame(HEADERS, END_HEADERS, 1, &section(fields)));
     wire.send(frame(DATA, 0, 1, bytes));

@@ -3,7 +3,8 @@
 use super::case::{Level, Seen, seen};
 use super::frames::{Field, Outcome, ask, request, tunnel};
 use super::recorder::{After, Script};
-use super::{Subject, Totals, Verdict, assert_none, lines, optgate};
+use super::wire::Wire;
+use super::{Subject, Totals, Verdict, assert_none, lines, optgate, optgate_with_tls};
 
 const GET: [Field<'static>; 4] =
     [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/case"), (b":authority", b"site.test")];
@@ -405,7 +406,7 @@ fn cases() -> Vec<Case> {
 fn run(subject: &Subject, case: &Case) -> Verdict {
     let before = subject.origin.requests().len();
     let unreadable = subject.origin.malformed().len();
-    let outcome = ask(subject.addr, &case.frames, subject.patience);
+    let outcome = ask(subject.connect_http2(), &case.frames);
     if let Err(what) = subject.echoes() {
         return Verdict::Critical(format!("a fresh client: {what}"));
     }
@@ -443,20 +444,31 @@ fn run(subject: &Subject, case: &Case) -> Verdict {
     judged.map_or_else(Verdict::Fail, |()| Verdict::Pass)
 }
 
-/// RFC 9113, 8: what reaches the origin is one well-formed request, or nothing.
-#[test]
-fn http2_requests_are_mapped_without_injection() {
-    let (_proxy, subject) = optgate();
+fn run_all(title: &str, subject: &Subject) {
     let (cases, mut totals, mut failed) = (cases(), Totals::default(), Vec::new());
     for case in &cases {
-        let verdict = run(&subject, case);
+        let verdict = run(subject, case);
         totals.add(case.level, &verdict);
         if verdict != Verdict::Pass {
             failed.push(format!("{} ({}): {verdict:?}", case.name, case.clause));
         }
     }
-    println!("conformance, HTTP/2 frames: {} cases, {totals}", cases.len());
+    println!("conformance, HTTP/2 frames, {title}: {} cases, {totals}", cases.len());
     assert_none(&failed);
+}
+
+/// RFC 9113, 8: what reaches the origin is one well-formed request, or nothing.
+#[test]
+fn http2_requests_are_mapped_without_injection() {
+    let (_proxy, subject) = optgate();
+    run_all("in clear", &subject);
+}
+
+/// The same over TLS.
+#[test]
+fn http2_requests_are_mapped_without_injection_over_tls() {
+    let (_proxy, subject) = optgate_with_tls();
+    run_all("over TLS", &subject);
 }
 
 const CONNECT: [Field<'static>; 6] = [
@@ -479,7 +491,7 @@ fn a_websocket_over_http2_reaches_the_origin_as_an_upgrade() {
         Ok(())
     });
     let proxy = crate::support::proxy::proxy().to(&origin).run();
-    let (status, bytes) = tunnel(proxy.addr(), &CONNECT, b"ping", crate::support::DEADLINE);
+    let (status, bytes) = tunnel(Wire::tcp(proxy.addr(), crate::support::DEADLINE), &CONNECT, b"ping");
     assert_eq!((status, bytes.as_slice()), (200, b"PING".as_slice()));
     let seen = origin.first();
     assert_eq!(seen.line(), "GET /case HTTP/1.1");
@@ -495,9 +507,8 @@ fn an_answer_that_is_no_101_opens_no_tunnel_over_http2() {
     let (_proxy, subject) = optgate();
     for (status, want) in [("200 OK", 502), ("403 Forbidden", 403), ("302 Found", 302)] {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
-        subject.origin.answer(Some(Script { answer, after: After::Keep, early: false }));
-        let (got, bytes) =
-            tunnel(subject.addr, &CONNECT, b"GET /smuggled HTTP/1.1\r\n\r\n", subject.patience);
+        subject.origin.answer(Some(Script { answer, after: After::Keep, early: false, in_bytes: false }));
+        let (got, bytes) = tunnel(subject.connect_http2(), &CONNECT, b"GET /smuggled HTTP/1.1\r\n\r\n");
         assert_eq!((got, bytes.len()), (want, 0), "{status}");
         subject.origin.answer(None);
         subject.echoes().unwrap();

@@ -90,7 +90,7 @@ fn haproxy(program: &Path, origin: SocketAddr) -> Peer {
 fn verdicts(addr: SocketAddr, origin: Arc<Recorder>, cases: &[Case], stamp: &'static str) -> Vec<Verdict> {
     // Some keep a connection open behind a refusal, or wait for more.
     let patience = Duration::from_millis(1500);
-    let subject = Subject { addr, tls: None, origin, patience, exact: false, stamp };
+    let subject = Subject { addr, tls: None, http2: None, origin, patience, exact: false, stamp };
     cases.iter().map(|case| subject.run(case, Sending::Whole)).collect()
 }
 

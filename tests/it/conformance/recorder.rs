@@ -62,6 +62,8 @@ pub struct Script {
     pub after: After,
     /// Sent when the head is there, whatever becomes of the body.
     pub early: bool,
+    /// Sent byte by byte.
+    pub in_bytes: bool,
 }
 
 #[derive(Default)]
@@ -167,7 +169,8 @@ fn answer(shared: &Shared, stream: &mut TcpStream, request: &Request) -> bool {
         if script.early {
             return true;
         }
-        let sent = stream.write_all(&script.answer).is_ok();
+        let size = if script.in_bytes { 1 } else { script.answer.len().max(1) };
+        let sent = script.answer.chunks(size).all(|piece| stream.write_all(piece).is_ok());
         return sent && after(script.after, stream);
     }
     let body = format!("echo {}", request.line());

@@ -8,7 +8,12 @@ const ASK: &str = "GET /case HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\
 const BEHIND: &str = "GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n";
 
 fn answers(subject: &Subject, answer: impl AsRef<[u8]>, after: After) {
-    subject.origin.answer(Some(Script { answer: answer.as_ref().to_vec(), after, early: false }));
+    subject.origin.answer(Some(Script {
+        answer: answer.as_ref().to_vec(),
+        after,
+        early: false,
+        in_bytes: false,
+    }));
 }
 
 /// Asks for an upgrade with `bytes`; the statuses that come back, and whether a smuggled request came through.

@@ -80,6 +80,11 @@ impl Client {
         Self { wire: BufReader::new(stream) }
     }
 
+    /// The same connection once more, to send on while it is read.
+    pub fn writer(&self) -> TcpStream {
+        self.wire.get_ref().try_clone().unwrap()
+    }
+
     /// Ends the sending side.
     pub fn finish(&mut self) {
         self.wire.get_ref().shutdown(Shutdown::Write).unwrap();
@@ -268,6 +273,24 @@ impl<S: Read + Write> Client<S> {
             all.extend_from_slice(&bytes);
         }
         String::from_utf8_lossy(&all).into_owned()
+    }
+
+    /// Reads until `mark` has come; false when the peer closes first.
+    pub fn until_closed_or(&mut self, mark: &str) -> bool {
+        let mut all = Vec::new();
+        while !all.windows(mark.len()).any(|w| w == mark.as_bytes()) {
+            match self.wire.fill_buf() {
+                Ok([]) => return false,
+                Ok(bytes) => {
+                    let n = bytes.len();
+                    all.extend_from_slice(bytes);
+                    self.wire.consume(n);
+                }
+                Err(e) if closed(&e) => return false,
+                Err(e) => panic!("neither {mark:?} nor closed: {e}"),
+            }
+        }
+        true
     }
 
     /// Counts what comes until so many bytes were read.

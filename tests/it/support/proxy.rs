@@ -136,6 +136,17 @@ impl Proxy {
         Client::connect(self.addr())
     }
 
+    /// How often a limit was reached; the name is its label.
+    pub fn limit_reached(&self, limit: &str) -> u64 {
+        let admin = self.running().admin();
+        let mut client = Client::connect(admin);
+        client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+        let series = format!("optgate_limit_reached_total{{limit=\"{limit}\"}} ");
+        let text = client.response("GET").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series.as_str()));
+        value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+    }
+
     /// One `GET` with more fields, each line ended by CR LF.
     pub fn get(&self, path: &str, fields: &str) -> Response {
         get(self.addr(), path, fields)

@@ -1,0 +1,249 @@
+//! HTTP/2 frames that make work without being any: counted as they are read, in front of hyper's reader.
+//!
+//! hyper's reader bounds what such frames hold in memory; nothing there bounds how many it answers. A frame
+//! without a request or data costs a token, and every request and every piece of data earns some, since window
+//! updates and acknowledgements come with them. Streams that a client resets have tokens of their own, which
+//! nothing earns: opening and resetting is the attack (CVE-2023-44487), and hyper only counts streams that were
+//! reset before they were read.
+//!
+//! Cost: a look at nine bytes of each frame; no allocation.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::timer;
+use crate::telemetry::events;
+use crate::telemetry::limits::Limit;
+use crate::telemetry::metrics::SharedMetrics;
+
+/// Bytes of the client's preface (RFC 9113, 3.4).
+const PREFACE: u32 = 24;
+/// Bytes of a frame's head (RFC 9113, 4.1).
+const HEAD: usize = 9;
+/// Control frames that one request explains: priorities, a window, an acknowledgement.
+const BY_REQUEST: u32 = 4;
+/// Bytes of data, either way, that explain one more.
+const BY_BYTES: u32 = 1024;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const END_STREAM: u8 = 1;
+
+/// So many at once, a tenth as many more each second.
+#[derive(Debug)]
+struct Tokens {
+    left: u32,
+    most: u32,
+    since: Instant,
+}
+
+impl Tokens {
+    fn new(most: u32) -> Self {
+        Self { left: most, most, since: timer::now() }
+    }
+
+    fn earn(&mut self, more: u32) {
+        self.left = self.left.saturating_add(more).min(self.most);
+    }
+
+    fn spend(&mut self) -> bool {
+        if self.left == 0 {
+            let now = timer::now();
+            let passed = now.saturating_duration_since(self.since).as_millis();
+            let more = u128::from(self.most) * passed / 10_000;
+            if more > 0 {
+                self.since = now;
+                self.earn(u32::try_from(more).unwrap_or(self.most));
+            }
+        }
+        let spent = self.left > 0;
+        self.left -= u32::from(spent);
+        spent
+    }
+}
+
+/// What is known of a connection's frames.
+#[derive(Debug)]
+struct Frames {
+    /// Bytes that are no frame's head: the preface, then payloads.
+    skip: u32,
+    head: [u8; HEAD],
+    have: usize,
+    control: Tokens,
+    resets: Tokens,
+    /// Bytes that have not earned a token yet.
+    bytes: u32,
+}
+
+impl Frames {
+    fn new(resets: u32, control: u32) -> Self {
+        let (control, resets) = (Tokens::new(control), Tokens::new(resets));
+        Self { skip: PREFACE, head: [0; HEAD], have: 0, control, resets, bytes: 0 }
+    }
+
+    /// Looks at bytes as they were read.
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Limit> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let step = bytes.len().min(self.skip as usize);
+                self.skip -= u32::try_from(step).unwrap_or(self.skip);
+                bytes = &bytes[step..];
+                continue;
+            }
+            let step = bytes.len().min(HEAD - self.have);
+            self.head[self.have..self.have + step].copy_from_slice(&bytes[..step]);
+            self.have += step;
+            bytes = &bytes[step..];
+            if self.have == HEAD {
+                self.have = 0;
+                self.frame()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self) -> Result<(), Limit> {
+        let [a, b, c, kind, flags, ..] = self.head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        self.skip = length;
+        match kind {
+            HEADERS => self.control.earn(BY_REQUEST),
+            DATA if length > 0 || flags & END_STREAM != 0 => {
+                self.control.earn(1);
+                self.moved(length);
+            }
+            RST_STREAM if !self.resets.spend() => return Err(Limit::Http2Resets),
+            RST_STREAM => {}
+            _ if !self.control.spend() => return Err(Limit::Http2ControlFrames),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, bytes: u32) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes >= BY_BYTES {
+            self.control.earn(self.bytes / BY_BYTES);
+            self.bytes %= BY_BYTES;
+        }
+    }
+}
+
+/// An HTTP/2 connection that ends when its frames are a flood.
+#[derive(Debug)]
+pub struct FrameCount<S> {
+    io: S,
+    frames: Frames,
+    metrics: SharedMetrics,
+}
+
+impl<S> FrameCount<S> {
+    /// With `limits.http2_resets` and `limits.http2_control_frames`.
+    pub fn new(io: S, resets: u32, control: u32, metrics: SharedMetrics) -> Self {
+        Self { io, frames: Frames::new(resets, control), metrics }
+    }
+
+    fn written(&mut self, bytes: usize) {
+        self.frames.moved(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for FrameCount<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let start = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|limit| {
+            events::limit_reached(&this.metrics, limit);
+            io::Error::new(io::ErrorKind::ConnectionAborted, limit.as_str())
+        }))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.io).poll_write(cx, buf))?;
+        this.written(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs))?;
+        this.written(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let head = [0, 0, length, kind, flags, 0, 0, 0, 1];
+        [&head[..], &vec![kind; usize::from(length)]].concat()
+    }
+
+    fn conversation(frames: &[Vec<u8>]) -> Vec<u8> {
+        [&[b'x'; PREFACE as usize][..], &frames.concat()].concat()
+    }
+
+    #[test]
+    fn frames_are_found_at_every_cut() {
+        let frames: Vec<_> = (0..6).map(|_| frame(PING, 0, 8)).collect();
+        let all = conversation(&frames);
+        for cut in 0..=all.len() {
+            for (most, fits) in [(6, true), (5, false)] {
+                let mut seen = Frames::new(1, most);
+                let (a, b) = all.split_at(cut);
+                assert_eq!(seen.read(a).and_then(|()| seen.read(b)).is_ok(), fits, "cut at {cut}, {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn requests_and_data_earn_control_frames_and_no_resets() {
+        let mut seen = Frames::new(5, 10);
+        seen.skip = 0;
+        for _ in 0..100 {
+            let busy = [frame(HEADERS, 4, 9), frame(PING, 0, 8), frame(DATA, 0, 200), frame(PING, 0, 8)];
+            assert_eq!(seen.read(&busy.concat()), Ok(()));
+        }
+        let reset = [frame(HEADERS, 5, 9), frame(RST_STREAM, 0, 4)].concat();
+        let read: Vec<_> = (0..6).map(|_| seen.read(&reset)).collect();
+        assert_eq!((read[4], read[5]), (Ok(()), Err(Limit::Http2Resets)));
+    }
+
+    #[test]
+    fn empty_data_is_no_data() {
+        let mut seen = Frames::new(5, 10);
+        seen.skip = 0;
+        let read: Vec<_> = (0..11).map(|_| seen.read(&frame(DATA, 0, 0))).collect();
+        assert_eq!(read[10], Err(Limit::Http2ControlFrames));
+        assert!(read[..10].iter().all(Result::is_ok));
+    }
+}

@@ -1,0 +1,276 @@
+//! One HTTP/2 connection: its settings, and who is given up on it.
+//!
+//! hyper polls a stream's body and then waits, without limit, until the client's windows let the piece go. So
+//! each stream is watched from outside, in the executor: one whose client takes too little is dropped, which
+//! resets it. What such a client keeps in the reader's own buffers goes with its connection, which ends when it
+//! had no request under way for `timeouts.idle`.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::client_addr::Hop;
+use super::connection::{self, Phase};
+use super::corridor;
+use super::frame_count::FrameCount;
+use super::house::Core;
+use super::pace::Pace;
+use super::strict::Gate;
+use super::timer::{self, Deadline, HeadTimer, ReadMeter};
+use crate::config::Settings;
+use crate::telemetry::events;
+use crate::telemetry::limits::Limit;
+use crate::telemetry::metrics::SharedMetrics;
+
+/// Largest piece of a body that is given to a stream at once: what a client that gives next to no window can
+/// make us hold for it.
+pub const PIECE: usize = 16 * 1024;
+
+/// Send buffer of a stream: bounds memory of a slow reader.
+const SEND_BUFFER: usize = 128 * 1024;
+/// Window of a stream and of a connection: one upload cannot take the whole connection.
+const WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
+/// Largest list of fields that is taken in, whatever HTTP/1.1 may send: fields of one byte are made from one byte
+/// each (CVE-2026-49975). Each counts 32 bytes more than it has (RFC 9113, 6.5.2).
+const MOST_FIELDS: u32 = 64 * 1024;
+/// Streams that are reset before they were looked at (CVE-2023-44487): h2's own number, which a change there must
+/// not change here.
+const UNREAD_RESETS: usize = 20;
+
+/// Serves a connection until it ends.
+pub async fn serve<S>(
+    core: &Rc<Core>,
+    settings: &Settings,
+    stream: S,
+    hop: Rc<Hop>,
+    phase: watch::Receiver<Phase>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (timeouts, limits) = (&settings.timeouts, &settings.limits);
+    let meter = ReadMeter::default();
+    let metrics = &core.house.metrics;
+    let gate = Gate::open(stream, meter.clone(), Arc::default(), connection::head_limits(settings));
+    let counted =
+        FrameCount::new(gate, limits.http2_resets, limits.http2_control_frames, Arc::clone(metrics));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
+        async move {
+            let response = corridor::handle(core, hop, request).await;
+            Turn::note(|turn| turn.answered = true);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let streams = Rc::new(Streams {
+        live: Cell::new(0),
+        quiet_since: Cell::new(timer::now()),
+        pace: (limits.min_send_rate, timeouts.slow_send),
+        metrics: Arc::clone(metrics),
+    });
+    let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(&streams)));
+    bound(&mut builder, limits.http2_streams, limits.http2_resets, limits.header_bytes);
+    builder
+        .timer(HeadTimer::new(meter, timeouts.header_read))
+        .enable_connect_protocol()
+        .keep_alive_interval(timeouts.idle)
+        .keep_alive_timeout(timeouts.header_read);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(counted), service));
+    // How a connection ends is told by its requests. GOAWAY tells a client which of them are still answered
+    // (RFC 9113, 6.8).
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = connection::not_serving(phase) => None,
+        () = streams.quiet_for(timeouts.idle) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            streams.quiet_since.set(timer::now());
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                // It does not even take the rest of what it asked for.
+                () = streams.quiet_for(timeouts.idle) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended
+        && is_flood(&error)
+    {
+        events::limit_reached(metrics, Limit::Http2Calm);
+    }
+}
+
+/// Sizes and counts of one connection.
+fn bound<E>(builder: &mut http2::Builder<E>, streams: u32, resets: u32, header_bytes: usize) {
+    let fields = u32::try_from(header_bytes).unwrap_or(MOST_FIELDS).min(MOST_FIELDS);
+    builder
+        .max_concurrent_streams(streams)
+        .max_pending_accept_reset_streams(UNREAD_RESETS)
+        // Those that a client makes us reset (MadeYouReset, CVE-2025-8671).
+        .max_local_error_reset_streams(usize::try_from(resets).unwrap_or(usize::MAX))
+        .max_header_list_size(fields)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1);
+}
+
+/// Whether hyper's reader ended the connection because its client asked too much of it.
+fn is_flood(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
+/// The streams of one connection.
+struct Streams {
+    /// Streams whose task runs.
+    live: Cell<usize>,
+    /// When the last of them ended.
+    quiet_since: Cell<Instant>,
+    pace: (u64, Duration),
+    metrics: SharedMetrics,
+}
+
+impl Streams {
+    /// Ends when no stream has run for so long.
+    async fn quiet_for(&self, limit: Duration) {
+        loop {
+            let end = self.quiet_since.get() + limit;
+            let busy = self.live.get() > 0;
+            if !busy && timer::now() >= end {
+                return;
+            }
+            let mut deadline = if busy { Deadline::new(limit) } else { Deadline::at(end) };
+            poll_fn(|cx| deadline.poll(cx)).await;
+        }
+    }
+}
+
+/// What a stream has done while it was polled; streams of a core are polled one at a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turn {
+    /// Its answer was made.
+    pub answered: bool,
+    /// Bytes of a body that were given to it.
+    pub given: usize,
+    /// Its body has nothing to give.
+    pub waits: bool,
+}
+
+thread_local! {
+    static TURN: Cell<Turn> = const { Cell::new(Turn { answered: false, given: 0, waits: false }) };
+}
+
+impl Turn {
+    /// Notes something about the stream that is being polled. Cost: a thread-local copy.
+    pub fn note(change: impl FnOnce(&mut Self)) {
+        TURN.with(|turn| {
+            let mut now = turn.get();
+            change(&mut now);
+            turn.set(now);
+        });
+    }
+
+    fn take() -> Self {
+        TURN.with(Cell::take)
+    }
+}
+
+/// Runs a connection's streams on its core, each under watch.
+#[derive(Clone)]
+struct StreamExecutor(Rc<Streams>);
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        let mut watch = Watch::new(Rc::clone(&self.0));
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| watch.poll(cx, future.as_mut())).await;
+        });
+    }
+}
+
+/// Watches one stream.
+struct Watch {
+    streams: Rc<Streams>,
+    pace: Pace,
+    answered: bool,
+}
+
+impl Watch {
+    fn new(streams: Rc<Streams>) -> Self {
+        streams.live.set(streams.live.get() + 1);
+        let pace = Pace::new(streams.pace.0, streams.pace.1);
+        Self { streams, pace, answered: false }
+    }
+
+    /// Polls the stream. Ready when it has ended, or its client takes too little of it.
+    fn poll<F: Future>(&mut self, cx: &mut Context<'_>, stream: Pin<&mut F>) -> Poll<()> {
+        Turn::take();
+        if stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let turn = Turn::take();
+        self.answered |= turn.answered;
+        if !self.answered || turn.waits {
+            // The origin's turn.
+            self.pace.rest();
+            return Poll::Pending;
+        }
+        if turn.given > 0 {
+            self.pace.moved(turn.given);
+        }
+        if self.pace.poll_slow(cx).is_ready() {
+            events::limit_reached(&self.streams.metrics, Limit::SendRate);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.streams.live.set(self.streams.live.get().saturating_sub(1));
+        self.streams.quiet_since.set(timer::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::local::LocalExecutor;
+
+    /// reliability.md 2: hyper 1.2 to 1.5 passed the wrong option through, which could switch a limit off.
+    #[test]
+    fn the_limits_of_the_reader_are_ours_and_not_its_defaults() {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        bound(&mut builder, 77, 55, 16 << 20);
+        let text = format!("{builder:?}");
+        for expected in [
+            "max_concurrent_streams: Some(77)",
+            "max_pending_accept_reset_streams: Some(20)",
+            "max_local_error_reset_streams: Some(55)",
+            "max_header_list_size: 65536",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+}

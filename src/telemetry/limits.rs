@@ -1,0 +1,128 @@
+//! Limits that were reached: a counter for each, and now and then a line.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use prometheus_client::metrics::counter::Counter;
+
+/// Least seconds between two log lines about one limit: a flood must not become a flood of lines.
+const PAUSE: u64 = 10;
+
+/// A limit of visitors' doings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.connections`.
+    Connections,
+    /// `limits.connections_per_client`.
+    ConnectionsPerClient,
+    /// `limits.min_body_rate`.
+    BodyRate,
+    /// `limits.min_send_rate`.
+    SendRate,
+    /// `limits.http2_resets`.
+    Http2Resets,
+    /// `limits.http2_control_frames`.
+    Http2ControlFrames,
+    /// A limit of the HTTP/2 reader itself: it ended the connection with `ENHANCE_YOUR_CALM`.
+    Http2Calm,
+    /// `limits.http2_cookie_crumbs`.
+    Http2CookieCrumbs,
+    /// `limits.portal_rate`.
+    PortalRate,
+    /// `limits.memory`.
+    Memory,
+    /// Descriptors of the process (`LimitNOFILE`).
+    Descriptors,
+}
+
+const ALL: [Limit; 11] = [
+    Limit::Connections,
+    Limit::ConnectionsPerClient,
+    Limit::BodyRate,
+    Limit::SendRate,
+    Limit::Http2Resets,
+    Limit::Http2ControlFrames,
+    Limit::Http2Calm,
+    Limit::Http2CookieCrumbs,
+    Limit::PortalRate,
+    Limit::Memory,
+    Limit::Descriptors,
+];
+
+impl Limit {
+    /// The label in metrics: the setting's name where there is one.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::BodyRate => "min_body_rate",
+            Self::SendRate => "min_send_rate",
+            Self::Http2Resets => "http2_resets",
+            Self::Http2ControlFrames => "http2_control_frames",
+            Self::Http2Calm => "http2_calm",
+            Self::Http2CookieCrumbs => "http2_cookie_crumbs",
+            Self::PortalRate => "portal_rate",
+            Self::Memory => "memory",
+            Self::Descriptors => "descriptors",
+        }
+    }
+}
+
+/// How often each limit was reached.
+#[derive(Debug)]
+pub struct LimitFigures {
+    counters: [Counter; ALL.len()],
+    /// When a line was last written, seconds after `since` and one; 0: never.
+    said: [AtomicU64; ALL.len()],
+    since: Instant,
+}
+
+impl LimitFigures {
+    /// With a counter for each label.
+    pub(super) fn new(counter: impl Fn(&'static str) -> Counter) -> Self {
+        Self {
+            counters: ALL.map(|limit| counter(limit.as_str())),
+            said: std::array::from_fn(|_| AtomicU64::new(0)),
+            since: Instant::now(),
+        }
+    }
+
+    /// Counts; true when it is worth a line again.
+    pub(super) fn reached(&self, limit: Limit) -> bool {
+        let at = limit as usize;
+        self.counters[at].inc();
+        let now = self.since.elapsed().as_secs() + 1;
+        let last = self.said[at].load(Ordering::Relaxed);
+        let due = last == 0 || now - last >= PAUSE;
+        due && self.said[at].compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// How often so far.
+    #[must_use]
+    pub fn count(&self, limit: Limit) -> u64 {
+        self.counters[limit as usize].get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_to_the_last_and_told_once() {
+        let figures = LimitFigures::new(|_| Counter::default());
+        let lines = (0..1_000).filter(|_| figures.reached(Limit::Connections)).count();
+        assert_eq!((lines, figures.count(Limit::Connections)), (1, 1_000));
+        assert!(figures.reached(Limit::Memory), "each limit has a line of its own");
+        assert_eq!(figures.count(Limit::PortalRate), 0);
+    }
+
+    /// `limit as usize` is its place in the list.
+    #[test]
+    fn every_limit_has_its_own_place() {
+        for (at, limit) in ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, at, "{}", limit.as_str());
+        }
+    }
+}

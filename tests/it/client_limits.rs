@@ -1,0 +1,283 @@
+//! What one client may take from all others: connections, time, consumer pages, memory, descriptors
+//! (reliability.md T13; 6, rate limits; 8, overload). Each limit has a counter, and none of them ever refuses
+//! an opt-out.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::{Mutex, mpsc};
+
+use super::support::binary::{Binary, command, own_address};
+use super::support::client::Client;
+use super::support::h2::H2;
+use super::support::origin::Origin;
+use super::support::proxy::{Proxy, proxy};
+use super::support::{DEADLINE, wait_until};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
+
+/// Whether a connection from an address is served; it is given back when it is.
+fn served(proxy: &Proxy, from: &str, first: &str) -> Option<Client> {
+    let mut client = Client::connect_from(from, proxy.addr());
+    let sent = client.try_send(format!("{first}{GET}Connection: keep-alive\r\n"));
+    let begun = sent && client.until_closed_or("HTTP/1.1 200");
+    begun.then_some(client)
+}
+
+#[test]
+fn a_client_has_its_number_of_connections_and_others_have_theirs() {
+    let origin = Origin::start();
+    let proxy = proxy()
+        .to(&origin)
+        .toml("workers = 2\n[limits]\nconnections_per_client = 3\n")
+        .replacing("workers = 1\n", "")
+        .run();
+    let kept: Vec<_> = (0..3).map(|_| served(&proxy, "127.0.0.2", "").unwrap()).collect();
+    assert!(served(&proxy, "127.0.0.2", "").is_none(), "its places are taken, whatever core accepts");
+    assert!(served(&proxy, "127.0.0.3", "").is_some());
+    assert_eq!(proxy.limit_reached("connections_per_client"), 1);
+    drop(kept);
+    wait_until("a place is free again", || served(&proxy, "127.0.0.2", "").is_some());
+}
+
+/// Behind a balancer that speaks the PROXY protocol the client is who it names: an IPv6 client its /64.
+#[test]
+fn behind_the_proxy_protocol_the_named_client_is_counted() {
+    let origin = Origin::start();
+    let settings = "trusted_proxies = [\"127.0.0.2\"]\nlisten = { address = \"127.0.0.1:0\", proxy_protocol = true }\n\
+                    [limits]\nconnections_per_client = 2\n";
+    let proxy = proxy().replacing("listen = [\"127.0.0.1:0\"]\n", "").to(&origin).toml(settings).run();
+    let named =
+        |address: &str| served(&proxy, "127.0.0.2", &format!("PROXY TCP6 {address} 2001:db8::1 1 2\r\n"));
+    let _kept = (named("2001:db8:1:1::1").unwrap(), named("2001:db8:1:1:ffff::2").unwrap());
+    assert!(named("2001:db8:1:1::3").is_none());
+    assert!(named("2001:db8:1:2::1").is_some(), "another /64, and the balancer itself has no limit");
+}
+
+/// Whoever trusts a proxy in front must not have its visitors limited together.
+#[test]
+fn a_trusted_proxy_is_no_client() {
+    let origin = Origin::start();
+    let settings = "trusted_proxies = [\"127.0.0.2\"]\n[limits]\nconnections_per_client = 1\n";
+    let proxy = proxy().to(&origin).toml(settings).run();
+    let kept: Vec<_> = (0..4).map(|_| served(&proxy, "127.0.0.2", "")).collect();
+    assert!(kept.iter().all(Option::is_some));
+}
+
+/// Sends a byte now and then until the proxy has answered or closed; what it said.
+fn trickle(mut client: Client) -> String {
+    let mut writer: TcpStream = client.writer();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let pause = std::time::Duration::from_millis(20);
+    // The pause is the attack itself, not a wait for something.
+    let sending = std::thread::spawn(move || {
+        while stopped.recv_timeout(pause).is_err_and(|e| e == mpsc::RecvTimeoutError::Timeout) {
+            if writer.write_all(b"x").is_err() {
+                break;
+            }
+        }
+    });
+    let said = String::from_utf8_lossy(&client.rest()).into_owned();
+    drop(stop);
+    sending.join().unwrap();
+    said
+}
+
+/// reliability.md 5: nginx and HAProxy hold a trickled body for ever, since each byte resets their timer.
+#[test]
+fn a_trickled_body_is_given_up_however_regular_its_bytes() {
+    let origin = Origin::start().on("/", |x| {
+        x.body()?;
+        x.ok("text/plain", b"read")
+    });
+    let limits = "[timeouts]\nslow_body = \"400ms\"\n[limits]\nmin_body_rate = \"1KiB\"\n";
+    let proxy = proxy().to(&origin).toml(limits).run();
+    for framing in ["Content-Length: 1000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nffff\r\n"] {
+        let mut client = proxy.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: site.test\r\n{framing}"));
+        let said = trickle(client);
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said:?}");
+    }
+    assert_eq!(proxy.limit_reached("min_body_rate"), 2);
+    let mut client = proxy.client();
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 100000\r\n\r\n{}",
+        "x".repeat(100_000)
+    ));
+    assert_eq!(client.response("POST").text(), "read");
+}
+
+/// T13: a head has one limit from its first byte on, and no byte starts it again.
+#[test]
+fn a_trickled_head_is_given_up_however_regular_its_bytes() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("[timeouts]\nheader_read = \"400ms\"\n").run();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: site.test\r\nX-Slow: ");
+    let said = trickle(client);
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said:?}");
+    assert_eq!(origin.heads(), 0);
+}
+
+/// An answer without end, as fast as it is taken; `gone` hears when nobody takes it any more.
+fn endless() -> (Origin, mpsc::Receiver<()>) {
+    let (sender, gone) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let origin = Origin::start().on("/endless", move |x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        while x.chunk(&[b'x'; 64 * 1024]).is_ok() {}
+        let _ = sender.lock().unwrap().send(());
+        x.cut();
+        Ok(())
+    });
+    (origin, gone)
+}
+
+const SLOW_SEND: &str = "[timeouts]\nslow_send = \"400ms\"\nidle = \"1s\"\n";
+
+/// T13, slow read: a visitor who asks and does not take holds neither a connection here nor one at the origin.
+#[test]
+fn an_answer_that_nobody_takes_is_given_up() {
+    let (origin, gone) = endless();
+    let proxy = proxy().to(&origin).toml(SLOW_SEND).run();
+    let mut client = proxy.client();
+    client.send("GET /endless HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    gone.recv_timeout(DEADLINE).expect("the origin is let go");
+    wait_until("it is counted", || proxy.limit_reached("min_send_rate") == 1);
+    assert!(client.count(u64::MAX) > 0, "what was in the kernel's hands arrives");
+}
+
+/// A visitor who takes an answer at any sensible pace is never cut off.
+#[test]
+fn an_answer_that_is_taken_goes_on_beyond_the_window() {
+    let (origin, _gone) = endless();
+    let proxy = proxy().to(&origin).toml(SLOW_SEND).run();
+    let mut client = proxy.client();
+    client.send("GET /endless HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    let start = std::time::Instant::now();
+    while start.elapsed() < std::time::Duration::from_millis(1_500) {
+        assert!(client.count(1 << 20) >= 1 << 20);
+        // A reader that pauses is what is tried here.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(proxy.limit_reached("min_send_rate"), 0);
+}
+
+/// The page, as one client asks for it.
+fn choices(proxy: &Proxy, from: &str) -> u16 {
+    let mut client = Client::connect_from(from, proxy.addr());
+    let answer = client.get("/privacy-choices", "");
+    if answer.status() == 429 {
+        assert!(answer.head.one("retry-after").is_some());
+    }
+    answer.status()
+}
+
+/// DESIGN 4 and issue 4: rate limits never refuse an opt-out. Over the rate the choice is in force, and the answer
+/// says that it has no reference.
+#[test]
+fn a_client_over_its_rate_gets_no_pages_and_opts_out_all_the_same() {
+    let origin = Origin::start();
+    let limits =
+        "[limits]\nportal_rate = 1\nportal_burst = 4\n[store]\nrecords_per_second = 1\nrecord_burst = 8\n";
+    let proxy = proxy().to(&origin).toml(limits).run();
+    wait_until("the rate is reached", || choices(&proxy, "127.0.0.2") == 429);
+    assert!(proxy.limit_reached("portal_rate") >= 1);
+    let mut references = 0;
+    for _ in 0..12 {
+        let mut client = Client::connect_from("127.0.0.2", proxy.addr());
+        client.send("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
+        let answer = client.response("POST");
+        assert_eq!(answer.status(), 200);
+        let cookie =
+            answer.head.all("set-cookie").into_iter().find(|line| line.starts_with("optgate=v1.out."));
+        let cookie = cookie.expect("the choice is in the browser");
+        let text = answer.text();
+        assert!(text.contains("in force"), "{text}");
+        let referred = !text.contains("there is no reference this time");
+        references += usize::from(referred);
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let mut next = Client::connect_from("127.0.0.2", proxy.addr());
+        assert_eq!(
+            next.get("/", &format!("Cookie: {cookie}\r\n")).status(),
+            200,
+            "the site itself is not limited"
+        );
+    }
+    assert!((1..12).contains(&references), "{references} of 12 recorded");
+    let mut other = Client::connect_from("127.0.0.3", proxy.addr());
+    other.send("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
+    let text = other.response("POST").text();
+    assert!(!text.contains("there is no reference"), "room was left for others: {text}");
+    assert_eq!(choices(&proxy, "127.0.0.3"), 200);
+}
+
+/// Opting in may wait, and so may the receipt; what pages load and the site's statement are not counted.
+#[test]
+fn what_pages_load_and_the_statement_are_not_limited() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("[limits]\nportal_rate = 1\nportal_burst = 0\n").run();
+    wait_until("the rate is reached", || choices(&proxy, "127.0.0.2") == 429);
+    for _ in 0..5 {
+        let mut client = Client::connect_from("127.0.0.2", proxy.addr());
+        assert_eq!(client.get("/.well-known/gpc.json", "").status(), 200);
+        assert_ne!(client.get("/privacy-choices/assets/none.js", "").status(), 429);
+    }
+    let mut client = Client::connect_from("127.0.0.2", proxy.addr());
+    client.send("POST /privacy-choices/opt-in HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.response("POST").status(), 429);
+}
+
+/// reliability.md 8, overload: page views are shed before privacy endpoints, and never by skipping the rewriter.
+#[test]
+fn short_of_memory_new_requests_are_turned_away_and_opt_outs_are_not() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).toml("[limits]\nmemory = \"1MiB\"\n").run();
+    wait_until("the process is looked at", || proxy.get("/", "").status() == 503);
+    let seen = origin.heads();
+    for signal in ["", "Sec-GPC: 1\r\n"] {
+        let answer = proxy.get("/", signal);
+        assert_eq!(answer.status(), 503);
+        assert!(answer.head.one("retry-after").is_some());
+        assert_eq!(H2::prior_knowledge(proxy.addr()).get("http://site.test/").status, 503);
+    }
+    assert_eq!(origin.heads(), seen, "nothing is asked of the origin");
+    assert!(proxy.limit_reached("memory") >= 4);
+    assert_eq!(proxy.get("/privacy-choices", "").status(), 200);
+    let mut client = proxy.client();
+    client.send("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.response("POST").status(), 200);
+    proxy.reload(|text| text.replace("memory = \"1MiB\"", "memory = \"none\"")).unwrap();
+    wait_until("all is served again", || proxy.get("/", "").status() == 200);
+}
+
+/// The program with few descriptors: those under way end well, and it comes back by itself.
+#[test]
+fn out_of_descriptors_it_pauses_and_comes_back() {
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start().on("/slow", move |x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nbegun")?;
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE);
+        x.send("ended")
+    });
+    let builder = proxy().to(&origin);
+    let addr = own_address();
+    let file = builder.write();
+    let plain = command(&file);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    limited.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+    limited.stdin(std::process::Stdio::null());
+    limited.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let binary = Binary::of(limited, addr, builder.into_dir());
+    let mut under_way = Client::connect(addr);
+    under_way.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    assert_eq!(under_way.final_head().status, 200);
+    assert_eq!(under_way.take(5), b"begun");
+    let flood: Vec<_> = (0..200).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    binary.wait_for_line("cannot accept a connection");
+    release.send(()).unwrap();
+    assert_eq!(under_way.take(5), b"ended");
+    drop(flood);
+    assert_eq!(Client::connect(addr).get("/", "").text(), "hello");
+}
