@@ -65,12 +65,6 @@ impl Certificates {
         }
     }
 
-    /// The fetched certificate for a name.
-    #[must_use]
-    pub fn fetched(&self, host: &str) -> Option<Arc<CertifiedKey>> {
-        self.all.load().fetched.get(host).map(Arc::clone)
-    }
-
     /// What an authority is shown.
     #[must_use]
     pub const fn proofs(&self) -> &Arc<Proofs> {

@@ -83,7 +83,7 @@ pub fn key_exposed(file: &Path, mode: u32) {
 /// A fetched certificate serves for a host, until a time (Unix seconds).
 pub fn certificate_in_place(metrics: &Metrics, host: &str, until: i64) {
     metrics.certificate_until(host, until);
-    tracing::info!(host, until, "fetched certificate in place");
+    tracing::debug!(host, until, "fetched certificate in place");
 }
 
 /// An authority has given a certificate for a host.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::support::authority::{Pebble, Places, kept};
+use super::support::authority::{Pebble, Places};
 use super::support::client::TlsClient;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -42,10 +42,10 @@ fn certificates_are_fetched_by_either_challenge() {
             let mut tls = TlsClient::connect_tls(places.tls, host, client.clone());
             tls.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
             assert_eq!(tls.response("GET").text(), "hello", "{host}");
-            let file = kept(&proxy.dir().join("data"), host);
+            let file = places.kept(&proxy.dir().join("data"), &format!("{host}.pem"));
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
-        let account = proxy.dir().join("data/acme/account.json");
+        let account = places.kept(&proxy.dir().join("data"), "account.json");
         assert_eq!(account.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let figures = proxy.running().metrics().render();
         assert!(
@@ -53,17 +53,20 @@ fn certificates_are_fetched_by_either_challenge() {
             "{figures}"
         );
         assert_eq!(origin.heads(), 2, "no proof was asked of the origin");
+        // What another authority has given is no certificate of this one.
+        proxy.reload(|text| text.replace("/dir\"", "/dir?another\"")).unwrap();
+        wait_for(&proxy, "issued", 4);
+        assert!(account.exists(), "the first one's account is kept");
     }
 }
 
 /// Writes a certificate, as one fetched earlier, of which two thirds of the lifetime are over.
-fn old_certificate(data_dir: &std::path::Path, host: &str) -> Vec<u8> {
+fn old_certificate(file: &std::path::Path, host: &str) -> Vec<u8> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2027, 6, 1);
     let certificate = params.self_signed(&key).unwrap();
-    let file = kept(data_dir, host);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(file, format!("{}{}", key.serialize_pem(), certificate.pem())).unwrap();
     certificate.der().to_vec()
@@ -77,7 +80,7 @@ fn a_kept_certificate_serves_until_its_renewal_takes_its_place() {
     let (origin, server) = (Origin::start(), Authority::new());
     let builder = at(&places, &origin);
     let settings = places.settings(&server.write(builder.dir()), "hosts = [\"one.test\"]");
-    let old = old_certificate(&builder.dir().join("data"), "one.test");
+    let old = old_certificate(&places.kept(&builder.dir().join("data"), "one.test.pem"), "one.test");
     let proxy = builder.toml(&settings).run();
     wait_for(&proxy, "failed", 1);
     let mut open = TlsClient::connect_tls(places.tls, "one.test", Authority::anybody());

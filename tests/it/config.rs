@@ -365,7 +365,7 @@ fn tls_settings_that_cannot_work_are_refused() {
         (&acme.replace("a.test", "192.0.2.1"), "no wildcards and no addresses"),
         (&format!("{acme}contact = \"ops@a.test\""), "is no mail address"),
         (&format!("{acme}directory = \"http://ca.test/\""), "ACME is spoken by https only"),
-        (&format!("{acme}challenges = [\"dns-01\"]"), "dns-01"),
+        (&format!("{acme}challenges = [\"dns-01\"]"), "cannot be \"dns-01\""),
         (&format!("{acme}challenges = []"), "no name could be proven"),
     ] {
         let site = "[[sites]]\nhosts = [\"a.test\", \"b.test\"]\nupstream = \"http://a\"\n";

@@ -1,5 +1,6 @@
-//! What is kept of ACME in the data folder: the account, and one file a host with key and chain.
+//! What is kept of ACME in the data folder: for each authority the account, and one file a host with key and chain.
 //!
+//! A folder for each, so that a certificate of an authority for trials is not taken for one of another.
 //! Files are written beside and moved into place, so that after a crash there is a whole one or the one before.
 //! Only this user may read them.
 
@@ -9,25 +10,24 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use data_encoding::HEXLOWER;
 use instant_acme::AccountCredentials;
-use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-/// The folder, below the data folder.
+/// An authority's folder, below the data folder.
 #[derive(Debug, Clone)]
 pub struct Cupboard(PathBuf);
 
-/// An account with the authority that knows it.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    directory: String,
-    credentials: AccountCredentials,
-}
-
 impl Cupboard {
-    /// In a data folder; made when something is put in.
+    /// The one for an authority's directory (URL); made when something is put in.
     #[must_use]
-    pub fn below(data_dir: &Path) -> Self {
-        Self(data_dir.join("acme"))
+    pub fn of(data_dir: &Path, directory: &str) -> Self {
+        let url = url::Url::parse(directory).ok();
+        let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let host: String = host.chars().map(plain).collect();
+        let hash = HEXLOWER.encode(&Sha256::digest(directory)[..4]);
+        Self(data_dir.join("acme").join(format!("{host}-{hash}")))
     }
 
     /// File of a host's key and chain.
@@ -36,29 +36,28 @@ impl Cupboard {
         self.0.join(format!("{host}.pem"))
     }
 
-    /// The account at an authority, if there is one.
+    /// The account, if there is one.
     ///
     /// # Errors
     /// There is one that cannot be read: another must not quietly take its place.
-    pub fn account(&self, directory: &str) -> anyhow::Result<Option<AccountCredentials>> {
+    pub fn account(&self) -> anyhow::Result<Option<AccountCredentials>> {
         let path = self.0.join("account.json");
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        let kept: Kept = serde_json::from_slice(&text)
+        let credentials = serde_json::from_slice(&text)
             .with_context(|| format!("{}: is no account; remove the file to make another", path.display()))?;
-        Ok((kept.directory == directory).then_some(kept.credentials))
+        Ok(Some(credentials))
     }
 
     /// Keeps an account.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep_account(&self, directory: &str, credentials: AccountCredentials) -> anyhow::Result<()> {
-        let kept = Kept { directory: directory.to_owned(), credentials };
-        self.put("account.json", &serde_json::to_vec(&kept)?)
+    pub fn keep_account(&self, credentials: &AccountCredentials) -> anyhow::Result<()> {
+        self.put("account.json", &serde_json::to_vec(credentials)?)
     }
 
     /// Keeps a host's key and chain, as PEM.
@@ -92,26 +91,37 @@ mod tests {
 
     use super::*;
 
+    const CA: &str = "https://ca.test:14000/dir";
+
     #[test]
     fn only_this_user_may_read_what_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let cupboard = Cupboard::below(dir.path());
+        let cupboard = Cupboard::of(dir.path(), CA);
         for turn in ["one", "two"] {
             cupboard.keep("a.test", turn, "chain").unwrap();
             let meta = fs::metadata(cupboard.file("a.test")).unwrap();
             assert_eq!(meta.permissions().mode() & 0o777, 0o600);
             assert_eq!(fs::read_to_string(cupboard.file("a.test")).unwrap(), format!("{turn}\nchain"));
         }
-        assert_eq!(fs::metadata(dir.path().join("acme")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&cupboard.0).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    /// Trials at one authority leave nothing that another's place is taken by.
+    #[test]
+    fn authorities_are_kept_apart() {
+        let folder = |url| Cupboard::of(Path::new("/d"), url).0.display().to_string();
+        let (trial, real) = (folder("https://ca.test/trial"), folder("https://ca.test/real"));
+        assert!(trial.starts_with("/d/acme/ca.test-") && trial != real);
+        assert!(folder("https://[::1]:14000/dir").starts_with("/d/acme/---1--"));
     }
 
     #[test]
     fn an_account_that_cannot_be_read_is_not_replaced_quietly() {
         let dir = tempfile::tempdir().unwrap();
-        let cupboard = Cupboard::below(dir.path());
-        assert!(cupboard.account("https://ca.test/").unwrap().is_none());
+        let cupboard = Cupboard::of(dir.path(), CA);
+        assert!(cupboard.account().unwrap().is_none());
         cupboard.put("account.json", b"{").unwrap();
-        let error = cupboard.account("https://ca.test/").err().unwrap();
+        let error = cupboard.account().err().unwrap();
         assert!(format!("{error:#}").contains("account.json"), "{error:#}");
     }
 }

@@ -39,7 +39,7 @@ const NAP: Duration = Duration::from_secs(3_600);
 ///
 /// A file that cannot be used is as if it were not there, and the log says so: another is ordered.
 pub fn take_up(acme: &Acme, data_dir: &Path, certificates: &Certificates, metrics: &Metrics) {
-    let cupboard = Cupboard::below(data_dir);
+    let cupboard = Cupboard::of(data_dir, &acme.directory);
     for host in &acme.hosts {
         let file = cupboard.file(host);
         if !file.exists() {
@@ -57,12 +57,9 @@ pub fn take_up(acme: &Acme, data_dir: &Path, certificates: &Certificates, metric
 
 fn read(file: &Path) -> anyhow::Result<(Arc<CertifiedKey>, Validity)> {
     let key = tls::read_key(file, file)?;
-    let validity = validity_of(&key).with_context(|| file.display().to_string())?;
+    let leaf = key.end_entity_cert()?;
+    let validity = Validity::of(leaf).with_context(|| file.display().to_string())?;
     Ok((key, validity))
-}
-
-fn validity_of(key: &CertifiedKey) -> anyhow::Result<Validity> {
-    Validity::of(key.end_entity_cert()?)
 }
 
 /// The task, and what it works on.
@@ -95,13 +92,18 @@ impl Upkeep {
 
     async fn rounds(&self) {
         let mut turns = HashMap::new();
+        let mut authority = String::new();
         loop {
             let settings = Arc::clone(&self.house.snapshot.load().settings);
             let wanted = settings.acme.as_ref();
             self.certificates
                 .keep_only(|host| wanted.is_some_and(|acme| acme.hosts.iter().any(|h| h == host)));
             if let Some(acme) = wanted {
-                self.round(acme, &Cupboard::below(&settings.data_dir), &mut turns).await;
+                if authority != acme.directory {
+                    turns.clear();
+                    authority.clone_from(&acme.directory);
+                }
+                self.round(acme, &Cupboard::of(&settings.data_dir, &acme.directory), &mut turns).await;
             }
             let next = turns.values().map(|turn: &Turn| turn.due).min();
             let wait = next.map_or(NAP, |due| Duration::from_secs((due - now()).max(1).unsigned_abs()));
@@ -146,8 +148,12 @@ impl Upkeep {
         host: &str,
         failures: u32,
     ) -> anyhow::Result<i64> {
-        let held = self.certificates.fetched(host);
-        let held = held.and_then(|key| validity_of(&key).ok().map(|validity| (key, validity)));
+        // From the file: what serves now may be another authority's, until this one has given its own.
+        let held = read(&cupboard.file(host)).ok();
+        if let Some((key, validity)) = &held {
+            self.certificates.put(host, Arc::clone(key));
+            events::certificate_in_place(&self.house.metrics, host, validity.until);
+        }
         let account = order::account(acme, cupboard).await;
         let mut replaces = None;
         if let Some((key, validity)) = &held {

@@ -29,14 +29,14 @@ pub(super) async fn account(acme: &Acme, cupboard: &Cupboard) -> anyhow::Result<
     };
     let builder = builder.context("the authority's server cannot be verified")?;
     let unreachable = || format!("the authority at {} refuses, or cannot be reached", acme.directory);
-    if let Some(credentials) = cupboard.account(&acme.directory)? {
+    if let Some(credentials) = cupboard.account()? {
         return builder.from_credentials(credentials).await.with_context(unreachable);
     }
     let contact: Vec<&str> = acme.contact.iter().map(String::as_str).collect();
     let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let made = builder.create(&wanted, acme.directory.clone(), None).await;
     let (account, credentials) = made.with_context(unreachable)?;
-    cupboard.keep_account(&acme.directory, credentials)?;
+    cupboard.keep_account(&credentials)?;
     Ok(account)
 }
 

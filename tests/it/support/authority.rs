@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest as _, Sha256};
 
 use super::binary::own_address;
 use super::client::TlsClient;
@@ -42,12 +44,23 @@ impl Places {
         Some(Self { http, tls, directory, management, names, names_management })
     }
 
+    /// The file in which a proxy with this data folder keeps something of this authority.
+    pub fn kept(&self, data_dir: &Path, name: &str) -> PathBuf {
+        let hash = HEXLOWER.encode(&Sha256::digest(self.url())[..4]);
+        data_dir.join(format!("acme/{}-{hash}", self.directory.ip())).join(name)
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}/dir", self.directory)
+    }
+
     /// `[acme]` for this authority; `roots` verify its server.
     pub fn settings(&self, roots: &Path, more: &str) -> String {
         format!(
-            "[tls]\nlisten = [\"{}\"]\n[acme]\ndirectory = \"https://{}/dir\"\nroots = {roots:?}\n\
+            "[tls]\nlisten = [\"{}\"]\n[acme]\ndirectory = {:?}\nroots = {roots:?}\n\
              terms_agreed = true\n{more}\n",
-            self.tls, self.directory
+            self.tls,
+            self.url()
         )
     }
 }
@@ -122,9 +135,4 @@ impl Drop for Pebble {
             let _ = child.wait();
         }
     }
-}
-
-/// The file of a fetched certificate in a data folder.
-pub fn kept(data_dir: &Path, host: &str) -> PathBuf {
-    data_dir.join("acme").join(format!("{host}.pem"))
 }
