@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use data_encoding::BASE64URL_NOPAD;
+use instant_acme::CertificateIdentifier;
 use rcgen::{CertificateParams, KeyPair};
 
-use super::support::authority::{Pebble, Places};
+use super::support::authority::{Pebble, Places, kept};
 use super::support::client::TlsClient;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -110,4 +112,87 @@ fn no_proof_is_shown_without_an_order() {
         TlsClient::connect_tls(proxy.tls(), "one.test", authority.client(&["http/1.1", "acme-tls/1"]));
     assert_eq!(client.alpn().as_deref(), Some("http/1.1"));
     assert_eq!(proxy.get("/.well-known/acme-challenge/x", "").text(), "hello", "the origin may have its own");
+}
+
+/// An authority that says when to renew and signs nothing. `windows`: start and end for a certificate's id.
+fn advising(server: &Authority, windows: &[(String, &str, &str)]) -> Origin {
+    let mut origin = Origin::start_tls(server.leaf("127.0.0.1").server())
+        .on("/dir", |x| {
+            let at = x.request().one("host").unwrap();
+            let names = ["newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo"];
+            let urls = names.map(|name| (name.to_owned(), format!("https://{at}/{name}").into()));
+            x.ok(
+                "application/json",
+                serde_json::Value::Object(urls.into_iter().collect()).to_string().as_bytes(),
+            )
+        })
+        .answers("/newNonce", "HTTP/1.1 200 OK\r\nReplay-Nonce: bm9uY2U\r\nContent-Length: 0\r\n\r\n")
+        .answers(
+            "/newAccount",
+            "HTTP/1.1 201 Created\r\nReplay-Nonce: bm9uY2U\r\nLocation: https://ca.test/1\r\n\
+             Content-Length: 2\r\n\r\n{}",
+        )
+        .answers(
+            "/newOrder",
+            "HTTP/1.1 403 Forbidden\r\nReplay-Nonce: bm9uY2U\r\nContent-Type: application/problem+json\r\n\
+             Content-Length: 51\r\n\r\n{\"type\":\"urn:ietf:params:acme:error:unauthorized\"}  ",
+        );
+    for (id, start, end) in windows {
+        let body = serde_json::json!({ "suggestedWindow": { "start": start, "end": end } }).to_string();
+        let length = body.len();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nRetry-After: 21600\r\n";
+        origin = origin
+            .answers(&format!("/renewalInfo/{id}"), format!("{head}Content-Length: {length}\r\n\r\n{body}"));
+    }
+    origin
+}
+
+/// RFC 9773, 4.1 to 5: a certificate is renewed when its authority says, not at two thirds of its lifetime, and the
+/// order names the certificate that it replaces.
+#[test]
+fn the_authority_says_when_to_renew() {
+    let server = Authority::new();
+    let years = |from, until| {
+        move |params: &mut CertificateParams| {
+            params.use_authority_key_identifier_extension = true;
+            params.serial_number = Some(vec![from as u8, 7, 0x80].into());
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        }
+    };
+    // Two thirds are over, and it has time; a long one that must go.
+    let (old, new) =
+        (server.leaf_with(&["a.test"], years(2020, 2028)), server.leaf_with(&["b.test"], years(2026, 2090)));
+    let id = |der: &[u8]| CertificateIdentifier::try_from(&der.to_vec().into()).unwrap().to_string();
+    let (far, past) =
+        (["2070-01-01T00:00:00Z", "2070-01-02T00:00:00Z"], ["2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"]);
+    let windows = [(id(&old.der), far[0], far[1]), (id(&new.der), past[0], past[1])];
+    let authority = advising(&server, &windows);
+    let directory = format!("{}/dir", authority.url());
+    let builder = proxy().to(&Origin::start());
+    for (leaf, name) in [(&old, "a.test.pem"), (&new, "b.test.pem")] {
+        let file = kept(&builder.dir().join("data"), &directory, name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, leaf.pem()).unwrap();
+    }
+    let roots = server.write(builder.dir());
+    let settings = format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[acme]\ndirectory = {directory:?}\nroots = {roots:?}\n\
+         terms_agreed = true\nhosts = [\"a.test\", \"b.test\", \"c.test\"]\n"
+    );
+    let proxy = builder.toml(&settings).run();
+    // Names are attended in order, so nothing was ordered for the first when the third has been.
+    wait_for(&proxy, "failed", 2);
+    let orders = authority.seen(1).into_iter().filter(|seen| seen.line().contains("/newOrder"));
+    let payload = |body: &[u8]| -> serde_json::Value {
+        let jws: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let payload = BASE64URL_NOPAD.decode(jws["payload"].as_str().unwrap().as_bytes()).unwrap();
+        serde_json::from_slice(&payload).unwrap()
+    };
+    let orders: Vec<_> = orders.map(|order| payload(&order.body)).collect();
+    assert_eq!(orders.len(), 2, "{orders:#?}");
+    assert_eq!(orders[0]["identifiers"][0]["value"], "b.test");
+    assert_eq!(orders[0]["replaces"], windows[1].0.as_str());
+    assert_eq!(orders[1]["identifiers"][0]["value"], "c.test");
+    assert!(orders[1].get("replaces").is_none_or(serde_json::Value::is_null), "{orders:#?}");
 }

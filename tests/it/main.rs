@@ -27,6 +27,7 @@ mod conformance;
 mod corpus;
 mod csp;
 mod demo;
+mod deploy;
 mod failing_closed;
 mod floods;
 mod forwarding;

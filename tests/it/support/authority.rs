@@ -17,6 +17,13 @@ use super::client::TlsClient;
 use super::pki::Authority;
 use super::{skipped, wait_until};
 
+/// The file in which a proxy with this data folder keeps something of an authority.
+pub fn kept(data_dir: &Path, directory: &str, name: &str) -> PathBuf {
+    let host = directory.parse::<http::Uri>().unwrap().host().unwrap().to_owned();
+    let hash = HEXLOWER.encode(&Sha256::digest(directory)[..4]);
+    data_dir.join(format!("acme/{host}-{hash}")).join(name)
+}
+
 /// Addresses for an authority and for those whom it gives certificates to, all on one part of loopback.
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
@@ -46,8 +53,7 @@ impl Places {
 
     /// The file in which a proxy with this data folder keeps something of this authority.
     pub fn kept(&self, data_dir: &Path, name: &str) -> PathBuf {
-        let hash = HEXLOWER.encode(&Sha256::digest(self.url())[..4]);
-        data_dir.join(format!("acme/{}-{hash}", self.directory.ip())).join(name)
+        kept(data_dir, &self.url(), name)
     }
 
     fn url(&self) -> String {

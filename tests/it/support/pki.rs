@@ -41,9 +41,15 @@ impl Authority {
 
     /// Signs a certificate for several names and addresses.
     pub fn leaf_for(&self, names: &[&str]) -> Leaf {
+        self.leaf_with(names, |_| ())
+    }
+
+    /// Signs a certificate of which something is not as usual.
+    pub fn leaf_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Leaf { der: certificate.der().to_vec(), chain_pem: certificate.pem(), key }
     }
@@ -110,6 +116,11 @@ impl Leaf {
         std::fs::write(&chain, &self.chain_pem).unwrap();
         std::fs::write(&key, self.key.serialize_pem()).unwrap();
         (chain, key)
+    }
+
+    /// Key and chain as PEM, in one text.
+    pub fn pem(&self) -> String {
+        format!("{}{}", self.key.serialize_pem(), self.chain_pem)
     }
 
     /// A server that shows this certificate.

@@ -1,0 +1,32 @@
+//! Files for operators in `deploy/` are what their readers take.
+
+use std::process::Command;
+
+use super::support::skipped;
+
+/// systemd finds nothing wrong with the unit, and its commands are ones that we have.
+#[test]
+fn the_systemd_unit_is_well_formed() {
+    let unit =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/optgate.service")).unwrap();
+    let ours = env!("CARGO_BIN_EXE_optgate");
+    let commands = unit.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once('=')).map(|(_, c)| c);
+    let mut count = 0;
+    for command in commands {
+        let mut words = command.split(' ');
+        assert_eq!(words.next(), Some("/usr/local/bin/optgate"));
+        let help = Command::new(ours).args(words).arg("--help").output().unwrap();
+        assert!(help.status.success(), "{command}: {}", String::from_utf8_lossy(&help.stderr));
+        count += 1;
+    }
+    assert_eq!(count, 2);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("optgate.service");
+    std::fs::write(&file, unit.replace("/usr/local/bin/optgate", ours)).unwrap();
+    let Ok(verified) = Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
+        skipped("the_systemd_unit_is_well_formed", "`systemd-analyze` is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && !said.contains("optgate.service"), "{said}");
+}
