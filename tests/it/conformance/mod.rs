@@ -91,11 +91,16 @@ fn optgate_with_tls() -> (Proxy, Subject) {
         "{SHORT}[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
     );
     let proxy = builder.toml(&tls).run();
-    let config = authority.client(&["http/1.1"]);
+    // Without the name in the handshake no host is another than its own (421).
+    let nameless = |protocol| {
+        let mut config = (*authority.client(&[protocol])).clone();
+        config.enable_sni = false;
+        Arc::new(config)
+    };
     let subject = Subject {
         addr: proxy.tls(),
-        tls: Some(config),
-        http2: Some(authority.client(&["h2"])),
+        tls: Some(nameless("http/1.1")),
+        http2: Some(nameless("h2")),
         origin,
         patience: Duration::from_secs(10),
         exact: true,
