@@ -1,7 +1,7 @@
 //! Who a client is to the limits, how many connections it has, and how fast it may ask.
 //!
 //! A client is an IPv4 address or an IPv6 /64: whoever has one address of a /64 has all of them. Memory is
-//! bounded: connections by `limits.connections`, rates by [`MOST_RATES`].
+//! bounded: connections by `limits.connections`, rates by `MOST_RATES`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};

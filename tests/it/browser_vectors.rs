@@ -248,7 +248,8 @@ fn no_way_to_start_a_request_leaks_with_the_signal() {
                 let mut tabs = [browser.hidden_tab(), browser.hidden_tab()];
                 loop {
                     let Some(vector) = next.lock().unwrap().next() else { return };
-                    let [control, signal] = visits(&browser, proxy.addr(), &mut tabs, vector, &judge);
+                    let visits = || visits(&browser, proxy.addr(), &mut tabs, vector, &judge);
+                    let [control, signal] = patiently(visits);
                     tried.lock().unwrap().push(Tried { vector, control, signal });
                 }
             });
@@ -286,6 +287,15 @@ fn the_second_wall_holds_what_the_guard_cannot_see() {
         }
     }
     assert!(faults.is_empty(), "behind the wall:{}", faults.concat());
+}
+
+/// On a busy machine a page may take longer than anybody waits: only that is tried again, never a leak.
+fn patiently(mut visits: impl FnMut() -> [Visit; 2]) -> [Visit; 2] {
+    let [control, signal] = visits();
+    if control.outcome.finished && !signal.outcome.finished && signal.leaks.is_empty() {
+        return visits();
+    }
+    [control, signal]
 }
 
 fn report(tried: &[Tried<'_>]) {

@@ -11,7 +11,7 @@
 //! - `stubs.js`: globals of stripped vendors that page code may call
 //! - `worker.js`: what stands before a worker's script
 //!
-//! They are written to be read. [`minify`] and [`rename`] make of them the text that pages carry.
+//! They are written to be read. `minify` and `rename` make of them the text that pages carry.
 
 mod assets;
 pub(super) mod minify;
