@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Reason;
 use super::head::{Limits, Scan};
+use super::held::Held;
 
 /// An answer's head may be so large.
 const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 1024 };
@@ -50,17 +51,15 @@ pub struct AnswerGate<S> {
     scan: Scan,
     interim: u8,
     refused: Option<Reason>,
-    /// Part of a head; the first `passed` bytes of it are for hyper, `sent` of them are with it.
-    held: Vec<u8>,
-    sent: usize,
-    passed: usize,
+    /// Part of a head.
+    held: Held,
 }
 
 impl<S> AnswerGate<S> {
     /// Nothing is expected yet.
     pub fn new(io: S, expected: Expected) -> Self {
-        let held = Vec::new();
-        Self { io, expected, scan: Scan::default(), interim: 0, refused: None, held, sent: 0, passed: 0 }
+        let (scan, held) = (Scan::default(), Held::default());
+        Self { io, expected, scan, interim: 0, refused: None, held }
     }
 
     /// Looks at bytes that begin with a head; how many may pass.
@@ -93,32 +92,13 @@ impl<S> AnswerGate<S> {
         }
         at
     }
-
-    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let ready = &self.held[self.sent..self.passed];
-        if ready.is_empty() {
-            return false;
-        }
-        let step = ready.len().min(buf.remaining());
-        buf.put_slice(&ready[..step]);
-        self.sent += step;
-        if self.sent == self.passed {
-            self.held.drain(..self.passed);
-            (self.sent, self.passed) = (0, 0);
-            if self.held.is_empty() {
-                // An idle connection keeps no room for a head that came in pieces once.
-                self.held = Vec::new();
-            }
-        }
-        true
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if this.give(buf) {
+            if this.held.give(buf) {
                 return Poll::Ready(Ok(()));
             }
             if let Some(reason) = this.refused {
@@ -132,19 +112,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
                 return Poll::Ready(Ok(()));
             }
             this.expected.0.store(expected | BEGUN, Ordering::Relaxed);
-            if this.held.is_empty() {
-                let passed = this.look(fresh);
-                this.held.extend_from_slice(&fresh[passed..]);
-                buf.set_filled(start + passed);
-                if passed > 0 {
-                    return Poll::Ready(Ok(()));
-                }
-            } else {
-                let mut held = std::mem::take(&mut this.held);
-                held.extend_from_slice(fresh);
-                buf.set_filled(start);
-                this.passed += this.look(&held[this.passed..]);
-                this.held = held;
+            let mut held = std::mem::take(&mut this.held);
+            let given = held.take(buf, start, |bytes| this.look(bytes));
+            this.held = held;
+            if given {
+                return Poll::Ready(Ok(()));
             }
         }
     }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Reason;
 use super::chunks::Chunks;
 use super::head::{Framing, Limits, Scan};
+use super::held::Held;
 use crate::edge::timer::{Deadline, ReadMeter};
 
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
@@ -114,10 +115,7 @@ pub struct Gate<S> {
     state: State,
     /// Number of the last request whose head has passed.
     request: u64,
-    /// Bytes that hyper does not have yet: `sent` are with it, those up to `passed` may go.
-    held: Vec<u8>,
-    sent: usize,
-    passed: usize,
+    held: Held,
     linger: Option<(Deadline, usize)>,
 }
 
@@ -129,19 +127,8 @@ impl<S> Gate<S> {
 
     /// Another protocol, of which bytes are only counted.
     pub fn open(io: S, meter: ReadMeter, link: Arc<Link>, limits: Limits) -> Self {
-        let held = Vec::new();
-        Self {
-            io,
-            meter,
-            link,
-            limits,
-            state: State::Open,
-            request: 0,
-            held,
-            sent: 0,
-            passed: 0,
-            linger: None,
-        }
+        let (state, held) = (State::Open, Held::default());
+        Self { io, meter, link, limits, state, request: 0, held, linger: None }
     }
 
     /// Looks at bytes for the first time; how many from the start may pass. The rest is to be held.
@@ -195,10 +182,15 @@ impl<S> Gate<S> {
         at
     }
 
+    /// Whether no request has begun and not ended.
+    fn is_between(&self) -> bool {
+        matches!(&self.state, State::Head(scan) if !scan.has_begun())
+    }
+
     /// Looks at what is held and has not passed.
     fn look_at_held(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.passed += self.look(&held[self.passed..]);
+        let mut held = std::mem::take(&mut self.held);
+        held.look_again(|bytes| self.look(bytes));
         self.held = held;
         self.settle();
     }
@@ -208,52 +200,21 @@ impl<S> Gate<S> {
         let in_head = matches!(&self.state, State::Head(scan) if scan.has_begun());
         self.link.in_head.store(in_head, Ordering::Release);
         match self.state {
-            State::Refused => {
-                self.held.truncate(self.passed);
-                self.held.extend_from_slice(REFUSED);
-                self.passed = self.held.len();
-            }
-            State::Broken(_) => self.held.truncate(self.passed),
+            State::Refused => self.held.replace_rest(REFUSED),
+            State::Broken(_) => self.held.replace_rest(b""),
             _ => {}
         }
     }
 
-    /// Gives hyper what is held for it; false when there is nothing.
-    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let ready = &self.held[self.sent..self.passed];
-        if ready.is_empty() {
-            return false;
-        }
-        let step = ready.len().min(buf.remaining());
-        buf.put_slice(&ready[..step]);
-        self.sent += step;
-        if self.sent == self.passed {
-            self.held.drain(..self.passed);
-            (self.sent, self.passed) = (0, 0);
-            if self.held.is_empty() {
-                // An idle connection keeps no room for a head that came in pieces once.
-                self.held = Vec::new();
-            }
-        }
-        true
-    }
-
     /// Takes in what was just read to the end of `buf`, from `start` on; true when hyper has bytes.
     fn take(&mut self, buf: &mut ReadBuf<'_>, start: usize) -> bool {
-        if self.held.is_empty() {
-            let fresh = &buf.filled()[start..];
-            let passed = self.look(fresh);
-            if passed < fresh.len() {
-                self.held.extend_from_slice(&fresh[passed..]);
-                buf.set_filled(start + passed);
-                self.settle();
-            }
-            return passed > 0;
+        let mut held = std::mem::take(&mut self.held);
+        let given = held.take(buf, start, |bytes| self.look(bytes));
+        self.held = held;
+        if !self.held.is_empty() {
+            self.settle();
         }
-        self.held.extend_from_slice(&buf.filled()[start..]);
-        buf.set_filled(start);
-        self.look_at_held();
-        false
+        given
     }
 }
 
@@ -261,7 +222,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if this.give(buf) {
+            if this.held.give(buf) {
                 return Poll::Ready(Ok(()));
             }
             match this.state {
@@ -336,13 +297,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
                 _ => return Poll::Ready(Ok(())),
             }
         }
-    }
-}
-
-impl<S> Gate<S> {
-    /// Whether no request has begun and not ended.
-    fn is_between(&self) -> bool {
-        matches!(&self.state, State::Head(scan) if !scan.has_begun())
     }
 }
 

@@ -12,6 +12,7 @@ mod answer;
 mod chunks;
 mod gate;
 mod head;
+mod held;
 
 pub use answer::{AnswerGate, Expected};
 pub use gate::{Gate, Link};
