@@ -182,9 +182,9 @@ pub async fn send(
 ) -> Result<Answer, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), false);
     let mut failure = ProxyError::Internal("the site has no origin");
-    while let Some(turn) = choice.another() {
-        aim(&mut request, x, turn.origin);
-        match choice.send(turn, request).await {
+    while let Some(origin) = choice.another() {
+        aim(&mut request, x, origin);
+        match choice.send(origin, request).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(ProxyError::UnaskedSwitch);
             }

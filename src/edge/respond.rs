@@ -427,9 +427,9 @@ pub async fn tunnel(
 ) -> Result<Response<Body>, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
     let mut failure = ProxyError::Internal("the site has no origin");
-    while let Some(turn) = choice.another() {
-        corridor::aim(&mut request, x, turn.origin);
-        match choice.send_upgrade(turn, request).await {
+    while let Some(origin) = choice.another() {
+        corridor::aim(&mut request, x, origin);
+        match choice.send_upgrade(origin, request).await {
             // The tunnel is for what was asked for, and nothing else.
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
                 return Err(ProxyError::UnaskedSwitch);

@@ -1,4 +1,4 @@
-//! A visitor's connection as it was accepted: TCP or a Unix socket.
+//! A connection without TLS: TCP or a Unix socket.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,7 +36,7 @@ impl Listening {
     }
 }
 
-/// An accepted connection.
+/// A connection, accepted or dialled.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.

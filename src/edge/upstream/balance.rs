@@ -12,6 +12,11 @@ pub fn each(bits: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Those of the origins for which something holds.
+pub fn those(bits: u64, holds: impl Fn(usize) -> bool) -> u64 {
+    each(bits).filter(|at| holds(*at)).fold(0, |found, at| found | 1 << at)
+}
+
 /// Smooth weighted round-robin (nginx's): each gets its share, and no run of one is longer than it must be.
 ///
 /// One core's own: the cores' turns need not agree.

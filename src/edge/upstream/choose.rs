@@ -63,23 +63,13 @@ enum Key {
     Sticky(Option<usize>),
 }
 
-/// An origin to be asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Turn {
-    /// Its position.
-    pub origin: usize,
-}
-
 impl<'a> Choice<'a> {
     /// For a request as it goes to the origin. `http1`: only origins that speak HTTP/1.1 will do.
     #[must_use]
     pub fn new(local: Rc<CoreGroup>, x: &'a Exchange, headers: &HeaderMap, http1: bool) -> Self {
         let group = &local.group;
-        let speaks = |at: &usize| group.members.get(*at).is_some_and(|m| !m.connector.upstream.http2);
-        let fitting = match http1 {
-            true => balance::each(group.all()).filter(speaks).fold(0, |bits, at| bits | (1 << at)),
-            false => group.all(),
-        };
+        let speaks = |at: usize| group.members.get(at).is_some_and(|m| !m.connector.upstream.http2);
+        let fitting = if http1 { balance::those(group.all(), speaks) } else { group.all() };
         let key = match group.sharing.balance {
             _ if group.members.len() < 2 => Key::None,
             Balance::RoundRobin | Balance::LeastConnections => Key::None,
@@ -89,9 +79,9 @@ impl<'a> Choice<'a> {
         Self { local, x, fitting, tried: 0, waited: false, key }
     }
 
-    /// The next origin to ask: of those that are well and have a place; then of those where a place must be
+    /// Position of the next origin to ask: of those that are well and have a place; then of those where a place must be
     /// waited for; in the end any that was not asked yet.
-    pub fn another(&mut self) -> Option<Turn> {
+    pub fn another(&mut self) -> Option<usize> {
         let group = &self.local.group;
         let untried = self.fitting & !self.tried;
         if untried == 0 {
@@ -126,7 +116,7 @@ impl<'a> Choice<'a> {
         {
             self.x.stick_to(origin);
         }
-        Some(Turn { origin })
+        Some(origin)
     }
 
     fn pick(&self, among: u64, now: u64) -> Option<usize> {
@@ -153,9 +143,8 @@ impl<'a> Choice<'a> {
 
     /// Origins without a place, as this core sees them: its own idle connections have theirs.
     fn full(&self) -> u64 {
-        let full = self.local.group.full();
-        let idle = |at: &usize| self.local.pools.get(*at).is_some_and(|pool| pool.has_idle(self.client(*at)));
-        balance::each(full).filter(idle).fold(full, |bits, at| bits & !(1 << at))
+        let busy = |at: usize| self.local.pools.get(at).is_none_or(|pool| !pool.has_idle(self.client(at)));
+        balance::those(self.local.group.full(), busy)
     }
 
     /// The address that a connection to this origin speaks for.
@@ -164,19 +153,18 @@ impl<'a> Choice<'a> {
         (upstream.proxy_protocol != ProxyProtocol::Off).then_some(self.x.client.address)
     }
 
-    fn asking(&self, turn: Turn) -> Asking {
-        let load = self.local.group.load(turn.origin);
-        Asking { client: self.client(turn.origin), load }
+    fn asking(&self, origin: usize) -> Asking {
+        Asking { client: self.client(origin), load: self.local.group.load(origin) }
     }
 
     /// Asks an origin and notes what becomes of it.
     ///
     /// # Errors
     /// As [`Pool::send`].
-    pub async fn send(&mut self, turn: Turn, request: Request<RequestBody>) -> Result<Answer, Attempt> {
-        let Some(pool) = self.local.pools.get(turn.origin) else { return Err(nobody(request)) };
-        let sent = pool.send(request, self.asking(turn)).await;
-        self.note(turn, sent.as_ref().map(|answer| answer.status().as_u16()));
+    pub async fn send(&mut self, origin: usize, request: Request<RequestBody>) -> Result<Answer, Attempt> {
+        let Some(pool) = self.local.pools.get(origin) else { return Err(nobody(request)) };
+        let sent = pool.send(request, self.asking(origin)).await;
+        self.note(origin, sent.as_ref().map(|answer| answer.status().as_u16()));
         sent
     }
 
@@ -186,27 +174,27 @@ impl<'a> Choice<'a> {
     /// As [`Pool::send_upgrade`].
     pub async fn send_upgrade(
         &mut self,
-        turn: Turn,
+        origin: usize,
         request: Request<RequestBody>,
     ) -> Result<Result<Tunnel, Answer>, Attempt> {
-        let Some(pool) = self.local.pools.get(turn.origin) else { return Err(nobody(request)) };
-        let sent = pool.send_upgrade(request, self.asking(turn)).await;
+        let Some(pool) = self.local.pools.get(origin) else { return Err(nobody(request)) };
+        let sent = pool.send_upgrade(request, self.asking(origin)).await;
         let status = |sent: &Result<Tunnel, Answer>| match sent {
             Ok(tunnel) => tunnel.head.status.as_u16(),
             Err(answer) => answer.status().as_u16(),
         };
-        self.note(turn, sent.as_ref().map(status));
+        self.note(origin, sent.as_ref().map(status));
         sent
     }
 
-    fn note(&mut self, turn: Turn, sent: Result<u16, &Attempt>) {
+    fn note(&mut self, origin: usize, sent: Result<u16, &Attempt>) {
         let group = &self.local.group;
         let now = group.moment(timer::now());
         match sent {
-            Ok(status) => group.answered(turn.origin, status, now),
+            Ok(status) => group.answered(origin, status, now),
             Err(Attempt::NotSent(_, error) | Attempt::Failed(error)) => {
                 self.waited |= matches!(error, ProxyError::QueueTimeout);
-                group.failed(turn.origin, error, now);
+                group.failed(origin, error, now);
             }
         }
     }

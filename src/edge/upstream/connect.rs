@@ -16,6 +16,7 @@ use super::resolve::Names;
 use super::transport::Transport;
 use crate::config::{ProxyProtocol, Upstream, UpstreamAddress};
 use crate::edge::error::ProxyError;
+use crate::edge::socket::Socket;
 use crate::edge::{proxy_protocol, timer};
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305, 5).
@@ -78,6 +79,13 @@ impl Connector {
         self.names.as_ref().map_or(0, |names| names.version())
     }
 
+    /// Whether the origin's name still leads where a connection does; always, where there is no name.
+    #[must_use]
+    pub fn leads_to(&self, address: Option<SocketAddr>) -> bool {
+        let names = self.names.as_ref().zip(address);
+        names.is_none_or(|(names, address)| names.leads_to(address.ip()))
+    }
+
     /// Connects, TLS included, within `timeouts.upstream_connect`. `client`: whose requests the connection is
     /// for, where the origin wants to be told.
     ///
@@ -97,7 +105,7 @@ impl Connector {
             if let Some(header) = self.proxy_header(client, None) {
                 io.write_all(&header).await.map_err(ProxyError::Connect)?;
             }
-            return Ok(Connected { io: Transport::Unix(io), address: None });
+            return Ok(Connected { io: Transport::Left(Socket::Unix(io)), address: None });
         }
         let mut tcp = self.dial_tcp().await.map_err(ProxyError::Connect)?;
         let address = tcp.peer_addr().map_err(ProxyError::Connect)?;
@@ -105,7 +113,7 @@ impl Connector {
             tcp.write_all(&header).await.map_err(ProxyError::Connect)?;
         }
         let io = match &self.tls {
-            None => Transport::Tcp(tcp),
+            None => Transport::Left(Socket::Tcp(tcp)),
             Some((config, name)) => {
                 let connector = TlsConnector::from(Arc::clone(config));
                 let stream = connector.connect(name.clone(), tcp).await.map_err(ProxyError::UpstreamTls)?;
@@ -113,7 +121,7 @@ impl Connector {
                     let why = io::Error::other("the origin did not agree to HTTP/2");
                     return Err(ProxyError::UpstreamTls(why));
                 }
-                Transport::Tls(Box::new(stream))
+                Transport::Right(Box::new(stream))
             }
         };
         Ok(Connected { io, address: Some(address) })

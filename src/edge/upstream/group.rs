@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::balance::{digest, each};
+use super::balance::{digest, those};
 use super::connect::Connector;
-use super::health::{Health, Standing};
+use super::health::{Health, Standing, millis};
 use super::queue::Cap;
 use crate::config::{self, Balance, Outlier, Settings, Sharing};
 use crate::edge::error::ProxyError;
@@ -82,8 +82,7 @@ impl Group {
         };
         let members: Vec<Member> = connectors.into_iter().zip(figures).map(member).collect();
         let bits = |backup: bool| {
-            let fits = |(_, m): &(usize, &Member)| m.connector.upstream.backup == backup;
-            members.iter().enumerate().filter(fits).fold(0, |bits, (at, _)| bits | (1 << at))
+            those(u64::MAX, |at| members.get(at).is_some_and(|m| m.connector.upstream.backup == backup))
         };
         Self {
             capped: members.iter().any(|member| member.cap.is_some()),
@@ -136,7 +135,7 @@ impl Group {
     /// A moment as the origins' states count it.
     #[must_use]
     pub fn moment(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+        millis(now.saturating_duration_since(self.started))
     }
 
     /// The origins that are well. Ejections whose time is over end here.
@@ -181,10 +180,9 @@ impl Group {
         if !self.capped {
             return 0;
         }
-        let full = |at: &usize| {
-            self.members.get(*at).and_then(|m| m.cap.as_ref()).is_some_and(|cap| !cap.has_room())
-        };
-        each(self.all()).filter(full).fold(0, |bits, at| bits | (1 << at))
+        those(self.all(), |at| {
+            self.members.get(at).and_then(|m| m.cap.as_ref()).is_some_and(|cap| !cap.has_room())
+        })
     }
 
     /// An origin's weight at this moment, in thousandths.

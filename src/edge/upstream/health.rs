@@ -158,7 +158,8 @@ impl Streak {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// A length as moments count it.
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

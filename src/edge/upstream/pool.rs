@@ -218,13 +218,12 @@ impl Pool {
                     return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
                 }
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
-                Err(Attempt::Failed(ProxyError::Answer(error)))
-                    if again.is_some() && live.expected.is_unheard() && was_cut(&error) =>
-                {
-                    let Some(again) = again else { return Err(Attempt::failed(error)) };
-                    (request, retried) = (*again, true);
-                }
-                Err(failure) => return Err(failure),
+                Err(failure) => match again {
+                    Some(again) if live.expected.is_unheard() && failure.was_cut() => {
+                        (request, retried) = (*again, true);
+                    }
+                    _ => return Err(failure),
+                },
             }
         }
     }
@@ -283,15 +282,13 @@ impl Pool {
 
     /// Closes idle connections to addresses that the origin's name no longer leads to.
     fn forget_old_addresses(&self) {
-        let Some(names) = &self.connector.names else { return };
-        let version = names.version();
+        let version = self.connector.version();
         if self.version.replace(version) == version {
             return;
         }
-        let current = |address: Option<SocketAddr>| address.is_none_or(|a| names.leads_to(a.ip()));
-        self.idle.borrow_mut().retain(|live| current(live.address));
+        self.idle.borrow_mut().retain(|live| self.connector.leads_to(live.address));
         let mut http2 = self.http2.borrow_mut();
-        if http2.as_ref().is_some_and(|(_, address)| !current(*address)) {
+        if http2.as_ref().is_some_and(|(_, address)| !self.connector.leads_to(*address)) {
             // Requests on it go on; the next one opens another.
             *http2 = None;
         }
@@ -344,20 +341,14 @@ impl Pool {
 
     /// Whether the origin's name has left the address that a connection leads to.
     fn is_old(&self, live: &Live) -> bool {
-        let Some(names) = self.connector.names.as_ref().filter(|names| names.version() != live.version)
-        else {
-            return false;
-        };
-        live.address.is_some_and(|address| !names.leads_to(address.ip()))
+        live.version != self.connector.version() && !self.connector.leads_to(live.address)
     }
 
     /// Gives one idle connection up: somebody waits for its place.
     fn give_up_one(&self) {
         let mut idle = self.idle.borrow_mut();
         if let Some(at) = idle.iter().position(|live| live.place.is_some()) {
-            let live = idle.remove(at);
-            drop(idle);
-            drop(live);
+            idle.remove(at);
         }
     }
 
@@ -524,11 +515,6 @@ fn expects_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
 }
 
-/// Whether an exchange ended because the origin closed, and not because of what it said.
-fn was_cut(error: &hyper::Error) -> bool {
-    !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none()
-}
-
 /// A copy of an idempotent request without a body, where the connection was idle for so long that the origin may
 /// be closing it right now. A busy connection's requests are not copied.
 fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
@@ -556,6 +542,12 @@ pub enum Attempt {
 impl Attempt {
     const fn failed(error: hyper::Error) -> Self {
         Self::Failed(ProxyError::Answer(error))
+    }
+
+    /// Whether the exchange ended because the origin closed, and not because of what it said.
+    fn was_cut(&self) -> bool {
+        let Self::Failed(ProxyError::Answer(error)) = self else { return false };
+        !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none()
     }
 
     fn of(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
