@@ -15,11 +15,11 @@ use super::reload::Reloader;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
 use crate::config::{self, LogLevel, Settings};
-use crate::edge::House;
 use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls::Certificates;
 use crate::edge::upstream::{Connector, Group};
+use crate::edge::{House, https};
 use crate::enforce::csp::Wall;
 use crate::portal::Portal;
 use crate::registry::{Policy, Registry};
@@ -251,6 +251,7 @@ fn resolve(
         switch: lasting.switches.of(&site.name)?,
         version,
         group: Arc::new(group),
+        hsts: site.hsts.as_ref().and_then(https::hsts_value),
         wall,
         lists: set,
         rule,

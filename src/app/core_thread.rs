@@ -84,7 +84,7 @@ async fn serve(
     house: Arc<House>,
     seed: u128,
     sockets: Vec<Socket>,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
     index: usize,
     pulses: &Pulses,
 ) {
@@ -114,8 +114,7 @@ async fn serve(
             Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
         }
     }
-    // A closed channel means that the process ends: the same.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    connection::not_serving(phase).await;
     let until = Instant::now() + core.snapshot().settings.drain_timeout;
     while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;

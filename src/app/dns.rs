@@ -180,9 +180,8 @@ fn put_in_force(house: &House, known: &HashMap<Key, Known>) {
         let found = snapshot.sites.iter().map(|site| {
             let registry = site.rule.policy.registry();
             let of_site = hidden().filter(|((name, _), _)| *name == site.name);
-            let hosts = of_site.filter_map(|((_, host), id)| {
-                Some((Box::from(host.as_str()), registry.vendors().find(|(_, vendor)| vendor.id == id)?.0))
-            });
+            let hosts = of_site
+                .filter_map(|((_, host), id)| Some((Box::from(host.as_str()), registry.lookup_id(id)?)));
             (site.index, Arc::new(hosts.collect::<CloakedHosts>()))
         });
         snapshot.with_cloaked(&found.collect())

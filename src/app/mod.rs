@@ -120,7 +120,7 @@ fn serve(
         files: Mutex::new(files),
         phase,
     });
-    let addresses = |bound: &[Entrance]| bound.iter().filter_map(|b| b.address).collect::<Vec<_>>();
+    let addresses = |bound: &[Entrance]| bound.iter().filter_map(Entrance::address).collect::<Vec<_>>();
     let (listen, tls, admin) = (addresses(&plain), addresses(&encrypted), addresses(&for_admin));
     let plan = core_thread::plan(&plain, &encrypted, server.as_ref(), settings.workers)
         .context("no descriptor is left for the listening sockets")?;

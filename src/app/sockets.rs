@@ -1,6 +1,6 @@
 //! Where listening sockets come from: the process before this one, systemd, or opened here.
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use super::handover::{Channel, Listener, Role};
 use crate::config::{Listen, ListenAt, Settings};
@@ -26,16 +26,15 @@ impl Sockets {
         let mut passed = listenfd::ListenFd::from_env();
         let mut all = Vec::new();
         for at in 0..passed.len() {
-            let Some(one) = listening(&mut passed, at)? else { continue };
-            let role = role_of(&one, settings);
-            ensure!(
-                role.is_some(),
-                "systemd passed a socket on {one}, and no setting listens there: add it to `listen`, \
-                 `tls.listen` or `admin.listen`, or take the ListenStream out of the socket unit"
-            );
-            let Passed { wanted, socket } = one;
+            let Some((wanted, socket)) = listening(&mut passed, at)? else { continue };
+            let role = role_of(&wanted, settings).with_context(|| {
+                format!(
+                    "systemd passed a socket on {wanted}, and no setting listens there: add it to `listen`, \
+                     `tls.listen` or `admin.listen`, or take the ListenStream out of the socket unit"
+                )
+            })?;
             // A file of systemd's stays systemd's.
-            all.extend(role.map(|role| Listener { role, wanted, owned: false, socket }));
+            all.push(Listener { role, wanted, owned: false, socket });
         }
         Ok(Self(all))
     }
@@ -63,41 +62,28 @@ impl Sockets {
             }
         }
         self.0 = rest;
-        match (sockets.first(), &listen.at) {
-            (Some(first), at) => Ok(Entrance {
-                wanted: at.clone(),
-                proxy_protocol: listen.proxy_protocol,
-                address: first.address(),
-                file: None,
-                inherits_file,
-                sockets,
-            }),
-            (None, ListenAt::Tcp(address)) if role == Role::Admin => listener::open_one(*address),
-            (None, _) => listener::open_entrance(listen, cores),
+        if !sockets.is_empty() {
+            let (wanted, proxy_protocol) = (listen.at.clone(), listen.proxy_protocol);
+            return Ok(Entrance { wanted, proxy_protocol, file: None, inherits_file, sockets });
+        }
+        match &listen.at {
+            ListenAt::Tcp(address) if role == Role::Admin => listener::open_one(*address),
+            _ => listener::open_entrance(listen, cores),
         }
     }
 }
 
-/// A socket of systemd's and what it listens on, as a setting names it.
-struct Passed {
-    wanted: String,
-    socket: listener::Listener,
-}
-
-impl std::fmt::Display for Passed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.wanted)
-    }
-}
-
-/// The socket at a position; `None` when it was taken already.
-fn listening(passed: &mut listenfd::ListenFd, at: usize) -> anyhow::Result<Option<Passed>> {
+/// The socket at a position, behind what it listens on as a setting names it; `None` when it was taken already.
+fn listening(
+    passed: &mut listenfd::ListenFd,
+    at: usize,
+) -> anyhow::Result<Option<(String, listener::Listener)>> {
     let unusable = "a passed socket cannot be used";
     if let Ok(socket) = passed.take_tcp_listener(at) {
         let Some(socket) = socket else { return Ok(None) };
         let wanted = socket.local_addr().context("a passed socket has no address")?.to_string();
         socket.set_nonblocking(true).context(unusable)?;
-        return Ok(Some(Passed { wanted, socket: listener::Listener::Tcp(socket) }));
+        return Ok(Some((wanted, listener::Listener::Tcp(socket))));
     }
     let socket = passed.take_unix_listener(at).context("systemd passed something that does not listen")?;
     let Some(socket) = socket else { return Ok(None) };
@@ -105,16 +91,16 @@ fn listening(passed: &mut listenfd::ListenFd, at: usize) -> anyhow::Result<Optio
     let path = address.as_pathname().context("a passed Unix socket has no path")?;
     let wanted = format!("unix:{}", path.display());
     socket.set_nonblocking(true).context(unusable)?;
-    Ok(Some(Passed { wanted, socket: listener::Listener::Unix(socket) }))
+    Ok(Some((wanted, listener::Listener::Unix(socket))))
 }
 
-fn role_of(passed: &Passed, settings: &Settings) -> Option<Role> {
-    let among = |list: &[Listen]| list.iter().any(|listen| listen.to_string() == passed.wanted);
+fn role_of(wanted: &str, settings: &Settings) -> Option<Role> {
+    let among = |list: &[Listen]| list.iter().any(|listen| listen.to_string() == wanted);
     if among(&settings.listen) {
         Some(Role::Plain)
     } else if among(&settings.tls.listen) {
         Some(Role::Tls)
     } else {
-        (settings.admin.to_string() == passed.wanted).then_some(Role::Admin)
+        (settings.admin.to_string() == wanted).then_some(Role::Admin)
     }
 }

@@ -124,8 +124,8 @@ impl ClientRates {
     /// Cost: a short lock and one hash look-up; a look through one part of the table when that is full.
     #[must_use]
     pub fn take(&self, client: ClientKey, per_second: u32, burst: u32) -> bool {
-        let now = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        per_second == 0 || self.take_at(now, client, per_second, burst)
+        let now = || u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        per_second == 0 || self.take_at(now(), client, per_second, burst)
     }
 
     fn take_at(&self, now: u64, client: ClientKey, per_second: u32, burst: u32) -> bool {

@@ -257,7 +257,7 @@ async fn stopping(mut phase: watch::Receiver<Phase>) {
 }
 
 /// Ends when the process no longer serves.
-pub(super) async fn not_serving(mut phase: watch::Receiver<Phase>) {
+pub async fn not_serving(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
 }
 

@@ -77,13 +77,11 @@ async fn run(
         // Before anything is asked of the origin. Nobody gets a page less carefully for it.
         return Err(ProxyError::Overloaded);
     }
-    let method = request.method().clone();
-    if hop::is_last_hop(&method, request.headers_mut()) {
+    if hop::is_last_hop(&mut request) {
         return Ok(respond::options());
     }
     // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
-    let switchable = || x.site().group.members.iter().any(|origin| !origin.connector.upstream.http2);
-    let wants_upgrade = upgrade::wanted(&request) && switchable();
+    let wants_upgrade = upgrade::wanted(&request) && x.site().group.http1 != 0;
     let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
     if let Some(downstream) = downstream {
         return respond::tunnel(core, x, request, downstream, asked).await;
@@ -131,8 +129,8 @@ fn toward_origin(
     let settings = &x.snapshot.settings;
     let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let version = request.version();
-    let expected =
-        continuing::expected(&request) && x.site().group.members.iter().all(|o| !o.connector.upstream.http2);
+    let group = &x.site().group;
+    let expected = continuing::expected(&request) && group.http1 == group.all();
     let (mut parts, body) = request.into_parts();
     if let (Some(limit), Some(length)) = (settings.limits.request_body, content_length(&parts.headers))
         && length > limit

@@ -1,7 +1,7 @@
 //! Hop-by-hop fields (RFC 9110, 7.6.1): they end at every hop.
 
-use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request};
 
 /// Fields that always end here. `TE` and `Upgrade` are treated by their own rules; a request's `Proxy-*` fields
 /// have gone before.
@@ -77,10 +77,11 @@ fn remove_named(headers: &mut HeaderMap) {
 
 /// What `Max-Forwards` asks of an `OPTIONS` request (RFC 9110, 7.6.2): true when it ends here; else one less is
 /// left. Other methods may carry the field, where it says nothing.
-pub fn is_last_hop(method: &Method, headers: &mut HeaderMap) -> bool {
-    if method != Method::OPTIONS {
+pub fn is_last_hop<B>(request: &mut Request<B>) -> bool {
+    if request.method() != Method::OPTIONS {
         return false;
     }
+    let headers = request.headers_mut();
     let left = headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     match left {
         Some(0) => true,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 
 use super::clients::{ClientConnections, ClientRates};
 use super::proofs::Proofs;
@@ -64,6 +65,8 @@ pub struct Site {
     pub version: Arc<str>,
     /// Origins.
     pub group: Arc<Group>,
+    /// What browsers are told of coming by https.
+    pub hsts: Option<HeaderValue>,
     /// The second wall of its opted-out documents.
     pub wall: Option<Wall>,
     /// Position of its filter lists among the snapshot's sets.
@@ -231,8 +234,7 @@ impl Snapshot {
             let registry = site.rule.policy.registry();
             let hosts = old.rule.policy.cloaked().filter_map(|(host, vendor)| {
                 let id = &old.rule.policy.registry().vendor(vendor).id;
-                let (vendor, _) = registry.vendors().find(|(_, vendor)| vendor.id == *id)?;
-                Some((Box::from(host), vendor))
+                Some((Box::from(host), registry.lookup_id(id)?))
             });
             let hosts: CloakedHosts = hosts.collect();
             (!hosts.is_empty()).then(|| (site.index, Arc::new(hosts)))

@@ -46,14 +46,18 @@ pub fn redirect<B>(x: &Exchange, request: &Request<B>) -> Option<Response<Body>>
 /// `Strict-Transport-Security` on every answer of a site that has it set, in place of the origin's: over https
 /// only (RFC 6797, 7.1 and 7.2).
 pub fn tell_hsts(x: &Exchange, headers: &mut HeaderMap) {
-    let Some(hsts) = &x.site().settings.hsts else { return };
-    match hsts_value(hsts).filter(|_| x.client.secure) {
-        Some(value) => drop(headers.insert(header::STRICT_TRANSPORT_SECURITY, value)),
-        None => drop(headers.remove(header::STRICT_TRANSPORT_SECURITY)),
+    match &x.site().hsts {
+        Some(value) if x.client.secure => {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+        Some(_) => drop(headers.remove(header::STRICT_TRANSPORT_SECURITY)),
+        None => {}
     }
 }
 
-fn hsts_value(hsts: &Hsts) -> Option<HeaderValue> {
+/// What [`tell_hsts`] sends for a site with this setting; made once when settings load.
+#[must_use]
+pub fn hsts_value(hsts: &Hsts) -> Option<HeaderValue> {
     let Hsts { max_age, subdomains, preload } = *hsts;
     let age = Duration::as_secs(&max_age);
     let subdomains = if subdomains { "; includeSubDomains" } else { "" };

@@ -85,8 +85,6 @@ pub struct Entrance {
     pub wanted: ListenAt,
     /// Connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// The address as bound; `None` for a Unix socket.
-    pub address: Option<SocketAddr>,
     /// The file of a Unix socket that was put there by this process.
     pub file: Option<SocketFile>,
     /// The file of a Unix socket was put there by the process before this one.
@@ -95,39 +93,29 @@ pub struct Entrance {
     pub sockets: Vec<Listener>,
 }
 
+impl Entrance {
+    /// The address as bound; `None` for a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.sockets.first().and_then(Listener::address)
+    }
+}
+
 /// Binds a listener for `cores` cores.
 ///
 /// # Errors
 /// Says which address or path, and what holds it: a port in use is refused even if its holder would share it,
 /// because a second Optgate that silently takes half of the connections is the worse surprise.
 pub fn open_entrance(listen: &Listen, cores: usize) -> anyhow::Result<Entrance> {
-    let (wanted, proxy_protocol) = (listen.at.clone(), listen.proxy_protocol);
-    match &listen.at {
-        ListenAt::Tcp(address) => {
-            let (address, sockets) = bind(*address, cores)?;
-            let sockets = sockets.into_iter().map(Listener::Tcp).collect();
-            Ok(Entrance {
-                wanted,
-                proxy_protocol,
-                address: Some(address),
-                file: None,
-                inherits_file: false,
-                sockets,
-            })
-        }
+    let (file, sockets) = match &listen.at {
+        ListenAt::Tcp(address) => (None, bind(*address, cores)?.into_iter().map(Listener::Tcp).collect()),
         ListenAt::Unix { path, mode } => {
             let (file, sockets) = unix::bind(path, *mode, cores)?;
-            let sockets = sockets.into_iter().map(Listener::Unix).collect();
-            Ok(Entrance {
-                wanted,
-                proxy_protocol,
-                address: None,
-                file: Some(file),
-                inherits_file: false,
-                sockets,
-            })
+            (Some(file), sockets.into_iter().map(Listener::Unix).collect())
         }
-    }
+    };
+    let (wanted, proxy_protocol) = (listen.at.clone(), listen.proxy_protocol);
+    Ok(Entrance { wanted, proxy_protocol, file, inherits_file: false, sockets })
 }
 
 /// Binds one socket without sharing; for the admin listener.
@@ -138,20 +126,17 @@ pub fn open_one(wanted: SocketAddr) -> anyhow::Result<Entrance> {
     let address = without_ipv6(wanted);
     let socket = socket(address, false).map_err(|error| explain(address, &error))?;
     socket.listen(BACKLOG).map_err(|error| explain(address, &error))?;
-    let socket = TcpListener::from(socket);
-    let address = socket.local_addr().context("a bound socket has no address")?;
     Ok(Entrance {
         wanted: ListenAt::Tcp(wanted),
         proxy_protocol: false,
-        address: Some(address),
         file: None,
         inherits_file: false,
-        sockets: vec![Listener::Tcp(socket)],
+        sockets: vec![Listener::Tcp(socket.into())],
     })
 }
 
 /// One address with a socket for each core. With port 0 all cores share the port the kernel gave.
-fn bind(wanted: SocketAddr, cores: usize) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
+fn bind(wanted: SocketAddr, cores: usize) -> anyhow::Result<Vec<TcpListener>> {
     let address = without_ipv6(wanted);
     if address.port() != 0 {
         probe(address).map_err(|error| explain(address, &error))?;
@@ -162,7 +147,7 @@ fn bind(wanted: SocketAddr, cores: usize) -> anyhow::Result<(SocketAddr, Vec<Tcp
     for _ in 1..cores.max(1) {
         sockets.push(open(address).map_err(|error| explain(address, &error))?);
     }
-    Ok((address, sockets))
+    Ok(sockets)
 }
 
 /// "Every interface" where the kernel has no IPv6 is every IPv4 interface.
@@ -223,16 +208,17 @@ mod tests {
 
     #[test]
     fn port_zero_gives_one_port_for_all_cores() {
-        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
-        assert_ne!(address.port(), 0);
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
         let ports: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
-        assert_eq!(ports, vec![address.port(); 3]);
+        assert_ne!(ports[0], 0);
+        assert_eq!(ports, vec![ports[0]; 3]);
     }
 
     /// `SO_REUSEPORT` alone would let a second process share the port without a word.
     #[test]
     fn a_port_that_is_shared_by_another_is_still_refused_and_named() {
-        let (address, _held) = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let held = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = held[0].local_addr().unwrap();
         let error = bind(address, 1).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("another process"), "{error}");
     }

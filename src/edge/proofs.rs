@@ -49,12 +49,7 @@ impl Proofs {
 
     /// Shows a text until the guard is dropped.
     pub fn show_text(self: &Arc<Self>, token: &str, text: &str) -> Shown {
-        let insert = |map: &BTreeMap<String, String>| {
-            let mut map = map.clone();
-            map.insert(token.to_owned(), text.to_owned());
-            map
-        };
-        self.texts.rcu(|map| insert(map));
+        self.texts.rcu(|map| with(map, token, &text.to_owned()));
         Shown { proofs: Arc::clone(self), key: token.to_owned() }
     }
 
@@ -64,11 +59,7 @@ impl Proofs {
     /// No such certificate can be made.
     pub fn show_certificate(self: &Arc<Self>, name: &str, digest: &[u8]) -> anyhow::Result<Shown> {
         let certificate = Arc::new(proof(name, digest).context("no certificate can be made as a proof")?);
-        self.certificates.rcu(|map| {
-            let mut map = BTreeMap::clone(map);
-            map.insert(name.to_owned(), Arc::clone(&certificate));
-            map
-        });
+        self.certificates.rcu(|map| with(map, name, &certificate));
         Ok(Shown { proofs: Arc::clone(self), key: name.to_owned() })
     }
 }
@@ -100,6 +91,12 @@ impl Drop for Shown {
         self.proofs.texts.rcu(|map| without(map, &self.key));
         self.proofs.certificates.rcu(|map| without(map, &self.key));
     }
+}
+
+fn with<T: Clone>(map: &BTreeMap<String, T>, key: &str, value: &T) -> BTreeMap<String, T> {
+    let mut map = map.clone();
+    map.insert(key.to_owned(), value.clone());
+    map
 }
 
 fn without<T: Clone>(map: &BTreeMap<String, T>, key: &str) -> BTreeMap<String, T> {

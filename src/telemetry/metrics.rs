@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
 use super::limits::LimitFigures;
-use super::upstreams::UpstreamFigures;
+use super::upstreams::{UpstreamFigures, UpstreamState};
 use crate::config::{Upstream, VendorAction};
 use crate::privacy::Basis;
 
@@ -311,7 +311,7 @@ impl UpstreamFamilies {
             backup: upstream.backup,
             healthy,
             ejected,
-            changes: ["up", "down", "ejected"].map(|to| counter(changes, &[("to", to)])),
+            changes: UpstreamState::ALL.map(|to| counter(changes, &[("to", to.as_str())])),
             failures: counter(failures, &[]),
             bad_checks: counter(bad_checks, &[]),
             connections,

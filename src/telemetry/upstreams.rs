@@ -17,6 +17,9 @@ pub enum UpstreamState {
 }
 
 impl UpstreamState {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Ejected];
+
     /// The word in metrics, logs and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -43,7 +46,7 @@ pub struct UpstreamFigures {
     pub healthy: Gauge<i64, AtomicI64>,
     /// 1: left out because requests failed.
     pub ejected: Gauge<i64, AtomicI64>,
-    /// Changes of state: to up, down, ejected.
+    /// Changes of state, to each of [`UpstreamState::ALL`].
     pub changes: [Counter<u64, AtomicU64>; 3],
     /// Requests that failed for the origin's sake.
     pub failures: Counter<u64, AtomicU64>,

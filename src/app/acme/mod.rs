@@ -22,7 +22,7 @@ use self::disk::Cupboard;
 use self::validity::Validity;
 use crate::config::Acme;
 use crate::edge::tls::{self, Certificates};
-use crate::edge::{House, Phase};
+use crate::edge::{House, Phase, connection};
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 
@@ -83,10 +83,10 @@ struct Turn {
 
 impl Upkeep {
     /// Works until the process no longer serves: then another one does this.
-    pub async fn work(self: Arc<Self>, mut phase: watch::Receiver<Phase>) {
+    pub async fn work(self: Arc<Self>, phase: watch::Receiver<Phase>) {
         tokio::select! {
             () = self.rounds() => {}
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+            () = connection::not_serving(phase) => {}
         }
     }
 

@@ -68,8 +68,7 @@ impl<'a> Choice<'a> {
     #[must_use]
     pub fn new(local: Rc<CoreGroup>, x: &'a Exchange, headers: &HeaderMap, http1: bool) -> Self {
         let group = &local.group;
-        let speaks = |at: usize| group.members.get(at).is_some_and(|m| !m.connector.upstream.http2);
-        let fitting = if http1 { balance::those(group.all(), speaks) } else { group.all() };
+        let fitting = if http1 { group.http1 } else { group.all() };
         let key = match group.sharing.balance {
             _ if group.members.len() < 2 => Key::None,
             Balance::RoundRobin | Balance::LeastConnections => Key::None,

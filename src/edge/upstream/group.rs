@@ -11,7 +11,7 @@ use super::balance::{digest, those};
 use super::connect::Connector;
 use super::health::{Health, Standing, millis};
 use super::queue::Cap;
-use crate::config::{self, Balance, Outlier, Settings, Sharing};
+use crate::config::{self, Balance, Outlier, Settings, Sharing, Upstream};
 use crate::edge::error::ProxyError;
 use crate::telemetry::events;
 use crate::telemetry::upstreams::{UpstreamFigures, UpstreamState};
@@ -46,6 +46,8 @@ pub struct Group {
     pub capped: bool,
     site: String,
     outlier: Outlier,
+    /// Bits of the origins that speak HTTP/1.1.
+    pub http1: u64,
     /// Bits of the origins that are no backups, and of those that are.
     primaries: u64,
     backups: u64,
@@ -81,13 +83,14 @@ impl Group {
             }
         };
         let members: Vec<Member> = connectors.into_iter().zip(figures).map(member).collect();
-        let bits = |backup: bool| {
-            those(u64::MAX, |at| members.get(at).is_some_and(|m| m.connector.upstream.backup == backup))
+        let bits = |fits: fn(&Upstream) -> bool| {
+            those(u64::MAX, |at| members.get(at).is_some_and(|m| fits(&m.connector.upstream)))
         };
         Self {
             capped: members.iter().any(|member| member.cap.is_some()),
-            primaries: bits(false),
-            backups: bits(true),
+            http1: bits(|upstream| !upstream.http2),
+            primaries: bits(|upstream| !upstream.backup),
+            backups: bits(|upstream| upstream.backup),
             members,
             sharing: site.sharing.clone(),
             site: site.name.clone(),
@@ -309,7 +312,7 @@ pub async fn settle(groups: Vec<Arc<Group>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BadAnswers, ProxyProtocol, Upstream, UpstreamAddress};
+    use crate::config::{BadAnswers, ProxyProtocol, UpstreamAddress};
 
     fn upstream(number: usize, backup: bool) -> Upstream {
         Upstream {
@@ -348,6 +351,7 @@ mod tests {
             .collect();
         Group {
             capped: false,
+            http1: (1 << (primaries + backups)) - 1,
             primaries: (1 << primaries) - 1,
             backups: ((1 << backups) - 1) << primaries,
             members,
