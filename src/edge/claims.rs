@@ -3,6 +3,7 @@
 use http::HeaderMap;
 
 use super::hop;
+use crate::enforce::fields;
 
 /// Names by which applications take another address, host or target than the request's own. Browsers send
 /// none of them; a front that does is in `trusted_proxies`.
@@ -32,13 +33,7 @@ const OVERRIDES: [&str; 18] = [
 /// Also `Proxy-*` and `Proxy`, which end here or are an attack (RFC 9110, 11.7; CVE-2016-5385), and names that
 /// become one of ours where `_` and `-` are the same (CGI and its heirs). Cost: one pass over the names.
 pub fn delete(headers: &mut HeaderMap, trusted: bool) {
-    if !headers.keys().any(|name| is_claim(name.as_str(), trusted)) {
-        return;
-    }
-    let names: Vec<_> = headers.keys().filter(|name| is_claim(name.as_str(), trusted)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
+    fields::remove_where(headers, |name| is_claim(name, trusted));
 }
 
 fn is_claim(name: &str, trusted: bool) -> bool {

@@ -1,6 +1,8 @@
 //! Hop-by-hop fields (RFC 9110, 7.6.1): they end at every hop.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::enforce::fields;
 use http::{Method, Request};
 
 /// Fields that always end here. `TE` and `Upgrade` are treated by their own rules; a request's `Proxy-*` fields
@@ -48,7 +50,8 @@ pub fn remove(headers: &mut HeaderMap, keep_upgrade: bool) {
         headers.remove(name);
     }
     if headers.contains_key(header::TE) {
-        let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        let trailers =
+            fields::items(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         headers.remove(header::TE);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -96,26 +99,15 @@ pub fn is_last_hop<B>(request: &mut Request<B>) -> bool {
 /// Whether `Connection` holds a token, in any letter case.
 #[must_use]
 pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
-    tokens(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case(token))
+    fields::items(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case(token))
 }
 
 /// Names listed in `Connection` that may be removed.
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
-    tokens(headers, &header::CONNECTION)
+    fields::items(headers, &header::CONNECTION)
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .filter(|name| !is_protected(name.as_str()) && name != header::TE && name != header::UPGRADE)
         .collect()
-}
-
-/// Comma-separated tokens over all lines of a field.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]

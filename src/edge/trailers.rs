@@ -4,6 +4,7 @@
 use http::HeaderMap;
 
 use super::hop;
+use crate::enforce::fields;
 
 /// Names that may not stand behind a body (RFC 9110, 6.5.1): framing, routing, modifiers, authentication, content.
 const FORBIDDEN: [&str; 32] = [
@@ -43,10 +44,7 @@ const FORBIDDEN: [&str; 32] = [
 
 /// Drops what may not be a trailer field. `Sec-GPC` never counts here, so it does not pass either.
 pub fn clean(trailers: &mut HeaderMap) {
-    let names: Vec<_> = trailers.keys().filter(|name| is_forbidden(name.as_str())).cloned().collect();
-    for name in names {
-        trailers.remove(name);
-    }
+    fields::remove_where(trailers, is_forbidden);
 }
 
 fn is_forbidden(name: &str) -> bool {

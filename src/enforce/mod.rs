@@ -5,6 +5,7 @@
 pub mod collectors;
 pub mod cookies;
 pub mod csp;
+pub mod fields;
 pub mod guard;
 pub mod html;
 pub mod keeper;

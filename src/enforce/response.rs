@@ -16,7 +16,7 @@ use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::keeper::{self, Keeper};
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
-use super::{cookies, csp, permissions, references, signals};
+use super::{cookies, csp, fields, permissions, references, signals};
 use crate::config::{CacheFront, SignalCookies, SignalSettings, VendorAction};
 use crate::privacy::{Decision, Keys, Mode, Signals, cookie, marks};
 use crate::registry::Policy;
@@ -226,17 +226,9 @@ fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
         removed += references::filter_location(headers, &strips);
     }
     csp::drop_reports(headers, &|uri| strips(uri, true));
-    let gone: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            SIGNALS.contains(&name.as_str()) || SIGNAL_FAMILIES.iter().any(|f| name.as_str().starts_with(f))
-        })
-        .cloned()
-        .collect();
-    for name in gone {
-        headers.remove(name);
-        removed += 1;
-    }
+    removed += fields::remove_where(headers, |name| {
+        SIGNALS.contains(&name) || SIGNAL_FAMILIES.iter().any(|family| name.starts_with(family))
+    });
     // Fenced frames show advertisements of an auction; the header's other modes stay.
     let loading = HeaderName::from_static("supports-loading-mode");
     removed + references::filter_list(headers, &loading, |mode| mode.eq_ignore_ascii_case("fenced-frame"))
@@ -274,12 +266,9 @@ fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
 /// At most `strict-origin-when-cross-origin`: another site sees the origin, and no less safe one sees
 /// anything (Referrer Policy, 3; the last known word of all fields counts).
 fn bound_referrer(headers: &mut HeaderMap) {
-    let fields: Vec<&str> =
-        headers.get_all(REFERRER_POLICY).iter().filter_map(|value| value.to_str().ok()).collect();
-    let words = fields.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_ascii_lowercase());
     let mut replacement = Some("strict-origin-when-cross-origin");
-    for word in words {
-        replacement = match word.as_str() {
+    for word in fields::items(headers, &REFERRER_POLICY) {
+        replacement = match word.to_ascii_lowercase().as_str() {
             "no-referrer" | "same-origin" | "strict-origin" | "strict-origin-when-cross-origin" => None,
             "origin" => Some("strict-origin"),
             "origin-when-cross-origin" | "no-referrer-when-downgrade" | "unsafe-url" => {
@@ -382,29 +371,23 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
 
 /// `Vary`, so that a cache that follows it never mixes the variants.
 fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
-    let mut fields = vec!["Sec-GPC", "Cookie"];
+    let mut wanted = vec!["Sec-GPC", "Cookie"];
     let worker = ctx.asked.target == Target::Page(Kind::Worker);
     if worker || ctx.cache_front != CacheFront::None {
         // A framed page and a fragment are other bytes than the document of the same address, and a
         // worker's script than the same file in a page: the last also in the browser's own cache.
-        fields.push("Sec-Fetch-Dest");
+        wanted.push("Sec-Fetch-Dest");
     }
     if !matches!(ctx.plan, BodyPlan::Pass(reason) if *reason != PassReason::NotModified) {
         // We choose the coding, by what the client accepts.
-        fields.push("Accept-Encoding");
+        wanted.push("Accept-Encoding");
     }
-    let present: Vec<String> = headers
-        .get_all(VARY)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    if present.iter().any(|name| name == "*") {
+    let present: Vec<&str> = fields::items(headers, &VARY).collect();
+    if present.contains(&"*") {
         return;
     }
     let missing: Vec<&str> =
-        fields.into_iter().filter(|name| !present.contains(&name.to_ascii_lowercase())).collect();
+        wanted.into_iter().filter(|name| !present.iter().any(|p| p.eq_ignore_ascii_case(name))).collect();
     if let Ok(value) = HeaderValue::try_from(missing.join(", "))
         && !missing.is_empty()
     {
@@ -415,14 +398,12 @@ fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
 /// `private, no-cache`, stricter words kept, other caches' orders removed.
 fn forbid_shared_caching(headers: &mut HeaderMap) {
     let mut value = String::from("private, no-cache");
-    for text in headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
-        for directive in text.split(',').map(|word| word.trim().to_ascii_lowercase()) {
-            if matches!(directive.as_str(), "no-store" | "no-transform" | "must-revalidate")
-                && !value.contains(&directive)
-            {
-                value.push_str(", ");
-                value.push_str(&directive);
-            }
+    for directive in fields::items(headers, &CACHE_CONTROL).map(str::to_ascii_lowercase) {
+        if matches!(directive.as_str(), "no-store" | "no-transform" | "must-revalidate")
+            && !value.contains(&directive)
+        {
+            value.push_str(", ");
+            value.push_str(&directive);
         }
     }
     if let Ok(value) = HeaderValue::try_from(value) {
@@ -431,12 +412,5 @@ fn forbid_shared_caching(headers: &mut HeaderMap) {
     for name in [EXPIRES, PRAGMA, AGE] {
         headers.remove(name);
     }
-    let gone: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| CACHE_ORDERS.contains(&name.as_str()) || name.as_str().ends_with("cdn-cache-control"))
-        .cloned()
-        .collect();
-    for name in gone {
-        headers.remove(name);
-    }
+    fields::remove_where(headers, |name| CACHE_ORDERS.contains(&name) || name.ends_with("cdn-cache-control"));
 }

@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, HeaderValue};
 
+use crate::enforce::fields;
+
 /// A content coding that can be taken off and put on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
@@ -150,9 +152,7 @@ fn items(headers: &HeaderMap) -> impl Iterator<Item = (&str, u16)> {
 
 /// Items with their name and weight. A field that is no text counts as absent.
 fn raw_items(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str, u16)> {
-    let fields = headers.get_all(ACCEPT_ENCODING).iter();
-    fields.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).filter_map(|item| {
-        let item = item.trim();
+    fields::items(headers, &ACCEPT_ENCODING).filter_map(|item| {
         let mut parts = item.split(';').map(str::trim);
         let name = parts.next().filter(|name| !name.is_empty())?;
         let weight = parts.find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")));

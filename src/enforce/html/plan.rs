@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::negotiate::{Accepts, Coding};
 pub use super::target::{Target, target};
 use super::{Kind, charset};
+use crate::enforce::fields;
 
 /// What is done with a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,9 +253,7 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
 
 /// Whether the origin says `no-transform` (RFC 9111, 5.2.2.6).
 fn forbids_changes(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    let mut directives = lines.flat_map(|line| line.split(',')).map(str::trim);
-    directives.any(|directive| directive.eq_ignore_ascii_case("no-transform"))
+    fields::items(headers, &CACHE_CONTROL).any(|directive| directive.eq_ignore_ascii_case("no-transform"))
 }
 
 /// A worker's script. Its type does not matter: a browser that runs it despite a wrong one runs it with

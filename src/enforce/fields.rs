@@ -1,0 +1,51 @@
+//! Fields as lists (RFC 9110, 5.6.1), and their removal by what their names are.
+
+use http::header::{HeaderMap, HeaderName};
+
+/// The items of a comma-separated list over all lines of a field, without blanks around them and without empty ones.
+///
+/// A line that is no text counts as absent. For fields whose items hold no quoted commas.
+pub fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// Removes every field whose name goes; says how many there were.
+///
+/// Cost: one pass over the names; a list is made only where one goes.
+pub fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) -> u32 {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    let mut removed = 0;
+    for name in names {
+        headers.remove(name);
+        removed += 1;
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static [u8])]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static [u8])| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())
+        };
+        fields.iter().map(field).collect()
+    }
+
+    #[test]
+    fn a_list_goes_on_over_lines_and_skips_what_is_empty_or_no_text() {
+        let map = headers(&[("vary", b"a, ,b ,"), ("vary", b"\xff, x"), ("vary", b""), ("vary", b"c")]);
+        assert_eq!(items(&map, &http::header::VARY).collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_name_goes_with_all_its_lines_and_counts_once() {
+        let mut map = headers(&[("x-a", b"1"), ("x-a", b"2"), ("x-b", b"1"), ("y", b"1")]);
+        assert_eq!(remove_where(&mut map, |name| name.starts_with("x-")), 2);
+        assert_eq!(map, headers(&[("y", b"1")]));
+    }
+}
