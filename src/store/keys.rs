@@ -3,15 +3,15 @@
 //! Subjects in the journal are hashes under this secret. With another secret every account opt-out
 //! would stop matching its account, so a lost or exchanged key is an error somebody has to read.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
 
-use super::OpenError;
+use super::{OpenError, files};
 use crate::privacy::Keys;
 
 /// Bytes of the secret.
@@ -34,10 +34,7 @@ impl Secret {
 /// Makes the data folder (mode 0700) with its parents, if it is missing.
 pub(super) fn make_folder(folder: &Path) -> Result<(), OpenError> {
     let failed = |why: String| OpenError::Folder { path: folder.display().to_string(), why };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    files::make_folder(folder)
         .map_err(|e| failed(format!("cannot make the data folder: {e}; choose another with --data-dir")))
 }
 
@@ -74,26 +71,12 @@ fn decode(text: &str) -> Option<[u8; SECRET_BYTES]> {
     BASE64.decode(text.trim().as_bytes()).ok()?.try_into().ok()
 }
 
-/// Writes a new secret so that after a crash there is a whole file or none.
+/// Writes a new secret.
 fn create(path: &Path) -> io::Result<[u8; SECRET_BYTES]> {
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
-    let half_made = path.with_extension("key.new");
-    match fs::remove_file(&half_made) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half_made)?;
-    file.write_all(format!("{}\n", BASE64.encode(&secret)).as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&half_made, path)?;
-    sync_folder_of(path)?;
+    files::put(path, format!("{}\n", BASE64.encode(&secret)).as_bytes())?;
     Ok(secret)
-}
-
-/// Makes a new name in a folder durable.
-pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// A secret others can read is worth a word, but no reason to stop: mounted secrets often are.

@@ -15,6 +15,7 @@
 
 mod bound;
 mod collector;
+pub mod files;
 mod index;
 mod journal;
 mod keys;

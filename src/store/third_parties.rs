@@ -11,8 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::bound::Bound;
+use super::files;
 
 /// The file's name.
 const FILE: &str = "third-parties.json";
@@ -231,14 +231,8 @@ fn keep_saved(path: &Path, table: &Mutex<Table>, woken: &Receiver<()>) {
     }
 }
 
-/// Beside it first and then over it, so that a crash leaves the old or the new file.
 fn save(path: &Path, file: &File) -> io::Result<()> {
-    let beside = with_ending(path, ".new");
-    let text = serde_json::to_vec_pretty(file).map_err(io::Error::other)?;
-    let mut out = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
-    out.write_all(&text)?;
-    out.sync_all()?;
-    fs::rename(&beside, path)
+    files::put(path, &serde_json::to_vec_pretty(file).map_err(io::Error::other)?)
 }
 
 fn load(path: &Path) -> BTreeMap<String, Lines> {
@@ -255,17 +249,11 @@ fn load(path: &Path) -> BTreeMap<String, Lines> {
         Ok(file) => format!("it has version {}", file.version),
         Err(error) => error.to_string(),
     };
-    let aside = with_ending(path, ".damaged");
+    let aside = files::with_ending(path, ".damaged");
     // Whether it could be moved shows in the folder; the list is empty either way.
     let _ = fs::rename(path, &aside);
     tracing::warn!(path = %path.display(), "third parties begin an empty list, the old file is kept beside: {why}");
     BTreeMap::new()
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! What is kept of ACME in the data folder: for each authority the account, and one file a host with key and chain.
 //!
 //! A folder for each, so that a certificate of an authority for trials is not taken for one of another.
-//! Files are written beside and moved into place, so that after a crash there is a whole one or the one before.
-//! Only this user may read them.
+//! Files are replaced whole, and only this user may read them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use instant_acme::AccountCredentials;
 use sha2::{Digest as _, Sha256};
+
+use crate::store::files;
 
 /// An authority's folder, below the data folder.
 #[derive(Debug, Clone)]
@@ -70,18 +70,8 @@ impl Cupboard {
 
     fn put(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.0.join(name);
-        let write = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-            let beside = self.0.join(format!("{name}.new"));
-            // One that a crash left there may have other permissions.
-            let _ = fs::remove_file(&beside);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            File::open(&self.0)?.sync_all()
-        };
-        write().with_context(|| format!("{}: cannot be written", path.display()))
+        let written = files::make_folder(&self.0).and_then(|()| files::put(&path, bytes));
+        written.with_context(|| format!("{}: cannot be written", path.display()))
     }
 }
 

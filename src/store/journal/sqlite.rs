@@ -15,7 +15,7 @@ use super::chain::{Fields, Head};
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse};
 use crate::store::record::{Change, Receipt, RecordView};
-use crate::store::{OpenError, keys, reference};
+use crate::store::{OpenError, files, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -253,7 +253,7 @@ async fn prepare(
     refuse_strangers(path, connection).await?;
     let node = migrate(connection, key_check).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
-    keys::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
+    files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
     if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
         return Err(refuse(
             path,

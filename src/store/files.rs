@@ -1,0 +1,66 @@
+//! Files that only this user may read, replaced whole.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Makes a folder (mode 0700) with its parents, if it is missing.
+///
+/// # Errors
+/// As the system has it.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Writes a file (mode 0600) beside its place and moves it there, so that after a crash there is a whole new one or
+/// what was there before. Durable when it returns.
+///
+/// # Errors
+/// As the system has it.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = with_ending(path, ".new");
+    // One that a crash left there may have other permissions.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    sync_folder_of(path)
+}
+
+/// Makes a new name in a folder durable.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// A path with more behind its last name.
+pub(super) fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// What a crash left beside it, readable by all, neither stays nor lends its permissions.
+    #[test]
+    fn a_file_is_replaced_whole_and_for_this_user_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        fs::write(folder.path().join("secret.key.new"), "half").unwrap();
+        for text in ["one", "two"] {
+            put(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
