@@ -2,7 +2,6 @@
 //! commands come in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,8 +161,8 @@ impl AdminKey {
             None => builder.with_no_client_auth(),
             Some(files) => {
                 let (chain, key) = tls::read_pair(&files.chain, &files.key)?;
-                let fits = || shown_together(&files.chain, &files.key);
-                builder.with_client_auth_cert(chain, key).with_context(fits)?
+                let mismatch = || tls::mismatch(&files.chain, &files.key);
+                builder.with_client_auth_cert(chain, key).with_context(mismatch)?
             }
         };
         let name = match &tls.name {
@@ -172,10 +171,6 @@ impl AdminKey {
         };
         Ok(Some(Self { config: Arc::new(config), name }))
     }
-}
-
-fn shown_together(chain: &Path, key: &Path) -> String {
-    format!("{} and {} do not belong together", chain.display(), key.display())
 }
 
 /// "Every address" is reached on loopback.

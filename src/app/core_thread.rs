@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
 use super::service::Pulses;
-use crate::edge::connection::Entry;
+use crate::edge::connection::Beginning;
 use crate::edge::listener::{Entrance, Listener};
 use crate::edge::tls::Server;
 use crate::edge::{Core, House, Phase, connection, timer};
@@ -18,13 +18,8 @@ use crate::edge::{Core, House, Phase, connection, timer};
 /// How many ticks pass between looks at idle origin connections.
 const EXPIRE_EVERY: u32 = 50;
 
-/// A listening socket of one core that its runtime does not watch yet.
-#[derive(Debug)]
-pub struct Socket {
-    listener: Listener,
-    tls: Option<Server>,
-    proxy_protocol: bool,
-}
+/// A listening socket of one core that its runtime does not watch yet, and how its connections begin.
+pub type Socket = (Listener, Beginning);
 
 /// Deals the bound sockets out: one of each address to each core. Sockets that were passed to the process may
 /// be fewer, then cores share one, or more, then a core has several: none is left without a core.
@@ -41,12 +36,13 @@ pub fn plan(
     let plain = plain.iter().map(|entrance| (entrance, None));
     let tls = tls.iter().map(|entrance| (entrance, server.cloned()));
     for (entrance, tls) in plain.chain(tls) {
-        let (sockets, proxy_protocol) = (&entrance.sockets, entrance.proxy_protocol);
+        let sockets = &entrance.sockets;
+        let beginning = Beginning { tls, proxy_protocol: entrance.proxy_protocol };
         for at in 0..sockets.len().max(cores) {
             if let (Some(listener), Some(core)) =
                 (sockets.get(at % sockets.len().max(1)), dealt.get_mut(at % cores))
             {
-                core.push(Socket { listener: listener.try_clone()?, tls: tls.clone(), proxy_protocol });
+                core.push((listener.try_clone()?, beginning.clone()));
             }
         }
     }
@@ -104,12 +100,11 @@ async fn serve(
             tokio::time::sleep(timer::TICK).await;
         }
     });
-    for Socket { listener, tls, proxy_protocol } in sockets {
+    for (listener, beginning) in sockets {
         match listener.watched() {
             Ok(socket) => {
                 let core = std::rc::Rc::clone(&core);
-                let entry = Entry { socket, tls, proxy_protocol };
-                tokio::task::spawn_local(connection::accept(core, entry, phase.clone()));
+                tokio::task::spawn_local(connection::accept(core, socket, beginning, phase.clone()));
             }
             Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
         }

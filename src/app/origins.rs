@@ -1,5 +1,6 @@
 //! What is done about the origins beside requests: look-ups of their names, active checks, figures.
 
+use std::cell::LazyCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -28,13 +29,14 @@ impl Origins {
     pub fn follow(&self, house: &House, snapshot: &Snapshot) {
         let _entered = self.runtime.enter();
         let dns = &snapshot.settings.dns;
-        let resolver = match dns::resolver(dns, dns::Asked::Addresses) {
+        // Not before an origin has a name: then the system's own settings are read.
+        let resolver = LazyCell::new(|| match dns::resolver(dns, dns::Asked::Addresses) {
             Ok(resolver) => Some(resolver),
             Err(error) => {
                 tracing::debug!("origins are looked up as the system does: {error:#}");
                 None
             }
-        };
+        });
         let mut tasks = JoinSet::new();
         let groups: Vec<_> = snapshot.sites.iter().map(|site| Arc::clone(&site.group)).collect();
         for (site, group) in snapshot.sites.iter().zip(&groups) {
@@ -42,7 +44,10 @@ impl Origins {
             for member in &group.members {
                 let Some(names) = &member.connector.names else { continue };
                 let (names, figures) = (Arc::clone(names), Arc::clone(&member.figures));
-                tasks.spawn_on(resolve::watch(names, resolver.clone(), dns.clone(), figures), &self.runtime);
+                tasks.spawn_on(
+                    resolve::watch(names, Option::clone(&resolver), dns.clone(), figures),
+                    &self.runtime,
+                );
             }
             let host = site.settings.hosts.iter().find(|host| !host.starts_with('*'));
             check::start(group, host.map(String::as_str), &mut tasks, &self.runtime);

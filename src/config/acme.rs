@@ -40,12 +40,9 @@ pub enum Challenge {
 /// `None` where no host is named.
 pub(super) fn acme(merged: &Merged, problems: &mut Problems<'_>) -> Option<Acme> {
     let written = &merged.raw.acme;
-    let roots = written.roots.as_ref().map(|roots| {
-        let path = KeyPath::of("acme.roots");
-        let file = merged.resolve(&path, &roots.0);
-        meaning::readable(&path, &file, "a PEM file with a root", problems);
-        file
-    });
+    let roots = written.roots.as_ref();
+    let roots =
+        roots.map(|r| meaning::readable(&KeyPath::of("acme.roots"), r, "a PEM file with a root", problems));
     let hosts = hosts(written, problems);
     if written.hosts.0.is_empty() {
         return None;

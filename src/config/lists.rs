@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::key::KeyPath;
-use super::load::Merged;
 use super::meaning::{Problems, readable, within};
 use super::raw::{RawList, RawListsCheck};
 
@@ -45,12 +44,7 @@ pub struct ListsCheck {
 }
 
 /// The lists written at `path`, in order.
-pub(super) fn lists(
-    merged: &Merged,
-    path: &KeyPath,
-    written: &[RawList],
-    problems: &mut Problems<'_>,
-) -> Vec<List> {
+pub(super) fn lists(path: &KeyPath, written: &[RawList], problems: &mut Problems<'_>) -> Vec<List> {
     if !written.is_empty() && !cfg!(feature = "lists") {
         problems.wrong(
             path,
@@ -72,8 +66,7 @@ pub(super) fn lists(
             );
             continue;
         };
-        let file = merged.resolve(&path, &file.0);
-        readable(&path, &file, "a filter list", problems);
+        let file = readable(&path, file, "a filter list", problems);
         lists.push(List { file, role: list.role });
     }
     lists

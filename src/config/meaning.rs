@@ -1,13 +1,13 @@
 //! From written settings to meant ones: the one conversion that can fail on a combination.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
-use super::written::{Period, Size};
+use super::written::{FilePath, Period, Size};
 use super::{
     Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Store, Timeouts,
     acme, listen, lists, sharing, sites, tls,
@@ -93,16 +93,23 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
     settings
 }
 
-/// Reports a file that cannot be opened now, rather than when it is needed.
-pub(super) fn readable(path: &KeyPath, file: &Path, what: &str, problems: &mut Problems<'_>) {
-    let opened = std::fs::File::open(file).and_then(|f| f.metadata());
+/// A file as its writer meant it. Reports one that cannot be opened now, rather than when it is needed.
+pub(super) fn readable(
+    path: &KeyPath,
+    written: &FilePath,
+    what: &str,
+    problems: &mut Problems<'_>,
+) -> PathBuf {
+    let file = problems.merged.resolve(path, &written.0);
+    let opened = std::fs::File::open(&file).and_then(|f| f.metadata());
     let why = match opened {
-        Ok(meta) if meta.is_file() => return,
+        Ok(meta) if meta.is_file() => return file,
         Ok(_) => format!("{} is no regular file", file.display()),
         Err(error) => format!("{}: {error}", file.display()),
     };
     let next = format!("name {what} that exists and may be read by this user");
     problems.wrong(path, format!("`{path}` cannot be read"), &why, &next);
+    file
 }
 
 fn log(merged: &Merged) -> Log {
@@ -350,13 +357,8 @@ fn signals(raw: &Raw, problems: &mut Problems<'_>) -> SignalSettings {
 
 fn registry_files(merged: &Merged, problems: &mut Problems<'_>) -> Vec<PathBuf> {
     let top = KeyPath::of("registry.files");
-    let each = merged.raw.registry.files.0.iter().enumerate().map(|(i, file)| {
-        let path = top.at(i);
-        let file = merged.resolve(&path, &file.0);
-        readable(&path, &file, "a registry file", problems);
-        file
-    });
-    each.collect()
+    let files = merged.raw.registry.files.0.iter().enumerate();
+    files.map(|(i, file)| readable(&top.at(i), file, "a registry file", problems)).collect()
 }
 
 /// Refuses two listeners on one address: with `SO_REUSEPORT` both binds would succeed and the kernel

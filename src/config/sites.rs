@@ -50,7 +50,7 @@ pub(super) fn sites(
         _ => raw.sites.clone(),
     };
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
-    let for_all = lists(merged, &KeyPath::of("lists"), &raw.lists.0, problems);
+    let for_all = lists(&KeyPath::of("lists"), &raw.lists.0, problems);
     check_collectors(&KeyPath::of("collectors"), &raw.collectors.0, problems);
     check_own_hosts(&KeyPath::of("first_party_hosts"), &raw.first_party_hosts.0, problems);
     let mut sites = Vec::new();
@@ -113,7 +113,7 @@ fn one_site(
         cache_front: site.cache.front.unwrap_or(raw.cache.front),
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
         csp: csp(path, raw, site, problems),
-        lists: lists(merged, &path.key("lists"), &site.lists.0, problems),
+        lists: lists(&path.key("lists"), &site.lists.0, problems),
         first_party_hosts: site
             .first_party_hosts
             .as_ref()
@@ -256,7 +256,7 @@ fn upstreams(merged: &Merged, path: &KeyPath, site: &RawSite, problems: &mut Pro
             RawUpstream::Table(table) => {
                 // A single table is written without a list around it.
                 let path = if site.upstream.0.len() > 1 { path.at(i) } else { path.clone() };
-                out.extend(from_table(merged, &path, table, problems));
+                out.extend(from_table(&path, table, problems));
             }
         }
     }
@@ -286,12 +286,7 @@ fn from_url(origin: &Origin) -> Upstream {
     }
 }
 
-fn from_table(
-    merged: &Merged,
-    path: &KeyPath,
-    table: &RawUpstreamTable,
-    problems: &mut Problems<'_>,
-) -> Option<Upstream> {
+fn from_table(path: &KeyPath, table: &RawUpstreamTable, problems: &mut Problems<'_>) -> Option<Upstream> {
     let Some(url) = &table.url else {
         let path = path.key("url");
         problems.missing(
@@ -327,9 +322,7 @@ fn from_table(
         }
     }
     if let (Some(tls), Some(roots)) = (&mut upstream.tls, &table.roots) {
-        let path = path.key("roots");
-        let file = merged.resolve(&path, &roots.0);
-        meaning::readable(&path, &file, "a PEM file of roots", problems);
+        let file = meaning::readable(&path.key("roots"), roots, "a PEM file of roots", problems);
         *tls = UpstreamTls { server_name: tls.server_name.clone(), roots: Some(file) };
     }
     Some(upstream)

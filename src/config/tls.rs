@@ -1,6 +1,5 @@
 //! TLS: certificates, the way to https, and what browsers are told of it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::KeyPath;
@@ -19,10 +18,8 @@ pub(super) fn settings(merged: &Merged, problems: &mut Problems<'_>) -> Tls {
     let top = KeyPath::of("tls.certificates");
     let mut certificates = Vec::new();
     for (i, certificate) in written.certificates.iter().enumerate() {
-        let path = top.at(i);
-        let chain = certificate_file(merged, &path, "chain", certificate.chain.as_ref(), problems);
-        let key = certificate_file(merged, &path, "key", certificate.key.as_ref(), problems);
-        certificates.extend(chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key }));
+        let files = [("chain", certificate.chain.as_ref()), ("key", certificate.key.as_ref())];
+        certificates.extend(certificate_files(&top.at(i), files, problems));
     }
     let fetched = !merged.raw.acme.hosts.0.is_empty();
     if !written.listen.0.is_empty() && written.certificates.is_empty() && !fetched {
@@ -55,18 +52,16 @@ pub(super) fn settings(merged: &Merged, problems: &mut Problems<'_>) -> Tls {
 pub(super) fn admin(merged: &Merged, problems: &mut Problems<'_>) -> Option<AdminTls> {
     let written = merged.raw.admin.tls.as_ref()?;
     let path = KeyPath::of("admin.tls");
-    let chain = certificate_file(merged, &path, "chain", written.chain.as_ref(), problems);
-    let key = certificate_file(merged, &path, "key", written.key.as_ref(), problems);
-    let client = (written.client_chain.is_some() || written.client_key.is_some()).then(|| {
-        let chain = certificate_file(merged, &path, "client_chain", written.client_chain.as_ref(), problems);
-        let key = certificate_file(merged, &path, "client_key", written.client_key.as_ref(), problems);
-        chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })
-    });
+    let own = [("chain", written.chain.as_ref()), ("key", written.key.as_ref())];
+    let certificate = certificate_files(&path, own, problems);
+    let client =
+        [("client_chain", written.client_chain.as_ref()), ("client_key", written.client_key.as_ref())];
+    let client = match client {
+        [(_, None), (_, None)] => None,
+        files => certificate_files(&path, files, problems),
+    };
     let mut roots = |name: &str, written: Option<&FilePath>| {
-        let path = path.key(name);
-        let file = merged.resolve(&path, &written?.0);
-        meaning::readable(&path, &file, "a PEM file of roots", problems);
-        Some(file)
+        Some(meaning::readable(&path.key(name), written?, "a PEM file of roots", problems))
     };
     let client_roots = roots("client_roots", written.client_roots.as_ref());
     let roots = roots("roots", written.roots.as_ref());
@@ -81,30 +76,29 @@ pub(super) fn admin(merged: &Merged, problems: &mut Problems<'_>) -> Option<Admi
             "write a name like \"optgate.internal\", or remove it for the listener's address",
         );
     }
-    let certificate = chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })?;
-    Some(AdminTls { certificate, client_roots, roots, name: written.name.clone(), client: client.flatten() })
+    Some(AdminTls { certificate: certificate?, client_roots, roots, name: written.name.clone(), client })
 }
 
-fn certificate_file(
-    merged: &Merged,
+/// A chain and its key, by their settings' names.
+fn certificate_files(
     table: &KeyPath,
-    name: &str,
-    written: Option<&FilePath>,
+    files: [(&str, Option<&FilePath>); 2],
     problems: &mut Problems<'_>,
-) -> Option<PathBuf> {
-    let path = table.key(name);
-    let Some(file) = written else {
-        problems.missing(
-            &path,
-            format!("`{path}` is missing"),
-            "a certificate is a chain and its private key",
-            "name both PEM files",
-        );
-        return None;
-    };
-    let file = merged.resolve(&path, &file.0);
-    meaning::readable(&path, &file, "a PEM file", problems);
-    Some(file)
+) -> Option<CertificateFiles> {
+    let [chain, key] = files.map(|(name, written)| {
+        let path = table.key(name);
+        let Some(file) = written else {
+            problems.missing(
+                &path,
+                format!("`{path}` is missing"),
+                "a certificate is a chain and its private key",
+                "name both PEM files",
+            );
+            return None;
+        };
+        Some(meaning::readable(&path, file, "a PEM file", problems))
+    });
+    chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })
 }
 
 /// Port to which a site's visitors are sent who come in clear.

@@ -106,10 +106,8 @@ impl HttpBody for Body {
             Self::Observed(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Portal(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Portal),
         };
-        if let Poll::Ready(Some(Ok(frame))) = &mut polled
-            && let Some(fields) = frame.trailers_mut()
-        {
-            trailers::clean(fields);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+            trailers::clean(frame);
         }
         polled
     }
@@ -192,16 +190,11 @@ impl HttpBody for RequestBody {
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(mut frame) => {
                 this.limit = None;
-                if let Some(Ok(frame)) = &mut frame
-                    && let Some(fields) = frame.trailers_mut()
-                {
-                    trailers::clean(fields);
-                }
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    this.pace.moved(data.len());
-                    match this.left.checked_sub(data.len() as u64) {
+                if let Some(Ok(frame)) = &mut frame {
+                    trailers::clean(frame);
+                    let data = frame.data_ref().map_or(0, Bytes::len);
+                    this.pace.moved(data);
+                    match this.left.checked_sub(data as u64) {
                         Some(left) => this.left = left,
                         None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
                     }

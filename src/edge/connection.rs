@@ -51,28 +51,22 @@ pub enum Phase {
     Stopping,
 }
 
-/// A listening socket of one core, and how its connections begin.
-#[derive(Debug)]
-pub struct Entry {
-    /// The socket.
-    pub socket: Listening,
+/// How the connections of a listening socket begin.
+#[derive(Debug, Clone)]
+pub struct Beginning {
     /// With TLS.
     pub tls: Option<tls::Server>,
     /// With a PROXY protocol header, before TLS.
     pub proxy_protocol: bool,
 }
 
-/// How the connections of one entry begin.
-#[derive(Clone)]
-struct Beginning {
-    tls: Option<tls::Server>,
-    proxy_protocol: bool,
-}
-
 /// Accepts on one socket until the process no longer serves; each connection is a task on this core.
-pub async fn accept(core: Rc<Core>, entry: Entry, mut phase: watch::Receiver<Phase>) {
-    let Entry { socket: listener, tls, proxy_protocol } = entry;
-    let beginning = Beginning { tls, proxy_protocol };
+pub async fn accept(
+    core: Rc<Core>,
+    listener: Listening,
+    beginning: Beginning,
+    mut phase: watch::Receiver<Phase>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -202,8 +202,14 @@ pub fn read_key(chain: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
     let (certificates, private) = read_pair(chain, key)?;
     let builder = rustls::ServerConfig::builder();
     let certified = CertifiedKey::from_der(certificates, private, builder.crypto_provider())
-        .with_context(|| format!("{} and {} do not belong together", chain.display(), key.display()))?;
+        .with_context(|| mismatch(chain, key))?;
     Ok(Arc::new(certified))
+}
+
+/// What is wrong with a chain and a key of another.
+#[must_use]
+pub fn mismatch(chain: &Path, key: &Path) -> String {
+    format!("{} and {} do not belong together", chain.display(), key.display())
 }
 
 /// Reads a certificate chain and its key.

@@ -1,7 +1,8 @@
 //! Trailer fields (RFC 9110, 6.5): they pass in both directions, but for those that would change how the
 //! message was read, who may see it or what it says about us.
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http_body::Frame;
 
 use super::hop;
 use crate::enforce::fields;
@@ -42,9 +43,12 @@ const FORBIDDEN: [&str; 32] = [
     "x-original-url",
 ];
 
-/// Drops what may not be a trailer field. `Sec-GPC` never counts here, so it does not pass either.
-pub fn clean(trailers: &mut HeaderMap) {
-    fields::remove_where(trailers, is_forbidden);
+/// Drops what may not be a trailer field from a frame of trailers. `Sec-GPC` never counts here, so it does not pass
+/// either.
+pub fn clean(frame: &mut Frame<Bytes>) {
+    if let Some(trailers) = frame.trailers_mut() {
+        fields::remove_where(trailers, is_forbidden);
+    }
 }
 
 fn is_forbidden(name: &str) -> bool {
@@ -58,7 +62,7 @@ fn is_forbidden(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
 
@@ -87,7 +91,9 @@ mod tests {
         for name in names {
             map.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
-        clean(&mut map);
+        let mut frame = Frame::trailers(map);
+        clean(&mut frame);
+        let map = frame.into_trailers().unwrap();
         let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, names[..5]);
         assert!(FORBIDDEN.is_sorted());
