@@ -159,7 +159,7 @@ fn a_trickled_head_is_given_up_however_regular_its_bytes() {
 }
 
 /// An answer without end, as fast as it is taken; `gone` hears when nobody takes it any more.
-fn endless() -> (Origin, mpsc::Receiver<()>) {
+pub fn endless() -> (Origin, mpsc::Receiver<()>) {
     let (sender, gone) = mpsc::channel();
     let sender = Mutex::new(sender);
     let origin = Origin::start().on("/endless", move |x| {

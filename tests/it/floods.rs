@@ -3,31 +3,23 @@
 //! the while, and memory comes back. Floods end by their number of frames, not by the clock.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::client_limits::endless;
 use super::support::binary::{Binary, command, own_address};
 use super::support::client::Client;
+use super::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, frame, hello, section,
+};
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
 use super::support::{DEADLINE, wait_until};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
 
 /// What ends resets: ours, or the reader's own.
 const RESETS: End = End::Ended(&["http2_resets", "http2_calm"]);
@@ -38,26 +30,9 @@ const LAST: &[u8; 8] = b"the last";
 /// Frames that a flood sends, unless it is ended before.
 const MANY: u32 = 20_000;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A literal that is not indexed, without Huffman coding (RFC 7541, 6.2.2); both shorter than 127 bytes.
-fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
-    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
-    [&[0, length(name)], name, &[length(value)], value].concat()
-}
-
 /// `GET` or `POST`, http, `/` or another path.
 fn request(method: &[u8], path: &[u8]) -> Vec<u8> {
-    [
-        field(b":method", method),
-        field(b":scheme", b"http"),
-        field(b":path", path),
-        field(b":authority", b"a.test"),
-    ]
-    .concat()
+    section(&[(b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"a.test")])
 }
 
 fn get(stream: u32) -> Vec<u8> {
@@ -129,11 +104,11 @@ fn resets() -> Vec<Flood> {
         |id: u32| [get(id), frame(WINDOW_UPDATE, 0, id, &0x7fff_ffff_u32.to_be_bytes())].concat();
     let data_after_end = |id: u32| [get(id), frame(DATA, 0, id, b"x")].concat();
     let wrong_length = |id: u32| {
-        let head = [request(b"POST", b"/"), field(b"content-length", b"1")].concat();
+        let head = [request(b"POST", b"/"), section(&[(b"content-length", b"1")])].concat();
         [frame(HEADERS, END_HEADERS, id, &head), frame(DATA, END_STREAM, id, b"xy")].concat()
     };
     let bad_head = |id: u32| {
-        let head = [request(b"GET", b"/"), field(b"connection", b"close")].concat();
+        let head = [request(b"GET", b"/"), section(&[(b"connection", b"close")])].concat();
         frame(HEADERS, END_HEADERS | END_STREAM, id, &head)
     };
     vec![
@@ -181,7 +156,7 @@ fn without_work() -> Vec<Flood> {
             "tiny continuations",
             either,
             std::iter::once(frame(HEADERS, 0, 1, &request(b"GET", b"/")))
-                .chain(repeated(MANY, frame(CONTINUATION, 0, 1, &field(b"a", b"")))),
+                .chain(repeated(MANY, frame(CONTINUATION, 0, 1, &section(&[(b"a", b"")])))),
         ),
     ]
 }
@@ -192,8 +167,8 @@ fn bombs() -> Vec<Flood> {
     large.extend(vec![0xbe; 60_000]);
     let large = [request(b"GET", b"/"), large].concat();
     let small = [request(b"GET", b"/"), vec![0x40, 1, b'a', 0], vec![0xbe; 60_000]].concat();
-    let crumbs = [request(b"GET", b"/"), field(b"cookie", b"a").repeat(1_000)].concat();
-    let unique: Vec<u8> = (0..30_000).flat_map(|n| field(format!("a{n}").as_bytes(), b"")).collect();
+    let crumbs = [request(b"GET", b"/"), section(&[(b"cookie", b"a")]).repeat(1_000)].concat();
+    let unique: Vec<u8> = (0..30_000).flat_map(|n| section(&[(format!("a{n}").as_bytes(), b"")])).collect();
     let unique = [request(b"GET", b"/"), unique].concat();
     let heads = |section: Vec<u8>| streams().take(64).map(move |id| long_head(id, &section));
     vec![
@@ -223,7 +198,7 @@ fn attack(addr: SocketAddr, flood: Flood) -> bool {
             tail.drain(..tail.len().saturating_sub(LAST.len() - 1));
         }
     });
-    let mut block = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let mut block = hello();
     for frame in flood.frames.chain([frame(PING, 0, 0, LAST)]) {
         block.extend(frame);
         if block.len() >= 16_384 {
@@ -348,7 +323,7 @@ fn resets_of_requests_under_way_are_counted() {
     let (binary, admin) = program("[limits]\nhttp2_resets = 20\n", &origin);
     let mut wire = TcpStream::connect(binary.addr()).unwrap();
     wire.set_read_timeout(Some(DEADLINE)).unwrap();
-    wire.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    wire.write_all(&hello()).unwrap();
     let (mut resets, mut buffer) = (0, vec![0; 16 * 1024]);
     for id in streams().take(2_000) {
         let mut sent = wire.write_all(&[get(id), frame(PING, 0, 0, &[1; 8])].concat()).is_ok();
@@ -367,15 +342,7 @@ fn resets_of_requests_under_way_are_counted() {
 /// `slow_send`, and its connection for `idle` after that.
 #[test]
 fn streams_whose_window_never_opens_are_reset() {
-    let (sender, gone) = mpsc::channel();
-    let sender = Mutex::new(sender);
-    let origin = Origin::start().on("/endless", move |x| {
-        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-        while x.chunk(&[b'x'; 64 * 1024]).is_ok() {}
-        let _ = sender.lock().unwrap().send(());
-        x.cut();
-        Ok(())
-    });
+    let (origin, gone) = endless();
     let (binary, admin) = program("[timeouts]\nslow_send = \"500ms\"\nidle = \"1s\"\n", &origin);
     for window in [0u8, 1] {
         let wire = TcpStream::connect(binary.addr()).unwrap();
@@ -395,17 +362,18 @@ fn streams_whose_window_never_opens_are_reset() {
     assert!(counted(admin, "min_send_rate") >= 40);
 }
 
+/// Head and payload of the next frame.
+fn next_frame(mut wire: &TcpStream) -> io::Result<([u8; 9], Vec<u8>)> {
+    let mut head = [0; 9];
+    wire.read_exact(&mut head)?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    wire.read_exact(&mut payload)?;
+    Ok((head, payload))
+}
+
 /// Answers pings until the peer ends the connection.
 fn answer_pings(mut wire: &TcpStream) {
-    loop {
-        let mut head = [0; 9];
-        if wire.read_exact(&mut head).is_err() {
-            return;
-        }
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        if wire.read_exact(&mut payload).is_err() {
-            return;
-        }
+    while let Ok((head, payload)) = next_frame(wire) {
         if head[3] == PING && head[4] == 0 && wire.write_all(&frame(PING, 1, 0, &payload)).is_err() {
             return;
         }
@@ -424,7 +392,7 @@ fn a_trickled_upload_ends_its_stream_only() {
     let wire = TcpStream::connect(binary.addr()).unwrap();
     wire.set_read_timeout(Some(DEADLINE)).unwrap();
     let open = frame(HEADERS, END_HEADERS, 1, &request(b"POST", b"/upload"));
-    (&wire).write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &open].concat()).unwrap();
+    (&wire).write_all(&[hello(), open].concat()).unwrap();
     while counted(admin, "min_body_rate") == 0 {
         // Goes on sending: that is the attack.
         (&wire).write_all(&frame(DATA, 0, 1, b"x")).unwrap();
@@ -432,10 +400,7 @@ fn a_trickled_upload_ends_its_stream_only() {
     (&wire).write_all(&get(3)).unwrap();
     let mut answered = Vec::new();
     while !answered.contains(&3) {
-        let mut head = [0; 9];
-        (&wire).read_exact(&mut head).unwrap();
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        (&wire).read_exact(&mut payload).unwrap();
+        let (head, _) = next_frame(&wire).unwrap();
         if head[3] == HEADERS {
             answered.push(head[8]);
         }

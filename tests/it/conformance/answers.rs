@@ -3,7 +3,8 @@
 
 use super::case::Level;
 use super::recorder::{After, Script};
-use super::{Subject, Totals, Verdict, assert_none, optgate, optgate_with_tls};
+use super::wire::Heard;
+use super::{Subject, Verdict, assert_none, optgate, optgate_with_tls};
 
 /// What the client must get.
 #[derive(Debug, Clone)]
@@ -229,22 +230,17 @@ fn cases() -> Vec<Case> {
 }
 
 fn run(subject: &Subject, case: &Case, in_bytes: bool) -> Verdict {
-    let before = subject.origin.requests().len();
-    subject.origin.answer(Some(Script {
-        answer: case.answer.clone(),
-        after: case.after,
-        early: false,
-        in_bytes,
-    }));
+    let before = subject.origin.mark();
+    subject.origin.answer(Some(Script { after: case.after, in_bytes, ..Script::of(&case.answer) }));
     let mut wire = subject.connect();
     wire.send(format!("{} /case HTTP/1.1\r\nHost: site.test\r\nTE: trailers\r\n\r\n", case.method));
-    let heard = wire.hear(&[case.method], |heard| heard.answers.first().is_some_and(|a| a.whole));
+    let heard = wire.hear(&[case.method], Heard::whole);
     subject.origin.answer(None);
     if let Err(what) = subject.echoes() {
         return Verdict::Critical(format!("a fresh client: {what}"));
     }
     // The client's own connection, where it goes on, is clean too.
-    let seen = subject.origin.requests().split_off(before);
+    let seen = subject.origin.since(before);
     let asked: Vec<_> = seen.iter().filter(|request| request.target() == "/case").collect();
     // What an idle connection loses without a byte of an answer may be asked for again.
     let again = case.answer.is_empty() && asked.len() == 2;
@@ -272,17 +268,11 @@ fn run(subject: &Subject, case: &Case, in_bytes: bool) -> Verdict {
 }
 
 fn run_all(title: &str, subject: &Subject, in_bytes: bool) -> Vec<String> {
-    let (mut cases, mut totals, mut failed) = (cases(), Totals::default(), Vec::new());
+    let mut cases = cases();
     cases.retain(|case| !in_bytes || case.answer.len() < 4096);
-    for case in &cases {
-        let verdict = run(subject, case, in_bytes);
-        totals.add(case.level, &verdict);
-        if verdict != Verdict::Pass {
-            failed.push(format!("{} ({}): {verdict:?}", case.name, case.clause));
-        }
-    }
-    println!("conformance, answers, {title}: {} cases, {totals}", cases.len());
-    failed
+    let run = |case| run(subject, case, in_bytes);
+    let verdicts = cases.iter().map(|case| (case.name.as_str(), case.clause, case.level, run(case)));
+    super::run_all(&format!("answers, {title}"), verdicts)
 }
 
 /// RFC 9112: ambiguous answers are bad gateways, cut ones stay cut, and nothing of them is kept.

@@ -231,7 +231,6 @@ fn claims() -> Vec<Case> {
         "Proxy-Connection",
         "Proxy-Anything",
     ] {
-        let name: &'static str = name;
         cases.push(case(
             &format!("a stranger's {name} ends here"),
             &format!("{name}: evil\r\n"),
@@ -253,7 +252,6 @@ fn claims() -> Vec<Case> {
         "Set_Cookie",
         "X_Original_URL",
     ] {
-        let name: &'static str = name;
         cases.push(case(
             &format!("the twin {name} ends here"),
             &format!("{name}: 1\r\n"),

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
+use super::case::BEHIND;
 use super::recorder::{After, Script};
+use super::wire::Heard;
 use super::{Subject, optgate};
 use crate::support::DEADLINE;
 use crate::support::client::Client;
@@ -43,14 +45,14 @@ fn the_body_is_asked_for_when_the_origin_asks() {
 fn a_refused_expectation_asks_for_no_body() {
     let (_proxy, subject) = optgate();
     for status in ["401 Unauthorized", "413 Content Too Large", "417 Expectation Failed", "200 OK"] {
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno").into_bytes();
-        subject.origin.answer(Some(Script { answer, after: After::Keep, early: true, in_bytes: false }));
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno");
+        subject.origin.answer(Some(Script { early: true, ..Script::of(answer) }));
         let mut wire = subject.connect();
         wire.send(EXPECTING);
-        let heard = wire.hear(&["PUT"], |heard| heard.answers.first().is_some_and(|a| a.whole));
+        let heard = wire.hear(&["PUT"], Heard::whole);
         assert_eq!((heard.interim.len(), heard.answers[0].status), (0, status[..3].parse().unwrap()));
         // What the visitor sends now is no request: this connection is at its end.
-        wire.send("GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        wire.send(BEHIND);
         let heard = wire.hear(&["PUT"], |_| false);
         assert!(heard.closed && heard.answers.len() == 1, "{heard:?}");
         subject.origin.answer(None);
@@ -68,7 +70,7 @@ fn an_origin_that_says_nothing_gets_the_body() {
     let heard = wire.hear(&["PUT"], |heard| !heard.interim.is_empty());
     assert_eq!(heard.interim, [100]);
     wire.send("body");
-    let heard = wire.hear(&["PUT"], |heard| heard.answers.first().is_some_and(|a| a.whole));
+    let heard = wire.hear(&["PUT"], Heard::whole);
     assert_eq!((heard.answers[0].status, &subject.origin.requests()[0].body[..]), (200, b"body".as_slice()));
 }
 
@@ -89,9 +91,8 @@ fn a_visitor_that_does_not_wait_is_served() {
 fn http_1_0_expects_nothing_and_hears_no_interim_answer() {
     let (_proxy, subject) = optgate();
     let answer =
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-            .to_vec();
-    subject.origin.answer(Some(Script { answer, after: After::Keep, early: false, in_bytes: false }));
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    subject.origin.answer(Some(Script::of(answer)));
     let mut wire = subject.connect();
     wire.send(
         "PUT /case HTTP/1.0\r\nHost: site.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody",
@@ -106,16 +107,16 @@ fn http_1_0_expects_nothing_and_hears_no_interim_answer() {
 fn an_early_answer_never_shares_its_connection() {
     let (_proxy, subject) = optgate();
     for after in [After::Keep, After::Close] {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly".to_vec();
-        subject.origin.answer(Some(Script { answer, after, early: true, in_bytes: false }));
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+        subject.origin.answer(Some(Script { after, early: true, ..Script::of(answer) }));
         let mut wire = subject.connect();
         wire.send("POST /case HTTP/1.1\r\nHost: site.test\r\nContent-Length: 100\r\n\r\npart");
-        let heard = wire.hear(&["POST"], |heard| heard.answers.first().is_some_and(|a| a.whole));
+        let heard = wire.hear(&["POST"], Heard::whole);
         assert_eq!(heard.answers[0].body, b"early");
         subject.origin.answer(None);
         still_apart(&subject);
         // The rest of the body is nobody's request.
-        wire.send("GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        wire.send(BEHIND);
         still_apart(&subject);
         drop(wire);
         still_apart(&subject);

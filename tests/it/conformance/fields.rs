@@ -117,6 +117,11 @@ pub fn cases() -> Vec<Case> {
         .statuses(&[431, 400])
         .alone(),
     ];
+    let named = |byte: u8| {
+        let name =
+            [b"GET /case HTTP/1.1\r\nHost: site.test\r\nX-".as_slice(), &[byte], b"A: b\r\n\r\n"].concat();
+        refuse(format!("the byte {byte:#04x} in a name"), "RFC 9110, 5.1", name)
+    };
     for byte in (0..0x20).chain([0x7f]) {
         if matches!(byte, b'\t' | b'\n' | b'\r') {
             continue;
@@ -127,18 +132,9 @@ pub fn cases() -> Vec<Case> {
         let general = [0, 1, 0xb, 0x1f, 0x7f].contains(&byte);
         let case = refuse(format!("the byte {byte:#04x} in a value"), "RFC 9110, 5.5", value);
         cases.push(Case { general, ..case });
-        let name =
-            [b"GET /case HTTP/1.1\r\nHost: site.test\r\nX-".as_slice(), &[byte], b"A: b\r\n\r\n"].concat();
-        cases.push(Case {
-            general,
-            ..refuse(format!("the byte {byte:#04x} in a name"), "RFC 9110, 5.1", name)
-        });
+        cases.push(Case { general, ..named(byte) });
     }
-    for byte in [0x80, 0xc3, 0xff] {
-        let name =
-            [b"GET /case HTTP/1.1\r\nHost: site.test\r\nX-".as_slice(), &[byte], b"A: b\r\n\r\n"].concat();
-        cases.push(refuse(format!("the byte {byte:#04x} in a name"), "RFC 9110, 5.1", name));
-    }
+    cases.extend([0x80, 0xc3, 0xff].map(named));
     for mark in ["(", ")", "/", ";", "<", "=", ">", "?", "@", "[", "\\", "]", "{", "}", ","] {
         let general = ["(", "/", "@", "{"].contains(&mark);
         let line = get(&format!("X{mark}A: b\r\n"));

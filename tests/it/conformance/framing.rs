@@ -1,6 +1,6 @@
 //! Where a request ends (RFC 9112, 6).
 
-use super::case::{Case, forward, get, post, refuse, seen};
+use super::case::{Case, chunked, forward, get, post, refuse, seen};
 
 const LENGTH: &str = "RFC 9112, 6.3";
 const CODING: &str = "RFC 9112, 6.1";
@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
         forward("a HEAD may have a chunked body", "RFC 9110, 9.3.2", b"HEAD /case HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", [
             seen("HEAD /case").body("body"),
         ]),
-        forward("a chunked body passes", CODING, post("Transfer-Encoding: chunked\r\n", format!("4\r\nbody\r\n{LAST}")), [
+        forward("a chunked body passes", CODING, chunked(format!("4\r\nbody\r\n{LAST}")), [
             seen("POST /case").body("body"),
         ]),
         forward("chunked in any letter case", "RFC 9112, 7", post("tRANSFER-eNCODING: cHUNKED\r\n", format!("4\r\nbody\r\n{LAST}")), [
@@ -44,7 +44,7 @@ pub fn cases() -> Vec<Case> {
             seen("POST /case").body("body"),
             echo(),
         ]),
-        forward("chunks, then another request", CODING, post("Transfer-Encoding: chunked\r\n", format!("4\r\nbody\r\n{LAST}{next}")), [
+        forward("chunks, then another request", CODING, chunked(format!("4\r\nbody\r\n{LAST}{next}")), [
             seen("POST /case").body("body"),
             echo(),
         ]),
@@ -188,21 +188,9 @@ pub fn cut_cases() -> Vec<Case> {
         cut("a request line that is cut", "RFC 9112, 8", b"GET /ca".to_vec()),
         cut("a body shorter than its length", "RFC 9112, 8", post("Content-Length: 10\r\n", "body")),
         cut("a body that never began", "RFC 9112, 8", post("Content-Length: 10\r\n", "")),
-        cut(
-            "chunks without a last one",
-            "RFC 9112, 8",
-            post("Transfer-Encoding: chunked\r\n", "4\r\nbody\r\n"),
-        ),
-        cut("a chunk that is cut", "RFC 9112, 8", post("Transfer-Encoding: chunked\r\n", "9\r\nbody")),
-        cut(
-            "a last chunk without its empty line",
-            "RFC 9112, 8",
-            post("Transfer-Encoding: chunked\r\n", "4\r\nbody\r\n0\r\n"),
-        ),
-        cut(
-            "a trailer section that is cut",
-            "RFC 9112, 8",
-            post("Transfer-Encoding: chunked\r\n", "4\r\nbody\r\n0\r\nX-Sum: 1\r\n"),
-        ),
+        cut("chunks without a last one", "RFC 9112, 8", chunked("4\r\nbody\r\n")),
+        cut("a chunk that is cut", "RFC 9112, 8", chunked("9\r\nbody")),
+        cut("a last chunk without its empty line", "RFC 9112, 8", chunked("4\r\nbody\r\n0\r\n")),
+        cut("a trailer section that is cut", "RFC 9112, 8", chunked("4\r\nbody\r\n0\r\nX-Sum: 1\r\n")),
     ]
 }

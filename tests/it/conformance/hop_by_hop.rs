@@ -1,6 +1,6 @@
 //! Fields that end here, and fields that a client cannot end (RFC 9110, 7.6.1).
 
-use super::case::{Case, forward, get, seen};
+use super::case::{Case, forward, get, post, seen};
 
 const HOP: &str = "RFC 9110, 7.6.1";
 
@@ -93,7 +93,6 @@ pub fn cases() -> Vec<Case> {
     for (name, value) in
         [("Cookie", "session=1"), ("Authorization", "Basic eDp5"), ("Content-Type", "text/plain")]
     {
-        let name: &'static str = name;
         let seen = seen("GET /case").has(name, value);
         cases.push(
             case(
@@ -146,13 +145,14 @@ pub fn cases() -> Vec<Case> {
     cases.push(
         case("the signal cannot be named away", "Connection: Sec-GPC\r\nSec-GPC: 1\r\n", signal).ours(),
     );
-    let post = "POST /case HTTP/1.1\r\nHost: site.test\r\nConnection: Content-Length\r\nContent-Length: 4\r\n\r\nbody";
-    cases.push(forward("Content-Length cannot be named away", HOP, post, [seen("POST /case").body("body")]));
-    let post = "POST /case HTTP/1.1\r\nHost: site.test\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    let named = post("Connection: Content-Length\r\nContent-Length: 4\r\n", "body");
+    cases.push(forward("Content-Length cannot be named away", HOP, named, [seen("POST /case").body("body")]));
+    let named =
+        post("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n", "4\r\nbody\r\n0\r\n\r\n");
     cases.push(forward(
         "Transfer-Encoding cannot be named away",
         HOP,
-        post,
+        named,
         [seen("POST /case").body("body")],
     ));
     cases

@@ -1,6 +1,6 @@
 //! Several requests on one connection, and what must never become another's (RFC 9112, 9).
 
-use super::case::{Case, Want, forward, get, post, refuse, seen};
+use super::case::{BEHIND, Case, Want, chunked, forward, get, post, refuse, seen};
 
 const PIPE: &str = "RFC 9112, 9.3.2";
 
@@ -16,12 +16,12 @@ pub fn cases() -> Vec<Case> {
             seen("POST /case").body("body"),
             seen("GET /b"),
         ]),
-        forward("chunks between two requests", PIPE, [a.as_bytes(), &post("Transfer-Encoding: chunked\r\n", "4\r\nbody\r\n0\r\n\r\n"), b.as_bytes()].concat(), [
+        forward("chunks between two requests", PIPE, [a.as_bytes(), &chunked("4\r\nbody\r\n0\r\n\r\n"), b.as_bytes()].concat(), [
             seen("GET /a"),
             seen("POST /case").body("body"),
             seen("GET /b"),
         ]),
-        forward("nothing behind Connection: close is read", "RFC 9112, 9.6", format!("{close}GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n"), [seen("GET /a")]),
+        forward("nothing behind Connection: close is read", "RFC 9112, 9.6", format!("{close}{BEHIND}"), [seen("GET /a")]),
         forward("an empty line between two requests is passed over", "RFC 9112, 2.2", format!("{a}\r\n{b}"), [seen("GET /a"), seen("GET /b")]).should(),
         forward("nothing behind HTTP/1.0 without keep-alive is read", "RFC 9112, 9.3", "GET /a HTTP/1.0\r\nHost: site.test\r\n\r\nGET /smuggled HTTP/1.0\r\nHost: site.test\r\n\r\n", [seen("GET /a")]),
         forward("HTTP/1.0 with keep-alive goes on", "RFC 9112, C.2.2", "GET /a HTTP/1.0\r\nHost: site.test\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\nHost: site.test\r\nConnection: keep-alive\r\n\r\n", [seen("GET /a"), seen("GET /b")]).should(),

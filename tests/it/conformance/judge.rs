@@ -1,11 +1,12 @@
 //! A proxy under test, what a case came to there, and the totals.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::case::{Case, Level, Seen, Want};
-use super::recorder::{Recorder, Request};
+use super::recorder::{Mark, Recorder, Request};
 use super::wire::{Heard, Wire};
 use crate::support::DEADLINE;
 
@@ -43,41 +44,57 @@ pub(super) enum Verdict {
 
 impl Subject {
     pub(super) fn connect(&self) -> Wire {
-        match &self.tls {
-            Some(config) => Wire::tls(self.addr, config, self.patience),
-            None => Wire::tcp(self.addr, self.patience),
-        }
+        self.wire(self.tls.as_ref())
     }
 
     /// A connection that speaks HTTP/2.
     pub(super) fn connect_http2(&self) -> Wire {
-        match &self.http2 {
+        self.wire(self.http2.as_ref())
+    }
+
+    fn wire(&self, tls: Option<&Arc<rustls::ClientConfig>>) -> Wire {
+        match tls {
             Some(config) => Wire::tls(self.addr, config, self.patience),
             None => Wire::tcp(self.addr, self.patience),
         }
     }
 
-    /// Runs one case and looks whether two fresh clients are served.
-    pub(super) fn run(&self, case: &Case, sending: Sending) -> Verdict {
-        let before = self.origin.requests().len();
-        let malformed = self.origin.malformed().len();
-        let heard = self.converse(case, sending);
+    /// Looks whether two fresh clients are served, and gives the requests that reached the origin since `before`.
+    /// Err: what went wrong whatever the case wants; a smuggled request is as bad as `smuggled` says.
+    pub(super) fn since(
+        &self,
+        before: Mark,
+        heard: &dyn Debug,
+        smuggled: fn(String) -> Verdict,
+    ) -> Result<Vec<Request>, Verdict> {
         if let Err(what) = self.echoes() {
-            return Verdict::Critical(format!("a fresh client: {what}; the case's client heard {heard:?}"));
+            let why = format!("a fresh client: {what}; the case's client heard {heard:?}");
+            return Err(Verdict::Critical(why));
         }
-        let seen: Vec<_> =
-            self.origin.requests().split_off(before).into_iter().filter(|r| r.target() != ECHO).collect();
-        let malformed = self.origin.malformed().split_off(malformed);
+        let mut seen = self.origin.since(before);
+        seen.retain(|request| request.target() != ECHO);
         if let Some(request) = seen.iter().find(|request| request.all(self.stamp).is_empty()) {
-            return Verdict::Critical(format!("nobody's request at the origin: {:?}", request.line()));
+            let why = format!("nobody's request at the origin: {:?}", request.line());
+            return Err(Verdict::Critical(why));
         }
         if seen.iter().any(|request| request.target().contains("smuggled")) {
-            return Verdict::Fail(format!("read on behind it: the origin saw {:?}", lines(&seen)));
+            return Err(smuggled(format!("read on behind it: the origin saw {:?}", lines(&seen))));
         }
-        if let Some((reason, bytes)) = malformed.first() {
+        if let Some((reason, bytes)) = self.origin.malformed_since(before).first() {
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
-            return Verdict::Fail(format!("the origin cannot read {reason}: {text:?}"));
+            return Err(Verdict::Fail(format!("the origin cannot read {reason}: {text:?}")));
         }
+        Ok(seen)
+    }
+
+    /// Runs one case and looks whether two fresh clients are served.
+    pub(super) fn run(&self, case: &Case, sending: Sending) -> Verdict {
+        let before = self.origin.mark();
+        let heard = self.converse(case, sending);
+        let seen = match self.since(before, &heard, Verdict::Fail) {
+            Ok(seen) => seen,
+            Err(verdict) => return verdict,
+        };
         match self.judge(&case.want, &heard, &seen) {
             Ok(()) => Verdict::Pass,
             Err(why) => {
@@ -110,11 +127,8 @@ impl Subject {
             Want::Either(..) if !self.exact => 1,
             _ => usize::MAX,
         };
-        let methods: Vec<_> =
-            case.bytes.split(|b| *b == b' ').next().map_or(Vec::new(), |m| vec![m.to_vec()]);
-        let methods: Vec<_> = methods.iter().map(|m| String::from_utf8_lossy(m).into_owned()).collect();
-        let methods: Vec<_> = methods.iter().map(|m| m.trim()).collect();
-        wire.hear(&methods, |heard| {
+        let method = String::from_utf8_lossy(case.bytes.split(|b| *b == b' ').next().unwrap_or_default());
+        wire.hear(&[method.trim()], |heard| {
             heard.answers.iter().filter(|answer| answer.whole).count() >= wanted
                 // A refusal is complete with its connection's end; others may keep it open.
                 || !self.exact && heard.answers.last().is_some_and(|a| a.whole && a.status >= 400)
@@ -127,7 +141,7 @@ impl Subject {
             let mut wire = self.connect();
             wire.be_patient(DEADLINE);
             wire.send(format!("GET {ECHO} HTTP/1.1\r\nHost: site.test\r\n\r\n"));
-            let heard = wire.hear(&["GET"], |heard| heard.answers.first().is_some_and(|a| a.whole));
+            let heard = wire.hear(&["GET"], Heard::whole);
             let good = heard.answers.len() == 1
                 && heard.answers[0].status == 200
                 && heard.answers[0].body == format!("echo GET {ECHO} HTTP/1.1").as_bytes()
@@ -234,7 +248,7 @@ impl Subject {
 }
 
 /// What fresh clients ask for.
-pub(super) const ECHO: &str = "/echo";
+const ECHO: &str = "/echo";
 
 fn brief(heard: &Heard) -> String {
     let statuses: Vec<_> = heard.answers.iter().map(|answer| answer.status).collect();

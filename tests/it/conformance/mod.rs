@@ -26,10 +26,9 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::case::Case;
-use self::judge::{ECHO, Sending, Subject, Totals, Verdict, lines};
+use self::case::{Case, Level};
+use self::judge::{Sending, Subject, Totals, Verdict, lines};
 use self::recorder::{After, Recorder, Script};
-use super::support::client::Client;
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, proxy};
 use super::support::wait_until;
@@ -49,19 +48,23 @@ fn requests() -> Vec<Case> {
     all.into_iter().flatten().collect()
 }
 
-/// Runs cases; prints the totals and what failed.
-fn run_all(title: &str, subject: &Subject, cases: &[Case], sending: Sending) -> (Totals, Vec<String>) {
-    let mut totals = Totals::default();
-    let mut failed = Vec::new();
-    for case in cases {
-        let verdict = subject.run(case, sending);
-        totals.add(case.level, &verdict);
+/// Goes through cases with their names, clauses, levels and verdicts; prints the totals and gives what failed.
+fn run_all<'a>(title: &str, cases: impl Iterator<Item = (&'a str, &'a str, Level, Verdict)>) -> Vec<String> {
+    let (mut totals, mut failed) = (Totals::default(), Vec::new());
+    for (name, clause, level, verdict) in cases {
+        totals.add(level, &verdict);
         if verdict != Verdict::Pass {
-            failed.push(format!("{} ({}): {verdict:?}", case.name, case.clause));
+            failed.push(format!("{name} ({clause}): {verdict:?}"));
         }
     }
-    println!("conformance, {title}: {} cases, {totals}", cases.len());
-    (totals, failed)
+    println!("conformance, {title}: {} cases, {totals}", totals.must[1] + totals.should[1]);
+    failed
+}
+
+/// Puts requests to a proxy; gives what failed.
+fn put(title: &str, subject: &Subject, cases: &[Case], sending: Sending) -> Vec<String> {
+    let run = |case| subject.run(case, sending);
+    run_all(title, cases.iter().map(|case| (case.name.as_str(), case.clause, case.level, run(case))))
 }
 
 /// Settings under which a message that never ends is soon given up.
@@ -117,28 +120,21 @@ fn assert_none(failed: &[String]) {
 #[test]
 fn requests_are_read_to_the_letter() {
     let (proxy, subject) = optgate();
-    let (_, failed) = run_all("HTTP/1.1", &subject, &requests(), Sending::Whole);
-    assert_none(&failed);
+    assert_none(&put("HTTP/1.1", &subject, &requests(), Sending::Whole));
     // Nothing of all this is left open.
     wait_for_figure(&proxy, "optgate_connections 0\n");
 }
 
-/// Waits until `/metrics` holds a line.
+/// Waits until the metrics hold a line.
 fn wait_for_figure(proxy: &Proxy, line: &str) {
-    let admin = proxy.running().admin();
-    wait_until(line, || {
-        let mut client = Client::connect(admin);
-        client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
-        client.response("GET").text().contains(line)
-    });
+    wait_until(line, || proxy.running().metrics().render().contains(line));
 }
 
 /// The same over TLS.
 #[test]
 fn requests_are_read_to_the_letter_over_tls() {
     let (_proxy, subject) = optgate_with_tls();
-    let (_, failed) = run_all("HTTP/1.1 over TLS", &subject, &requests(), Sending::Whole);
-    assert_none(&failed);
+    assert_none(&put("HTTP/1.1 over TLS", &subject, &requests(), Sending::Whole));
 }
 
 /// A reader must not depend on how bytes arrive: all cases in two pieces, those about framing byte by byte.
@@ -147,9 +143,9 @@ fn requests_are_read_alike_in_pieces() {
     let (_proxy, subject) = optgate();
     let short = |case: &Case| case.bytes.len() < 4096;
     let all: Vec<_> = requests().into_iter().filter(short).collect();
-    let (_, mut failed) = run_all("HTTP/1.1 in halves", &subject, &all, Sending::Halves);
+    let mut failed = put("HTTP/1.1 in halves", &subject, &all, Sending::Halves);
     let framing: Vec<_> = all.into_iter().filter(|case| case.framing).collect();
-    failed.extend(run_all("HTTP/1.1 byte by byte", &subject, &framing, Sending::Bytes).1);
+    failed.extend(put("HTTP/1.1 byte by byte", &subject, &framing, Sending::Bytes));
     assert_none(&failed);
 }
 
@@ -165,8 +161,8 @@ fn refusals_are_counted_by_reason() {
         wire.send(bytes);
         assert_eq!(wire.hear(&["GET"], |_| false).answers[0].status, 400);
     }
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na".to_vec();
-    subject.origin.answer(Some(Script { answer, after: After::Close, early: false, in_bytes: false }));
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na";
+    subject.origin.answer(Some(Script { after: After::Close, ..Script::of(answer) }));
     let mut wire = subject.connect();
     wire.send(case::get(""));
     assert_eq!(wire.hear(&["GET"], |heard| !heard.answers.is_empty()).answers[0].status, 502);

@@ -1,9 +1,9 @@
-//! What the same requests come to at Debian's nginx and HAProxy, side by side. A table to print; nothing of it is
-//! asserted but that the proxies ran.
+//! What the same requests come to at Debian's nginx and HAProxy, side by side: a table to print. Of them it is only
+//! asserted that they ran, of Optgate that it passes every case.
 
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,68 +13,22 @@ use super::case::{Case, Level};
 use super::recorder::Recorder;
 use super::{Sending, Subject, Totals, Verdict, optgate, requests};
 use crate::support::binary::own_address;
-use crate::support::{skipped, wait_until};
+use crate::support::front::{Front, find, nginx_file, spawn};
 
-/// A running proxy of somebody else's; ends with the value.
-struct Peer {
-    child: Child,
-    addr: SocketAddr,
-    _dir: TempDir,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
-    if found.is_none() {
-        skipped("the_same_requests_at_nginx_and_haproxy", &format!("{program} is absent"));
-    }
-    found
-}
-
-fn start(program: &Path, dir: TempDir, addr: SocketAddr, arguments: &[String]) -> Peer {
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let peer = Peer { child, addr, _dir: dir };
-    wait_until("the other proxy listens", || TcpStream::connect(addr).is_ok());
-    peer
-}
-
-fn nginx(program: &Path, origin: SocketAddr) -> Peer {
+fn nginx(program: &Path, origin: SocketAddr) -> Front {
     let (dir, addr) = (TempDir::with_prefix("optgate-nginx-").unwrap(), own_address());
-    let place = dir.path().display().to_string();
-    let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {place}/{name};\n"))
-        .collect();
-    let text = format!(
-        "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
-         events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{temp}\
-         client_header_timeout 1s; client_body_timeout 1s;\n\
+    let http = format!(
+        "client_header_timeout 1s; client_body_timeout 1s;\n\
          upstream origin {{ server {origin}; keepalive 16; }}\n\
          server {{ listen {addr}; location / {{ proxy_pass http://origin; proxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\"; proxy_set_header X-Stamp 1; proxy_set_header Host $http_host; }} }} }}\n"
+         proxy_set_header Connection \"\"; proxy_set_header X-Stamp 1; proxy_set_header Host $http_host; }} }}\n"
     );
-    let file = format!("{place}/nginx.conf");
-    std::fs::write(&file, text).unwrap();
-    let arguments = ["-p", &place, "-e", &format!("{place}/error.log"), "-c", &file].map(str::to_owned);
-    start(program, dir, addr, &arguments)
+    let mut command = Command::new(program);
+    nginx_file(&mut command, dir.path(), &http);
+    spawn(command, dir, addr)
 }
 
-fn haproxy(program: &Path, origin: SocketAddr) -> Peer {
+fn haproxy(program: &Path, origin: SocketAddr) -> Front {
     let (dir, addr) = (TempDir::with_prefix("optgate-haproxy-").unwrap(), own_address());
     let text = format!(
         "defaults\n mode http\n timeout connect 5s\n timeout client 2s\n timeout server 5s\n timeout http-request 2s\n\
@@ -82,8 +36,9 @@ fn haproxy(program: &Path, origin: SocketAddr) -> Peer {
     );
     let file = dir.path().join("haproxy.cfg");
     std::fs::write(&file, text).unwrap();
-    let arguments = ["-db".to_owned(), "-f".to_owned(), file.display().to_string()];
-    start(program, dir, addr, &arguments)
+    let mut command = Command::new(program);
+    command.arg("-db").arg("-f").arg(file);
+    spawn(command, dir, addr)
 }
 
 /// Every verdict on these cases; ours held to no more than theirs.
@@ -110,15 +65,11 @@ fn the_same_requests_at_nginx_and_haproxy() {
     let (proxy, subject) = optgate();
     columns.push(("optgate", verdicts(subject.addr, Arc::clone(&subject.origin), &cases, "via")));
     drop(proxy);
-    if let Some(program) = find("nginx") {
+    for (name, start) in [("nginx", nginx as fn(&Path, SocketAddr) -> Front), ("haproxy", haproxy)] {
+        let Some(program) = find(name, "the_same_requests_at_nginx_and_haproxy") else { continue };
         let origin = Arc::new(Recorder::start());
-        let peer = nginx(&program, origin.addr());
-        columns.push(("nginx", verdicts(peer.addr, origin, &cases, "x-stamp")));
-    }
-    if let Some(program) = find("haproxy") {
-        let origin = Arc::new(Recorder::start());
-        let peer = haproxy(&program, origin.addr());
-        columns.push(("haproxy", verdicts(peer.addr, origin, &cases, "x-stamp")));
+        let peer = start(&program, origin.addr());
+        columns.push((name, verdicts(peer.addr(), origin, &cases, "x-stamp")));
     }
     println!(
         "conformance, side by side, {} requests over HTTP/1.1 (a refusal may have any status):",

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use memchr::memmem::find;
+
 use crate::support::DEADLINE;
 
 /// A request that was read to its end.
@@ -66,6 +68,13 @@ pub struct Script {
     pub in_bytes: bool,
 }
 
+impl Script {
+    /// Sent in one piece behind the whole request; the connection is kept.
+    pub fn of(answer: impl AsRef<[u8]>) -> Self {
+        Self { answer: answer.as_ref().to_vec(), after: After::Keep, early: false, in_bytes: false }
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<Request>>,
@@ -73,6 +82,13 @@ struct Shared {
     malformed: Mutex<Vec<(String, Vec<u8>)>>,
     connections: AtomicUsize,
     script: Mutex<Option<Script>>,
+}
+
+/// How many requests, and how much that could not be read, had come.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    requests: usize,
+    malformed: usize,
 }
 
 /// The origin.
@@ -118,6 +134,22 @@ impl Recorder {
     /// What could not be read.
     pub fn malformed(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.malformed.lock().unwrap().clone()
+    }
+
+    /// Up to where it has come.
+    pub fn mark(&self) -> Mark {
+        let requests = self.shared.requests.lock().unwrap().len();
+        Mark { requests, malformed: self.shared.malformed.lock().unwrap().len() }
+    }
+
+    /// Requests read since.
+    pub fn since(&self, mark: Mark) -> Vec<Request> {
+        self.shared.requests.lock().unwrap()[mark.requests..].to_vec()
+    }
+
+    /// What could not be read since.
+    pub fn malformed_since(&self, mark: Mark) -> Vec<(String, Vec<u8>)> {
+        self.shared.malformed.lock().unwrap()[mark.malformed..].to_vec()
     }
 }
 
@@ -182,17 +214,10 @@ fn answer(shared: &Shared, stream: &mut TcpStream, request: &Request) -> bool {
 }
 
 fn after(after: After, stream: &TcpStream) -> bool {
-    match after {
-        After::Keep => return true,
-        After::Close => {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+    if after == After::Close {
+        let _ = stream.shutdown(Shutdown::Both);
     }
-    false
-}
-
-pub fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+    after == After::Keep
 }
 
 /// The first request in these bytes and its length; `None` while it is not whole.

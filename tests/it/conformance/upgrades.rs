@@ -1,22 +1,13 @@
 //! Changing the protocol (RFC 9110, 7.8): only to what was asked for, and nothing passes before the origin agrees.
 
-use super::recorder::{After, Script};
+use super::case::BEHIND;
+use super::recorder::Script;
 use super::{Subject, optgate};
 
 const ASK: &str = "GET /case HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-const BEHIND: &str = "GET /smuggled HTTP/1.1\r\nHost: site.test\r\n\r\n";
 
-fn answers(subject: &Subject, answer: impl AsRef<[u8]>, after: After) {
-    subject.origin.answer(Some(Script {
-        answer: answer.as_ref().to_vec(),
-        after,
-        early: false,
-        in_bytes: false,
-    }));
-}
-
-/// Asks for an upgrade with `bytes`; the statuses that come back, and whether a smuggled request came through.
+/// Asks for an upgrade with `bytes`; the statuses that come back.
 fn ask(subject: &Subject, bytes: impl AsRef<[u8]>) -> Vec<u16> {
     let mut wire = subject.connect();
     wire.send(bytes);
@@ -35,16 +26,13 @@ fn an_answer_that_is_no_101_opens_no_tunnel() {
     for status in
         ["200 OK", "204 No Content", "400 Bad Request", "426 Upgrade Required", "500 Internal Server Error"]
     {
-        answers(
-            &subject,
-            format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")
-                .replace("204 No Content\r\nContent-Length: 0", "204 No Content"),
-            After::Keep,
-        );
-        let before = subject.origin.requests().len();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")
+            .replace("204 No Content\r\nContent-Length: 0", "204 No Content");
+        subject.origin.answer(Some(Script::of(answer)));
+        let before = subject.origin.mark();
         let statuses = ask(&subject, format!("{ASK}GET /behind HTTP/1.1\r\nHost: site.test\r\n\r\n"));
         assert_eq!(statuses[0], status[..3].parse::<u16>().unwrap());
-        let seen = subject.origin.requests().split_off(before);
+        let seen = subject.origin.since(before);
         assert!(seen[0].body.is_empty() && seen[0].target() == "/case", "{seen:?}");
         // A request behind it is answered as a request, on a connection of its own, or not at all.
         assert!(seen.iter().filter(|r| r.target() == "/behind").all(|r| r.connection != seen[0].connection));
@@ -77,7 +65,7 @@ fn a_switch_that_was_not_asked_for_is_a_bad_gateway() {
         ("no protocol", ASK, "HTTP/1.1 101 Switching Protocols\r\n\r\nevil"),
         ("bare LF", ASK, "HTTP/1.1 101 Switching Protocols\nConnection: Upgrade\nUpgrade: websocket\n\nevil"),
     ] {
-        answers(&subject, answer, After::Keep);
+        subject.origin.answer(Some(Script::of(answer)));
         assert_eq!(ask(&subject, request), [502], "{case}");
     }
 }
@@ -89,10 +77,10 @@ fn an_upgrade_with_a_body_is_no_upgrade() {
     for (framing, body) in
         [("Content-Length: 4\r\n", "body"), ("Transfer-Encoding: chunked\r\n", "4\r\nbody\r\n0\r\n\r\n")]
     {
-        let before = subject.origin.requests().len();
+        let before = subject.origin.mark();
         let request = ASK.replacen("Upgrade: websocket\r\n", &format!("Upgrade: websocket\r\n{framing}"), 1);
         assert_eq!(ask(&subject, format!("{request}{body}")), [200]);
-        let seen = subject.origin.requests().split_off(before);
+        let seen = subject.origin.since(before);
         assert_eq!((seen[0].body.as_slice(), seen[0].all("upgrade").len()), (b"body".as_slice(), 0));
     }
 }
@@ -104,9 +92,9 @@ fn an_upgrade_is_a_get_of_http_1_1() {
     for request in
         [ASK.replace("HTTP/1.1", "HTTP/1.0"), ASK.replace("GET", "POST"), ASK.replace("GET", "HEAD")]
     {
-        let before = subject.origin.requests().len();
+        let before = subject.origin.mark();
         assert_eq!(ask(&subject, &request)[0], 200);
-        let seen = subject.origin.requests().split_off(before);
+        let seen = subject.origin.since(before);
         assert!(seen[0].all("upgrade").is_empty() && seen[0].all("connection").is_empty(), "{request}");
     }
 }
@@ -115,7 +103,7 @@ fn an_upgrade_is_a_get_of_http_1_1() {
 #[test]
 fn what_stands_behind_a_refused_upgrade_is_read_strictly() {
     let (_proxy, subject) = optgate();
-    answers(&subject, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", After::Keep);
+    subject.origin.answer(Some(Script::of("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")));
     let statuses = ask(&subject, format!("{ASK}GET /x HTTP/1.1\nHost: site.test\n\n{BEHIND}"));
     assert_eq!(statuses, [400, 400]);
     assert!(!subject.origin.requests().iter().any(|r| r.target() == "/smuggled"));
@@ -125,11 +113,9 @@ fn what_stands_behind_a_refused_upgrade_is_read_strictly() {
 #[test]
 fn after_the_switch_bytes_pass_unread() {
     let (_proxy, subject) = optgate();
-    answers(
-        &subject,
+    subject.origin.answer(Some(Script::of(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nKeep-Alive: x\r\nContent-Length: 9\r\n\r\nhi\n\0",
-        After::Keep,
-    );
+    )));
     let mut wire = subject.connect();
     wire.send(format!("{ASK}\x01\n\0"));
     let heard = wire.hear(&["GET"], |heard| heard.rest.len() == 4);

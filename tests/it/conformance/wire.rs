@@ -5,9 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use memchr::memmem::find;
 use rustls::pki_types::ServerName;
-
-use super::recorder::find;
 
 /// One answer.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +36,13 @@ pub struct Heard {
     pub closed: bool,
     /// Bytes that are no answer.
     pub rest: Vec<u8>,
+}
+
+impl Heard {
+    /// The first answer is there, whole.
+    pub fn whole(&self) -> bool {
+        self.answers.first().is_some_and(|answer| answer.whole)
+    }
 }
 
 trait Stream: Read + Write {}
@@ -97,7 +103,7 @@ impl Wire {
     /// Reads until `enough` holds, the peer closes, or patience ends.
     pub fn hear(&mut self, methods: &[&str], enough: impl Fn(&Heard) -> bool) -> Heard {
         loop {
-            let mut heard = parse(&self.bytes, methods, false);
+            let heard = parse(&self.bytes, methods, false);
             if enough(&heard) {
                 return heard;
             }
@@ -105,10 +111,7 @@ impl Wire {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return parse(&self.bytes, methods, true),
                 Ok(read) => self.bytes.extend_from_slice(&buffer[..read]),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    heard.closed = false;
-                    return heard;
-                }
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return heard,
                 Err(_) => return parse(&self.bytes, methods, true),
             }
         }

@@ -1,4 +1,5 @@
 //! A shared cache in front of Optgate: Debian's nginx or Varnish as a child process, with the files of `deploy/`.
+//! Other proxies, too, are found, started and ended here.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub enum Kind {
     Varnish,
 }
 
-/// A running cache; stops when dropped.
+/// A running cache or proxy of somebody else's; stops when dropped.
 pub struct Front {
     child: Child,
     addr: SocketAddr,
@@ -34,15 +35,9 @@ impl Kind {
         }
     }
 
-    /// Where the program lies; users' search paths often leave `sbin` out. `None` after a line that says so.
+    /// Where the program lies. `None` after a line that says so.
     pub fn find(self, test: &str) -> Option<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-        let found = folders.map(|folder| folder.join(self.program())).find(|file| file.is_file());
-        if found.is_none() {
-            skipped(test, &format!("{} is absent", self.program()));
-        }
-        found
+        find(self.program(), test)
     }
 
     /// The sample file for this program: `vary` or `keyed`.
@@ -63,19 +58,41 @@ impl Kind {
             Self::Nginx => nginx(&mut command, dir.path(), config, addr, optgate),
             Self::Varnish => varnish(&mut command, dir.path(), config, addr, optgate),
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let front = Front { child, addr, _dir: dir };
-        wait_until("the cache listens", || TcpStream::connect(addr).is_ok());
-        front
+        spawn(command, dir, addr)
     }
 }
 
+/// Where a program lies; users' search paths often leave `sbin` out. `None` after a line that says so.
+pub fn find(program: &str, test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    if found.is_none() {
+        skipped(test, &format!("{program} is absent"));
+    }
+    found
+}
+
+/// Starts a program that keeps its files in `dir`, and waits until it listens.
+pub fn spawn(mut command: Command, dir: TempDir, addr: SocketAddr) -> Front {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let front = Front { child, addr, _dir: dir };
+    wait_until("it listens", || TcpStream::connect(addr).is_ok());
+    front
+}
+
 fn nginx(command: &mut Command, dir: &Path, config: &str, addr: SocketAddr, optgate: SocketAddr) {
-    let dir = dir.display().to_string();
+    let cache = dir.join("cache");
     let http = config
         .replace("listen 80;", &format!("listen {addr};"))
         .replace("127.0.0.1:8080", &optgate.to_string())
-        .replace("/var/cache/nginx/optgate", &format!("{dir}/cache"));
+        .replace("/var/cache/nginx/optgate", &cache.display().to_string());
+    nginx_file(command, dir, &format!("keepalive_requests 1000000;\n{http}"));
+}
+
+/// Has nginx run with this `http` block, and with all its files in `dir`.
+pub fn nginx_file(command: &mut Command, dir: &Path, http: &str) {
+    let dir = dir.display().to_string();
     let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
@@ -83,7 +100,7 @@ fn nginx(command: &mut Command, dir: &Path, config: &str, addr: SocketAddr, optg
     // One process, so that its end is the end of all of it.
     let whole = format!(
         "daemon off;\nmaster_process off;\npid {dir}/pid;\nerror_log {dir}/error.log;\n\
-         events {{ worker_connections 64; }}\nhttp {{\naccess_log off;\nkeepalive_requests 1000000;\n{temp}{http}}}\n"
+         events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{temp}{http}}}\n"
     );
     let file = format!("{dir}/nginx.conf");
     std::fs::write(&file, whole).unwrap();

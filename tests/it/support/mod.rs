@@ -11,6 +11,7 @@ pub mod client;
 pub mod coding;
 pub mod dns;
 pub mod dom;
+pub mod frames;
 pub mod front;
 pub mod guard;
 pub mod h2;
