@@ -6,7 +6,7 @@ use optgate::enforce::html::negotiate::Coding;
 use super::acceptance_choices::{PAGE, PIXEL, post, shop};
 use super::support::client::Response;
 use super::support::coding::{decoded, encoded};
-use super::support::origin::{Exchange, Origin};
+use super::support::origin::{Exchange, Origin, answer};
 use super::support::proxy::proxy;
 
 const GPC: &str = "Sec-GPC: 1\r\n";
@@ -182,11 +182,8 @@ fn the_guard_runs_under_the_policies_of_a_page_or_is_not_there() {
         ("script-src 'none'; img-src *", false, false),
     ];
     for (policy, runs, hashed) in cases {
-        let head = format!("Content-Type: text/html\r\nContent-Security-Policy: {policy}");
-        let length = PAGE.len();
-        let mut whole = format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {length}\r\n\r\n").into_bytes();
-        whole.extend_from_slice(PAGE);
-        let proxy = proxy().to(&Origin::start().answers("/", whole)).run();
+        let fields = format!("Content-Type: text/html\r\nContent-Security-Policy: {policy}\r\n");
+        let proxy = proxy().to(&Origin::start().answers("/", answer(&fields, PAGE))).run();
         let answer = proxy.get("/", GPC);
         assert!(is_enforced(&answer), "{policy}");
         let text = answer.text();

@@ -11,19 +11,13 @@ use super::support::client::TlsClient;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
 use super::support::proxy::{Builder, Proxy, proxy};
-use super::support::wait_until;
 
 fn at(places: &Places, origin: &Origin) -> Builder {
     proxy().to(origin).replacing("127.0.0.1:0\"]\nworkers", &format!("{}\"]\nworkers", places.http))
 }
 
-fn figure(proxy: &Proxy, line: &str) -> bool {
-    proxy.running().metrics().render().lines().any(|found| found == line)
-}
-
 fn wait_for(proxy: &Proxy, result: &str, count: u32) {
-    let line = format!("optgate_certificate_orders_total{{result=\"{result}\"}} {count}");
-    wait_until(&line, || figure(proxy, &line));
+    proxy.wait_for_line(&format!("optgate_certificate_orders_total{{result=\"{result}\"}} {count}"));
 }
 
 /// A certificate is fetched for each name by either challenge, kept for this user alone, and shown.
@@ -42,8 +36,7 @@ fn certificates_are_fetched_by_either_challenge() {
         let client = pebble.client();
         for host in ["one.test", "two.test"] {
             let mut tls = TlsClient::connect_tls(places.tls, host, client.clone());
-            tls.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-            assert_eq!(tls.response("GET").text(), "hello", "{host}");
+            assert_eq!(tls.get_from(host, "/", "").text(), "hello", "{host}");
             let file = places.kept(&proxy.dir().join("data"), &format!("{host}.pem"));
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
@@ -90,8 +83,7 @@ fn a_kept_certificate_serves_until_its_renewal_takes_its_place() {
     let pebble = Pebble::start(places, server, proxy.dir());
     proxy.reload(|text| text).unwrap();
     wait_for(&proxy, "issued", 1);
-    open.send("GET / HTTP/1.1\r\nHost: one.test\r\n\r\n");
-    assert_eq!(open.response("GET").text(), "hello", "the connection lasts");
+    assert_eq!(open.get_from("one.test", "/", "").text(), "hello", "the connection lasts");
     let new = TlsClient::connect_tls(places.tls, "one.test", pebble.client());
     assert_ne!(new.certificate(), old);
 }
@@ -102,11 +94,8 @@ fn a_kept_certificate_serves_until_its_renewal_takes_its_place() {
 fn no_proof_is_shown_without_an_order() {
     let authority = Authority::new();
     let builder = proxy().to(&Origin::start());
-    let (chain, key) = authority.leaf("one.test").write(builder.dir(), "leaf");
-    let tls = format!(
-        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
-    );
-    let proxy = builder.toml(&tls).run();
+    let certificate = authority.leaf("one.test").toml(builder.dir(), "leaf");
+    let proxy = builder.toml(&format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}")).run();
     assert!(TlsClient::try_connect_tls(proxy.tls(), "one.test", authority.client(&["acme-tls/1"])).is_err());
     let client =
         TlsClient::connect_tls(proxy.tls(), "one.test", authority.client(&["http/1.1", "acme-tls/1"]));

@@ -20,6 +20,7 @@ use optgate::telemetry::metrics::{Metrics, Outcome};
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
+use crate::support::guard::default_policy;
 use crate::surface::settings;
 
 struct Office {
@@ -38,7 +39,7 @@ fn office(change: impl FnOnce(&mut Settings)) -> Office {
     let mut metrics = Metrics::new();
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
     metrics.register_collector(Box::new(SwitchFigures::new(switches.clone())));
-    let policy = crate::surface::policy();
+    let policy = default_policy();
     let state = AdminState {
         in_force: Arc::new(ArcSwap::from_pointee(InForce {
             settings: Arc::new(settings),

@@ -1,8 +1,6 @@
 //! The admin listener by TLS: who comes in, and that our own commands do.
 
-use std::process::Command;
-
-use super::support::binary::{Binary, command};
+use super::support::binary::{Binary, optgate};
 use super::support::client::{Client, TlsClient};
 use super::support::edit;
 use super::support::origin::Origin;
@@ -71,8 +69,7 @@ fn the_admin_listeners_certificates_are_replaced_on_a_reload() {
     let operator = operators.leaf("operator");
     let mut client = TlsClient::connect_tls(at, "127.0.0.1", authority.client_as(Some(&operator)));
     assert_eq!(client.certificate(), leaf.der);
-    client.send("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(client.response("GET").status(), 200);
+    assert_eq!(client.get_from("localhost", "/livez", "").status(), 200);
     std::fs::write(&roots, "no certificate").unwrap();
     let refused = proxy.reload(|text| text).unwrap_err();
     assert!(format!("{refused:#}").contains("roots.pem"), "{refused:#}");
@@ -94,14 +91,8 @@ fn our_own_commands_come_in_by_tls() {
          client_chain = {chain:?}\nclient_key = {key:?}"
     );
     let binary = Binary::start(with_admin(builder, &authority, &["optgate.internal"], &more));
-    let line = binary.wait_for_line("admin on https://");
-    let admin = line.split("admin on https://").nth(1).unwrap().trim().to_owned();
-    let reload = || {
-        let mut optgate = Command::new(command(&binary.file()).get_program());
-        let output = optgate.arg("--config").arg(binary.file()).args(["reload", "--admin", &admin]).output();
-        let output = output.unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
+    let (file, admin) = (binary.file().display().to_string(), binary.admin("https"));
+    let reload = || optgate(&["--config", &file, "reload", "--admin", &admin]);
     let (code, words) = reload();
     assert!(code == Some(0) && words.starts_with("reloaded: 1 sites"), "{code:?} {words}");
     edit(&binary.file(), "optgate.internal", "other.internal");

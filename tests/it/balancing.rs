@@ -1,22 +1,13 @@
 //! Requests are shared out among a site's origins as `balance` says (issue 4, upstreams).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::DEADLINE;
 use crate::support::binary::own_address;
 use crate::support::client::{Client, Response};
-use crate::support::origin::Origin;
-use crate::support::proxy::{Builder, Proxy, proxy};
-
-/// Optgate in front of several origins; each is written as TOML. `more`: settings of the site.
-fn site(origins: &[String], more: &str) -> Builder {
-    proxy().toml(&format!("[[sites]]\nupstream = [{}]\n{more}\n", origins.join(", ")))
-}
-
-fn url(origin: &Origin) -> String {
-    format!("{:?}", origin.url())
-}
+use crate::support::origin::{Origin, held};
+use crate::support::proxy::{Proxy, site};
 
 /// Requests that reached each origin.
 fn counts(origins: &[Origin]) -> Vec<usize> {
@@ -32,8 +23,8 @@ fn get(proxy: &Proxy, path: &str, fields: &str, times: usize) {
 #[test]
 fn each_origin_has_its_turn_by_weight() {
     let origins = [Origin::start(), Origin::start(), Origin::start()];
-    let heavy = format!("{{ url = {}, weight = 3 }}", url(&origins[1]));
-    let proxy = site(&[url(&origins[0]), heavy, url(&origins[2])], "").run();
+    let heavy = format!("{{ url = {}, weight = 3 }}", origins[1].toml());
+    let proxy = site(&[origins[0].toml(), heavy, origins[2].toml()], "").run();
     get(&proxy, "/", "", 50);
     assert_eq!(counts(&origins), [10, 30, 10]);
 }
@@ -41,18 +32,9 @@ fn each_origin_has_its_turn_by_weight() {
 /// An origin that still works on a request gets the next ones only when the others have as many.
 #[test]
 fn the_origin_with_the_fewest_requests_under_way_is_asked() {
-    let (asked, heard) = mpsc::channel();
-    let (release, gate) = mpsc::channel::<()>();
-    let shared = Arc::new((Mutex::new(asked), Mutex::new(gate)));
-    let origins = [(); 2].map(|()| {
-        let shared = Arc::clone(&shared);
-        Origin::start().on("/slow", move |x| {
-            let _ = shared.0.lock().unwrap().send(());
-            let _ = shared.1.lock().unwrap().recv_timeout(DEADLINE);
-            x.ok("text/plain", b"slow")
-        })
-    });
-    let proxy = site(&[url(&origins[0]), url(&origins[1])], "balance = \"least-connections\"").run();
+    let (handler, heard, release) = held("slow");
+    let origins = [(); 2].map(|()| Origin::start().on("/slow", handler.clone()));
+    let proxy = site(&[origins[0].toml(), origins[1].toml()], "balance = \"least-connections\"").run();
     let mut slow = proxy.client();
     slow.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
     heard.recv_timeout(DEADLINE).unwrap();
@@ -75,7 +57,7 @@ fn the_same_key_has_the_same_origin() {
         ("cookie:session", "Cookie: a=b; session=x"),
     ] {
         let origins = [Origin::start(), Origin::start(), Origin::start()];
-        let urls: Vec<String> = origins.iter().map(url).collect();
+        let urls: Vec<String> = origins.iter().map(Origin::toml).collect();
         let more = format!("balance = \"consistent-hash\"\nhash_on = {hash_on:?}");
         let proxy = site(&urls, &more).toml("trusted_proxies = [\"127.0.0.1\"]\n").run();
         let mut used = [0; 3];
@@ -96,7 +78,7 @@ fn the_same_key_has_the_same_origin() {
 fn keys_of_an_origin_that_is_gone_are_served_by_another() {
     let origins = [Origin::start(), Origin::start()];
     let gone = format!("\"http://{}\"", own_address());
-    let proxy = site(&[url(&origins[0]), gone, url(&origins[1])], "balance = \"consistent-hash\"")
+    let proxy = site(&[origins[0].toml(), gone, origins[1].toml()], "balance = \"consistent-hash\"")
         .toml("trusted_proxies = [\"127.0.0.1\"]\n")
         .run();
     for key in 0..12 {
@@ -125,7 +107,7 @@ fn pages() -> [Origin; 2] {
 #[test]
 fn a_cookie_names_the_origin_and_no_visitor() {
     let origins = pages();
-    let proxy = site(&[url(&origins[0]), url(&origins[1])], "balance = \"sticky-cookie\"").run();
+    let proxy = site(&[origins[0].toml(), origins[1].toml()], "balance = \"sticky-cookie\"").run();
     let mut cookies = Vec::new();
     for (at, path) in ["/private", "/", "/private", "/"].into_iter().enumerate() {
         let before = counts(&origins);
@@ -154,7 +136,7 @@ fn a_cookie_names_the_origin_and_no_visitor() {
 #[test]
 fn an_answer_that_others_may_get_from_a_cache_carries_no_cookie() {
     let origins = pages();
-    let proxy = site(&[url(&origins[0]), url(&origins[1])], "balance = \"sticky-cookie\"").run();
+    let proxy = site(&[origins[0].toml(), origins[1].toml()], "balance = \"sticky-cookie\"").run();
     for _ in 0..3 {
         assert!(proxy.get("/cached", "").head.all("set-cookie").is_empty());
         assert!(proxy.get("/plain", "").head.all("set-cookie").is_empty(), "a 200 may be kept by guess");
@@ -167,7 +149,7 @@ fn over_https_the_cookie_is_secure() {
     let origins = pages();
     let more = "balance = \"sticky-cookie\"\nsticky_cookie = \"route\"";
     let proxy =
-        site(&[url(&origins[0]), url(&origins[1])], more).toml("trusted_proxies = [\"127.0.0.1\"]\n").run();
+        site(&[origins[0].toml(), origins[1].toml()], more).toml("trusted_proxies = [\"127.0.0.1\"]\n").run();
     let answer = proxy.get("/private", "X-Forwarded-For: 203.0.113.1\r\nX-Forwarded-Proto: https\r\n");
     let line = answer.head.one("set-cookie").unwrap().to_owned();
     assert!(line.starts_with("route=") && line.ends_with("; Secure"), "{line}");
@@ -188,7 +170,7 @@ fn a_session_whose_origin_is_left_out_moves_once() {
             x.send("HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 2\r\n\r\nok")
         })
     });
-    let proxy = site(&[url(&origins[0]), url(&origins[1])], "balance = \"sticky-cookie\"")
+    let proxy = site(&[origins[0].toml(), origins[1].toml()], "balance = \"sticky-cookie\"")
         .toml("[outlier]\nfailures = 1\nejection = \"1h\"\nlongest = \"1h\"\n")
         .run();
     let cookie_of = |answer: &Response| {
@@ -216,7 +198,7 @@ fn a_tunnel_is_under_way_until_it_ends() {
             Ok(())
         })
     });
-    let proxy = site(&[url(&origins[0]), url(&origins[1])], "balance = \"least-connections\"").run();
+    let proxy = site(&[origins[0].toml(), origins[1].toml()], "balance = \"least-connections\"").run();
     let mut tunnel = Client::connect(proxy.addr());
     tunnel
         .send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");

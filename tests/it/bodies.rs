@@ -8,21 +8,19 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use optgate::config::{LinkTitle, OnRewriteFailure, VendorPolicy};
+use optgate::config::{LinkTitle, OnRewriteFailure};
 use optgate::enforce::html::body::{BodyError, Done, Primed, RewriteBody};
 use optgate::enforce::html::coding::{Bounds, CodingError, Decoder};
 use optgate::enforce::html::negotiate::Coding;
 use optgate::enforce::html::plan::Recipe;
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter};
-use optgate::registry::{Policy, Registry};
 
 use super::support::coding::{decoded, encoded};
-use super::support::guard::placement;
+use super::support::guard::{default_policy, placement};
 
 const CODINGS: [Coding; 5] = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd, Coding::Deflate];
 const PAGE: &str = "<!doctype html><html><head><meta charset=utf-8><title>S\u{e9}</title>\
@@ -79,17 +77,10 @@ fn recipe(opted_out: bool) -> Recipe {
     }
 }
 
-thread_local! {
-    static POLICY: Arc<Policy> = {
-        let registry = Arc::new(Registry::builtin().expect("the built-in registry loads"));
-        Arc::new(Policy::resolve(registry, &VendorPolicy::default()).expect("the default policy resolves"))
-    };
-}
-
 fn html_plan(recipe: &Recipe) -> Plan {
     Plan {
         opted_out: recipe.opted_out,
-        policy: POLICY.with(Arc::clone),
+        policy: default_policy(),
         page: "https://shop.example/".parse().unwrap(),
         kind: recipe.kind,
         guard: Some(placement()),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::browser_pages::since;
 use super::support::browser::{Browser, SIGNAL, Tab};
 use super::support::leaks::Judge;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::proxy;
 
 /// How long something that must happen in a page may take.
@@ -19,10 +20,7 @@ fn called(judge: &Judge, tab: &mut Tab, load: impl FnOnce(&mut Tab)) -> Vec<Stri
     let known = tab.sink.entries().len();
     load(tab);
     tab.rest(SOON);
-    let mut outcome = tab.outcome();
-    outcome.entries.drain(..known);
-    outcome.cookies.clear();
-    judge.leaks(&outcome)
+    since(judge, tab, known)
 }
 
 fn show(tab: &mut Tab) {
@@ -34,7 +32,7 @@ fn again(tab: &mut Tab) {
 }
 
 /// Presses the button of a form, as a person does, and waits for the answer's page.
-fn press(tab: &mut Tab, form: &str) {
+pub fn press(tab: &mut Tab, form: &str) {
     tab.follow(&format!("document.querySelector('form[action$=\"{form}\"] button').click()")).rest(SOON);
 }
 
@@ -140,10 +138,7 @@ fn what_trackers_stored_before_the_opt_out_goes_with_the_first_page_after_it() {
             "sid=1; Path=/; HttpOnly",
         ];
         let set: String = cookies.iter().map(|line| format!("Set-Cookie: {line}\r\n")).collect();
-        let length = body.len();
-        x.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{set}Content-Length: {length}\r\n\r\n{body}"
-        ))
+        x.send(answer(&format!("Content-Type: text/html\r\n{set}"), body))
     });
     let proxy = proxy().to(&site).run();
     let host = "www.site.test";

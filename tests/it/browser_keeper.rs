@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::browser::{Browser, SIGNAL, Tab};
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{Proxy, proxy};
 
 const VISITORS: [(&str, &str); 2] = [("every visitor", ""), ("an opted-out visitor", SIGNAL)];
@@ -138,8 +138,7 @@ fn no_policy_is_hurt_by_the_keeper() {
         let field = if meta.is_empty() { format!("{place}: {policy}\r\n") } else { String::new() };
         let page =
             format!("<!doctype html><head><meta charset=utf-8>{meta}<title>x</title></head><body>x</body>");
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{field}");
-        let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
+        let answer = answer(&format!("Content-Type: text/html\r\n{field}"), page);
         let site = Origin::start().answers("/", answer).on("/report", |x| x.ok("text/plain", b""));
         let proxy = proxy().to(&site).run();
         let tab = visit(&browser, &proxy, "");

@@ -8,9 +8,10 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
+use super::browser_choices::press;
 use super::support::browser::{Browser, Outcome, SIGNAL, Tab};
 use super::support::leaks::Judge;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::proxy;
 
 /// How long something that must happen in a page may take.
@@ -114,9 +115,8 @@ fn the_guard_runs_under_every_kind_of_policy() {
             .replace("@META@", &policy.meta)
             .replace("@NONCE@", if policy.nonce { " nonce=\"abc123\"" } else { "" })
             .replace("@SCRIPT@", script);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{}", policy.fields);
-        let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
-        site = site.answers(&format!("/{at}"), answer.into_bytes());
+        let fields = format!("Content-Type: text/html\r\n{}", policy.fields);
+        site = site.answers(&format!("/{at}"), answer(&fields, page));
     }
     let proxy = proxy().to(&site).run();
     let mut faults = Vec::new();
@@ -150,7 +150,7 @@ fn the_guard_runs_under_every_kind_of_policy() {
 }
 
 /// Leaks that reached the sink after the first `known` entries.
-fn since(judge: &Judge, tab: &Tab, known: usize) -> Vec<String> {
+pub fn since(judge: &Judge, tab: &Tab, known: usize) -> Vec<String> {
     let mut outcome = tab.outcome();
     outcome.entries.drain(..known);
     outcome.cookies.clear();
@@ -166,9 +166,9 @@ fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
     };
     let judge = Judge::new();
     let page = include_str!("../browser/signal.html");
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: public, max-age=86400\r\n\
-                ETag: \"one\"\r\nLast-Modified: Sat, 01 Nov 2025 00:00:00 GMT\r\n";
-    let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
+    let fields = "Content-Type: text/html\r\nCache-Control: public, max-age=86400\r\n\
+                  ETag: \"one\"\r\nLast-Modified: Sat, 01 Nov 2025 00:00:00 GMT\r\n";
+    let answer = answer(fields, page);
     let site = Origin::start()
         .on("/", move |x| {
             if x.request().one("if-none-match").is_some() || x.request().one("if-modified-since").is_some() {
@@ -218,8 +218,7 @@ fn a_service_workers_copy_from_before_the_opt_out_is_deleted() {
     let kept = "caches.match('/shell').then(kept => kept.text()).then(text => text.includes('facebook'))";
     assert_eq!(tab.eval(kept).unwrap(), true, "the worker keeps a copy with a tracker");
     open(&mut tab, "https://site.test/privacy-choices");
-    // The form is sent by a click, as a person does it; the answer is the confirmation page.
-    tab.follow("document.querySelector('form[action$=\"/opt-out\"] button').click()").rest(SOON);
+    press(&mut tab, "/opt-out");
     let confirmed = tab.text("document.body.innerText");
     let known = tab.sink.entries().len();
     open(&mut tab, "https://site.test/shell");

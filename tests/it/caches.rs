@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::client::Client;
 use crate::support::front::Kind;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, answer};
 use crate::support::proxy::{Proxy, proxy};
 
 const REQUESTS: usize = 10_000;
@@ -16,12 +16,8 @@ const PAGE: &str = "<!doctype html><title>Shop</title>\
 
 /// A shop whose pages every cache may keep.
 fn shop() -> Origin {
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: public, max-age=3600\r\n\
-         ETag: \"1\"\r\nContent-Length: {}\r\n\r\n",
-        PAGE.len()
-    );
-    Origin::start().answers("/", format!("{head}{PAGE}"))
+    let fields = "Content-Type: text/html\r\nCache-Control: public, max-age=3600\r\nETag: \"1\"\r\n";
+    Origin::start().answers("/", answer(fields, PAGE))
 }
 
 fn optgate(origin: &Origin, front: &str) -> Proxy {

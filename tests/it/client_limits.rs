@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 
-use super::support::binary::{Binary, command, own_address};
-use super::support::client::Client;
+use super::support::binary::{Binary, in_shell, own_address, serving};
+use super::support::client::{Client, Response};
 use super::support::h2::H2;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -29,8 +29,8 @@ fn a_client_has_its_number_of_connections_and_others_have_theirs() {
     let origin = Origin::start();
     let proxy = proxy()
         .to(&origin)
-        .toml("workers = 2\n[limits]\nconnections_per_client = 3\n")
-        .replacing("workers = 1\n", "")
+        .toml("[limits]\nconnections_per_client = 3\n")
+        .replacing("workers = 1", "workers = 2")
         .run();
     let kept: Vec<_> = (0..3).map(|_| served(&proxy, "127.0.0.2", "").unwrap()).collect();
     assert!(served(&proxy, "127.0.0.2", "").is_none(), "its places are taken, whatever core accepts");
@@ -81,10 +81,10 @@ fn silence_before_anything_is_ended() {
     let origin = Origin::start();
     let authority = Authority::new();
     let builder = proxy();
-    let (chain, key) = authority.leaf("site.test").write(builder.dir(), "site");
+    let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
     let settings = format!(
         "trusted_proxies = [\"127.0.0.1\"]\nlisten = {{ address = \"127.0.0.1:0\", proxy_protocol = true }}\n\
-         [tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n\
+         [tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}\
          [timeouts]\nproxy_header = \"200ms\"\ntls_handshake = \"200ms\"\n"
     );
     let proxy = builder.replacing("listen = [\"127.0.0.1:0\"]\n", "").to(&origin).toml(&settings).run();
@@ -212,6 +212,12 @@ fn choices(proxy: &Proxy, from: &str) -> u16 {
     answer.status()
 }
 
+/// A choice, with nothing to fill in.
+fn post(mut client: Client, action: &str) -> Response {
+    let head = format!("POST /privacy-choices/{action} HTTP/1.1\r\nHost: site.test\r\n");
+    client.send(format!("{head}Content-Length: 0\r\n\r\n")).response("POST")
+}
+
 /// DESIGN 4 and issue 4: rate limits never refuse an opt-out. Over the rate the choice is in force, and the answer
 /// says that it has no reference.
 #[test]
@@ -224,9 +230,7 @@ fn a_client_over_its_rate_gets_no_pages_and_opts_out_all_the_same() {
     assert!(proxy.limit_reached("portal_rate") >= 1);
     let mut references = 0;
     for _ in 0..12 {
-        let mut client = Client::connect_from("127.0.0.2", proxy.addr());
-        client.send("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
-        let answer = client.response("POST");
+        let answer = post(Client::connect_from("127.0.0.2", proxy.addr()), "opt-out");
         assert_eq!(answer.status(), 200);
         let cookie =
             answer.head.all("set-cookie").into_iter().find(|line| line.starts_with("optgate=v1.out."));
@@ -244,9 +248,7 @@ fn a_client_over_its_rate_gets_no_pages_and_opts_out_all_the_same() {
         );
     }
     assert!((1..12).contains(&references), "{references} of 12 recorded");
-    let mut other = Client::connect_from("127.0.0.3", proxy.addr());
-    other.send("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
-    let text = other.response("POST").text();
+    let text = post(Client::connect_from("127.0.0.3", proxy.addr()), "opt-out").text();
     assert!(!text.contains("there is no reference"), "room was left for others: {text}");
     assert_eq!(choices(&proxy, "127.0.0.3"), 200);
 }
@@ -262,9 +264,7 @@ fn what_pages_load_and_the_statement_are_not_limited() {
         assert_eq!(client.get("/.well-known/gpc.json", "").status(), 200);
         assert_ne!(client.get("/privacy-choices/assets/none.js", "").status(), 429);
     }
-    let mut client = Client::connect_from("127.0.0.2", proxy.addr());
-    client.send("POST /privacy-choices/opt-in HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(client.response("POST").status(), 429);
+    assert_eq!(post(Client::connect_from("127.0.0.2", proxy.addr()), "opt-in").status(), 429);
 }
 
 /// reliability.md 8, overload: page views are shed before privacy endpoints, and never by skipping the rewriter.
@@ -283,9 +283,7 @@ fn short_of_memory_new_requests_are_turned_away_and_opt_outs_are_not() {
     assert_eq!(origin.heads(), seen, "nothing is asked of the origin");
     assert!(proxy.limit_reached("memory") >= 4);
     assert_eq!(proxy.get("/privacy-choices", "").status(), 200);
-    let mut client = proxy.client();
-    client.send("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(client.response("POST").status(), 200);
+    assert_eq!(post(proxy.client(), "opt-out").status(), 200);
     proxy.reload(|text| text.replace("memory = \"1MiB\"", "memory = \"none\"")).unwrap();
     wait_until("all is served again", || proxy.get("/", "").status() == 200);
 }
@@ -302,13 +300,7 @@ fn out_of_descriptors_it_pauses_and_comes_back() {
     });
     let builder = proxy().to(&origin);
     let addr = own_address();
-    let file = builder.write();
-    let plain = command(&file);
-    let mut limited = std::process::Command::new("sh");
-    limited.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
-    limited.args(["--listen", &addr.to_string(), "--log-level", "info"]);
-    limited.stdin(std::process::Stdio::null());
-    limited.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let limited = in_shell("ulimit -n 80; exec \"$@\"", &serving(&builder.write(), addr));
     let binary = Binary::of(limited, addr, builder.into_dir());
     let mut under_way = Client::connect(addr);
     under_way.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");

@@ -2,7 +2,7 @@
 //! (`rewriting.md` 1; issue 3, first-party roads).
 
 use crate::support::dns::Dns;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, answer};
 use crate::support::proxy::{Proxy, proxy};
 use crate::support::wait_until;
 
@@ -11,11 +11,7 @@ const PAGE: &str = "<!doctype html><title>Shop</title><script src=\"https://metr
     <img src=\"https://img.site.test/a.png\">";
 
 fn shop() -> Origin {
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n",
-        PAGE.len()
-    );
-    Origin::start().answers("/", format!("{head}{PAGE}"))
+    Origin::start().answers("/", answer("Content-Type: text/html\r\nETag: \"1\"\r\n", PAGE))
 }
 
 fn run(origin: &Origin, dns: &Dns, more: &str) -> Proxy {

@@ -10,8 +10,8 @@ use optgate::enforce::keeper;
 
 use super::acceptance_choices::{PAGE, shop};
 use super::support::client::{Client, Response, get};
-use super::support::origin::Origin;
-use super::support::proxy::{Builder, proxy};
+use super::support::origin::{Origin, answer};
+use super::support::proxy::{Builder, figure, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
 const CSP: &str = "content-security-policy";
@@ -35,10 +35,8 @@ fn third_parties(running: &Running) -> serde_json::Value {
     all["sites"][0].take()
 }
 
-fn figure(running: &Running, name: &str) -> u64 {
-    let metrics = running.metrics().render();
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0, |n| n.parse().unwrap())
+fn counted(running: &Running, name: &str) -> u64 {
+    figure(&running.metrics().render(), name).unwrap_or(0)
 }
 
 /// A report as a browser sends it: no cookie, no signal.
@@ -121,11 +119,7 @@ fn the_wall_is_for_opted_out_pages_only() {
         if x.request().one("if-none-match").is_some() {
             return x.send(tagged);
         }
-        let length = PAGE.len();
-        x.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"a\"\r\nContent-Length: {length}\r\n\r\n"
-        ))?;
-        x.send(PAGE)
+        x.send(answer("Content-Type: text/html\r\nETag: \"a\"\r\n", PAGE))
     });
     let proxy = proxy().to(&origin).toml("[csp]\nmode = \"enforce\"\n").run();
     let walls = |path: &str, fields: &str| proxy.get(path, fields).head.all(CSP).len();
@@ -145,10 +139,9 @@ fn the_wall_is_for_opted_out_pages_only() {
 /// The site's own policy stays, with the guard admitted; ours is one more.
 #[test]
 fn the_sites_policy_and_the_wall_stand_side_by_side() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\
-                Content-Security-Policy: script-src 'self'; trusted-types app\r\n";
-    let whole = format!("{head}Content-Length: {}\r\n\r\n{}", PAGE.len(), String::from_utf8_lossy(PAGE));
-    let origin = Origin::start().answers("/", whole);
+    let fields =
+        "Content-Type: text/html\r\nContent-Security-Policy: script-src 'self'; trusted-types app\r\n";
+    let origin = Origin::start().answers("/", answer(fields, PAGE));
     let settings = "[csp]\nmode = \"enforce\"\nallow = [\"*.cdn.example\"]\n";
     let proxy = proxy().to(&origin).toml(settings).run();
     let page = proxy.get("/", GPC);
@@ -205,8 +198,8 @@ fn what_is_no_report_of_our_pages_is_refused_and_changes_nothing() {
     assert_eq!(third_parties(&running)["third_parties"], serde_json::json!([]));
     assert_eq!(report(addr, csp, "Sec-Fetch-Site: same-origin\r\nOrigin: null\r\n", &good).status(), 204);
     assert_eq!(third_parties(&running)["third_parties"][0]["host"], "cdn.example");
-    assert_eq!(figure(&running, "optgate_reports_total{result=\"refused\"}"), 5);
-    assert_eq!(figure(&running, "optgate_reports_total{result=\"read\"}"), 2);
+    assert_eq!(counted(&running, "optgate_reports_total{result=\"refused\"}"), 5);
+    assert_eq!(counted(&running, "optgate_reports_total{result=\"read\"}"), 2);
     assert_eq!(get(addr, REPORT, "").status(), 405);
     running.stop().unwrap();
 }
@@ -223,7 +216,7 @@ fn reports_above_the_rate_are_dropped_and_counted() {
     }
     assert_eq!(statuses.pop(), Some(429));
     assert!(statuses.len() > 500 && statuses.iter().all(|status| *status == 204), "{}", statuses.len());
-    assert_eq!(figure(proxy.running(), "optgate_reports_total{result=\"dropped\"}"), 1);
+    assert_eq!(counted(proxy.running(), "optgate_reports_total{result=\"dropped\"}"), 1);
 }
 
 /// The guard's counts: by vendor, whoever is unknown left out.
@@ -235,7 +228,7 @@ fn the_guards_counts_become_metrics_by_vendor() {
     for kind in ["text/plain;charset=UTF-8", "application/json"] {
         assert_eq!(report(proxy.addr(), kind, "Cookie: a=b\r\n", body).status(), 204);
     }
-    let count = |name: &str| figure(proxy.running(), name);
+    let count = |name: &str| counted(proxy.running(), name);
     assert_eq!(count("optgate_guard_blocked_total{vendor=\"facebook-sdk\"}"), 6);
     assert_eq!(count("optgate_guard_blocked_total{vendor=\"meta-pixel\"}"), 4);
     assert_eq!(count("optgate_guard_slipped_total{vendor=\"microsoft-uet\"}"), 2);

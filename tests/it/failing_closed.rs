@@ -13,7 +13,7 @@ use super::support::binary::Binary;
 use super::support::client::{Client, Response};
 use super::support::coding::encoded;
 use super::support::origin::{Exchange, Origin};
-use super::support::proxy::{Proxy, proxy};
+use super::support::proxy::{Proxy, figure, proxy};
 
 /// What a browser sends for a page over plain http: no `Sec-Fetch-Dest`.
 const PAGE: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Encoding: gzip, br, zstd\r\n";
@@ -46,20 +46,9 @@ fn both(proxy: &Proxy, path: &str) -> (Response, Response) {
     (proxy.get(path, &format!("{OUT}{PAGE}")), proxy.get(path, PAGE))
 }
 
-/// The text of `/metrics`.
-fn metrics(proxy: &Proxy) -> String {
-    let admin = proxy.running().admin();
-    Client::connect(admin)
-        .send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"))
-        .response("GET")
-        .text()
-}
-
 /// A counter's value; 0 when it was never counted.
 fn metric(proxy: &Proxy, series: &str) -> u64 {
-    let text = metrics(proxy);
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map_or(0, |value| value.parse().unwrap())
+    figure(&proxy.running().metrics().render(), series).unwrap_or(0)
 }
 
 /// Waits until a body's end was counted: its connection may be closed a moment before.
@@ -417,7 +406,7 @@ fn hostile_pages_leak_nothing_to_an_opted_out_visitor_and_pass_for_others() {
         );
         assert!(contains(&body, "criteo.net"), "{name}");
     }
-    let text = metrics(&proxy);
+    let text = proxy.running().metrics().render();
     assert!(metric(&proxy, "optgate_rewrite_bypass_total{reason=\"rewriter-memory\"}") > 4, "{text}");
     let seen = metric(&proxy, "optgate_signals_seen_total{site=\"site\",signal=\"gpc\"}");
     assert_eq!(seen, outcome(&proxy, "enforced") + outcome(&proxy, "refused"));

@@ -2,7 +2,6 @@
 //! MadeYouReset, floods of frames without work, HPACK bombs, windows that never open. A bystander is served all
 //! the while, and memory comes back. Floods end by their number of frames, not by the clock.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -11,14 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client_limits::endless;
-use super::support::binary::{Binary, command, own_address};
+use super::support::binary::{Binary, own_address, serving};
 use super::support::client::Client;
 use super::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, frame, hello, section,
 };
 use super::support::origin::Origin;
-use super::support::proxy::proxy;
+use super::support::proxy::{figure, proxy};
 use super::support::{DEADLINE, wait_until};
 
 /// What ends resets: ours, or the reader's own.
@@ -232,24 +231,19 @@ fn bystander(addr: SocketAddr, stop: Arc<AtomicBool>) -> thread::JoinHandle<(u64
 fn program(settings: &str, origin: &Origin) -> (Binary, SocketAddr) {
     let builder = proxy().to(origin).toml(settings);
     let (addr, admin) = (own_address(), own_address());
-    let mut command = command(&builder.write());
-    command.args(["--listen", &addr.to_string(), "--admin", &admin.to_string(), "--log-level", "info"]);
+    let mut command = serving(&builder.write(), addr);
+    command.args(["--admin", &admin.to_string()]);
     (Binary::of(command, addr, builder.into_dir()), admin)
 }
 
 fn counted(admin: SocketAddr, limit: &str) -> u64 {
-    let mut client = Client::connect(admin);
-    client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
-    let series = format!("optgate_limit_reached_total{{limit=\"{limit}\"}} ");
-    let text = client.response("GET").text();
-    text.lines().find_map(|line| line.strip_prefix(series.as_str())).unwrap().parse().unwrap()
+    let metrics = Client::connect(admin).get_from(&admin.to_string(), "/metrics", "").text();
+    figure(&metrics, &format!("optgate_limit_reached_total{{limit=\"{limit}\"}}")).unwrap()
 }
 
-/// Memory of a process that no file backs, KiB.
-fn memory(process: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+/// Memory of the program that no file backs, KiB.
+fn memory(binary: &Binary) -> u64 {
+    binary.memory("RssAnon")
 }
 
 /// What reliability.md 10 allows a flood to take, KiB.
@@ -263,7 +257,7 @@ fn endure(floods: Vec<Flood>) {
     let (binary, admin) = program("[timeouts]\nslow_send = \"1s\"\nidle = \"2s\"\n", &origin);
     let addr = binary.addr();
     assert_eq!(Client::connect(addr).get("/", "").text(), "hello");
-    let before = memory(binary.serving());
+    let before = memory(&binary);
     for flood in floods {
         let (name, end) = (flood.name, flood.end);
         let limits: &[_] = match &end {
@@ -278,7 +272,7 @@ fn endure(floods: Vec<Flood>) {
         let ended = attack(addr, flood);
         stop.store(true, Ordering::Relaxed);
         let (answers, longest) = watching.join().unwrap();
-        let grown = memory(binary.serving()).saturating_sub(before);
+        let grown = memory(&binary).saturating_sub(before);
         println!(
             "{name}: ended {ended}, bystander {answers} answers, longest {longest:?}, grown {grown} KiB"
         );
@@ -291,10 +285,10 @@ fn endure(floods: Vec<Flood>) {
             wait_until(name, || reached() > was);
         }
     }
-    let grown = || memory(binary.serving()).saturating_sub(before);
+    let grown = || memory(&binary).saturating_sub(before);
     wait_until("memory is back", || grown() < GROWTH);
     let peak = binary.peak_memory() / 1024;
-    println!("before {before} KiB, after {} KiB, peak {peak} KiB", memory(binary.serving()));
+    println!("before {before} KiB, after {} KiB, peak {peak} KiB", memory(&binary));
 }
 
 /// CVE-2023-44487 and CVE-2025-8671.

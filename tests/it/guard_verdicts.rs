@@ -1,11 +1,14 @@
 //! The guard in the browser and the server judge alike: the same table, the same rule (DESIGN 4, Matching).
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use optgate::config::{VendorAction, VendorPolicy};
+use optgate::config::VendorAction;
 use optgate::registry::{Policy, Registry};
+use serde::Serialize;
 
 use super::support::browser::{Browser, SIGNAL};
+use super::support::guard::default_policy;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
 use super::support::random::Random;
@@ -13,7 +16,7 @@ use super::support::random::Random;
 /// Sets each address on an element that stands nowhere, so that nothing is fetched, and notes whether the
 /// guard let it stay.
 const PAGE: &str = "<!doctype html><title>verdicts</title><script>
-window.done = fetch('/addresses.json').then(answer => answer.json()).then(addresses => {
+window.done = fetch('/items.json').then(answer => answer.json()).then(addresses => {
   const source = document.createElement('source'), hint = document.createElement('link');
   hint.rel = 'preconnect';
   window.verdicts = addresses.map(([kind, address]) => {
@@ -78,37 +81,44 @@ fn strips(policy: &Policy, kind: &str, address: &str) -> bool {
     hit.is_some_and(|hit| hit.action == VendorAction::Strip)
 }
 
-/// Every host and path of the registry, hints and sockets included, and 10,000 addresses beside them.
-#[test]
-fn the_guard_and_the_server_judge_every_address_alike() {
-    let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_address_alike") else { return };
-    let registry = Arc::new(Registry::builtin().unwrap());
-    let policy = Policy::resolve(Arc::clone(&registry), &VendorPolicy::default()).unwrap();
-    let addresses = addresses(&registry);
-    let json = serde_json::to_vec(&addresses).unwrap();
+/// Has a page judge each of these, in whose place in `window.verdicts` it says whether it goes, and fails unless the
+/// server says the same, and more than `margin` of them go and more than `margin` stay.
+fn judged_alike<T: Serialize + Debug>(
+    browser: &Arc<Browser>,
+    page: &'static str,
+    items: &[T],
+    goes: impl Fn(&T) -> bool,
+    margin: usize,
+) {
+    let json = serde_json::to_vec(items).unwrap();
     let origin = Origin::start()
-        .on("/verdicts", |x| x.ok("text/html", PAGE.as_bytes()))
-        .on("/addresses.json", move |x| x.ok("application/json", &json));
+        .on("/verdicts", |x| x.ok("text/html", page.as_bytes()))
+        .on("/items.json", move |x| x.ok("application/json", &json));
     let proxy = proxy().to(&origin).run();
     let mut tab = browser.tab(proxy.addr(), SIGNAL);
     tab.open("http://site.test/verdicts");
     let verdicts = tab.text("window.verdicts");
-    assert_eq!(verdicts.len(), addresses.len());
-    let wrong: Vec<_> = addresses
-        .iter()
-        .zip(verdicts.chars())
-        .filter(|((kind, address), verdict)| strips(&policy, kind, address) != (*verdict == '1'))
-        .map(|(address, _)| address)
-        .collect();
-    let stripped = verdicts.matches('1').count();
-    println!("verdicts: {} addresses, {stripped} stripped, {} differ", addresses.len(), wrong.len());
-    assert!(stripped > 1_000 && stripped < addresses.len() - 1_000);
+    assert_eq!(verdicts.len(), items.len());
+    let judged = items.iter().zip(verdicts.chars());
+    let wrong: Vec<_> = judged.filter(|(item, verdict)| goes(item) != (*verdict == '1')).collect();
+    let gone = verdicts.matches('1').count();
+    println!("verdicts: {} items, {gone} go, {} differ", items.len(), wrong.len());
+    assert!(gone > margin && gone < items.len() - margin);
     assert!(wrong.is_empty(), "{:#?}", &wrong[..wrong.len().min(20)]);
+}
+
+/// Every host and path of the registry, hints and sockets included, and 10,000 addresses beside them.
+#[test]
+fn the_guard_and_the_server_judge_every_address_alike() {
+    let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_address_alike") else { return };
+    let policy = default_policy();
+    let addresses = addresses(policy.registry());
+    judged_alike(&browser, PAGE, &addresses, |(kind, address)| strips(&policy, kind, address), 1_000);
 }
 
 /// Sets each cookie, notes whether it is there, and ends it.
 const COOKIES: &str = "<!doctype html><title>cookies</title><script>
-window.done = fetch('/names.json').then(answer => answer.json()).then(names => {
+window.done = fetch('/items.json').then(answer => answer.json()).then(names => {
   window.verdicts = names.map(name => {
     document.cookie = name + '=1';
     const there = document.cookie.split('; ').includes(name + '=1');
@@ -122,10 +132,9 @@ window.done = fetch('/names.json').then(answer => answer.json()).then(names => {
 #[test]
 fn the_guard_and_the_server_judge_every_cookie_alike() {
     let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_cookie_alike") else { return };
-    let registry = Arc::new(Registry::builtin().unwrap());
-    let policy = Policy::resolve(Arc::clone(&registry), &VendorPolicy::default()).unwrap();
+    let policy = default_policy();
     let patterns: Vec<&String> =
-        registry.vendors().flat_map(|(_, vendor)| &vendor.first_party_cookies).collect();
+        policy.registry().vendors().flat_map(|(_, vendor)| &vendor.first_party_cookies).collect();
     let mut names: Vec<String> = patterns
         .iter()
         .flat_map(|pattern| ["", "x", "a.b"].map(|any| pattern.replace('*', any)))
@@ -136,25 +145,8 @@ fn the_guard_and_the_server_judge_every_cookie_alike() {
     names.retain(|name| !name.is_empty() && !steered.contains(&name.as_str()));
     names.sort();
     names.dedup();
-    let json = serde_json::to_vec(&names).unwrap();
-    let origin = Origin::start()
-        .on("/cookies", |x| x.ok("text/html", COOKIES.as_bytes()))
-        .on("/names.json", move |x| x.ok("application/json", &json));
-    let proxy = proxy().to(&origin).run();
-    let mut tab = browser.tab(proxy.addr(), SIGNAL);
-    tab.open("http://site.test/cookies");
-    let verdicts = tab.text("window.verdicts");
-    assert_eq!(verdicts.len(), names.len());
-    let goes = |name: &str| {
+    let goes = |name: &String| {
         policy.match_cookie(name.as_bytes()).is_some_and(|hit| hit.action != VendorAction::Allow)
     };
-    let wrong: Vec<_> = names
-        .iter()
-        .zip(verdicts.chars())
-        .filter(|(name, verdict)| goes(name) != (*verdict == '1'))
-        .collect();
-    let gone = verdicts.matches('1').count();
-    println!("cookies: {} names, {gone} go, {} differ", names.len(), wrong.len());
-    assert!(gone > 500 && gone < names.len() - 500);
-    assert!(wrong.is_empty(), "{:#?}", &wrong[..wrong.len().min(20)]);
+    judged_alike(&browser, COOKIES, &names, goes, 500);
 }

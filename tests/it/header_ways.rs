@@ -1,7 +1,7 @@
 //! Every way a response head starts a request or hands something on (`rewriting.md` 4, response headers),
 //! from a real origin to the visitor.
 
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{Proxy, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
@@ -147,11 +147,9 @@ fn a_file_of_the_page_is_not_led_on_to_a_tracker() {
 fn early_hints_of_the_origin_never_reach_the_visitor() {
     let page = "<html><body>x</body></html>";
     let hint = format!("HTTP/1.1 103 Early Hints\r\nLink: <{T}/a.js>; rel=preload\r\n\r\n");
-    let last = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nLink: <{T}/a.js>; rel=preload\r\nContent-Length: {}\r\n\r\n{page}",
-        page.len()
-    );
-    let origin = Origin::start().answers("/", format!("{hint}HTTP/1.1 100 Continue\r\n\r\n{hint}{last}"));
+    let last = answer(&format!("Content-Type: text/html\r\nLink: <{T}/a.js>; rel=preload\r\n"), page);
+    let interim = format!("{hint}HTTP/1.1 100 Continue\r\n\r\n{hint}");
+    let origin = Origin::start().answers("/", [interim.into_bytes(), last].concat());
     let proxy = proxy().to(&origin).run();
     for (signal, hinted) in [(GPC, false), ("", true)] {
         let mut client = proxy.client();

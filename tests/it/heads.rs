@@ -17,7 +17,7 @@ use optgate::privacy::gpp::Section;
 use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals, Standing};
 use optgate::registry::{FirstParty, Policy, Registry};
 
-use super::support::guard::guard;
+use super::support::guard::{default_policy, guard};
 use url::Url;
 
 const NAV: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
@@ -34,13 +34,12 @@ struct Case {
     front: CacheFront,
     method: Method,
     page: &'static str,
-    policy: Policy,
+    policy: Arc<Policy>,
     said: SignalSettings,
 }
 
 impl Case {
     fn new(decision: Decision) -> Self {
-        let registry = Arc::new(Registry::builtin().expect("the built-in registry loads"));
         Self {
             decision,
             mode: Mode::Enforce,
@@ -49,7 +48,7 @@ impl Case {
             front: CacheFront::None,
             method: Method::GET,
             page: "https://www.shop.example/a",
-            policy: Policy::resolve(registry, &VendorPolicy::default()).expect("the default policy resolves"),
+            policy: default_policy(),
             said: SignalSettings {
                 sections: vec![Section::UsNat],
                 cookies: SignalCookies::Page,

@@ -7,25 +7,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use optgate::config::{LinkTitle, VendorAction, VendorPolicy};
+use optgate::config::{LinkTitle, VendorAction};
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
 use optgate::enforce::keeper::{self, Keeper};
-use optgate::registry::{Policy, Registry};
 
-use super::support::guard::{folded, placement};
+use super::support::guard::{default_policy, folded, placement};
 use super::support::random::Random;
-
-static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
-    let registry = Arc::new(Registry::builtin().expect("the built-in registry loads"));
-    Arc::new(Policy::resolve(registry, &VendorPolicy::default()).expect("the default policy resolves"))
-});
 
 fn plan(opted_out: bool) -> Plan {
     Plan {
         opted_out,
-        policy: Arc::clone(&POLICY),
+        policy: default_policy(),
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,
         guard: Some(placement()),
@@ -197,7 +191,7 @@ fn counted(summary: &Summary) -> Vec<(String, VendorAction, u32)> {
     let mut all: Vec<_> = summary
         .vendors
         .iter()
-        .map(|(id, action, count)| (POLICY.registry().vendor(*id).id.clone(), *action, *count))
+        .map(|(id, action, count)| (default_policy().registry().vendor(*id).id.clone(), *action, *count))
         .collect();
     all.sort();
     all

@@ -4,7 +4,7 @@
 use optgate::enforce::keeper;
 
 use super::support::client::Response;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{Proxy, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
@@ -15,8 +15,7 @@ const PAGE: &str = "<!doctype html><title>x</title><body><p>x</p></body>";
 
 /// A site with one page, its head's fields each ended by CR LF.
 fn serve(page: &str, fields: &str) -> (Origin, Proxy) {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{fields}");
-    let site = Origin::start().answers("/", format!("{head}Content-Length: {}\r\n\r\n{page}", page.len()));
+    let site = Origin::start().answers("/", answer(&format!("Content-Type: text/html\r\n{fields}"), page));
     let proxy = proxy().to(&site).run();
     (site, proxy)
 }
@@ -124,8 +123,7 @@ fn the_head_that_renews_a_page_admits_its_keeper_by_hash() {
         if x.request().one("if-none-match").is_some() {
             return x.send(format!("HTTP/1.1 304 Not Modified\r\n{policy}\r\n"));
         }
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{policy}");
-        x.send(format!("{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len()))
+        x.send(answer(&format!("Content-Type: text/html\r\n{policy}"), PAGE))
     });
     let proxy = proxy().to(&site).run();
     let hash = keeper::csp_hash();

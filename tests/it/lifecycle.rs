@@ -1,12 +1,12 @@
 //! Starting and stopping: ports, signals, exit codes.
 
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 
 use rustix::process::Signal;
 
-use super::support::binary::{Binary, command, own_address};
+use super::support::binary::{Binary, command, own_address, serving};
 use super::support::client::{Client, get};
-use super::support::origin::Origin;
+use super::support::origin::{Origin, held};
 use super::support::proxy::proxy;
 use super::support::{DEADLINE, edit, wait_until};
 
@@ -44,29 +44,26 @@ fn a_second_start_on_the_same_port_is_an_error() {
 #[test]
 fn port_zero_gives_one_port_for_all_cores() {
     let origin = Origin::start();
-    let proxy = proxy().to(&origin);
-    let mut settings = proxy.settings();
-    settings.workers = 3;
-    let running = optgate::app::start(settings).unwrap();
-    assert_eq!(running.listen().len(), 1);
-    assert_ne!(running.listen()[0].port(), 0);
+    let proxy = proxy().to(&origin).replacing("workers = 1", "workers = 3").run();
+    assert_eq!(proxy.running().listen().len(), 1);
+    assert_ne!(proxy.addr().port(), 0);
     for _ in 0..12 {
-        assert_eq!(get(running.listen()[0], "/", "").status(), 200);
+        assert_eq!(proxy.get("/", "").status(), 200);
     }
-    running.stop().unwrap();
 }
 
 /// An origin whose `/slow` answers when it is told to, and says when it was asked.
 fn slow_origin() -> (Origin, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (asked, heard) = mpsc::channel();
-    let (release, gate) = mpsc::channel::<()>();
-    let (asked, gate) = (Mutex::new(asked), Mutex::new(gate));
-    let origin = Origin::start().on("/slow", move |x| {
-        let _ = asked.lock().unwrap().send(());
-        let _ = gate.lock().unwrap().recv_timeout(DEADLINE * 2);
-        x.ok("text/plain", b"finished")
-    });
-    (origin, heard, release)
+    let (slow, heard, release) = held("finished");
+    (Origin::start().on("/slow", slow), heard, release)
+}
+
+/// A client whose `/slow` is at the origin.
+fn under_way(binary: &Binary, heard: &mpsc::Receiver<()>) -> Client {
+    let mut client = Client::connect(binary.addr());
+    client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    heard.recv_timeout(DEADLINE).unwrap();
+    client
 }
 
 /// SIGTERM and SIGINT: no new connections, what is under way finishes, exit 0.
@@ -75,9 +72,7 @@ fn a_signal_lets_the_request_under_way_finish() {
     for signal in [Signal::TERM, Signal::INT] {
         let (origin, heard, release) = slow_origin();
         let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
-        let mut client = Client::connect(binary.addr());
-        client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
-        heard.recv_timeout(DEADLINE).unwrap();
+        let mut client = under_way(&binary, &heard);
         binary.signal(signal);
         binary.wait_until_refusing();
         release.send(()).unwrap();
@@ -123,9 +118,7 @@ fn idle_connections_do_not_hold_up_the_end() {
 fn the_end_waits_no_longer_than_the_drain_timeout() {
     let (origin, heard, _release) = slow_origin();
     let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"300ms\"\n"));
-    let mut client = Client::connect(binary.addr());
-    client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
-    heard.recv_timeout(DEADLINE).unwrap();
+    let _client = under_way(&binary, &heard);
     binary.signal(Signal::TERM);
     assert!(binary.wait().code().is_some(), "it ended by itself");
 }
@@ -135,9 +128,7 @@ fn the_end_waits_no_longer_than_the_drain_timeout() {
 fn a_second_signal_ends_at_once() {
     let (origin, heard, _release) = slow_origin();
     let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
-    let mut client = Client::connect(binary.addr());
-    client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
-    heard.recv_timeout(DEADLINE).unwrap();
+    let mut client = under_way(&binary, &heard);
     binary.signal(Signal::TERM);
     binary.wait_until_refusing();
     binary.signal(Signal::TERM);
@@ -175,8 +166,7 @@ fn sigusr1_opens_the_log_anew() {
     let addr = own_address();
     let settings = builder.write();
     edit(&settings, "[log]", &format!("[log]\nfile = {file:?}"));
-    let mut command = command(&settings);
-    let mut child = command.args(["--listen", &addr.to_string(), "--log-level", "info"]).spawn().unwrap();
+    let binary = Binary::spawn(serving(&settings, addr), addr, builder.into_dir());
     let holds = |file: &std::path::Path, text: &str| {
         std::fs::read_to_string(file).is_ok_and(|lines| lines.contains(text))
     };
@@ -184,11 +174,9 @@ fn sigusr1_opens_the_log_anew() {
     assert_eq!(get(addr, "/before", "").status(), 200);
     wait_until("the line is written", || holds(&file, "/before"));
     std::fs::rename(&file, &moved).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::USR1).unwrap();
+    binary.signal(Signal::USR1);
     wait_until("there is a new file", || holds(&file, "log opened anew"));
     assert_eq!(get(addr, "/after", "").status(), 200);
     wait_until("the line is written", || holds(&file, "/after"));
     assert!(!holds(&moved, "/after") && holds(&moved, "/before"));
-    child.kill().unwrap();
-    child.wait().unwrap();
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 use super::support::DEADLINE;
 use super::support::client::Client;
 use super::support::h2::H2;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, held};
 use super::support::proxy::{Proxy, proxy};
 
 /// Sends raw bytes, and reads everything until the proxy closes.
@@ -208,17 +208,13 @@ fn an_unknown_host_is_misdirected() {
     let origin = Origin::start();
     let proxy = proxy().toml(&format!("{KNOWN_ONLY}upstream = {:?}\n", origin.url())).run();
     for host in ["other.test", "wild.test.evil.test", "notknown.test", "127.0.0.1"] {
-        let mut client = proxy.client();
-        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        assert_eq!(client.response("GET").status(), 421, "{host}");
+        assert_eq!(proxy.client().get_from(host, "/", "").status(), 421, "{host}");
     }
     assert_eq!(H2::prior_knowledge(proxy.addr()).get("http://other.test/").status, 421);
     assert_eq!(origin.heads(), 0);
     for host in ["known.test", "KNOWN.test", "known.test:8080", "known.test.", "a.wild.test", "a.b.wild.test"]
     {
-        let mut client = proxy.client();
-        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        assert_eq!(client.response("GET").status(), 200, "{host}");
+        assert_eq!(proxy.client().get_from(host, "/", "").status(), 200, "{host}");
     }
 }
 
@@ -309,12 +305,8 @@ fn an_origin_that_answers_garbage_is_a_bad_gateway() {
 /// DESIGN 5: an origin that says nothing is a 504, and its connection is not used again.
 #[test]
 fn an_origin_that_is_silent_is_a_gateway_timeout() {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let origin = Origin::start().on("/silent", move |x| {
-        let _ = gate.lock().unwrap().recv_timeout(DEADLINE);
-        x.ok("text/plain", b"late")
-    });
+    let (silent, _heard, release) = held("late");
+    let origin = Origin::start().on("/silent", silent);
     let proxy = proxy().to(&origin).toml("[timeouts]\nfirst_byte = \"200ms\"\n").run();
     let answer = proxy.get("/silent", "");
     assert_eq!(answer.status(), 504);

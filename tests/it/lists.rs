@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{Builder, Proxy, proxy};
 use super::support::{DEADLINE, beside};
 
@@ -28,11 +28,9 @@ const PAGE: &str = "<!doctype html><html><head><title>t</title>\
 
 /// An origin with the page, under a `Link` header.
 fn origin() -> Origin {
-    Origin::start().on("/", |x| {
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"abc\"\r\n\
-                    Link: <https://ads.unlisted.example/early.js>; rel=preload; as=script, </own.css>; rel=preload\r\n";
-        x.send(format!("{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len()))
-    })
+    let fields = "Content-Type: text/html\r\nETag: \"abc\"\r\n\
+                  Link: <https://ads.unlisted.example/early.js>; rel=preload; as=script, </own.css>; rel=preload\r\n";
+    Origin::start().answers("/", answer(fields, PAGE))
 }
 
 /// A list file in the builder's folder.

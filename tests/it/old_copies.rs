@@ -2,7 +2,7 @@
 //! when a page is reloaded or visited again, against an origin that likes to answer 304.
 
 use crate::support::client::{Client, Response};
-use crate::support::origin::{Exchange, Origin};
+use crate::support::origin::{Exchange, Origin, answer};
 use crate::support::proxy::{Proxy, proxy};
 
 const DOCUMENT: &str = "Sec-Fetch-Dest: document\r\nAccept: text/html,application/xhtml+xml\r\n";
@@ -34,10 +34,7 @@ fn shop() -> Origin {
                 &PAGE[..10]
             ));
         }
-        x.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{fields}Content-Length: {}\r\n\r\n{PAGE}",
-            PAGE.len()
-        ))
+        x.send(answer(&format!("Content-Type: text/html\r\n{fields}"), PAGE))
     })
 }
 

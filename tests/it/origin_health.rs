@@ -8,7 +8,7 @@ use optgate::telemetry::upstreams::UpstreamState;
 use crate::support::binary::own_address;
 use crate::support::client::Client;
 use crate::support::origin::Origin;
-use crate::support::proxy::{Builder, Proxy, proxy};
+use crate::support::proxy::{Proxy, site};
 use crate::support::wait_until;
 
 /// An origin whose `/healthz` answers 503 and whose `/` breaks off while the switch is on.
@@ -32,11 +32,6 @@ fn origin() -> (Origin, Arc<AtomicBool>) {
     (origin, broken)
 }
 
-fn site(origins: &[&str], more: &str) -> Builder {
-    proxy()
-        .toml(&format!("[[sites]]\nhosts = [\"site.test\"]\nupstream = [{}]\n{more}\n", origins.join(", ")))
-}
-
 fn state(proxy: &Proxy, origin: usize) -> UpstreamState {
     proxy.running().metrics().upstreams().nth(origin).unwrap().state()
 }
@@ -47,19 +42,16 @@ fn statuses(proxy: &Proxy, times: usize) -> Vec<u16> {
 
 /// The admin listener's answer.
 fn admin(proxy: &Proxy, path: &str) -> String {
-    let mut client = Client::connect(proxy.running().admin());
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    client.response("GET").text()
+    Client::connect(proxy.running().admin()).get_from("localhost", path, "").text()
 }
 
 /// Active checks: an origin that is unwell gets no requests until it is well again; both are to be seen.
 #[test]
 fn an_origin_that_fails_its_checks_gets_no_requests_until_it_passes_them() {
     let ((a, broken), (b, _)) = (origin(), origin());
-    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
     let health =
         "health = { path = \"/healthz\", interval = \"100ms\", rises = 2, falls = 2, status = \"204\" }";
-    let proxy = site(&[&a_url, &b_url], health).run();
+    let proxy = site(&[a.toml(), b.toml()], health).run();
     wait_until("both were checked", || a.heads() > 0 && b.heads() > 0);
     let check = a.first();
     assert_eq!(check.line(), "GET /healthz HTTP/1.1");
@@ -94,8 +86,8 @@ fn an_origin_that_fails_its_checks_gets_no_requests_until_it_passes_them() {
 #[test]
 fn an_origin_that_was_never_there_is_down_from_the_first_check_on() {
     let (good, _) = origin();
-    let (gone, url) = (format!("\"http://{}\"", own_address()), format!("{:?}", good.url()));
-    let proxy = site(&[&gone, &url], "").toml("[health]\npath = \"/healthz\"\n").run();
+    let gone = format!("\"http://{}\"", own_address());
+    let proxy = site(&[gone, good.toml()], "").toml("[health]\npath = \"/healthz\"\n").run();
     wait_until("it is down", || state(&proxy, 0) == UpstreamState::Down);
     assert_eq!(statuses(&proxy, 4), [200; 4]);
 }
@@ -104,8 +96,7 @@ fn an_origin_that_was_never_there_is_down_from_the_first_check_on() {
 #[test]
 fn an_origin_that_fails_in_the_middle_is_left_out_and_comes_back() {
     let ((a, broken), (b, _)) = (origin(), origin());
-    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
-    let proxy = site(&[&a_url, &b_url], "")
+    let proxy = site(&[a.toml(), b.toml()], "")
         .toml("[outlier]\nfailures = 2\nejection = \"300ms\"\nlongest = \"300ms\"\n")
         .run();
     assert_eq!(statuses(&proxy, 4), [200; 4]);
@@ -130,8 +121,7 @@ fn an_origin_that_fails_in_the_middle_is_left_out_and_comes_back() {
 #[test]
 fn a_visitor_that_breaks_off_ejects_nobody() {
     let ((a, _), (b, _)) = (origin(), origin());
-    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
-    let proxy = site(&[&a_url, &b_url], "").toml("[outlier]\nfailures = 1\n").run();
+    let proxy = site(&[a.toml(), b.toml()], "").toml("[outlier]\nfailures = 1\n").run();
     for _ in 0..4 {
         let mut client = proxy.client();
         client.send("POST /up HTTP/1.1\r\nHost: site.test\r\nContent-Length: 1000\r\n\r\npart");
@@ -150,8 +140,7 @@ fn only_a_gateways_answers_count_as_failures() {
         .answers("/500", "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
         .answers("/503", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
     let other = Origin::start();
-    let (first, second) = (format!("{:?}", origin.url()), format!("{:?}", other.url()));
-    let proxy = site(&[&first, &second], "").toml("[outlier]\nfailures = 1\n").run();
+    let proxy = site(&[origin.toml(), other.toml()], "").toml("[outlier]\nfailures = 1\n").run();
     for _ in 0..2 {
         proxy.get("/500", "");
     }
@@ -169,7 +158,7 @@ fn a_backup_serves_only_while_the_others_are_gone() {
     let address = own_address();
     let (first, second) =
         (format!("\"http://{address}\""), format!("{{ url = {:?}, backup = true }}", backup.url()));
-    let proxy = site(&[&first, &second], "")
+    let proxy = site(&[first, second], "")
         .toml("[outlier]\nfailures = 1\nejection = \"200ms\"\nlongest = \"200ms\"\n")
         .run();
     assert_eq!(statuses(&proxy, 4), [200; 4]);
@@ -188,8 +177,7 @@ fn a_backup_serves_only_while_the_others_are_gone() {
 #[test]
 fn when_all_are_unwell_all_are_asked() {
     let ((a, a_broken), (b, b_broken)) = (origin(), origin());
-    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
-    let proxy = site(&[&a_url, &b_url], "")
+    let proxy = site(&[a.toml(), b.toml()], "")
         .toml("[health]\npath = \"/healthz\"\ninterval = \"100ms\"\nfalls = 1\nrises = 1000\n")
         .run();
     wait_until("both were checked", || a.heads() > 0 && b.heads() > 0);
@@ -209,8 +197,7 @@ fn when_all_are_unwell_all_are_asked() {
 #[test]
 fn an_origin_that_is_left_out_stays_out_over_a_reload() {
     let ((a, broken), (b, _)) = (origin(), origin());
-    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
-    let proxy = site(&[&a_url, &b_url], "")
+    let proxy = site(&[a.toml(), b.toml()], "")
         .toml("[outlier]\nfailures = 1\nejection = \"1h\"\nlongest = \"1h\"\n")
         .run();
     broken.store(true, Ordering::SeqCst);
@@ -227,10 +214,9 @@ fn an_origin_that_is_left_out_stays_out_over_a_reload() {
 #[test]
 fn checks_follow_a_reload() {
     let ((a, _), (b, _)) = (origin(), origin());
-    let (a_url, b_url) = (format!("{:?}", a.url()), format!("{:?}", b.url()));
-    let proxy = site(&[&a_url], "").toml("[health]\npath = \"/healthz\"\ninterval = \"100ms\"\n").run();
+    let proxy = site(&[a.toml()], "").toml("[health]\npath = \"/healthz\"\ninterval = \"100ms\"\n").run();
     wait_until("the first is checked", || a.heads() > 1);
-    proxy.reload(|text| text.replace(&a_url, &b_url)).unwrap();
+    proxy.reload(|text| text.replace(a.url(), b.url())).unwrap();
     wait_until("the second is checked", || b.heads() > 1);
     let (before, from) = (a.heads(), b.heads());
     wait_until("several checks later", || b.heads() > from + 3);

@@ -2,25 +2,27 @@
 //! (issue 4, upstreams).
 
 use crate::support::dns::Dns;
-use crate::support::origin::Origin;
-use crate::support::proxy::{Builder, Proxy, proxy};
-use crate::support::wait_until;
+use crate::support::origin::{Origin, held};
+use crate::support::proxy::{Proxy, proxy};
+use crate::support::{DEADLINE, wait_until};
 
-/// Two origins on one port at two addresses of loopback that are no other test's.
-fn pair(net: u8) -> (Origin, Origin, [String; 2], u16) {
-    let ips = [format!("127.78.{net}.1"), format!("127.78.{net}.2")];
-    let first = Origin::start_at(&format!("{}:0", ips[0]));
-    let port: u16 = first.url().rsplit(':').next().unwrap().parse().unwrap();
-    let second = Origin::start_at(&format!("{}:{port}", ips[1]));
-    (first, second, ips, port)
-}
-
-/// In front of a name, each request over a connection of its own.
-fn builder(dns: &Dns, port: u16, more: &str) -> Builder {
-    proxy().toml(&format!(
+/// Two origins on one port, at `127.78.<net>.1` and `.2`, which are no other test's, and Optgate in front of a name
+/// that leads to these addresses, or to none because the name server fails.
+fn named(net: u8, addresses: &[&str], more: &str) -> (Origin, Origin, Dns, Proxy) {
+    let first = Origin::start_at(&format!("127.78.{net}.1:0"));
+    let port = first.url().rsplit(':').next().unwrap();
+    let second = Origin::start_at(&format!("127.78.{net}.2:{port}"));
+    let dns = Dns::start();
+    if addresses.is_empty() {
+        dns.fails("origin.test");
+    } else {
+        dns.addresses("origin.test", addresses);
+    }
+    let settings = format!(
         "upstream = \"http://origin.test:{port}\"\n[dns]\nservers = [\"{}\"]\nupstream_interval = \"100ms\"\n{more}",
         dns.addr()
-    ))
+    );
+    (first, second, dns, proxy().toml(&settings).run())
 }
 
 fn get(proxy: &Proxy, times: usize) {
@@ -35,10 +37,8 @@ fn lookups(dns: &Dns) -> usize {
 
 #[test]
 fn all_addresses_of_a_name_are_used_in_turn() {
-    let (first, second, ips, port) = pair(1);
-    let dns = Dns::start();
-    dns.addresses("origin.test", &[&ips[0], &ips[1]]);
-    let proxy = builder(&dns, port, "[limits]\nupstream_idle = 0\n").run();
+    let (first, second, _dns, proxy) =
+        named(1, &["127.78.1.1", "127.78.1.2"], "[limits]\nupstream_idle = 0\n");
     get(&proxy, 8);
     assert_eq!((first.heads(), second.heads()), (4, 4));
 }
@@ -46,13 +46,10 @@ fn all_addresses_of_a_name_are_used_in_turn() {
 /// A kept connection does not hold on to an address that the name has left.
 #[test]
 fn a_name_that_moves_takes_the_requests_with_it() {
-    let (first, second, ips, port) = pair(2);
-    let dns = Dns::start();
-    dns.addresses("origin.test", &[&ips[0]]);
-    let proxy = builder(&dns, port, "").run();
+    let (first, second, dns, proxy) = named(2, &["127.78.2.1"], "");
     get(&proxy, 3);
     assert_eq!((first.heads(), first.connections(), second.heads()), (3, 1, 0));
-    dns.addresses("origin.test", &[&ips[1]]);
+    dns.addresses("origin.test", &["127.78.2.2"]);
     wait_until("the new address is asked", || {
         get(&proxy, 1);
         second.heads() > 0
@@ -65,22 +62,13 @@ fn a_name_that_moves_takes_the_requests_with_it() {
 /// What is under way at the old address is finished there.
 #[test]
 fn a_request_under_way_is_finished_at_the_old_address() {
-    let (asked, heard) = std::sync::mpsc::channel();
-    let (release, gate) = std::sync::mpsc::channel::<()>();
-    let (asked, gate) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(gate));
-    let (first, second, ips, port) = pair(3);
-    let first = first.on("/slow", move |x| {
-        let _ = asked.lock().unwrap().send(());
-        let _ = gate.lock().unwrap().recv_timeout(crate::support::DEADLINE);
-        x.ok("text/plain", b"old")
-    });
-    let dns = Dns::start();
-    dns.addresses("origin.test", &[&ips[0]]);
-    let proxy = builder(&dns, port, "").run();
+    let (first, second, dns, proxy) = named(3, &["127.78.3.1"], "");
+    let (slow, heard, release) = held("old");
+    let first = first.on("/slow", slow);
     let mut slow = proxy.client();
     slow.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
-    heard.recv_timeout(crate::support::DEADLINE).unwrap();
-    dns.addresses("origin.test", &[&ips[1]]);
+    heard.recv_timeout(DEADLINE).unwrap();
+    dns.addresses("origin.test", &["127.78.3.2"]);
     wait_until("the new address is asked", || {
         get(&proxy, 1);
         second.heads() > 0
@@ -95,10 +83,7 @@ fn a_request_under_way_is_finished_at_the_old_address() {
 /// The last answer holds while the name server fails.
 #[test]
 fn a_name_server_that_fails_takes_no_address_away() {
-    let (first, _second, ips, port) = pair(4);
-    let dns = Dns::start();
-    dns.addresses("origin.test", &[&ips[0]]);
-    let proxy = builder(&dns, port, "").run();
+    let (first, _second, dns, proxy) = named(4, &["127.78.4.1"], "");
     get(&proxy, 1);
     dns.fails("origin.test");
     let before = lookups(&dns);
@@ -111,10 +96,8 @@ fn a_name_server_that_fails_takes_no_address_away() {
 /// RFC 8305: an address where nobody listens costs nothing but the attempt, in either family.
 #[test]
 fn an_address_where_nobody_listens_is_passed_over() {
-    let (first, _second, ips, port) = pair(5);
-    let dns = Dns::start();
-    dns.addresses("origin.test", &["127.78.5.9", "::1", &ips[0]]);
-    let proxy = builder(&dns, port, "[limits]\nupstream_idle = 0\n").run();
+    let (first, _second, _dns, proxy) =
+        named(5, &["127.78.5.9", "::1", "127.78.5.1"], "[limits]\nupstream_idle = 0\n");
     get(&proxy, 6);
     assert_eq!(first.heads(), 6);
 }
@@ -122,12 +105,9 @@ fn an_address_where_nobody_listens_is_passed_over() {
 /// A name that nobody knows is a 502 at once, and works from the moment it is known.
 #[test]
 fn a_name_that_is_not_known_is_a_bad_gateway_until_it_is() {
-    let (first, _second, ips, port) = pair(6);
-    let dns = Dns::start();
-    dns.fails("origin.test");
-    let proxy = builder(&dns, port, "").run();
+    let (first, _second, dns, proxy) = named(6, &[], "");
     assert_eq!(proxy.get("/", "").status(), 502);
-    dns.addresses("origin.test", &[&ips[0]]);
+    dns.addresses("origin.test", &["127.78.6.1"]);
     wait_until("it is known", || proxy.get("/", "").status() == 200);
     assert!(first.heads() > 0);
 }
@@ -135,10 +115,7 @@ fn a_name_that_is_not_known_is_a_bad_gateway_until_it_is() {
 /// A reload while the name server fails keeps the addresses that were known.
 #[test]
 fn a_reload_keeps_what_was_looked_up() {
-    let (first, _second, ips, port) = pair(7);
-    let dns = Dns::start();
-    dns.addresses("origin.test", &[&ips[0]]);
-    let proxy = builder(&dns, port, "").run();
+    let (first, _second, dns, proxy) = named(7, &["127.78.7.1"], "");
     get(&proxy, 1);
     dns.fails("origin.test");
     proxy.reload(|text| format!("strip_link_params = true\n{text}")).unwrap();

@@ -13,6 +13,7 @@ use optgate::privacy::{Keys, OwnCookie, Signals, Standing, Subject, cookie, deci
 use optgate::store::{Change, Kind, Source, Store};
 use optgate::telemetry::metrics::Metrics;
 
+use crate::support::guard::default_policy;
 use crate::surface::settings;
 
 const PREFIX: &str = "/privacy-choices";
@@ -86,7 +87,7 @@ impl House {
             subject: ask.account.map(|a| Subject::of_account(self.keys(), "shop", a)),
             secure: ask.secure,
             host: "shop.example".into(),
-            rules: crate::surface::policy(),
+            rules: default_policy(),
             policy: "0123456789ab".into(),
             month: 202_611,
             crowding: false,

@@ -75,8 +75,7 @@ fn with_tls(builder: Builder, authority: &Authority) -> (Proxy, [Vec<u8>; 2]) {
     let mut toml = "[tls]\nlisten = [\"127.0.0.1:0\"]\n".to_owned();
     for name in ["one.test", "two.test"] {
         let leaf = authority.leaf_for(&[name, "site.test"]);
-        let (chain, key) = leaf.write(builder.dir(), name);
-        toml += &format!("[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n");
+        toml += &leaf.toml(builder.dir(), name);
         ders.push(leaf.der);
     }
     (builder.toml(&toml).run(), ders.try_into().unwrap())

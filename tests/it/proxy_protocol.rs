@@ -9,7 +9,6 @@ use crate::support::client::{Client, TlsClient};
 use crate::support::origin::Origin;
 use crate::support::pki::Authority;
 use crate::support::proxy::{Builder, Proxy, proxy};
-use crate::support::wait_until;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
 const V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n";
@@ -34,8 +33,7 @@ fn introduced(builder: Builder) -> Proxy {
 }
 
 fn refused(proxy: &Proxy, reason: &str, times: u64) {
-    let line = format!("optgate_proxy_headers_refused_total{{reason=\"{reason}\"}} {times}\n");
-    wait_until(&line, || proxy.running().metrics().render().contains(&line));
+    proxy.wait_for_line(&format!("optgate_proxy_headers_refused_total{{reason=\"{reason}\"}} {times}"));
 }
 
 /// Both versions at every cut: the origin is told the client whom the balancer named.
@@ -125,12 +123,11 @@ fn the_header_comes_before_tls() {
     let origin = Origin::start();
     let authority = Authority::new();
     let builder = proxy().to(&origin);
-    let (chain, key) = authority.leaf("site.test").write(builder.dir(), "site");
+    let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
     let proxy = builder
         .toml("trusted_proxies = [\"127.0.0.1\"]\n")
         .toml(&format!(
-            "[tls]\nlisten = {{ address = \"127.0.0.1:0\", proxy_protocol = true }}\n\
-             [[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
+            "[tls]\nlisten = {{ address = \"127.0.0.1:0\", proxy_protocol = true }}\n{certificate}"
         ))
         .run();
     for header in [V1, V2] {

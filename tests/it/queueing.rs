@@ -1,32 +1,37 @@
 //! `max_connections`: places at an origin, and the line of requests that wait for one (issue 4, upstreams).
 
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 
 use crate::support::DEADLINE;
+use crate::support::client::Client;
 use crate::support::h2::H2;
-use crate::support::origin::Origin;
-use crate::support::proxy::{Proxy, proxy};
+use crate::support::origin::{Origin, held};
+use crate::support::proxy::{Proxy, site};
 use crate::support::wait_until;
 
 const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n";
 
 /// An origin whose `/slow` answers when it is told to, and says when it was asked.
 fn slow_origin() -> (Origin, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (asked, heard) = mpsc::channel();
-    let (release, gate) = mpsc::channel::<()>();
-    let (asked, gate) = (Mutex::new(asked), Mutex::new(gate));
-    let origin = Origin::start().on("/slow", move |x| {
-        let _ = asked.lock().unwrap().send(());
-        let _ = gate.lock().unwrap().recv_timeout(DEADLINE);
-        x.ok("text/plain", b"slow")
-    });
-    (origin, heard, release)
+    let (slow, heard, release) = held("slow");
+    (Origin::start().on("/slow", slow), heard, release)
 }
 
-fn run(origin: &Origin, places: usize, more: &str) -> Proxy {
-    let site =
-        format!("[[sites]]\nupstream = {{ url = {:?}, max_connections = {places} }}\n{more}", origin.url());
-    proxy().toml(&site).run()
+/// An origin with one place, in the words of a settings file.
+fn one_place(origin: &Origin) -> String {
+    format!("{{ url = {}, max_connections = 1 }}", origin.toml())
+}
+
+fn run(origin: &Origin, more: &str) -> Proxy {
+    site(&[one_place(origin)], more).run()
+}
+
+/// A client whose `/slow` is at the origin.
+fn occupied(proxy: &Proxy, heard: &mpsc::Receiver<()>) -> Client {
+    let mut client = proxy.client();
+    client.send(SLOW);
+    heard.recv_timeout(DEADLINE).unwrap();
+    client
 }
 
 fn waiting(proxy: &Proxy) -> i64 {
@@ -37,10 +42,8 @@ fn waiting(proxy: &Proxy) -> i64 {
 #[test]
 fn a_request_waits_for_a_place_and_one_too_many_is_told_to_come_again() {
     let (origin, heard, release) = slow_origin();
-    let proxy = run(&origin, 1, "[limits]\nupstream_queue = 1\n");
-    let mut first = proxy.client();
-    first.send(SLOW);
-    heard.recv_timeout(DEADLINE).unwrap();
+    let proxy = run(&origin, "[limits]\nupstream_queue = 1\n");
+    let mut first = occupied(&proxy, &heard);
     let mut second = proxy.client();
     second.send("GET /second HTTP/1.1\r\nHost: site.test\r\n\r\n");
     wait_until("the second waits", || waiting(&proxy) == 1);
@@ -60,10 +63,8 @@ fn a_request_waits_for_a_place_and_one_too_many_is_told_to_come_again() {
 #[test]
 fn a_wait_that_is_too_long_is_a_503() {
     let (origin, heard, release) = slow_origin();
-    let proxy = run(&origin, 1, "[timeouts]\nupstream_queue = \"200ms\"\n");
-    let mut first = proxy.client();
-    first.send(SLOW);
-    heard.recv_timeout(DEADLINE).unwrap();
+    let proxy = run(&origin, "[timeouts]\nupstream_queue = \"200ms\"\n");
+    let mut first = occupied(&proxy, &heard);
     assert_eq!(proxy.get("/second", "").status(), 503);
     release.send(()).unwrap();
     assert_eq!(first.response("GET").text(), "slow");
@@ -75,11 +76,8 @@ fn a_wait_that_is_too_long_is_a_503() {
 #[test]
 fn the_line_is_served_in_its_order() {
     let (origin, heard, release) = slow_origin();
-    let proxy = run(&origin, 1, "");
-    let mut first = proxy.client();
-    first.send(SLOW);
-    heard.recv_timeout(DEADLINE).unwrap();
-    let mut clients = vec![first];
+    let proxy = run(&origin, "");
+    let mut clients = vec![occupied(&proxy, &heard)];
     for number in 1..4 {
         let mut client = proxy.client();
         client.send(SLOW.replace("/slow", &format!("/slow?{number}")));
@@ -99,10 +97,8 @@ fn the_line_is_served_in_its_order() {
 #[test]
 fn who_leaves_the_line_leaves_nothing_behind() {
     let (origin, heard, release) = slow_origin();
-    let proxy = run(&origin, 1, "");
-    let mut first = proxy.client();
-    first.send(SLOW);
-    heard.recv_timeout(DEADLINE).unwrap();
+    let proxy = run(&origin, "");
+    let mut first = occupied(&proxy, &heard);
     for _ in 0..3 {
         let mut leaves = H2::prior_knowledge(proxy.addr());
         leaves.begin("http://site.test/no");
@@ -120,20 +116,14 @@ fn who_leaves_the_line_leaves_nothing_behind() {
 #[test]
 fn an_idle_connection_of_one_core_makes_room_for_another() {
     let origin = Origin::start();
-    let site = format!("[[sites]]\nupstream = {{ url = {:?}, max_connections = 1 }}\n", origin.url());
-    let builder = proxy().toml(&site);
-    let mut settings = builder.settings();
-    settings.workers = 4;
-    let running = optgate::app::start(settings).unwrap();
+    let proxy = site(&[one_place(&origin)], "").replacing("workers = 1", "workers = 4").run();
     // The kernel deals the connections out: with so many, more than one core has some.
-    let mut clients: Vec<_> =
-        (0..16).map(|_| crate::support::client::Client::connect(running.listen()[0])).collect();
+    let mut clients: Vec<_> = (0..16).map(|_| proxy.client()).collect();
     for round in 0..2 {
         for client in &mut clients {
             assert_eq!(client.get("/", "").status(), 200, "round {round}");
         }
     }
-    running.stop().unwrap();
 }
 
 /// With two origins the one with a free place is asked before anybody waits.
@@ -141,15 +131,8 @@ fn an_idle_connection_of_one_core_makes_room_for_another() {
 fn nobody_waits_while_another_origin_has_room() {
     let (full, heard, release) = slow_origin();
     let free = Origin::start();
-    let site = format!(
-        "[[sites]]\nupstream = [{{ url = {:?}, max_connections = 1 }}, {:?}]\n",
-        full.url(),
-        free.url()
-    );
-    let proxy = proxy().toml(&site).run();
-    let mut first = proxy.client();
-    first.send(SLOW);
-    heard.recv_timeout(DEADLINE).unwrap();
+    let proxy = site(&[one_place(&full), free.toml()], "").run();
+    let mut first = occupied(&proxy, &heard);
     for _ in 0..5 {
         assert_eq!(proxy.get("/", "").text(), "hello");
     }
@@ -167,7 +150,7 @@ fn a_tunnel_holds_its_place() {
         x.cut();
         Ok(())
     });
-    let proxy = run(&origin, 1, "");
+    let proxy = run(&origin, "");
     let mut tunnel = proxy.client();
     tunnel
         .send("GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");

@@ -13,12 +13,10 @@ use std::sync::Arc;
 use optgate::config::{Contract, ServiceProviders, VendorAction, VendorPolicy};
 use optgate::registry::{Fault, Hit, Policy, PolicyError, Registry, Role};
 
+use super::support::guard::default_policy;
+
 fn builtin() -> Arc<Registry> {
     Arc::new(Registry::builtin().unwrap_or_else(|error| panic!("{error}")))
-}
-
-fn default_policy() -> Policy {
-    Policy::resolve(builtin(), &VendorPolicy::default()).unwrap()
 }
 
 fn contract() -> Contract {

@@ -7,12 +7,12 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::support::binary::{Binary, command};
+use super::support::binary::{Binary, optgate};
 use super::support::client::{Client, TlsClient, get};
 use super::support::dns::Dns;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
-use super::support::proxy::proxy;
+use super::support::proxy::{Proxy, proxy};
 use super::support::{edit, wait_until};
 
 const VISIT: &str = "Sec-Fetch-Dest: document\r\nSec-GPC: 1\r\n";
@@ -33,10 +33,8 @@ fn sites(list: &[(&str, &str, &Origin)]) -> String {
     list.iter().map(site).collect()
 }
 
-fn fetch(proxy: &super::support::proxy::Proxy, host: &str) -> String {
-    let mut client = proxy.client();
-    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-    client.response("GET").text()
+fn fetch(proxy: &Proxy, host: &str) -> String {
+    proxy.client().get_from(host, "/", "").text()
 }
 
 /// The same connection is served by the new settings from the next request on.
@@ -142,16 +140,13 @@ fn certificates_are_replaced_under_open_connections() {
     let authority = Authority::new();
     let origin = Origin::start();
     let builder = proxy().to(&origin);
-    let (chain, key) = authority.leaf_for(&["one.test", "site.test"]).write(builder.dir(), "one");
-    let tls = format!(
-        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
-    );
-    let proxy = builder.toml(&tls).run();
+    let certificate = authority.leaf_for(&["one.test", "site.test"]).toml(builder.dir(), "one");
+    let proxy = builder.toml(&format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}")).run();
     let connect = || TlsClient::connect_tls(proxy.tls(), "one.test", authority.client(&["http/1.1"]));
     let mut open = connect();
     let old = open.certificate();
     let leaf = authority.leaf_for(&["one.test", "site.test"]);
-    leaf.write(proxy.dir(), "one");
+    let (chain, _) = leaf.write(proxy.dir(), "one");
     proxy.reload(|text| text).unwrap();
     assert_eq!(open.get("/", "").text(), "hello");
     let new = connect();
@@ -224,13 +219,8 @@ fn the_command_says_what_came_of_it() {
     let (one, two) = (page("one"), page("two"));
     let binary = Binary::start(proxy().to(&one));
     let file = binary.file();
-    let line = binary.wait_for_line("admin on http://");
-    let admin = line.split("admin on http://").nth(1).unwrap().trim().to_owned();
-    let reload = || {
-        let mut command = std::process::Command::new(command(&file).get_program());
-        let output = command.args(["reload", "--admin", &admin]).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
+    let admin = binary.admin("http");
+    let reload = || optgate(&["reload", "--admin", &admin]);
     edit(&file, one.url(), two.url());
     let (code, words) = reload();
     assert!(code == Some(0) && words.starts_with("reloaded: 1 sites"), "{code:?} {words}");

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::support::browser::chromium;
 use super::support::client::Response;
 use super::support::guard::placement;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{Proxy, proxy};
 use super::support::skipped;
 
@@ -60,12 +60,8 @@ fn seen(browser: &PathBuf, gpc: bool, set_cookie: &'static str) -> Value {
 
 /// What a page wrote into its `data-result`.
 fn result_of(browser: &PathBuf, page: String, set_cookie: &'static str) -> Value {
-    let site = Origin::start().on("/", move |x| {
-        x.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{set_cookie}Content-Length: {}\r\n\r\n{page}",
-            page.len()
-        ))
-    });
+    let answer = answer(&format!("Content-Type: text/html\r\n{set_cookie}"), page);
+    let site = Origin::start().answers("/", answer);
     let profile = tempfile::tempdir().unwrap();
     let at = site.url().trim_start_matches("http://").to_owned();
     let output = Command::new(browser)

@@ -22,8 +22,8 @@ fn on_socket(builder: Builder, more: &str) -> (Builder, std::path::PathBuf) {
 /// A builder with a certificate for `site.test`.
 fn secured(authority: &Authority) -> Builder {
     let builder = proxy();
-    let (chain, key) = authority.leaf("site.test").write(builder.dir(), "site");
-    builder.toml(&format!("[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"))
+    let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
+    builder.toml(&certificate)
 }
 
 /// Everything over Unix sockets: the visitor's side and the origin's; the peer counts as this machine.

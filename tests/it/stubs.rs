@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use optgate::config::{VendorAction, VendorPolicy};
+use optgate::config::VendorAction;
 use optgate::enforce::guard::stubs;
 use optgate::registry::{Policy, Registry};
 
 use super::support::browser::chromium;
 use super::support::dom::{Element, parse};
+use super::support::guard::default_policy;
 use super::support::{beside, skipped};
 
 const CHECK: &str = include_str!("../browser/stubs/check.js");
@@ -64,16 +64,8 @@ fn lines(dom: &str) -> Vec<String> {
     lines
 }
 
-fn registry() -> Registry {
-    Registry::builtin().unwrap()
-}
-
 fn every_vendor(registry: &Registry) -> Vec<&str> {
     registry.vendors().map(|(_, vendor)| vendor.id.as_str()).collect()
-}
-
-fn default_policy() -> Policy {
-    Policy::resolve(Arc::new(registry()), &VendorPolicy::default()).unwrap()
 }
 
 fn stripped_by(policy: &Policy) -> Vec<&str> {
@@ -88,7 +80,7 @@ fn stripped_by(policy: &Policy) -> Vec<&str> {
 fn with_every_vendor_stripped_snippets_return_early_and_whoever_waits_is_answered() {
     let test = "with_every_vendor_stripped_snippets_return_early_and_whoever_waits_is_answered";
     let Some(browser) = chromium() else { return skipped(test, "no chromium in PATH") };
-    all_pass(&browser, STRIPPED, &every_vendor(&registry()));
+    all_pass(&browser, STRIPPED, &every_vendor(default_policy().registry()));
 }
 
 /// The control of the test above: it can fail.

@@ -126,9 +126,3 @@ pub fn settings(data_dir: &Path) -> Settings {
         default_site: Some(0),
     }
 }
-
-/// The built-in registry under the default policy.
-pub fn policy() -> Arc<optgate::registry::Policy> {
-    let registry = Arc::new(optgate::registry::Registry::builtin().unwrap());
-    Arc::new(optgate::registry::Policy::resolve(registry, &VendorPolicy::default()).unwrap())
-}

@@ -1,7 +1,7 @@
 //! Where Optgate ends TLS: whose requests a connection is for, handshakes, the way to https and HSTS.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,8 @@ use std::time::Duration;
 use http::Request;
 use rustls::HandshakeKind;
 
-use super::support::DEADLINE;
-use super::support::binary::Binary;
-use super::support::client::{Response, TlsClient};
+use super::support::binary::{Binary, own_address, serving};
+use super::support::client::{Response, TlsClient, tcp};
 use super::support::h2::{Frames, H2};
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -19,15 +18,8 @@ use super::support::proxy::{Builder, Proxy, proxy};
 
 /// The settings of a TLS listener with one certificate for these names.
 fn with_certificate(builder: Builder, authority: &Authority, names: &[&str]) -> Builder {
-    let (chain, key) = authority.leaf_for(names).write(builder.dir(), "leaf");
-    builder.toml(&format!(
-        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
-    ))
-}
-
-fn ask(client: &mut TlsClient, host: &str) -> Response {
-    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-    client.response("GET")
+    let certificate = authority.leaf_for(names).toml(builder.dir(), "leaf");
+    builder.toml(&format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}"))
 }
 
 fn tls_client(proxy: &Proxy, authority: &Authority, name: &str) -> TlsClient {
@@ -45,10 +37,10 @@ fn a_request_for_a_host_that_the_connection_is_not_for_is_misdirected() {
     let mut client = tls_client(&proxy, &authority, "one.test");
     for _ in 0..2 {
         for own in ["one.test", "ONE.test:443", "two.test", "a.wild.test", "127.0.0.1", "[::1]:8443"] {
-            assert_eq!(ask(&mut client, own).status(), 200, "{own}");
+            assert_eq!(client.get_from(own, "/", "").status(), 200, "{own}");
         }
         for other in ["three.test", "wild.test", "a.b.wild.test", "127.0.0.2", "[::2]"] {
-            let answer = ask(&mut client, other);
+            let answer = client.get_from(other, "/", "");
             assert_eq!(answer.status(), 421, "{other}");
             assert!(answer.text().contains("served on this connection"), "{}", answer.text());
         }
@@ -66,8 +58,8 @@ fn many_names_on_one_connection_are_judged_each() {
         with_certificate(proxy().to(&Origin::start()), &authority, &["one.test", "*.wild.test"]).run();
     let mut client = tls_client(&proxy, &authority, "one.test");
     for turn in 0..40 {
-        assert_eq!(ask(&mut client, &format!("n{turn}.wild.test")).status(), 200);
-        assert_eq!(ask(&mut client, &format!("n{turn}.test")).status(), 421);
+        assert_eq!(client.get_from(&format!("n{turn}.wild.test"), "/", "").status(), 200);
+        assert_eq!(client.get_from(&format!("n{turn}.test"), "/", "").status(), 421);
     }
 }
 
@@ -88,7 +80,7 @@ fn without_a_name_in_the_handshake_nothing_is_compared() {
     let authority = Authority::new();
     let proxy = with_certificate(proxy().to(&Origin::start()), &authority, &["127.0.0.1"]).run();
     let mut client = tls_client(&proxy, &authority, "127.0.0.1");
-    assert_eq!(ask(&mut client, "site.test").status(), 200);
+    assert_eq!(client.get_from("site.test", "/", "").status(), 200);
 }
 
 /// RFC 9110, 7.4: a gateway that is trusted asks for whom it likes.
@@ -97,13 +89,13 @@ fn a_trusted_proxy_may_ask_for_any_site() {
     let authority = Authority::new();
     let builder = proxy().to(&Origin::start()).toml("trusted_proxies = [\"127.0.0.1\"]\n");
     let proxy = with_certificate(builder, &authority, &["one.test"]).run();
-    assert_eq!(ask(&mut tls_client(&proxy, &authority, "one.test"), "other.test").status(), 200);
+    assert_eq!(tls_client(&proxy, &authority, "one.test").get_from("other.test", "/", "").status(), 200);
 }
 
 /// Kind of a handshake after one request: tickets come behind the handshake (RFC 8446, 4.6.1).
 fn handshake(addr: SocketAddr, config: &Arc<rustls::ClientConfig>) -> HandshakeKind {
     let mut client = TlsClient::connect_tls(addr, "one.test", Arc::clone(config));
-    assert_eq!(ask(&mut client, "one.test").status(), 200);
+    assert_eq!(client.get_from("one.test", "/", "").status(), 200);
     client.handshake_kind()
 }
 
@@ -137,7 +129,7 @@ fn older_versions_are_refused() {
         hello.extend([0, 0, 2, 0xc0, 0x14, 1, 0]);
         let mut record = vec![22, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
         record.extend(hello);
-        let mut stream = connect(proxy.tls());
+        let mut stream = tcp(proxy.tls());
         stream.write_all(&record).unwrap();
         let mut alert = [0; 6];
         stream.read_exact(&mut alert).unwrap();
@@ -145,13 +137,6 @@ fn older_versions_are_refused() {
         assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0).min(2), 1, "its description, and nothing more");
         assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0), 0, "and the end");
     }
-}
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
 }
 
 /// A whole ClientHello that is correct.
@@ -169,10 +154,10 @@ fn a_handshake_that_does_not_end_is_cut_off() {
     let authority = Authority::new();
     let builder = proxy().to(&Origin::start()).toml("[timeouts]\ntls_handshake = \"500ms\"\nidle = \"1h\"\n");
     let proxy = with_certificate(builder, &authority, &["one.test"]).run();
-    let mut silent = connect(proxy.tls());
+    let mut silent = tcp(proxy.tls());
     assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0, "a silent client is cut off");
     let hello = client_hello(&authority);
-    let mut trickling = connect(proxy.tls());
+    let mut trickling = tcp(proxy.tls());
     let pause = Duration::from_millis(50);
     trickling.set_read_timeout(Some(pause)).unwrap();
     // The pause is the client's manner. Sent whole, the hello would be answered; it is far longer than the limit.
@@ -182,7 +167,7 @@ fn a_handshake_that_does_not_end_is_cut_off() {
             || matches!(trickling.read(&mut [0; 1]), Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset)
     });
     assert!(cut.is_some_and(|at| at < hello.len()), "a trickling client is cut off: {cut:?}");
-    assert_eq!(ask(&mut tls_client(&proxy, &authority, "one.test"), "one.test").status(), 200);
+    assert_eq!(tls_client(&proxy, &authority, "one.test").get_from("one.test", "/", "").status(), 200);
 }
 
 /// A private key that everybody may read is said to be one.
@@ -192,9 +177,11 @@ fn a_private_key_that_everybody_may_read_is_warned_of() {
     let builder = with_certificate(proxy().to(&Origin::start()), &authority, &["one.test"]);
     let key = builder.dir().join("leaf.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let addr = own_address();
+    let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
     // It says so before it says where it listens.
-    let binary =
-        Binary::start_hearing(builder, "leaf.key: every user of this machine may use this private key");
+    binary.wait_for_line("leaf.key: every user of this machine may use this private key");
+    binary.wait_for_line(&format!("listening on http://{addr}"));
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     binary.signal(rustix::process::Signal::HUP);
     let heard = binary.lines_until("reloaded: 1 sites");
@@ -229,7 +216,7 @@ fn visitors_in_clear_are_sent_to_https() {
         assert_eq!(send(&port, &head).head.one("location"), Some("https://site.test:8443/a%20b/?c=d&e"));
     }
     assert_eq!(origin.heads(), 0);
-    assert_eq!(ask(&mut tls_client(&proxy, &authority, "site.test"), "site.test").status(), 200);
+    assert_eq!(tls_client(&proxy, &authority, "site.test").get_from("site.test", "/", "").status(), 200);
 }
 
 /// An opt-out that is posted in clear is not lost: followed as browsers follow 308, it is in force.
@@ -288,24 +275,28 @@ fn a_site_may_differ_in_redirect_and_hsts() {
         )
         .toml(&format!("\n{}{}", site("a.test", "redirect = false"), site("b.test", "hsts = {}")));
     let proxy = builder.run();
-    let status = |host: &str| send(&proxy, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).status();
+    let status = |host: &str| proxy.client().get_from(host, "/", "").status();
     assert_eq!((status("a.test"), status("b.test")), (200, 301));
     for (host, said) in [("a.test", "max-age=3600"), ("b.test", "max-age=31536000")] {
-        let answer = ask(&mut tls_client(&proxy, &authority, host), host);
+        let answer = tls_client(&proxy, &authority, host).get_from(host, "/", "");
         assert_eq!(answer.head.one("strict-transport-security"), Some(said));
     }
 }
 
 const HSTS: &str = "hsts = { max_age = \"365d\", subdomains = true, preload = true }";
 
+/// An origin one of whose answers has the field.
+fn with_hsts() -> Origin {
+    Origin::start().answers(
+        "/own",
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
+    )
+}
+
 /// RFC 6797, 7.1: one field, on every answer over https, whoever gives it.
 #[test]
 fn hsts_is_said_once_on_every_answer_over_https() {
-    let authority = Authority::new();
-    let origin = Origin::start().answers(
-        "/own",
-        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
-    );
+    let (authority, origin) = (Authority::new(), with_hsts());
     let proxy = secured(&origin, &authority, HSTS, "");
     let mut client = tls_client(&proxy, &authority, "site.test");
     for path in ["/", "/own", "/privacy-choices", "/.well-known/gpc.json"] {
@@ -321,11 +312,7 @@ fn hsts_is_said_once_on_every_answer_over_https() {
 /// RFC 6797, 7.2: never in clear, also not on a redirect, nor by the origin where the setting speaks for the site.
 #[test]
 fn hsts_is_never_said_in_clear() {
-    let authority = Authority::new();
-    let origin = Origin::start().answers(
-        "/own",
-        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
-    );
+    let (authority, origin) = (Authority::new(), with_hsts());
     for more in [HSTS.to_owned(), format!("redirect = true\n{HSTS}")] {
         let proxy = secured(&origin, &authority, &more, "");
         for path in ["/", "/own", "/privacy-choices"] {

@@ -5,14 +5,13 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use rustix::process::Signal;
 
-use super::support::binary::{Binary, command, own_address};
+use super::support::binary::{Binary, in_shell, own_address, serving};
 use super::support::client::{Client, get};
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -153,10 +152,8 @@ fn the_journal_comes_back_from_a_new_process_that_cannot_serve() {
     let mut binary = Binary::start(proxy().to(&origin));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("[tls]\nlisten = [\"{}\"]\n", taken.local_addr().unwrap());
-    let authority = Authority::new();
-    let (chain, key) = authority.leaf("site.test").write(binary.file().parent().unwrap(), "site");
-    let tls = format!("{listen}[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n[admin]");
-    edit(&binary.file(), "[admin]", &tls);
+    let certificate = Authority::new().leaf("site.test").toml(binary.file().parent().unwrap(), "site");
+    edit(&binary.file(), "[admin]", &format!("{listen}{certificate}[admin]"));
     binary.signal(Signal::USR2);
     let line = binary.wait_for_line("not upgraded");
     assert!(line.contains("exit code 1"), "{line}");
@@ -189,13 +186,9 @@ fn a_socket_of_systemd_is_served_by_every_thread() {
     let builder = proxy().to(&origin);
     let file = builder.write();
     edit(&file, "workers = 1", "workers = 3");
-    let mut shell = Command::new("sh");
-    let optgate = command(&file);
-    shell.arg("-c").arg("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null").arg("sh");
-    shell.arg(optgate.get_program()).args(optgate.get_args());
-    shell.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
+    let mut shell = in_shell(script, &serving(&file, addr));
     shell.stdin(OwnedFd::from(socket.try_clone().unwrap()));
-    shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut binary = Binary::of(shell, addr, builder.into_dir());
     for _ in 0..24 {
         assert_eq!(get(addr, "/", "").text(), "hello");
@@ -212,7 +205,6 @@ fn systemd_is_told_what_the_process_does() {
     let (origin, _release) = origin();
     let addr = own_address();
     let builder = proxy().to(&origin);
-    let file = builder.write();
     let path = builder.dir().join("notify");
     let notices = UnixDatagram::bind(&path).unwrap();
     notices.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -221,8 +213,7 @@ fn systemd_is_told_what_the_process_does() {
         let length = notices.recv(&mut text).unwrap();
         String::from_utf8(text[..length].to_vec()).unwrap()
     };
-    let mut command = command(&file);
-    command.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+    let mut command = serving(&builder.write(), addr);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
     let mut binary = Binary::of(command, addr, builder.into_dir());
     let wait_for = |what: &str| while !next().lines().any(|line| line == what) {};
@@ -243,12 +234,9 @@ fn systemd_is_told_what_the_process_does() {
 fn a_unix_socket_goes_over_with_its_file() {
     let (origin, _release) = origin();
     let builder = proxy().to(&origin);
-    let (chain, key) = Authority::new().leaf("site.test").write(builder.dir(), "site");
+    let certificate = Authority::new().leaf("site.test").toml(builder.dir(), "site");
     let path = builder.dir().join("o.sock");
-    let tls = format!(
-        "[tls]\nlisten = \"unix:{}\"\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n",
-        path.display()
-    );
+    let tls = format!("[tls]\nlisten = \"unix:{}\"\n{certificate}", path.display());
     let mut binary = Binary::start(builder.toml(&tls));
     for _ in 0..2 {
         binary.upgrade();

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::support::client::Response;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{Builder, Proxy, proxy};
 
 const PAGE: &str = "<!doctype html><html><head><meta charset=\"utf-8\"><title>Shop</title>\
@@ -18,10 +18,8 @@ const STATUS: &str = "Opt-Out Request Honored";
 #[test]
 fn no_transform_is_kept_for_those_who_have_not_opted_out() {
     for (setting, linked) in [("", false), ("no_transform = \"override\"\n", true)] {
-        let head =
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=60, no-transform\r\n";
-        let origin =
-            Origin::start().answers("/", format!("{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len()));
+        let fields = "Content-Type: text/html\r\nCache-Control: max-age=60, no-transform\r\n";
+        let origin = Origin::start().answers("/", answer(fields, PAGE));
         let proxy = proxy().to(&origin).toml(setting).run();
         let plain = proxy.get("/", DOCUMENT);
         assert_eq!(plain.text() == PAGE, !linked, "{setting}");
@@ -44,25 +42,20 @@ fn no_transform_is_kept_for_those_who_have_not_opted_out() {
 /// A shop: a page with trackers, and tracker cookies beside a session.
 fn shop() -> Origin {
     Origin::start()
-        .on("/", |x| {
-            x.send(format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nETag: \"v1\"\r\n\
+        .answers(
+            "/",
+            answer(
+                "Content-Type: text/html; charset=utf-8\r\nETag: \"v1\"\r\n\
                  Set-Cookie: session=1; Path=/\r\nSet-Cookie: _fbp=fb.1.2; Path=/\r\n\
-                 Link: <https://connect.facebook.net>; rel=preconnect, </own.css>; rel=preload; as=style\r\n\
-                 Content-Length: {}\r\n\r\n{PAGE}",
-                PAGE.len()
-            ))
-        })
+                 Link: <https://connect.facebook.net>; rel=preconnect, </own.css>; rel=preload; as=style\r\n",
+                PAGE,
+            ),
+        )
         .on("/gzip", |x| {
             let mut coder = flate2::read::GzEncoder::new(PAGE.as_bytes(), flate2::Compression::fast());
             let mut coded = Vec::new();
             coder.read_to_end(&mut coded)?;
-            let length = coded.len();
-            x.send(format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Encoding: gzip\r\n\
-                 Content-Length: {length}\r\n\r\n"
-            ))?;
-            x.send(coded)
+            x.send(answer("Content-Type: text/html; charset=utf-8\r\nContent-Encoding: gzip\r\n", coded))
         })
         .on("/.well-known/gpc.json", |x| x.ok("application/json", b"the origin's own"))
 }
@@ -247,10 +240,7 @@ fn a_validator_of_the_other_variant_brings_no_304() {
         if x.request().one("if-none-match").is_some() {
             return x.send("HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\n\r\n");
         }
-        x.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"v1\"\r\nContent-Length: {}\r\n\r\n{PAGE}",
-            PAGE.len()
-        ))
+        x.send(answer("Content-Type: text/html\r\nETag: \"v1\"\r\n", PAGE))
     });
     let proxy = proxy().to(&origin).run();
     let plain = page(&proxy, "/", "");

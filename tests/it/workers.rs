@@ -5,7 +5,7 @@ use optgate::enforce::html::negotiate::Coding;
 
 use crate::support::coding::{decoded, encoded};
 use crate::support::guard::guard;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, answer};
 use crate::support::proxy::proxy;
 
 const GPC: &str = "Sec-GPC: 1\r\n";
@@ -15,15 +15,9 @@ fn prefixed() -> String {
     SCRIPT.replace("'use strict'", &format!("'use strict';{}", guard().worker()))
 }
 
-fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
-    let mut whole = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
-    whole.extend_from_slice(body);
-    whole
-}
-
 #[test]
 fn our_statements_come_first_in_every_kind_of_worker_and_nowhere_else() {
-    let script = answer("Content-Type: text/javascript\r\nETag: \"1\"\r\n", SCRIPT.as_bytes());
+    let script = answer("Content-Type: text/javascript\r\nETag: \"1\"\r\n", SCRIPT);
     let origin = Origin::start().answers("/w.js", script);
     let proxy = proxy().to(&origin).run();
     let get = |fields: &str| proxy.get("/w.js", fields);
@@ -49,7 +43,7 @@ fn our_statements_come_first_in_every_kind_of_worker_and_nowhere_else() {
 fn a_coded_script_is_decoded_prefixed_and_coded_again() {
     for (coding, name) in [(Coding::Gzip, "gzip"), (Coding::Brotli, "br"), (Coding::Zstd, "zstd")] {
         let head = format!("Content-Type: application/javascript\r\nContent-Encoding: {name}\r\n");
-        let origin = Origin::start().answers("/w.js", answer(&head, &encoded(coding, SCRIPT.as_bytes())));
+        let origin = Origin::start().answers("/w.js", answer(&head, encoded(coding, SCRIPT.as_bytes())));
         let proxy = proxy().to(&origin).run();
         let asked = format!("Sec-Fetch-Dest: worker\r\nAccept-Encoding: {name}\r\n{GPC}");
         let got = proxy.get("/w.js", &asked);

@@ -5,23 +5,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use super::support::guard::placement;
+use super::support::guard::{default_policy, placement};
 use super::support::random::Random;
-use optgate::config::{LinkTitle, VendorPolicy};
+use optgate::config::LinkTitle;
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
-use optgate::registry::{Policy, Registry};
-
-static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
-    let registry = Arc::new(Registry::builtin().unwrap());
-    Arc::new(Policy::resolve(registry, &VendorPolicy::default()).unwrap())
-});
 
 fn plan(opted_out: bool) -> Plan {
     Plan {
         opted_out,
-        policy: Arc::clone(&POLICY),
+        policy: default_policy(),
         page: "https://shop.example/page".parse().unwrap(),
         kind: Kind::Document,
         guard: Some(placement()),

@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use optgate::config::VendorAction;
 use optgate::registry::{FirstParty, Hit, Policy};
 
-use super::{builtin, default_policy, named, with_contract};
+use super::{builtin, named, with_contract};
+use crate::support::guard::default_policy;
 
 /// Looks up `METHOD /path?query`, with header fields.
 fn ask(policy: &Policy, request: &str, fields: &[(&str, &str)]) -> Option<Hit> {

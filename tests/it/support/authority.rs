@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::binary::own_address;
 use super::client::TlsClient;
-use super::pki::Authority;
+use super::pki::{Authority, trusting};
 use super::{skipped, wait_until};
 
 /// The file in which a proxy with this data folder keeps something of an authority.
@@ -123,13 +123,11 @@ impl Pebble {
     pub fn client(&self) -> Arc<ClientConfig> {
         let at = self.places.management;
         let mut management = TlsClient::connect_tls(at, &at.ip().to_string(), self.server.client(&[]));
-        management.send("GET /roots/0 HTTP/1.1\r\nHost: pebble\r\n\r\n");
-        let root = CertificateDer::from_pem_slice(&management.response("GET").body).unwrap();
+        let answer = management.get_from("pebble", "/roots/0", "");
+        let root = CertificateDer::from_pem_slice(&answer.body).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(root).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth())
+        Arc::new(trusting(roots).with_no_client_auth())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The built program as its own process: for signals, exit codes and memory.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -37,28 +38,39 @@ pub fn own_address() -> SocketAddr {
 pub fn command(file: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_optgate"));
     command.arg("run").arg("--config").arg(file);
+    piped(command)
+}
+
+fn piped(mut command: Command) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// As [`command`], to listen at an address and to say what it does.
+pub fn serving(file: &Path, addr: SocketAddr) -> Command {
+    let mut command = command(file);
+    command.args(["--listen", &addr.to_string(), "--log-level", "info"]);
+    command
+}
+
+/// A shell with this script, which starts the command as `exec "$@"`.
+pub fn in_shell(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    piped(shell)
+}
+
+/// Runs the program to its end: its exit code, and what it said.
+pub fn optgate(args: &[impl AsRef<OsStr>]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_optgate")).args(args).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 impl Binary {
     /// Starts `optgate run` and waits until it says where it listens.
     pub fn start(builder: Builder) -> Self {
-        Self::start_hearing(builder, "")
-    }
-
-    /// As [`Self::start`]; before that it says something with this text.
-    pub fn start_hearing(builder: Builder, first: &str) -> Self {
         let addr = own_address();
-        let file = builder.write();
-        let mut command = command(&file);
-        command.args(["--listen", &addr.to_string(), "--log-level", "info"]);
-        let binary = Self::spawn(command, addr, builder.into_dir());
-        if !first.is_empty() {
-            binary.wait_for_line(first);
-        }
-        binary.wait_for_line(&format!("listening on http://{addr}"));
-        binary
+        Self::of(serving(&builder.write(), addr), addr, builder.into_dir())
     }
 
     /// Starts a command that serves on an address and waits until it says so.
@@ -68,7 +80,8 @@ impl Binary {
         binary
     }
 
-    fn spawn(mut command: Command, addr: SocketAddr, dir: TempDir) -> Self {
+    /// Starts a command that is to serve on an address.
+    pub fn spawn(mut command: Command, addr: SocketAddr, dir: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let outputs: [Box<dyn std::io::Read + Send>; 2] =
@@ -101,6 +114,12 @@ impl Binary {
                 return seen;
             }
         }
+    }
+
+    /// Waits until it says where its admin listener is.
+    pub fn admin(&self, scheme: &str) -> String {
+        let mark = format!("admin on {scheme}://");
+        self.wait_for_line(&mark).split(&mark).nth(1).unwrap().trim().to_owned()
     }
 
     /// Where it listens.
@@ -156,13 +175,16 @@ impl Binary {
         }
     }
 
-    /// Most memory it ever held, bytes (`VmHWM`).
+    /// Most memory it ever held, bytes.
     pub fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib * 1024
+        self.memory("VmHWM") * 1024
+    }
+
+    /// A figure of its `/proc/<id>/status` (proc_pid_status(5)), KiB.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.serving())).unwrap();
+        let figure = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        figure.split_whitespace().next().unwrap().parse().unwrap()
     }
 }
 

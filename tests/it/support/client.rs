@@ -74,10 +74,7 @@ impl Client {
         let from: SocketAddr = format!("{from}:0").parse().unwrap();
         socket.bind(&from.into()).unwrap();
         socket.connect(&addr.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { wire: BufReader::new(stream) }
+        Self { wire: BufReader::new(set_up(socket.into())) }
     }
 
     /// The same connection once more, to send on while it is read.
@@ -163,8 +160,12 @@ impl TlsClient {
     }
 }
 
-fn tcp(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(addr).unwrap();
+/// Connects, as [`Client::connect`] does.
+pub fn tcp(addr: SocketAddr) -> TcpStream {
+    set_up(TcpStream::connect(addr).unwrap())
+}
+
+fn set_up(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
@@ -185,7 +186,12 @@ impl<S: Read + Write> Client<S> {
 
     /// Sends a `GET` with more fields (each line ended by CR LF).
     pub fn get(&mut self, path: &str, fields: &str) -> Response {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{fields}\r\n"));
+        self.get_from("site.test", path, fields)
+    }
+
+    /// As [`Self::get`], from another host.
+    pub fn get_from(&mut self, host: &str, path: &str, fields: &str) -> Response {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"));
         self.response("GET")
     }
 
@@ -267,10 +273,8 @@ impl<S: Read + Write> Client<S> {
     pub fn until(&mut self, mark: &str) -> String {
         let mut all = Vec::new();
         while !all.windows(mark.len()).any(|w| w == mark.as_bytes()) {
-            let bytes = self.wire.fill_buf().unwrap().to_vec();
-            assert!(!bytes.is_empty(), "closed before {mark:?}: {:?}", String::from_utf8_lossy(&all));
-            self.wire.consume(bytes.len());
-            all.extend_from_slice(&bytes);
+            let more = self.more(&mut all);
+            assert!(more, "closed before {mark:?}: {:?}", String::from_utf8_lossy(&all));
         }
         String::from_utf8_lossy(&all).into_owned()
     }
@@ -279,15 +283,8 @@ impl<S: Read + Write> Client<S> {
     pub fn until_closed_or(&mut self, mark: &str) -> bool {
         let mut all = Vec::new();
         while !all.windows(mark.len()).any(|w| w == mark.as_bytes()) {
-            match self.wire.fill_buf() {
-                Ok([]) => return false,
-                Ok(bytes) => {
-                    let n = bytes.len();
-                    all.extend_from_slice(bytes);
-                    self.wire.consume(n);
-                }
-                Err(e) if closed(&e) => return false,
-                Err(e) => panic!("neither {mark:?} nor closed: {e}"),
+            if !self.more(&mut all) {
+                return false;
             }
         }
         true
@@ -310,18 +307,22 @@ impl<S: Read + Write> Client<S> {
     /// Reads what is left until the peer closes; a reset counts as closed.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
-        loop {
-            match self.wire.fill_buf() {
-                Ok([]) => return all,
-                Ok(bytes) => {
-                    let n = bytes.len();
-                    all.extend_from_slice(bytes);
-                    self.wire.consume(n);
-                }
-                Err(e) if closed(&e) => return all,
-                Err(e) => panic!("not closed: {e}"),
+        while self.more(&mut all) {}
+        all
+    }
+
+    /// Reads what has come; false when the peer has closed, by a reset too.
+    fn more(&mut self, all: &mut Vec<u8>) -> bool {
+        let count = match self.wire.fill_buf() {
+            Ok(bytes) => {
+                all.extend_from_slice(bytes);
+                bytes.len()
             }
-        }
+            Err(e) if closed(&e) => 0,
+            Err(e) => panic!("not closed after {:?}: {e}", String::from_utf8_lossy(all)),
+        };
+        self.wire.consume(count);
+        count > 0
     }
 
     fn line(&mut self) -> String {

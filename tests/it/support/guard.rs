@@ -1,4 +1,4 @@
-//! The guard of the built-in registry and the keeper, as pages carry them.
+//! The built-in registry under the default policy; its guard and the keeper, as pages carry them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,11 +7,18 @@ use optgate::enforce::guard::{Guard, Placement};
 use optgate::enforce::keeper::Keeper;
 use optgate::registry::{Policy, Registry};
 
-static GUARD: LazyLock<Arc<Guard>> = LazyLock::new(|| {
+static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
     let registry = Arc::new(Registry::builtin().unwrap());
-    let policy = Policy::resolve(registry, &VendorPolicy::default()).unwrap();
-    Arc::new(Guard::new(&policy, "/privacy-choices", &SignalSettings::default()))
+    Arc::new(Policy::resolve(registry, &VendorPolicy::default()).unwrap())
 });
+
+static GUARD: LazyLock<Arc<Guard>> =
+    LazyLock::new(|| Arc::new(Guard::new(&POLICY, "/privacy-choices", &SignalSettings::default())));
+
+/// Resolved once for all tests.
+pub fn default_policy() -> Arc<Policy> {
+    Arc::clone(&POLICY)
+}
 
 /// Made once for all tests.
 pub fn guard() -> Arc<Guard> {

@@ -15,6 +15,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 use super::DEADLINE;
@@ -83,22 +85,33 @@ pub struct H2 {
 impl H2 {
     /// Connects without TLS and without asking (RFC 9113, 3.3).
     pub fn prior_knowledge(addr: SocketAddr) -> Self {
-        let runtime = runtime();
-        let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-            let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(connection);
-            sender
-        });
-        Self { runtime, sender }
+        Self::over(async move { TcpStream::connect(addr).await.unwrap() })
     }
 
     /// Connects to a Unix socket, without asking.
     pub fn unix(path: &std::path::Path) -> Self {
+        Self::over(async move { tokio::net::UnixStream::connect(path).await.unwrap() })
+    }
+
+    /// Connects with TLS; `config` offers `h2`.
+    pub fn tls(addr: SocketAddr, name: &str, config: std::sync::Arc<rustls::ClientConfig>) -> Self {
+        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        Self::over(async move {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            let tls = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()), "ALPN");
+            tls
+        })
+    }
+
+    fn over<S>(opening: impl Future<Output = S>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let runtime = runtime();
         let sender = runtime.block_on(async {
-            let stream = tokio::net::UnixStream::connect(path).await.unwrap();
-            let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            let wire = TokioIo::new(opening.await);
+            let (sender, connection) = handshake(TokioExecutor::new(), wire).await.unwrap();
             tokio::spawn(connection);
             sender
         });
@@ -110,21 +123,6 @@ impl H2 {
         let request = Request::get(url).body(Frames::new(b"", None)).unwrap();
         let answer = self.sender.send_request(request);
         self.runtime.spawn(answer);
-    }
-
-    /// Connects with TLS; `config` offers `h2`.
-    pub fn tls(addr: SocketAddr, name: &str, config: std::sync::Arc<rustls::ClientConfig>) -> Self {
-        let runtime = runtime();
-        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
-        let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-            let tls = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
-            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()), "ALPN");
-            let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
-            tokio::spawn(connection);
-            sender
-        });
-        Self { runtime, sender }
     }
 
     /// Sends a request and reads the whole answer.

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 
 use super::DEADLINE;
@@ -168,6 +168,33 @@ impl Exchange<'_> {
     }
 }
 
+/// A handler that answers with this text when it is told to, and says when it was asked.
+pub fn held(
+    text: &'static str,
+) -> (
+    impl Fn(&mut Exchange<'_>) -> io::Result<()> + Clone + Send + Sync + 'static,
+    mpsc::Receiver<()>,
+    mpsc::Sender<()>,
+) {
+    let (asked, heard) = mpsc::channel();
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let handler = move |x: &mut Exchange<'_>| {
+        // The test may be over already.
+        let _ = asked.send(());
+        let _ = gate.lock().unwrap().recv_timeout(DEADLINE * 2);
+        x.ok("text/plain", text.as_bytes())
+    };
+    (handler, heard, release)
+}
+
+/// A 200 with these fields, each ended by CR LF, and a length.
+pub fn answer(fields: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
 /// Reads a PROXY protocol header of either version and nothing behind it.
 fn read_introduction(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut header = vec![0; 12];
@@ -297,6 +324,11 @@ impl Origin {
     /// The address as `upstream` wants it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same in the words of a settings file.
+    pub fn toml(&self) -> String {
+        format!("{:?}", self.url)
     }
 
     /// Adds a route; the path is compared without its query.

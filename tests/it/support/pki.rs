@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     SupportedProtocolVersion,
 };
 
@@ -63,12 +64,7 @@ impl Authority {
 
     /// A client that trusts this authority and offers these protocols.
     pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let mut config = builder
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots())
-            .with_no_client_auth();
+        let mut config = trusting(self.roots()).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
@@ -82,16 +78,9 @@ impl Authority {
 
     /// A client that shows a certificate, if there is one.
     pub fn client_as(&self, leaf: Option<&Leaf>) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(self.roots());
-        Arc::new(match leaf {
-            None => builder.with_no_client_auth(),
-            Some(leaf) => {
-                let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf.key.serialize_der()));
-                builder.with_client_auth_cert(vec![leaf.der.clone().into()], key).unwrap()
-            }
-        })
+        let Some(leaf) = leaf else { return self.client(&[]) };
+        let chain = vec![leaf.der.clone().into()];
+        Arc::new(trusting(self.roots()).with_client_auth_cert(chain, leaf.key()).unwrap())
     }
 
     /// A client that takes any certificate: for tests that look at it themselves.
@@ -109,6 +98,12 @@ impl Authority {
     }
 }
 
+/// A client that trusts these; what it shows is still to be said.
+pub fn trusting(roots: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots)
+}
+
 impl Leaf {
     /// Writes chain and key as PEM; returns both paths.
     pub fn write(&self, dir: &Path, stem: &str) -> (PathBuf, PathBuf) {
@@ -118,21 +113,30 @@ impl Leaf {
         (chain, key)
     }
 
+    /// Writes both, and gives the settings that name them.
+    pub fn toml(&self, dir: &Path, stem: &str) -> String {
+        let (chain, key) = self.write(dir, stem);
+        format!("[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n")
+    }
+
     /// Key and chain as PEM, in one text.
     pub fn pem(&self) -> String {
         format!("{}{}", self.key.serialize_pem(), self.chain_pem)
     }
 
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
     /// A server that shows this certificate.
     pub fn server(&self) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
         let chain = vec![CertificateDer::from(self.der.clone())];
         let config = builder
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(chain, key)
+            .with_single_cert(chain, self.key())
             .unwrap();
         Arc::new(config)
     }

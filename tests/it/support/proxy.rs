@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Response, get};
 use super::origin::Origin;
+use super::wait_until;
 
 /// Settings for one test, written as TOML.
 pub struct Builder {
@@ -25,6 +26,12 @@ pub fn proxy() -> Builder {
         dir.path().join("data").display().to_string()
     );
     Builder { top, tables: "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n".to_owned(), dir }
+}
+
+/// `site.test` with several origins, each in the words of a settings file; `more` of its settings.
+pub fn site(origins: &[String], more: &str) -> Builder {
+    let origins = origins.join(", ");
+    proxy().toml(&format!("[[sites]]\nhosts = [\"site.test\"]\nupstream = [{origins}]\n{more}\n"))
 }
 
 impl Builder {
@@ -138,19 +145,25 @@ impl Proxy {
 
     /// How often a limit was reached; the name is its label.
     pub fn limit_reached(&self, limit: &str) -> u64 {
-        let admin = self.running().admin();
-        let mut client = Client::connect(admin);
-        client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
-        let series = format!("optgate_limit_reached_total{{limit=\"{limit}\"}} ");
-        let text = client.response("GET").text();
-        let value = text.lines().find_map(|line| line.strip_prefix(series.as_str()));
-        value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+        let series = format!("optgate_limit_reached_total{{limit=\"{limit}\"}}");
+        figure(&self.running().metrics().render(), &series).expect(&series)
+    }
+
+    /// Waits until `/metrics` has this line.
+    pub fn wait_for_line(&self, line: &str) {
+        wait_until(line, || self.running().metrics().render().lines().any(|found| found == line));
     }
 
     /// One `GET` with more fields, each line ended by CR LF.
     pub fn get(&self, path: &str, fields: &str) -> Response {
         get(self.addr(), path, fields)
     }
+}
+
+/// A figure of `/metrics` by its whole name with labels; `None` when it is not there.
+pub fn figure(metrics: &str, series: &str) -> Option<u64> {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(value.parse().unwrap())
 }
 
 impl Drop for Proxy {

@@ -8,7 +8,7 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -34,14 +34,20 @@ pub struct Entry {
 /// What one sink shares with its threads.
 #[derive(Default)]
 struct Log {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Entries>,
     changed: Condvar,
     site: Mutex<Option<Site>>,
     stop: AtomicBool,
-    /// How often the entries were cleared: the places of those before mean nothing.
-    cleared: AtomicUsize,
     /// Every connection, to be ended.
     streams: Mutex<Vec<TcpStream>>,
+}
+
+/// All that reached a sink, so that an entry's place is its own for good.
+#[derive(Default)]
+struct Entries {
+    all: Vec<Entry>,
+    /// Those before it are forgotten.
+    from: usize,
 }
 
 /// The site behind Optgate.
@@ -94,19 +100,19 @@ impl Sink {
     pub fn clear(&self) {
         self.log.hang_up();
         let mut entries = self.log.entries.lock().unwrap();
-        entries.clear();
-        self.log.cleared.fetch_add(1, Ordering::SeqCst);
+        entries.from = entries.all.len();
     }
 
     /// What reached it so far.
     pub fn entries(&self) -> Vec<Entry> {
-        self.log.entries.lock().unwrap().clone()
+        let entries = self.log.entries.lock().unwrap();
+        entries.all[entries.from..].to_vec()
     }
 
     /// Waits until an entry is as wanted; `false` when that takes too long.
     pub fn wait(&self, limit: Duration, wanted: impl Fn(&Entry) -> bool) -> bool {
         let entries = self.log.entries.lock().unwrap();
-        let none = |entries: &mut Vec<Entry>| !entries.iter().any(&wanted);
+        let none = |entries: &mut Entries| !entries.all[entries.from..].iter().any(&wanted);
         !self.log.changed.wait_timeout_while(entries, limit, none).unwrap().1.timed_out()
     }
 }
@@ -128,19 +134,12 @@ impl Log {
         }
     }
 
-    fn push(&self, method: &str, url: Url) -> Place {
-        let mut entries = self.entries.lock().unwrap();
-        entries.push(Entry { url, method: method.to_owned(), requests: usize::from(method != "CONNECT") });
+    /// Gives the entry's place.
+    fn push(&self, method: &str, url: Url) -> usize {
+        let all = &mut self.entries.lock().unwrap().all;
+        all.push(Entry { url, method: method.to_owned(), requests: usize::from(method != "CONNECT") });
         self.changed.notify_all();
-        Place { at: entries.len() - 1, cleared: self.cleared.load(Ordering::SeqCst) }
-    }
-
-    /// One more request on the connection of this entry.
-    fn count(&self, place: Place) {
-        let mut entries = self.entries.lock().unwrap();
-        if place.cleared == self.cleared.load(Ordering::SeqCst) {
-            entries[place.at].requests += 1;
-        }
+        all.len() - 1
     }
 
     fn site(&self, host: &str) -> Option<Site> {
@@ -200,14 +199,7 @@ fn serve_tls(log: &Log, mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// The origin that a `CONNECT` named, and the place of its entry.
-type Tunnel = (Url, Option<Place>);
-
-/// Where an entry stands.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    at: usize,
-    cleared: usize,
-}
+type Tunnel = (Url, Option<usize>);
 
 /// Serves requests until the connection ends.
 fn requests(log: &Log, mut wire: BufReader<Box<dyn Wire>>, tunnel: Option<Tunnel>) -> io::Result<()> {
@@ -230,7 +222,8 @@ fn requests(log: &Log, mut wire: BufReader<Box<dyn Wire>>, tunnel: Option<Tunnel
         }
         log.push(&head.method, head.url.clone());
         if let Some((_, Some(place))) = tunnel {
-            log.count(place);
+            // One more on the connection.
+            log.entries.lock().unwrap().all[place].requests += 1;
         }
         wire.get_mut().write_all(&answer(&head))?;
         wire.get_mut().flush()?;
