@@ -250,6 +250,7 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
             1 << 30,
             problems,
         ),
+        rewrite_memo: size_within("limits.rewrite_memo", &raw.rewrite_memo, 0, 1 << 40, problems),
         decode_ratio: raw.decode_ratio,
         decoded_page: size_within("limits.decoded_page", &raw.decoded_page, 1 << 20, 1 << 40, problems),
     }

@@ -248,6 +248,8 @@ pub struct Limits {
     pub upstream_queue: usize,
     /// Memory one page's rewriter may hold, bytes; a tag, a script or a style sheet five sixteenths of it.
     pub rewriter_memory: usize,
+    /// Memory in which each core remembers rewritten pages, bytes; 0: none.
+    pub rewrite_memo: usize,
     /// Largest decoded body of a compressed page, as a multiple of its coded size.
     pub decode_ratio: u32,
     /// Largest decoded body of a compressed page, bytes.

@@ -238,6 +238,7 @@ tables! {
         upstream_idle: usize = 128,
         upstream_queue: usize = 100,
         rewriter_memory: Size = Size(8 << 20),
+        rewrite_memo: Size = Size(16 << 20),
         decode_ratio: u32 = 1_000,
         decoded_page: Size = Size(1 << 30),
     }

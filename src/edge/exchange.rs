@@ -243,6 +243,12 @@ impl Exchange {
         self.stuck_to.get()
     }
 
+    /// Positions of the site and of its path rule.
+    #[must_use]
+    pub const fn rule_place(&self) -> (usize, Option<usize>) {
+        (self.site, self.path_rule)
+    }
+
     /// What holds on this path.
     #[must_use]
     pub fn rule(&self) -> &Rule {

@@ -19,6 +19,7 @@ use crate::config::switches::Switch;
 use crate::config::{self, Settings};
 use crate::enforce::csp::Wall;
 use crate::enforce::guard::Guard;
+use crate::enforce::html::memo::{self, Memo};
 use crate::enforce::validators::{variant_version, version_with_hosts};
 use crate::portal::Portal;
 use crate::privacy::{Keys, Mode};
@@ -340,6 +341,8 @@ pub struct Core {
     /// Origins by site; they follow a site's group, so a reload makes new ones.
     groups: RefCell<Vec<Option<Rc<CoreGroup>>>>,
     snapshot: RefCell<Held>,
+    /// Rewritten pages, as the settings in force made them.
+    memo: memo::Shared,
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
 }
@@ -348,9 +351,11 @@ impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = RefCell::new(Held::new(house.snapshot.load_full()));
+        let snapshot = Held::new(house.snapshot.load_full());
+        let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
         let month = Cell::new((timer::now(), current_month()));
-        Rc::new(Self { house, groups: RefCell::default(), snapshot, month, next_id: Cell::new(seed) })
+        let (snapshot, next_id) = (RefCell::new(snapshot), Cell::new(seed));
+        Rc::new(Self { house, groups: RefCell::default(), snapshot, memo, month, next_id })
     }
 
     /// Settings in force. The clone is of a core-local counter: no cache line is shared.
@@ -364,8 +369,16 @@ impl Core {
                 self.groups.borrow_mut().clear();
             }
             *held = Held::new(Arc::clone(&current));
+            self.memo.borrow_mut().clear(held.settings.limits.rewrite_memo);
         }
         held.clone()
+    }
+
+    /// The memo, for a request under these settings; `None` when others are in force by now, or it is off.
+    #[must_use]
+    pub fn memo(&self, held: &Held) -> Option<&memo::Shared> {
+        let same = Rc::ptr_eq(&self.snapshot.borrow().0, &held.0);
+        (same && held.settings.limits.rewrite_memo > 0).then_some(&self.memo)
     }
 
     /// Keys of the cookie and of subjects.

@@ -23,12 +23,13 @@ use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::coding::Bounds;
+use crate::enforce::html::memo::{Key, Ticket};
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
-use crate::enforce::{cookies, signals};
+use crate::enforce::{cookies, fields, signals};
 use crate::portal::Visit;
 use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
@@ -114,7 +115,8 @@ async fn shape(
             let scripts =
                 enforce_response::admit_scripts(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
             let guarded = scripts.guard.is_some();
-            let (body, primed) = rewritten(core, x, &recipe, page, scripts, body).await?;
+            let ticket = ticket(core, x, &recipe, page, &scripts, &parts.headers);
+            let (body, primed) = rewritten(core, x, &recipe, page, scripts, ticket, body).await?;
             if primed == Primed::Raw {
                 plan = BodyPlan::Pass(PassReason::Coding);
             }
@@ -142,11 +144,12 @@ async fn rewritten(
     recipe: &Recipe,
     page: &Url,
     scripts: Scripts,
+    ticket: Option<Ticket>,
     body: UpstreamBody,
 ) -> Result<(Body, Primed), &'static str> {
     let on_failure = x.site().settings.on_rewrite_failure;
-    let mut body =
-        RewriteBody::new(body, recipe, rewriter_plan(x, recipe, page, scripts), bounds(x), on_failure);
+    let plan = rewriter_plan(x, recipe, page, scripts);
+    let mut body = RewriteBody::new(body, recipe, plan, bounds(x), on_failure).with_memo(ticket);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
@@ -155,6 +158,34 @@ async fn rewritten(
     };
     let body = body.with_on_done(outcome::when_done(core, x));
     Ok((Body::Rewrite(Box::new(body)), primed))
+}
+
+/// The page's place in the memo; `None`: it is not to be remembered.
+fn ticket(
+    core: &Core,
+    x: &Exchange,
+    recipe: &Recipe,
+    page: &Url,
+    scripts: &Scripts,
+    headers: &HeaderMap,
+) -> Option<Ticket> {
+    let memo = core.memo(&x.snapshot)?;
+    let nonce = scripts.guard.as_ref().is_some_and(|guard| guard.nonce.is_some())
+        || scripts.keeper.as_ref().is_some_and(|keeper| keeper.nonce.is_some());
+    // A nonce is another each time. RFC 9111, 5.2.2.5: what must not be stored is not.
+    let kept =
+        || fields::items(headers, &header::CACHE_CONTROL).all(|item| !item.eq_ignore_ascii_case("no-store"));
+    if nonce || recipe.bodiless || !kept() {
+        return None;
+    }
+    let key = Key {
+        rule: x.rule_place(),
+        page: page.as_str().to_owned(),
+        recipe: *recipe,
+        guard: scripts.guard.as_ref().map(|guard| guard.gpc),
+        keeper: scripts.keeper.is_some(),
+    };
+    Some(Ticket::new(memo, key))
 }
 
 /// Observe mode: the body as it came; an opted-out visitor's page is read along for the counters.

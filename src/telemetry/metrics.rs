@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
 use super::limits::LimitFigures;
+use super::memo::MemoMetrics;
 use super::upstreams::{UpstreamFigures, UpstreamState};
 use crate::config::{Upstream, VendorAction};
 use crate::privacy::Basis;
@@ -247,6 +248,8 @@ pub struct Metrics {
     pub limits: LimitFigures,
     /// Memory of the process as last looked at, bytes.
     pub memory: Gauge<i64, AtomicI64>,
+    /// What became of rewritten pages that came again.
+    pub memo: MemoMetrics,
 }
 
 /// A registered family of counters.
@@ -261,6 +264,17 @@ fn single(x: &mut Exposition, name: &str, help: &str) -> Counter {
     let counter = Counter::<u64, AtomicU64>::default();
     x.register(name, help, counter.clone());
     counter
+}
+
+fn memo_figures(x: &mut Exposition) -> MemoMetrics {
+    let bytes = Gauge::default();
+    x.register("memo_bytes", "Memory of the rewritten pages that are remembered", bytes.clone());
+    MemoMetrics {
+        hits: single(x, "memo_hits", "Rewritten pages whose bytes were the same as before"),
+        partial: single(x, "memo_partial", "Rewritten pages that were remembered and partly others"),
+        misses: single(x, "memo_misses", "Rewritten pages that were not remembered"),
+        bytes,
+    }
 }
 
 type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
@@ -382,6 +396,7 @@ impl Metrics {
             "Memory of the process, without what is mapped from files",
             memory.clone(),
         );
+        let memo = memo_figures(&mut x);
         let list_rules = Family::<Labels, Gauge>::default();
         x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
         let certificates_until = Gauges::default();
@@ -447,6 +462,7 @@ impl Metrics {
                 LimitFigures::new(|limit| reached.get_or_create_owned(&labels(&[("limit", limit)])))
             },
             memory,
+            memo,
             connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
             connections,
             exposition: x,

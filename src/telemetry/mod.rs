@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod events;
 pub mod limits;
+pub mod memo;
 pub mod metrics;
 pub mod redact;
 pub mod sink;

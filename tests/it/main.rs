@@ -44,6 +44,7 @@ mod lifecycle;
 mod limits;
 #[cfg(feature = "lists")]
 mod lists;
+mod memo;
 mod old_copies;
 mod origin_health;
 mod origin_names;

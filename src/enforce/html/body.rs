@@ -10,9 +10,10 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::coding::{Bounds, CodingError, Decoder, Encoder};
+use super::memo::{Parting, Taken, Ticket, Work};
 use super::pipeline::{Fault, Outcome, Pipeline};
 use super::plan::Recipe;
-use super::{PIECE, Plan, RewriteError, Summary};
+use super::{PIECE, Plan, RewriteError, Rewriter, Summary};
 use crate::config::OnRewriteFailure;
 
 /// Why a body ends before its end.
@@ -89,6 +90,47 @@ enum State {
     Over,
 }
 
+/// The pipeline, once something has to be read: a page that the memo knows needs none.
+enum Machine {
+    Planned(Box<Parts>),
+    Running(Box<Pipeline>),
+    /// It could not be made.
+    Broken,
+}
+
+/// What a pipeline is made of.
+struct Parts {
+    recipe: Recipe,
+    plan: Plan,
+    bounds: Bounds,
+    on_failure: OnRewriteFailure,
+}
+
+impl Machine {
+    /// The pipeline.
+    ///
+    /// # Errors
+    /// A decoder or encoder could not be made.
+    fn pipeline(&mut self) -> Result<&mut Pipeline, CodingError> {
+        if let Self::Planned(_) = self
+            && let Self::Planned(parts) = std::mem::replace(self, Self::Broken)
+        {
+            let Parts { recipe, plan, bounds, on_failure } = *parts;
+            let (decoder, encoder) = (Decoder::new(recipe.from, bounds)?, Encoder::new(recipe.to)?);
+            *self = Self::Running(Box::new(Pipeline::new(decoder, encoder, &recipe, plan, on_failure)));
+        }
+        match self {
+            Self::Running(pipeline) => Ok(pipeline),
+            Self::Planned(_) | Self::Broken => Err(CodingError::Encoder),
+        }
+    }
+
+    /// The rewriter, where it alone makes the output.
+    fn rewriter(&self) -> Option<&Rewriter> {
+        if let Self::Running(pipeline) = self { pipeline.rewriter() } else { None }
+    }
+}
+
 /// Bytes kept while a body that may have to pass as it came has given nothing yet.
 const MOST_RAW: usize = 1 << 20;
 
@@ -103,18 +145,24 @@ pub type OnDone = Box<dyn FnOnce(Done)>;
 /// Before the head is sent, call [`RewriteBody::prime`]; then an error can still become another answer.
 pub struct RewriteBody<B> {
     inner: B,
-    /// What is left of the origin's last piece, and whether the pipeline has more to give.
+    /// Pieces of the origin that wait for their turn, and whether it has none any more.
+    queue: VecDeque<Bytes>,
+    ended: bool,
+    /// What is left of the piece that the pipeline reads, and whether that has more to give.
     chunk: Bytes,
     more: bool,
-    pipeline: Box<Pipeline>,
+    /// Behind that piece the page may be what it was before, at this point of the memo's.
+    stop: Option<usize>,
+    machine: Machine,
+    /// Bytes were given out.
+    sent: bool,
+    work: Work,
     opted_out: bool,
     state: State,
     /// Made ready by `prime`.
     ready: Option<Bytes>,
     /// What was read while priming, for a visitor who is not opted out.
     raw: Option<VecDeque<Bytes>>,
-    /// An error from the making of the pipeline.
-    unmade: Option<BodyError>,
     done: Option<Done>,
     on_done: Option<OnDone>,
 }
@@ -138,27 +186,34 @@ where
     /// `plan.kind` should be the recipe's kind. A recipe without a body (HEAD) gives an empty body.
     #[must_use]
     pub fn new(inner: B, recipe: &Recipe, plan: Plan, bounds: Bounds, on_failure: OnRewriteFailure) -> Self {
-        let (decoder, encoder) = (Decoder::new(recipe.from, bounds), Encoder::new(recipe.to));
-        let (decoder, encoder, unmade) = match (decoder, encoder) {
-            (Ok(decoder), Ok(encoder)) => (decoder, encoder, None),
-            (Err(error), _) | (_, Err(error)) => {
-                (Decoder::identity(), Encoder::identity(), Some(BodyError::from(error)))
-            }
-        };
         let bodiless = recipe.bodiless;
+        let parts = Parts { recipe: *recipe, plan, bounds, on_failure };
         Self {
             inner,
+            queue: VecDeque::new(),
+            ended: false,
             chunk: Bytes::new(),
             more: false,
+            stop: None,
+            work: Work::None,
             opted_out: recipe.opted_out,
-            pipeline: Box::new(Pipeline::new(decoder, encoder, recipe, plan, on_failure)),
+            machine: Machine::Planned(Box::new(parts)),
+            sent: false,
             state: if bodiless { State::Over } else { State::Rewriting },
             ready: None,
             raw: None,
-            unmade,
             done: bodiless.then(|| Done::Finished(Summary::default())),
             on_done: None,
         }
+    }
+
+    /// Looks the page up in the memo.
+    #[must_use]
+    pub fn with_memo(mut self, ticket: Option<Ticket>) -> Self {
+        if matches!(self.state, State::Rewriting) {
+            self.work = ticket.map_or(Work::None, Ticket::work);
+        }
+        self
     }
 
     /// Sets what is called with the end of the body: once, also when the body is dropped before
@@ -218,78 +273,165 @@ where
     /// The next rewritten bytes, never empty.
     fn poll_rewritten(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let polled = self.poll_pipeline(cx);
-        if let Poll::Ready(Some(Ok(_))) = polled {
-            self.pipeline.mark_sent();
-        }
+        self.sent |= matches!(polled, Poll::Ready(Some(Ok(_))));
         polled
     }
 
     fn poll_pipeline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if let Some(error) = self.unmade.take() {
-            return Poll::Ready(Some(Err(self.fail(error))));
-        }
-        let mut out = Vec::new();
         while matches!(self.state, State::Rewriting) {
-            if self.more {
-                if let Err(fault) = self.feed(&mut out) {
-                    return Poll::Ready(Some(Err(self.fail(fault.into()))));
-                }
-                if !out.is_empty() {
-                    return Poll::Ready(Some(Ok(out.into())));
-                }
-                continue;
-            }
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                // The origin pauses: what it sent so far is due.
-                Poll::Pending => match self.pipeline.flush(&mut out) {
-                    Err(fault) => return Poll::Ready(Some(Err(self.fail(fault.into())))),
-                    Ok(()) if out.is_empty() => return Poll::Pending,
-                    Ok(()) => return Poll::Ready(Some(Ok(out.into()))),
-                },
-                Poll::Ready(Some(Err(error))) => {
-                    let error = BodyError::Origin(error.into());
-                    return Poll::Ready(Some(Err(self.fail(error))));
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    if let Some(raw) = &mut self.raw {
-                        raw.push_back(data.clone());
-                        // A coding that gives nothing for so much is none.
-                        if raw.iter().map(Bytes::len).sum::<usize>() > MOST_RAW {
-                            return Poll::Ready(Some(Err(self.fail(CodingError::Corrupt.into()))));
-                        }
+            let step = match () {
+                () if self.more => self.feed(),
+                () if !self.queue.is_empty() => self.next_piece(),
+                () if self.ended => self.end(),
+                () => match Pin::new(&mut self.inner).poll_frame(cx) {
+                    Poll::Pending => match self.pause() {
+                        Ok(out) if out.is_empty() => return Poll::Pending,
+                        out => out,
+                    },
+                    Poll::Ready(None) => {
+                        self.ended = true;
+                        continue;
                     }
-                    (self.chunk, self.more) = (data, true);
-                }
-                Poll::Ready(None) => match self.pipeline.end(&mut out) {
-                    Err(fault) => return Poll::Ready(Some(Err(self.fail(fault.into())))),
-                    Ok(outcome) => {
-                        self.done = Some(match outcome {
-                            Outcome::Rewritten(summary) => Done::Finished(summary),
-                            Outcome::NotHtml => Done::NotHtml,
-                            Outcome::Passed(fault) => {
-                                Done::Failed { reason: BodyError::from(fault).label(), passed: true }
-                            }
-                        });
-                        self.state = State::Over;
-                    }
+                    Poll::Ready(Some(Ok(frame))) => self.came(frame).map(|()| Bytes::new()),
+                    Poll::Ready(Some(Err(error))) => Err(BodyError::Origin(error.into())),
                 },
-            }
-            if !out.is_empty() {
-                return Poll::Ready(Some(Ok(out.into())));
+            };
+            match step {
+                Ok(out) if out.is_empty() => {}
+                Ok(out) => return Poll::Ready(Some(Ok(out))),
+                Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
             }
         }
         Poll::Ready(None)
     }
 
-    /// Gives the pipeline of the last piece what makes enough to send.
-    fn feed(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        out.reserve(self.chunk.len().min(PIECE) + 64);
-        let mut rest = &self.chunk[..];
-        self.more = self.pipeline.write(&mut rest, out)?;
-        let used = self.chunk.len() - rest.len();
-        self.chunk.advance(used);
+    /// Takes a frame of the origin's.
+    fn came(&mut self, frame: Frame<Bytes>) -> Result<(), BodyError> {
+        let Ok(data) = frame.into_data() else { return Ok(()) };
+        if let Some(raw) = &mut self.raw {
+            raw.push_back(data.clone());
+            // A coding that gives nothing for so much is none.
+            if raw.iter().map(Bytes::len).sum::<usize>() > MOST_RAW {
+                return Err(CodingError::Corrupt.into());
+            }
+        }
+        if !data.is_empty() {
+            self.queue.push_back(data);
+        }
         Ok(())
+    }
+
+    /// Gives the next piece to the memo, while it is what it was before, or to the pipeline. What is to be sent.
+    fn next_piece(&mut self) -> Result<Bytes, BodyError> {
+        let Some(mut piece) = self.queue.pop_front() else { return Ok(Bytes::new()) };
+        let Work::Replay(replay) = &mut self.work else {
+            (self.chunk, self.more) = (piece, true);
+            return Ok(Bytes::new());
+        };
+        if replay.compares() {
+            let Taken::Other(parting) = replay.take(&piece) else { return Ok(Bytes::new()) };
+            piece.advance(parting.matched);
+            self.queue.push_front(piece);
+            return self.part(parting);
+        }
+        if let Some((at, point)) = replay.look_for(&piece) {
+            let behind = piece.split_off(at);
+            self.queue.push_front(behind);
+            self.stop = Some(point);
+        }
+        replay.read(piece.len());
+        (self.chunk, self.more) = (piece, true);
+        Ok(Bytes::new())
+    }
+
+    /// The page is another from here on: the pipeline reads it.
+    fn part(&mut self, parting: Parting) -> Result<Bytes, BodyError> {
+        if let Some(rewriter) = parting.rewriter {
+            self.machine.pipeline()?.resume(rewriter);
+        }
+        (self.chunk, self.more) = (parting.again, true);
+        Ok(parting.out)
+    }
+
+    /// Gives the pipeline of the last piece what makes enough to send.
+    fn feed(&mut self) -> Result<Bytes, BodyError> {
+        let block = if let Work::Record(recording) = &self.work { recording.block() } else { usize::MAX };
+        let piece = &self.chunk[..self.chunk.len().min(block)];
+        let mut out = Vec::with_capacity(piece.len().min(PIECE) + 64);
+        let mut rest = piece;
+        let pipeline = self.machine.pipeline()?;
+        if self.sent {
+            pipeline.mark_sent();
+        }
+        let more = pipeline.write(&mut rest, &mut out)?;
+        let used = piece.len() - rest.len();
+        if let Work::Record(recording) = &mut self.work {
+            recording.add(&piece[..used], &out);
+            if !more {
+                recording.point(false, || self.machine.rewriter()?.fork());
+            }
+        }
+        self.chunk.advance(used);
+        self.more = more || !self.chunk.is_empty();
+        if !self.more
+            && let Some(point) = self.stop.take()
+            && let Work::Replay(replay) = &mut self.work
+            && let Some(rewriter) = self.machine.rewriter()
+        {
+            replay.rejoins(point, rewriter);
+        }
+        Ok(out.into())
+    }
+
+    /// The origin pauses: what it sent so far is due.
+    fn pause(&mut self) -> Result<Bytes, BodyError> {
+        let mut out = Vec::new();
+        match &mut self.work {
+            Work::Replay(replay) if replay.compares() => return Ok(replay.due()),
+            Work::Record(recording) => {
+                self.machine.pipeline()?.flush(&mut out)?;
+                recording.add(&[], &out);
+                recording.point(true, || self.machine.rewriter()?.fork());
+            }
+            _ => self.machine.pipeline()?.flush(&mut out)?,
+        }
+        Ok(out.into())
+    }
+
+    /// The origin's body has ended.
+    fn end(&mut self) -> Result<Bytes, BodyError> {
+        if let Work::Replay(replay) = &mut self.work
+            && replay.compares()
+        {
+            return match replay.end() {
+                Ok((out, summary)) => {
+                    (self.done, self.state) = (Some(Done::Finished(summary)), State::Over);
+                    Ok(out)
+                }
+                Err(parting) => self.part(parting),
+            };
+        }
+        let mut out = Vec::new();
+        let pipeline = self.machine.pipeline()?;
+        if self.sent {
+            pipeline.mark_sent();
+        }
+        let outcome = pipeline.end(&mut out)?;
+        self.done = Some(match (outcome, std::mem::replace(&mut self.work, Work::None)) {
+            (Outcome::Rewritten(summary), Work::Record(mut recording)) => {
+                recording.add(&[], &out);
+                recording.finish(&summary);
+                Done::Finished(summary)
+            }
+            (Outcome::Rewritten(summary), Work::Replay(replay)) => Done::Finished(replay.summary(summary)),
+            (Outcome::Rewritten(summary), Work::None) => Done::Finished(summary),
+            (Outcome::NotHtml, _) => Done::NotHtml,
+            (Outcome::Passed(fault), _) => {
+                Done::Failed { reason: BodyError::from(fault).label(), passed: true }
+            }
+        });
+        self.state = State::Over;
+        Ok(out.into())
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
@@ -356,11 +498,14 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Over) && self.ready.is_none() && self.unmade.is_none()
+        matches!(self.state, State::Over) && self.ready.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+        match &self.state {
+            State::Over => SizeHint::with_exact(self.ready.as_ref().map_or(0, Bytes::len) as u64),
+            _ => SizeHint::default(),
+        }
     }
 }
 

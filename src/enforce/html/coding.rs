@@ -164,6 +164,11 @@ impl Decoder {
         Ok(Self { reader, buffer, meter: Meter { coded: 0, decoded: 0, bounds, over: None } })
     }
 
+    /// Whether it takes nothing off.
+    pub(super) const fn is_identity(&self) -> bool {
+        matches!(self.reader, Reader::Identity)
+    }
+
     /// Takes nothing off.
     #[must_use]
     pub fn identity() -> Self {

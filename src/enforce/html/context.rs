@@ -1,7 +1,7 @@
 //! How text is read behind a tag, and in which namespace an element stands.
 //!
-//! A tokenizer needs both from the tree builder (HTML 13.2.6). They are followed as lol_html follows
-//! them, without a tree, so that both kinds of pass read a page alike.
+//! A tokenizer needs both from the tree builder (HTML 13.2.6). They are followed without a tree, as lol_html
+//! follows them: a test reads pages with both.
 
 use super::tag::{Name, attribute, attributes};
 
@@ -66,7 +66,7 @@ pub(super) enum Text {
 }
 
 /// The part of the tree builder's state that a tokenizer needs.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Context {
     outer: Vec<Space>,
     space: Space,
@@ -96,8 +96,8 @@ impl Context {
 
     fn start_in_foreign(&mut self, name: Name, tag: &[u8], self_closing: bool) {
         let font = || {
-            attributes(tag).any(|(n, _)| {
-                [&b"color"[..], b"size", b"face"].iter().any(|known| n.eq_ignore_ascii_case(known))
+            attributes(tag).any(|a| {
+                [&b"color"[..], b"size", b"face"].iter().any(|known| a.name.eq_ignore_ascii_case(known))
             })
         };
         if name.is_one_of(BREAKOUT) || name == name::FONT && font() {

@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use lol_html::html_content::Element;
-
 use super::content::{self, Data, Form};
+use super::element::Element;
 use super::listed::{self, Asking};
 use super::references::{Place, Resolved, decode};
 use super::slots::{Meta, Slot, is_style, slot};
@@ -39,75 +38,71 @@ pub(super) type Judgement = (Option<VendorId>, Edit);
 ///
 /// # Errors
 /// A document in an attribute that cannot be rewritten.
-pub(super) fn neutralise(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Result<(), RewriteError> {
-    let rel = if tag == "link" { rel(el) } else { Rel::default() };
-    let meta = if tag == "meta" { meta(el) } else { Meta::Other };
-    let mut read: HashSet<String> = HashSet::new();
-    let mut edits: Vec<(String, Edit)> = Vec::new();
-    let mut culprit = if tag.starts_with("amp-") { component(state, el, tag) } else { None };
-    for attribute in el.attributes() {
-        let name = attribute.name();
-        let Some(slot) = slot(tag, &name, meta) else { continue };
+pub(super) fn neutralise(state: &mut State, el: &mut Element<'_>) -> Result<(), RewriteError> {
+    let tag = el.name.clone();
+    let read = |el: &Element<'_>, name: &str| Some(decode(el.get(name)?, Place::Attribute).into_owned());
+    let rel = if tag == "link" { Rel::of(&read(el, "rel").unwrap_or_default()) } else { Rel::default() };
+    let meta = match &*tag {
+        "meta" => Meta::of(read(el, "http-equiv").as_deref(), read(el, "name").as_deref()),
+        _ => Meta::Other,
+    };
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut edits: Vec<(usize, Edit)> = Vec::new();
+    let mut culprit = if tag.starts_with("amp-") { component(state, el) } else { None };
+    for (at, item) in el.items().iter().enumerate() {
+        let Some(slot) = slot(&tag, &item.name, meta) else { continue };
         // Only the first of a name counts (HTML 13.2.5.33).
-        if !read.insert(name.clone()) {
+        if !seen.insert(&item.name) {
             continue;
         }
         if state.lists.is_some() {
-            let read = |name: &str| Some(decode(&el.get_attribute(name)?, Place::Attribute).into_owned());
-            state.asking.set(listed::asking(tag, &name, read));
+            state.asking.set(listed::asking(&tag, &item.name, |name| read(el, name)));
         }
-        if let Some((vendor, edit)) = judge(state, slot, &rel, &attribute.value())? {
+        if let Some((vendor, edit)) = judge(state, slot, &rel, &item.value)? {
             culprit = culprit.or(vendor);
-            edits.push((name, edit));
+            edits.push((at, edit));
         }
     }
     if edits.len() > MOST_EDITS {
         return Err(RewriteError::Memory);
     }
-    let mut moved = false;
-    for (name, edit) in edits {
-        moved |= matches!(name.as_str(), "src" | "href" | "xlink:href");
-        match edit {
-            Edit::Set(value) => {
-                // The name was read from this very tag, so it cannot be refused.
-                let _ = el.set_attribute(&name, &value);
-            }
-            Edit::Remove => el.remove_attribute(&name),
-        }
-    }
-    if moved && matches!(tag, "script" | "link") {
-        el.remove_attribute("integrity");
-    }
+    apply(el, edits);
     if let Some(vendor) = culprit {
-        let _ = el.set_attribute(MARK, &format!("strip:{}", state.vendor(vendor)));
+        el.set(MARK, format!("strip:{}", state.vendor(vendor)));
     }
     Ok(())
 }
 
-/// An AMP component that names its vendor by a word: without the word it does nothing.
-fn component(state: &mut State, el: &mut Element<'_, '_>, tag: &str) -> Option<VendorId> {
-    let kind = el.get_attribute("type").map(|v| decode(&v, Place::Attribute).trim().to_ascii_lowercase());
-    let vendor = state.strip_url(amp::address(tag, kind.as_deref().unwrap_or_default())?)?;
-    let names: Vec<String> = el.attributes().iter().map(|a| a.name()).collect();
-    for name in names.iter().filter(|name| *name == "type" || name.starts_with("data-")) {
-        el.remove_attribute(name);
+/// Makes changes to attributes, by their places.
+fn apply(el: &mut Element<'_>, edits: Vec<(usize, Edit)>) {
+    let (mut gone, mut moved) = (Vec::new(), false);
+    for (at, edit) in edits {
+        let name = el.items().get(at).map(|item| item.name.to_string()).unwrap_or_default();
+        moved |= matches!(name.as_str(), "src" | "href" | "xlink:href");
+        match edit {
+            Edit::Set(value) => el.set_at(at, value),
+            Edit::Remove => gone.push(name),
+        }
     }
-    Some(vendor)
+    if moved && matches!(&*el.name, "script" | "link") {
+        gone.push("integrity".to_owned());
+    }
+    if !gone.is_empty() {
+        el.remove(|name| gone.iter().any(|gone| gone == name));
+    }
 }
 
-/// Whether a `meta` has this `http-equiv`.
-pub(super) fn is_meta(el: &Element<'_, '_>, kind: &str) -> bool {
-    el.get_attribute("http-equiv").is_some_and(|raw| is_kind(&raw, kind))
+/// An AMP component that names its vendor by a word: without the word it does nothing.
+fn component(state: &mut State, el: &mut Element<'_>) -> Option<VendorId> {
+    let kind = el.get("type").map(|v| decode(v, Place::Attribute).trim().to_ascii_lowercase());
+    let vendor = state.strip_url(amp::address(&el.name, kind.as_deref().unwrap_or_default())?)?;
+    el.remove(|name| name == "type" || name.starts_with("data-"));
+    Some(vendor)
 }
 
 /// Whether the `http-equiv` of a `meta`, as it stands there, is this one.
 pub(super) fn is_kind(raw: &str, kind: &str) -> bool {
     decode(raw, Place::Attribute).trim().eq_ignore_ascii_case(kind)
-}
-
-fn meta(el: &Element<'_, '_>) -> Meta {
-    let read = |name: &str| el.get_attribute(name).map(|value| decode(&value, Place::Attribute).into_owned());
-    Meta::of(read("http-equiv").as_deref(), read("name").as_deref())
 }
 
 /// Judges one raw value; `None` when it stays. The vendor is `None` for a whole document in an attribute.
@@ -262,10 +257,6 @@ pub(super) struct Rel {
     hint: bool,
     /// A style sheet.
     sheet: bool,
-}
-
-fn rel(el: &Element<'_, '_>) -> Rel {
-    el.get_attribute("rel").map_or_else(Rel::default, |raw| Rel::of(&decode(&raw, Place::Attribute)))
 }
 
 impl Rel {

@@ -86,7 +86,7 @@ pub(super) enum Placed {
 }
 
 /// Follows the document until the link has its place.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Link {
     /// What has become of it.
     pub placed: Placed,
@@ -103,10 +103,9 @@ pub(super) struct Link {
     /// Open SVG elements inside the anchor: an icon's title is not the link's.
     pub drawings: u32,
     anchor: Option<Anchor>,
-    anchors: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Anchor {
     id: u32,
     text: Vec<u8>,
@@ -131,7 +130,6 @@ impl Link {
             frameset: false,
             drawings: 0,
             anchor: None,
-            anchors: 0,
         }
     }
 
@@ -140,22 +138,15 @@ impl Link {
         self.placed != Placed::Unwanted
     }
 
-    /// An `a href` begins; the answer names it for [`Link::anchor_ends`].
-    pub(super) fn anchor_begins(&mut self) -> u32 {
-        self.anchors = self.anchors.wrapping_add(1);
+    /// An `a href` begins; `id` names it for [`Link::anchor_ends`] while it is open.
+    pub(super) fn anchor_begins(&mut self, id: u32) {
         self.drawings = 0;
-        self.anchor = Some(Anchor { id: self.anchors, text: Vec::new(), other: false });
-        self.anchors
+        self.anchor = Some(Anchor { id, text: Vec::new(), other: false });
     }
 
     /// Whether an anchor is open.
     pub(super) const fn in_anchor(&self) -> bool {
         self.anchor.is_some()
-    }
-
-    /// Text inside the anchor, in pieces, read as windows-1252.
-    pub(super) fn anchor_text(&mut self, text: &str) {
-        self.anchor_bytes(&encoding_rs::WINDOWS_1252.encode(text).0);
     }
 
     /// The page's bytes inside the anchor, in pieces.

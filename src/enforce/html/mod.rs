@@ -1,7 +1,8 @@
 //! Step 9: the document, streamed through one rewriter.
 //!
-//! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup. Output never
-//! depends on how the input was cut.
+//! `body` decodes, transcodes, rewrites and encodes; [`Rewriter`] is the part that reads markup: `tokens` finds
+//! tags and texts, `structure` knows what they mean for the document, `elements` and `texts` what becomes of
+//! them. Output never depends on how the input was cut.
 
 mod amp;
 pub mod body;
@@ -10,20 +11,23 @@ pub mod coding;
 mod content;
 mod context;
 mod css;
+mod edits;
+mod element;
 mod elements;
 mod encoder;
 mod inject;
 mod inline;
 mod json;
-mod linker;
 mod listed;
+pub mod memo;
 mod mime;
 pub mod negotiate;
+mod opened;
+mod pass;
 mod pipeline;
 pub mod plan;
 mod quiet;
 mod references;
-mod rewriter;
 pub mod shadow;
 mod slots;
 mod sniff;
@@ -36,7 +40,6 @@ mod target;
 mod texts;
 mod tokens;
 mod urls;
-mod window;
 mod worker;
 mod xml;
 
@@ -48,12 +51,11 @@ use crate::enforce::keeper::Keeper;
 use crate::registry::lists::PageLists;
 use crate::registry::{Policy, VendorId};
 use inject::Placed;
-use linker::Linker;
-use rewriter::Engine;
+use pass::Pass;
 use state::State;
 
 /// What a response is to the browser that asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A top-level document: guard and link.
     Document,
@@ -137,6 +139,9 @@ impl State {
 /// Bytes given to a pass at a time: what it may have to copy, whatever the caller's pieces are.
 const PIECE: usize = 32 * 1024;
 
+/// Memory a pass may take beyond the limit of one tag: a piece, and the stack of open elements.
+const SLACK: usize = 256 * 1024;
+
 /// Room for as many bytes more in a text that is held; `most` is all it may ever take.
 ///
 /// A large text gets all its room at once: what is not written costs nothing, and doubling would have it there
@@ -163,10 +168,8 @@ enum Stage {
     Unsure(Box<Plan>, Vec<u8>),
     /// Nothing to do: bytes pass as they come.
     Pass,
-    /// Rewriting.
-    Active(Box<Engine>),
-    /// Looking for the place of the link, and changing nothing else.
-    Link(Box<Linker>),
+    /// Rewriting; for a visitor who has not opted out, looking for the place of the link.
+    Active(Box<Pass>),
     /// A document served as XML.
     Xml(Box<xml::Pass>),
     /// Over, by an error.
@@ -176,7 +179,6 @@ enum Stage {
 impl Rewriter {
     /// A rewriter for one response.
     ///
-    /// Cost: 5-15 us where handlers are needed, nothing where none is.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         let opted_out = plan.opted_out;
@@ -227,10 +229,7 @@ impl Rewriter {
         let stage = std::mem::replace(&mut self.stage, Stage::Failed(RewriteError::Handler));
         let mut summary = Summary { document: self.document, ..Summary::default() };
         match stage {
-            Stage::Active(engine) => {
-                engine.end(out)?.tell(&mut summary);
-            }
-            Stage::Link(linker) => linker.end(out).tell(&mut summary),
+            Stage::Active(pass) => pass.end(out)?.tell(&mut summary),
             Stage::Xml(pass) => {
                 let (state, document) = pass.end(out);
                 summary.document = document;
@@ -242,19 +241,34 @@ impl Rewriter {
         Ok(summary)
     }
 
+    /// Another that goes on from the same place; `None` where there is nothing to go on with.
+    fn fork(&self) -> Option<Self> {
+        let Stage::Active(pass) = &self.stage else { return None };
+        Some(Self { stage: Stage::Active(pass.clone()), ..*self })
+    }
+
+    /// Whether both would make the same of whatever comes next.
+    fn stands_as(&self, other: &Self) -> bool {
+        match (&self.stage, &other.stage) {
+            (Stage::Active(a), Stage::Active(b)) => self.document == other.document && a.stands_as(b),
+            _ => false,
+        }
+    }
+
+    /// What was counted so far.
+    fn counted(&self) -> Summary {
+        match &self.stage {
+            Stage::Active(pass) => pass.counted(),
+            _ => Summary::default(),
+        }
+    }
+
     fn begin(&mut self, plan: Plan) {
         self.document = plan.kind == Kind::Document;
         let page = self.document || plan.kind == Kind::Frame;
-        self.stage = if plan.opted_out {
-            match Engine::new(State::new(plan, self.document, page)) {
-                Ok(engine) => Stage::Active(Box::new(engine)),
-                Err(error) => Stage::Failed(error),
-            }
-        } else if self.document {
-            Stage::Link(Box::new(Linker::new(State::new(plan, true, true))))
-        } else {
-            Stage::Pass
-        };
+        if plan.opted_out || self.document {
+            self.stage = Stage::Active(Box::new(Pass::new(State::new(plan, self.document, page))));
+        }
     }
 
     /// Leaves [`Stage::Unsure`] once the first bytes are enough; with `last` always.
@@ -274,8 +288,7 @@ impl Rewriter {
             let rest = &chunk[fed..];
             let piece = &rest[..rest.len().min(PIECE)];
             let written = match &mut self.stage {
-                Stage::Active(engine) => engine.write(piece, out),
-                Stage::Link(linker) => linker.write(piece, out),
+                Stage::Active(pass) => pass.write(piece, out),
                 Stage::Xml(pass) => pass.write(piece, out),
                 Stage::Failed(error) => return Err(*error),
                 Stage::Pass | Stage::Unsure(..) => {

@@ -128,6 +128,21 @@ impl Pipeline {
         Ok(false)
     }
 
+    /// The rewriter, where it alone makes the output of the input from here on.
+    pub(super) fn rewriter(&self) -> Option<&Rewriter> {
+        let rest = &self.rest;
+        let plain = self.decoder.is_identity() && rest.encoder.is_identity() && rest.transcoder.is_none();
+        match &rest.stage {
+            Stage::Rewriting(rewriter) if plain => Some(rewriter),
+            _ => None,
+        }
+    }
+
+    /// Goes on with a rewriter that stood elsewhere in such a pipeline.
+    pub(super) fn resume(&mut self, rewriter: Rewriter) {
+        self.rest.stage = Stage::Rewriting(Box::new(rewriter));
+    }
+
     /// Says that bytes were given out: from here on `on_rewrite_failure` counts.
     pub(super) const fn mark_sent(&mut self) {
         self.rest.sent = true;

@@ -117,7 +117,7 @@ impl Refusal {
 }
 
 /// How a body is rewritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Recipe {
     /// The visitor has opted out.
     pub opted_out: bool,

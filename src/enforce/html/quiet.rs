@@ -3,52 +3,36 @@
 //! Nothing here decides what becomes of a tag. A tag in doubt is not quiet, and `elements` and `structure`
 //! judge it.
 
-use super::context::{Space, name};
-use super::inject::begins_title;
 use super::listed;
 use super::slots::{Meta, Slot, is_style, slot};
 use super::state::State;
-use super::tag::{Name, attributes, is_space};
-use super::tokens::{Tag, Tokens, Watch};
+use super::tag::{Attribute, attributes};
+use super::tokens::Tag;
 use super::{css, srcset, urls};
 
-macro_rules! list {
-    ($($text:literal)*) => { &[$(Name::of($text)),*] };
-}
-
-/// Elements with a meaning for the document or for the text in them.
-const MEANT: &[Name] = list!(
-    b"script" b"noscript" b"style" b"template" b"article" b"section" b"aside" b"footer" b"body"
-    b"frameset" b"base" b"html" b"optgate-probe"
-);
-
-/// Bytes behind an anchor that are looked at for its first word.
-const PEEK: usize = 512;
-
-/// Whether a start tag needs nothing from an opted-out visitor's pass. `raw` is the whole tag, `behind`
-/// what follows it as far as it is here already.
+/// Whether what a start tag of an opted-out visitor's page refers to can stay as it is.
 ///
 /// Cost: no allocation; a look-up for each address that leads to another host.
-pub(super) fn is_quiet(state: &State, raw: &[u8], behind: &[u8]) -> bool {
-    if state.guard.is_some() || state.probing {
+pub(super) fn is_quiet(state: &State, tag: &Tag<'_>) -> bool {
+    #[cfg(test)]
+    if state.thorough {
         return false;
     }
-    let length = raw[1..].iter().position(|b| is_space(*b) || matches!(b, b'/' | b'>')).unwrap_or(0);
-    let text = &raw[1..1 + length];
-    let name = Name::of(text);
-    let Ok(tag) = std::str::from_utf8(text) else { return false };
-    if name.is_one_of(MEANT) || tag.starts_with("amp-") || tag.bytes().any(|b| b.is_ascii_uppercase()) {
+    let text = tag.text();
+    if tag.raw.len() == text.len() + 2 && !text.starts_with(b"amp-") {
+        return true;
+    }
+    let Ok(name) = std::str::from_utf8(text) else { return false };
+    if name.starts_with("amp-") || name.bytes().any(|b| b.is_ascii_uppercase()) {
         return false;
     }
-    if name == name::A && !is_plain_anchor(state, behind) || name == name::SVG && state.link.in_anchor() {
-        return false;
-    }
-    attributes(raw).all(|(attribute, value)| is_clean(state, tag, attribute, value, raw))
+    attributes(tag.raw).all(|attribute| is_clean(state, name, &attribute, tag.raw))
 }
 
 /// Whether an attribute leads to nobody that the registry or a list knows.
-fn is_clean(state: &State, tag: &str, attribute: &[u8], value: &[u8], raw: &[u8]) -> bool {
-    let Ok(attribute) = std::str::from_utf8(attribute) else { return false };
+fn is_clean(state: &State, tag: &str, attribute: &Attribute<'_>, raw: &[u8]) -> bool {
+    let value = attribute.value;
+    let Ok(attribute) = std::str::from_utf8(attribute.name) else { return false };
     if attribute.bytes().any(|b| b.is_ascii_uppercase()) {
         return false;
     }
@@ -91,51 +75,12 @@ fn may_be_referrer(value: &[u8]) -> bool {
     value.contains(&b'&') || value.trim_ascii().eq_ignore_ascii_case(b"referrer")
 }
 
-/// Whether an anchor cannot be the page's own opt-out link: its first letter is another.
-fn is_plain_anchor(state: &State, behind: &[u8]) -> bool {
-    if state.link.in_anchor() {
-        return false;
-    }
-    if !state.link.is_wanted() {
-        return true;
-    }
-    let mut first = First { letter: None, stop: false };
-    let near = &behind[..behind.len().min(PEEK)];
-    // Nothing behind the first end tag would count.
-    let near = memchr::memmem::find(near, b"</").map_or(near, |end| &near[..end]);
-    Tokens::new().read(near, &mut first);
-    first.letter.is_some_and(|letter| !begins_title(letter))
-}
-
-/// Finds the first letter of a text.
-struct First {
-    letter: Option<u8>,
-    /// Something came before it that could take it out of the anchor's words.
-    stop: bool,
-}
-
-impl Watch for First {
-    fn start(&mut self, tag: &Tag<'_>) {
-        self.stop |= tag.space != Space::Html || tag.name == name::A || tag.name.is_one_of(MEANT);
-    }
-
-    fn end(&mut self, _: &Tag<'_>) {
-        self.stop |= self.letter.is_none();
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        if self.letter.is_none() && !self.stop {
-            self.letter = text.iter().copied().find(|b| !b.is_ascii_whitespace() && *b != b'\x0B');
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use super::super::rewriter::Engine;
+    use super::super::pass::Pass;
     use super::super::{Kind, Plan};
     use super::*;
     use crate::config::{LinkTitle, VendorPolicy};
@@ -166,12 +111,10 @@ mod tests {
     fn both(page: &[u8]) -> [(String, usize); 2] {
         [true, false].map(|looks| {
             let mut state = state();
-            if !looks {
-                state.window.close();
-            }
-            let (mut out, mut engine) = (Vec::new(), Engine::new(state).unwrap());
-            engine.write(page, &mut out).unwrap();
-            let counts = engine.end(&mut out).unwrap().counts.len();
+            state.thorough = !looks;
+            let (mut out, mut pass) = (Vec::new(), Pass::new(state));
+            pass.write(page, &mut out).unwrap();
+            let counts = pass.end(&mut out).unwrap().counts.len();
             (String::from_utf8_lossy(&out).into_owned(), counts)
         })
     }

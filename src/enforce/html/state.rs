@@ -1,16 +1,14 @@
-//! What the handlers of one document know and share.
+//! What is known of one document while it is read.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::inject::{self, Link, Placed};
 use super::inline::Holds;
 use super::listed::Asking;
+use super::pass::Pass;
 use super::references::{Place, decode, decode_ascii, encode};
-use super::rewriter::Engine;
 use super::urls::Urls;
-use super::window::Window;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::csp::{self, InMeta};
@@ -22,8 +20,8 @@ use crate::registry::{Hit, Policy, VendorId};
 /// How deep documents inside documents are followed; what lies deeper goes.
 const MAX_DEPTH: u8 = 3;
 
-/// Everything the handlers know.
-#[derive(Debug)]
+/// See the module's head.
+#[derive(Debug, Clone)]
 pub(super) struct State {
     /// Trackers are neutralised.
     pub opted_out: bool,
@@ -45,7 +43,7 @@ pub(super) struct State {
     keeper: Option<Keeper>,
     /// The end of the input has come; only the probe may act.
     pub probing: bool,
-    /// Why a handler stopped.
+    /// Why the pass stopped.
     pub failed: Option<RewriteError>,
     /// The guard of documents inside attributes, and what `restrict` rests on.
     pub inner_guard: Option<Placement>,
@@ -56,18 +54,13 @@ pub(super) struct State {
     depth: u8,
     /// Open templates: what is in them is not shown and not run.
     pub templates: u32,
-    /// Text of the inline script under way, when it is read.
-    pub script: Option<(Holds, String)>,
+    /// What the script under way is to a browser; `None`: its text is not read.
+    pub script: Option<Holds>,
     /// Inside an AMP component that a script element configures; true when it is neutralised.
     pub component: Option<bool>,
-    /// Text of the noscript under way.
-    pub noscript: String,
-    /// Text of the style sheet under way.
-    pub style: String,
-    /// The input's latest bytes.
-    pub window: Window,
-    /// Counts calls of handlers.
-    pub turns: u32,
+    /// Every tag takes the long way.
+    #[cfg(test)]
+    pub thorough: bool,
 }
 
 /// Whether a document may hold script: an element, a handler or an address. Errs on the side of yes.
@@ -88,9 +81,6 @@ pub(super) enum Inside {
     /// Too deep, or unreadable: it must not go out.
     Unread,
 }
-
-/// The state as handlers hold it.
-pub(super) type Shared = Rc<RefCell<State>>;
 
 impl State {
     /// The state before the first byte; `document` is whether the link is wanted, `page` whether the guard is.
@@ -116,10 +106,8 @@ impl State {
             templates: 0,
             script: None,
             component: None,
-            noscript: String::new(),
-            style: String::new(),
-            window: Window::default(),
-            turns: 0,
+            #[cfg(test)]
+            thorough: false,
         }
     }
 
@@ -146,10 +134,8 @@ impl State {
             templates: 0,
             script: None,
             component: None,
-            noscript: String::new(),
-            style: String::new(),
-            window: Window::default(),
-            turns: 0,
+            #[cfg(test)]
+            thorough: self.thorough,
         }
     }
 
@@ -175,6 +161,19 @@ impl State {
         self.counts.iter().filter(|(_, action, _)| *action == VendorAction::Strip).map(|(.., n)| n).sum()
     }
 
+    /// Whether both would make the same of whatever comes next, in the same page under the same plan.
+    pub(super) fn stands_as(&self, other: &Self) -> bool {
+        self.urls.stand_as(&other.urls)
+            && self.link == other.link
+            && self.guard.is_some() == other.guard.is_some()
+            && self.inner_guard.is_some() == other.inner_guard.is_some()
+            && self.keeper.is_some() == other.keeper.is_some()
+            && self.failed == other.failed
+            && self.templates == other.templates
+            && self.script == other.script
+            && self.component == other.component
+    }
+
     /// The registry id of a vendor.
     pub(super) fn vendor(&self, id: VendorId) -> &str {
         &self.policy.registry().vendor(id).id
@@ -198,11 +197,6 @@ impl State {
             keeper.append_to(&mut line);
         }
         line
-    }
-
-    /// Whether this is markup inside another document.
-    pub(super) const fn is_inner(&self) -> bool {
-        self.depth > 0
     }
 
     /// Whether the guard stands before what is read now.
@@ -273,9 +267,9 @@ impl State {
         }
         let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
         let mut out = Vec::with_capacity(bytes.len() + 64);
-        let mut engine = Engine::new(self.inner(urls, guard))?;
-        engine.write(&bytes, &mut out)?;
-        let inner = engine.end(&mut out)?;
+        let mut pass = Pass::new(self.inner(urls, guard));
+        pass.write(&bytes, &mut out)?;
+        let inner = pass.end(&mut out)?;
         for (vendor, action, count) in inner.counts {
             self.count(vendor, action, count);
         }

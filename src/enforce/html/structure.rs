@@ -1,195 +1,382 @@
-//! The one dispatch function for elements, and the places of guard and link in the document.
+//! What the tags and texts of a document mean, and what becomes of them.
 
-use std::rc::Rc;
+use std::borrow::Cow;
 
-use lol_html::HandlerResult;
-use lol_html::html_content::{ContentType, Element, EndTag};
-
-use super::elements::{is_meta, neutralise};
+use super::context::{Space, is_void, name};
+use super::edits::Edits;
+use super::element::{Element, as_bytes, as_text};
+use super::elements::{is_kind, neutralise};
 use super::inject::{self, Placed};
-use super::rewriter::{PROBE_TAG, fail};
+use super::opened::{Opened, Role, Sheet};
 use super::slots::fetches;
-use super::state::{Shared, State};
-use super::{amp, quiet, texts};
+use super::state::State;
+use super::tag::{attribute, attributes};
+use super::texts::{self, Form, Sheets};
+use super::tokens::{Tag, Watch};
+use super::{RewriteError, amp, quiet, room};
 
-/// Namespace of ordinary elements.
-pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
+/// Most attributes of a tag that is judged: no page has so many, and each takes memory.
+const MOST_ATTRIBUTES: usize = 16_384;
 
-/// The one dispatch function.
-pub(super) fn element(shared: &Shared, el: &mut Element<'_, '_>) -> HandlerResult {
-    let mut state = shared.borrow_mut();
-    state.turns = state.turns.wrapping_add(1);
-    let place = el.source_location().bytes();
-    if let Some(raw) = state.window.tag(&place)
-        && quiet::is_quiet(&state, raw, state.window.behind(place.end))
-    {
-        return Ok(());
-    }
-    let tag = el.tag_name();
-    if state.probing {
-        if tag == PROBE_TAG {
-            place_at_end(&mut state, el);
-        }
-        return Ok(());
-    }
-    let html = el.namespace_uri() == HTML;
-    if html && tag == "html" && is_amp(el) {
-        state.forbid_scripts();
-    }
-    if state.guard.is_some() {
-        place_guard(&mut state, shared, el, &tag, html);
-    }
-    if html && tag == "meta" && is_meta(el, "content-security-policy") {
-        let content = el.get_attribute("content").unwrap_or_default();
-        if let Some(content) = state.policy_begins(&content) {
-            // The name is a good one, which is all that could be refused.
-            let _ = el.set_attribute("content", &content);
+/// One document as it comes by.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    /// What is known of it.
+    pub state: State,
+    opened: Opened,
+    /// Open elements whose text is judged.
+    sheets: Sheets,
+    /// A text that is judged once it is whole; its bytes are out of the buffer.
+    text: Vec<u8>,
+    edits: Edits,
+    /// The probe was read as an element.
+    probed: bool,
+}
+
+impl Document {
+    /// Before the first byte.
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            state,
+            opened: Opened::new(),
+            sheets: Sheets::default(),
+            text: Vec::new(),
+            edits: Edits::default(),
+            probed: false,
         }
     }
-    if state.opted_out {
-        let before = state.stripped();
-        if let Err(error) = neutralise(&mut state, el, &tag) {
-            return fail(&mut state, error);
+
+    /// Whether both would make the same of whatever comes next.
+    pub(super) fn stands_as(&self, other: &Self) -> bool {
+        self.state.stands_as(&other.state)
+            && self.opened == other.opened
+            && self.sheets == other.sheets
+            && self.text == other.text
+    }
+
+    /// Memory it takes for what is open, in bytes.
+    pub(super) const fn size(&self) -> usize {
+        self.opened.size() + self.text.len()
+    }
+
+    /// Writes the first `done` bytes of the buffer as they are to be. Nothing, once the pass has failed.
+    pub(super) fn put(&mut self, buf: &[u8], done: usize, out: &mut Vec<u8>) {
+        if self.state.failed.is_none() {
+            self.edits.apply(buf, done, out);
         }
-        if tag == "script" {
-            state.script = texts::holds(el, state.component.is_some()).map(|holds| (holds, String::new()));
-        } else if amp::is_configured(&tag) {
-            let neutralised = state.stripped() > before;
-            if at_end(shared, el, |state, _| state.component = None) {
-                state.component = Some(neutralised);
+    }
+
+    /// Writes what has found no other place, if the parser is in text, where it will show.
+    pub(super) fn put_last(&mut self, out: &mut Vec<u8>) {
+        if !self.probed {
+            return;
+        }
+        if let Some(guard) = self.state.guard.take() {
+            out.extend_from_slice(guard.element().as_bytes());
+        }
+        if self.takes_link() {
+            out.extend_from_slice(self.state.line().as_bytes());
+        }
+    }
+
+    /// The link's place has come. True once.
+    fn takes_link(&mut self) -> bool {
+        let takes = self.state.link.placed == Placed::Waiting && !self.state.link.frameset;
+        if takes {
+            self.state.link.placed = Placed::Inserted;
+        }
+        takes
+    }
+
+    fn place_link(&mut self, at: usize) {
+        if self.takes_link() {
+            self.edits.insert(at, self.state.line().as_bytes());
+        }
+    }
+
+    /// Puts the guard before a tag that can fetch or run, never into a template; after `meta charset`, which is
+    /// none. Gives the role of an element that only may have to hold it.
+    fn place_guard(&mut self, tag: &Tag<'_>) -> Option<Role> {
+        if self.state.guard.is_none() || self.state.templates > 0 {
+            return None;
+        }
+        let tag_name = as_text(tag.text()).to_ascii_lowercase();
+        match tag_name.as_str() {
+            "html" | "base" | "param" => return None,
+            other if !fetches(other) => return None,
+            "head" if tag.space == Space::Html => return Some(Role::Head),
+            "meta" if !is_meta(tag, "refresh") && !is_meta(tag, "content-security-policy") => return None,
+            _ => {}
+        }
+        self.guard_goes(tag.at);
+        None
+    }
+
+    fn guard_goes(&mut self, at: usize) {
+        if let Some(guard) = self.state.guard.take() {
+            self.edits.insert(at, guard.element().as_bytes());
+        }
+    }
+
+    /// Judges what a tag refers to: the tag as it will be, and whether something of it was stripped. `None`: it
+    /// needs nothing.
+    fn judge<'a>(&mut self, tag: &Tag<'a>) -> Option<(Element<'a>, bool)> {
+        let policy = tag.space == Space::Html && tag.name == name::META;
+        if !self.state.opted_out {
+            if policy && is_meta(tag, "content-security-policy") {
+                let content = attribute(tag.raw, b"content").unwrap_or_default();
+                self.state.policy_begins(&as_text(content));
+            }
+            return None;
+        }
+        if quiet::is_quiet(&self.state, tag) {
+            return None;
+        }
+        if attributes(tag.raw).nth(MOST_ATTRIBUTES).is_some() {
+            self.state.failed = Some(RewriteError::Memory);
+            return None;
+        }
+        let mut el = Element::new(tag);
+        if policy && is_meta(tag, "content-security-policy") {
+            let content = el.get("content").unwrap_or_default().to_owned();
+            if let Some(content) = self.state.policy_begins(&content) {
+                el.set("content", content);
             }
         }
+        let before = self.state.stripped();
+        if let Err(error) = neutralise(&mut self.state, &mut el) {
+            self.state.failed = Some(error);
+        }
+        Some((el, self.state.stripped() > before))
     }
-    if html {
-        structure(&mut state, shared, el, &tag);
-    } else if tag == "svg" && state.link.in_anchor() {
-        drawing(&mut state, shared, el);
-    }
-    Ok(())
-}
 
-/// Link, base and template: what both kinds of visitor need.
-fn structure(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag: &str) {
-    match tag {
-        "base" if state.templates == 0 => {
-            if let Some(href) = el.get_attribute("href") {
-                state.urls.set_base(&href);
+    /// What the end of an element will mean, where its text or its vendor matters.
+    fn sheet(&mut self, tag: &Tag<'_>, el: Option<&Element<'_>>) -> Option<Role> {
+        if !self.state.opted_out {
+            return None;
+        }
+        match tag.name {
+            name::SCRIPT => {
+                let component = self.state.component.is_some();
+                self.state.script = texts::holds(tag, component, |name| value(tag, el, name));
+                Some(Role::Judged(Sheet::Script))
             }
+            name::STYLE => Some(Role::Judged(Sheet::Style)),
+            name::NOSCRIPT => Some(Role::Judged(Sheet::Noscript)),
+            _ if el.is_some_and(|el| amp::is_configured(&el.name)) => Some(Role::Component),
+            _ => None,
         }
-        "template" => {
-            let counted = at_end(shared, el, |state, _| state.templates = state.templates.saturating_sub(1));
-            state.templates += u32::from(counted);
-        }
-        "article" | "section" | "aside" => {
-            let sections = |state: &mut State| state.link.sections = state.link.sections.saturating_sub(1);
-            let counted = at_end(shared, el, move |state, _| sections(state));
-            state.link.sections += u32::from(counted);
-        }
-        "footer" if !state.link.footer && state.link.sections == 0 && state.templates == 0 => {
-            state.link.footer = at_end(shared, el, place);
-        }
-        "body" if !state.link.body && state.templates == 0 => {
-            state.link.body = at_end(shared, el, place);
-        }
-        "frameset" if !state.link.body => state.link.frameset = true,
-        "a" if state.link.placed != Placed::Unwanted && state.templates == 0 => anchor(state, shared, el),
-        "svg" if state.link.in_anchor() => drawing(state, shared, el),
-        _ => {}
     }
-}
 
-/// Registers what to do at the element's end (its end tag, or the one that closes it). False for
-/// elements without content.
-fn at_end(
-    shared: &Shared,
-    el: &mut Element<'_, '_>,
-    act: impl FnOnce(&mut State, &mut EndTag<'_>) + 'static,
-) -> bool {
-    let shared = Rc::clone(shared);
-    let Some(handlers) = el.end_tag_handlers() else { return false };
-    handlers.push(Box::new(move |end: &mut EndTag<'_>| {
-        let mut state = shared.borrow_mut();
-        if !state.probing {
-            act(&mut state, end);
-        }
-        Ok(())
-    }));
-    true
-}
-
-/// The link's place has come: before this end tag.
-fn place(state: &mut State, end: &mut EndTag<'_>) {
-    if state.link.placed == Placed::Waiting && !state.link.frameset {
-        end.before(&state.line(), ContentType::Html);
-        state.link.placed = Placed::Inserted;
-    }
-}
-
-fn anchor(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>) {
-    // A new anchor ends an open one (HTML 13.2.6.4.7).
-    if state.link.anchor_ends(None) && state.opted_out {
-        el.before(inject::STATUS, ContentType::Html);
-    }
-    if !el.has_attribute("href") {
-        return;
-    }
-    let id = state.link.anchor_begins();
-    at_end(shared, el, move |state, end| {
-        if state.link.anchor_ends(Some(id)) && state.opted_out {
-            if end.name() == "a" {
-                end.after(inject::STATUS, ContentType::Html);
-            } else {
-                end.before(inject::STATUS, ContentType::Html);
-            }
-        }
-    });
-}
-
-fn drawing(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>) {
-    if at_end(shared, el, |state, _| state.link.drawings = state.link.drawings.saturating_sub(1)) {
-        state.link.drawings += 1;
-    }
-}
-
-fn is_amp(el: &Element<'_, '_>) -> bool {
-    let names = el.attributes().iter().map(|attribute| attribute.name());
-    names.into_iter().any(|name| amp::is_mark(&encoding_rs::WINDOWS_1252.encode(&name).0))
-}
-
-/// The guard goes before the first element that can fetch or run, never into a template; after
-/// `meta charset`, which is none.
-fn place_guard(state: &mut State, shared: &Shared, el: &mut Element<'_, '_>, tag: &str, html: bool) {
-    if state.templates > 0 {
-        return;
-    }
-    match tag {
-        "html" | "base" | "param" => {}
-        other if !fetches(other) => {}
-        "head" if html => {
-            at_end(shared, el, |state, end| {
-                if let Some(guard) = state.guard.take() {
-                    end.before(&guard.element(), ContentType::Html);
+    /// Link, base and template: what both kinds of visitor need.
+    fn html(&mut self, tag: &Tag<'_>, el: Option<&Element<'_>>) -> Role {
+        let outside = self.state.templates == 0;
+        match tag.name {
+            name::BASE if outside => {
+                if let Some(href) = value(tag, el, "href") {
+                    self.state.urls.set_base(&href);
                 }
-            });
+            }
+            name::TEMPLATE => {
+                self.state.templates += 1;
+                return Role::Template;
+            }
+            name::ARTICLE | name::SECTION | name::ASIDE => {
+                self.state.link.sections += 1;
+                return Role::Section;
+            }
+            name::FOOTER if !self.state.link.footer && self.state.link.sections == 0 && outside => {
+                self.state.link.footer = true;
+                return Role::Place;
+            }
+            name::BODY if !self.state.link.body && outside => {
+                self.state.link.body = true;
+                return Role::Place;
+            }
+            name::FRAMESET if !self.state.link.body => self.state.link.frameset = true,
+            name::A if outside && self.state.link.is_wanted() => return self.anchor(tag),
+            _ => {}
         }
-        "meta" if !is_meta(el, "refresh") && !is_meta(el, "content-security-policy") => {}
-        _ => {
-            if let Some(guard) = state.guard.take() {
-                el.before(&guard.element(), ContentType::Html);
+        Role::Plain
+    }
+
+    fn anchor(&mut self, tag: &Tag<'_>) -> Role {
+        // A new anchor ends an open one (HTML 13.2.6.4.7).
+        if self.state.link.anchor_ends(None) && self.state.opted_out {
+            self.edits.insert(tag.at, inject::STATUS.as_bytes());
+        }
+        if attribute(tag.raw, b"href").is_none() {
+            return Role::Plain;
+        }
+        let depth = u32::try_from(self.opened.depth()).unwrap_or(u32::MAX);
+        self.state.link.anchor_begins(depth);
+        Role::Anchor(depth)
+    }
+
+    /// An element has ended; `at` is before the end tag that ended it. True: the page's own link has, and is
+    /// adopted.
+    fn close(&mut self, role: Role, at: usize) -> bool {
+        let link = &mut self.state.link;
+        match role {
+            Role::Plain => {}
+            Role::Head => self.guard_goes(at),
+            Role::Place => self.place_link(at),
+            Role::Template => self.state.templates = self.state.templates.saturating_sub(1),
+            Role::Section => link.sections = link.sections.saturating_sub(1),
+            Role::Drawing => link.drawings = link.drawings.saturating_sub(1),
+            Role::Anchor(id) => return link.anchor_ends(Some(id)),
+            Role::Component => self.state.component = None,
+            Role::Judged(sheet) => self.sheets.close(sheet),
+        }
+        false
+    }
+
+    /// Keeps a piece of a text that is judged when it is whole.
+    fn keep(&mut self, text: &[u8], at: usize) {
+        if self.text.len() + text.len() > self.state.memory {
+            self.state.failed = Some(RewriteError::Memory);
+            return;
+        }
+        self.text.reserve_exact(room(self.text.len(), self.text.capacity(), text.len(), self.state.memory));
+        self.text.extend_from_slice(text);
+        self.edits.cut(at..at + text.len());
+    }
+
+    /// Takes a piece of a text that ends where the tokenizer says.
+    fn piece(&mut self, text: &[u8], at: usize, last: bool, form: Form) {
+        if !self.state.opted_out || self.is_over() || !self.sheets.judge(form) {
+            return;
+        }
+        if !last || !self.text.is_empty() || text.len() > self.state.memory {
+            self.keep(text, at);
+            if last {
+                self.whole(at + text.len(), form);
+            }
+        } else if let Some(changed) = self.judged(text, form) {
+            self.edits.replace(at..at + text.len(), &changed);
+        }
+    }
+
+    /// A text is whole; `at` is behind it.
+    fn whole(&mut self, at: usize, form: Form) {
+        if self.text.is_empty() || self.is_over() {
+            return;
+        }
+        let text = std::mem::take(&mut self.text);
+        let changed = self.judged(&text, form);
+        self.edits.insert(at, changed.as_deref().unwrap_or(&text));
+    }
+
+    fn judged(&mut self, text: &[u8], form: Form) -> Option<Vec<u8>> {
+        if text.is_empty() {
+            return None;
+        }
+        match texts::judge(&mut self.state, self.sheets, &as_text(text), form) {
+            Ok(changed) => changed.map(|text| as_bytes(&text).into_owned()),
+            Err(error) => {
+                self.state.failed = Some(error);
+                None
             }
         }
     }
+
+    /// An ordinary text has ended before this place.
+    pub(super) fn end_text(&mut self, at: usize) {
+        self.whole(at, Form::Ordinary);
+    }
+
+    const fn is_over(&self) -> bool {
+        self.state.failed.is_some() || self.state.probing
+    }
 }
 
-/// The probe was read as an element: the parser is in text, and what we write here will show.
-fn place_at_end(state: &mut State, el: &mut Element<'_, '_>) {
-    let mut content = String::new();
-    if let Some(guard) = state.guard.take() {
-        content.push_str(&guard.element());
+impl Watch for Document {
+    fn start(&mut self, tag: &Tag<'_>) {
+        self.end_text(tag.at);
+        if self.is_over() {
+            self.probed |= self.state.probing && tag.name == name::PROBE;
+            return;
+        }
+        let html = tag.space == Space::Html;
+        if html && tag.name == name::HTML && attributes(tag.raw).any(|a| amp::is_mark(a.name)) {
+            self.state.forbid_scripts();
+        }
+        let head = self.place_guard(tag);
+        let (el, stripped) = self.judge(tag).map_or((None, false), |(el, stripped)| (Some(el), stripped));
+        let content = if html { !is_void(tag.name) } else { !tag.self_closing };
+        let drawing = tag.name == name::SVG && content && self.state.link.in_anchor();
+        let role = match head.or_else(|| self.sheet(tag, el.as_ref())) {
+            Some(role) => role,
+            None if html => self.html(tag, el.as_ref()),
+            None if drawing => {
+                self.state.link.drawings += 1;
+                Role::Drawing
+            }
+            None => Role::Plain,
+        };
+        if content {
+            self.opened.push(tag.name, role);
+            self.sheets.open(role);
+            if role == Role::Component {
+                self.state.component = Some(stripped);
+            }
+        }
+        if let Some(written) = el.and_then(|el| el.written()) {
+            self.edits.replace(tag.at..tag.end(), &written);
+        }
     }
-    if state.link.placed == Placed::Waiting && !state.link.frameset {
-        content.push_str(&state.line());
-        state.link.placed = Placed::Inserted;
+
+    fn end(&mut self, tag: &Tag<'_>) {
+        self.end_text(tag.at);
+        if self.is_over() {
+            return;
+        }
+        let Some(closed) = self.opened.closes(tag.name) else { return };
+        let mut adopted = false;
+        while self.opened.depth() > closed {
+            let Some(role) = self.opened.pop() else { break };
+            adopted |= self.close(role, tag.at);
+        }
+        if adopted && self.state.opted_out {
+            let at = if tag.name == name::A { tag.end() } else { tag.at };
+            self.edits.insert(at, inject::STATUS.as_bytes());
+        }
     }
-    el.replace(&content, ContentType::Html);
+
+    fn text(&mut self, text: &[u8], at: usize) {
+        if self.is_over() {
+            return;
+        }
+        if self.state.link.in_anchor() {
+            self.state.link.anchor_bytes(text);
+        }
+        if self.state.opted_out && self.sheets.judge(Form::Ordinary) {
+            self.keep(text, at);
+        }
+    }
+
+    fn raw(&mut self, text: &[u8], at: usize, last: bool) {
+        self.piece(text, at, last, Form::Raw);
+    }
+
+    fn literal(&mut self, text: &[u8], at: usize, last: bool) {
+        self.piece(text, at, last, Form::Literal);
+    }
+
+    fn gap(&mut self, at: usize) {
+        self.end_text(at);
+    }
+}
+
+/// An attribute's value, as it will be; references as written.
+fn value<'a>(tag: &Tag<'a>, el: Option<&'a Element<'_>>, name: &str) -> Option<Cow<'a, str>> {
+    match el {
+        Some(el) => el.get(name).map(Cow::Borrowed),
+        None => attribute(tag.raw, name.as_bytes()).map(as_text),
+    }
+}
+
+/// Whether a `meta` has this `http-equiv`.
+fn is_meta(tag: &Tag<'_>, kind: &str) -> bool {
+    attribute(tag.raw, b"http-equiv").is_some_and(|raw| is_kind(&as_text(raw), kind))
 }

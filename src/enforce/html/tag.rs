@@ -1,5 +1,7 @@
 //! One tag as it stands in the page: its name as a number, and its attributes (HTML 13.2.5.6-40).
 
+use std::ops::Range;
+
 /// A tag name, folded to lower case, as a number that is quick to compare.
 ///
 /// Names of up to eight bytes are packed; longer ones are hashed (FNV-1a) with the top bit set.
@@ -37,52 +39,75 @@ pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0C')
 }
 
+/// An attribute as it stands in a start tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attribute<'a> {
+    /// Name as written.
+    pub name: &'a [u8],
+    /// Value as written, without quotes; empty where there is none.
+    pub value: &'a [u8],
+    /// From its name to the end of its value, quotes included; counted from the tag's `<`.
+    pub place: Range<usize>,
+}
+
 /// The attributes of a whole start tag, in order; `tag` is everything from `<` to `>`.
 pub(super) fn attributes(tag: &[u8]) -> Attributes<'_> {
     let inner = tag.strip_suffix(b">").unwrap_or(tag);
-    let name = inner.iter().position(|b| is_space(*b) || *b == b'/').unwrap_or(inner.len());
-    Attributes { rest: &inner[name..] }
+    let at = inner.iter().position(|b| is_space(*b) || *b == b'/').unwrap_or(inner.len());
+    Attributes { inner, at }
 }
 
 /// See [`attributes`].
 #[derive(Debug)]
 pub(super) struct Attributes<'a> {
-    rest: &'a [u8],
+    /// The tag without its `>`.
+    inner: &'a [u8],
+    at: usize,
 }
 
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = self.rest.iter().position(|b| !is_space(*b) && *b != b'/')?;
-        let rest = &self.rest[start..];
-        // The first byte belongs to the name, even `=`.
-        let end = rest[1..].iter().position(|b| is_space(*b) || matches!(b, b'=' | b'/'));
-        let (name, rest) = rest.split_at(end.map_or(rest.len(), |n| n + 1));
-        let after = trim(rest);
-        let Some(value) = after.strip_prefix(b"=").map(trim) else {
-            self.rest = rest;
-            return Some((name, b""));
-        };
-        let (value, rest) = match value.first() {
-            Some(quote @ (b'"' | b'\'')) => {
-                let end = memchr::memchr(*quote, &value[1..]).map_or(value.len(), |n| n + 1);
-                (&value[1..end], value.get(end + 1..).unwrap_or_default())
-            }
-            _ => value.split_at(value.iter().position(|b| is_space(*b)).unwrap_or(value.len())),
-        };
-        self.rest = rest;
-        Some((name, value))
+impl Attributes<'_> {
+    fn behind_space(&self, at: usize) -> usize {
+        at + self.inner[at..].iter().take_while(|b| is_space(**b)).count()
     }
 }
 
-fn trim(bytes: &[u8]) -> &[u8] {
-    &bytes[bytes.iter().take_while(|b| is_space(**b)).count()..]
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Attribute<'a>;
+
+    fn next(&mut self) -> Option<Attribute<'a>> {
+        let inner = self.inner;
+        let to = |from: usize, ends: fn(u8) -> bool| {
+            inner[from..].iter().position(|b| ends(*b)).map_or(inner.len(), |length| from + length)
+        };
+        let start = self.at + inner[self.at..].iter().position(|b| !is_space(*b) && *b != b'/')?;
+        // The first byte belongs to the name, even `=`.
+        let end = to(start + 1, |b| is_space(b) || matches!(b, b'=' | b'/'));
+        let name = &inner[start..end];
+        let sign = self.behind_space(end);
+        if inner.get(sign) != Some(&b'=') {
+            self.at = end;
+            return Some(Attribute { name, value: b"", place: start..end });
+        }
+        let from = self.behind_space(sign + 1);
+        let (value, end) = match inner.get(from) {
+            Some(quote @ (b'"' | b'\'')) => {
+                let rest = &inner[from + 1..];
+                let length = memchr::memchr(*quote, rest).unwrap_or(rest.len());
+                (&rest[..length], (from + length + 2).min(inner.len()))
+            }
+            _ => {
+                let end = to(from, is_space);
+                (&inner[from..end], end)
+            }
+        };
+        self.at = end;
+        Some(Attribute { name, value, place: start..end })
+    }
 }
 
 /// The value of the first attribute of this (lower-case) name.
 pub(super) fn attribute<'a>(tag: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    attributes(tag).find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    attributes(tag).find(|a| a.name.eq_ignore_ascii_case(wanted)).map(|a| a.value)
 }
 
 #[cfg(test)]
@@ -106,7 +131,7 @@ mod tests {
         ];
         for (tag, expected) in cases {
             let got: Vec<_> = attributes(tag.as_bytes())
-                .map(|(n, v)| (std::str::from_utf8(n).unwrap(), std::str::from_utf8(v).unwrap()))
+                .map(|a| (std::str::from_utf8(a.name).unwrap(), std::str::from_utf8(a.value).unwrap()))
                 .collect();
             assert_eq!(got, expected, "{tag}");
         }

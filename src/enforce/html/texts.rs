@@ -1,64 +1,125 @@
-//! Text that is held until its node ends: scripts, noscripts, style sheets, the words of an anchor.
+//! Texts that are judged as a whole: scripts, noscripts, style sheets.
 //!
-//! Pieces of a text node depend on how the input was cut; only whole nodes are judged.
+//! Pieces of a text depend on how the input was cut; only whole ones are judged.
 
-use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
+use std::borrow::Cow;
 
+use super::context::Space;
+use super::element::as_bytes;
 use super::inline::Holds;
 use super::json::{self, Verdict};
 use super::listed::Asking;
+use super::opened::{Role, Sheet};
 use super::references::{Place, Resolved, decode, push_as_bytes};
-use super::rewriter::PROBE;
 use super::state::{Inside, State};
-use super::structure::HTML;
 use super::tokens::{Tag, Tokens, Watch};
-use super::{RewriteError, inline, room};
+use super::{RewriteError, inline};
 use crate::registry::lists::RequestType;
 
+/// How a text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Among markup: references stand for what they mean, and more of the element's text may follow.
+    Ordinary,
+    /// As it is read, to the element's end.
+    Raw,
+    /// As it is read, in a CDATA section.
+    Literal,
+}
+
+/// How many elements are open whose text is judged. In SVG one may stand inside another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sheets {
+    scripts: u32,
+    styles: u32,
+    noscripts: u32,
+}
+
+impl Sheets {
+    /// An element opens.
+    pub(super) const fn open(&mut self, role: Role) {
+        if let Role::Judged(sheet) = role {
+            let count = self.of(sheet);
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// One closes.
+    pub(super) const fn close(&mut self, sheet: Sheet) {
+        let count = self.of(sheet);
+        *count = count.saturating_sub(1);
+    }
+
+    const fn of(&mut self, sheet: Sheet) -> &mut u32 {
+        match sheet {
+            Sheet::Script => &mut self.scripts,
+            Sheet::Style => &mut self.styles,
+            Sheet::Noscript => &mut self.noscripts,
+        }
+    }
+
+    /// Whether a text stands in any of them.
+    pub(super) fn judge(self, form: Form) -> bool {
+        self.scripts > 0 || self.styles > 0 || form == Form::Raw && self.noscripts > 0
+    }
+}
+
 /// What the text of a script element is; `None` when it is nothing to a browser, or stands elsewhere.
-/// `component`: inside an AMP component that is configured this way.
-pub(super) fn holds(el: &Element<'_, '_>, component: bool) -> Option<Holds> {
-    let external = if el.namespace_uri() == HTML {
-        el.has_attribute("src")
-    } else {
-        el.has_attribute("href") || el.has_attribute("xlink:href")
+/// `component`: inside an AMP component that is configured this way. `read` gives attributes as written.
+pub(super) fn holds<'a>(
+    tag: &Tag<'_>,
+    component: bool,
+    read: impl Fn(&str) -> Option<Cow<'a, str>>,
+) -> Option<Holds> {
+    let external = match tag.space {
+        Space::Html => read("src").is_some(),
+        _ => read("href").is_some() || read("xlink:href").is_some(),
     };
     if external {
         return None;
     }
-    let read = |name| el.get_attribute(name).map(|v| decode(&v, Place::Attribute).into_owned());
-    let holds = inline::holds(read("type").as_deref(), read("language").as_deref());
-    let access = read("id").is_some_and(|id| id == "amp-access");
+    let decoded = |name| read(name).map(|value| decode(&value, Place::Attribute).into_owned());
+    let holds = inline::holds(decoded("type").as_deref(), decoded("language").as_deref());
+    let access = decoded("id").is_some_and(|id| id == "amp-access");
     holds.or((component || access).then_some(Holds::Config))
 }
 
-/// Keeps a script's text until it is whole, then lets it through or empties it.
-pub(super) fn script_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), RewriteError> {
-    let memory = state.memory;
-    let Some((holds, text)) = state.script.as_mut() else { return Ok(()) };
-    hold(text, chunk, memory)?;
-    if !chunk.last_in_text_node() {
-        return Ok(());
+/// What stands in the place of a text; `None`: it stays.
+///
+/// # Errors
+/// Markup in a noscript that cannot be rewritten.
+pub(super) fn judge(
+    state: &mut State,
+    sheets: Sheets,
+    text: &str,
+    form: Form,
+) -> Result<Option<String>, RewriteError> {
+    let mut changed = None;
+    if sheets.scripts > 0
+        && let Some(holds) = state.script
+    {
+        changed = script(state, holds, as_read(text, form).text(), form);
     }
-    let (holds, script) = (*holds, std::mem::take(text));
-    let resolved = as_read(&script, chunk);
-    let whole = chunk.text_type() != TextType::Data;
-    // Behind the page's last byte stands our own probe, if the script has no end.
-    let text = resolved.text();
-    let text = text.strip_suffix(PROBE).filter(|_| state.probing).unwrap_or(text);
-    let changed = judged(state, holds, text, whole);
-    chunk.replace(changed.as_deref().unwrap_or(&script), ContentType::Html);
-    Ok(())
+    if sheets.noscripts > 0 && form == Form::Raw {
+        let html = changed.as_deref().unwrap_or(text);
+        changed = noscript(state, html)?.or(changed);
+    }
+    if sheets.styles > 0 {
+        state.asking.set(Asking::As(RequestType::OfStyle));
+        let sheet = as_read(changed.as_deref().unwrap_or(text), form);
+        changed = state.without_addresses(&sheet).map(|(_, sheet)| sheet).or(changed);
+    }
+    Ok(changed)
 }
 
-/// What stands in the place of a script element's text; `None`: it stays. `whole`: it is written as it is
-/// read, and no other text of the element follows, as one may in SVG.
-fn judged(state: &mut State, holds: Holds, text: &str, whole: bool) -> Option<String> {
+/// A script's text.
+fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<String> {
     let (stub, origin) = (state.asset("e.js"), state.urls.origin());
     let neutralised = state.component == Some(true);
-    let mut strips = |url: &str| state.strip_text(&urls_text(url)).is_some();
+    let mut strips = |url: &str| state.strip_text(&as_page(url)).is_some();
     let verdict = match holds {
-        Holds::Script if whole => return state.without_trackers(text),
+        // It is written as it is read, and no other text of the element follows.
+        Holds::Script if form != Form::Ordinary => return state.without_trackers(text),
         Holds::Script => {
             let vendor = state.strip_inline(text)?;
             return Some(inline::emptied(state.vendor(vendor)));
@@ -75,27 +136,20 @@ fn judged(state: &mut State, holds: Holds, text: &str, whole: bool) -> Option<St
 }
 
 /// A text of Unicode as the page's bytes are read.
-fn urls_text(url: &str) -> String {
+fn as_page(url: &str) -> String {
     let mut text = String::with_capacity(url.len());
     push_as_bytes(url, &mut text);
     text
 }
 
 /// A noscript is raw text to a browser with scripts and markup to one without: a second pass reads it.
-pub(super) fn noscript_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), RewriteError> {
-    let memory = state.memory;
-    hold(&mut state.noscript, chunk, memory)?;
-    if chunk.last_in_text_node() {
-        let mut html = std::mem::take(&mut state.noscript);
-        html.truncate(whole_tags(&html));
-        let shown = match state.inside(&html, false)? {
-            Inside::Same => html,
-            Inside::Changed(html) => html,
-            Inside::Unread => String::new(),
-        };
-        chunk.replace(&shown, ContentType::Html);
-    }
-    Ok(())
+fn noscript(state: &mut State, text: &str) -> Result<Option<String>, RewriteError> {
+    let html = &text[..whole_tags(text)];
+    Ok(match state.inside(html, false)? {
+        Inside::Same => (html.len() < text.len()).then(|| html.to_owned()),
+        Inside::Changed(html) => Some(html),
+        Inside::Unread => Some(String::new()),
+    })
 }
 
 /// Length without a tag that is still open at the end: without scripts the browser would complete it with
@@ -105,9 +159,9 @@ fn whole_tags(html: &str) -> usize {
     impl Watch for Nothing {
         fn start(&mut self, _: &Tag<'_>) {}
         fn end(&mut self, _: &Tag<'_>) {}
-        fn text(&mut self, _: &[u8]) {}
+        fn text(&mut self, _: &[u8], _: usize) {}
     }
-    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
+    let bytes = as_bytes(html);
     let mut tokens = Tokens::new();
     let read = tokens.read(&bytes, &mut Nothing);
     if !tokens.is_in_tag() {
@@ -117,38 +171,7 @@ fn whole_tags(html: &str) -> usize {
     html.char_indices().nth(read).map_or(html.len(), |(at, _)| at)
 }
 
-/// Keeps a style sheet until it is whole, then lets it through without the addresses that have to go.
-pub(super) fn style_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), RewriteError> {
-    let memory = state.memory;
-    hold(&mut state.style, chunk, memory)?;
-    if chunk.last_in_text_node() {
-        let sheet = std::mem::take(&mut state.style);
-        state.asking.set(Asking::As(RequestType::OfStyle));
-        let changed = state.without_addresses(&as_read(&sheet, chunk)).map(|(_, sheet)| sheet);
-        chunk.replace(changed.as_deref().unwrap_or(&sheet), ContentType::Html);
-    }
-    Ok(())
-}
-
 /// In SVG scripts and style sheets are ordinary text, whose references are resolved first.
-fn as_read<'a>(text: &'a str, chunk: &TextChunk<'_>) -> Resolved<'a> {
-    if chunk.text_type() == TextType::Data { Resolved::new(text, Place::Text) } else { Resolved::plain(text) }
-}
-
-fn hold(held: &mut String, chunk: &mut TextChunk<'_>, memory: usize) -> Result<(), RewriteError> {
-    if held.len() + chunk.as_str().len() > memory {
-        return Err(RewriteError::Memory);
-    }
-    held.reserve_exact(room(held.len(), held.capacity(), chunk.as_str().len(), memory));
-    held.push_str(chunk.as_str());
-    chunk.remove();
-    Ok(())
-}
-
-/// Collects the words of an anchor.
-pub(super) fn anchor_text(state: &mut State, chunk: &mut TextChunk<'_>) -> Result<(), RewriteError> {
-    if chunk.text_type() == TextType::Data {
-        state.link.anchor_text(chunk.as_str());
-    }
-    Ok(())
+fn as_read(text: &str, form: Form) -> Resolved<'_> {
+    if form == Form::Ordinary { Resolved::new(text, Place::Text) } else { Resolved::plain(text) }
 }

@@ -59,6 +59,11 @@ impl Urls {
         self.foreign
     }
 
+    /// Whether both resolve references alike, for the same page.
+    pub(super) fn stand_as(&self, other: &Self) -> bool {
+        self.base == other.base && self.foreign == other.foreign
+    }
+
     /// The page's origin, `https://host[:port]`.
     pub(super) fn origin(&self) -> String {
         self.page.origin().ascii_serialization()
@@ -140,8 +145,8 @@ impl Urls {
     }
 
     /// Hosts of the page's own domain that it refers to and nobody knows, each once.
-    pub(super) fn siblings(self) -> Vec<String> {
-        self.siblings.into_inner()
+    pub(super) fn siblings(&self) -> Vec<String> {
+        self.siblings.borrow().clone()
     }
 }
 

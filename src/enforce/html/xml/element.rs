@@ -193,7 +193,10 @@ impl Reader {
             }
             ("svg", _) if self.state.link.in_anchor() => Some(Role::Drawing),
             ("a", true) if self.state.link.is_wanted() && self.state.templates == 0 => {
-                tag.attribute(b"href").map(|_| Role::Anchor(self.state.link.anchor_begins()))
+                tag.attribute(b"href").map(|_| {
+                    self.state.link.anchor_begins(self.depth);
+                    Role::Anchor(self.depth)
+                })
             }
             (local, true) => self.place_of(local, tag.empty),
             _ => None,

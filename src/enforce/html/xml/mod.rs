@@ -21,9 +21,8 @@ mod tokens;
 
 use super::inject::{self, Placed};
 use super::references::Resolved;
-use super::rewriter::SLACK;
 use super::state::State;
-use super::{Kind, PIECE, Plan, RewriteError, inline, room};
+use super::{Kind, PIECE, Plan, RewriteError, SLACK, inline, room};
 use dtd::Entities;
 use held::{Held, Sheet, append_escaped};
 use scope::{Scope, Space, XHTML};

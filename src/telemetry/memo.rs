@@ -1,0 +1,31 @@
+//! Figures of the memo of rewritten pages, all cores together.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// See the module's head. Clones count into the same figures.
+#[derive(Debug, Clone, Default)]
+pub struct MemoMetrics {
+    /// Pages that were the same as before, to the last byte.
+    pub hits: Counter<u64, AtomicU64>,
+    /// Pages that were remembered, and partly others.
+    pub partial: Counter<u64, AtomicU64>,
+    /// Pages that were not remembered.
+    pub misses: Counter<u64, AtomicU64>,
+    /// Bytes that are remembered.
+    pub bytes: Gauge<i64, AtomicI64>,
+}
+
+impl MemoMetrics {
+    /// So many bytes more are remembered.
+    pub fn grow(&self, bytes: usize) {
+        self.bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So many bytes less are.
+    pub fn shrink(&self, bytes: usize) {
+        self.bytes.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
