@@ -5,6 +5,7 @@
 
 mod amp;
 pub mod body;
+mod calls;
 pub mod charset;
 pub mod coding;
 mod content;
