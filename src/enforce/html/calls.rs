@@ -70,6 +70,9 @@ struct Call {
     comma: Option<usize>,
 }
 
+/// Open brackets, and calls, that are kept in mind. A script with more is a data file, or a trap.
+const MOST: usize = 1000;
+
 /// Words behind which a value follows.
 const OPERATORS: &str = " return typeof case in of delete void throw new instanceof await yield ";
 /// Words behind which a statement follows.
@@ -98,9 +101,7 @@ impl Reader<'_> {
             b'<' if rest.starts_with("<!--") => self.at += line(rest),
             b'-' if rest.starts_with("-->") && self.begins_line() => self.at += line(rest),
             b'#' if self.at == 0 && rest.starts_with("#!") => self.at += line(rest),
-            b'/' if !matches!(self.last, Last::Value) && regex(rest).is_some() => {
-                self.pass(regex(rest)?, Last::Value);
-            }
+            b'/' if self.last != Last::Value => self.pass(regex(rest)?, Last::Value),
             b'"' | b'\'' => self.pass(quoted(rest)?, Last::Value),
             b'`' => self.template()?,
             b if b.is_ascii_digit() => {
@@ -108,7 +109,7 @@ impl Reader<'_> {
                 self.pass(rest.find(|c| !inside(c)).unwrap_or(rest.len()), Last::Value);
             }
             b if b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | 0x80..) => self.word()?,
-            b'(' | b'[' | b'{' => self.open(byte),
+            b'(' | b'[' | b'{' => self.open(byte)?,
             b')' | b']' | b'}' => self.close(byte)?,
             b',' => {
                 if let Some(Bracket { call: Some(call), .. }) = self.open.last_mut() {
@@ -168,14 +169,14 @@ impl Reader<'_> {
         }
         if script[next..].starts_with('(') {
             self.at = next;
-            self.open(b'(');
+            self.open(b'(')?;
             let call = Call { from: self.at, comma: None };
             self.open.last_mut()?.call = Some(call);
         }
         Some(())
     }
 
-    fn open(&mut self, byte: u8) {
+    fn open(&mut self, byte: u8) -> Option<()> {
         let (closes, then) = match byte {
             b'(' if self.last == Last::Head => (b')', Last::Mark),
             b'(' => (b')', Last::Value),
@@ -183,9 +184,15 @@ impl Reader<'_> {
             _ if self.last == Last::Operator => (b'}', Last::Value),
             _ => (b'}', Last::Mark),
         };
-        self.open.push(Bracket { closes, then, template: false, call: None });
+        self.push(Bracket { closes, then, template: false, call: None })?;
         let inside = if byte == b'{' && then == Last::Mark { Last::Mark } else { Last::Operator };
         self.pass(1, inside);
+        Some(())
+    }
+
+    fn push(&mut self, bracket: Bracket) -> Option<()> {
+        self.open.push(bracket);
+        (self.open.len() <= MOST && self.found.len() <= MOST).then_some(())
     }
 
     fn close(&mut self, byte: u8) -> Option<()> {
@@ -223,8 +230,12 @@ impl Reader<'_> {
                 }
                 [b'$', b'{', ..] => {
                     (self.at, self.last) = (at + 2, Last::Operator);
-                    self.open.push(Bracket { closes: b'}', then: Last::Value, template: true, call: None });
-                    return Some(());
+                    return self.push(Bracket {
+                        closes: b'}',
+                        then: Last::Value,
+                        template: true,
+                        call: None,
+                    });
                 }
                 [] => return None,
                 _ => at += 1,
@@ -346,9 +357,14 @@ mod tests {
             "import\u{c2}\u{a0}(a)",
             "import(a) `\\",
             "import(a) /* open",
+            "import(a) = /[/",
+            &"import(a);".repeat(2 * MOST),
+            &format!("{}import(a){}", "(".repeat(2 * MOST), ")".repeat(2 * MOST)),
         ] {
             assert_eq!(marked(script), None, "{script}");
         }
+        // Whatever it is, it is read once.
+        assert_eq!(marked(&"(/[".repeat(1 << 20)), None);
         // A script of every kind of token, cut anywhere: no cut may do worse than say nothing.
         let all =
             "if (a) /[/]'/g.test(`x${ {b: 'c'} }y`); import(f(\"\\\"\", d) + e, {}); /* é */ g?.h++ / 2";

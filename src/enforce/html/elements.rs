@@ -313,8 +313,7 @@ impl State {
         if !self.is_guarded() {
             return self.strip_inline(script).map(|vendor| inline::emptied(self.vendor(vendor)));
         }
-        let imports: Vec<_> = inline::imports(script).collect();
-        let calls = match imports.iter().all(|import| import.whole) {
+        let calls = match inline::imports(script).all(|import| import.whole) {
             true => Some(Vec::new()),
             false if self.is_sealed() => None,
             false => calls::addresses(script),
@@ -329,8 +328,8 @@ impl State {
             }
         }
         let stub = self.asset("e.js");
-        let named = imports.iter().filter(|import| self.strip_text(&import.address).is_some());
-        let mut edits: Vec<_> = named.map(|import| (import.at.clone(), stub.as_str())).collect();
+        let named = inline::imports(script).filter(|import| self.strip_text(&import.address).is_some());
+        let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
         for address in calls.unwrap_or_default() {
             edits.push((address.start..address.start, calls::JUDGE));
             edits.push((address.end..address.end, ")"));
