@@ -209,7 +209,8 @@ fn bounds(x: &Exchange) -> Bounds {
 
 /// Our scripts as they would be placed on a page without policies, for one that nobody gets to see.
 fn unplaced(x: &Exchange) -> Scripts {
-    let guard = Placement { guard: Arc::clone(&x.rule().guard), gpc: x.signals.gpc, nonce: None };
+    let guard =
+        Placement { guard: Arc::clone(&x.rule().guard), gpc: x.signals.gpc, nonce: None, sealed: false };
     Scripts { guard: Some(guard), keeper: None }
 }
 

@@ -121,7 +121,8 @@ pub struct Scripts {
 #[must_use]
 pub fn admit_scripts(headers: &mut HeaderMap, plan: &BodyPlan, guard: &Arc<Guard>, gpc: bool) -> Scripts {
     let BodyPlan::Rewrite(recipe) = plan else { return Scripts::default() };
-    let placed = |nonce| Some(Placement { guard: Arc::clone(guard), gpc, nonce });
+    let sealed = recipe.opted_out && csp::know_scripts_by_hash(headers);
+    let placed = |nonce| Some(Placement { guard: Arc::clone(guard), gpc, nonce, sealed });
     if recipe.opted_out && recipe.kind == Kind::Worker {
         return Scripts { guard: placed(None), keeper: None };
     }

@@ -149,6 +149,33 @@ fn the_guard_runs_under_every_kind_of_policy() {
     assert!(faults.is_empty(), "{}", faults.concat());
 }
 
+/// ECMAScript 13.3.10 and HTML 8.1.6: an address that passes through the guard on its way into `import` still
+/// resolves as it did (by the script's base, by an import map), with its options, and what only looks like
+/// such a call stays.
+#[test]
+fn imports_of_the_site_itself_work_as_before() {
+    let Some(browser) = Browser::shared("imports_of_the_site_itself_work_as_before") else { return };
+    let mut site = Origin::start()
+        .on("/imports", |x| x.ok("text/html", include_str!("../browser/imports.html").as_bytes()))
+        .on("/deep/a.json", |x| x.ok("application/json", b"\"json\""));
+    for path in ["/a.js", "/deep/a.js", "/deep/b.js"] {
+        let module = format!("export default {path:?};");
+        site = site.on(path, move |x| x.ok("text/javascript", module.as_bytes()));
+    }
+    let proxy = proxy().to(&site).run();
+    let [before, after] = ["", SIGNAL].map(|fields| {
+        let (tab, outcome) = fresh(&browser, proxy.addr(), fields, "https://site.test/imports");
+        assert_eq!(outcome.exceptions, Vec::<String>::new(), "{fields}");
+        let judged = tab.eval("[...document.scripts].filter(s => /import\\(optgateI/.test(s.text)).length");
+        let expected = if fields.is_empty() { 0 } else { 4 };
+        assert_eq!(judged.unwrap(), expected, "{fields}: scripts that ask the guard");
+        tab.text("steps.join('\\n')")
+    });
+    println!("imports:\n{after}");
+    assert!(before.contains("bare /deep/a.js\n") && before.ends_with("nested /deep/a.js"), "{before}");
+    assert_eq!(after, before);
+}
+
 /// Leaks that reached the sink after the first `known` entries.
 pub fn since(judge: &Judge, tab: &Tab, known: usize) -> Vec<String> {
     let mut outcome = tab.outcome();

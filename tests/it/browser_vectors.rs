@@ -14,7 +14,7 @@ use super::support::proxy::proxy;
 const GAPS: &[(&str, &str)] = &[
     ("prop-frame-location", FIRST_DOCUMENT),
     ("prop-frame-location-replace", FIRST_DOCUMENT),
-    ("request-import", "nobody can patch import(), and only the script knows the address"),
+    ("request-import-file", "nobody can patch import(), and scripts in files are passed as they are"),
 ];
 
 /// HTML, "navigate": a frame's first, empty document fires no `navigate` event; `location` cannot be replaced.
@@ -136,6 +136,7 @@ fn site(vectors: &[Vector]) -> Origin {
     let mut origin = Origin::start();
     for (file, kind) in [
         ("kit.js", "text/javascript"),
+        ("import.js", "text/javascript"),
         ("worker.js", "text/javascript"),
         ("worker-import.js", "text/javascript"),
         ("worker-shared.js", "text/javascript"),

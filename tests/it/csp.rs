@@ -153,6 +153,22 @@ fn the_sites_policy_and_the_wall_stand_side_by_side() {
     assert_eq!(proxy.get("/", "").head.all(CSP), [format!("script-src 'self' {keeper}; trusted-types app")]);
 }
 
+/// CSP3, 6.7.3.3: a script that a policy knows by the hash of its text would not run with another; so it keeps
+/// it, and its imports are not asked about.
+#[test]
+fn a_script_that_a_policy_knows_by_its_hash_keeps_its_text() {
+    let page = "<!doctype html><title>x</title><script>import(where)</script>";
+    for (policy, script) in [
+        ("script-src 'sha256-abc='", "<script>import(where)</script>"),
+        ("script-src 'self' 'unsafe-inline'", "<script>import(optgateImport(where))</script>"),
+    ] {
+        let fields = format!("Content-Type: text/html\r\nContent-Security-Policy: {policy}\r\n");
+        let proxy = proxy().to(&Origin::start().answers("/", answer(&fields, page))).run();
+        let sent = proxy.get("/", GPC).text();
+        assert!(sent.contains(script), "{policy}: {sent}");
+    }
+}
+
 /// README: turning the wall on breaks no payment and no captcha, in either mode and under a path's own rules;
 /// and nobody whom the site strips comes in beside them.
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, HeaderName, HeaderValue};
 
-use super::policy::{Verdict, directives, find, judge, policies};
+use super::policy::{Verdict, directives, find, judge, lists_hashes, policies};
 use super::{edit, replace};
 
 /// The name of the guard's Trusted Types policy.
@@ -71,6 +71,19 @@ pub fn admit_by_hash(headers: &mut HeaderMap, hashes: &[&str]) -> bool {
 pub fn admit_reported(headers: &mut HeaderMap, hashes: &[&str], nonce: Option<&str>) -> bool {
     let name = &CONTENT_SECURITY_POLICY_REPORT_ONLY;
     admit_with(headers, name, hashes, Nonce::Given(nonce)) != Admission::Cannot
+}
+
+/// Whether a policy of the head lets inline scripts in by the hash of their text, so that none may be changed.
+#[must_use]
+pub fn know_scripts_by_hash(headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(CONTENT_SECURITY_POLICY).iter();
+    fields.any(|value| value.to_str().is_ok_and(knows_scripts_by_hash))
+}
+
+/// The same for the text of a field, or the content of a `meta`.
+#[must_use]
+pub fn knows_scripts_by_hash(text: &str) -> bool {
+    policies(text).into_iter().any(|(_, policy)| lists_hashes(policy))
 }
 
 /// Cost: no allocation where the head has no policy.
@@ -271,6 +284,22 @@ mod tests {
             ("default-src 'unsafe-inline' 'nonce-x'", "default-src 'unsafe-inline' 'nonce-x' 'sha256-abc='"),
         ] {
             assert_eq!(by_hash(&[policy]), (true, vec![want.to_owned()]), "{policy}");
+        }
+    }
+
+    /// CSP3 6.7.3.2: of the directive that governs script elements only, in any of the policies.
+    #[test]
+    fn a_policy_with_hashes_of_scripts_is_known() {
+        for (policy, known) in [
+            ("script-src 'sha256-abc='", true),
+            ("img-src *, default-src 'SHA384-abc='", true),
+            ("script-src-elem 'self'; script-src 'sha256-abc='", false),
+            ("script-src 'self' 'nonce-x'; style-src 'sha256-abc='", false),
+            ("script-src 'sha256-!!'", false),
+            ("", false),
+        ] {
+            assert_eq!(knows_scripts_by_hash(policy), known, "{policy}");
+            assert_eq!(know_scripts_by_hash(&head(&[policy])), known, "{policy}");
         }
     }
 

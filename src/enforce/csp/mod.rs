@@ -23,7 +23,7 @@ use http::header::{HeaderName, HeaderValue};
 
 pub use admit::{
     Admission, InMeta, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_in_meta, admit_policy_name,
-    admit_reported,
+    admit_reported, know_scripts_by_hash, knows_scripts_by_hash,
 };
 pub use reports::drop_reports;
 pub use wall::{NeverAllowed, Wall};

@@ -72,11 +72,7 @@ pub(super) fn judge<'a>(policy: &'a str, hashes: &[&str], sandboxes: bool) -> Ve
     {
         return Verdict::Cannot;
     }
-    // Effective directive of script elements (CSP3, 6.8.3).
-    let governing = ["script-src-elem", "script-src", "default-src"];
-    let Some(directive) = governing.into_iter().find_map(|name| find(&directives, name)) else {
-        return Verdict::Runs;
-    };
+    let Some(directive) = governing(&directives) else { return Verdict::Runs };
     let (mut inline, mut narrowed, mut any, mut exact) = (false, false, false, false);
     let (mut nonces, mut listed) = (Vec::new(), vec![false; hashes.len()]);
     for source in directive.values() {
@@ -109,6 +105,16 @@ pub(super) fn judge<'a>(policy: &'a str, hashes: &[&str], sandboxes: bool) -> Ve
             Verdict::Needs { nonces, missing, end: directive.end, opening }
         }
     }
+}
+
+/// Effective directive of script elements (CSP3, 6.8.3).
+fn governing<'d, 'a>(directives: &'d [Directive<'a>]) -> Option<&'d Directive<'a>> {
+    ["script-src-elem", "script-src", "default-src"].into_iter().find_map(|name| find(directives, name))
+}
+
+/// Whether inline scripts are let in by their text.
+pub(super) fn lists_hashes(policy: &str) -> bool {
+    governing(&directives(policy)).is_some_and(|directive| directive.values().any(is_hash))
 }
 
 /// A directive for scripts with the sources of `default-src`, where that governs styles as well: those do not

@@ -139,8 +139,9 @@ function page(given) {
   return text.replace(/^(\s*<!doctype[^>]*>)?/i, start => start + guard);
 }
 
-// Neutralises what stands below a node that is not shown yet. Whether anything had to be.
-function scrub(node) {
+// Neutralises what stands below a node that is not shown yet. Whether anything had to be. `ran`: its scripts
+// have run, so that nothing is asked of them any more.
+function scrub(node, ran) {
   var changed = false, elements = node.querySelectorAll ? [...node.querySelectorAll("*")] : [];
   if (node.nodeType == 1) elements.unshift(node);
   elements.forEach(element => {
@@ -152,7 +153,7 @@ function scrub(node) {
       else apply(setAttribute, element, [attribute.name, may]);
     });
     if (/^(style|script)$/.test(element.localName)) {
-      var text = element.textContent, clean = inside(element, text);
+      var text = element.textContent, clean = inside(element, text, ran);
       if (clean != text) {
         element.textContent = clean;
         changed = true;
@@ -165,17 +166,18 @@ function scrub(node) {
 }
 
 // The text that an element of styles, rules or script may have.
-function inside(element, given) {
+function inside(element, given, ran) {
   var tag = element ? element.localName : "";
   return tag == "style" ? css(given)
     : tag != "script" ? given
-    : /^(speculationrules|importmap)$/i.test(element.type) ? css(given, "e.js") : imports(given);
+    : /^(speculationrules|importmap)$/i.test(element.type) ? css(given, "e.js") : imports(given, !ran && /^$|script|module/i.test(element.type || ""));
 }
 
-// Script text: nobody can patch `import`, but what it names can be changed.
-function imports(given) {
+// Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged.
+function imports(given, runs) {
   var text = given + "", clean = text.replace(/\b((?:import\s*\(?|from)\s*["'`])([^"'`\n]+)/g, (all, before, url) =>
     tracker(url.replace(/\\/g, "")) ? before + asset("e.js") : all);
+  if (runs) clean = clean.replace(/(^|[^.\w$#])(import\s*\()(?!optgateImport)((?:[^(),\n]|\((?:[^()\n]|\([^()\n]*\))*\))+)(?=\)(?!\s*\{)|,\s*\{\W*(?:with|assert))/g, "$1$2optgateImport($3)");
   return clean == text ? given : trusted.createScript(clean);
 }
 
@@ -198,8 +200,9 @@ function written(document, text) {
   while (at < text.length) {
     if (stream.raw) {
       open = text.slice(at).search(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"));
-      // Perhaps the end tag's first half.
-      var end = open < 0 ? Math.max(text.length - 12, at) : at + open, half = open < 0 ? text.indexOf("<", end) : end;
+      // Perhaps the end tag's first half waits; of a script everything, as a call may come in pieces.
+      var end = open < 0 ? Math.max(text.length - 12, at) : at + open;
+      var half = open >= 0 ? end : /^script$/i.test(stream.raw) ? at : text.indexOf("<", end);
       if (half < 0) half = text.length;
       var piece = text.slice(at, half);
       out += inside({ localName: stream.raw }, piece);
@@ -444,7 +447,7 @@ function guard(W) {
     later(() => W.location.replace("about:blank"));
   });
   hook(W, "Blob", (self, args) => {
-    if (whole(args) && args[1] && /script|module/i.test(args[1].type)) args[0] = [imports(args[0].join(""))];
+    if (whole(args) && args[1] && /script|module/i.test(args[1].type)) args[0] = [imports(args[0].join(""), 1)];
   }, (blob, self, args) => {
     if (/html/i.test(blob.type) && whole(args)) pages.set(blob, args[0].join(""));
     return blob;
@@ -489,7 +492,7 @@ function guard(W) {
   new W.MutationObserver(records => {
     adopt();
     for (var record of records) for (var added of record.addedNodes) {
-      if (/^(script|img|iframe|link|source|video|audio|object|embed|input)$/.test(added.localName) && scrub(added)) slipped++;
+      if (/^(script|img|iframe|link|source|video|audio|object|embed|input)$/.test(added.localName) && scrub(added, 1)) slipped++;
     }
   }).observe(D, { childList: true, subtree: true });
   adopt();

@@ -145,6 +145,8 @@ pub struct Placement {
     pub gpc: bool,
     /// A nonce of the response's own policies.
     pub nonce: Option<Arc<str>>,
+    /// Those policies know inline scripts by the hash of their text: it must stay as it is.
+    pub sealed: bool,
 }
 
 impl Placement {
@@ -213,7 +215,9 @@ mod tests {
     /// `rewriting.md` 5: the page's charset must not matter.
     #[test]
     fn the_guard_is_ascii_and_closes_its_own_element_only() {
-        let element = Placement { guard: Arc::new(guard()), gpc: true, nonce: Some("n".into()) }.element();
+        let element =
+            Placement { guard: Arc::new(guard()), gpc: true, nonce: Some("n".into()), sealed: false }
+                .element();
         assert!(element.is_ascii());
         assert!(element.starts_with("<script data-optgate=\"guard\" data-gpc=\"1\" nonce=\"n\">("));
         assert_eq!(element.to_ascii_lowercase().matches("</script").count(), 1);
@@ -224,7 +228,8 @@ mod tests {
     #[test]
     fn the_hash_is_of_the_text_between_the_tags() {
         let guard = Arc::new(guard());
-        let element = Placement { guard: Arc::clone(&guard), gpc: false, nonce: None }.element();
+        let element =
+            Placement { guard: Arc::clone(&guard), gpc: false, nonce: None, sealed: false }.element();
         let text = element.split_once('>').and_then(|(_, t)| t.strip_suffix("</script>")).unwrap();
         let expected = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
         assert_eq!(guard.csp_hash(), expected);

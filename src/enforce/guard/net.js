@@ -17,6 +17,8 @@ function network(W) {
   ["add", "addAll"].forEach(key => hook(W.Cache && W.Cache.prototype, key, (self, [inputs]) =>
     [].concat(inputs).some(input => tracker(address(input))) && [nothing]));
   ["Worker", "SharedWorker"].forEach(kind => hook(W, kind, worker));
+  // What `import` is given at run time passes here first, where the server or `imports` could change its call.
+  define(W, "optgateImport", { value: given => tracker(given) ? asset("e.js") : given });
   hook(nativeURL, "revokeObjectURL", (self, [url], native) => {
     // The worker behind it reads the script a moment later than its page expects.
     if (lent.has(url + "")) return [later(() => native.call(self, url), 1e4) && undefined];

@@ -10,7 +10,7 @@ use super::slots::{Meta, Slot, is_style, slot};
 use super::snippet::is_snippet;
 use super::state::{Inside, State};
 use super::urls::Target;
-use super::{RewriteError, amp, css, inline, srcset, urls};
+use super::{RewriteError, amp, calls, css, inline, srcset, urls};
 use crate::registry::{Hit, VendorId};
 
 /// Changes to one element; each is a search through its attributes, and no page has so many.
@@ -299,24 +299,33 @@ impl State {
     ///
     /// Where the guard stands before it, only a vendor's snippet goes, which a stub answers for, and what
     /// no guard can hold. The rest is the site's own code too: it keeps everything but the addresses it
-    /// imports from a tracker.
+    /// imports from a tracker; those it makes up at run time pass through the guard.
     pub(super) fn without_trackers(&mut self, script: &str) -> Option<String> {
         if !self.is_guarded() {
             return self.strip_inline(script).map(|vendor| inline::emptied(self.vendor(vendor)));
         }
+        let calls = match inline::imports(script).all(|import| import.whole) {
+            true => Some(Vec::new()),
+            false if self.is_sealed() => None,
+            false => calls::addresses(script),
+        };
         if let Some(hit) = self.policy.match_inline(script.as_bytes())
             && let Some(id) = self.strip(hit)
         {
             let vendor = self.policy.registry().vendor(id);
             let answered = !vendor.stub.is_empty() && is_snippet(script, &vendor.globals);
-            if answered || inline::escapes_the_guard(script) {
+            if answered || calls.is_none() || inline::moves_frames(script) {
                 return Some(inline::emptied(&vendor.id));
             }
         }
-        let imports = inline::imports(script).filter(|import| self.strip_text(&import.address).is_some());
-        let mut places: Vec<_> = imports.map(|import| import.at).collect();
-        places.sort_by_key(|place| place.start);
-        (!places.is_empty()).then(|| Resolved::plain(script).replace(&places, &self.asset("e.js")))
+        let stub = self.asset("e.js");
+        let named = inline::imports(script).filter(|import| self.strip_text(&import.address).is_some());
+        let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
+        for address in calls.unwrap_or_default() {
+            edits.push((address.start..address.start, calls::JUDGE));
+            edits.push((address.end..address.end, ")"));
+        }
+        (!edits.is_empty()).then(|| calls::edited(script, edits))
     }
 
     /// A `javascript:` address.

@@ -6,6 +6,7 @@
 
 mod amp;
 pub mod body;
+mod calls;
 pub mod charset;
 pub mod coding;
 mod content;

@@ -99,7 +99,7 @@ fn line(rest: &str) -> usize {
 }
 
 /// Length of a quoted text; `None` when it does not end on its line.
-fn quoted(rest: &str) -> Option<usize> {
+pub(super) fn quoted(rest: &str) -> Option<usize> {
     let quote = rest.bytes().next()?;
     let mut escaped = false;
     for (at, byte) in rest.bytes().enumerate().skip(1) {

@@ -204,6 +204,11 @@ impl State {
         self.inner_guard.is_some() && self.guard.is_none()
     }
 
+    /// Whether the page's policies know its inline scripts by their text, which must stay then.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.inner_guard.as_ref().is_some_and(|guard| guard.sealed)
+    }
+
     /// No script of ours may stand on this page: what was to be restricted is stripped.
     pub(super) fn forbid_scripts(&mut self) {
         (self.guard, self.inner_guard, self.keeper) = (None, None, None);
@@ -214,8 +219,11 @@ impl State {
     ///
     /// Only within the head a `meta` sets a policy (HTML, 4.2.5.3). `raw` is its content as it stands there.
     pub(super) fn policy_begins(&mut self, raw: &str) -> Option<String> {
-        let keeper = self.keeper.as_ref().filter(|_| self.templates == 0 && !self.link.body)?;
         let content = decode(raw, Place::Attribute);
+        if let Some(guard) = &mut self.inner_guard {
+            guard.sealed |= csp::knows_scripts_by_hash(&content);
+        }
+        let keeper = self.keeper.as_ref().filter(|_| self.templates == 0 && !self.link.body)?;
         match csp::admit_in_meta(&content, &[keeper::csp_hash()], keeper.nonce.as_deref()) {
             InMeta::Runs => None,
             InMeta::Edited(edited) if self.opted_out && content.is_ascii() => {

@@ -27,7 +27,7 @@ pub fn guard() -> Arc<Guard> {
 
 /// Without a signal of the browser and without a nonce.
 pub fn placement() -> Placement {
-    Placement { guard: guard(), gpc: false, nonce: None }
+    Placement { guard: guard(), gpc: false, nonce: None, sealed: false }
 }
 
 /// The text with each guard in it, also those inside attributes and `data:` addresses, as `[GUARD]`, and the keeper

@@ -1,0 +1,2 @@
+// Imports what it is told.
+function lead(address) { return import(address); }
