@@ -23,7 +23,7 @@ use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::coding::Bounds;
-use crate::enforce::html::memo::{Key, Ticket};
+use crate::enforce::html::memo::{Guarded, Key, Ticket};
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
@@ -182,7 +182,7 @@ fn ticket(
         rule: x.rule_place(),
         page: page.as_str().to_owned(),
         recipe: *recipe,
-        guard: scripts.guard.as_ref().map(|guard| guard.gpc),
+        guard: scripts.guard.as_ref().map(Guarded::of),
         keeper: scripts.keeper.is_some(),
     };
     Some(Ticket::new(memo, key))

@@ -80,6 +80,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             upstream_idle: 8,
             upstream_queue: 8,
             rewriter_memory: 1 << 20,
+            rewrite_memo: 16 << 20,
             decode_ratio: 100,
             decoded_page: 1 << 20,
         },

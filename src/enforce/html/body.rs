@@ -376,9 +376,8 @@ where
         if !self.more
             && let Some(point) = self.stop.take()
             && let Work::Replay(replay) = &mut self.work
-            && let Some(rewriter) = self.machine.rewriter()
         {
-            replay.rejoins(point, rewriter);
+            replay.rejoin(point, self.machine.rewriter());
         }
         Ok(out.into())
     }

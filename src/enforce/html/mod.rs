@@ -143,6 +143,9 @@ const PIECE: usize = 32 * 1024;
 /// Memory a pass may take beyond the limit of one tag: a piece, and the stack of open elements.
 const SLACK: usize = 256 * 1024;
 
+/// Bytes that a rewriter may keep and still be copied: half a tag, not half a script.
+const MOST_COPIED: usize = 4 * 1024;
+
 /// Room for as many bytes more in a text that is held; `most` is all it may ever take.
 ///
 /// A large text gets all its room at once: what is not written costs nothing, and doubling would have it there
@@ -242,9 +245,12 @@ impl Rewriter {
         Ok(summary)
     }
 
-    /// Another that goes on from the same place; `None` where there is nothing to go on with.
+    /// Another that goes on from the same place; `None` where there is nothing to go on with, or much to copy.
     fn fork(&self) -> Option<Self> {
         let Stage::Active(pass) = &self.stage else { return None };
+        if pass.kept() > MOST_COPIED {
+            return None;
+        }
         Some(Self { stage: Stage::Active(pass.clone()), ..*self })
     }
 

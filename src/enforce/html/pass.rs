@@ -51,8 +51,8 @@ impl Pass {
             held.drain(..done);
             self.held = held;
         }
-        let kept = self.held.len() + self.document.size() + self.tokens.depth();
-        let failed = self.document.state.failed.or((kept > self.most()).then_some(RewriteError::Memory));
+        let over = (self.kept() > self.most()).then_some(RewriteError::Memory);
+        let failed = self.document.state.failed.or(over);
         let Some(error) = failed else { return Ok(()) };
         if !self.document.state.opted_out {
             out.append(&mut self.held);
@@ -71,6 +71,11 @@ impl Pass {
     pub(super) fn counted(&self) -> Summary {
         let state = &self.document.state;
         Summary { vendors: state.counts.clone(), siblings: state.urls.siblings(), ..Summary::default() }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.held.len() + self.document.size() + self.tokens.depth()
     }
 
     /// Most bytes that are kept.

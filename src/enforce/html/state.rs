@@ -163,10 +163,11 @@ impl State {
 
     /// Whether both would make the same of whatever comes next, in the same page under the same plan.
     pub(super) fn stands_as(&self, other: &Self) -> bool {
+        let sealed = |guard: &Option<Placement>| guard.as_ref().map(|guard| guard.sealed);
         self.urls.stand_as(&other.urls)
             && self.link == other.link
-            && self.guard.is_some() == other.guard.is_some()
-            && self.inner_guard.is_some() == other.inner_guard.is_some()
+            && sealed(&self.guard) == sealed(&other.guard)
+            && sealed(&self.inner_guard) == sealed(&other.inner_guard)
             && self.keeper.is_some() == other.keeper.is_some()
             && self.failed == other.failed
             && self.templates == other.templates

@@ -28,15 +28,18 @@ use bytes::Bytes;
 
 use super::plan::Recipe;
 use super::{Rewriter, Summary};
+use crate::enforce::guard::Placement;
 use crate::telemetry::memo::MemoMetrics;
 
 pub(super) use record::Recording;
 pub(super) use replay::{Parting, Replay, Taken};
 
 /// Largest page that is remembered, in bytes as it comes or goes.
-const MOST_PAGE: usize = 2 << 20;
+const MOST_PAGE: usize = 1 << 20;
 /// The same for a coded page, of which nothing is sent before it is compared whole.
 const MOST_CODED: usize = 256 << 10;
+/// Pages that are recorded at a time: each takes its size twice while it comes.
+const RECORDINGS: usize = 2;
 /// Pages whose first sight is remembered.
 const SEEN: usize = 4096;
 /// How long a coded page may take to come if it is to be remembered: its visitors will wait for its end.
@@ -53,10 +56,27 @@ pub struct Key {
     pub page: String,
     /// How it is rewritten.
     pub recipe: Recipe,
-    /// The guard is placed, and whether it says that the browser sent the signal.
-    pub guard: Option<bool>,
+    /// The guard is placed.
+    pub guard: Option<Guarded>,
     /// The keeper is placed.
     pub keeper: bool,
+}
+
+/// What the page's guard depends on beside the settings; see [`Placement`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Guarded {
+    /// The browser itself sent the signal.
+    pub gpc: bool,
+    /// The texts of scripts must stay as they are.
+    pub sealed: bool,
+}
+
+impl Guarded {
+    /// Of a guard without a nonce; with one it is another on every page.
+    #[must_use]
+    pub fn of(placed: &Placement) -> Self {
+        Self { gpc: placed.gpc, sealed: placed.sealed }
+    }
 }
 
 /// A place in a page at which the rewriter can go on.
@@ -104,6 +124,8 @@ pub struct Memo {
     /// Changes whenever everything is forgotten.
     epoch: u64,
     patience: Duration,
+    /// Pages that are being recorded.
+    recordings: usize,
     metrics: MemoMetrics,
 }
 
@@ -127,8 +149,9 @@ impl Memo {
         let seen = vec![0; if most == 0 { 0 } else { SEEN }].into();
         let hasher = RandomState::new();
         let entries = HashMap::new();
-        let patience = PATIENCE;
-        let memo = Self { entries, seen, hasher, bytes: 0, most, uses: 0, epoch: 0, patience, metrics };
+        let (patience, recordings) = (PATIENCE, 0);
+        let memo =
+            Self { entries, seen, hasher, bytes: 0, most, uses: 0, epoch: 0, patience, recordings, metrics };
         Rc::new(RefCell::new(memo))
     }
 
@@ -151,7 +174,7 @@ impl Memo {
         let hash = self.hasher.hash_one(key);
         let (mark, slots) = ((hash >> 32) as u32 | 1, self.seen.len() as u64);
         match self.seen.get_mut((hash % slots.max(1)) as usize) {
-            Some(seen) if *seen == mark => Known::Seen,
+            Some(seen) if *seen == mark && self.recordings < RECORDINGS => Known::Seen,
             Some(seen) => {
                 *seen = mark;
                 Known::New
@@ -224,7 +247,10 @@ impl Ticket {
         match known {
             Known::Entry(entry) => Work::Replay(Replay::new(self, entry)),
             Known::Seen => {
-                self.memo.borrow().metrics.misses.inc();
+                let mut memo = self.memo.borrow_mut();
+                memo.metrics.misses.inc();
+                memo.recordings += 1;
+                drop(memo);
                 Work::Record(Recording::new(self))
             }
             Known::New => {
@@ -244,11 +270,16 @@ impl Ticket {
         self.memo.borrow().patience
     }
 
-    fn remember(self, entry: Entry) {
+    fn remember(&self, entry: Entry) {
         let mut memo = self.memo.borrow_mut();
         if memo.epoch == self.epoch {
-            memo.insert(self.key, entry);
+            memo.insert(self.key.clone(), entry);
         }
+    }
+
+    /// A recording is over, well or not.
+    fn recorded(&self) {
+        self.memo.borrow_mut().recordings -= 1;
     }
 
     /// Notes how well the page fitted its entry.

@@ -78,19 +78,25 @@ impl Recording {
     }
 
     /// The page has ended well.
-    pub(in super::super) fn finish(self, summary: &Summary) {
+    pub(in super::super) fn finish(mut self, summary: &Summary) {
         let slow = self.coded && self.began.elapsed() > self.ticket.patience();
         if self.given_up || slow || self.original.is_empty() {
             return;
         }
         let entry = Entry {
-            original: self.original.into(),
-            output: self.output.into(),
-            points: self.points,
+            original: std::mem::take(&mut self.original).into(),
+            output: std::mem::take(&mut self.output).into(),
+            points: std::mem::take(&mut self.points),
             summary: summary.clone(),
             misfits: Cell::new(0),
             used: Cell::new(0),
         };
         self.ticket.remember(entry);
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.ticket.recorded();
     }
 }

@@ -13,6 +13,8 @@ use crate::registry::VendorId;
 const SIGN: usize = 32;
 /// Points that are looked for at a time.
 const AHEAD: usize = 4;
+/// How far a place may have moved, in bytes, to be found again.
+const SHIFT: usize = 16 << 10;
 /// How often a page may part with its entry before it is left to the rewriter.
 const PARTINGS: u8 = 16;
 
@@ -27,6 +29,9 @@ pub(in super::super) struct Replay {
     sent: usize,
     /// The rewriter is at work; points from here on may be where it stops.
     live: Option<usize>,
+    /// Where in the entry's page it took over, and bytes it has read since.
+    parted: usize,
+    since: usize,
     partings: u8,
     /// Bytes compared and found the same, and all bytes.
     compared: usize,
@@ -66,6 +71,8 @@ impl Replay {
             at: 0,
             sent: 0,
             live: None,
+            parted: 0,
+            since: 0,
             partings: 0,
             compared: 0,
             of: 0,
@@ -127,40 +134,51 @@ impl Replay {
         };
         self.partings = self.partings.saturating_add(1);
         self.live = Some(if self.partings < PARTINGS { at + 1 } else { usize::MAX });
+        (self.parted, self.since) = (self.at, 0);
         Parting { out, rewriter, again: self.entry.original.slice(input..self.at), matched }
     }
 
-    /// Where in a piece that the rewriter is about to read the page may become what it was again.
+    /// Where in a piece that the rewriter is about to read the page may become what it was again: the place, and
+    /// the point.
     ///
-    /// Cost: a few byte searches.
-    pub(in super::super) fn look_for(&mut self, piece: &[u8]) -> Option<(usize, usize)> {
+    /// Cost: a few searches through as many bytes as a place may have moved.
+    pub(in super::super) fn look_for(&self, piece: &[u8]) -> Option<(usize, usize)> {
         let from = self.live?;
         let points = self.entry.points.get(from..)?;
         points.iter().take(AHEAD).enumerate().find_map(|(ahead, point)| {
             let sign = self.entry.original.get(point.input..point.input + SIGN)?;
-            memchr::memmem::find(piece, sign).map(|place| (place, from + ahead))
+            // Where it is if nothing has moved: pages repeat themselves, and another place would be a wrong one.
+            let unmoved = point.input.saturating_sub(self.parted);
+            let window = (unmoved + SHIFT + SIGN).checked_sub(self.since)?.min(piece.len());
+            let start = unmoved.saturating_sub(SHIFT + self.since).min(window);
+            let moved = |place: &usize| (start + place + self.since).abs_diff(unmoved);
+            let place = memchr::memmem::find_iter(&piece[start..window], sign).min_by_key(moved)?;
+            Some((start + place, from + ahead))
         })
     }
 
     /// The rewriter has read a piece.
     pub(in super::super) const fn read(&mut self, bytes: usize) {
         self.of += bytes;
+        self.since += bytes;
     }
 
-    /// Whether the rewriter, at the place of a point, is as it was then; then the rest is compared again.
-    pub(in super::super) fn rejoins(&mut self, at: usize, rewriter: &Rewriter) -> bool {
-        let Some(point) = self.entry.points.get(at) else { return false };
-        let same = point.rewriter.as_ref().filter(|then| rewriter.stands_as(then));
-        let Some(then) = same else {
+    /// Where the rewriter, at the place of a point, is as it was then, the rest is compared again.
+    pub(in super::super) fn rejoin(&mut self, at: usize, rewriter: Option<&Rewriter>) {
+        let point = self.entry.points.get(at);
+        let same = point.zip(rewriter).and_then(|(point, rewriter)| {
+            let then = point.rewriter.as_ref().filter(|then| rewriter.stands_as(then))?;
+            Some((point, rewriter, then))
+        });
+        let Some((point, rewriter, then)) = same else {
             self.live = Some(at + 1);
-            return false;
+            return;
         };
         let (now, then) = (rewriter.counted(), then.counted());
         add(&mut self.beyond, &now.vendors, 1);
         add(&mut self.beyond, &then.vendors, -1);
         self.siblings.extend(now.siblings);
         (self.at, self.sent, self.live) = (point.input, point.output, None);
-        true
     }
 
     /// The summary of this page, from that of its end.
