@@ -196,7 +196,7 @@ pub struct Timeouts {
     pub upstream_connect: Duration,
     /// To wait for a place at an origin whose `max_connections` are taken.
     pub upstream_queue: Duration,
-    /// From the request sent to the origin's response head.
+    /// From the request sent, its body too, to the origin's response head.
     pub first_byte: Duration,
     /// Between two pieces of a body, in either direction.
     pub between_bytes: Duration,

@@ -5,11 +5,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::continuing::Leave;
 use super::pace::Pace;
+use super::progress::Progress;
 use super::timer::Deadline;
 use super::trailers;
 use super::upstream::UpstreamBody;
@@ -26,6 +28,9 @@ pub enum BodyError {
     /// The visitor broke off.
     #[error("the visitor's body broke off: {0}")]
     Visitor(#[source] hyper::Error),
+    /// An HTTP/2 stream was reset before its end. hyper takes a reset without an error for an end.
+    #[error("the stream was reset before the body's end")]
+    Unfinished,
     /// Nothing came for `timeouts.between_bytes`.
     #[error("nothing came for longer than timeouts.between_bytes")]
     Stalled,
@@ -56,6 +61,12 @@ impl BodyError {
         }
         None
     }
+}
+
+/// What hyper takes for the end of a body, if it is one: the end of an HTTP/2 stream is a flag that came (RFC 9113,
+/// 8.1), and a stream that was reset instead is not whole.
+pub fn checked_end(body: &Incoming) -> Option<Result<Frame<Bytes>, BodyError>> {
+    (!body.is_end_stream()).then_some(Err(BodyError::Unfinished))
 }
 
 /// The body of a response to the visitor.
@@ -141,8 +152,11 @@ pub struct RequestBody {
     between_bytes: Duration,
     limit: Option<Deadline>,
     pace: Pace,
+    http2: bool,
     /// The visitor waits to be asked for it.
     leave: Option<Box<Leave>>,
+    /// For whoever waits for the answer.
+    progress: Option<Progress>,
 }
 
 impl RequestBody {
@@ -150,12 +164,21 @@ impl RequestBody {
     #[must_use]
     pub fn empty() -> Self {
         let pace = Pace::new(0, Duration::ZERO);
-        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None, pace, leave: None }
+        Self {
+            inner: None,
+            left: 0,
+            between_bytes: Duration::ZERO,
+            limit: None,
+            pace,
+            http2: false,
+            leave: None,
+            progress: None,
+        }
     }
 
     /// A visitor's body, limited as the settings say.
     #[must_use]
-    pub fn new(body: Incoming, settings: &Settings) -> Self {
+    pub fn new(body: Incoming, version: Version, settings: &Settings) -> Self {
         let (limits, timeouts) = (&settings.limits, &settings.timeouts);
         Self {
             inner: (!body.is_end_stream()).then_some(body),
@@ -163,8 +186,21 @@ impl RequestBody {
             between_bytes: timeouts.between_bytes,
             limit: None,
             pace: Pace::new(limits.min_body_rate, timeouts.slow_body),
+            http2: version == Version::HTTP_2,
             leave: None,
+            progress: None,
         }
+    }
+
+    /// How far it has come; `None` when there is no body.
+    pub fn progress(&mut self) -> Option<Progress> {
+        self.inner.as_ref()?;
+        Some(self.progress.get_or_insert_default().clone())
+    }
+
+    /// It is one side of a conversation, which may go on slowly: `limits.min_body_rate` does not hold.
+    pub fn is_conversation(&mut self) {
+        self.pace = Pace::new(0, Duration::ZERO);
     }
 
     /// Reads nothing before the origin gives leave.
@@ -187,9 +223,12 @@ impl HttpBody for RequestBody {
             ready!(leave.poll(cx));
             this.leave = None;
         }
-        match Pin::new(body).poll_frame(cx) {
+        match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(mut frame) => {
                 this.limit = None;
+                if let Some(progress) = &this.progress {
+                    progress.moved();
+                }
                 if let Some(Ok(frame)) = &mut frame {
                     trailers::clean(frame);
                     let data = frame.data_ref().map_or(0, Bytes::len);
@@ -199,9 +238,15 @@ impl HttpBody for RequestBody {
                         None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
                     }
                 }
-                Poll::Ready(frame.map(|result| result.map_err(BodyError::Visitor)))
+                match frame {
+                    None if this.http2 => Poll::Ready(checked_end(body)),
+                    frame => Poll::Ready(frame.map(|result| result.map_err(BodyError::Visitor))),
+                }
             }
             Poll::Pending => {
+                if let Some(progress) = &this.progress {
+                    progress.waits();
+                }
                 if this.pace.poll_slow(cx).is_ready() {
                     return Poll::Ready(Some(Err(BodyError::TooSlow)));
                 }

@@ -20,7 +20,7 @@ use super::finish::{self, Counted};
 use super::house::Core;
 use super::respond::{self, Asked};
 use super::upstream::{Answer, Attempt, Choice};
-use super::{continuing, hop, https, outcome, sticky, upgrade};
+use super::{continuing, grpc, hop, https, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
@@ -38,7 +38,7 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
     let answered = if unfolded { answered.and_then(upgrade::fold) } else { answered };
     let mut response = match answered {
         Ok(response) => response,
-        Err(error) => finish::failed(&core, &exchange, &error),
+        Err(error) => finish::failed(&core, &exchange, &summary, &error),
     };
     sticky::tell(&exchange, &method, response.headers_mut());
     respond::explain(&exchange, response.headers_mut());
@@ -147,7 +147,11 @@ fn toward_origin(
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let body = RequestBody::new(body, settings);
+    let mut body = RequestBody::new(body, version, settings);
+    // Toward HTTP/1.1 nothing can come back before all of it is there.
+    if group.http1 == 0 && version == Version::HTTP_2 && grpc::has_type(&parts.headers) {
+        body.is_conversation();
+    }
     let mut request = Request::from_parts(parts, body);
     if expected {
         let leave = Leave::of(&mut request);

@@ -17,6 +17,7 @@ use super::body::{Body, BodyError};
 use super::client_addr::Hop;
 use super::error::{ProxyError, Side};
 use super::exchange::Exchange;
+use super::grpc;
 use super::house::Core;
 use super::http2::{self, Turn};
 use super::strict::Reason;
@@ -31,6 +32,8 @@ pub struct Summary {
     started: Instant,
     /// `Connection` has a meaning there.
     http1: bool,
+    /// A gRPC call: errors must be said in its way.
+    grpc: bool,
 }
 
 impl Summary {
@@ -42,7 +45,14 @@ impl Summary {
             path: request.uri().path_and_query().cloned(),
             started: Instant::now(),
             http1: request.version() <= Version::HTTP_11,
+            grpc: grpc::is_call(request),
         }
+    }
+
+    /// An error as the client reads it.
+    fn respond(&self, error: &ProxyError) -> Response<Body> {
+        let response = error.respond();
+        if self.grpc { grpc::as_error(response) } else { response }
     }
 }
 
@@ -87,7 +97,8 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
     events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
     told_of_limit(core, error);
     let said = Said { client: hop.peer, site: "-", decision: "none", mode: "-", id: "-" };
-    counted(core, summary, &said, error.respond())
+    let response = summary.respond(error);
+    counted(core, summary, &said, response)
 }
 
 /// Answers a request head that was refused; `stand_in` is what hyper read in its place.
@@ -145,7 +156,7 @@ fn told_of_limit(core: &Core, error: &ProxyError) {
 
 /// The answer to a request that failed; the cause is logged here, once.
 #[must_use]
-pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
+pub fn failed(core: &Core, x: &Exchange, summary: &Summary, error: &ProxyError) -> Response<Body> {
     let (side, _, label) = error.class();
     let id = x.id.to_str().unwrap_or_default();
     let site = &x.site().settings.name;
@@ -156,7 +167,7 @@ pub fn failed(core: &Core, x: &Exchange, error: &ProxyError) -> Response<Body> {
     {
         events::message_refused(&core.house.metrics, side.as_str(), reason.label(), &reason);
     }
-    error.respond()
+    summary.respond(error)
 }
 
 impl Counted {

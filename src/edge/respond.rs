@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use url::Url;
@@ -131,6 +131,9 @@ async fn shape(
         (BodyPlan::Pass(PassReason::Observe), Some(page)) => (observed(x, asked, page, &parts, body), false),
         (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
+    // An HTTP/2 origin can send data behind a head that has none (RFC 9110, 15.3.5 and 15.4.5).
+    let none = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = if none { Body::empty() } else { body };
     apply_head(core, x, asked, &plan, page.as_ref(), guarded, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
     outcome::record(core, x, plan.is_document());

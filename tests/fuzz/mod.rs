@@ -3,6 +3,8 @@
 //! A run has a fixed number of rounds, the same ones each time. `OPTGATE_FUZZ_SECONDS` runs each target that
 //! long instead, from a new seed, which is printed; `OPTGATE_FUZZ_SEED` runs one again. Findings become fixtures.
 
+mod frames;
+mod messages;
 mod pages;
 mod urls;
 mod values;

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client_limits::endless;
-use super::support::binary::{Binary, own_address, serving};
-use super::support::client::Client;
+use super::support::binary::Binary;
+use super::support::client::{Client, metrics};
 use super::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, frame, hello, section,
@@ -229,16 +229,11 @@ fn bystander(addr: SocketAddr, stop: Arc<AtomicBool>) -> thread::JoinHandle<(u64
 
 /// The program in front of an origin, and its admin address.
 fn program(settings: &str, origin: &Origin) -> (Binary, SocketAddr) {
-    let builder = proxy().to(origin).toml(settings);
-    let (addr, admin) = (own_address(), own_address());
-    let mut command = serving(&builder.write(), addr);
-    command.args(["--admin", &admin.to_string()]);
-    (Binary::of(command, addr, builder.into_dir()), admin)
+    Binary::observed(proxy().to(origin).toml(settings))
 }
 
 fn counted(admin: SocketAddr, limit: &str) -> u64 {
-    let metrics = Client::connect(admin).get_from(&admin.to_string(), "/metrics", "").text();
-    figure(&metrics, &format!("optgate_limit_reached_total{{limit=\"{limit}\"}}")).unwrap()
+    figure(&metrics(admin), &format!("optgate_limit_reached_total{{limit=\"{limit}\"}}")).unwrap()
 }
 
 /// Memory of the program that no file backs, KiB.

@@ -29,12 +29,14 @@ mod csp;
 mod demo;
 mod deploy;
 mod failing_closed;
+mod faults;
 mod floods;
 mod forwarding;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
 #[path = "../fuzz/gpp.rs"]
 mod fuzz_gpp;
+mod grpc;
 mod guard_verdicts;
 mod header_ways;
 mod heads;
@@ -56,6 +58,7 @@ mod queueing;
 mod registry;
 mod reload;
 mod signals;
+mod soak;
 mod sockets;
 mod store;
 mod streams;

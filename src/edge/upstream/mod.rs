@@ -14,6 +14,7 @@ mod health;
 mod pool;
 mod queue;
 pub mod resolve;
+mod shared;
 pub mod transport;
 
 pub use choose::{Choice, CoreGroup};

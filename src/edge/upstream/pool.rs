@@ -20,10 +20,12 @@ use hyper_util::rt::TokioIo;
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::queue::{Cap, Place};
+use super::shared::{Shared, Stream, Uses};
 use super::transport::Transport;
-use crate::edge::body::{BodyError, RequestBody};
+use crate::edge::body::{self, BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::local::LocalExecutor;
+use crate::edge::progress::AnswerLimit;
 use crate::edge::strict::{AnswerGate, Expected, Reason};
 use crate::edge::timer::{self, Deadline};
 use crate::telemetry::upstreams::UpstreamFigures;
@@ -32,6 +34,9 @@ type Io = TokioIo<AnswerGate<Transport>>;
 
 /// Read buffer of an origin connection: whole in the second-level cache.
 const MAX_BUF: usize = 128 * 1024;
+
+/// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
+const MAX_FIELDS: u32 = 64 * 1024;
 
 /// One HTTP/1.1 connection: the handle and the machine that must be polled.
 struct Live {
@@ -119,6 +124,8 @@ pub struct Held {
     _place: Option<Place>,
     /// A connection that is this request's only.
     _open: Option<Open>,
+    /// A stream of one that carries others too.
+    stream: Option<Stream>,
 }
 
 /// The connections of one core to one origin.
@@ -135,7 +142,7 @@ pub struct Pool {
     /// Boxed, because a connection moves between the pool and a body with every request.
     #[allow(clippy::vec_box)]
     idle: RefCell<Vec<Box<Live>>>,
-    http2: RefCell<Option<(http2::SendRequest<RequestBody>, Option<SocketAddr>)>>,
+    http2: RefCell<Option<Shared>>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -232,13 +239,13 @@ impl Pool {
     async fn exchange(
         &self,
         live: &mut Live,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Attempt> {
         live.expected.answer(false);
+        let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
         let mut answer = pin!(live.sender.try_send_request(request));
         let connection = &mut live.connection;
         let ended = &mut live.ended;
-        let mut limit = Deadline::new(self.limits.first_byte);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = answer.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(Attempt::of));
@@ -288,7 +295,7 @@ impl Pool {
         }
         self.idle.borrow_mut().retain(|live| self.connector.leads_to(live.address));
         let mut http2 = self.http2.borrow_mut();
-        if http2.as_ref().is_some_and(|(_, address)| !self.connector.leads_to(*address)) {
+        if http2.as_ref().is_some_and(|open| !self.connector.leads_to(open.address)) {
             // Requests on it go on; the next one opens another.
             *http2 = None;
         }
@@ -363,6 +370,12 @@ impl Pool {
             idle.iter_mut().filter(|live| live.place.is_none()).for_each(|live| live.place = cap.try_take());
             idle.retain(|live| live.place.is_some());
         }
+        let for_long =
+            |open: &Shared| open.uses.idle_for(now).is_some_and(|idle| idle >= self.limits.idle_for);
+        let mut http2 = self.http2.borrow_mut();
+        if http2.as_ref().is_some_and(for_long) {
+            *http2 = None;
+        }
     }
 
     async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
@@ -414,7 +427,7 @@ impl Pool {
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
         expected.answer(true);
-        let held = Held { _load: load, _place: place, _open: Some(open) };
+        let held = Held { _load: load, _place: place, _open: Some(open), ..Held::default() };
         let driver = tokio::task::spawn_local(connection.with_upgrades());
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
@@ -432,36 +445,49 @@ impl Pool {
 
     async fn send_http2(
         self: &Rc<Self>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         asking: Asking,
     ) -> Result<Answer, Attempt> {
+        let Asking { load, .. } = asking;
         // One connection carries many requests, so each of them takes a place.
         let place = match self.place().await {
             Ok(place) => place,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        let held = Held { _load: asking.load, _place: place, _open: None };
-        let mut sender = match self.http2_sender().await {
-            Ok(sender) => sender,
+        let (mut sender, uses) = match self.http2_sender().await {
+            Ok(found) => found,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        let sent = timer::within(self.limits.first_byte, sender.try_send_request(request)).await;
-        let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::of)?;
+        let stream = Stream::of(&uses);
+        let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
+        let mut answer = pin!(sender.try_send_request(request));
+        let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => limit.poll(cx).map(|()| None),
+        });
+        let Some(sent) = sent.await else {
+            stream.is_silent();
+            return Err(Attempt::Failed(ProxyError::FirstByteTimeout));
+        };
+        let response = sent.map_err(Attempt::of)?;
         let between = self.limits.between_bytes;
+        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
         Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
     }
 
-    async fn http2_sender(&self) -> Result<http2::SendRequest<RequestBody>, ProxyError> {
+    /// The connection for the next request: the open one, or a new one.
+    async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
         self.forget_old_addresses();
-        let open = self.http2.borrow().clone().filter(|(sender, _)| !sender.is_closed());
-        if let Some((mut sender, _)) = open
+        let open = self.http2.borrow().clone();
+        if let Some(Shared { mut sender, uses, .. }) = open.filter(Shared::is_good)
             && sender.ready().await.is_ok()
         {
-            return Ok(sender);
+            return Ok((sender, uses));
         }
         let version = self.connector.version();
         let Connected { io, address } = self.connector.connect(None).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .max_header_list_size(MAX_FIELDS)
             .handshake(TokioIo::new(io))
             .await
             .map_err(ProxyError::Answer)?;
@@ -471,10 +497,12 @@ impl Pool {
             // A broken connection shows in the requests on it.
             let _ = connection.await;
         });
+        let uses = Rc::new(Uses::default());
         if self.connector.version() == version {
-            *self.http2.borrow_mut() = Some((sender.clone(), address));
+            *self.http2.borrow_mut() =
+                Some(Shared { sender: sender.clone(), address, uses: Rc::clone(&uses) });
         }
-        Ok(sender)
+        Ok((sender, uses))
     }
 }
 
@@ -557,7 +585,7 @@ impl Attempt {
             Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
             Some(BodyError::Stalled) => ProxyError::BodyTimeout,
             Some(BodyError::TooSlow) => ProxyError::BodyTooSlow,
-            Some(BodyError::Visitor(_)) => ProxyError::BrokenBody,
+            Some(BodyError::Visitor(_) | BodyError::Unfinished) => ProxyError::BrokenBody,
             _ => ProxyError::Answer(error),
         };
         match unsent {
@@ -637,8 +665,13 @@ impl http_body::Body for UpstreamBody {
         let this = self.get_mut();
         if let Poll::Ready(frame) = this.poll_inner(cx) {
             this.limit = None;
-            if frame.is_none() || this.body.is_end_stream() {
+            let ends = frame.is_none();
+            let shared = this.held.stream.is_some();
+            if ends || this.body.is_end_stream() {
                 this.release();
+            }
+            if ends && shared {
+                return Poll::Ready(body::checked_end(&this.body));
             }
             return Poll::Ready(frame.map(|result| result.map_err(BodyError::Origin)));
         }
@@ -646,6 +679,9 @@ impl http_body::Body for UpstreamBody {
         let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
         ready!(limit.poll(cx));
         this.live = None;
+        if let Some(stream) = &this.held.stream {
+            stream.is_silent();
+        }
         this.held = Held::default();
         Poll::Ready(Some(Err(BodyError::Stalled)))
     }

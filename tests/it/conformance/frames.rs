@@ -36,12 +36,17 @@ pub fn request(fields: &[Field<'_>], data: &[&[u8]], trailers: Option<&[Field<'_
 pub fn ask(mut wire: Wire, frames: &[u8]) -> Outcome {
     wire.send(hello());
     wire.send(frames);
+    outcome(&mut wire, 1)
+}
+
+/// What becomes of a stream.
+pub fn outcome(wire: &mut Wire, of: u32) -> Outcome {
     let mut at = 0;
-    while let Some((kind, stream, payload)) = frame_at(&mut wire, at) {
+    while let Some((kind, stream, payload)) = frame_at(wire, at) {
         let code = |from: usize| u32::from_be_bytes(payload[from..from + 4].try_into().unwrap());
         match (kind, stream) {
-            (HEADERS, 1) => return Outcome::Answered(status(&payload)),
-            (RST_STREAM, 1) => return Outcome::Reset(code(0)),
+            (HEADERS, stream) if stream == of => return Outcome::Answered(status(&payload)),
+            (RST_STREAM, stream) if stream == of => return Outcome::Reset(code(0)),
             (GOAWAY, 0) if code(4) != 0 => return Outcome::Reset(code(4)),
             _ => at += 9 + payload.len(),
         }

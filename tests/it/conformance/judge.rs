@@ -12,7 +12,7 @@ use crate::support::DEADLINE;
 
 /// How the bytes of a case go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sending {
+pub enum Sending {
     Whole,
     Bytes,
     /// In two pieces, cut in the middle.
@@ -20,22 +20,22 @@ pub(super) enum Sending {
 }
 
 /// A proxy that is put to the test, and the origin behind it.
-pub(super) struct Subject {
-    pub(super) addr: SocketAddr,
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+pub struct Subject {
+    pub addr: SocketAddr,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The same for HTTP/2.
-    pub(super) http2: Option<Arc<rustls::ClientConfig>>,
-    pub(super) origin: Arc<Recorder>,
-    pub(super) patience: Duration,
+    pub http2: Option<Arc<rustls::ClientConfig>>,
+    pub origin: Arc<Recorder>,
+    pub patience: Duration,
     /// Ours is held to the exact status and to closing; others only to what reaches the origin.
-    pub(super) exact: bool,
+    pub exact: bool,
     /// A field that the proxy puts on every request: what comes without it was no request to the proxy.
-    pub(super) stamp: &'static str,
+    pub stamp: &'static str,
 }
 
 /// What a case came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     Pass,
     Fail(String),
     /// One client's bytes became another request or another client's answer.
@@ -43,12 +43,12 @@ pub(super) enum Verdict {
 }
 
 impl Subject {
-    pub(super) fn connect(&self) -> Wire {
+    pub fn connect(&self) -> Wire {
         self.wire(self.tls.as_ref())
     }
 
     /// A connection that speaks HTTP/2.
-    pub(super) fn connect_http2(&self) -> Wire {
+    pub fn connect_http2(&self) -> Wire {
         self.wire(self.http2.as_ref())
     }
 
@@ -61,7 +61,7 @@ impl Subject {
 
     /// Looks whether two fresh clients are served, and gives the requests that reached the origin since `before`.
     /// Err: what went wrong whatever the case wants; a smuggled request is as bad as `smuggled` says.
-    pub(super) fn since(
+    pub fn since(
         &self,
         before: Mark,
         heard: &dyn Debug,
@@ -88,7 +88,7 @@ impl Subject {
     }
 
     /// Runs one case and looks whether two fresh clients are served.
-    pub(super) fn run(&self, case: &Case, sending: Sending) -> Verdict {
+    pub fn run(&self, case: &Case, sending: Sending) -> Verdict {
         let before = self.origin.mark();
         let heard = self.converse(case, sending);
         let seen = match self.since(before, &heard, Verdict::Fail) {
@@ -136,7 +136,7 @@ impl Subject {
     }
 
     /// Two fresh clients, each with its own echo.
-    pub(super) fn echoes(&self) -> Result<(), String> {
+    pub fn echoes(&self) -> Result<(), String> {
         for _ in 0..2 {
             let mut wire = self.connect();
             wire.be_patient(DEADLINE);
@@ -216,7 +216,7 @@ impl Subject {
         Ok(())
     }
 
-    pub(super) fn matches(&self, wanted: &Seen, seen: &Request) -> Result<(), String> {
+    pub fn matches(&self, wanted: &Seen, seen: &Request) -> Result<(), String> {
         if seen.line() != wanted.line {
             return Err(format!("the line is {:?}", seen.line()));
         }
@@ -255,20 +255,20 @@ fn brief(heard: &Heard) -> String {
     format!("{statuses:?} closed {} and {} bytes", heard.closed, heard.rest.len())
 }
 
-pub(super) fn lines(seen: &[Request]) -> Vec<String> {
+pub fn lines(seen: &[Request]) -> Vec<String> {
     seen.iter().map(Request::line).collect()
 }
 
 /// Passes and cases, by level, and cases where clients' bytes mixed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) must: [usize; 2],
-    pub(super) should: [usize; 2],
-    pub(super) critical: usize,
+pub struct Totals {
+    pub must: [usize; 2],
+    pub should: [usize; 2],
+    pub critical: usize,
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, level: Level, verdict: &Verdict) {
+    pub fn add(&mut self, level: Level, verdict: &Verdict) {
         let counts = if level == Level::Must { &mut self.must } else { &mut self.should };
         counts[0] += usize::from(*verdict == Verdict::Pass);
         counts[1] += 1;

@@ -6,22 +6,23 @@
 
 mod answers;
 mod authority;
-mod case;
+pub mod case;
 mod chunks;
 mod expectations;
 mod fields;
-mod frames;
+pub mod frames;
 mod framing;
 mod hop_by_hop;
 mod http2;
+mod http2_answers;
 mod isolation;
-mod judge;
+pub mod judge;
 mod peers;
-mod recorder;
+pub mod recorder;
 mod request_line;
 mod retries;
 mod upgrades;
-mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ fn put(title: &str, subject: &Subject, cases: &[Case], sending: Sending) -> Vec<
 const SHORT: &str = "[timeouts]\nheader_read = \"2s\"\nidle = \"5s\"\nbetween_bytes = \"2s\"\n";
 
 /// Optgate before a recording origin.
-fn optgate() -> (Proxy, Subject) {
+pub fn optgate() -> (Proxy, Subject) {
     let origin = Arc::new(Recorder::start());
     let proxy = proxy().upstream(&origin.url()).toml(SHORT).run();
     let subject = Subject {

@@ -221,7 +221,7 @@ fn after(after: After, stream: &TcpStream) -> bool {
 }
 
 /// The first request in these bytes and its length; `None` while it is not whole.
-fn strict_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, &'static str> {
+pub fn strict_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, &'static str> {
     let Some(end) = find(bytes, b"\r\n\r\n").map(|at| at + 4) else {
         // A bare LF may stand for a line end to some reader.
         let bare = (0..bytes.len()).any(|i| bytes[i] == b'\n' && (i == 0 || bytes[i - 1] != b'\r'));

@@ -117,6 +117,12 @@ impl Wire {
         }
     }
 
+    /// As [`Self::hear`], for the next of several requests: what was heard before is forgotten.
+    pub fn hear_next(&mut self, methods: &[&str], enough: impl Fn(&Heard) -> bool) -> Heard {
+        self.bytes.clear();
+        self.hear(methods, enough)
+    }
+
     /// Raw bytes until this many, the end, or patience's end.
     pub fn raw(&mut self, count: usize) -> Vec<u8> {
         let mut buffer = [0; 4096];
@@ -139,7 +145,8 @@ impl Wire {
     }
 }
 
-fn parse(bytes: &[u8], methods: &[&str], closed: bool) -> Heard {
+/// Reads answers from bytes; `closed`: the peer has ended the connection behind them.
+pub fn parse(bytes: &[u8], methods: &[&str], closed: bool) -> Heard {
     let mut heard = Heard { closed, ..Heard::default() };
     let mut rest = bytes;
     while let Some(end) = find(rest, b"\r\n\r\n") {

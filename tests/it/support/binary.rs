@@ -80,6 +80,14 @@ impl Binary {
         binary
     }
 
+    /// Starts `optgate run` with an admin listener, whose address comes with it.
+    pub fn observed(builder: Builder) -> (Self, SocketAddr) {
+        let (addr, admin) = (own_address(), own_address());
+        let mut command = serving(&builder.write(), addr);
+        command.args(["--admin", &admin.to_string()]);
+        (Self::of(command, addr, builder.into_dir()), admin)
+    }
+
     /// Starts a command that is to serve on an address.
     pub fn spawn(mut command: Command, addr: SocketAddr, dir: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
@@ -114,6 +122,11 @@ impl Binary {
                 return seen;
             }
         }
+    }
+
+    /// What it has said since it was last listened to.
+    pub fn said(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
     }
 
     /// Waits until it says where its admin listener is.
@@ -178,6 +191,11 @@ impl Binary {
     /// Most memory it ever held, bytes.
     pub fn peak_memory(&self) -> u64 {
         self.memory("VmHWM") * 1024
+    }
+
+    /// Descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.serving())).unwrap().count()
     }
 
     /// A figure of its `/proc/<id>/status` (proc_pid_status(5)), KiB.

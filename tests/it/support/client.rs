@@ -354,3 +354,8 @@ fn closed(error: &std::io::Error) -> bool {
 pub fn get(addr: SocketAddr, path: &str, fields: &str) -> Response {
     Client::connect(addr).get(path, fields)
 }
+
+/// The metrics of an admin listener.
+pub fn metrics(admin: SocketAddr) -> String {
+    Client::connect(admin).get_from(&admin.to_string(), "/metrics", "").text()
+}

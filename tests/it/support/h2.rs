@@ -64,11 +64,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response<Incoming>) -> Self {
+    async fn read(response: Response<Incoming>) -> Result<Self, hyper::Error> {
         let (parts, body) = response.into_parts();
-        let collected = body.collect().await.unwrap();
+        let collected = body.collect().await?;
         let trailers = collected.trailers().cloned();
-        Self { status: parts.status.as_u16(), headers: parts.headers, body: collected.to_bytes(), trailers }
+        let (status, body) = (parts.status.as_u16(), collected.to_bytes());
+        Ok(Self { status, headers: parts.headers, body, trailers })
     }
 }
 
@@ -127,11 +128,21 @@ impl H2 {
 
     /// Sends a request and reads the whole answer.
     pub fn send(&mut self, request: Request<Frames>) -> Answer {
+        self.try_send(request).unwrap()
+    }
+
+    /// As [`Self::send`]; an error when the stream or the connection was ended instead.
+    pub fn try_send(&mut self, request: Request<Frames>) -> Result<Answer, hyper::Error> {
         let answer = self.sender.send_request(request);
         self.runtime.block_on(async {
-            let reading = async { Answer::read(answer.await.unwrap()).await };
-            tokio::time::timeout(DEADLINE, reading).await.expect("an answer before the deadline")
+            let reading = async { Answer::read(answer.await?).await };
+            tokio::time::timeout(DEADLINE, reading).await.expect("an end before the deadline")
         })
+    }
+
+    /// Sends a `GET`; `None` when its stream was ended before its answer was whole.
+    pub fn try_get(&mut self, url: &str) -> Option<Answer> {
+        self.try_send(Request::get(url).body(Frames::new(b"", None)).unwrap()).ok()
     }
 
     /// Sends a `GET`.

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod dom;
 pub mod frames;
 pub mod front;
+pub mod grpc;
 pub mod guard;
 pub mod h2;
 pub mod leaks;
@@ -20,6 +21,8 @@ pub mod origin;
 pub mod pki;
 pub mod proxy;
 pub mod random;
+pub mod relay;
+pub mod restarted;
 pub mod vectors;
 
 /// How long a test waits for something that must happen. Generous: it only ends a hanging test.

@@ -1,0 +1,73 @@
+//! The HTTP/2 connection that the requests of one core to one origin share: when it has been idle for too long, and
+//! when it is not to be trusted any more.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http2::SendRequest;
+
+use crate::edge::body::RequestBody;
+use crate::edge::timer;
+
+/// The connection.
+#[derive(Clone)]
+pub struct Shared {
+    /// Takes requests.
+    pub sender: SendRequest<RequestBody>,
+    /// Where it leads; `None` for a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// What it is used for.
+    pub uses: Rc<Uses>,
+}
+
+impl Shared {
+    /// Whether another request may be sent there.
+    pub fn is_good(&self) -> bool {
+        !self.sender.is_closed() && !self.uses.silent.get()
+    }
+}
+
+/// What a connection is used for.
+#[derive(Debug, Default)]
+pub struct Uses {
+    streams: Cell<usize>,
+    /// When the last of them ended.
+    idle_since: Cell<Option<Instant>>,
+    /// A request had no answer in time, or no more of it.
+    silent: Cell<bool>,
+}
+
+impl Uses {
+    /// How long it has carried nothing; `None` while it does.
+    pub fn idle_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.idle_since.get().filter(|_| self.streams.get() == 0)?;
+        Some(now.saturating_duration_since(since))
+    }
+}
+
+/// One request on it.
+#[derive(Debug)]
+pub struct Stream(Rc<Uses>);
+
+impl Stream {
+    /// Counts a request.
+    pub fn of(uses: &Rc<Uses>) -> Self {
+        uses.streams.set(uses.streams.get() + 1);
+        Self(Rc::clone(uses))
+    }
+
+    /// The origin is silent. The network may have swallowed the connection: nothing more is sent there, and the next
+    /// request opens another.
+    pub fn is_silent(&self) {
+        self.0.silent.set(true);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+        self.0.idle_since.set(Some(timer::now()));
+    }
+}
