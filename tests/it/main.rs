@@ -54,6 +54,7 @@ mod proxying;
 mod queueing;
 mod registry;
 mod reload;
+mod server_timing;
 mod signals;
 mod sockets;
 mod store;
