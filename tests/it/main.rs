@@ -10,6 +10,7 @@ mod admin;
 mod admin_tls;
 mod architecture;
 mod balancing;
+mod bench_command;
 mod blockers;
 mod bodies;
 mod browser;
