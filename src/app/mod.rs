@@ -43,10 +43,18 @@ use self::upgrade::Upgrader;
 use crate::admin::{self, Order};
 use crate::config::{Listen, ListenAt, Settings};
 use crate::edge::listener::{self, Entrance};
-use crate::edge::tls::Server;
+use crate::edge::tls::{self, Server};
 use crate::edge::{House, Phase};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};
+
+/// How our own commands verify a site: by the system's roots.
+///
+/// # Errors
+/// The system has none.
+pub fn verifying() -> anyhow::Result<rustls::ClientConfig> {
+    tls::client_config(None, false)
+}
 
 /// Threads for journal reads, admin and signals.
 const BACKGROUND_THREADS: usize = 2;

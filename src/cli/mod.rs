@@ -1,6 +1,6 @@
 //! What a person types. Data goes to stdout, words to stderr; one file a verb.
 //!
-//! Exit codes: 0 done, 1 failure, 2 wrong usage (clap's), 78 bad configuration (`EX_CONFIG` of
+//! Exit codes: 0 done, 1 failure, 2 wrong usage (clap's), 3 a measurement that says nothing sure, 78 bad configuration (`EX_CONFIG` of
 //! sysexits, for `RestartPreventExitStatus=78`).
 
 use std::io::Write;
@@ -12,9 +12,11 @@ use crate::config::error::ConfigErrors;
 use crate::config::load::{Flag, Inputs, Loaded, load};
 
 mod ask;
+pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod folder;
 pub mod init;
 pub mod ledger;
 pub mod registry;
@@ -54,6 +56,8 @@ pub enum Command {
     Run(RunArgs),
     /// Show it at work: a small shop with trackers, and Optgate in front of it
     Demo(demo::DemoArgs),
+    /// Measure what it adds to your site's answers
+    Bench(bench::BenchArgs),
     /// Have the serving process take changed settings, registry, lists and certificates
     Reload(reload::ReloadArgs),
     /// Have a new process of the program file take over without losing a request
@@ -123,6 +127,8 @@ pub enum Failure {
     Config(ConfigErrors),
     /// The configuration is wrong in a way that has no single place.
     Refused(Vec<String>),
+    /// What was to be found out could not be; why.
+    Incomplete(Vec<String>),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -133,6 +139,7 @@ impl Failure {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Refused(_) => 78,
+            Self::Incomplete(_) => 3,
             Self::Other(_) => 1,
         }
     }
@@ -143,6 +150,7 @@ impl Failure {
         let _ = match self {
             Self::Config(errors) => writeln!(out, "{errors}"),
             Self::Refused(problems) => writeln!(out, "{}", problems.join("\n\n")),
+            Self::Incomplete(why) => writeln!(out, "optgate: inconclusive: {}", why.join("\n  ")),
             Self::Other(error) => writeln!(out, "optgate: {error:#}"),
         };
     }
@@ -152,7 +160,7 @@ impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Config(errors) => Self::msg(errors.to_string()),
-            Failure::Refused(problems) => Self::msg(problems.join("\n\n")),
+            Failure::Refused(problems) | Failure::Incomplete(problems) => Self::msg(problems.join("\n\n")),
             Failure::Other(error) => error,
         }
     }
@@ -186,6 +194,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
     let done = match command {
         Command::Run(args) => run::run(&global, &args),
         Command::Demo(args) => demo::run(&global, &args, out),
+        Command::Bench(args) => bench::run(&global, &args, out),
         Command::Reload(args) => reload::run(&global, &args),
         Command::Upgrade(args) => reload::upgrade(&global, &args),
         Command::Check => check::run(&global),

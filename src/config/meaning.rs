@@ -72,6 +72,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         workers: workers(raw, problems),
         drain_timeout: raw.drain_timeout.0,
         trusted_proxies: raw.trusted_proxies.0.iter().map(|n| n.0).collect(),
+        server_timing: raw.server_timing,
         explain_to: raw.explain_to.0.iter().map(|n| n.0).collect(),
         log: log(merged),
         timeouts: timeouts(&raw.timeouts, problems),

@@ -16,6 +16,7 @@ pub mod load;
 mod meaning;
 pub mod origins;
 pub mod raw;
+mod server_timing;
 mod sharing;
 mod sites;
 mod tls;
@@ -39,8 +40,10 @@ pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
+pub use server_timing::ServerTiming;
 pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
 pub use switches::Switches;
+pub use upstream::{OriginUrl, parse as parse_origin};
 
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -68,6 +71,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Addresses that may ask why (`Optgate-Explain: 1`); loopback by default.
     pub explain_to: Vec<IpNet>,
+    /// Which answers say how long they took.
+    pub server_timing: ServerTiming,
     /// Log output.
     pub log: Log,
     /// Every time limit.

@@ -12,8 +12,8 @@ use super::written::{
 };
 use super::{
     BadAnswers, Balance, CacheFront, Challenge, CspMode, HashOn, LinkTitle, ListRole, ListenAt, LogFormat,
-    LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServiceProviders, SignalCookies,
-    Unknown, VendorAction,
+    LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming, ServiceProviders,
+    SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -42,6 +42,7 @@ pub struct Raw {
     pub unknown: Unknown,
     pub strip_link_params: bool,
     pub no_transform: NoTransform,
+    pub server_timing: ServerTiming,
     pub collectors: OneOrMany<String>,
     pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
@@ -468,6 +469,7 @@ impl Default for Raw {
             unknown: Unknown::default(),
             strip_link_params: false,
             no_transform: NoTransform::default(),
+            server_timing: ServerTiming::default(),
             collectors: OneOrMany::default(),
             first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),

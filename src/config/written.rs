@@ -54,7 +54,7 @@ impl<T: Text> Visitor<'_> for TextVisitor<T> {
     }
 }
 
-fn complain<E: de::Error>(complaint: Complaint) -> E {
+pub(super) fn complain<E: de::Error>(complaint: Complaint) -> E {
     E::custom(format!("{}{SEPARATOR}{}", complaint.why, complaint.next))
 }
 

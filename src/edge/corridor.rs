@@ -19,6 +19,7 @@ use super::exchange::Exchange;
 use super::finish::{self, Counted};
 use super::house::Core;
 use super::respond::{self, Asked};
+use super::stages::Stages;
 use super::upstream::{Answer, Attempt, Choice};
 use super::{continuing, grpc, hop, https, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
@@ -33,6 +34,7 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
+    exchange.stages = core.stages(&exchange.snapshot, summary.started());
     let method = request.method().clone();
     let answered = run(&core, &hop, &mut exchange, request).await;
     let answered = if unfolded { answered.and_then(upgrade::fold) } else { answered };
@@ -84,10 +86,14 @@ async fn run(
     let wants_upgrade = upgrade::wanted(&request) && x.site().group.http1 != 0;
     let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
     if let Some(downstream) = downstream {
+        // An answer that ends HTTP here says nothing of stages.
+        x.stages = Stages::default();
         return respond::tunnel(core, x, request, downstream, asked).await;
     }
-    let answer = send(core, x, request).await?; // 7
-    respond::answer(core, x, asked, answer).await // 8, 9, 10
+    x.stages.ask();
+    let answer = send(core, x, request).await; // 7
+    x.stages.answered();
+    respond::answer(core, x, asked, answer?).await // 8, 9, 10
 }
 
 /// Whether the request is a tracker's collection behind an address of the site.

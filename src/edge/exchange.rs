@@ -14,6 +14,7 @@ use super::claims;
 use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
+use super::stages::Stages;
 use super::strict::Reason;
 use crate::config::Limits;
 use crate::privacy::{Decision, Mode, Signals, Subject};
@@ -43,6 +44,8 @@ pub struct Exchange {
     pub subject: Option<Subject>,
     /// Decision (step 5).
     pub decision: Decision,
+    /// How long each stage took, where that is measured.
+    pub stages: Stages,
     /// The origin that the visitor's next requests should go to, where that is new.
     stuck_to: Cell<Option<usize>>,
 }
@@ -212,6 +215,7 @@ impl Exchange {
             signals: Signals::NONE,
             subject: None,
             decision: Decision::NONE,
+            stages: Stages::default(),
             stuck_to: Cell::new(None),
             snapshot,
         })

@@ -20,6 +20,7 @@ use super::exchange::Exchange;
 use super::grpc;
 use super::house::Core;
 use super::http2::{self, Turn};
+use super::stages::Rewriting;
 use super::strict::Reason;
 use crate::telemetry::access_log::{AccessLog, Line};
 use crate::telemetry::events;
@@ -37,6 +38,12 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// When the request's head was read.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Cost: two reference counts.
     #[must_use]
     pub fn of(request: &Request<Incoming>) -> Self {
@@ -65,6 +72,7 @@ pub struct Counted {
     http2: bool,
     pending: Option<Box<Pending>>,
     broken: Option<BodyError>,
+    rewriting: Option<Box<Rewriting>>,
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -78,7 +86,14 @@ struct Pending {
 
 /// Ends an exchange with a site: counts it, and arranges for its access line.
 #[must_use]
-pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<Body>) -> Response<Counted> {
+pub fn answered(
+    core: &Core,
+    x: &Exchange,
+    summary: Summary,
+    mut response: Response<Body>,
+) -> Response<Counted> {
+    let rewrites = matches!(response.body(), Body::Rewrite(_));
+    let rewriting = x.stages.head(&core.house.metrics, response.headers_mut(), rewrites);
     x.site().metrics.request(response.status().as_u16(), summary.started.elapsed().as_secs_f64());
     let said = Said {
         client: x.client.address,
@@ -87,7 +102,9 @@ pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<
         mode: x.mode.as_str(),
         id: x.id.to_str().unwrap_or_default(),
     };
-    counted(core, summary, &said, response)
+    let mut response = counted(core, summary, &said, response);
+    response.body_mut().rewriting = rewriting.map(Box::new);
+    response
 }
 
 /// Ends an exchange that named no site: an error of the visitor's.
@@ -136,8 +153,14 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
         };
         Box::new(Pending { log: log.clone(), started: summary.started, line })
     });
-    let mut response =
-        response.map(|body| Counted { body, rest: None, http2: !summary.http1, pending, broken: None });
+    let mut response = response.map(|body| Counted {
+        body,
+        rest: None,
+        http2: !summary.http1,
+        pending,
+        broken: None,
+        rewriting: None,
+    });
     if summary.http1
         && core.house.draining.load(Ordering::Relaxed)
         && response.status() != StatusCode::SWITCHING_PROTOCOLS
@@ -220,7 +243,10 @@ impl HttpBody for Counted {
         }
         let mut polled = match this.rest.take() {
             Some(rest) => Poll::Ready(Some(Ok(Frame::data(rest)))),
-            None => Pin::new(&mut this.body).poll_frame(cx),
+            None => match &mut this.rewriting {
+                None => Pin::new(&mut this.body).poll_frame(cx),
+                Some(rewriting) => rewriting.measure(|| Pin::new(&mut this.body).poll_frame(cx)),
+            },
         };
         if this.http2 {
             polled = this.in_parts(polled);

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use super::clients::{ClientConnections, ClientRates};
 use super::proofs::Proofs;
 use super::siblings::Siblings;
+use super::stages::Stages;
 use super::timer;
 use super::upstream::{CoreGroup, Group, Pool, PoolLimits};
 use crate::config::switches::Switch;
@@ -345,6 +346,7 @@ pub struct Core {
     memo: memo::Shared,
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
+    exchanges: Cell<u32>,
 }
 
 impl Core {
@@ -354,8 +356,15 @@ impl Core {
         let snapshot = Held::new(house.snapshot.load_full());
         let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
         let month = Cell::new((timer::now(), current_month()));
-        let (snapshot, next_id) = (RefCell::new(snapshot), Cell::new(seed));
-        Rc::new(Self { house, groups: RefCell::default(), snapshot, memo, month, next_id })
+        Rc::new(Self {
+            house,
+            groups: RefCell::default(),
+            snapshot: RefCell::new(snapshot),
+            memo,
+            month,
+            next_id: Cell::new(seed),
+            exchanges: Cell::new(0),
+        })
     }
 
     /// Settings in force. The clone is of a core-local counter: no cache line is shared.
@@ -407,6 +416,14 @@ impl Core {
         self.next_id.set(id.wrapping_add(1));
         // Multiplying by an odd number is a bijection: neighbours do not look alike, none repeats.
         id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    /// The stages of a new exchange, begun at an instant.
+    #[must_use]
+    pub fn stages(&self, snapshot: &Snapshot, started: Instant) -> Stages {
+        let number = self.exchanges.get();
+        self.exchanges.set(number.wrapping_add(1));
+        Stages::of(number, snapshot.settings.server_timing, started)
     }
 
     /// This core's pools and turns for a site's origins.

@@ -29,6 +29,7 @@ pub mod proxy_protocol;
 pub mod respond;
 pub mod siblings;
 pub mod socket;
+pub mod stages;
 pub mod sticky;
 pub mod strict;
 pub mod timer;

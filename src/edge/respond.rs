@@ -92,7 +92,10 @@ pub async fn answer(
             return Err(ProxyError::NotRewritable(refused));
         };
         request::ask_again(&mut parts.headers, &mut asked.changes);
-        answer = corridor::send(core, x, Request::from_parts(*parts, RequestBody::empty())).await?;
+        x.stages.ask();
+        let again = corridor::send(core, x, Request::from_parts(*parts, RequestBody::empty())).await;
+        x.stages.answered();
+        answer = again?;
     }
 }
 
@@ -156,7 +159,7 @@ async fn rewritten(
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {
-        true => body.prime().await.map_err(|fault| fault.label())?,
+        true => x.stages.rewriting(|cx| body.poll_prime(cx)).await.map_err(|fault| fault.label())?,
         false => Primed::Rewritten,
     };
     let body = body.with_on_done(outcome::when_done(core, x));

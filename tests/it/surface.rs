@@ -47,6 +47,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         drain_timeout: second,
         trusted_proxies: Vec::new(),
         explain_to: Vec::new(),
+        server_timing: ServerTiming::default(),
         log: Log { format: LogFormat::Text, level: LogLevel::Error, file: None },
         timeouts: Timeouts {
             tls_handshake: second,

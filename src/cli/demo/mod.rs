@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 
+use super::folder::Folder;
 use super::{Failure, Global, settings};
 use crate::app;
 use crate::config::load::Flag;
@@ -44,7 +45,7 @@ pub fn run(global: &Global, args: &DemoArgs, out: &mut impl Write) -> Result<(),
         .build()
         .context("cannot start the demo's threads")?;
     let shop = runtime.block_on(shop::spawn()).context("cannot start the demo shop")?;
-    let folder = Folder::fresh(global)?;
+    let folder = Folder::of(global, "demo")?;
     let flag = |name, key, value: &str, list| Flag { name, key, values: vec![value.to_owned()], list };
     let flags = vec![
         flag("--listen", "listen", &args.listen, true),
@@ -72,32 +73,4 @@ pub fn run(global: &Global, args: &DemoArgs, out: &mut impl Write) -> Result<(),
     }
     running.stop()?;
     Ok(shown?)
-}
-
-/// The demo's data folder: the one that was named, or a fresh one that goes when the demo ends.
-struct Folder {
-    path: std::path::PathBuf,
-    temporary: bool,
-}
-
-impl Folder {
-    fn fresh(global: &Global) -> anyhow::Result<Self> {
-        if let Some(path) = &global.data_dir {
-            return Ok(Self { path: path.clone(), temporary: false });
-        }
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)
-            .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-        let name = format!("optgate-demo-{:016x}", u64::from_ne_bytes(random));
-        Ok(Self { path: std::env::temp_dir().join(name), temporary: true })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.temporary {
-            // Left behind it is a few kilobytes in the system's folder for such things.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
 }

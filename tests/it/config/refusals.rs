@@ -51,6 +51,14 @@ fn a_bad_file_is_refused_with_place_line_reason_and_next_step() {
                next: write a whole number with its unit: \"250ms\", \"30s\", \"5m\" or \"1h\"",
         ),
         (
+            "server_timing = 1.5\n",
+            "optgate.toml:1:17: `server_timing` cannot be used\n  \
+               1 | server_timing = 1.5\n    \
+                 |                 ^^^\n  \
+               why: 1.5 is no share\n  \
+               next: write \"off\", \"on\", or a share of the answers from 0 to 1, like 0.01",
+        ),
+        (
             "[limits]\nheader_count = \"100\"\n",
             "optgate.toml:2:16: `limits.header_count` has the wrong type\n  \
                2 | header_count = \"100\"\n    \
