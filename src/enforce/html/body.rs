@@ -5,6 +5,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
@@ -157,6 +158,8 @@ pub struct RewriteBody<B> {
     /// Bytes were given out.
     sent: bool,
     work: Work,
+    /// When a page that is to be remembered was asked for.
+    began: Option<Instant>,
     opted_out: bool,
     state: State,
     /// Made ready by `prime`.
@@ -196,6 +199,7 @@ where
             more: false,
             stop: None,
             work: Work::None,
+            began: None,
             opted_out: recipe.opted_out,
             machine: Machine::Planned(Box::new(parts)),
             sent: false,
@@ -212,6 +216,7 @@ where
     pub fn with_memo(mut self, ticket: Option<Ticket>) -> Self {
         if matches!(self.state, State::Rewriting) {
             self.work = ticket.map_or(Work::None, Ticket::work);
+            self.began = matches!(self.work, Work::Record(_)).then(Instant::now);
         }
         self
     }
@@ -419,7 +424,8 @@ where
         self.done = Some(match (outcome, std::mem::replace(&mut self.work, Work::None)) {
             (Outcome::Rewritten(summary), Work::Record(mut recording)) => {
                 recording.add(&[], &out);
-                recording.finish(&summary);
+                let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+                recording.finish(&summary, took);
                 Done::Finished(summary)
             }
             (Outcome::Rewritten(summary), Work::Replay(replay)) => Done::Finished(replay.summary(summary)),

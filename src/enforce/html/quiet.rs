@@ -4,11 +4,14 @@
 //! judge it.
 
 use super::listed;
-use super::slots::{Meta, Slot, is_style, slot};
+use super::slots::{Meta, Slot, is_style, may_count, slot};
 use super::state::State;
 use super::tag::{Attribute, attributes};
 use super::tokens::Tag;
 use super::{css, srcset, urls};
+
+/// Longest name that is looked at; a longer one takes the long way.
+const LONGEST: usize = 40;
 
 /// Whether what a start tag of an opted-out visitor's page refers to can stay as it is.
 ///
@@ -22,8 +25,12 @@ pub(super) fn is_quiet(state: &State, tag: &Tag<'_>) -> bool {
     if tag.raw.len() == text.len() + 2 && !text.starts_with(b"amp-") {
         return true;
     }
-    let Ok(name) = std::str::from_utf8(text) else { return false };
-    if name.starts_with("amp-") || name.bytes().any(|b| b.is_ascii_uppercase()) {
+    let mut lower = [0; LONGEST];
+    let Some(lower) = lower.get_mut(..text.len()) else { return false };
+    lower.copy_from_slice(text);
+    lower.make_ascii_lowercase();
+    let Ok(name) = std::str::from_utf8(lower) else { return false };
+    if name.starts_with("amp-") {
         return false;
     }
     attributes(tag.raw).all(|attribute| is_clean(state, name, &attribute, tag.raw))
@@ -32,6 +39,10 @@ pub(super) fn is_quiet(state: &State, tag: &Tag<'_>) -> bool {
 /// Whether an attribute leads to nobody that the registry or a list knows.
 fn is_clean(state: &State, tag: &str, attribute: &Attribute<'_>, raw: &[u8]) -> bool {
     let value = attribute.value;
+    let policy = tag == "meta" && matches!(attribute.name.len(), 4 | 10);
+    if !policy && !may_count(attribute.name) {
+        return true;
+    }
     let Ok(attribute) = std::str::from_utf8(attribute.name) else { return false };
     if attribute.bytes().any(|b| b.is_ascii_uppercase()) {
         return false;

@@ -15,8 +15,6 @@
 
 mod record;
 mod replay;
-#[cfg(test)]
-mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! A page that is remembered while it is rewritten.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::{Entry, MOST_CODED, MOST_PAGE, Point, Ticket};
 use crate::enforce::html::{Rewriter, Summary};
@@ -19,7 +19,6 @@ pub(in super::super) struct Recording {
     original: Vec<u8>,
     output: Vec<u8>,
     points: Vec<Point>,
-    began: Instant,
     coded: bool,
     given_up: bool,
 }
@@ -32,7 +31,6 @@ impl Recording {
             original: Vec::new(),
             output: Vec::new(),
             points: vec![Point { input: 0, output: 0, rewriter: None }],
-            began: Instant::now(),
             coded,
             given_up: false,
         }
@@ -77,9 +75,9 @@ impl Recording {
         (self.original, self.output, self.points) = (Vec::new(), Vec::new(), Vec::new());
     }
 
-    /// The page has ended well.
-    pub(in super::super) fn finish(mut self, summary: &Summary) {
-        let slow = self.coded && self.began.elapsed() > self.ticket.patience();
+    /// The page has ended well, and took so long to come.
+    pub(in super::super) fn finish(mut self, summary: &Summary, took: Duration) {
+        let slow = self.coded && took > self.ticket.patience();
         if self.given_up || slow || self.original.is_empty() {
             return;
         }
