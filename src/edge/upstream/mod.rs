@@ -15,6 +15,7 @@ mod pool;
 mod queue;
 pub mod resolve;
 pub mod transport;
+mod turns;
 
 pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;
