@@ -134,42 +134,51 @@ impl HttpBody for Body {
 }
 
 /// The body of a request on its way to the origin: limited in size, in silence and in slowness.
+///
+/// Boxed, because most requests have none and are moved often.
 #[derive(Debug)]
-pub struct RequestBody {
-    inner: Option<Incoming>,
+pub struct RequestBody(Option<Box<Limited>>);
+
+#[derive(Debug)]
+struct Limited {
+    inner: Incoming,
     left: u64,
     between_bytes: Duration,
     limit: Option<Deadline>,
     pace: Pace,
     /// The visitor waits to be asked for it.
-    leave: Option<Box<Leave>>,
+    leave: Option<Leave>,
 }
 
 impl RequestBody {
     /// No body.
     #[must_use]
-    pub fn empty() -> Self {
-        let pace = Pace::new(0, Duration::ZERO);
-        Self { inner: None, left: 0, between_bytes: Duration::ZERO, limit: None, pace, leave: None }
+    pub const fn empty() -> Self {
+        Self(None)
     }
 
     /// A visitor's body, limited as the settings say.
     #[must_use]
     pub fn new(body: Incoming, settings: &Settings) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
         let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-        Self {
-            inner: (!body.is_end_stream()).then_some(body),
+        Self(Some(Box::new(Limited {
+            inner: body,
             left: limits.request_body.unwrap_or(u64::MAX),
             between_bytes: timeouts.between_bytes,
             limit: None,
             pace: Pace::new(limits.min_body_rate, timeouts.slow_body),
             leave: None,
-        }
+        })))
     }
 
     /// Reads nothing before the origin gives leave.
     pub fn wait_for(&mut self, leave: Leave) {
-        self.leave = Some(Box::new(leave));
+        if let Some(limited) = &mut self.0 {
+            limited.leave = Some(leave);
+        }
     }
 }
 
@@ -181,13 +190,12 @@ impl HttpBody for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.inner else { return Poll::Ready(None) };
+        let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
         if let Some(leave) = &mut this.leave {
             ready!(leave.poll(cx));
             this.leave = None;
         }
-        match Pin::new(body).poll_frame(cx) {
+        match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(mut frame) => {
                 this.limit = None;
                 if let Some(Ok(frame)) = &mut frame {
@@ -213,10 +221,10 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.0.as_ref().is_none_or(|body| body.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.inner.size_hint())
     }
 }

@@ -69,7 +69,7 @@ struct Pending {
 /// Ends an exchange with a site: counts it, and arranges for its access line.
 #[must_use]
 pub fn answered(core: &Core, x: &Exchange, summary: Summary, response: Response<Body>) -> Response<Counted> {
-    x.site().metrics.request(response.status().as_u16(), summary.started.elapsed().as_secs_f64());
+    x.site().metrics.request(response.status().as_u16(), summary.started.elapsed());
     let said = Said {
         client: x.client.address,
         site: &x.site().settings.name,

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
 use super::clients::{ClientConnections, ClientRates};
@@ -303,6 +305,8 @@ pub struct Held(Rc<Local>);
 /// A core's own part of the settings.
 #[derive(Debug)]
 struct Local {
+    /// Tells one snapshot of this core from another.
+    number: u64,
     /// The count that all cores share, touched once for each core and reload.
     shared: Arc<Snapshot>,
     /// This core's engines for the snapshot's filter lists, each taken at its first use.
@@ -310,9 +314,15 @@ struct Local {
 }
 
 impl Held {
-    fn new(shared: Arc<Snapshot>) -> Self {
+    fn new(shared: Arc<Snapshot>, number: u64) -> Self {
         let matchers = shared.lists.iter().map(|_| OnceCell::new()).collect();
-        Self(Rc::new(Local { shared, matchers }))
+        Self(Rc::new(Local { number, shared, matchers }))
+    }
+
+    /// A number that no other snapshot of this core had.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.0.number
     }
 
     /// This core's engine for a site's filter lists.
@@ -342,15 +352,23 @@ pub struct Core {
     snapshot: RefCell<Held>,
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
+    /// Room for the texts of ids.
+    ids: RefCell<BytesMut>,
 }
+
+/// Ids whose texts share an allocation.
+const IDS: usize = 64;
+/// Bytes of an id's text.
+const ID: usize = 32;
 
 impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = RefCell::new(Held::new(house.snapshot.load_full()));
+        let snapshot = RefCell::new(Held::new(house.snapshot.load_full(), 0));
         let month = Cell::new((timer::now(), current_month()));
-        Rc::new(Self { house, groups: RefCell::default(), snapshot, month, next_id: Cell::new(seed) })
+        let (groups, ids) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { house, groups, snapshot, month, next_id: Cell::new(seed), ids })
     }
 
     /// Settings in force. The clone is of a core-local counter: no cache line is shared.
@@ -363,7 +381,7 @@ impl Core {
                 // Idle connections of the old settings close with their pools.
                 self.groups.borrow_mut().clear();
             }
-            *held = Held::new(Arc::clone(&current));
+            *held = Held::new(Arc::clone(&current), held.number() + 1);
         }
         held.clone()
     }
@@ -394,6 +412,21 @@ impl Core {
         self.next_id.set(id.wrapping_add(1));
         // Multiplying by an odd number is a bijection: neighbours do not look alike, none repeats.
         id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    /// The same as a field's value.
+    ///
+    /// Cost: an allocation for every [`IDS`] of them.
+    #[must_use]
+    pub fn fresh_id_text(&self) -> HeaderValue {
+        let mut text = [0; ID];
+        HEXLOWER.encode_mut(&self.fresh_id().to_be_bytes(), &mut text);
+        let mut ids = self.ids.borrow_mut();
+        if ids.capacity() < ID {
+            ids.reserve(ID * IDS);
+        }
+        ids.extend_from_slice(&text);
+        HeaderValue::from_maybe_shared(ids.split().freeze()).unwrap_or(HeaderValue::from_static("0"))
     }
 
     /// This core's pools and turns for a site's origins.

@@ -114,7 +114,8 @@ async fn shape(
             let scripts =
                 enforce_response::admit_scripts(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
             let guarded = scripts.guard.is_some();
-            let (body, primed) = rewritten(core, x, &recipe, page, scripts, body).await?;
+            // Boxed, so that a request for anything else holds no room for a rewriter.
+            let (body, primed) = Box::pin(rewritten(core, x, &recipe, page, scripts, body)).await?;
             if primed == Primed::Raw {
                 plan = BodyPlan::Pass(PassReason::Coding);
             }
