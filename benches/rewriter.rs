@@ -49,6 +49,7 @@ fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
             guard: Arc::new(Guard::new(policy, "/privacy-choices", &SignalSettings::default())),
             gpc: true,
             nonce: None,
+            sealed: false,
         }),
         keeper: Some(Default::default()),
         prefix: Arc::from("/privacy-choices"),

@@ -145,16 +145,21 @@ impl HttpBody for Body {
 }
 
 /// The body of a request on its way to the origin: limited in size, in silence and in slowness.
+///
+/// Boxed, because most requests have none and are moved often.
 #[derive(Debug)]
-pub struct RequestBody {
-    inner: Option<Incoming>,
+pub struct RequestBody(Option<Box<Limited>>);
+
+#[derive(Debug)]
+struct Limited {
+    inner: Incoming,
     left: u64,
     between_bytes: Duration,
     limit: Option<Deadline>,
     pace: Pace,
     http2: bool,
     /// The visitor waits to be asked for it.
-    leave: Option<Box<Leave>>,
+    leave: Option<Leave>,
     /// For whoever waits for the answer.
     progress: Option<Progress>,
 }
@@ -162,26 +167,19 @@ pub struct RequestBody {
 impl RequestBody {
     /// No body.
     #[must_use]
-    pub fn empty() -> Self {
-        let pace = Pace::new(0, Duration::ZERO);
-        Self {
-            inner: None,
-            left: 0,
-            between_bytes: Duration::ZERO,
-            limit: None,
-            pace,
-            http2: false,
-            leave: None,
-            progress: None,
-        }
+    pub const fn empty() -> Self {
+        Self(None)
     }
 
     /// A visitor's body, limited as the settings say.
     #[must_use]
     pub fn new(body: Incoming, version: Version, settings: &Settings) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
         let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-        Self {
-            inner: (!body.is_end_stream()).then_some(body),
+        Self(Some(Box::new(Limited {
+            inner: body,
             left: limits.request_body.unwrap_or(u64::MAX),
             between_bytes: timeouts.between_bytes,
             limit: None,
@@ -189,23 +187,26 @@ impl RequestBody {
             http2: version == Version::HTTP_2,
             leave: None,
             progress: None,
-        }
+        })))
     }
 
     /// How far it has come; `None` when there is no body.
     pub fn progress(&mut self) -> Option<Progress> {
-        self.inner.as_ref()?;
-        Some(self.progress.get_or_insert_default().clone())
+        self.0.as_mut().map(|body| body.progress.get_or_insert_default().clone())
     }
 
     /// It is one side of a conversation, which may go on slowly: `limits.min_body_rate` does not hold.
     pub fn is_conversation(&mut self) {
-        self.pace = Pace::new(0, Duration::ZERO);
+        if let Some(body) = &mut self.0 {
+            body.pace = Pace::new(0, Duration::ZERO);
+        }
     }
 
     /// Reads nothing before the origin gives leave.
     pub fn wait_for(&mut self, leave: Leave) {
-        self.leave = Some(Box::new(leave));
+        if let Some(limited) = &mut self.0 {
+            limited.leave = Some(leave);
+        }
     }
 }
 
@@ -217,13 +218,12 @@ impl HttpBody for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.inner else { return Poll::Ready(None) };
+        let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
         if let Some(leave) = &mut this.leave {
             ready!(leave.poll(cx));
             this.leave = None;
         }
-        match Pin::new(&mut *body).poll_frame(cx) {
+        match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(mut frame) => {
                 this.limit = None;
                 if let Some(progress) = &this.progress {
@@ -239,7 +239,7 @@ impl HttpBody for RequestBody {
                     }
                 }
                 match frame {
-                    None if this.http2 => Poll::Ready(checked_end(body)),
+                    None if this.http2 => Poll::Ready(checked_end(&mut this.inner)),
                     frame => Poll::Ready(frame.map(|result| result.map_err(BodyError::Visitor))),
                 }
             }
@@ -258,10 +258,10 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.0.as_ref().is_none_or(|body| body.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.inner.size_hint())
     }
 }

@@ -3,6 +3,7 @@
 //! Forwarding fields are believed only from `trusted_proxies`: the client is the right-most address
 //! that is not trusted. From anybody else they are replaced, never appended to.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -83,6 +84,20 @@ pub struct Hop {
     /// Whose requests belong here; `None` where no handshake says.
     shown: Option<Shown>,
     peer_text: HeaderValue,
+    /// The last `Forwarded` that named the peer alone, with the host and scheme it was made for: a connection's
+    /// requests are mostly for one host.
+    forwarded: RefCell<Option<(HeaderValue, bool, HeaderValue)>>,
+    /// The last host that was asked for here, and where it led.
+    found: RefCell<Option<Found>>,
+}
+
+/// A host that was found to belong on a connection.
+#[derive(Debug)]
+struct Found {
+    host: HeaderValue,
+    /// The number of the settings it was found in.
+    settings: u64,
+    site: usize,
 }
 
 impl Hop {
@@ -90,7 +105,8 @@ impl Hop {
     #[must_use]
     pub fn new(peer: IpAddr, tls: bool) -> Self {
         let peer = peer.to_canonical();
-        Self { peer, tls, shown: None, peer_text: listed(&[peer]) }
+        let (forwarded, found) = (RefCell::default(), RefCell::default());
+        Self { peer, tls, shown: None, peer_text: listed(&[peer]), forwarded, found }
     }
 
     /// The same after a handshake that named whom the client wants.
@@ -103,6 +119,19 @@ impl Hop {
     #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
         self.shown.as_ref().is_none_or(|shown| shown.is_for(host))
+    }
+
+    /// The site of a host as the client sent it, where the same was the last one asked for here, in the same
+    /// settings.
+    #[must_use]
+    pub fn known(&self, host: &HeaderValue, settings: u64) -> Option<usize> {
+        let found = self.found.borrow();
+        found.as_ref().filter(|last| last.host == host && last.settings == settings).map(|last| last.site)
+    }
+
+    /// Remembers a host whose requests belong on this connection.
+    pub fn remember(&self, host: &HeaderValue, settings: u64, site: usize) {
+        *self.found.borrow_mut() = detached(host).map(|host| Found { host, settings, site });
     }
 
     /// Rewrites `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110, 7.6.3) and `X-Request-Id` for the
@@ -118,14 +147,14 @@ impl Hop {
         version: http::Version,
         request_id: &HeaderValue,
     ) {
-        let scheme = if client.secure { "https" } else { "http" };
+        let scheme = scheme(client.secure);
         let trusted = client.peer_trusted;
         if trusted && client.address != self.peer {
             let hops = hops_from(headers, client.address, self.peer);
             headers.insert(header::FORWARDED, forwarded(&hops, host, scheme));
             headers.insert(&X_FORWARDED_FOR, listed(&hops));
         } else {
-            headers.insert(header::FORWARDED, forwarded(&[self.peer], host, scheme));
+            headers.insert(header::FORWARDED, self.forwarded(host, client.secure));
             headers.insert(&X_FORWARDED_FOR, self.peer_text.clone());
         }
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -147,6 +176,27 @@ impl Hop {
         headers.insert(header::VIA, appended(via, &protocol));
         headers.insert(&X_REQUEST_ID, request_id.clone());
     }
+
+    /// `Forwarded` for a request that comes from the peer itself.
+    fn forwarded(&self, host: &HeaderValue, secure: bool) -> HeaderValue {
+        if let Some((of, was_secure, value)) = &*self.forwarded.borrow()
+            && (of, *was_secure) == (host, secure)
+        {
+            return value.clone();
+        }
+        let value = forwarded(&[self.peer], host, scheme(secure));
+        *self.forwarded.borrow_mut() = detached(host).map(|host| (host, secure, value.clone()));
+        value
+    }
+}
+
+/// A copy of a value that holds no piece of the connection's read buffer.
+fn detached(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
+}
+
+const fn scheme(secure: bool) -> &'static str {
+    if secure { "https" } else { "http" }
 }
 
 /// Hops from the client to the peer, both included; what `X-Forwarded-For` says before the client is left out.
@@ -190,7 +240,11 @@ fn forwarded(hops: &[IpAddr], host: &HeaderValue, scheme: &str) -> HeaderValue {
 
 /// The id a request goes by: a trusted peer's, or a new one.
 #[must_use]
-pub fn request_id(headers: &HeaderMap, peer_trusted: bool, fresh: u128) -> HeaderValue {
+pub fn request_id(
+    headers: &HeaderMap,
+    peer_trusted: bool,
+    fresh: impl FnOnce() -> HeaderValue,
+) -> HeaderValue {
     if peer_trusted
         && let Some(given) = headers.get(&X_REQUEST_ID)
         && !given.is_empty()
@@ -199,7 +253,7 @@ pub fn request_id(headers: &HeaderMap, peer_trusted: bool, fresh: u128) -> Heade
     {
         return given.clone();
     }
-    HeaderValue::from_str(&format!("{fresh:032x}")).unwrap_or(HeaderValue::from_static("0"))
+    fresh()
 }
 
 /// All lines of a field as one list; `None` when there is none, or it cannot be read.
@@ -298,12 +352,48 @@ mod tests {
         assert_eq!(map["forwarded"], "for=203.0.113.7;host=\"shop.example\";proto=http, for=10.0.0.1");
     }
 
+    /// Requests of one connection may be for several hosts, and a trusted peer's for several clients.
+    #[test]
+    fn what_a_connection_remembers_is_of_the_same_host_and_scheme() {
+        let hop = Hop::new(ip("10.0.0.1"), false);
+        let forwarded = |host: &'static str, secure: bool, from: &str| {
+            let mut map =
+                HeaderMap::from_iter([(X_FORWARDED_FOR.clone(), HeaderValue::from_str(from).unwrap())]);
+            let client = Client { address: ip(from), secure, peer_trusted: true };
+            let (host, id) = (HeaderValue::from_static(host), HeaderValue::from_static("id"));
+            hop.rewrite(&mut map, client, &host, http::Version::HTTP_11, &id);
+            map[header::FORWARDED].to_str().unwrap().to_owned()
+        };
+        for _ in 0..2 {
+            assert_eq!(
+                forwarded("a.example", false, "10.0.0.1"),
+                "for=10.0.0.1;host=\"a.example\";proto=http"
+            );
+            assert_eq!(
+                forwarded("a.example", true, "10.0.0.1"),
+                "for=10.0.0.1;host=\"a.example\";proto=https"
+            );
+            assert_eq!(
+                forwarded("b.example", true, "10.0.0.1"),
+                "for=10.0.0.1;host=\"b.example\";proto=https"
+            );
+            assert!(forwarded("b.example", true, "10.9.9.9").contains("10.9.9.9"));
+        }
+        let host = HeaderValue::from_static("a.example");
+        assert_eq!(hop.known(&host, 1), None);
+        hop.remember(&host, 1, 7);
+        assert_eq!(hop.known(&host, 1), Some(7));
+        assert_eq!(hop.known(&host, 2), None, "settings were read anew");
+        assert_eq!(hop.known(&HeaderValue::from_static("b.example"), 1), None);
+    }
+
     #[test]
     fn a_request_id_is_taken_from_trusted_peers_only() {
+        let new = || HeaderValue::from_static("new");
         let map = headers(&[("x-request-id", "abc")]);
-        assert_eq!(request_id(&map, true, 7), "abc");
-        assert_eq!(request_id(&map, false, 7), "00000000000000000000000000000007");
+        assert_eq!(request_id(&map, true, new), "abc");
+        assert_eq!(request_id(&map, false, new), "new");
         let odd = headers(&[("x-request-id", "a b")]);
-        assert_eq!(request_id(&odd, true, 7), "00000000000000000000000000000007");
+        assert_eq!(request_id(&odd, true, new), "new");
     }
 }

@@ -27,7 +27,7 @@ use super::pace::{Pace, Paced};
 use super::proxy_protocol::{self, Spoken};
 use super::socket::{Listening, Socket};
 use super::strict::{self, Gate, Link};
-use super::timer::{self, HeadTimer, ReadMeter};
+use super::timer::{self, HeadLimits};
 use super::{corridor, finish, http2, proofs, tls};
 use crate::config::Settings;
 use crate::telemetry::events;
@@ -179,7 +179,9 @@ async fn serve(
     let hop = Hop::new(peer, beginning.tls.is_some());
     if let Some(server) = beginning.tls {
         let acceptor = TlsAcceptor::from(Arc::clone(&server.config));
-        let handshake = timer::within(settings.timeouts.tls_handshake, acceptor.accept(stream)).await;
+        // Boxed, as what follows: a connection in clear holds no room for TLS, nor one of HTTP/1.1 for HTTP/2.
+        let handshake =
+            timer::within(settings.timeouts.tls_handshake, Box::pin(acceptor.accept(stream))).await;
         let Some(Ok(stream)) = handshake else { return };
         let session = stream.get_ref().1;
         if session.alpn_protocol() == Some(proofs::ALPN) {
@@ -188,7 +190,7 @@ async fn serve(
         }
         let http2 = session.alpn_protocol() == Some(b"h2");
         let hop = Rc::new(hop.for_requests_to(server.shown(session.server_name())));
-        http(&core, settings, stream, hop, http2, phase).await;
+        Box::pin(http(&core, settings, stream, hop, http2, phase)).await;
     } else {
         let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
         let http2 = tokio::select! {
@@ -250,6 +252,31 @@ async fn stopping(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
 }
 
+/// Drives a connection until the process stops: `None` then.
+///
+/// A connection is driven at least twice for each request, so the phase is only looked at when it is another.
+async fn until_stopping<F: Future>(
+    mut connection: Pin<&mut F>,
+    phase: watch::Receiver<Phase>,
+) -> Option<F::Output> {
+    let mut news = phase.clone();
+    let mut stopped = pin!(stopping(phase));
+    let mut waits = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // No sender any more is news too.
+        if !waits || news.has_changed().unwrap_or(true) {
+            waits = true;
+            news.mark_unchanged();
+            return stopped.as_mut().poll(cx).map(|()| None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// Ends when the process no longer serves.
 pub async fn not_serving(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
@@ -268,9 +295,9 @@ async fn http<S>(
     let (rate, window) = (settings.limits.min_send_rate, settings.timeouts.slow_send);
     let stream = Paced::new(stream, Pace::new(rate, window), Arc::clone(&core.house.metrics));
     if is_http2 {
-        http2::serve(core, settings, stream, hop, phase).await
+        Box::pin(http2::serve(core, settings, stream, hop, phase)).await;
     } else {
-        http1_connection(core, settings, stream, hop, phase).await
+        http1_connection(core, settings, stream, hop, phase).await;
     }
 }
 
@@ -284,8 +311,9 @@ async fn http1_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (timeouts, limits) = (&settings.timeouts, &settings.limits);
-    let (meter, link) = (ReadMeter::default(), Arc::new(Link::default()));
-    let gate = Gate::strict(stream, meter.clone(), Arc::clone(&link), head_limits(settings));
+    let link = Arc::new(Link::default());
+    let times = HeadLimits { idle: timeouts.idle, header_read: timeouts.header_read };
+    let gate = Gate::strict(stream, Arc::clone(&link), head_limits(settings), times);
     let (calls, told): (_, &Link) = (Cell::new(0), &link);
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
@@ -302,8 +330,8 @@ async fn http1_connection<S>(
     });
     let mut builder = http1::Builder::new();
     builder
-        .timer(HeadTimer::new(meter, timeouts.header_read))
-        .header_read_timeout(timeouts.idle)
+        // The gate's matter.
+        .header_read_timeout(None)
         .half_close(true)
         // The gate keeps heads within their limit; what stands behind one may be read with it.
         .max_buf_size(limits.header_bytes + HTTP1_ROOM);
@@ -312,11 +340,7 @@ async fn http1_connection<S>(
         builder.max_headers(limits.header_count);
     }
     let mut connection = pin!(builder.serve_connection(TokioIo::new(gate), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stopping(phase) => None,
-    };
-    let ended = match ended {
+    let ended = match until_stopping(connection.as_mut(), phase).await {
         Some(ended) => ended,
         None => {
             let ended = head_read(connection.as_mut(), &link).await;

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -49,6 +50,9 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
 }
 
 /// Steps 2 to 10.
+///
+/// What few requests need is boxed: every open connection holds room for the largest of the futures here, and every
+/// request moves it.
 async fn run(
     core: &Rc<Core>,
     hop: &Hop,
@@ -70,7 +74,7 @@ async fn run(
         return Ok(script);
     }
     if reserved {
-        return respond::reserved(core, x, request).await;
+        return Box::pin(respond::reserved(core, x, request)).await;
     }
     if let Some(intercepted) = collected(x, &request) {
         return Ok(respond::collector(core, x, intercepted, request.headers()));
@@ -88,7 +92,7 @@ async fn run(
     if let Some(downstream) = downstream {
         // An answer that ends HTTP here says nothing of stages.
         x.stages = Stages::default();
-        return respond::tunnel(core, x, request, downstream, asked).await;
+        return Box::pin(respond::tunnel(core, x, request, downstream, asked)).await;
     }
     x.stages.ask();
     let answer = send(core, x, request).await; // 7
@@ -208,10 +212,8 @@ pub async fn send(
 pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
     let Some(upstream) = x.site().group.members.get(origin).map(|m| &m.connector.upstream) else { return };
     let host = upstream.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
-    let host = host.unwrap_or_else(|| x.host.clone());
-    let target = request.uri().path_and_query().cloned();
-    let target = target.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
     if upstream.http2 {
+        let (target, host) = (target_of(request.uri()), host.unwrap_or_else(|| x.host.clone()));
         *request.version_mut() = Version::HTTP_2;
         let scheme = if upstream.tls.is_some() { "https" } else { "http" };
         let uri =
@@ -225,11 +227,16 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
     } else {
         *request.version_mut() = Version::HTTP_11;
         if request.uri().authority().is_some() {
-            *request.uri_mut() = http::Uri::from(target);
+            *request.uri_mut() = http::Uri::from(target_of(request.uri()));
         }
         let bodied = !request.body().is_end_stream();
         let headers = request.headers_mut();
-        headers.insert(header::HOST, host);
+        match host {
+            Some(host) => drop(headers.insert(header::HOST, host)),
+            // From HTTP/1.1 it has come as it goes; an origin tried before may have had its own.
+            None if headers.get(header::HOST) == Some(&x.host) => {}
+            None => drop(headers.insert(header::HOST, x.host.clone())),
+        }
         // hyper would send a `GET` without the body of which it does not know the length.
         if bodied && !headers.contains_key(header::CONTENT_LENGTH) {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -241,6 +248,10 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
             headers.insert(header::CONNECTION, HeaderValue::from_static(options));
         }
     }
+}
+
+fn target_of(uri: &http::Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 /// Whether a request may be asked again without harm (RFC 9110, 9.2.1).

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -16,8 +16,11 @@ use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
 use super::strict::Reason;
-use crate::config::Limits;
+use crate::config::{Limits, Settings};
 use crate::privacy::{Decision, Mode, Signals, Subject};
+
+/// A trusted client's wish to be told why.
+static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
 
 /// What step 1 finds out, and what the steps after it add.
 #[derive(Debug)]
@@ -188,17 +191,28 @@ impl Exchange {
         distrust_empty(request);
         let host = host_of(request)?;
         let snapshot = core.snapshot();
-        let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
-        let site = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?;
         let settings = &snapshot.settings;
-        check_size(request, &settings.limits)?;
-        let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
-        // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
-        if !client.peer_trusted && !hop.is_for(&name) {
-            return Err(ProxyError::Misdirected);
-        }
-        let id = client_addr::request_id(request.headers(), client.peer_trusted, core.fresh_id());
-        let asked = request.headers().get("optgate-explain").is_some_and(|v| v == "1");
+        let (index, client) = match hop.known(&host, snapshot.number()) {
+            Some(index) => {
+                check_size(request, &settings.limits)?;
+                (index, client_of(request, hop, settings))
+            }
+            None => {
+                let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
+                let index = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?.index;
+                check_size(request, &settings.limits)?;
+                let client = client_of(request, hop, settings);
+                // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
+                if !client.peer_trusted && !hop.is_for(&name) {
+                    return Err(ProxyError::Misdirected);
+                }
+                hop.remember(&host, snapshot.number(), index);
+                (index, client)
+            }
+        };
+        let site = snapshot.sites.get(index).ok_or(ProxyError::UnknownHost)?;
+        let id = client_addr::request_id(request.headers(), client.peer_trusted, || core.fresh_id_text());
+        let asked = request.headers().get(&EXPLAIN).is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
         claims::delete(request.headers_mut(), client.peer_trusted);
         let path_rule = site.path_rule(request.uri().path());
@@ -258,6 +272,10 @@ impl Exchange {
     pub fn rule(&self) -> &Rule {
         self.site().rule(self.path_rule)
     }
+}
+
+fn client_of(request: &Request<Incoming>, hop: &Hop, settings: &Settings) -> Client {
+    client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies)
 }
 
 /// Both the peer and the client it speaks for must be allowed to ask.

@@ -94,7 +94,7 @@ pub fn answered(
 ) -> Response<Counted> {
     let rewrites = matches!(response.body(), Body::Rewrite(_));
     let rewriting = x.stages.head(&core.house.metrics, response.headers_mut(), rewrites);
-    x.site().metrics.request(response.status().as_u16(), summary.started.elapsed().as_secs_f64());
+    x.site().metrics.request(response.status().as_u16(), summary.started.elapsed());
     let said = Said {
         client: x.client.address,
         site: &x.site().settings.name,

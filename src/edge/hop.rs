@@ -5,19 +5,48 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::enforce::fields;
 use http::{Method, Request};
 
-/// Fields that always end here. `TE` and `Upgrade` are treated by their own rules; a request's `Proxy-*` fields
-/// have gone before.
-static HOP: [HeaderName; 3] =
-    [header::CONNECTION, HeaderName::from_static("keep-alive"), header::TRANSFER_ENCODING];
-
-/// Fields of an answer that end here too.
-static ANSWER_HOP: [HeaderName; 5] = [
+/// Fields that end here. In a request `TE` and `Upgrade` are treated by their own rules, and `Proxy-*` fields have
+/// gone before.
+static HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::UPGRADE,
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     HeaderName::from_static("proxy-authentication-info"),
-    header::TE,
-    header::UPGRADE,
 ];
+
+/// Positions in [`HOP`], as bits.
+const CONNECTION: u8 = 1;
+const ALWAYS: u8 = 0b0000_0111;
+const TE: u8 = 0b0000_1000;
+const UPGRADE: u8 = 0b0001_0000;
+
+/// Which fields of [`HOP`] are there. Cost: one pass over the names, instead of a look-up for each field.
+fn present(headers: &HeaderMap) -> u8 {
+    let bit = |name: &HeaderName| match name.as_str() {
+        "connection" => CONNECTION,
+        "keep-alive" => 0b0000_0010,
+        "transfer-encoding" => 0b0000_0100,
+        "te" => TE,
+        "upgrade" => UPGRADE,
+        "proxy-connection" => 0b0010_0000,
+        "proxy-authenticate" => 0b0100_0000,
+        "proxy-authentication-info" => 0b1000_0000,
+        _ => 0,
+    };
+    headers.keys().fold(0, |found, name| found | bit(name))
+}
+
+fn remove_present(headers: &mut HeaderMap, present: u8) {
+    for (at, name) in HOP.iter().enumerate() {
+        if present & (1 << at) != 0 {
+            headers.remove(name);
+        }
+    }
+}
 
 /// Fields that a `Connection` field cannot name away: a client must not be able to hide its signal, its
 /// host or what we say to the origin (RFC 9110, 7.6.1 forbids naming end-to-end fields).
@@ -43,38 +72,36 @@ pub fn is_protected(name: &str) -> bool {
 /// Removes hop-by-hop fields from a request's head.
 ///
 /// `TE: trailers` stays (RFC 9110, 10.1.4: gRPC needs it), any other `TE` goes; `Upgrade` goes unless
-/// `keep_upgrade`. Cost: five look-ups; a list is built only when `Connection` names fields.
+/// `keep_upgrade`. Cost: one pass over the names; a list is built only when `Connection` names fields.
 pub fn remove(headers: &mut HeaderMap, keep_upgrade: bool) {
-    remove_named(headers);
-    for name in &HOP {
-        headers.remove(name);
-    }
-    if headers.contains_key(header::TE) {
-        let trailers =
-            fields::items(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-        headers.remove(header::TE);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
-    }
-    if !keep_upgrade {
-        headers.remove(header::UPGRADE);
+    let present = present(headers);
+    remove_named(headers, present);
+    let trailers = present & TE != 0
+        && fields::items(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    let upgrade = if keep_upgrade { 0 } else { UPGRADE };
+    remove_present(headers, present & (ALWAYS | TE | upgrade));
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Removes hop-by-hop fields from an answer's head.
+/// Removes hop-by-hop fields from an answer's head. Cost: as for [`remove`].
 pub fn remove_from_answer(headers: &mut HeaderMap) {
-    remove_named(headers);
-    for name in HOP.iter().chain(&ANSWER_HOP) {
-        headers.remove(name);
-    }
+    let present = present(headers);
+    remove_named(headers, present);
+    remove_present(headers, present);
 }
 
-fn remove_named(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in named(headers) {
-            headers.remove(name);
-        }
+fn remove_named(headers: &mut HeaderMap, present: u8) {
+    let Some(options) = headers.get(header::CONNECTION).filter(|_| present & CONNECTION != 0) else { return };
+    // What nearly every origin says names a field that ends here anyway.
+    if options.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+        && headers.get_all(header::CONNECTION).iter().nth(1).is_none()
+    {
+        return;
+    }
+    for name in named(headers) {
+        headers.remove(name);
     }
 }
 
@@ -129,6 +156,27 @@ mod tests {
         ]);
         remove(&mut map, false);
         assert_eq!(map, headers(&[("x-three", "3")]));
+    }
+
+    /// Most answers say `keep-alive` and no more; what a second line names ends here all the same.
+    #[test]
+    fn a_second_connection_line_is_read_too() {
+        let mut map = headers(&[("connection", "Keep-Alive"), ("x-one", "1")]);
+        map.append("connection", HeaderValue::from_static("x-one"));
+        let mut alone = headers(&[("connection", "Keep-Alive"), ("keep-alive", "timeout=5"), ("x-one", "1")]);
+        remove_from_answer(&mut map);
+        remove_from_answer(&mut alone);
+        assert_eq!((map.len(), alone), (0, headers(&[("x-one", "1")])));
+    }
+
+    /// Every field of the list is found by its name.
+    #[test]
+    fn all_hop_by_hop_fields_leave_an_answer() {
+        for name in &HOP {
+            let mut map = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("a"))]);
+            remove_from_answer(&mut map);
+            assert!(map.is_empty(), "{name}");
+        }
     }
 
     /// Threat T7: a client cannot make us drop the signal or what we rely on.

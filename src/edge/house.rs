@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
 use super::clients::{ClientConnections, ClientRates};
@@ -305,6 +307,8 @@ pub struct Held(Rc<Local>);
 /// A core's own part of the settings.
 #[derive(Debug)]
 struct Local {
+    /// Tells one snapshot of this core from another.
+    number: u64,
     /// The count that all cores share, touched once for each core and reload.
     shared: Arc<Snapshot>,
     /// This core's engines for the snapshot's filter lists, each taken at its first use.
@@ -312,9 +316,15 @@ struct Local {
 }
 
 impl Held {
-    fn new(shared: Arc<Snapshot>) -> Self {
+    fn new(shared: Arc<Snapshot>, number: u64) -> Self {
         let matchers = shared.lists.iter().map(|_| OnceCell::new()).collect();
-        Self(Rc::new(Local { shared, matchers }))
+        Self(Rc::new(Local { number, shared, matchers }))
+    }
+
+    /// A number that no other snapshot of this core had.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.0.number
     }
 
     /// This core's engine for a site's filter lists.
@@ -347,13 +357,20 @@ pub struct Core {
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
     exchanges: Cell<u32>,
+    /// Room for the texts of ids.
+    ids: RefCell<BytesMut>,
 }
+
+/// Ids whose texts share an allocation.
+const IDS: usize = 64;
+/// Bytes of an id's text.
+const ID: usize = 32;
 
 impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = Held::new(house.snapshot.load_full());
+        let snapshot = Held::new(house.snapshot.load_full(), 0);
         let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
         let month = Cell::new((timer::now(), current_month()));
         Rc::new(Self {
@@ -364,6 +381,7 @@ impl Core {
             month,
             next_id: Cell::new(seed),
             exchanges: Cell::new(0),
+            ids: RefCell::default(),
         })
     }
 
@@ -377,7 +395,7 @@ impl Core {
                 // Idle connections of the old settings close with their pools.
                 self.groups.borrow_mut().clear();
             }
-            *held = Held::new(Arc::clone(&current));
+            *held = Held::new(Arc::clone(&current), held.number() + 1);
             self.memo.borrow_mut().clear(held.settings.limits.rewrite_memo);
         }
         held.clone()
@@ -424,6 +442,21 @@ impl Core {
         let number = self.exchanges.get();
         self.exchanges.set(number.wrapping_add(1));
         Stages::of(number, snapshot.settings.server_timing, started)
+    }
+
+    /// The same as a field's value.
+    ///
+    /// Cost: an allocation for every [`IDS`] of them.
+    #[must_use]
+    pub fn fresh_id_text(&self) -> HeaderValue {
+        let mut text = [0; ID];
+        HEXLOWER.encode_mut(&self.fresh_id().to_be_bytes(), &mut text);
+        let mut ids = self.ids.borrow_mut();
+        if ids.capacity() < ID {
+            ids.reserve(ID * IDS);
+        }
+        ids.extend_from_slice(&text);
+        HeaderValue::from_maybe_shared(ids.split().freeze()).unwrap_or(HeaderValue::from_static("0"))
     }
 
     /// This core's pools and turns for a site's origins.

@@ -119,7 +119,9 @@ async fn shape(
                 enforce_response::admit_scripts(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
             let guarded = scripts.guard.is_some();
             let ticket = ticket(core, x, &recipe, page, &scripts, &parts.headers);
-            let (body, primed) = rewritten(core, x, &recipe, page, scripts, ticket, body).await?;
+            // Boxed, so that a request for anything else holds no room for a rewriter.
+            let rewriting = Box::pin(rewritten(core, x, &recipe, page, scripts, ticket, body));
+            let (body, primed) = rewriting.await?;
             if primed == Primed::Raw {
                 plan = BodyPlan::Pass(PassReason::Coding);
             }

@@ -75,7 +75,12 @@ impl Deadline {
 
     /// Starts again, `after` from now.
     pub fn restart(&mut self, after: Duration) {
-        self.at = now() + after + TICK;
+        self.move_to(now() + after + TICK);
+    }
+
+    /// Moves to another moment.
+    fn move_to(&mut self, at: Instant) {
+        self.at = at;
         if let Some(slot) = self.slot {
             SLAB.with_borrow_mut(|slab| {
                 if let Some(Some((at, _))) = slab.slots.get_mut(slot) {
@@ -154,10 +159,70 @@ impl ReadMeter {
     }
 }
 
-/// hyper's timer for one downstream connection.
+/// How long an HTTP/1.1 head may be waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    /// Until its first byte.
+    pub idle: Duration,
+    /// From there to its end.
+    pub header_read: Duration,
+}
+
+impl HeadLimits {
+    /// For ever.
+    pub const NONE: Self = Self { idle: NEVER, header_read: NEVER };
+}
+
+/// Longer than any connection lives.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The wait of one connection for its next head.
 ///
-/// hyper has one limit from the moment it waits for a head; we give it the idle limit and
-/// shorten it to `header_read` from the first byte of the head on.
+/// hyper could wait too, with a timer that it makes anew for every request. Here the connection keeps its slot, and
+/// a wait costs two looks at the core's time.
+#[derive(Debug)]
+pub struct HeadWait {
+    limits: HeadLimits,
+    /// It waits, and has seen some of the head.
+    waits: Option<bool>,
+    deadline: Option<Deadline>,
+}
+
+impl HeadWait {
+    /// Nothing is waited for yet.
+    #[must_use]
+    pub const fn new(limits: HeadLimits) -> Self {
+        Self { limits, waits: None, deadline: None }
+    }
+
+    /// Waits on. `begun`: some of the head is there. Ready once that took too long.
+    pub fn poll(&mut self, begun: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waits != Some(begun) {
+            self.waits = Some(begun);
+            let limit = if begun { self.limits.header_read } else { self.limits.idle };
+            match &mut self.deadline {
+                Some(deadline) => deadline.restart(limit),
+                none => *none = Some(Deadline::new(limit)),
+            }
+        }
+        self.deadline.as_mut().map_or(Poll::Pending, |deadline| deadline.poll(cx))
+    }
+
+    /// The head is there.
+    pub fn end(&mut self) {
+        if self.waits.take().is_some()
+            && let Some(deadline) = &mut self.deadline
+        {
+            // A request may take longer than a wait: nobody is to be woken meanwhile.
+            deadline.move_to(now() + NEVER);
+        }
+    }
+}
+
+/// hyper's timer for one HTTP/2 connection.
+///
+/// hyper has one limit from the moment it waits; we give it the idle limit and shorten it to `header_read` from the
+/// first byte on.
 #[derive(Debug, Clone)]
 pub struct HeadTimer {
     meter: ReadMeter,
@@ -244,9 +309,45 @@ mod tests {
         assert_eq!(SLAB.with_borrow(|slab| slab.slots.len()), 1);
     }
 
-    /// An idle connection may wait for long; a head that has begun may not.
+    /// T13: an idle connection may wait for long; a head that has begun may not, and no byte starts its time again.
     #[test]
-    fn the_first_byte_of_a_head_shortens_the_limit() {
+    fn a_head_has_one_limit_from_its_first_byte_on() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut wait = HeadWait::new(HeadLimits { idle: second * 60, header_read: second * 5 });
+        tick(start);
+        assert!(wait.poll(false, &mut context).is_pending());
+        tick(start + second * 30);
+        for passed in [30, 32, 34] {
+            tick(start + second * passed);
+            assert!(wait.poll(true, &mut context).is_pending(), "{passed}");
+        }
+        tick(start + second * 36);
+        assert!(wait.poll(true, &mut context).is_ready());
+    }
+
+    /// The next wait has its whole time, and a long request is not woken for the last one's.
+    #[test]
+    fn a_wait_ends_with_its_head() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut wait = HeadWait::new(HeadLimits { idle: second * 60, header_read: second * 5 });
+        tick(start);
+        assert!(wait.poll(false, &mut context).is_pending());
+        wait.end();
+        let due = |now| SLAB.with_borrow(|slab| slab.slots.iter().flatten().any(|(at, _)| *at <= now));
+        assert!(!due(start + second * 3_600));
+        tick(start + second * 3_600);
+        assert!(wait.poll(false, &mut context).is_pending());
+        tick(start + second * 3_659);
+        assert!(wait.poll(false, &mut context).is_pending());
+        tick(start + second * 3_661);
+        assert!(wait.poll(false, &mut context).is_ready());
+    }
+
+    /// An idle connection may wait for long; what has begun may not.
+    #[test]
+    fn the_first_byte_shortens_the_limit_of_hypers_timer() {
         let start = Instant::now();
         tick(start);
         let meter = ReadMeter::default();

@@ -97,7 +97,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     let mut changes = RequestChanges {
         target: plan::target(headers),
         method: parts.method.clone(),
-        accepts: Accepts::read(headers),
+        accepts: if headers.contains_key(ACCEPT_ENCODING) { Accepts::read(headers) } else { Accepts::NONE },
         narrowed: false,
         tag_mapped: false,
         condition_dropped: false,
@@ -138,7 +138,11 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
 /// Codings, ranges and validators of a request whose answer may be rewritten.
 fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &mut RequestChanges) {
     let opted_out = ctx.decision.opted_out();
-    changes.narrowed = negotiate::narrow(headers);
+    changes.narrowed = match headers.contains_key(ACCEPT_ENCODING) {
+        true => negotiate::narrow(headers),
+        // Any coding would do.
+        false => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")).is_none(),
+    };
     let Target::Page(kind) = changes.target else { return };
     if opted_out && matches!(kind, Kind::Document | Kind::Frame | Kind::Worker) {
         headers.remove(RANGE);

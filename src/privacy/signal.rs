@@ -1,12 +1,13 @@
 //! Step 3: every input of a request, read once.
 
-use http::HeaderMap;
-use http::header::COOKIE;
+use http::header::{COOKIE, HeaderMap, HeaderName};
 
 use super::cookie::{self, OwnCookie};
 use super::gpp;
 use super::keys::Keys;
 use super::marks::{self, Heard};
+
+static SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
 
 /// What is known about the account a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -62,7 +63,7 @@ impl Signals {
 /// never joined. Anything else is as if absent.
 #[must_use]
 pub fn read_sec_gpc(headers: &HeaderMap) -> bool {
-    headers.get_all("sec-gpc").iter().any(|value| {
+    headers.get_all(&SEC_GPC).iter().any(|value| {
         let mut bytes = value.as_bytes();
         while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
             bytes = rest;
@@ -74,7 +75,7 @@ pub fn read_sec_gpc(headers: &HeaderMap) -> bool {
 /// Whether a `Sec-GPC` field was sent that does not count (for the counter of malformed signals).
 #[must_use]
 pub fn sec_gpc_is_malformed(headers: &HeaderMap) -> bool {
-    headers.contains_key("sec-gpc") && !read_sec_gpc(headers)
+    headers.contains_key(&SEC_GPC) && !read_sec_gpc(headers)
 }
 
 /// Splits a `Cookie` field into name and value; names are trimmed, values lose surrounding quotes.

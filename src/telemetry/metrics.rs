@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
+use super::durations::Durations;
 use super::limits::LimitFigures;
 use super::memo::MemoMetrics;
 use super::upstreams::{UpstreamFigures, UpstreamState};
@@ -107,19 +108,19 @@ const ACTIONS: [&str; 3] = ["allow", "restrict", "strip"];
 #[derive(Debug)]
 pub struct SiteMetrics {
     requests: [Counter; 5],
-    duration: Histogram,
+    duration: Durations,
     signals: [Counter; 5],
     outcomes: [[Counter; 4]; 5],
     links: [Counter; 4],
 }
 
 impl SiteMetrics {
-    /// One answered request: status code and seconds from head to the response's head.
-    pub fn request(&self, status: u16, seconds: f64) {
+    /// One answered request: status code and time from head to the response's head.
+    pub fn request(&self, status: u16, took: Duration) {
         if let Some(counter) = self.requests.get(usize::from(status / 100).wrapping_sub(1)) {
             counter.inc();
         }
-        self.duration.observe(seconds);
+        self.duration.observe(took);
     }
 
     /// An HTML response carried a signal, and this became of it.
@@ -385,7 +386,7 @@ impl UpstreamFamilies {
 #[derive(Debug)]
 struct SiteFamilies {
     requests: Counters,
-    duration: Family<Labels, Histogram>,
+    duration: Family<Labels, Durations>,
     signals: Counters,
     decisions: Counters,
     links: Counters,
@@ -393,9 +394,7 @@ struct SiteFamilies {
 
 impl SiteFamilies {
     fn new(x: &mut Exposition) -> Self {
-        let duration = Family::<Labels, Histogram>::new_with_constructor(|| {
-            Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
-        });
+        let duration = Family::<Labels, Durations>::default();
         x.register("request_duration_seconds", "From request head to response head", duration.clone());
         Self {
             requests: family(x, "requests", "Requests answered"),

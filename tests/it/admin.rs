@@ -127,7 +127,7 @@ async fn metrics_hold_the_stores_and_the_switches_figures() {
 async fn the_summary_adds_up() {
     let office = office(|_| ());
     let site = office.state.metrics.site("shop");
-    site.request(200, 0.001);
+    site.request(200, std::time::Duration::from_millis(1));
     site.signal(Basis::Gpc, Outcome::Enforced);
     site.signal(Basis::Gpc, Outcome::Refused);
     office.state.metrics.vendors(["meta-pixel"].into_iter()).neutralised(0, VendorAction::Strip, 3);

@@ -25,6 +25,8 @@ const ANSWER: u8 = 1;
 const SWITCH: u8 = 2;
 /// A byte of the answer has come.
 const BEGUN: u8 = 4;
+/// No byte of the request has gone: whatever comes is no answer to it.
+const UNSENT: u8 = 8;
 
 /// Tells a gate what is expected next; held by whoever sends requests.
 #[derive(Debug, Clone, Default)]
@@ -33,13 +35,21 @@ pub struct Expected(Arc<AtomicU8>);
 impl Expected {
     /// A request goes out: an answer's head comes. `switch`: it may be a 101.
     pub fn answer(&self, switch: bool) {
-        self.0.store(if switch { SWITCH } else { ANSWER }, Ordering::Relaxed);
+        self.0.store(UNSENT | if switch { SWITCH } else { ANSWER }, Ordering::Relaxed);
+    }
+
+    /// Bytes have gone to the origin.
+    fn sent(&self) {
+        let expected = self.0.load(Ordering::Relaxed);
+        if expected & UNSENT != 0 {
+            self.0.store(expected & !UNSENT, Ordering::Relaxed);
+        }
     }
 
     /// Whether an answer is expected of which no byte has come.
     #[must_use]
     pub fn is_unheard(&self) -> bool {
-        matches!(self.0.load(Ordering::Relaxed), ANSWER | SWITCH)
+        matches!(self.0.load(Ordering::Relaxed) & !UNSENT, ANSWER | SWITCH)
     }
 }
 
@@ -108,7 +118,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
             let fresh = &buf.filled()[start..];
             let expected = this.expected.0.load(Ordering::Relaxed);
-            if fresh.is_empty() || expected == NOTHING {
+            // What comes unasked is for hyper to see, which ends the connection.
+            if fresh.is_empty() || expected == NOTHING || expected & UNSENT != 0 {
                 return Poll::Ready(Ok(()));
             }
             this.expected.0.store(expected | BEGUN, Ordering::Relaxed);
@@ -124,7 +135,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerGate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.io).poll_write(cx, buf));
+        this.expected.sent();
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
@@ -132,7 +146,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerGate<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs));
+        this.expected.sent();
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -145,5 +162,44 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerGate<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// What the gate lets through of what the origin sends next.
+    fn read(gate: &mut AnswerGate<tokio::io::DuplexStream>) -> Poll<Vec<u8>> {
+        let mut room = [0; 256];
+        let mut buf = ReadBuf::new(&mut room);
+        let polled = Pin::new(gate).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
+        polled.map(|result| {
+            result.unwrap();
+            buf.filled().to_vec()
+        })
+    }
+
+    /// An origin must not be able to begin the answer to a request before it has it: what comes on an idle
+    /// connection goes to hyper as it is, which ends the connection, and is not held as the beginning of a head.
+    #[tokio::test]
+    async fn what_comes_before_the_request_has_gone_is_no_answer() {
+        let (io, mut origin) = tokio::io::duplex(1024);
+        let expected = Expected::default();
+        let mut gate = AnswerGate::new(io, expected.clone());
+        expected.answer(false);
+        origin.write_all(b"HTTP/1.1 200 OK\r\nX: ").await.unwrap();
+        assert_eq!(read(&mut gate), Poll::Ready(b"HTTP/1.1 200 OK\r\nX: ".to_vec()));
+        assert!(expected.is_unheard());
+
+        expected.answer(false);
+        gate.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        origin.write_all(b"HTTP/1.1 200 OK\r\nX: ").await.unwrap();
+        assert_eq!(read(&mut gate), Poll::Pending, "held until it is whole");
+        assert!(!expected.is_unheard());
     }
 }

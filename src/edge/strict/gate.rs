@@ -13,7 +13,7 @@ use super::Reason;
 use super::chunks::Chunks;
 use super::head::{Framing, Limits, Scan};
 use super::held::Held;
-use crate::edge::timer::{Deadline, ReadMeter};
+use crate::edge::timer::{Deadline, HeadLimits, HeadWait, ReadMeter};
 
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
 /// answers to the requests before it. A client cannot make one count as refused: only [`Link`] can.
@@ -103,16 +103,20 @@ enum State {
     Refused,
     /// A body was refused.
     Broken(Reason),
+    /// A head was waited for too long.
+    Late,
 }
 
 /// A visitor's connection, read strictly.
 #[derive(Debug)]
 pub struct Gate<S> {
     io: S,
-    meter: ReadMeter,
+    /// Counts what is read, where somebody wants to know.
+    meter: Option<ReadMeter>,
     link: Arc<Link>,
     limits: Limits,
     state: State,
+    wait: HeadWait,
     /// Number of the last request whose head has passed.
     request: u64,
     held: Held,
@@ -120,15 +124,16 @@ pub struct Gate<S> {
 }
 
 impl<S> Gate<S> {
-    /// HTTP/1.1 is read strictly.
-    pub fn strict(io: S, meter: ReadMeter, link: Arc<Link>, limits: Limits) -> Self {
-        Self { state: State::Head(Scan::default()), ..Self::open(io, meter, link, limits) }
+    /// HTTP/1.1 is read strictly, and its heads are waited for so long.
+    pub fn strict(io: S, link: Arc<Link>, limits: Limits, times: HeadLimits) -> Self {
+        let (state, held, wait) = (State::Head(Scan::default()), Held::default(), HeadWait::new(times));
+        Self { io, meter: None, link, limits, state, wait, request: 0, held, linger: None }
     }
 
     /// Another protocol, of which bytes are only counted.
     pub fn open(io: S, meter: ReadMeter, link: Arc<Link>, limits: Limits) -> Self {
-        let (state, held) = (State::Open, Held::default());
-        Self { io, meter, link, limits, state, request: 0, held, linger: None }
+        let strict = Self::strict(io, link, limits, HeadLimits::NONE);
+        Self { meter: Some(meter), state: State::Open, ..strict }
     }
 
     /// Looks at bytes for the first time; how many from the start may pass. The rest is to be held.
@@ -138,7 +143,7 @@ impl<S> Gate<S> {
             let rest = &bytes[at..];
             match &mut self.state {
                 State::Open => return bytes.len(),
-                State::Waiting | State::Refused | State::Broken(_) => return at,
+                State::Waiting | State::Refused | State::Broken(_) | State::Late => return at,
                 State::Body(left) => {
                     let step = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     *left -= step as u64;
@@ -164,6 +169,7 @@ impl<S> Gate<S> {
                     Ok(Some(head)) => {
                         at += head.length;
                         self.request += 1;
+                        self.wait.end();
                         self.state = match head.framing {
                             _ if head.upgrade => State::Waiting,
                             Framing::None => State::Head(Scan::default()),
@@ -180,6 +186,14 @@ impl<S> Gate<S> {
             }
         }
         at
+    }
+
+    /// Nothing more has come. Gives up when it was the rest of a head, or a next one, that did not.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let State::Head(scan) = &self.state else { return Poll::Pending };
+        ready!(self.wait.poll(scan.has_begun(), cx));
+        self.state = State::Late;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Whether no request has begun and not ended.
@@ -239,12 +253,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 }
                 State::Refused => return Poll::Ready(Ok(())),
                 State::Broken(reason) => return Poll::Ready(Err(reason.into_io())),
+                State::Late => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 _ => {}
             }
             let start = buf.filled().len();
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            match Pin::new(&mut this.io).poll_read(cx, buf)? {
+                Poll::Ready(()) => {}
+                Poll::Pending => return this.wait(cx),
+            }
             let read = buf.filled().len() - start;
-            this.meter.add(read);
+            if let Some(meter) = &this.meter {
+                meter.add(read);
+            }
             if read == 0 || matches!(this.state, State::Open) || this.take(buf, start) {
                 return Poll::Ready(Ok(()));
             }
@@ -279,8 +299,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
         }
-        // Between two requests nothing is on its way but a next request, which a closing server may drop.
-        if matches!(&this.state, State::Open | State::Waiting) || this.held.is_empty() && this.is_between() {
+        // Between two requests nothing is on its way but a next request, which a closing server may drop; and who
+        // is late gets no more time.
+        if matches!(&this.state, State::Open | State::Waiting | State::Late)
+            || this.held.is_empty() && this.is_between()
+        {
             return Poll::Ready(Ok(()));
         }
         let (deadline, left) = this.linger.get_or_insert_with(|| (Deadline::new(LINGER.0), LINGER.1));
@@ -329,7 +352,7 @@ mod tests {
         let link = Arc::new(Link::default());
         let limits = Limits { bytes: 1000, fields: 20 };
         let io = Pieces(pieces.into_iter().collect());
-        (Gate::strict(io, ReadMeter::default(), Arc::clone(&link), limits), link)
+        (Gate::strict(io, Arc::clone(&link), limits, HeadLimits::NONE), link)
     }
 
     /// All that hyper would read with a buffer of this size, and whether it ends with an error.

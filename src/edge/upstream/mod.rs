@@ -16,6 +16,7 @@ mod queue;
 pub mod resolve;
 mod shared;
 pub mod transport;
+mod turns;
 
 pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;

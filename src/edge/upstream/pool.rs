@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::group::{Load, Member};
 use super::queue::{Cap, Place};
 use super::shared::{Shared, Stream, Uses};
 use super::transport::Transport;
+use super::turns::Turns;
 use crate::edge::body::{self, BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::local::LocalExecutor;
@@ -41,11 +42,10 @@ const MAX_FIELDS: u32 = 64 * 1024;
 /// One HTTP/1.1 connection: the handle and the machine that must be polled.
 struct Live {
     sender: http1::SendRequest<RequestBody>,
-    connection: http1::Connection<Io, RequestBody>,
+    machine: Machine,
     /// Tells the connection's gate that an answer comes.
     expected: Expected,
-    /// The machine has ended; the connection is of no more use.
-    ended: bool,
+    turns: Turns,
     /// For one request only.
     once: bool,
     idle_since: Instant,
@@ -76,16 +76,26 @@ impl Drop for Open {
     }
 }
 
-impl Live {
-    /// Drives the connection a step; notes when it has ended.
+/// What must be polled for a connection to move; gone when the connection has ended.
+struct Machine(Option<http1::Connection<Io, RequestBody>>);
+
+impl Machine {
+    /// Goes on by a step.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended && Pin::new(&mut self.connection).poll(cx).is_ready() {
-            self.ended = true;
+        if self.0.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
+            // A request that waits in it comes back only when it is dropped.
+            self.0 = None;
         }
     }
 
+    const fn has_ended(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Live {
     const fn usable(&self) -> bool {
-        !self.ended && !self.once
+        !self.machine.has_ended() && !self.once
     }
 
     /// Whether it may be used as it is.
@@ -243,20 +253,18 @@ impl Pool {
     ) -> Result<Response<Incoming>, Attempt> {
         live.expected.answer(false);
         let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
-        let mut answer = pin!(live.sender.try_send_request(request));
-        let connection = &mut live.connection;
-        let ended = &mut live.ended;
+        let Live { sender, machine, turns, .. } = live;
+        let mut answer = pin!(sender.try_send_request(request));
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(result) = answer.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(Attempt::of));
+            let answered = turns.take(cx, |turn| {
+                machine.drive(turn);
+                // Only the connection brings the answer, so there is nobody else to be woken for it.
+                answer.as_mut().poll(&mut unheard())
+            });
+            match answered {
+                Poll::Ready(result) => Poll::Ready(result.map_err(Attempt::of)),
+                Poll::Pending => limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout))),
             }
-            if !*ended && Pin::new(&mut *connection).poll(cx).is_ready() {
-                *ended = true;
-            }
-            if let Poll::Ready(result) = answer.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(Attempt::of));
-            }
-            limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout)))
         })
         .await
     }
@@ -271,7 +279,8 @@ impl Pool {
         let left = place.is_some().then(|| self.checkout(client, |live| live.place.is_none())).flatten();
         let (mut live, fresh) = match left.filter(|_| !fresh) {
             Some(live) => (live, false),
-            None => (Box::new(self.open(client).await?), true),
+            // Boxed, as below: seldom needed, and large.
+            None => (Box::new(Box::pin(self.open(client)).await?), true),
         };
         live.place = place;
         Ok((live, fresh))
@@ -306,14 +315,13 @@ impl Pool {
         self.forget_old_addresses();
         let now = timer::now();
         loop {
-            let mut live = {
+            let live = {
                 let mut idle = self.idle.borrow_mut();
                 // The last one fits at once, unless clients or places are told apart.
                 let at = idle.iter().rposition(|live| live.client == client && fits(live))?;
                 idle.swap_remove(at)
             };
-            // The reactor has already noted a hang-up, so this costs no system call.
-            live.drive(&mut Context::from_waker(std::task::Waker::noop()));
+            // One that has been closed meanwhile gives the request back as soon as it is driven with it.
             if live.usable() && now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
                 return Some(live);
             }
@@ -343,6 +351,7 @@ impl Pool {
             idle.remove(0);
         }
         live.idle_since = timer::now();
+        live.turns.rest();
         idle.push(live);
     }
 
@@ -391,9 +400,9 @@ impl Pool {
             .map_err(ProxyError::Answer)?;
         Ok(Live {
             sender,
-            connection,
+            machine: Machine(Some(connection)),
             expected,
-            ended: false,
+            turns: Turns::new(),
             once: false,
             idle_since: timer::now(),
             address,
@@ -422,13 +431,13 @@ impl Pool {
         if place.is_some() {
             drop(self.checkout(client, |live| live.place.is_none()));
         }
-        let Live { mut sender, connection, expected, open, .. } = match self.open(client).await {
+        let Live { mut sender, machine, expected, open, .. } = match self.open(client).await {
             Ok(live) => live,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
         expected.answer(true);
         let held = Held { _load: load, _place: place, _open: Some(open), ..Held::default() };
-        let driver = tokio::task::spawn_local(connection.with_upgrades());
+        let driver = machine.0.map(|connection| tokio::task::spawn_local(connection.with_upgrades()));
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
         if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -485,12 +494,10 @@ impl Pool {
             return Ok((sender, uses));
         }
         let version = self.connector.version();
-        let Connected { io, address } = self.connector.connect(None).await?;
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .max_header_list_size(MAX_FIELDS)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(ProxyError::Answer)?;
+        let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
+        let handshake =
+            http2::Builder::new(LocalExecutor).max_header_list_size(MAX_FIELDS).handshake(TokioIo::new(io));
+        let (sender, connection) = Box::pin(handshake).await.map_err(ProxyError::Answer)?;
         let open = Open::new(&self.figures);
         tokio::task::spawn_local(async move {
             let _open = open;
@@ -536,6 +543,11 @@ async fn give_up_places(pool: Weak<Pool>, mut wanted: tokio::sync::watch::Receiv
         let Some(pool) = pool.upgrade() else { return };
         pool.give_up_one();
     }
+}
+
+/// For what is polled again by whoever brings its news.
+const fn unheard() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 /// Whether origins expect a body with this method (RFC 9110, 9.3).
@@ -635,22 +647,29 @@ impl UpstreamBody {
     fn release(&mut self) {
         self.held = Held::default();
         let Some((mut live, pool)) = self.live.take() else { return };
-        // One more step lets the machine go from "body done" to "idle".
-        live.drive(&mut Context::from_waker(std::task::Waker::noop()));
+        if live.usable() && !live.sender.is_ready() {
+            // One more step lets the machine go from "body done" to "idle".
+            live.machine.drive(&mut unheard());
+        }
         if live.usable() && live.sender.is_ready() {
             pool.put_back(live);
         }
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        if let Some((live, _)) = &mut self.live {
-            live.drive(cx);
-            return Pin::new(&mut self.body).poll_frame(cx);
-        }
-        Poll::Pending
+        let mut body = Pin::new(&mut self.body);
+        let Some((live, _)) = &mut self.live else { return body.poll_frame(cx) };
+        let Live { machine, turns, .. } = &mut **live;
+        turns.take(cx, |turn| {
+            // As for the answer: what comes is brought by the connection.
+            if let Poll::Ready(frame) = body.as_mut().poll_frame(&mut unheard()) {
+                return Poll::Ready(frame);
+            }
+            // The body asked for more, and now it is driven for it.
+            turns.forget();
+            machine.drive(turn);
+            body.poll_frame(&mut unheard())
+        })
     }
 }
 

@@ -1,9 +1,16 @@
 //! What a request wants: a page, a part of one, or something else.
 
 use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, HeaderName};
 
 use super::Kind;
+
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
+const HX_REQUEST: HeaderName = HeaderName::from_static("hx-request");
+const TURBO_FRAME: HeaderName = HeaderName::from_static("turbo-frame");
+const X_PJAX: HeaderName = HeaderName::from_static("x-pjax");
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// What a request wants, as far as its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +41,7 @@ impl Target {
 /// clients) the headers of the libraries that fetch fragments are asked, then `Accept`.
 #[must_use]
 pub fn target(headers: &HeaderMap) -> Target {
-    if let Some(dest) = headers.get("sec-fetch-dest") {
+    if let Some(dest) = headers.get(SEC_FETCH_DEST) {
         return match dest.as_bytes() {
             b"document" => Target::Page(Kind::Document),
             b"iframe" | b"frame" | b"fencedframe" | b"embed" | b"object" => Target::Page(Kind::Frame),
@@ -50,14 +57,14 @@ pub fn target(headers: &HeaderMap) -> Target {
         };
     }
     // Over plain http, where browsers allow service workers on loopback only, this field says it.
-    if headers.get("service-worker").is_some_and(|value| value == "script") {
+    if headers.get(SERVICE_WORKER).is_some_and(|value| value == "script") {
         return Target::Page(Kind::Worker);
     }
-    let by_script = headers.contains_key("hx-request")
-        || headers.contains_key("turbo-frame")
-        || headers.contains_key("x-pjax")
+    let by_script = headers.contains_key(HX_REQUEST)
+        || headers.contains_key(TURBO_FRAME)
+        || headers.contains_key(X_PJAX)
         // Android's WebView sends its application's name in this field on every navigation.
-        || headers.get("x-requested-with").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
+        || headers.get(X_REQUESTED_WITH).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
     if by_script {
         return Target::Page(Kind::Fragment);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::origin::Origin;
 use crate::support::proxy::proxy;
-use crate::support::wait_until;
+use crate::support::{DEADLINE, wait_until};
 
 /// Where an origin closes.
 #[derive(Debug, Clone, Copy)]
@@ -123,5 +123,30 @@ fn a_connection_closed_while_idle_is_not_used() {
         let mut client = proxy.client();
         client.send("POST /post HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nbody");
         assert_eq!(client.response("POST").text(), "hello", "round {round}");
+    }
+}
+
+/// The same when the origin gives the connection up long after its answer, as every origin does in the end: that
+/// is seen only when the connection is used, and the request must then not wait in it for an answer.
+#[test]
+fn a_connection_closed_long_after_its_answer_is_not_used() {
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let origin = Origin::start().on("/last", move |x| {
+        x.body()?;
+        x.ok("text/plain", b"last")?;
+        let _ = told.lock().unwrap().recv_timeout(DEADLINE);
+        x.cut();
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).run();
+    for method in ["POST", "GET"] {
+        assert_eq!(proxy.get("/last", "").text(), "last");
+        tell.send(()).unwrap();
+        let closed_at = std::time::Instant::now();
+        wait_until("the end has arrived", || closed_at.elapsed().as_millis() > 300);
+        let mut client = proxy.client();
+        client.send(format!("{method} /next HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nbody"));
+        assert_eq!(client.response(method).text(), "hello", "{method}");
     }
 }
