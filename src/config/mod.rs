@@ -396,6 +396,8 @@ pub struct Site {
     pub hsts: Option<Hsts>,
     /// What `Cache-Control: no-transform` means for visitors who have not opted out.
     pub no_transform: NoTransform,
+    /// Which uncoded pages go out coded.
+    pub compress: Compress,
 }
 
 impl Site {
@@ -575,6 +577,17 @@ pub enum NoTransform {
     Keep,
     /// The page gets the link like any other.
     Override,
+}
+
+/// Which pages that come uncoded go out coded, where the visitor takes it. What comes coded always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compress {
+    /// Those of visitors who have opted out: the guard makes them larger than they came.
+    #[default]
+    OptedOut,
+    /// None.
+    AsOrigin,
 }
 
 /// Shared cache in front of Optgate (DESIGN 4, caches).

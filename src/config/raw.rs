@@ -11,9 +11,9 @@ use super::written::{
     MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
 };
 use super::{
-    BadAnswers, Balance, CacheFront, Challenge, CspMode, HashOn, LinkTitle, ListRole, ListenAt, LogFormat,
-    LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming, ServiceProviders,
-    SignalCookies, Unknown, VendorAction,
+    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, HashOn, LinkTitle, ListRole, ListenAt,
+    LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming,
+    ServiceProviders, SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -42,6 +42,7 @@ pub struct Raw {
     pub unknown: Unknown,
     pub strip_link_params: bool,
     pub no_transform: NoTransform,
+    pub compress: Compress,
     pub server_timing: ServerTiming,
     pub collectors: OneOrMany<String>,
     pub first_party_hosts: OneOrMany<String>,
@@ -381,6 +382,7 @@ tables! {
         strip_link_params: Option<bool> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         no_transform: Option<NoTransform> = None,
+        compress: Option<Compress> = None,
         lists: OneOrMany<RawList> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
         collectors: Option<OneOrMany<String>> = None,
@@ -469,6 +471,7 @@ impl Default for Raw {
             unknown: Unknown::default(),
             strip_link_params: false,
             no_transform: NoTransform::default(),
+            compress: Compress::default(),
             server_timing: ServerTiming::default(),
             collectors: OneOrMany::default(),
             first_party_hosts: OneOrMany::default(),

@@ -110,6 +110,7 @@ fn one_site(
         redirect: tls::redirect(path, raw, site, problems),
         hsts: tls::hsts(path, raw, site, problems),
         no_transform: site.no_transform.unwrap_or(raw.no_transform),
+        compress: site.compress.unwrap_or(raw.compress),
         cache_front: site.cache.front.unwrap_or(raw.cache.front),
         strip_link_params: site.strip_link_params.unwrap_or(raw.strip_link_params),
         csp: csp(path, raw, site, problems),

@@ -239,7 +239,7 @@ impl HttpBody for RequestBody {
                     }
                 }
                 match frame {
-                    None if this.http2 => Poll::Ready(checked_end(&mut this.inner)),
+                    None if this.http2 => Poll::Ready(checked_end(&this.inner)),
                     frame => Poll::Ready(frame.map(|result| result.map_err(BodyError::Visitor))),
                 }
             }

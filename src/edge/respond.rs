@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::house::Core;
 use super::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
 use super::{connection, corridor, hop, outcome, timer, upgrade};
-use crate::config::{NoTransform, VendorAction};
+use crate::config::{Compress, NoTransform, VendorAction};
 use crate::enforce::collectors::Intercepted;
 use crate::enforce::guard::{self, Placement};
 use crate::enforce::html::Plan;
@@ -252,6 +252,7 @@ fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts, enforce: bool
         opted_out: x.decision.opted_out(),
         enforce,
         rewrite: x.rule().rewrite,
+        compress: x.site().settings.compress == Compress::OptedOut,
         keep_untransformed: x.site().settings.no_transform == NoTransform::Keep,
         accepts: changes.accepts,
         narrowed: changes.narrowed,

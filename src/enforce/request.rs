@@ -73,6 +73,7 @@ impl RequestChanges {
             enforce: ctx.mode == Mode::Enforce,
             rewrite: ctx.rewrite,
             keep_untransformed: true,
+            compress: false,
             accepts: self.accepts,
             narrowed: self.narrowed,
             conditional_ours: !self.condition_dropped,

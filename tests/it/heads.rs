@@ -597,6 +597,7 @@ fn site() -> optgate::config::Site {
         redirect: None,
         hsts: None,
         no_transform: optgate::config::NoTransform::Keep,
+        compress: optgate::config::Compress::AsOrigin,
         csp: optgate::config::Csp::default(),
         lists: Vec::new(),
         first_party_hosts: Vec::new(),

@@ -35,6 +35,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         redirect: None,
         hsts: None,
         no_transform: NoTransform::Keep,
+        compress: Compress::OptedOut,
     };
     Settings {
         listen: Vec::new(),

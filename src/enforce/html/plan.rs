@@ -152,6 +152,8 @@ pub struct Question<'a> {
     pub rewrite: bool,
     /// An origin's `no-transform` holds for a visitor who is not opted out.
     pub keep_untransformed: bool,
+    /// An uncoded page of a visitor who has opted out goes out coded: the guard makes it larger.
+    pub compress: bool,
     /// What the client said it accepts, before narrowing.
     pub accepts: Accepts,
     /// Whether narrowing took something the client accepts away.
@@ -237,8 +239,10 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
             BodyPlan::Pass(PassReason::Coding)
         };
     };
-    // What came uncoded goes uncoded, unless it did so only because we asked for less than the client.
-    let code = from != Coding::Identity || question.narrowed;
+    // What came uncoded goes uncoded, unless it did so only because we asked for less than the client, or grows by
+    // the guard. Some servers code nothing for a request with `Via`, which ours must have (RFC 9110, 7.6.3).
+    let guarded = question.opted_out && sure && matches!(kind, Kind::Document | Kind::Frame | Kind::Unsure);
+    let code = from != Coding::Identity || question.narrowed || question.compress && guarded;
     BodyPlan::Rewrite(Recipe {
         opted_out: question.opted_out,
         kind,
@@ -403,6 +407,7 @@ mod tests {
             enforce: true,
             rewrite: true,
             keep_untransformed: true,
+            compress: false,
             accepts: Accepts::NONE,
             narrowed: false,
             conditional_ours: true,
@@ -611,5 +616,26 @@ mod tests {
         assert_eq!(to(false, "identity"), Coding::Identity);
         assert_eq!(to(true, "identity"), Coding::Brotli);
         assert_eq!(to(false, "gzip"), Coding::Brotli);
+    }
+
+    /// The setting `compress`: the guard must not make a page larger on its way than it need be, and some servers
+    /// code nothing once a request has `Via`.
+    #[test]
+    fn a_page_that_grows_by_the_guard_goes_out_coded() {
+        let accepts = Accepts::read(&headers(&[("accept-encoding", "gzip")]));
+        let to = |opted_out, compress, kind, media| {
+            let q = Question { accepts, compress, target: Target::Page(kind), ..question(opted_out) };
+            match plan(&q, StatusCode::OK, &headers(&[("content-type", media)])) {
+                BodyPlan::Rewrite(recipe) => Some(recipe.to),
+                _ => None,
+            }
+        };
+        let (gzip, plain) = (Some(Coding::Gzip), Some(Coding::Identity));
+        assert_eq!(to(true, true, Kind::Document, "text/html"), gzip);
+        assert_eq!(to(true, true, Kind::Frame, "text/html"), gzip);
+        assert_eq!(to(true, true, Kind::Fragment, "text/html"), plain);
+        assert_eq!(to(true, true, Kind::Document, "image/svg+xml"), plain);
+        assert_eq!(to(true, false, Kind::Document, "text/html"), plain);
+        assert_eq!(to(false, true, Kind::Document, "text/html"), plain);
     }
 }

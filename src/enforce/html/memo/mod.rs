@@ -34,8 +34,6 @@ pub(super) use replay::{Parting, Replay, Taken};
 
 /// Largest page that is remembered, in bytes as it comes or goes.
 const MOST_PAGE: usize = 1 << 20;
-/// The same for a coded page, of which nothing is sent before it is compared whole.
-const MOST_CODED: usize = 256 << 10;
 /// Pages that are recorded at a time: each takes its size twice while it comes.
 const RECORDINGS: usize = 2;
 /// Pages whose first sight is remembered.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::{Entry, MOST_CODED, MOST_PAGE, Point, Ticket};
+use super::{Entry, MOST_PAGE, Point, Ticket};
 use crate::enforce::html::{Rewriter, Summary};
 
 /// Bytes between two points, while the page is small; later a part of what has come.
@@ -43,9 +43,8 @@ impl Recording {
 
     /// Bytes came, and others went out for them.
     pub(in super::super) fn add(&mut self, came: &[u8], went: &[u8]) {
-        let most = if self.coded { MOST_CODED } else { MOST_PAGE };
         if self.given_up
-            || self.original.len() + came.len() > most
+            || self.original.len() + came.len() > MOST_PAGE
             || self.output.len() + went.len() > MOST_PAGE
         {
             self.give_up();
