@@ -227,7 +227,7 @@ fn pages_in_other_encodings_and_without_a_type_are_rewritten() {
             origin = origin.answers(&format!("/{n}/{status}"), answer(status, &field, body));
         }
     }
-    let proxy = site(&origin).run();
+    let proxy = site(&origin).toml("compress = \"as-origin\"\n").run();
     let decode = |response: &Response| -> String {
         let text = response.text();
         text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned)

@@ -167,7 +167,8 @@ impl Proxy {
 impl Memo {
     /// From the text of `/metrics`.
     fn read(text: &str) -> Option<Self> {
-        let hits = counter(text, "optgate_memo_hits_total")?;
+        let partial = counter(text, "optgate_memo_partial_total").unwrap_or_default();
+        let hits = counter(text, "optgate_memo_hits_total")? + partial;
         Some(Self { hits, misses: counter(text, "optgate_memo_misses_total")? })
     }
 }
