@@ -67,6 +67,7 @@ fn site() -> Arc<Site> {
         redirect: None,
         hsts: None,
         no_transform: Default::default(),
+        compress: optgate::config::Compress::OptedOut,
         csp: Default::default(),
         first_party_hosts: Vec::new(),
         lists: Vec::new(),

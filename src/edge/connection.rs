@@ -260,7 +260,8 @@ async fn until_stopping<F: Future>(
     phase: watch::Receiver<Phase>,
 ) -> Option<F::Output> {
     let mut news = phase.clone();
-    let mut stopped = pin!(stopping(phase));
+    // Polled once, so it must not be put off for the sake of other tasks.
+    let mut stopped = pin!(tokio::task::unconstrained(stopping(phase)));
     let mut waits = false;
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {

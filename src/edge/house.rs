@@ -446,7 +446,7 @@ impl Core {
 
     /// The same as a field's value.
     ///
-    /// Cost: an allocation for every [`IDS`] of them.
+    /// Cost: an allocation for every `IDS` of them.
     #[must_use]
     pub fn fresh_id_text(&self) -> HeaderValue {
         let mut text = [0; ID];

@@ -46,7 +46,7 @@ pub struct UpstreamFigures {
     pub healthy: Gauge<i64, AtomicI64>,
     /// 1: left out because requests failed.
     pub ejected: Gauge<i64, AtomicI64>,
-    /// Changes of state, to each of [`UpstreamState::ALL`].
+    /// Changes of state, to each of `UpstreamState::ALL`.
     pub changes: [Counter<u64, AtomicU64>; 3],
     /// Requests that failed for the origin's sake.
     pub failures: Counter<u64, AtomicU64>,

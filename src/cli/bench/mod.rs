@@ -1,9 +1,9 @@
 //! `optgate bench`: what Optgate adds to a site's answers, measured where it will stand.
 //!
 //! The same requests go to the site and through Optgate, in turns on one schedule, so that whatever else the machine
-//! does falls on both alike. Which room does what: [`load`] the schedule, [`target`] a server and its connections,
-//! [`proxy`] the Optgate that is measured, [`process`] what the kernel says of it, [`stats`] percentiles and
-//! intervals, [`figures`] the figures and the verdict, [`text`] and [`html`] how they are shown.
+//! does falls on both alike. Which room does what: `load` the schedule, `target` a server and its connections,
+//! `proxy` the Optgate that is measured, `process` what the kernel says of it, `stats` percentiles and
+//! intervals, `figures` the figures and the verdict, `text` and `html` how they are shown.
 
 mod figures;
 mod html;
