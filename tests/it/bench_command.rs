@@ -87,7 +87,8 @@ fn proxied(request: &Recorded) -> bool {
 /// Data on stdout, words on stderr; every figure that issue 5 names has its line, and what is often misread is said.
 #[test]
 fn the_text_says_what_was_measured_where_and_what_it_means() {
-    let (desk, origin) = (Desk::new(), Origin::start().answers("/page", answer("", "x".repeat(1_000))));
+    let plain = answer("Content-Type: text/plain\r\n", "x".repeat(1_000));
+    let (desk, origin) = (Desk::new(), Origin::start().answers("/page", plain));
     let output = desk.run(&["--upstream", origin.url(), "--path", "/page?a=1"]);
     let text = out(&output);
     assert!(
