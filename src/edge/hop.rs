@@ -1,9 +1,9 @@
 //! Hop-by-hop fields (RFC 9110, 7.6.1): they end at every hop.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request};
 
 use crate::enforce::fields;
-use http::{Method, Request};
 
 /// Fields that end here. In a request `TE` and `Upgrade` are treated by their own rules, and `Proxy-*` fields have
 /// gone before.
@@ -76,8 +76,7 @@ pub fn is_protected(name: &str) -> bool {
 pub fn remove(headers: &mut HeaderMap, keep_upgrade: bool) {
     let present = present(headers);
     remove_named(headers, present);
-    let trailers = present & TE != 0
-        && fields::items(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    let trailers = present & TE != 0 && fields::has(headers, &header::TE, "trailers");
     let upgrade = if keep_upgrade { 0 } else { UPGRADE };
     remove_present(headers, present & (ALWAYS | TE | upgrade));
     if trailers {
@@ -126,7 +125,7 @@ pub fn is_last_hop<B>(request: &mut Request<B>) -> bool {
 /// Whether `Connection` holds a token, in any letter case.
 #[must_use]
 pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
-    fields::items(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case(token))
+    fields::has(headers, &header::CONNECTION, token)
 }
 
 /// Names listed in `Connection` that may be removed.

@@ -181,9 +181,7 @@ fn ticket(
     let nonce = scripts.guard.as_ref().is_some_and(|guard| guard.nonce.is_some())
         || scripts.keeper.as_ref().is_some_and(|keeper| keeper.nonce.is_some());
     // A nonce is another each time. RFC 9111, 5.2.2.5: what must not be stored is not.
-    let kept =
-        || fields::items(headers, &header::CACHE_CONTROL).all(|item| !item.eq_ignore_ascii_case("no-store"));
-    if nonce || recipe.bodiless || !kept() {
+    if nonce || recipe.bodiless || fields::has(headers, &header::CACHE_CONTROL, "no-store") {
         return None;
     }
     let key = Key {

@@ -10,6 +10,12 @@ pub fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Ite
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|item| !item.is_empty())
 }
 
+/// Whether a word, in whatever case, is one of the items of [`items`].
+#[must_use]
+pub fn has(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(word))
+}
+
 /// Removes every field whose name goes; says how many there were.
 ///
 /// Cost: one pass over the names; a list is made only where one goes.

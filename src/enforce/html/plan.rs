@@ -257,7 +257,7 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
 
 /// Whether the origin says `no-transform` (RFC 9111, 5.2.2.6).
 fn forbids_changes(headers: &HeaderMap) -> bool {
-    fields::items(headers, &CACHE_CONTROL).any(|directive| directive.eq_ignore_ascii_case("no-transform"))
+    fields::has(headers, &CACHE_CONTROL, "no-transform")
 }
 
 /// A worker's script. Its type does not matter: a browser that runs it despite a wrong one runs it with
