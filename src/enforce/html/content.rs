@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 
 use data_encoding::{BASE64_NOPAD, Specification};
-use encoding_rs::WINDOWS_1252;
 
 use super::charset;
+use super::references::{as_bytes, as_text};
 
 /// What a `data:` address brings.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Data {
             _ => (media, false),
         };
         let bytes = if coded { forgiving_base64(&body)? } else { body };
-        let text = WINDOWS_1252.decode_without_bom_handling(&bytes).0.into_owned();
+        let text = as_text(&bytes).into_owned();
         Some(Self { media: media.to_owned(), text })
     }
 
@@ -61,7 +61,7 @@ impl Data {
 
     /// The address of other content of the same type. ASCII only.
     pub(super) fn with(&self, text: &str) -> String {
-        let (bytes, _, _) = WINDOWS_1252.encode(text);
+        let bytes = as_bytes(text);
         let mut out = format!("data:{},", self.media);
         for byte in bytes.iter() {
             match byte {
@@ -80,7 +80,7 @@ impl Data {
 pub(super) fn script(address: &str) -> Option<String> {
     let address = tidy(address);
     let bytes = percent_decoded(behind(&address, "javascript:")?);
-    Some(WINDOWS_1252.decode_without_bom_handling(&bytes).0.into_owned())
+    Some(as_text(&bytes).into_owned())
 }
 
 /// As a URL parser begins: no white space and controls around, no tabs and line ends inside.
@@ -98,7 +98,7 @@ fn behind<'a>(address: &'a str, scheme: &str) -> Option<&'a str> {
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
-    let (bytes, _, _) = WINDOWS_1252.encode(text);
+    let bytes = as_bytes(text);
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = &*bytes;
     while let Some((&first, tail)) = rest.split_first() {

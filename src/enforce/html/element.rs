@@ -2,22 +2,9 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::WINDOWS_1252;
-
+use super::references::{as_bytes, as_text};
 use super::tag::attributes;
 use super::tokens::Tag;
-
-/// The page's bytes as text: each byte is a character, whatever the page's charset.
-///
-/// Cost: one look at the bytes where all are ASCII.
-pub(super) fn as_text(bytes: &[u8]) -> Cow<'_, str> {
-    WINDOWS_1252.decode_without_bom_handling(bytes).0
-}
-
-/// The way back.
-pub(super) fn as_bytes(text: &str) -> Cow<'_, [u8]> {
-    WINDOWS_1252.encode(text).0
-}
 
 /// In lower case, borrowed where it is already.
 fn lower(text: Cow<'_, str>) -> Cow<'_, str> {

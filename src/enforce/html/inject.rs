@@ -138,6 +138,20 @@ impl Link {
         self.placed != Placed::Unwanted
     }
 
+    /// Whether ours is to be put in, when its place comes.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.placed == Placed::Waiting && !self.frameset
+    }
+
+    /// Its place has come: true once, if ours is to be put there.
+    pub(super) fn takes_place(&mut self) -> bool {
+        let takes = self.is_awaited();
+        if takes {
+            self.placed = Placed::Inserted;
+        }
+        takes
+    }
+
     /// An `a href` begins; `id` names it for [`Link::anchor_ends`] while it is open.
     pub(super) fn anchor_begins(&mut self, id: u32) {
         self.drawings = 0;
@@ -197,6 +211,7 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use super::super::references::as_bytes;
     use super::*;
 
     /// 11 CCR 7015: the words are prescribed, and only white space and case may differ.
@@ -214,7 +229,7 @@ mod tests {
             ("Your Privacy Choices!", false),
             ("", false),
         ] {
-            let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(text);
+            let bytes = as_bytes(text);
             assert_eq!(is_title(&bytes), expected, "{text:?}");
         }
     }

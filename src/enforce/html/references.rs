@@ -8,8 +8,22 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use encoding_rs::WINDOWS_1252;
+
 /// `name`, `+` when the semicolon may be missing, code points in hexadecimal.
 const TABLE: &str = include_str!("named_references.txt");
+
+/// The page's bytes as text: each byte is a character, whatever the page's charset.
+///
+/// Cost: one look at the bytes where all are ASCII.
+pub(super) fn as_text(bytes: &[u8]) -> Cow<'_, str> {
+    WINDOWS_1252.decode_without_bom_handling(bytes).0
+}
+
+/// The way back.
+pub(super) fn as_bytes(text: &str) -> Cow<'_, [u8]> {
+    WINDOWS_1252.encode(text).0
+}
 
 /// Where a reference stands; the rules differ for a missing semicolon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +177,7 @@ pub(super) fn push_as_bytes(text: &str, out: &mut String) {
     if text.is_ascii() {
         out.push_str(text);
     } else {
-        out.push_str(&encoding_rs::WINDOWS_1252.decode_without_bom_handling(text.as_bytes()).0);
+        out.push_str(&as_text(text.as_bytes()));
     }
 }
 
@@ -172,8 +186,7 @@ pub(super) fn from_bytes(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
     }
-    let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(text);
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+    Cow::Owned(String::from_utf8_lossy(&as_bytes(text)).into_owned())
 }
 
 /// Encodes a decoded value so that it can be written into an attribute again; `"` is the writer's part.
@@ -220,7 +233,7 @@ fn character(code: u32) -> char {
         0 => char::REPLACEMENT_CHARACTER,
         0x80..=0x9F => {
             let byte = [u8::try_from(code).unwrap_or(b'?')];
-            encoding_rs::WINDOWS_1252.decode_without_bom_handling(&byte).0.chars().next().unwrap_or('?')
+            as_text(&byte).chars().next().unwrap_or('?')
         }
         _ => char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
     }

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::inject::{self, Link, Placed};
+use super::inject::{self, Link};
 use super::inline::Holds;
 use super::listed::Asking;
 use super::pass::Pass;
-use super::references::{Place, decode, decode_ascii, encode};
+use super::references::{Place, as_bytes, as_text, decode, decode_ascii, encode};
 use super::urls::Urls;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
@@ -274,7 +274,7 @@ impl State {
         if self.depth >= MAX_DEPTH {
             return Ok(Inside::Unread);
         }
-        let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(html);
+        let bytes = as_bytes(html);
         let mut out = Vec::with_capacity(bytes.len() + 64);
         let mut pass = Pass::new(self.inner(urls, guard));
         pass.write(&bytes, &mut out)?;
@@ -285,12 +285,11 @@ impl State {
         if out == *bytes {
             return Ok(Inside::Same);
         }
-        Ok(Inside::Changed(encoding_rs::WINDOWS_1252.decode_without_bom_handling(&out).0.into_owned()))
+        Ok(Inside::Changed(as_text(&out).into_owned()))
     }
 
     /// Whether the end of the input is the last chance for guard or link.
-    pub(super) const fn wants_probe(&self) -> bool {
-        self.templates == 0
-            && (self.guard.is_some() || (matches!(self.link.placed, Placed::Waiting) && !self.link.frameset))
+    pub(super) fn wants_probe(&self) -> bool {
+        self.templates == 0 && (self.guard.is_some() || self.link.is_awaited())
     }
 }

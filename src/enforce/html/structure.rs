@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use super::context::{Space, is_void, name};
 use super::edits::Edits;
-use super::element::{Element, as_bytes, as_text};
+use super::element::Element;
 use super::elements::{is_kind, neutralise};
-use super::inject::{self, Placed};
+use super::inject;
 use super::opened::{Opened, Role, Sheet};
+use super::references::{as_bytes, as_text};
 use super::slots::fetches;
 use super::state::State;
 use super::tag::{attribute, attributes};
@@ -74,22 +75,13 @@ impl Document {
         if let Some(guard) = self.state.guard.take() {
             out.extend_from_slice(guard.element().as_bytes());
         }
-        if self.takes_link() {
+        if self.state.link.takes_place() {
             out.extend_from_slice(self.state.line().as_bytes());
         }
     }
 
-    /// The link's place has come. True once.
-    fn takes_link(&mut self) -> bool {
-        let takes = self.state.link.placed == Placed::Waiting && !self.state.link.frameset;
-        if takes {
-            self.state.link.placed = Placed::Inserted;
-        }
-        takes
-    }
-
     fn place_link(&mut self, at: usize) {
-        if self.takes_link() {
+        if self.state.link.takes_place() {
             self.edits.insert(at, self.state.line().as_bytes());
         }
     }

@@ -5,12 +5,11 @@
 use std::borrow::Cow;
 
 use super::context::Space;
-use super::element::as_bytes;
 use super::inline::Holds;
 use super::json::{self, Verdict};
 use super::listed::Asking;
 use super::opened::{Role, Sheet};
-use super::references::{Place, Resolved, decode, push_as_bytes};
+use super::references::{Place, Resolved, as_bytes, decode, push_as_bytes};
 use super::state::{Inside, State};
 use super::tokens::{Tag, Tokens, Watch};
 use super::{RewriteError, inline};

@@ -495,8 +495,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::context::is_void;
-    use super::super::element::as_text;
     use super::super::opened::{Opened, Role};
+    use super::super::references::as_text;
     use super::*;
 
     /// An element: its name, the place of its start tag, its namespace, and where the tag that closed it begins.

@@ -2,7 +2,7 @@
 
 use super::super::elements::{Edit, Rel, judge};
 use super::super::inject::Placed;
-use super::super::references::{Place, decode};
+use super::super::references::{Place, as_bytes, as_text, decode};
 use super::super::slots::{Meta, Slot, slot};
 use super::super::{RewriteError, inline};
 use super::tag::{Attribute, Tag, split};
@@ -87,7 +87,7 @@ impl Reader {
     /// are for the judges, who know all that an XML parser knows.
     fn value(&self, attribute: &Attribute<'_>) -> Result<String, RewriteError> {
         let expanded = self.entities.expand(attribute.value)?;
-        Ok(encoding_rs::WINDOWS_1252.decode_without_bom_handling(&expanded).0.into_owned())
+        Ok(as_text(&expanded).into_owned())
     }
 
     /// An attribute's name as the judges want it; `None` when it means nothing.
@@ -270,7 +270,7 @@ fn quoted(value: &str) -> Vec<u8> {
         }
     }
     text.push('"');
-    encoding_rs::WINDOWS_1252.encode(&text).0.into_owned()
+    as_bytes(&text).into_owned()
 }
 
 fn is_reference(tail: &str) -> bool {

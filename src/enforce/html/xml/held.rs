@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::WINDOWS_1252;
-
-use super::super::references::{Place, decode};
+use super::super::references::{Place, as_bytes, as_text, decode};
 use super::dtd::Entities;
 use super::tokens::Broken;
 
@@ -67,10 +65,10 @@ impl Held {
             let part = match !piece.literal && bytes.contains(&b'&') {
                 true => {
                     let expanded = entities.expand(bytes)?;
-                    let raw = WINDOWS_1252.decode_without_bom_handling(&expanded).0;
+                    let raw = as_text(&expanded);
                     Cow::Owned(decode(&raw, Place::Text).into_owned())
                 }
-                false => WINDOWS_1252.decode_without_bom_handling(bytes).0,
+                false => as_text(bytes),
             };
             text += part;
         }
@@ -82,7 +80,7 @@ impl Held {
 pub(super) fn append_escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.find(['&', '<', '>']) {
-        out.extend_from_slice(&WINDOWS_1252.encode(&rest[..at]).0);
+        out.extend_from_slice(&as_bytes(&rest[..at]));
         out.extend_from_slice(match rest.as_bytes()[at] {
             b'&' => b"&amp;",
             b'<' => b"&lt;",
@@ -90,5 +88,5 @@ pub(super) fn append_escaped(out: &mut Vec<u8>, text: &str) {
         });
         rest = &rest[at + 1..];
     }
-    out.extend_from_slice(&WINDOWS_1252.encode(rest).0);
+    out.extend_from_slice(&as_bytes(rest));
 }

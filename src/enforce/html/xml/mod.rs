@@ -20,7 +20,7 @@ mod tag;
 mod tokens;
 
 use super::inject::{self, Placed};
-use super::references::Resolved;
+use super::references::{Resolved, as_text};
 use super::state::State;
 use super::{Kind, PIECE, Plan, RewriteError, SLACK, inline, room};
 use dtd::Entities;
@@ -279,7 +279,7 @@ impl Reader {
         if sheet && self.state.opted_out {
             let href = tag::pseudo_attributes(bytes, TARGET.len()).filter_map(Result::ok);
             for attribute in href.filter(|a| a.name == b"href") {
-                let value = encoding_rs::WINDOWS_1252.decode_without_bom_handling(attribute.value).0;
+                let value = as_text(attribute.value);
                 gone = gone.or(self.state.strip_url(&value));
             }
         }
@@ -324,10 +324,9 @@ impl Reader {
 
     /// The link's place has come: before this end tag.
     fn place(&mut self, out: &mut Vec<u8>) {
-        if self.state.link.placed == Placed::Waiting && !self.state.link.frameset {
+        if self.state.link.takes_place() {
             let line = self.in_xml(&self.state.line(), "p");
             self.put(line.as_bytes(), out);
-            self.state.link.placed = Placed::Inserted;
         }
     }
 
