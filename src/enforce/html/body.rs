@@ -39,7 +39,6 @@ impl BodyError {
             Self::Origin(_) => "origin-body",
             Self::Coding(error) => error.label(),
             Self::Rewrite(RewriteError::Memory) => "rewriter-memory",
-            Self::Rewrite(RewriteError::Handler) => "rewriter-handler",
             Self::Rewrite(RewriteError::Xml) => "rewriter-xml",
         }
     }
@@ -108,11 +107,11 @@ struct Parts {
 }
 
 impl Machine {
-    /// The pipeline.
+    /// The pipeline; `sent`: bytes were given out.
     ///
     /// # Errors
     /// A decoder or encoder could not be made.
-    fn pipeline(&mut self) -> Result<&mut Pipeline, CodingError> {
+    fn pipeline(&mut self, sent: bool) -> Result<&mut Pipeline, CodingError> {
         if let Self::Planned(_) = self
             && let Self::Planned(parts) = std::mem::replace(self, Self::Broken)
         {
@@ -121,7 +120,12 @@ impl Machine {
             *self = Self::Running(Box::new(Pipeline::new(decoder, encoder, &recipe, plan, on_failure)));
         }
         match self {
-            Self::Running(pipeline) => Ok(pipeline),
+            Self::Running(pipeline) => {
+                if sent {
+                    pipeline.mark_sent();
+                }
+                Ok(pipeline)
+            }
             Self::Planned(_) | Self::Broken => Err(CodingError::Encoder),
         }
     }
@@ -329,22 +333,19 @@ where
     /// Gives the next piece to the memo, while it is what it was before, or to the pipeline. What is to be sent.
     fn next_piece(&mut self) -> Result<Bytes, BodyError> {
         let Some(mut piece) = self.queue.pop_front() else { return Ok(Bytes::new()) };
-        let Work::Replay(replay) = &mut self.work else {
-            (self.chunk, self.more) = (piece, true);
-            return Ok(Bytes::new());
-        };
-        if replay.compares() {
-            let Taken::Other(parting) = replay.take(&piece) else { return Ok(Bytes::new()) };
-            piece.advance(parting.matched);
-            self.queue.push_front(piece);
-            return self.part(parting);
+        if let Work::Replay(replay) = &mut self.work {
+            if replay.compares() {
+                let Taken::Other(parting) = replay.take(&piece) else { return Ok(Bytes::new()) };
+                piece.advance(parting.matched);
+                self.queue.push_front(piece);
+                return self.part(parting);
+            }
+            if let Some((at, point)) = replay.look_for(&piece) {
+                self.queue.push_front(piece.split_off(at));
+                self.stop = Some(point);
+            }
+            replay.read(piece.len());
         }
-        if let Some((at, point)) = replay.look_for(&piece) {
-            let behind = piece.split_off(at);
-            self.queue.push_front(behind);
-            self.stop = Some(point);
-        }
-        replay.read(piece.len());
         (self.chunk, self.more) = (piece, true);
         Ok(Bytes::new())
     }
@@ -352,7 +353,7 @@ where
     /// The page is another from here on: the pipeline reads it.
     fn part(&mut self, parting: Parting) -> Result<Bytes, BodyError> {
         if let Some(rewriter) = parting.rewriter {
-            self.machine.pipeline()?.resume(rewriter);
+            self.machine.pipeline(self.sent)?.resume(rewriter);
         }
         (self.chunk, self.more) = (parting.again, true);
         Ok(parting.out)
@@ -364,11 +365,7 @@ where
         let piece = &self.chunk[..self.chunk.len().min(block)];
         let mut out = Vec::with_capacity(piece.len().min(PIECE) + 64);
         let mut rest = piece;
-        let pipeline = self.machine.pipeline()?;
-        if self.sent {
-            pipeline.mark_sent();
-        }
-        let more = pipeline.write(&mut rest, &mut out)?;
+        let more = self.machine.pipeline(self.sent)?.write(&mut rest, &mut out)?;
         let used = piece.len() - rest.len();
         if let Work::Record(recording) = &mut self.work {
             recording.add(&piece[..used], &out);
@@ -389,15 +386,16 @@ where
 
     /// The origin pauses: what it sent so far is due.
     fn pause(&mut self) -> Result<Bytes, BodyError> {
+        if let Work::Replay(replay) = &mut self.work
+            && replay.compares()
+        {
+            return Ok(replay.due());
+        }
         let mut out = Vec::new();
-        match &mut self.work {
-            Work::Replay(replay) if replay.compares() => return Ok(replay.due()),
-            Work::Record(recording) => {
-                self.machine.pipeline()?.flush(&mut out)?;
-                recording.add(&[], &out);
-                recording.point(true, || self.machine.rewriter()?.fork());
-            }
-            _ => self.machine.pipeline()?.flush(&mut out)?,
+        self.machine.pipeline(self.sent)?.flush(&mut out)?;
+        if let Work::Record(recording) = &mut self.work {
+            recording.add(&[], &out);
+            recording.point(true, || self.machine.rewriter()?.fork());
         }
         Ok(out.into())
     }
@@ -416,24 +414,21 @@ where
             };
         }
         let mut out = Vec::new();
-        let pipeline = self.machine.pipeline()?;
-        if self.sent {
-            pipeline.mark_sent();
-        }
-        let outcome = pipeline.end(&mut out)?;
-        self.done = Some(match (outcome, std::mem::replace(&mut self.work, Work::None)) {
-            (Outcome::Rewritten(summary), Work::Record(mut recording)) => {
-                recording.add(&[], &out);
-                let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
-                recording.finish(&summary, took);
-                Done::Finished(summary)
-            }
-            (Outcome::Rewritten(summary), Work::Replay(replay)) => Done::Finished(replay.summary(summary)),
-            (Outcome::Rewritten(summary), Work::None) => Done::Finished(summary),
-            (Outcome::NotHtml, _) => Done::NotHtml,
-            (Outcome::Passed(fault), _) => {
-                Done::Failed { reason: BodyError::from(fault).label(), passed: true }
-            }
+        let outcome = self.machine.pipeline(self.sent)?.end(&mut out)?;
+        let work = std::mem::replace(&mut self.work, Work::None);
+        self.done = Some(match outcome {
+            Outcome::Rewritten(summary) => Done::Finished(match work {
+                Work::None => summary,
+                Work::Replay(replay) => replay.summary(summary),
+                Work::Record(mut recording) => {
+                    recording.add(&[], &out);
+                    let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+                    recording.finish(&summary, took);
+                    summary
+                }
+            }),
+            Outcome::NotHtml => Done::NotHtml,
+            Outcome::Passed(fault) => Done::Failed { reason: BodyError::from(fault).label(), passed: true },
         });
         self.state = State::Over;
         Ok(out.into())

@@ -304,7 +304,8 @@ impl State {
         if !self.is_guarded() {
             return self.strip_inline(script).map(|vendor| inline::emptied(self.vendor(vendor)));
         }
-        let calls = match inline::imports(script).all(|import| import.whole) {
+        let imports: Vec<_> = inline::imports(script).collect();
+        let calls = match imports.iter().all(|import| import.whole) {
             true => Some(Vec::new()),
             false if self.is_sealed() => None,
             false => calls::addresses(script),
@@ -319,7 +320,7 @@ impl State {
             }
         }
         let stub = self.asset("e.js");
-        let named = inline::imports(script).filter(|import| self.strip_text(&import.address).is_some());
+        let named = imports.into_iter().filter(|import| self.strip_text(&import.address).is_some());
         let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
         for address in calls.unwrap_or_default() {
             edits.push((address.start..address.start, calls::JUDGE));

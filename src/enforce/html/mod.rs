@@ -118,9 +118,6 @@ pub enum RewriteError {
     /// A tag, script or noscript is larger than the limit.
     #[error("a tag, script or style sheet is larger than limits.rewriter_memory allows")]
     Memory,
-    /// The tokenizer refused.
-    #[error("the tokenizer refused")]
-    Handler,
     /// XML that no parser would read to its end, or whose document type hides what it brings.
     #[error("the XML is not well-formed, or its document type hides markup")]
     Xml,
@@ -228,11 +225,10 @@ impl Rewriter {
     ///
     /// # Errors
     /// As [`Rewriter::write`].
-    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<Summary, RewriteError> {
+    pub fn end(mut self, out: &mut Vec<u8>) -> Result<Summary, RewriteError> {
         self.decide(true, out)?;
-        let stage = std::mem::replace(&mut self.stage, Stage::Failed(RewriteError::Handler));
         let mut summary = Summary { document: self.document, ..Summary::default() };
-        match stage {
+        match self.stage {
             Stage::Active(pass) => pass.end(out)?.tell(&mut summary),
             Stage::Xml(pass) => {
                 let (state, document) = pass.end(out);

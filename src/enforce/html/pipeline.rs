@@ -158,7 +158,7 @@ impl Pipeline {
         self.decoder.finish()?;
         self.rest.take(&[], true, out)?;
         let outcome = match std::mem::replace(&mut self.rest.stage, Stage::Passing(Passing::NotHtml)) {
-            Stage::Rewriting(mut rewriter) => {
+            Stage::Rewriting(rewriter) => {
                 let untouched = rewriter.is_untouched();
                 let mut rewritten = std::mem::take(&mut self.rest.rewritten);
                 rewritten.clear();

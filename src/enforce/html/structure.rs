@@ -113,9 +113,10 @@ impl Document {
     /// Judges what a tag refers to: the tag as it will be, and whether something of it was stripped. `None`: it
     /// needs nothing.
     fn judge<'a>(&mut self, tag: &Tag<'a>) -> Option<(Element<'a>, bool)> {
-        let policy = tag.space == Space::Html && tag.name == name::META;
+        let policy =
+            tag.space == Space::Html && tag.name == name::META && is_meta(tag, "content-security-policy");
         if !self.state.opted_out {
-            if policy && is_meta(tag, "content-security-policy") {
+            if policy {
                 let content = attribute(tag.raw, b"content").unwrap_or_default();
                 self.state.policy_begins(&as_text(content));
             }
@@ -129,7 +130,7 @@ impl Document {
             return None;
         }
         let mut el = Element::new(tag);
-        if policy && is_meta(tag, "content-security-policy") {
+        if policy {
             let content = el.get("content").unwrap_or_default().to_owned();
             if let Some(content) = self.state.policy_begins(&content) {
                 el.set("content", content);

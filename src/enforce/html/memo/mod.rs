@@ -142,7 +142,7 @@ impl Memo {
     /// Remembers nothing yet, and at most so many bytes; with none it never will.
     #[must_use]
     pub fn new(most: usize, metrics: MemoMetrics) -> Shared {
-        let seen = vec![0; if most == 0 { 0 } else { SEEN }].into();
+        let seen = marks(most);
         let hasher = RandomState::new();
         let entries = HashMap::new();
         let (patience, recordings) = (PATIENCE, 0);
@@ -155,7 +155,7 @@ impl Memo {
     pub fn clear(&mut self, most: usize) {
         let bytes = self.bytes;
         self.entries.clear();
-        self.seen = vec![0; if most == 0 { 0 } else { SEEN }].into();
+        self.seen = marks(most);
         (self.bytes, self.most) = (0, most);
         self.epoch += 1;
         self.metrics.shrink(bytes);
@@ -202,6 +202,11 @@ impl Memo {
             self.metrics.shrink(entry.size());
         }
     }
+}
+
+/// Room for marks, where anything will be remembered.
+fn marks(most: usize) -> Box<[u32]> {
+    vec![0; if most == 0 { 0 } else { SEEN }].into()
 }
 
 impl Drop for Memo {
