@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
 use super::strict::Reason;
-use crate::config::{Limits, Settings};
+use crate::config::Limits;
 use crate::privacy::{Decision, Mode, Signals, Subject};
 
 /// A trusted client's wish to be told why.
@@ -192,24 +192,23 @@ impl Exchange {
         let host = host_of(request)?;
         let snapshot = core.snapshot();
         let settings = &snapshot.settings;
-        let (index, client) = match hop.known(&host, snapshot.number()) {
-            Some(index) => {
-                check_size(request, &settings.limits)?;
-                (index, client_of(request, hop, settings))
-            }
+        // The name is read where the connection has not been asked for it yet.
+        let (index, unread) = match hop.known(&host, snapshot.number()) {
+            Some(index) => (index, None),
             None => {
                 let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
-                let index = snapshot.site(&name).ok_or(ProxyError::UnknownHost)?.index;
-                check_size(request, &settings.limits)?;
-                let client = client_of(request, hop, settings);
-                // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
-                if !client.peer_trusted && !hop.is_for(&name) {
-                    return Err(ProxyError::Misdirected);
-                }
-                hop.remember(&host, snapshot.number(), index);
-                (index, client)
+                (snapshot.site(&name).ok_or(ProxyError::UnknownHost)?.index, Some(name))
             }
         };
+        check_size(request, &settings.limits)?;
+        let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
+        if let Some(name) = unread {
+            // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
+            if !client.peer_trusted && !hop.is_for(&name) {
+                return Err(ProxyError::Misdirected);
+            }
+            hop.remember(&host, snapshot.number(), index);
+        }
         let site = snapshot.sites.get(index).ok_or(ProxyError::UnknownHost)?;
         let id = client_addr::request_id(request.headers(), client.peer_trusted, || core.fresh_id_text());
         let asked = request.headers().get(&EXPLAIN).is_some_and(|v| v == "1");
@@ -272,10 +271,6 @@ impl Exchange {
     pub fn rule(&self) -> &Rule {
         self.site().rule(self.path_rule)
     }
-}
-
-fn client_of(request: &Request<Incoming>, hop: &Hop, settings: &Settings) -> Client {
-    client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies)
 }
 
 /// Both the peer and the client it speaks for must be allowed to ask.
