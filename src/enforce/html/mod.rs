@@ -313,3 +313,51 @@ impl Rewriter {
         }
     }
 }
+
+/// What the tests of this room share.
+#[cfg(test)]
+mod testing {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::config::VendorPolicy;
+    use crate::registry::Registry;
+
+    /// The built-in registry, as it acts by itself.
+    pub(super) static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
+        let registry = Arc::new(Registry::builtin().unwrap());
+        Arc::new(Policy::resolve(registry, &VendorPolicy::default()).unwrap())
+    });
+
+    /// For a document with a keeper and without a guard.
+    pub(super) fn plan(opted_out: bool) -> Plan {
+        Plan {
+            opted_out,
+            policy: Arc::clone(&POLICY),
+            page: url::Url::parse("https://shop.example/page").unwrap(),
+            kind: Kind::Document,
+            guard: None,
+            keeper: Some(Keeper::default()),
+            prefix: Arc::from("/privacy-choices"),
+            link: LinkTitle::DoNotSell,
+            memory: 1 << 20,
+            lists: None,
+        }
+    }
+
+    /// The pages of the fixtures, and those that are saved beside the checkout, in order.
+    pub(super) fn pages() -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let fixtures = fs::read_dir(root.join("tests/fixtures/html")).unwrap();
+        let mut pages: Vec<_> = fixtures.map(|entry| entry.unwrap().path().join("input.html")).collect();
+        match fs::read_dir(root.join("../shared/corpus")) {
+            Ok(entries) => pages.extend(entries.map(|entry| entry.unwrap().path())),
+            Err(_) => println!("skipped: no saved pages beside the checkout"),
+        }
+        pages.retain(|path| path.extension().is_some_and(|e| e == "html"));
+        pages.sort();
+        pages
+    }
+}

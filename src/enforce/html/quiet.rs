@@ -88,40 +88,15 @@ fn may_be_referrer(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
     use super::super::pass::Pass;
-    use super::super::{Kind, Plan};
+    use super::super::testing;
     use super::*;
-    use crate::config::{LinkTitle, VendorPolicy};
-    use crate::registry::{Policy, Registry};
     use proptest::prelude::*;
-
-    fn state() -> State {
-        static POLICY: std::sync::LazyLock<Arc<Policy>> = std::sync::LazyLock::new(|| {
-            let registry = Arc::new(Registry::builtin().unwrap());
-            Arc::new(Policy::resolve(registry, &VendorPolicy::default()).unwrap())
-        });
-        let plan = Plan {
-            opted_out: true,
-            policy: Arc::clone(&POLICY),
-            page: url::Url::parse("https://shop.example/page").unwrap(),
-            kind: Kind::Document,
-            guard: None,
-            keeper: Some(Default::default()),
-            lists: None,
-            prefix: Arc::from("/privacy-choices"),
-            link: LinkTitle::DoNotSell,
-            memory: 1 << 20,
-        };
-        State::new(plan, true, true)
-    }
 
     /// The page, and what was counted; with the look at the bytes and without.
     fn both(page: &[u8]) -> [(String, usize); 2] {
         [true, false].map(|looks| {
-            let mut state = state();
+            let mut state = State::new(testing::plan(true), true, true);
             state.thorough = !looks;
             let (mut out, mut pass) = (Vec::new(), Pass::new(state));
             pass.write(page, &mut out).unwrap();
@@ -133,14 +108,7 @@ mod tests {
     /// No fixture is told apart by the look at its bytes: what it passes over needs nothing.
     #[test]
     fn the_short_look_and_the_full_one_agree_on_every_page_there_is() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folders = [root.join("tests/fixtures/html"), root.join("../shared/corpus")];
-        let mut pages = Vec::new();
-        for entry in folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten() {
-            let path = entry.unwrap().path();
-            pages.push(if path.is_dir() { path.join("input.html") } else { path });
-        }
-        pages.retain(|path| path.extension().is_some_and(|e| e == "html"));
+        let pages = testing::pages();
         assert!(pages.len() > 90, "only {} pages", pages.len());
         for path in pages {
             let [looked, read] = both(&std::fs::read(&path).unwrap());

@@ -487,7 +487,6 @@ const ENDS_VALUE: [bool; 256] = table(b" \t\n\r\x0C>");
 mod tests {
     use std::borrow::Cow;
     use std::cell::RefCell;
-    use std::path::Path;
     use std::rc::Rc;
 
     use lol_html::html_content::{Element, EndTag};
@@ -497,6 +496,7 @@ mod tests {
     use super::super::context::is_void;
     use super::super::opened::{Opened, Role};
     use super::super::references::as_text;
+    use super::super::testing;
     use super::*;
 
     /// An element: its name, the place of its start tag, its namespace, and where the tag that closed it begins.
@@ -581,18 +581,9 @@ mod tests {
     /// same elements, in the same namespaces, closed by the same tags.
     #[test]
     fn pages_have_the_elements_that_another_tokenizer_finds() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut pages: Vec<_> = std::fs::read_dir(root.join("tests/fixtures/html"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path().join("input.html"))
-            .collect();
-        match std::fs::read_dir(root.join("../shared/corpus")) {
-            Ok(entries) => pages.extend(entries.map(|entry| entry.unwrap().path())),
-            Err(_) => println!("skipped: no saved pages beside the checkout"),
-        }
         let mut read = 0;
-        for path in pages.iter().filter(|p| p.extension().is_some_and(|e| e == "html")) {
-            let page = std::fs::read(path).unwrap();
+        for path in testing::pages() {
+            let page = std::fs::read(&path).unwrap();
             let expected = by_lol_html(&page);
             for size in [page.len().max(1), 1_021].into_iter().take(if page.len() < 300_000 { 2 } else { 1 })
             {

@@ -228,7 +228,6 @@ fn add(counts: &mut Vec<(VendorId, VendorAction, i64)>, more: &[(VendorId, Vendo
 mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
-    use std::path::Path;
     use std::pin::Pin;
     use std::sync::{Arc, LazyLock};
     use std::task::{Context, Poll, Waker};
@@ -240,33 +239,18 @@ mod tests {
     use super::super::super::body::{Done, RewriteBody};
     use super::super::super::coding::{Bounds, Decoder, Encoder};
     use super::super::super::negotiate::Coding;
-    use super::super::super::{Kind, Plan, Summary};
+    use super::super::super::{Kind, Plan, Summary, testing};
     use super::super::*;
-    use crate::config::{LinkTitle, OnRewriteFailure, SignalSettings, VendorPolicy};
+    use crate::config::{OnRewriteFailure, SignalSettings};
     use crate::enforce::guard::{Guard, Placement};
-    use crate::enforce::keeper::Keeper;
-    use crate::registry::{Policy, Registry};
 
-    static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
-        let registry = Arc::new(Registry::builtin().unwrap());
-        Arc::new(Policy::resolve(registry, &VendorPolicy::default()).unwrap())
+    static GUARD: LazyLock<Arc<Guard>> = LazyLock::new(|| {
+        Arc::new(Guard::new(&testing::POLICY, "/privacy-choices", &SignalSettings::default()))
     });
-    static GUARD: LazyLock<Arc<Guard>> =
-        LazyLock::new(|| Arc::new(Guard::new(&POLICY, "/privacy-choices", &SignalSettings::default())));
 
     fn plan(opted_out: bool) -> Plan {
-        Plan {
-            opted_out,
-            policy: Arc::clone(&POLICY),
-            page: url::Url::parse("https://shop.example/page").unwrap(),
-            kind: Kind::Document,
-            guard: Some(Placement { guard: Arc::clone(&GUARD), gpc: true, nonce: None, sealed: false }),
-            keeper: Some(Keeper::default()),
-            prefix: Arc::from("/privacy-choices"),
-            link: LinkTitle::DoNotSell,
-            memory: 2 << 20,
-            lists: None,
-        }
+        let guard = Some(Placement { guard: Arc::clone(&GUARD), gpc: true, nonce: None, sealed: false });
+        Plan { guard, memory: 2 << 20, ..testing::plan(opted_out) }
     }
 
     fn recipe(opted_out: bool, coding: Coding) -> Recipe {
@@ -368,19 +352,9 @@ mod tests {
     }
 
     fn pages() -> Vec<Vec<u8>> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut paths: Vec<_> = std::fs::read_dir(root.join("tests/fixtures/html"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path().join("input.html"))
-            .collect();
-        match std::fs::read_dir(root.join("../shared/corpus")) {
-            Ok(entries) => paths.extend(entries.map(|entry| entry.unwrap().path())),
-            Err(_) => println!("skipped: no saved pages beside the checkout"),
-        }
-        paths.sort();
-        let pages = paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "html"));
+        let pages = testing::pages().into_iter().map(|path| std::fs::read(path).unwrap());
         // The largest take too long where nothing is optimised, and say nothing more.
-        pages.map(|path| std::fs::read(path).unwrap()).filter(|page| page.len() < 200_000).collect()
+        pages.filter(|page| page.len() < 200_000).collect()
     }
 
     /// Issue 5, the rewrite memo: exact by construction, so every page of the fixtures and the corpus must agree byte for
