@@ -13,7 +13,7 @@ use super::conformance::wire::parse;
 use super::support::binary::{Binary, own_address};
 use super::support::client::{Client, TlsClient, get, metrics};
 use super::support::h2::{Frames, H2};
-use super::support::origin::Origin;
+use super::support::origin::{Origin, echoes};
 use super::support::pki::Authority;
 use super::support::proxy::{figure, proxy};
 use super::support::restarted::Restarted;
@@ -60,16 +60,7 @@ fn origin() -> Origin {
             x.ok("text/plain", length.to_string().as_bytes())
         })
         .on("/large", |x| x.ok("text/plain", &large()))
-        .on("/ws", |x| {
-            x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
-            loop {
-                let bytes = x.tunnel()?;
-                if bytes.is_empty() {
-                    return Ok(());
-                }
-                x.send(bytes)?;
-            }
-        })
+        .on("/ws", echoes)
 }
 
 /// What all visitors share.

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::support::binary::{Binary, in_shell, own_address, serving};
 use super::support::client::{Client, get};
-use super::support::origin::Origin;
+use super::support::origin::{Origin, echoes};
 use super::support::pki::Authority;
 use super::support::proxy::proxy;
 use super::support::{DEADLINE, edit, wait_until};
@@ -33,16 +33,7 @@ fn origin() -> (Origin, mpsc::Sender<()>) {
             x.chunk(b"finished")?;
             x.chunk(b"")
         })
-        .on("/ws", |x| {
-            x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
-            loop {
-                let bytes = x.tunnel()?;
-                if bytes.is_empty() {
-                    return Ok(());
-                }
-                x.send(bytes)?;
-            }
-        });
+        .on("/ws", echoes);
     (origin, release)
 }
 

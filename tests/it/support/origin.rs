@@ -188,6 +188,18 @@ pub fn held(
     (handler, heard, release)
 }
 
+/// Switches to a WebSocket, as far as the head goes, and sends back what comes until the peer is done.
+pub fn echoes(x: &mut Exchange<'_>) -> io::Result<()> {
+    x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    loop {
+        let bytes = x.tunnel()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        x.send(bytes)?;
+    }
+}
+
 /// A 200 with these fields, each ended by CR LF, and a length.
 pub fn answer(fields: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
