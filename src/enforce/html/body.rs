@@ -415,7 +415,10 @@ where
         }
         let mut out = Vec::new();
         let outcome = self.machine.pipeline(self.sent)?.end(&mut out)?;
-        let work = std::mem::replace(&mut self.work, Work::None);
+        let mut work = std::mem::replace(&mut self.work, Work::None);
+        if let (Work::Record(recording), Outcome::NotHtml) = (&mut work, &outcome) {
+            recording.give_up();
+        }
         self.done = Some(match outcome {
             Outcome::Rewritten(summary) => Done::Finished(match work {
                 Work::None => summary,

@@ -111,7 +111,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Memo {
     entries: HashMap<Key, Rc<Entry>>,
-    /// Marks of the pages that were seen once.
+    /// Marks of the pages that were seen once: odd, or even where a recording of the page was of no use.
     seen: Box<[u32]>,
     hasher: RandomState,
     bytes: usize,
@@ -167,16 +167,23 @@ impl Memo {
             entry.used.set(self.uses);
             return Known::Entry(Rc::clone(entry));
         }
-        let hash = self.hasher.hash_one(key);
-        let (mark, slots) = ((hash >> 32) as u32 | 1, self.seen.len() as u64);
-        match self.seen.get_mut((hash % slots.max(1)) as usize) {
-            Some(seen) if *seen == mark && self.recordings < RECORDINGS => Known::Seen,
-            Some(seen) => {
+        let busy = self.recordings >= RECORDINGS;
+        match self.mark(key) {
+            Some((seen, mark)) if *seen == mark && !busy => Known::Seen,
+            Some((seen, mark)) if *seen != in_vain(mark) => {
                 *seen = mark;
                 Known::New
             }
-            None => Known::New,
+            _ => Known::New,
         }
+    }
+
+    /// The place of a page's mark, and the mark; `None` where nothing is remembered.
+    fn mark(&mut self, key: &Key) -> Option<(&mut u32, u32)> {
+        let hash = self.hasher.hash_one(key);
+        let slots = self.seen.len() as u64;
+        let seen = self.seen.get_mut((hash % slots.max(1)) as usize)?;
+        Some((seen, (hash >> 32) as u32 | 1))
     }
 
     fn insert(&mut self, key: Key, entry: Entry) {
@@ -202,6 +209,11 @@ impl Memo {
             self.metrics.shrink(entry.size());
         }
     }
+}
+
+/// The mark of a page that is not to be recorded again.
+const fn in_vain(mark: u32) -> u32 {
+    mark & !1
 }
 
 /// Room for marks, where anything will be remembered.
@@ -278,9 +290,13 @@ impl Ticket {
         }
     }
 
-    /// A recording is over, well or not.
-    fn recorded(&self) {
-        self.memo.borrow_mut().recordings -= 1;
+    /// A recording is over, well or not. `useless`: so would the next one be.
+    fn recorded(&self, useless: bool) {
+        let mut memo = self.memo.borrow_mut();
+        memo.recordings -= 1;
+        if useless && let Some((seen, mark)) = memo.mark(&self.key) {
+            *seen = in_vain(mark);
+        }
     }
 
     /// Notes how well the page fitted its entry.

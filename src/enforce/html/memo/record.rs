@@ -69,7 +69,7 @@ impl Recording {
     }
 
     /// What was recorded is of no use.
-    fn give_up(&mut self) {
+    pub(in super::super) fn give_up(&mut self) {
         self.given_up = true;
         (self.original, self.output, self.points) = (Vec::new(), Vec::new(), Vec::new());
     }
@@ -94,6 +94,6 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.ticket.recorded();
+        self.ticket.recorded(self.given_up);
     }
 }

@@ -303,16 +303,19 @@ mod tests {
         pieces
     }
 
-    /// What goes out for a page, and its summary.
-    fn run(memo: Option<&Shared>, page: &[u8], sizes: &[usize], recipe: Recipe) -> (Vec<u8>, Summary) {
-        let key = Key {
+    fn key(recipe: Recipe) -> Key {
+        Key {
             rule: (0, None),
             page: "https://shop.example/page".into(),
             recipe,
             guard: Some(Guarded { gpc: true, sealed: false }),
             keeper: true,
-        };
-        let ticket = memo.map(|memo| Ticket::new(memo, key));
+        }
+    }
+
+    /// What goes out for a page, and its summary.
+    fn run(memo: Option<&Shared>, page: &[u8], sizes: &[usize], recipe: Recipe) -> (Vec<u8>, Summary) {
+        let ticket = memo.map(|memo| Ticket::new(memo, key(recipe)));
         let bounds = Bounds { ratio: 1_000, bytes: 1 << 30, strict: true };
         let pieces = Pieces(if page.is_empty() { VecDeque::new() } else { cut(page, sizes) });
         let done: Rc<RefCell<Option<Done>>> = Rc::default();
@@ -431,6 +434,23 @@ mod tests {
             run(Some(&memo), &page, &[5], recipe(true, Coding::Gzip));
         }
         assert_eq!(memo.borrow().entries.len(), 0);
+    }
+
+    /// Pages that are too large, and bodies that turn out to be none, would be copied in vain each time.
+    #[test]
+    fn what_cannot_be_remembered_is_recorded_once() {
+        let recipe = recipe(true, Coding::Identity);
+        for page in [b"<p>small".to_vec(), b"<p>large".repeat(MOST_PAGE / 8 + 1)] {
+            let (memo, small) = (memo(), page.len() < MOST_PAGE);
+            run(Some(&memo), &page, &[9_000], recipe);
+            assert!(matches!(memo.borrow_mut().look_up(&key(recipe)), Known::Seen));
+            run(Some(&memo), &page, &[9_000], recipe);
+            for _ in 0..2 {
+                let known = memo.borrow_mut().look_up(&key(recipe));
+                assert!(if small { matches!(known, Known::Entry(_)) } else { matches!(known, Known::New) });
+            }
+            assert_eq!(memo.borrow().recordings, 0);
+        }
     }
 
     /// A page that is another every time is no use, and one that was replaced for good is remembered anew.
