@@ -139,6 +139,19 @@ impl Index {
         self.change(subject, |known| known.after(kind, source).with_seq(seq));
     }
 
+    /// The account's records up to `seq` are forgotten, and it stood like this then. A later record has the
+    /// last word; the next change is recorded like a new account's.
+    pub(super) fn suppress(&self, subject: Subject, standing: Standing, seq: i64) {
+        let left = match standing {
+            Standing::OptedOut => Known(Known::OUT),
+            Standing::OptedOutByImport => Known(Known::OUT | Known::source_bit(Source::Import)),
+            Standing::OptedIn | Standing::Unknown | Standing::NoAccount | Standing::NotLoaded => {
+                Known::default()
+            }
+        };
+        self.change(subject, |known| if known.seq() > seq { known } else { left });
+    }
+
     /// Accounts opted out now.
     pub(super) fn opted_out(&self) -> u64 {
         self.opted_out.load(Ordering::Relaxed)
@@ -213,5 +226,23 @@ mod tests {
         assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedIn, 0));
         assert_eq!(index.recorded(&A, Kind::OptIn, Source::Form), Some(2));
         assert_eq!(index.recorded(&A, Kind::OptOut, Source::Form), None);
+    }
+
+    /// 11 CCR 7101 with 7026: what is kept of a forgotten record is that the opt-out is honoured; a later word
+    /// of the person stands above it.
+    #[test]
+    fn a_suppressed_account_stays_opted_out_until_a_later_record() {
+        let index = Index::default();
+        index.suppress(A, Standing::OptedOutByImport, 7);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOutByImport, 1));
+        index.suppress(A, Standing::OptedOut, 7);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        assert_eq!(index.recorded(&A, Kind::OptOut, Source::Form), None, "its record is nobody's any more");
+        assert!(index.claim(A, Kind::OptOut, Source::Gpc), "and the next signal is recorded again");
+        index.settle(B, Kind::OptIn, Source::Form, 8);
+        index.suppress(B, Standing::OptedOut, 7);
+        assert_eq!(index.standing(&B), Standing::OptedIn);
+        index.suppress(B, Standing::OptedOut, 9);
+        assert_eq!((index.standing(&B), index.opted_out()), (Standing::OptedOut, 2));
     }
 }

@@ -16,12 +16,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::journal::chain::Fields;
-use super::journal::sqlite::{Journal, Key};
+use super::index::Index;
+use super::journal::chain::{Account, Fields};
+use super::journal::sqlite::{Fold, Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
 use super::state::State;
 use super::{OpenError, RecordError};
+use crate::privacy::{Standing, Subject};
 
 /// Records of one commit at most.
 const GROUP: usize = 1024;
@@ -129,16 +131,23 @@ fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
 
 /// Opens the journal and folds it into the index.
 async fn load(path: &Path, key_check: &str, state: &State) -> Result<Journal, OpenError> {
-    let mut fold = |fields: &Fields<'_>| {
-        if let (Some(subject), Some(kind), Some(source)) =
-            (fields.subject, Kind::parse(fields.kind), Source::parse(fields.signal))
-        {
-            state.index.settle(subject, kind, source, fields.seq);
-        }
-    };
-    let journal = Journal::open(path, key_check, &mut fold).await?;
+    let journal = Journal::open(path, key_check, &mut &state.index).await?;
     state.records.store(journal.len(), Ordering::Relaxed);
     Ok(journal)
+}
+
+impl Fold for &Index {
+    fn record(&mut self, fields: &Fields<'_>, account: Account) {
+        if let (Account::Known(subject), Some(kind), Some(source)) =
+            (account, Kind::parse(fields.kind), Source::parse(fields.signal))
+        {
+            self.settle(subject, kind, source, fields.seq);
+        }
+    }
+
+    fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64) {
+        self.suppress(subject, standing, seq);
+    }
 }
 
 async fn close_journal(journal: Journal) {

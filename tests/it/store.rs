@@ -326,7 +326,7 @@ async fn a_newer_a_foreign_and_a_locked_journal_are_refused() {
     execute(&mut connection, "UPDATE meta SET value = '99' WHERE key = 'schema'").await;
     let error = refusal(folder.path());
     assert!(error.contains("newer Optgate") && error.contains("schema 99"), "{error}");
-    execute(&mut connection, "UPDATE meta SET value = '1' WHERE key = 'schema'").await;
+    execute(&mut connection, "UPDATE meta SET value = '2' WHERE key = 'schema'").await;
     execute(&mut connection, "PRAGMA application_id = 7").await;
     let error = refusal(folder.path());
     assert!(error.contains("database of another program"), "{error}");
@@ -372,7 +372,7 @@ async fn a_flipped_byte_is_found_at_start() {
         let mut connection = raw(folder.path()).await;
         let refused = sqlx::raw_sql(damage).execute(&mut connection).await;
         assert!(refused.unwrap_err().to_string().contains("append-only"));
-        execute(&mut connection, "DROP TRIGGER journal_never_changes; DROP TRIGGER journal_keeps_its_rows")
+        execute(&mut connection, "DROP TRIGGER journal_only_forgets; DROP TRIGGER journal_keeps_its_rows")
             .await;
         execute(&mut connection, damage).await;
         connection.close().await.unwrap();
@@ -384,13 +384,22 @@ async fn a_flipped_byte_is_found_at_start() {
 /// The columns are only for searching; an export does not believe them.
 #[tokio::test]
 async fn an_export_finds_a_changed_column() {
-    let folder = three_records().await;
-    let mut connection = raw(folder.path()).await;
-    execute(&mut connection, "DROP TRIGGER journal_never_changes").await;
-    execute(&mut connection, "UPDATE journal SET site = 'other' WHERE seq = 3").await;
-    connection.close().await.unwrap();
-    let error = export(folder.path(), &mut |_| Ok(())).unwrap_err().to_string();
-    assert!(error.contains("record 3 does not fit"), "{error}");
+    for damage in [
+        "UPDATE journal SET time_us = time_us - 1 WHERE seq = 3",
+        "UPDATE journal SET reference = '0000-0000-0000-0000' WHERE seq = 3",
+        "UPDATE journal SET subject = randomblob(16) WHERE seq = 3",
+        "UPDATE journal SET blinding = NULL WHERE seq = 3",
+        "UPDATE journal SET digest = randomblob(32) WHERE seq = 3",
+    ] {
+        let folder = three_records().await;
+        let mut connection = raw(folder.path()).await;
+        execute(&mut connection, "DROP TRIGGER journal_only_forgets").await;
+        execute(&mut connection, damage).await;
+        connection.close().await.unwrap();
+        let error = export(folder.path(), &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("record 3 does not fit"), "{damage}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
     let error = export(&folder.path().join("nowhere"), &mut |_| Ok(())).unwrap_err().to_string();
     assert!(error.contains("nowhere/journal.sqlite3: there is no journal here"), "{error}");
 }

@@ -7,9 +7,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::chain::{Fields, Head};
-use super::schema::refuse_strangers;
+use super::schema::{refuse_strangers, schema_version};
 use super::{BROKEN, explain, refuse, sqlite};
-use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::record::RecordView;
 
@@ -64,15 +63,16 @@ async fn send_pages(path: &Path, pages: &SyncSender<Page>) -> Result<(), OpenErr
     let named = |e: sqlx::Error| explain(path, &e);
     let mut connection = sqlite::connect_options(path).read_only(true).connect().await.map_err(named)?;
     refuse_strangers(path, &mut connection).await?;
+    let schema = schema_version(&mut connection).await.map_err(named)?;
     let mut head = Head::default();
     loop {
-        let rows = page_after(&mut connection, head.seq).await.map_err(named)?;
+        let rows = page_after(&mut connection, schema, head.seq).await.map_err(named)?;
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
             let (view, next) = check(&head, row).ok_or_else(broken)?;
             head = next;
-            page.push(view);
+            page.extend(view);
         }
         if rows.is_empty() || pages.send(Ok(page)).is_err() {
             return connection.close().await.map_err(named);
@@ -80,35 +80,44 @@ async fn send_pages(path: &Path, pages: &SyncSender<Page>) -> Result<(), OpenErr
     }
 }
 
-async fn page_after(connection: &mut SqliteConnection, seq: i64) -> sqlx::Result<Vec<SqliteRow>> {
-    sqlx::query(
-        "SELECT seq, node, time_us, site, kind, signal, basis, policy, subject, reference, canonical, chain \
-         FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",
-    )
-    .bind(seq)
-    .bind(PAGE)
-    .fetch_all(connection)
-    .await
+async fn page_after(
+    connection: &mut SqliteConnection,
+    schema: usize,
+    seq: i64,
+) -> sqlx::Result<Vec<SqliteRow>> {
+    // A journal that no server of this version has opened yet: only those may change it.
+    let query = if schema < 2 {
+        "SELECT seq, time_us, reference, subject, NULL, canonical, NULL, chain \
+         FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+    } else {
+        "SELECT seq, time_us, reference, subject, blinding, canonical, digest, chain \
+         FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+    };
+    sqlx::query(query).bind(seq).bind(PAGE).fetch_all(connection).await
 }
 
-/// The record of a row, if it follows the head and its columns say what its bytes say.
-fn check(head: &Head, row: &SqliteRow) -> Option<(RecordView, Head)> {
-    let canonical: &[u8] = row.try_get(10).ok()?;
-    let next = head.next(canonical);
-    let fields = Fields::decode(canonical)?;
-    let subject: Option<&[u8]> = row.try_get(8).ok()?;
-    let columns = Fields {
-        seq: row.try_get(0).ok()?,
-        node: row.try_get(1).ok()?,
-        time_us: row.try_get(2).ok()?,
-        site: row.try_get(3).ok()?,
-        kind: row.try_get(4).ok()?,
-        signal: row.try_get(5).ok()?,
-        basis: row.try_get(6).ok()?,
-        policy: row.try_get(7).ok()?,
-        subject: subject.map(|s| s.try_into().map(Subject::from_bytes)).transpose().ok()?,
-        reference: row.try_get(9).ok()?,
+/// The record of a row, unless it was pruned, if it follows the head and its columns say what its bytes say.
+fn check(head: &Head, row: &SqliteRow) -> Option<(Option<RecordView>, Head)> {
+    let seq: i64 = row.try_get(0).ok()?;
+    let reference: Option<&str> = row.try_get(2).ok()?;
+    let (subject, blinding) = (row.try_get(3).ok()?, row.try_get(4).ok()?);
+    let canonical: Option<&[u8]> = row.try_get(5).ok()?;
+    let digest: Option<&[u8]> = row.try_get(6).ok()?;
+    let (view, next) = match (canonical, digest) {
+        (Some(canonical), None) => {
+            let fields = Fields::decode(canonical)?;
+            fields.account(subject, blinding)?;
+            let fits = fields.seq == seq
+                && row.try_get(1).is_ok_and(|time: i64| time == fields.time_us)
+                && reference == Some(fields.reference);
+            (Some(fits.then(|| fields.view())?), head.next(canonical))
+        }
+        (None, Some(digest)) => {
+            let forgotten = reference.is_none() && subject.is_none() && blinding.is_none();
+            (None, forgotten.then_some(head.next_digest(digest.try_into().ok()?))?)
+        }
+        _ => return None,
     };
-    let link: &[u8] = row.try_get(11).ok()?;
-    (columns == fields && fields.seq == next.seq && link == next.link).then(|| (fields.view(), next))
+    let link: &[u8] = row.try_get(7).ok()?;
+    (seq == next.seq && link == next.link).then_some((view, next))
 }

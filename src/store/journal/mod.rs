@@ -1,13 +1,16 @@
 //! The append-only record on disk.
 //!
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
-//! node, in the tables of [`schema`]; [`audit`] reads them beside a running server. The canonical bytes are the record: every
-//! other column exists to search by.
+//! node, in the tables of [`schema`]; [`audit`] reads them beside a running server. The canonical bytes are the
+//! record. Time and reference stand beside them to search by, and what ties a record to an account so that it can
+//! be forgotten.
 
 pub(super) mod audit;
 pub(super) mod chain;
 mod schema;
 pub(super) mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

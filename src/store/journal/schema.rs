@@ -14,6 +14,11 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 const APPLICATION_ID: i64 = 0x4f50_5447;
 
 /// Forward only; a step is never changed once released, only followed by another.
+///
+/// The second step gives room to forget: see the drawing in `chain`. Its rows may lose what ties them to an
+/// account, and give their bytes for a digest; nothing else. `suppression` keeps how an account stood when its
+/// records were forgotten, and up to which record that word holds: the journal's head then, which says nothing
+/// about which records were the account's; and the secret that the account was hashed with.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE journal (
@@ -34,6 +39,42 @@ const MIGRATIONS: &[&str] = &["
         BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
     CREATE TRIGGER journal_never_changes BEFORE UPDATE ON journal
         BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+    ", "
+    DROP TRIGGER journal_keeps_its_rows;
+    DROP TRIGGER journal_never_changes;
+    ALTER TABLE journal RENAME TO journal_before;
+    CREATE TABLE journal (
+        seq INTEGER PRIMARY KEY,
+        time_us INTEGER NOT NULL,
+        reference TEXT UNIQUE,
+        subject BLOB,
+        blinding BLOB,
+        canonical BLOB,
+        digest BLOB,
+        chain BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO journal
+        SELECT seq, time_us, reference, subject, NULL, canonical, NULL, chain FROM journal_before ORDER BY seq;
+    DROP TABLE journal_before;
+    CREATE TRIGGER journal_keeps_its_rows BEFORE DELETE ON journal
+        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+    CREATE TRIGGER journal_only_forgets BEFORE UPDATE ON journal
+        WHEN NOT (
+            NEW.seq = OLD.seq AND NEW.time_us = OLD.time_us AND NEW.chain = OLD.chain
+            AND NEW.subject IS NULL AND NEW.blinding IS NULL
+            AND (
+                (NEW.canonical IS OLD.canonical AND NEW.digest IS OLD.digest AND NEW.reference IS OLD.reference)
+                OR (substr(OLD.canonical, 1, 1) IS x'02' AND OLD.digest IS NULL AND NEW.canonical IS NULL
+                    AND length(NEW.digest) IS 32 AND NEW.reference IS NULL)
+            )
+        )
+        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+    CREATE TABLE suppression (
+        subject BLOB PRIMARY KEY,
+        standing TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        key_check TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
     "];
 
 /// Reads the whole file's structure (about 0.2 s for a million records); changes nothing.
@@ -99,9 +140,18 @@ pub(super) async fn configure(connection: &mut SqliteConnection) -> Result<()> {
 
 /// Brings the schema up to date, one transaction a step, and returns the node's id.
 pub(super) async fn migrate(connection: &mut SqliteConnection, key_check: &str) -> Result<String> {
+    migrate_to(MIGRATIONS.len(), connection, key_check).await
+}
+
+/// As [`migrate`], up to an earlier schema: how a test makes an old journal.
+pub(super) async fn migrate_to(
+    schema: usize,
+    connection: &mut SqliteConnection,
+    key_check: &str,
+) -> Result<String> {
     let id: i64 = sqlx::query("PRAGMA application_id").fetch_one(&mut *connection).await?.try_get(0)?;
     let have = if id == APPLICATION_ID { schema_version(connection).await? } else { 0 };
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(have) {
+    for (step, sql) in MIGRATIONS.iter().enumerate().take(schema).skip(have) {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
         if step == 0 {
@@ -120,7 +170,8 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, key_check: &str) 
     meta(connection, "node").await?.ok_or(sqlx::Error::RowNotFound)
 }
 
-async fn schema_version(connection: &mut SqliteConnection) -> Result<usize> {
+/// The schema of a journal, which the program may know only in part.
+pub(super) async fn schema_version(connection: &mut SqliteConnection) -> Result<usize> {
     let written = meta(connection, "schema").await?;
     written
         .and_then(|v| v.parse().ok())

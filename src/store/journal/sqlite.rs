@@ -11,16 +11,17 @@ use data_encoding::HEXUPPER;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
-use super::chain::{Fields, Head};
+use super::chain::{Account, BLINDING, Fields, Head, Link, Version, person};
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse};
+use crate::privacy::{Standing, Subject};
 use crate::store::record::{Change, Receipt, RecordView};
 use crate::store::{OpenError, files, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Rows of one INSERT, largest first; three statements that stay prepared serve every group size.
-const INSERT_ROWS: [usize; 3] = [128, 16, 1];
+const INSERT_ROWS: [usize; 3] = [256, 16, 1];
 
 /// How long another program (a backup) may hold the lock before a commit counts as failed.
 const BUSY: Duration = Duration::from_secs(1);
@@ -48,20 +49,31 @@ pub(in crate::store) struct Journal {
 struct Sealed {
     receipt: Receipt,
     canonical: Vec<u8>,
+    /// What ties it to an account; forgotten when that is erased.
+    tie: Option<(Subject, [u8; BLINDING])>,
     head: Head,
 }
 
+/// What a start makes of a journal.
+pub(in crate::store) trait Fold: Send {
+    /// A record, in order. `account` is whose it is.
+    fn record(&mut self, fields: &Fields<'_>, account: Account);
+
+    /// After all records: an account whose records up to `seq` are pruned or erased, and how it stood then.
+    fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64);
+}
+
 impl Journal {
-    /// Opens or makes the file and hands every record to `each`, in order, its chain verified.
+    /// Opens or makes the file and hands every whole record to `fold`, in order, its chain verified.
     /// `key_check` ties the journal to the secret its subjects were hashed with.
     pub(in crate::store) async fn open(
         path: &Path,
         key_check: &str,
-        each: &mut (dyn FnMut(&Fields<'_>) + Send),
+        fold: &mut dyn Fold,
     ) -> Result<Self, OpenError> {
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        let (node, head) = match prepare(path, &mut connection, key_check, each).await {
+        let (node, head) = match prepare(path, &mut connection, key_check, fold).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 // Closed before anybody hears of it; its own error would say less.
@@ -94,14 +106,14 @@ impl Journal {
         changes: impl Iterator<Item = &'c Change> + Clone,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
-        let sealed = self.seal(now_us, changes.clone())?;
-        let written = self.write(changes, &sealed).await;
-        match (&written, sealed.last()) {
-            (Ok(()), Some(last)) => self.head = last.head,
-            (Ok(()), None) => {}
-            (Err(error), _) => self.doubt(error).await,
+        let sealed = self.seal(now_us, changes)?;
+        let head = sealed.last().map_or(self.head, |last| last.head);
+        let written = self.write(sealed).await;
+        match &written {
+            Ok(_) => self.head = head,
+            Err(error) => self.doubt(error).await,
         }
-        written.map(|()| sealed.into_iter().map(|s| s.receipt).collect())
+        written
     }
 
     /// Writes something small, to learn whether writing works again.
@@ -116,7 +128,7 @@ impl Journal {
         probed.map(drop)
     }
 
-    /// One record, if it is there.
+    /// One record, if it is there and whole.
     pub(in crate::store) async fn read(&mut self, key: &Key) -> Result<Option<RecordView>> {
         let query = match key {
             Key::Reference(r) => {
@@ -125,7 +137,8 @@ impl Journal {
             Key::Seq(seq) => sqlx::query("SELECT canonical FROM journal WHERE seq = ?").bind(*seq),
         };
         let Some(row) = query.fetch_optional(self.connection()?).await? else { return Ok(None) };
-        let view = Fields::decode(row.try_get(0)?).map(|fields| fields.view());
+        let Some(canonical) = row.try_get::<Option<&[u8]>, _>(0)? else { return Ok(None) };
+        let view = Fields::decode(canonical).map(|fields| fields.view());
         let matches = view.as_ref().is_some_and(|view| match key {
             Key::Reference(r) => view.reference == *r,
             Key::Seq(seq) => view.seq == *seq,
@@ -151,13 +164,16 @@ impl Journal {
         now_us: i64,
         changes: impl Iterator<Item = &'c Change> + Clone,
     ) -> Result<Vec<Sealed>> {
-        let mut random = vec![[0; reference::RANDOM]; changes.clone().count()];
+        let mut random = vec![[0; reference::RANDOM + BLINDING]; changes.clone().count()];
         getrandom::fill(random.as_flattened_mut()).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
         let mut head = self.head;
-        let seal = |(change, random): (&Change, &[u8; reference::RANDOM])| {
-            let reference = reference::make(now_us, *random);
+        let seal = |(change, random): (&Change, &[u8; reference::RANDOM + BLINDING])| {
+            let [a, b, c, d, e, f, g, blinding @ ..] = *random;
+            let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
+            let tie = change.subject.map(|subject| (subject, blinding));
             let seq = head.seq + 1;
             let canonical = Fields {
+                version: Version::Second,
                 seq,
                 node: &self.node,
                 time_us: change.time_us,
@@ -166,48 +182,41 @@ impl Journal {
                 signal: change.source.as_str(),
                 basis: change.basis.map_or("", |b| b.as_str()),
                 policy: &change.policy,
-                subject: change.subject,
+                person: tie.map(|(subject, blinding)| person(&subject, &blinding)),
                 reference: &reference,
             }
             .encode();
             head = head.next(&canonical);
-            Sealed { receipt: Receipt { reference, seq, time_us: change.time_us }, canonical, head }
+            Sealed { receipt: Receipt { reference, seq, time_us: change.time_us }, canonical, tie, head }
         };
         Ok(changes.zip(&random).map(seal).collect())
     }
 
-    async fn write<'c>(
-        &mut self,
-        mut changes: impl Iterator<Item = &'c Change>,
-        sealed: &[Sealed],
-    ) -> Result<()> {
+    async fn write(&mut self, mut sealed: Vec<Sealed>) -> Result<Vec<Receipt>> {
         let connection = self.connection.as_mut().ok_or_else(not_open)?;
         // Plain statements, not sqlx's transaction: a full disk makes SQLite roll back on its own, and the
         // depth that sqlx keeps would then refuse the next BEGIN.
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let mut rest = sealed;
+        let mut rest = sealed.as_mut_slice();
         while let Some((rows, statement)) = self.inserts.iter().find(|(rows, _)| *rows <= rest.len()) {
-            let (now, later) = rest.split_at(*rows);
+            let (now, later) = rest.split_at_mut(*rows);
             let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(Arc::clone(statement)));
-            for (row, change) in now.iter().zip(&mut changes) {
+            for row in now {
+                let (subject, blinding) = row.tie.unzip();
                 query = query
                     .bind(row.receipt.seq)
-                    .bind(Arc::clone(&self.node))
-                    .bind(change.time_us)
-                    .bind(change.site.as_str())
-                    .bind(change.kind.as_str())
-                    .bind(change.source.as_str())
-                    .bind(change.basis.map_or("", |b| b.as_str()))
-                    .bind(change.policy.as_str())
-                    .bind(change.subject.map(|s| s.as_bytes().to_vec()))
+                    .bind(row.receipt.time_us)
                     .bind(row.receipt.reference.as_str())
-                    .bind(row.canonical.as_slice())
+                    .bind(subject.map(|s| s.as_bytes().to_vec()))
+                    .bind(blinding.map(|b| b.to_vec()))
+                    .bind(std::mem::take(&mut row.canonical))
                     .bind(row.head.link.as_slice());
             }
             query.execute(&mut *connection).await?;
             rest = later;
         }
-        sqlx::query("COMMIT").execute(connection).await.map(drop)
+        sqlx::query("COMMIT").execute(connection).await?;
+        Ok(sealed.into_iter().map(|row| row.receipt).collect())
     }
 
     /// After a failed write. A full or locked file stays open, so that it can still be read; after
@@ -246,7 +255,7 @@ async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
     key_check: &str,
-    each: &mut (dyn FnMut(&Fields<'_>) + Send),
+    fold: &mut dyn Fold,
 ) -> Result<(String, Head), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     refuse_damage(path, connection).await?;
@@ -261,7 +270,9 @@ async fn prepare(
              secret.key that belongs to it",
         ));
     }
-    Ok((node, fold(path, connection, each).await?))
+    let head = read_records(path, connection, fold).await?;
+    read_suppressions(connection, fold).await.map_err(named)?;
+    Ok((node, head))
 }
 
 /// Options all connections share; `create_if_missing` is off.
@@ -302,16 +313,21 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
 ///
 /// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
 /// a page of records into one text, in hexadecimal because only text is joined by its rules.
-async fn fold(
+async fn read_records(
     path: &Path,
     connection: &mut SqliteConnection,
-    each: &mut (dyn FnMut(&Fields<'_>) + Send),
+    fold: &mut dyn Fold,
 ) -> Result<Head, OpenError> {
     let mut head = Head::default();
+    let mut bytes = Vec::new();
     loop {
         let page: Option<String> = sqlx::query(
-            "SELECT group_concat(hex(chain) || hex(canonical)) FROM
-             (SELECT chain, canonical FROM journal WHERE seq > ? ORDER BY seq LIMIT 1024)",
+            "SELECT group_concat(
+                CASE WHEN canonical IS NULL THEN 'P' WHEN blinding IS NOT NULL THEN 'B'
+                     WHEN subject IS NOT NULL THEN 'S' ELSE 'N' END
+                || hex(chain) || hex(subject) || hex(blinding) || hex(coalesce(canonical, digest))) FROM
+             (SELECT chain, subject, blinding, canonical, digest FROM journal
+              WHERE seq > ? ORDER BY seq LIMIT 1024)",
         )
         .bind(head.seq)
         .fetch_one(&mut *connection)
@@ -320,29 +336,63 @@ async fn fold(
         .map_err(|e| explain(path, &e))?;
         let Some(page) = page else { return Ok(head) };
         for record in page.split(',') {
-            head = follow(&head, record, each)
+            head = follow(&head, record, &mut bytes, fold)
                 .ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
         }
     }
 }
 
-/// The head after a record, given as chain value and canonical bytes in hexadecimal; `None` when it
-/// does not follow.
-fn follow(head: &Head, record: &str, each: &mut (dyn FnMut(&Fields<'_>) + Send)) -> Option<Head> {
-    let bytes = HEXUPPER.decode(record.as_bytes()).ok()?;
-    let (link, canonical) = bytes.split_first_chunk()?;
+/// The head after a record as [`read_records`] packs it; `None` when it does not follow. `bytes` is room to
+/// work in.
+fn follow(head: &Head, record: &str, bytes: &mut Vec<u8>, fold: &mut dyn Fold) -> Option<Head> {
+    let (shape, digits) = record.split_at_checked(1)?;
+    bytes.resize(HEXUPPER.decode_len(digits.len()).ok()?, 0);
+    HEXUPPER.decode_mut(digits.as_bytes(), bytes).ok()?;
+    let (link, rest) = bytes.split_first_chunk::<32>()?;
+    let (subject, blinding, canonical) = match shape {
+        "P" => {
+            let next = head.next_digest(<&Link>::try_from(rest).ok()?);
+            return (*link == next.link).then_some(next);
+        }
+        "B" => {
+            let (subject, rest) = rest.split_at_checked(16)?;
+            let (blinding, canonical) = rest.split_at_checked(BLINDING)?;
+            (Some(subject), Some(blinding), canonical)
+        }
+        "S" => {
+            let (subject, canonical) = rest.split_at_checked(16)?;
+            (Some(subject), None, canonical)
+        }
+        _ => (None, None, rest),
+    };
     let next = head.next(canonical);
     let fields = Fields::decode(canonical)?;
+    let account = fields.account(subject, blinding)?;
     (fields.seq == next.seq && *link == next.link).then(|| {
-        each(&fields);
+        fold.record(&fields, account);
         next
     })
 }
 
+async fn read_suppressions(connection: &mut SqliteConnection, fold: &mut dyn Fold) -> Result<()> {
+    let rows =
+        sqlx::query("SELECT subject, standing, seq FROM suppression").fetch_all(&mut *connection).await?;
+    for row in rows {
+        let unreadable = || sqlx::Error::Protocol("a suppression entry cannot be read".into());
+        let subject = row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| unreadable())?;
+        let standing = match row.try_get(1)? {
+            "opted-out" => Standing::OptedOut,
+            "opted-out-by-import" => Standing::OptedOutByImport,
+            _ => return Err(unreadable()),
+        };
+        fold.suppressed(Subject::from_bytes(subject), standing, row.try_get(2)?);
+    }
+    Ok(())
+}
+
 fn insert_statement(rows: usize) -> String {
-    let values = ["(?,?,?,?,?,?,?,?,?,?,?,?)"].repeat(rows).join(",");
+    let values = ["(?,?,?,?,?,?,?)"].repeat(rows).join(",");
     format!(
-        "INSERT INTO journal (seq, node, time_us, site, kind, signal, basis, policy, subject, reference, \
-         canonical, chain) VALUES {values}"
+        "INSERT INTO journal (seq, time_us, reference, subject, blinding, canonical, chain) VALUES {values}"
     )
 }
