@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode, Uri};
 
 use super::AdminState;
+use crate::store::FeedHealth;
 use crate::telemetry::upstreams::UpstreamState;
 
 /// One thing looked at.
@@ -51,7 +52,8 @@ fn checks(state: &AdminState) -> Vec<Check> {
             name: "state",
             fine: health.loaded,
             required: true,
-            detail: if health.loaded { "loaded" } else { "still loading the journal" }.to_owned(),
+            detail: if health.loaded { "loaded" } else { "not all records of other nodes are here yet" }
+                .to_owned(),
         },
         Check {
             name: "journal",
@@ -59,8 +61,27 @@ fn checks(state: &AdminState) -> Vec<Check> {
             required: state.in_force.load().settings.ready_requires_journal,
             detail: journal,
         },
+        nodes(health.feed.as_ref()),
         origins(state),
     ]
+}
+
+/// What passes between nodes. Never red by itself: what a node knows it honours, and another would be cut off as well.
+fn nodes(feed: Option<&FeedHealth>) -> Check {
+    let (fine, detail) = match feed {
+        None => (true, "this node is alone".to_owned()),
+        Some(FeedHealth { error: None, unshipped, lag, nodes }) => {
+            let lag = lag.map_or(0, |lag| lag.as_millis());
+            (true, format!("{nodes} others, heard {lag} ms ago; {unshipped} records on their way"))
+        }
+        Some(FeedHealth { error: Some(error), unshipped, .. }) => (
+            false,
+            format!(
+                "cut off: {error}; {unshipped} records wait on this node's disk, opt-outs here are honoured"
+            ),
+        ),
+    };
+    Check { name: "nodes", fine, required: false, detail }
 }
 
 /// Origins that get no requests. Never red: another Optgate would see the same.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::load::Merged;
-use super::raw::{Raw, RawLimits, RawStore, RawTimeouts};
+use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
-    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Store, Timeouts,
-    acme, listen, lists, sharing, sites, tls,
+    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts, acme,
+    listen, lists, sharing, sites, store, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -83,7 +83,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
         account_header,
         ready_requires_journal: raw.ready.requires_journal,
-        store: store(&raw.store, problems),
+        store: store::store(&raw.store, problems),
         dns: dns(raw, problems),
         registry_files: registry_files(merged, problems),
         lists_check: lists::check(&raw.lists_check, problems),
@@ -255,13 +255,6 @@ fn limits(raw: &RawLimits, problems: &mut Problems<'_>) -> Limits {
         decode_ratio: raw.decode_ratio,
         decoded_page: size_within("limits.decoded_page", &raw.decoded_page, 1 << 20, 1 << 40, problems),
     }
-}
-
-fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
-    within("store.queue", raw.queue as u64, 1, 10_000_000, problems);
-    within("store.records_per_second", raw.records_per_second.into(), 1, 1_000_000, problems);
-    within("store.record_burst", raw.record_burst.into(), 1, 10_000_000, problems);
-    Store { queue: raw.queue, records_per_second: raw.records_per_second, record_burst: raw.record_burst }
 }
 
 fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {

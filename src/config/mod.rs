@@ -19,6 +19,7 @@ pub mod raw;
 mod server_timing;
 mod sharing;
 mod sites;
+mod store;
 mod tls;
 pub mod units;
 mod upstream;
@@ -42,6 +43,7 @@ pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
 pub use server_timing::ServerTiming;
 pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
+pub use store::{DatabaseUrl, Engine, Shared, Store, parse_url as parse_database};
 pub use switches::Switches;
 pub use upstream::{OriginUrl, parse as parse_origin};
 
@@ -331,17 +333,6 @@ pub enum SignalCookies {
     Server,
     /// Nobody.
     Off,
-}
-
-/// Store limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Store {
-    /// Records waiting for the journal.
-    pub queue: usize,
-    /// New records a second before floods are only counted.
-    pub records_per_second: u32,
-    /// Records a burst may add above that rate.
-    pub record_burst: u32,
 }
 
 /// Look-ups of CNAMEs, never on a request's way.

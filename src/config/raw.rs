@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::written::{
-    Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
+    Address, AllowedSource, CookieName, Database, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
     MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
 };
 use super::{
-    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, HashOn, LinkTitle, ListRole, ListenAt,
-    LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming,
+    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, Engine, HashOn, LinkTitle, ListRole,
+    ListenAt, LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming,
     ServiceProviders, SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
@@ -278,6 +278,14 @@ tables! {
         queue: usize = 65_536,
         records_per_second: u32 = 200,
         record_burst: u32 = 2_000,
+        engine: Engine = Engine::Sqlite,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<Database> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        read_url: Option<Database> = None,
+        poll: Period = Period(Duration::from_millis(250)),
+        listen: bool = true,
+        confirm_within: Period = Period(Duration::from_millis(500)),
     }
     /// `[cache]`
     RawCache {

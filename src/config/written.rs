@@ -18,6 +18,7 @@ use super::csp::{self, CspSource};
 use super::listen::{self, ListenAt};
 use super::raw::{RawListenTable, RawUpstreamTable};
 use super::sharing::{self, HashOn};
+use super::store::{self, DatabaseUrl};
 use super::units::{self, Complaint};
 use super::upstream::{self, OriginUrl};
 use super::words::SEPARATOR;
@@ -150,6 +151,9 @@ text_values! {
     /// A field name.
     FieldName(http::HeaderName), "a header name", "write the name of a request header in quotes",
         parse_field_name, ToString::to_string;
+    /// `"postgres://optgate@db.example/optgate"`.
+    Database(DatabaseUrl), "a database like \"postgres://optgate@db.example/optgate\"",
+        "write the whole URL in quotes", store::parse_url, ToString::to_string;
     /// A path that is not empty.
     FilePath(PathBuf), "a path", "write the path in quotes",
         |text| if text.is_empty() {

@@ -39,6 +39,23 @@ impl Collector for StoreCollector {
         put("flood_dropped", "Changes honoured without a record, above the configured rate", &dropped)?;
         let overflowed = ConstCounter::new(health.overflowed);
         put("queue_overflow", "Records lost because the queue for the journal was full", &overflowed)?;
+        if let Some(feed) = &health.feed {
+            put(
+                "feed_up",
+                "1 while the shared database can be read and written",
+                &gauge(u64::from(feed.error.is_none())),
+            )?;
+            put(
+                "feed_unshipped",
+                "Records on this node's disk that the shared database does not have",
+                &gauge(feed.unshipped),
+            )?;
+            put("feed_nodes", "Other nodes heard of", &gauge(feed.nodes as u64))?;
+            if let Some(lag) = feed.lag {
+                let lag = ConstGauge::new(lag.as_secs_f64());
+                put("feed_lag_seconds", "Time since the records of all other nodes were last read", &lag)?;
+            }
+        }
         put("ledger_append_seconds", "Time of a journal commit, sync included", &self.0.append_seconds)
     }
 }

@@ -152,6 +152,26 @@ impl Index {
         self.change(subject, |known| if known.seq() > seq { known } else { left });
     }
 
+    /// Another node recorded an opt-out.
+    pub(super) fn hear(&self, subject: Subject, source: Source) {
+        self.change(subject, |known| known.after(Kind::OptOut, source));
+    }
+
+    /// All choices of a person, on every node and up to `last` on this one, come to this. `false`, and nothing is
+    /// changed, when this node has recorded another since.
+    pub(super) fn weighed(&self, subject: Subject, kind: Kind, sources: &[Source], last: i64) -> bool {
+        let mut taken = false;
+        self.change(subject, |known| {
+            taken = known.seq() <= last;
+            if !taken {
+                return known;
+            }
+            let from = if known.is(kind) { known } else { Known::default() };
+            sources.iter().fold(from, |known, source| known.after(kind, *source))
+        });
+        taken
+    }
+
     /// Accounts opted out now.
     pub(super) fn opted_out(&self) -> u64 {
         self.opted_out.load(Ordering::Relaxed)

@@ -11,15 +11,19 @@
 //!                  bound                      +-- cannot write: waiting callers are told, the rest is kept
 //! ```
 //!
+//! With a database that nodes share, the [`feed`] brings this node's records there and takes in those of the others.
+//!
 //! A data folder holds `journal.sqlite3`, `secret.key`, `lock` and `third-parties.json`, and belongs to one process.
 
 mod bound;
 mod collector;
+mod feed;
 pub mod files;
 mod index;
 mod journal;
 mod keys;
 mod lending;
+mod merge;
 mod record;
 mod reference;
 mod state;
@@ -40,6 +44,7 @@ use crate::config;
 use crate::privacy::{Keys, Standing, Subject};
 
 pub use collector::StoreCollector;
+pub use feed::FeedHealth;
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use state::Health;
@@ -87,6 +92,14 @@ pub enum OpenError {
     Journal {
         /// Which.
         path: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The database that nodes share cannot be used.
+    #[error("{url}: {why}")]
+    Database {
+        /// Which, without its password.
+        url: String,
         /// Why, and what to do.
         why: String,
     },
@@ -139,17 +152,21 @@ impl Store {
             path: data_dir.display().to_string(),
             why: format!("no thread can be started: {error}"),
         })?;
-        let state = Arc::new(State::new());
+        let (line, asks) = limits.shared.as_ref().map(|_| feed::Line::new()).unzip();
+        let state = Arc::new(State::new(line.map(Arc::new)));
         let (to_writer, inbox) = mpsc::unbounded_channel();
         let key_check = secret.check;
-        writer::spawn(writer::Start {
-            journal,
-            key_check,
+        let node = writer::spawn(writer::Start {
+            journal: journal.clone(),
+            key_check: key_check.clone(),
             lock_file,
             lock,
             state: Arc::clone(&state),
             inbox,
         })?;
+        if let (Some(settings), Some(asks)) = (limits.shared.clone(), asks) {
+            feed::spawn(feed::Start { settings, journal, node, key_check, state: Arc::clone(&state), asks })?;
+        }
         Ok(Self(Arc::new(Shared {
             state,
             to_writer,
@@ -170,7 +187,11 @@ impl Store {
     /// What is known about an account. Memory only: one shard's read lock and one probe.
     #[must_use]
     pub fn lookup(&self, subject: &Subject) -> Standing {
-        self.0.state.index.standing(subject)
+        match self.0.state.index.standing(subject) {
+            out @ (Standing::OptedOut | Standing::OptedOutByImport) => out,
+            _ if !self.0.state.is_loaded() => Standing::NotLoaded,
+            known => known,
+        }
     }
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.
@@ -250,9 +271,10 @@ impl Store {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn find(&self, reference: &str) -> Result<Option<RecordView>, RecordError> {
-        match reference::normalise(reference) {
-            Some(reference) => self.read(Key::Reference(reference)).await,
-            None => Ok(None),
+        let Some(reference) = reference::normalise(reference) else { return Ok(None) };
+        match (self.read(Key::Reference(reference.clone())).await?, &self.0.state.feed) {
+            (None, Some(feed)) => feed.find(reference).await,
+            (found, _) => Ok(found),
         }
     }
 
@@ -295,6 +317,9 @@ impl Store {
         if self.0.to_writer.send(Command::Close { done }).is_ok() {
             // An error means the writer ended before it saw the message: closed all the same.
             let _ = ended.await;
+        }
+        if let Some(feed) = &self.0.state.feed {
+            feed.close().await;
         }
         self.0.third_parties.close();
     }

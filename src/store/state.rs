@@ -1,11 +1,12 @@
 //! What the handles and the writer share: the index and the figures.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::feed::{FeedHealth, Line};
 use super::index::Index;
 
 /// How the store is doing.
@@ -27,6 +28,8 @@ pub struct Health {
     pub accounts_opted_out: u64,
     /// Seconds of each journal commit so far, summed, and how many.
     pub commits: (f64, u64),
+    /// The database that nodes share; `None` for a node alone.
+    pub feed: Option<FeedHealth>,
 }
 
 /// Shared by every handle, the writer and the collector. Figures are relaxed atomics.
@@ -43,11 +46,13 @@ pub(super) struct State {
     commits: AtomicU64,
     commit_nanos: AtomicU64,
     pub(super) append_seconds: Histogram,
+    /// Other nodes; `None` for a node alone.
+    pub(super) feed: Option<Arc<Line>>,
     journal_error: Mutex<Option<String>>,
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(feed: Option<Arc<Line>>) -> Self {
         let seconds = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
         Self {
             index: Index::default(),
@@ -59,6 +64,7 @@ impl State {
             commits: AtomicU64::new(0),
             commit_nanos: AtomicU64::new(0),
             append_seconds: Histogram::new(seconds),
+            feed,
             journal_error: Mutex::new(None),
         }
     }
@@ -97,7 +103,7 @@ impl State {
     pub(super) fn health(&self) -> Health {
         let nanos = self.commit_nanos.load(Ordering::Relaxed);
         Health {
-            loaded: true,
+            loaded: self.is_loaded(),
             journal_error: self.lock_error().clone(),
             backlog: self.backlog.load(Ordering::Relaxed),
             records: self.records.load(Ordering::Relaxed),
@@ -105,7 +111,13 @@ impl State {
             overflowed: self.overflowed.load(Ordering::Relaxed),
             accounts_opted_out: self.index.opted_out(),
             commits: (Duration::from_nanos(nanos).as_secs_f64(), self.commits.load(Ordering::Relaxed)),
+            feed: self.feed.as_ref().map(|feed| feed.health()),
         }
+    }
+
+    /// Whether the index knows everything that was recorded when this node started.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.feed.as_ref().is_none_or(|feed| feed.is_loaded())
     }
 
     fn lock_error(&self) -> MutexGuard<'_, Option<String>> {

@@ -66,8 +66,8 @@ pub(super) struct Start {
     pub(super) inbox: UnboundedReceiver<Command>,
 }
 
-/// Starts the thread; returns when the index is loaded, or why it cannot be.
-pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
+/// Starts the thread; returns when the index is loaded, with the node's name, or why it cannot be.
+pub(super) fn spawn(start: Start) -> Result<Arc<str>, OpenError> {
     let (ready, opened) = sync_channel(1);
     let path = start.journal.display().to_string();
     let failed = |why: String| OpenError::Journal { path: path.clone(), why };
@@ -78,7 +78,7 @@ pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
     opened.recv().unwrap_or_else(|_| Err(failed("its thread ended while loading; please report this".into())))
 }
 
-fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
+fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
     let Start { journal, key_check, lock_file, lock, state, inbox } = start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -92,7 +92,7 @@ fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
     };
     let ended = runtime.block_on(async {
         let opened = load(&journal, &key_check, &state).await?;
-        let _ = ready.send(Ok(()));
+        let _ = ready.send(Ok(Arc::clone(opened.node())));
         let mut writer = Writer::new(opened, Arc::clone(&state), inbox);
         let mut lock = lock;
         loop {
@@ -133,6 +133,9 @@ fn thread(start: Start, ready: &SyncSender<Result<(), OpenError>>) {
 async fn load(path: &Path, key_check: &str, state: &State) -> Result<Journal, OpenError> {
     let journal = Journal::open(path, key_check, &mut &state.index).await?;
     state.records.store(journal.len(), Ordering::Relaxed);
+    if let Some(feed) = &state.feed {
+        feed.committed(journal.last());
+    }
     Ok(journal)
 }
 
@@ -294,7 +297,9 @@ impl Writer {
             let started = Instant::now();
             let size = self.queue.len().min(GROUP);
             let now_us = Timestamp::now().as_microsecond();
-            match self.journal.append(now_us, self.queue.iter().take(size).map(|w| &w.change)).await {
+            let seen = self.state.feed.as_ref().map(|feed| feed.seen());
+            let group = self.queue.iter().take(size).map(|w| &w.change);
+            match self.journal.append(now_us, group, seen.as_ref()).await {
                 Ok(receipts) => {
                     self.state.committed(started.elapsed(), size);
                     self.recovered();
@@ -307,17 +312,31 @@ impl Writer {
     }
 
     /// The group at the front is on disk: first the index, then the answers.
+    ///
+    /// With a database that nodes share, answers go out when it has the group too, or cannot be waited for.
     fn answer(&mut self, receipts: Vec<Receipt>) {
+        let (feed, mut confirmed) = (self.state.feed.clone(), Vec::new());
+        let last = receipts.last().map_or(0, |receipt| receipt.seq);
         let group = self.queue.drain(..receipts.len());
         for (Waiting { change, answer }, receipt) in group.zip(receipts) {
             if let Some(subject) = change.subject {
                 self.state.index.settle(subject, change.kind, change.source, receipt.seq);
             }
+            if let (Some(feed), Some(subject), Kind::OptIn) = (&feed, change.subject, change.kind) {
+                feed.recheck(subject);
+            }
             self.state.backlog.fetch_sub(1, Ordering::Relaxed);
             match answer {
+                Some(answer) if feed.is_some() => confirmed.push((answer, receipt)),
                 // Whoever stopped waiting has its record all the same.
                 Some(answer) => drop(answer.send(Ok(receipt))),
                 None => drop(self.state.behind.fetch_sub(1, Ordering::Relaxed)),
+            }
+        }
+        if let Some(feed) = feed {
+            feed.committed(last);
+            if !confirmed.is_empty() {
+                feed.confirm(last, confirmed);
             }
         }
     }

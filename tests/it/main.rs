@@ -48,6 +48,7 @@ mod limits;
 #[cfg(feature = "lists")]
 mod lists;
 mod memo;
+mod nodes;
 mod old_copies;
 mod origin_health;
 mod origin_names;

@@ -329,7 +329,7 @@ async fn an_opt_out_is_never_refused() {
 #[tokio::test]
 async fn a_flood_is_honoured_without_a_reference() {
     let house = house(|s| {
-        s.store = config::Store { queue: 64, records_per_second: 1, record_burst: 1 };
+        s.store = config::Store { queue: 64, records_per_second: 1, record_burst: 1, shared: None };
     });
     let mut without = 0;
     for _ in 0..20 {

@@ -7,6 +7,7 @@
 
 pub(super) mod audit;
 pub(super) mod chain;
+pub(super) mod postgres;
 mod schema;
 pub(super) mod sqlite;
 #[cfg(test)]

@@ -75,6 +75,8 @@ const MIGRATIONS: &[&str] = &["
         seq INTEGER NOT NULL,
         key_check TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+    ", "
+    ALTER TABLE journal ADD COLUMN seen TEXT;
     "];
 
 /// Reads the whole file's structure (about 0.2 s for a million records); changes nothing.

@@ -15,7 +15,8 @@ use super::chain::{Account, BLINDING, Fields, Head, Link, Version, person};
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse};
 use crate::privacy::{Standing, Subject};
-use crate::store::record::{Change, Receipt, RecordView};
+use crate::store::merge::Seen;
+use crate::store::record::{Change, Kind, Receipt, RecordView};
 use crate::store::{OpenError, files, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -51,6 +52,8 @@ struct Sealed {
     canonical: Vec<u8>,
     /// What ties it to an account; forgotten when that is erased.
     tie: Option<(Subject, [u8; BLINDING])>,
+    /// For an opt-in: what this node had taken in of the others.
+    seen: Option<String>,
     head: Head,
 }
 
@@ -96,17 +99,29 @@ impl Journal {
         self.head.seq.unsigned_abs()
     }
 
+    /// The last record.
+    pub(in crate::store) const fn last(&self) -> i64 {
+        self.head.seq
+    }
+
+    /// The name of this node.
+    pub(in crate::store) const fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
     /// Writes a group in one transaction. When this returns `Ok`, all of it is synced to disk; when
     /// it returns an error, nothing was acknowledged and the group may be given again.
     ///
-    /// `now_us`: microseconds since the Unix epoch, for the references.
+    /// `now_us`: microseconds since the Unix epoch, for the references. `seen`: what this node had taken in of the
+    /// others, kept with opt-ins.
     pub(in crate::store) async fn append<'c>(
         &mut self,
         now_us: i64,
         changes: impl Iterator<Item = &'c Change> + Clone,
+        seen: Option<&Seen>,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
-        let sealed = self.seal(now_us, changes)?;
+        let sealed = self.seal(now_us, changes, seen)?;
         let head = sealed.last().map_or(self.head, |last| last.head);
         let written = self.write(sealed).await;
         match &written {
@@ -163,6 +178,7 @@ impl Journal {
         &self,
         now_us: i64,
         changes: impl Iterator<Item = &'c Change> + Clone,
+        seen: Option<&Seen>,
     ) -> Result<Vec<Sealed>> {
         let mut random = vec![[0; reference::RANDOM + BLINDING]; changes.clone().count()];
         getrandom::fill(random.as_flattened_mut()).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
@@ -171,6 +187,7 @@ impl Journal {
             let [a, b, c, d, e, f, g, blinding @ ..] = *random;
             let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
             let tie = change.subject.map(|subject| (subject, blinding));
+            let seen = seen.filter(|_| change.kind == Kind::OptIn).map(Seen::to_text);
             let seq = head.seq + 1;
             let canonical = Fields {
                 version: Version::Second,
@@ -187,7 +204,13 @@ impl Journal {
             }
             .encode();
             head = head.next(&canonical);
-            Sealed { receipt: Receipt { reference, seq, time_us: change.time_us }, canonical, tie, head }
+            Sealed {
+                receipt: Receipt { reference, seq, time_us: change.time_us },
+                canonical,
+                tie,
+                seen,
+                head,
+            }
         };
         Ok(changes.zip(&random).map(seal).collect())
     }
@@ -210,7 +233,8 @@ impl Journal {
                     .bind(subject.map(|s| s.as_bytes().to_vec()))
                     .bind(blinding.map(|b| b.to_vec()))
                     .bind(std::mem::take(&mut row.canonical))
-                    .bind(row.head.link.as_slice());
+                    .bind(row.head.link.as_slice())
+                    .bind(std::mem::take(&mut row.seen));
             }
             query.execute(&mut *connection).await?;
             rest = later;
@@ -276,7 +300,7 @@ async fn prepare(
 }
 
 /// Options all connections share; `create_if_missing` is off.
-pub(super) fn connect_options(path: &Path) -> SqliteConnectOptions {
+pub(in crate::store) fn connect_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY)
@@ -391,8 +415,8 @@ async fn read_suppressions(connection: &mut SqliteConnection, fold: &mut dyn Fol
 }
 
 fn insert_statement(rows: usize) -> String {
-    let values = ["(?,?,?,?,?,?,?)"].repeat(rows).join(",");
+    let values = ["(?,?,?,?,?,?,?,?)"].repeat(rows).join(",");
     format!(
-        "INSERT INTO journal (seq, time_us, reference, subject, blinding, canonical, chain) VALUES {values}"
+        "INSERT INTO journal (seq, time_us, reference, subject, blinding, canonical, chain, seen) VALUES {values}"
     )
 }

@@ -19,6 +19,7 @@ pub mod h2;
 pub mod leaks;
 pub mod origin;
 pub mod pki;
+pub mod postgres;
 pub mod proxy;
 pub mod random;
 pub mod relay;

@@ -27,7 +27,7 @@ pub enum Line {
 }
 
 struct Shared {
-    to: SocketAddr,
+    to: Mutex<SocketAddr>,
     line: Mutex<Line>,
     seed: AtomicU64,
     broken: AtomicUsize,
@@ -45,7 +45,7 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (line, broken) = (Mutex::new(Line::Good), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { to, line, seed: AtomicU64::new(seed | 1), broken });
+        let shared = Arc::new(Shared { to: Mutex::new(to), line, seed: AtomicU64::new(seed | 1), broken });
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -66,6 +66,11 @@ impl Relay {
         *self.shared.line.lock().unwrap() = line;
     }
 
+    /// New connections go elsewhere.
+    pub fn turn_to(&self, to: SocketAddr) {
+        *self.shared.to.lock().unwrap() = to;
+    }
+
     /// Connections it has reset.
     pub fn broken(&self) -> usize {
         self.shared.broken.load(Ordering::SeqCst)
@@ -73,7 +78,7 @@ impl Relay {
 }
 
 fn join(shared: &Arc<Shared>, near: TcpStream) {
-    let Ok(far) = TcpStream::connect(shared.to) else { return };
+    let Ok(far) = TcpStream::connect(*shared.to.lock().unwrap()) else { return };
     let pairs = [(near.try_clone(), far.try_clone()), (Ok(far), Ok(near))];
     for (from, to) in pairs {
         let (Ok(from), Ok(to)) = (from, to) else { return };

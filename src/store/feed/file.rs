@@ -1,0 +1,98 @@
+//! This node's journal, read beside its writer.
+
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{ConnectOptions as _, Row as _};
+
+use crate::privacy::Subject;
+use crate::store::journal::chain::Fields;
+use crate::store::journal::postgres::{PAGE, Shipped};
+use crate::store::journal::sqlite::connect_options;
+use crate::store::merge::{Seen, Told};
+use crate::store::record::{Kind, Source};
+
+/// A reader of the journal.
+pub(super) struct Reader(SqliteConnection);
+
+impl Reader {
+    pub(super) async fn open(journal: &Path) -> sqlx::Result<Self> {
+        Ok(Self(connect_options(journal).read_only(true).connect().await?))
+    }
+
+    /// The chain value of a record.
+    pub(super) async fn chain(&mut self, seq: i64) -> sqlx::Result<Option<Vec<u8>>> {
+        let row = sqlx::query("SELECT chain FROM journal WHERE seq = ?")
+            .bind(seq)
+            .fetch_optional(&mut self.0)
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
+    /// A page of records after a number, as they are shipped.
+    pub(super) async fn after(&mut self, seq: i64) -> sqlx::Result<Vec<Shipped>> {
+        let rows = sqlx::query(
+            "SELECT seq, time_us, reference, subject, blinding, seen, canonical, digest, chain FROM journal \
+             WHERE seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(seq)
+        .bind(PAGE)
+        .fetch_all(&mut self.0)
+        .await?;
+        rows.iter().map(shipped).collect()
+    }
+
+    /// This node's own choices about a subject after a number, and the last record that was looked at.
+    pub(super) async fn told(
+        &mut self,
+        node: &str,
+        subject: &Subject,
+        after: i64,
+    ) -> sqlx::Result<(Vec<Told>, i64)> {
+        let last = sqlx::query("SELECT coalesce(max(seq), 0) FROM journal")
+            .fetch_one(&mut self.0)
+            .await?
+            .try_get(0)?;
+        let rows = sqlx::query(
+            "SELECT seq, canonical, seen FROM journal WHERE seq > ? AND seq <= ? AND subject = ? ORDER BY seq",
+        )
+        .bind(after)
+        .bind(last)
+        .bind(subject.as_bytes().as_slice())
+        .fetch_all(&mut self.0)
+        .await?;
+        let all = rows.iter().map(|row| told(node, row)).collect::<sqlx::Result<Vec<_>>>()?;
+        Ok((all.into_iter().flatten().collect(), last))
+    }
+}
+
+fn shipped(row: &SqliteRow) -> sqlx::Result<Shipped> {
+    let canonical: Option<Vec<u8>> = row.try_get(6)?;
+    // A pruned record says nothing any more.
+    let said = canonical.as_deref().and_then(Fields::decode);
+    let word = |of: fn(&Fields<'_>) -> String| said.as_ref().map(of).unwrap_or_default();
+    Ok(Shipped {
+        seq: row.try_get(0)?,
+        time_us: row.try_get(1)?,
+        site: word(|fields| fields.site.to_owned()),
+        kind: word(|fields| fields.kind.to_owned()),
+        signal: word(|fields| fields.signal.to_owned()),
+        reference: row.try_get(2)?,
+        subject: row.try_get(3)?,
+        blinding: row.try_get(4)?,
+        seen: row.try_get(5)?,
+        digest: row.try_get(7)?,
+        chain: row.try_get(8)?,
+        canonical,
+    })
+}
+
+fn told(node: &str, row: &SqliteRow) -> sqlx::Result<Option<Told>> {
+    let (canonical, seen): (Option<&[u8]>, Option<&str>) = (row.try_get(1)?, row.try_get(2)?);
+    let Some(fields) = canonical.and_then(Fields::decode) else { return Ok(None) };
+    let (Some(kind), Some(source)) = (Kind::parse(fields.kind), Source::parse(fields.signal)) else {
+        return Ok(None);
+    };
+    let seen = seen.map(Seen::parse).unwrap_or_default();
+    Ok(Some(Told { node: node.to_owned(), seq: row.try_get(0)?, kind, source, seen }))
+}

@@ -1,0 +1,349 @@
+//! Between this node's journal and the database that nodes share.
+//!
+//! ```text
+//! writer --> journal (this node's file, synced)
+//!    |          |
+//!    |          +--> ship --> database --> tail --> index        (this node, and every other)
+//!    +--> confirm: answers wait a moment for the database, then go out
+//! ```
+//!
+//! The feed has a thread and a runtime of its own, so that a database that is slow or away holds up nothing but
+//! itself: choices are recorded in the file and honoured, and shipped when it is back.
+
+mod file;
+mod ship;
+mod tail;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::journal::chain::Fields;
+use super::journal::postgres::{Database, Trouble};
+use super::merge::Seen;
+use super::record::{Receipt, RecordView};
+use super::state::State;
+use super::writer::Answer;
+use super::{OpenError, RecordError};
+use crate::config;
+use crate::privacy::Subject;
+
+/// Pause after the database was found away; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a start waits to learn whether the database can be used at all.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for records to reach the database. They stay in the file, and go with the next start.
+const LAST_SHIPMENT: Duration = Duration::from_secs(2);
+
+/// What the writer, the handles and the feed share.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Last record on this node's disk.
+    committed: watch::Sender<i64>,
+    /// How far the database has them.
+    shipped: watch::Sender<Shipping>,
+    to_feed: mpsc::UnboundedSender<Ask>,
+    seen: Mutex<Seen>,
+    /// Everything the database held at some moment since the start is in the index.
+    loaded: AtomicBool,
+    /// When the others' records were last all read, in milliseconds after `opened`; negative: never.
+    heard_at: AtomicI64,
+    opened: Instant,
+    tail_error: Mutex<Option<String>>,
+}
+
+/// How far shipping has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shipping {
+    /// The last record that the database has.
+    seq: i64,
+    /// Why it cannot be written now; `None` while it can.
+    error: Option<String>,
+}
+
+/// How the feed is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedHealth {
+    /// Why the database cannot be written or read now; `None` while it can.
+    pub error: Option<String>,
+    /// Records on this node's disk that the database does not have.
+    pub unshipped: u64,
+    /// Time since all records of the others were last read.
+    pub lag: Option<Duration>,
+    /// Other nodes heard of.
+    pub nodes: usize,
+}
+
+/// What is asked of the feed.
+#[derive(Debug)]
+enum Ask {
+    /// Answer once the database has a record, or after a moment.
+    Confirm { seq: i64, answers: Vec<(Answer<Receipt>, Receipt)> },
+    /// Look at every choice of a subject once more.
+    Recheck(Subject),
+    /// A record of another node.
+    Find { reference: String, answer: Answer<Option<RecordView>> },
+    /// Ship what is left and end.
+    Close { done: oneshot::Sender<()> },
+}
+
+/// What the feed needs to begin.
+pub(super) struct Start {
+    pub(super) settings: config::Shared,
+    pub(super) journal: PathBuf,
+    pub(super) node: Arc<str>,
+    pub(super) key_check: String,
+    pub(super) state: Arc<State>,
+    pub(super) asks: Asks,
+}
+
+/// What was asked and not yet taken.
+pub(super) struct Asks(mpsc::UnboundedReceiver<Ask>);
+
+impl Line {
+    pub(super) fn new() -> (Self, Asks) {
+        let (to_feed, asks) = mpsc::unbounded_channel();
+        let line = Self {
+            committed: watch::Sender::new(0),
+            shipped: watch::Sender::new(Shipping { seq: 0, error: None }),
+            to_feed,
+            seen: Mutex::default(),
+            loaded: AtomicBool::new(false),
+            heard_at: AtomicI64::new(-1),
+            opened: Instant::now(),
+            tail_error: Mutex::default(),
+        };
+        (line, Asks(asks))
+    }
+
+    /// Records up to this one are on disk.
+    pub(super) fn committed(&self, seq: i64) {
+        self.committed.send_replace(seq);
+    }
+
+    /// Answers go out once the database has this record too, or cannot be waited for.
+    pub(super) fn confirm(&self, seq: i64, answers: Vec<(Answer<Receipt>, Receipt)>) {
+        if let Err(mpsc::error::SendError(Ask::Confirm { answers, .. })) =
+            self.to_feed.send(Ask::Confirm { seq, answers })
+        {
+            send_all(answers);
+        }
+    }
+
+    /// An opt-in of this node is in the index, which may have taken in an opt-out of another since it was recorded.
+    pub(super) fn recheck(&self, subject: Subject) {
+        // A feed that has ended takes in nothing.
+        let _ = self.to_feed.send(Ask::Recheck(subject));
+    }
+
+    /// The record behind a normalised reference, of whichever node.
+    pub(super) async fn find(&self, reference: String) -> Result<Option<RecordView>, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        self.to_feed.send(Ask::Find { reference, answer }).map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Ships what is left, for a moment, and ends the feed.
+    pub(super) async fn close(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.to_feed.send(Ask::Close { done }).is_ok() {
+            // An error means that it had ended before.
+            let _ = ended.await;
+        }
+    }
+
+    /// What this node has taken in of the others.
+    pub(super) fn seen(&self) -> Seen {
+        self.lock_seen().clone()
+    }
+
+    /// Whether the index knows what the database held at some moment since the start.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    pub(super) fn health(&self) -> FeedHealth {
+        let (shipping, committed) = (self.shipped.borrow().clone(), *self.committed.borrow());
+        let heard_at = self.heard_at.load(Ordering::Relaxed);
+        let heard_at = u64::try_from(heard_at).ok().map(Duration::from_millis);
+        FeedHealth {
+            error: shipping.error.or_else(|| self.lock_tail_error().clone()),
+            unshipped: committed.saturating_sub(shipping.seq).unsigned_abs(),
+            lag: heard_at.map(|at| self.opened.elapsed().saturating_sub(at)),
+            nodes: self.lock_seen().nodes(),
+        }
+    }
+
+    fn heard_all(&self) {
+        let now = i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.heard_at.store(now, Ordering::Relaxed);
+        self.loaded.store(true, Ordering::Release);
+        *self.lock_tail_error() = None;
+    }
+
+    fn advance(&self, node: &str, seq: i64) {
+        self.lock_seen().advance(node, seq);
+    }
+
+    /// Notes why the others cannot be heard; logs it when it is another reason than before.
+    fn tail_failed(&self, trouble: &Trouble) {
+        let text = trouble.to_string();
+        if self.lock_tail_error().replace(text.clone()).as_ref() != Some(&text) {
+            tracing::error!("records of other nodes cannot be read; what is known is honoured: {text}");
+        }
+    }
+
+    fn lock_seen(&self) -> MutexGuard<'_, Seen> {
+        // Whole whatever its holder was doing: one number changes at a time.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_tail_error(&self) -> MutexGuard<'_, Option<String>> {
+        self.tail_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the thread; returns when the database was looked at: ready, away (then the node starts without it), or
+/// why it will not do.
+pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
+    let (looked, first_look) = std::sync::mpsc::sync_channel(1);
+    let url = start.settings.url.to_string();
+    let failed = |why: String| OpenError::Database { url: url.clone(), why };
+    std::thread::Builder::new()
+        .name("optgate-feed".into())
+        .spawn(move || thread(start, &looked))
+        .map_err(|e| failed(format!("its thread cannot start: {e}")))?;
+    match first_look.recv() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Trouble::Away(why))) => {
+            tracing::warn!(
+                "{url} cannot be reached: {why}; accounts count as opted out until it can, signals and cookies are \
+                 honoured as always"
+            );
+            Ok(())
+        }
+        Ok(Err(Trouble::Refused(why))) => Err(failed(why)),
+        Err(_) => Err(failed("its thread ended while connecting; please report this".into())),
+    }
+}
+
+fn thread(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let _ = looked.send(Err(Trouble::Refused(format!("its thread cannot start: {e}"))));
+            return;
+        }
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, run(start, looked));
+}
+
+async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
+    let Start { settings, journal, node, key_check, state, asks } = start;
+    let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
+    let first = timeout(FIRST_LOOK, open(&settings.url, &key_check)).await;
+    let silent = || Trouble::Away(format!("no answer within {} s", FIRST_LOOK.as_secs()));
+    let (first, refused) = match first.unwrap_or_else(|_| Err(silent())) {
+        Ok(database) => (Some(database), false),
+        Err(trouble) => {
+            let refused = matches!(trouble, Trouble::Refused(_));
+            let _ = looked.send(Err(trouble));
+            (None, refused)
+        }
+    };
+    if refused {
+        return;
+    }
+    if first.is_some() {
+        let _ = looked.send(Ok(()));
+    }
+    let shipper = ship::Shipper::new(&settings, journal.clone(), &node, &key_check, Arc::clone(&line));
+    let shipping = tokio::task::spawn_local(shipper.run(first));
+    let (to_tail, recheck) = mpsc::unbounded_channel();
+    let tail = tail::Tail::new(&settings, journal, &node, &key_check, state, Arc::clone(&line));
+    let tailing = tokio::task::spawn_local(tail.run(recheck));
+    let done = serve(asks, &line, &settings, &key_check, &to_tail).await;
+    let committed = *line.committed.borrow();
+    let mut shipped = line.shipped.subscribe();
+    if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
+        tracing::warn!(
+            "records stay in this node's file until its next start: the database does not take them now"
+        );
+    }
+    shipping.abort();
+    tailing.abort();
+    // Both are ended before anybody opens the file again.
+    let _ = (shipping.await, tailing.await);
+    done.into_iter().for_each(|done| _ = done.send(()));
+}
+
+/// Answers what is asked until closed; returns who waits for the end.
+async fn serve(
+    Asks(mut asks): Asks,
+    line: &Arc<Line>,
+    settings: &config::Shared,
+    key_check: &str,
+    to_tail: &mpsc::UnboundedSender<Subject>,
+) -> Option<oneshot::Sender<()>> {
+    while let Some(ask) = asks.recv().await {
+        match ask {
+            Ask::Confirm { seq, answers } => {
+                let (mut shipped, within) = (line.shipped.subscribe(), settings.confirm_within);
+                tokio::task::spawn_local(async move {
+                    // On this node's disk it is already: whatever becomes of the wait, it is recorded.
+                    let _ = timeout(within, shipped.wait_for(|s| s.seq >= seq || s.error.is_some())).await;
+                    send_all(answers);
+                });
+            }
+            Ask::Recheck(subject) => drop(to_tail.send(subject)),
+            Ask::Find { reference, answer } => {
+                let (url, key_check) = (settings.url.clone(), key_check.to_owned());
+                tokio::task::spawn_local(async move {
+                    let found = find(&url, &key_check, &reference).await;
+                    drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
+            Ask::Close { done } => return Some(done),
+        }
+    }
+    None
+}
+
+/// A connection for one question: receipts of other nodes are asked for seldom.
+async fn find(
+    url: &config::DatabaseUrl,
+    key_check: &str,
+    reference: &str,
+) -> Result<Option<RecordView>, Trouble> {
+    let mut database = Database::connect(url).await?;
+    database.check(key_check).await?;
+    let canonical = database.find(reference).await?;
+    let view = canonical.as_deref().and_then(Fields::decode).map(|fields| fields.view());
+    Ok(view.filter(|view| view.reference == reference))
+}
+
+/// Connects, and brings the schema up to date.
+async fn open(url: &config::DatabaseUrl, key_check: &str) -> Result<Database, Trouble> {
+    let mut database = Database::connect(url).await?;
+    database.migrate(key_check).await?;
+    Ok(database)
+}
+
+fn send_all(answers: Vec<(Answer<Receipt>, Receipt)>) {
+    // Whoever stopped waiting has its record all the same.
+    answers.into_iter().for_each(|(answer, receipt)| drop(answer.send(Ok(receipt))));
+}
+
+/// The pause before another try.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST_PAUSE)
+}

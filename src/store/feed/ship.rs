@@ -1,0 +1,119 @@
+//! Brings this node's records to the database, in their order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::file::Reader;
+use super::{FIRST_PAUSE, Line, Shipping, longer, open};
+use crate::config::{self, DatabaseUrl};
+use crate::store::journal::postgres::{Database, Trouble, twins};
+
+/// With nothing to ship, how often the database is asked what it has.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The one that ships.
+pub(super) struct Shipper {
+    url: DatabaseUrl,
+    journal: PathBuf,
+    node: Arc<str>,
+    key_check: String,
+    line: Arc<Line>,
+}
+
+impl Shipper {
+    pub(super) fn new(
+        settings: &config::Shared,
+        journal: PathBuf,
+        node: &Arc<str>,
+        key_check: &str,
+        line: Arc<Line>,
+    ) -> Self {
+        Self {
+            url: settings.url.clone(),
+            journal,
+            node: Arc::clone(node),
+            key_check: key_check.to_owned(),
+            line,
+        }
+    }
+
+    /// Ships for as long as it is let, over a first connection if there is one.
+    pub(super) async fn run(self, first: Option<Database>) {
+        let (mut ready, mut pause) = (first, FIRST_PAUSE);
+        loop {
+            let opened = match ready.take() {
+                Some(database) => Ok(database),
+                None => open(&self.url, &self.key_check).await,
+            };
+            let ended = match opened {
+                Ok(database) => {
+                    pause = FIRST_PAUSE;
+                    self.ship(database).await
+                }
+                Err(trouble) => trouble,
+            };
+            self.failed(&ended);
+            sleep(pause).await;
+            pause = longer(pause);
+        }
+    }
+
+    /// Ships over one connection until that fails.
+    async fn ship(&self, mut database: Database) -> Trouble {
+        let read = |error: sqlx::Error| Trouble::Away(format!("this node's journal cannot be read: {error}"));
+        let shipped = async {
+            let mut reader = Reader::open(&self.journal).await.map_err(read)?;
+            let mut seq = match database.shipped(&self.node).await? {
+                None => 0,
+                // What the database has decides, not what was acknowledged: it may have lost its last moments.
+                Some((seq, chain)) if reader.chain(seq).await.map_err(read)?.as_ref() == Some(&chain) => seq,
+                Some(_) => return Err(twins(&self.node)),
+            };
+            let mut committed = self.line.committed.subscribe();
+            loop {
+                self.reached(seq);
+                match timeout(LOOK, committed.wait_for(|last| *last > seq)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return Err(Trouble::Away("the writer has ended".into())),
+                    // A database that failed over may have lost its last moments; nobody else would notice.
+                    Err(_) if self.is_at(&mut database, seq).await? => continue,
+                    Err(_) => {
+                        return Err(Trouble::Away("it has lost records of this node, which go again".into()));
+                    }
+                }
+                let batch = reader.after(seq).await.map_err(read)?;
+                database.append(&self.node, &batch).await?;
+                seq = batch.last().map_or(seq, |last| last.seq);
+            }
+        };
+        let ended: Result<std::convert::Infallible, Trouble> = shipped.await;
+        match ended {
+            Ok(never) => match never {},
+            Err(trouble) => trouble,
+        }
+    }
+
+    /// Whether the database still has this node's records up to here.
+    async fn is_at(&self, database: &mut Database, seq: i64) -> Result<bool, Trouble> {
+        Ok(database.shipped(&self.node).await?.map_or(0, |(last, _)| last) >= seq)
+    }
+
+    fn reached(&self, seq: i64) {
+        let before = self.line.shipped.send_replace(Shipping { seq, error: None });
+        if before.error.is_some() {
+            tracing::info!("the database takes records again");
+        }
+    }
+
+    fn failed(&self, trouble: &Trouble) {
+        let text = trouble.to_string();
+        let seq = self.line.shipped.borrow().seq;
+        let before = self.line.shipped.send_replace(Shipping { seq, error: Some(text.clone()) });
+        if before.error.as_ref() != Some(&text) {
+            tracing::error!("records are kept in this node's file only: {text}");
+        }
+    }
+}

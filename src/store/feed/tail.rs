@@ -1,0 +1,174 @@
+//! Takes in what other nodes recorded.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sqlx::postgres::PgListener;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::file::Reader;
+use super::{FIRST_PAUSE, Line, longer};
+use crate::config;
+use crate::privacy::{Standing, Subject};
+use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
+use crate::store::merge::merge;
+use crate::store::record::Kind;
+use crate::store::state::State;
+
+/// The one that listens.
+pub(super) struct Tail {
+    settings: config::Shared,
+    journal: PathBuf,
+    node: Arc<str>,
+    key_check: String,
+    state: Arc<State>,
+    line: Arc<Line>,
+    /// Subjects whose choices must be weighed against each other, because one of them is an opt-in.
+    doubtful: HashSet<Subject>,
+}
+
+/// What one connection needs.
+struct Sources {
+    database: Database,
+    reader: Reader,
+    listener: Option<PgListener>,
+}
+
+impl Tail {
+    pub(super) fn new(
+        settings: &config::Shared,
+        journal: PathBuf,
+        node: &Arc<str>,
+        key_check: &str,
+        state: Arc<State>,
+        line: Arc<Line>,
+    ) -> Self {
+        let (settings, key_check) = (settings.clone(), key_check.to_owned());
+        Self { settings, journal, node: Arc::clone(node), key_check, state, line, doubtful: HashSet::new() }
+    }
+
+    /// Listens for as long as it is let. `recheck`: subjects to be weighed once more.
+    pub(super) async fn run(mut self, mut recheck: mpsc::UnboundedReceiver<Subject>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let ended = match self.connect().await {
+                Ok(sources) => {
+                    pause = FIRST_PAUSE;
+                    self.listen(sources, &mut recheck).await
+                }
+                Err(trouble) => trouble,
+            };
+            self.line.tail_failed(&ended);
+            sleep(pause).await;
+            pause = longer(pause);
+        }
+    }
+
+    async fn connect(&self) -> Result<Sources, Trouble> {
+        let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
+        let mut database = Database::connect(url).await?;
+        database.check(&self.key_check).await?;
+        let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
+        let listener = match self.settings.listen && self.settings.read_url.is_none() {
+            false => None,
+            true => {
+                let mut listener = PgListener::connect(url.as_str()).await?;
+                listener.listen(CHANNEL).await?;
+                Some(listener)
+            }
+        };
+        Ok(Sources { database, reader, listener })
+    }
+
+    /// Reads all there is, then whenever something may have come, until the connection fails.
+    async fn listen(
+        &mut self,
+        mut sources: Sources,
+        recheck: &mut mpsc::UnboundedReceiver<Subject>,
+    ) -> Trouble {
+        loop {
+            while let Ok(subject) = recheck.try_recv() {
+                self.doubtful.insert(subject);
+            }
+            if let Err(trouble) = self.take_all(&mut sources).await {
+                return trouble;
+            }
+            self.line.heard_all();
+            let came = async {
+                tokio::select! {
+                    subject = recheck.recv() => drop(subject.map(|subject| self.doubtful.insert(subject))),
+                    lost = notified(&mut sources.listener, &self.node) => return lost,
+                }
+                None
+            };
+            // The look after the pause is what correctness rests on; a notification only comes sooner.
+            if let Ok(Some(trouble)) = timeout(self.settings.poll, came).await {
+                return trouble;
+            }
+        }
+    }
+
+    async fn take_all(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
+        for (node, last) in sources.database.others(&self.node).await? {
+            let mut after = self.line.seen().of(&node);
+            while after < last {
+                let page = sources.database.records(&node, after).await?;
+                let Some(end) = page.last() else { break };
+                after = end.seq;
+                self.take(&page);
+                self.line.advance(&node, after);
+            }
+        }
+        for subject in self.doubtful.iter().copied().collect::<Vec<_>>() {
+            if self.weigh(sources, subject).await? {
+                self.doubtful.remove(&subject);
+            }
+        }
+        Ok(())
+    }
+
+    /// An opt-out counts at once. Where there is an opt-in as well, all choices of the person are weighed after.
+    fn take(&mut self, page: &[Heard]) {
+        for (subject, kind, source) in page.iter().filter_map(|record| record.choice) {
+            let opted_in = self.state.index.standing(&subject) == Standing::OptedIn;
+            if kind == Kind::OptOut {
+                self.state.index.hear(subject, source);
+            }
+            if opted_in || kind != Kind::OptOut {
+                self.doubtful.insert(subject);
+            }
+        }
+    }
+
+    /// Looks at every choice of a person there is; `false` when this node recorded another meanwhile.
+    async fn weigh(&self, sources: &mut Sources, subject: Subject) -> Result<bool, Trouble> {
+        let mut told = sources.database.told(&subject).await?;
+        let shipped = told.iter().filter(|t| *t.node == *self.node).map(|t| t.seq).max().unwrap_or(0);
+        let (own, last) = sources.reader.told(&self.node, &subject, shipped).await.map_err(unreadable)?;
+        told.extend(own);
+        let Some((kind, sources)) = merge(&told) else { return Ok(true) };
+        Ok(self.state.index.weighed(subject, kind, &sources, last))
+    }
+}
+
+/// Waits for a notification of another node; what was lost when that fails. For ever where none can come.
+async fn notified(listener: &mut Option<PgListener>, node: &str) -> Option<Trouble> {
+    let Some(listening) = listener else { return std::future::pending().await };
+    loop {
+        match listening.try_recv().await {
+            Ok(Some(ours)) if ours.payload() == node => {}
+            Ok(Some(_)) => break,
+            Ok(None) => return Some(Trouble::Away("the connection for notifications was lost".into())),
+            Err(error) => return Some(error.into()),
+        }
+    }
+    // One look takes in what all of them announced.
+    while listening.next_buffered().is_some() {}
+    None
+}
+
+fn unreadable(error: sqlx::Error) -> Trouble {
+    Trouble::Away(format!("this node's journal cannot be read: {error}"))
+}

@@ -1,0 +1,390 @@
+//! The database that nodes share: every node's records, by node and number.
+//!
+//! A node writes its own file first and ships from there, so the database may be away. One node's records are
+//! numbered without gaps and shipped in their order, each batch in one transaction with the node's line in `nodes`:
+//! whoever sees a number there sees every record up to it. So a reader needs one number for each node, and no
+//! serial, whose numbers can commit out of order, and no horizon of transactions, which a long one holds back and a
+//! failover turns back.
+//!
+//! Statements are not kept prepared, and each call is one transaction: a pooler that hands out connections by the
+//! transaction may stand between.
+
+use std::future::Future;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
+
+use crate::config::DatabaseUrl;
+use crate::privacy::Subject;
+use crate::store::merge::{Seen, Told};
+use crate::store::record::{Kind, Source};
+
+/// Channel of notifications.
+pub(in crate::store) const CHANNEL: &str = "optgate";
+
+/// Records of one batch or page.
+pub(in crate::store) const PAGE: i64 = 2048;
+
+/// What one call may take. A network that swallows packets must not hold the feed.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Taken while the schema is looked at, so that nodes that start together migrate once (`OPTG`).
+const MIGRATION_LOCK: i64 = 0x4f50_5447;
+
+/// Forward only; a step is never changed once released, only followed by another.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE optgate.nodes (
+        node text PRIMARY KEY,
+        seq bigint NOT NULL,
+        chain bytea NOT NULL,
+        heard timestamptz NOT NULL DEFAULT now()
+    ) WITH (fillfactor = 50);
+    CREATE TABLE optgate.records (
+        node text NOT NULL,
+        seq bigint NOT NULL,
+        time_us bigint NOT NULL,
+        site text NOT NULL,
+        kind text NOT NULL,
+        signal text NOT NULL,
+        subject bytea,
+        blinding bytea,
+        seen text,
+        reference text,
+        canonical bytea,
+        digest bytea,
+        chain bytea NOT NULL,
+        PRIMARY KEY (node, seq)
+    );
+    CREATE INDEX records_reference ON optgate.records (reference);
+    CREATE INDEX records_subject ON optgate.records (subject) WHERE subject IS NOT NULL;
+    "];
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum Trouble {
+    /// Not now; trying again may help.
+    #[error("{0}")]
+    Away(String),
+    /// Not before somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<sqlx::Error> for Trouble {
+    /// By the code that PostgreSQL gives (postgresql.org/docs/15/errcodes-appendix).
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+        let advice = match code.as_deref() {
+            Some("28P01" | "28000") => "the user or password is refused; check `store.url`",
+            Some("3D000") => "there is no such database; create it, or check `store.url`",
+            Some("42501") => {
+                "the user may not do what is needed; make it the database's owner, or grant it CREATE on the database"
+            }
+            Some("25006") => "the database takes no writes; `store.url` must name the primary",
+            _ => return Self::Away(error.to_string()),
+        };
+        Self::Refused(format!("{advice} ({error})"))
+    }
+}
+
+/// One connection to the database.
+pub(in crate::store) struct Database(PgConnection);
+
+/// A record on its way to the database.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Shipped {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) time_us: i64,
+    pub(in crate::store) site: String,
+    pub(in crate::store) kind: String,
+    pub(in crate::store) signal: String,
+    pub(in crate::store) subject: Option<Vec<u8>>,
+    pub(in crate::store) blinding: Option<Vec<u8>>,
+    pub(in crate::store) seen: Option<String>,
+    pub(in crate::store) reference: Option<String>,
+    pub(in crate::store) canonical: Option<Vec<u8>>,
+    pub(in crate::store) digest: Option<Vec<u8>>,
+    pub(in crate::store) chain: Vec<u8>,
+}
+
+/// What a node hears of another's record.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Heard {
+    pub(in crate::store) seq: i64,
+    /// Whose choice, which and how; `None` for a record that names nobody or is of a kind unknown here.
+    pub(in crate::store) choice: Option<(Subject, Kind, Source)>,
+}
+
+impl Database {
+    /// Connects. A password is never part of the error.
+    pub(in crate::store) async fn connect(url: &DatabaseUrl) -> Result<Self, Trouble> {
+        let options = PgConnectOptions::from_str(url.as_str())
+            .map_err(|e| Trouble::Refused(format!("`{url}`: {e}")))?;
+        // Poolers know no such parameter at start; we read no floating numbers.
+        let options =
+            options.extra_float_digits(None).application_name("optgate").disable_statement_logging();
+        timed(async { Ok(Self(PgConnection::connect_with(&options).await?)) }).await
+    }
+
+    /// Brings the schema up to date, and refuses one that is newer, or a database of nodes with another secret.
+    pub(in crate::store) async fn migrate(&mut self, key_check: &str) -> Result<(), Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await?;
+            let known: bool = query("SELECT to_regclass('optgate.meta') IS NOT NULL")
+                .fetch_one(&mut *transaction)
+                .await?
+                .try_get(0)?;
+            if !known {
+                sqlx::raw_sql(
+                    "CREATE SCHEMA IF NOT EXISTS optgate;
+                     CREATE TABLE optgate.meta (key text PRIMARY KEY, value text NOT NULL);",
+                )
+                .execute(&mut *transaction)
+                .await?;
+                put_meta(&mut transaction, "key_check", key_check).await?;
+            }
+            let have = checked_version(&mut transaction, key_check).await?;
+            for step in &MIGRATIONS[have..] {
+                sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+            }
+            if have < MIGRATIONS.len() {
+                put_meta(&mut transaction, "schema", &MIGRATIONS.len().to_string()).await?;
+            }
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    /// Looks whether a database that is only read can be used.
+    pub(in crate::store) async fn check(&mut self, key_check: &str) -> Result<(), Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            checked_version(&mut transaction, key_check).await?;
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    /// The last record of a node that is here, with its chain value.
+    pub(in crate::store) async fn shipped(&mut self, node: &str) -> Result<Option<(i64, Vec<u8>)>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let row = query("SELECT seq, chain FROM optgate.nodes WHERE node = $1")
+                .bind(node)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(row.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
+        })
+        .await
+    }
+
+    /// Writes a batch; records that are there already are left. One notification a batch.
+    ///
+    /// [`Trouble::Refused`] when another writes under this node's name.
+    pub(in crate::store) async fn append(&mut self, node: &str, batch: &[Shipped]) -> Result<(), Trouble> {
+        let Some(last) = batch.last() else { return Ok(()) };
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let written = insert(&mut transaction, node, batch).await?;
+            let moved = query(
+                "INSERT INTO optgate.nodes (node, seq, chain) VALUES ($1, $2, $3) ON CONFLICT (node) DO UPDATE \
+                 SET seq = excluded.seq, chain = excluded.chain, heard = now() WHERE optgate.nodes.seq < excluded.seq",
+            )
+            .bind(node)
+            .bind(last.seq)
+            .bind(last.chain.as_slice())
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+            if written < batch.len() as u64 || moved == 0 {
+                refuse_twins(&mut transaction, node, last).await?;
+            }
+            query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(node).execute(&mut *transaction).await?;
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    /// Every node but one, and its last record here.
+    pub(in crate::store) async fn others(&mut self, node: &str) -> Result<Vec<(String, i64)>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let rows = query("SELECT node, seq FROM optgate.nodes WHERE node <> $1")
+                .bind(node)
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            let pair = |row: PgRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
+            Ok(rows.into_iter().map(pair).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// A page of a node's records after a number, in order.
+    pub(in crate::store) async fn records(&mut self, node: &str, after: i64) -> Result<Vec<Heard>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let rows = query(
+                "SELECT seq, subject, kind, signal FROM optgate.records WHERE node = $1 AND seq > $2 \
+                 ORDER BY seq LIMIT $3",
+            )
+            .bind(node)
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(rows.iter().map(heard).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Every choice about a subject that is here.
+    pub(in crate::store) async fn told(&mut self, subject: &Subject) -> Result<Vec<Told>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let rows = query("SELECT node, seq, kind, signal, seen FROM optgate.records WHERE subject = $1")
+                .bind(subject.as_bytes().as_slice())
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            let all = rows.iter().map(told).collect::<Result<Vec<_>, _>>()?;
+            Ok(all.into_iter().flatten().collect())
+        })
+        .await
+    }
+
+    /// The canonical bytes of a record, by its normalised reference.
+    pub(in crate::store) async fn find(&mut self, reference: &str) -> Result<Option<Vec<u8>>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let row = query("SELECT canonical FROM optgate.records WHERE reference = $1")
+                .bind(reference)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+        })
+        .await
+    }
+}
+
+/// A statement that the server forgets at once.
+fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// A call that ends. One that was cut short leaves a connection that must not be used again.
+async fn timed<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let silent = || Trouble::Away(format!("no answer within {} s", CALL.as_secs()));
+    tokio::time::timeout(CALL, call).await.map_err(|_| silent())?
+}
+
+async fn put_meta(connection: &mut PgConnection, key: &str, value: &str) -> Result<(), Trouble> {
+    query("INSERT INTO optgate.meta VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+        .bind(key)
+        .bind(value)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The schema's version, if this program and this secret fit the database.
+async fn checked_version(connection: &mut PgConnection, key_check: &str) -> Result<usize, Trouble> {
+    let rows = query("SELECT key, value FROM optgate.meta").fetch_all(connection).await?;
+    let mut version = 0;
+    for row in rows {
+        let (key, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        match key.as_str() {
+            "key_check" if value != key_check => {
+                return Err(Trouble::Refused(
+                    "its nodes use another secret.key, so account opt-outs of theirs would match nobody here; copy \
+                     secret.key of one of them into this data folder"
+                        .into(),
+                ));
+            }
+            "schema" => {
+                version = value.parse().map_err(|_| {
+                    Trouble::Refused(format!("its schema version is `{value}`, which is no number"))
+                })?;
+            }
+            _ => {}
+        }
+    }
+    if version > MIGRATIONS.len() {
+        return Err(Trouble::Refused(format!(
+            "it was written by a newer Optgate (schema {version}, this one knows {}); run that version or a newer one",
+            MIGRATIONS.len()
+        )));
+    }
+    Ok(version)
+}
+
+async fn insert(connection: &mut PgConnection, node: &str, batch: &[Shipped]) -> Result<u64, sqlx::Error> {
+    fn column<'a, T>(batch: &'a [Shipped], of: impl Fn(&'a Shipped) -> T) -> Vec<T> {
+        batch.iter().map(of).collect()
+    }
+    let written = query(
+        "INSERT INTO optgate.records (node, seq, time_us, site, kind, signal, subject, blinding, seen, reference, \
+         canonical, digest, chain) SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], \
+         $6::text[], $7::bytea[], $8::bytea[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[]) \
+         ON CONFLICT (node, seq) DO NOTHING",
+    )
+    .bind(node.to_owned())
+    .bind(column(batch, |r| r.seq))
+    .bind(column(batch, |r| r.time_us))
+    .bind(column(batch, |r| r.site.clone()))
+    .bind(column(batch, |r| r.kind.clone()))
+    .bind(column(batch, |r| r.signal.clone()))
+    .bind(column(batch, |r| r.subject.clone()))
+    .bind(column(batch, |r| r.blinding.clone()))
+    .bind(column(batch, |r| r.seen.clone()))
+    .bind(column(batch, |r| r.reference.clone()))
+    .bind(column(batch, |r| r.canonical.clone()))
+    .bind(column(batch, |r| r.digest.clone()))
+    .bind(column(batch, |r| r.chain.clone()))
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected())
+}
+
+/// Records were there already: fine when they are ours, which the chain says of all up to the last.
+async fn refuse_twins(connection: &mut PgConnection, node: &str, last: &Shipped) -> Result<(), Trouble> {
+    let row = query("SELECT chain FROM optgate.records WHERE node = $1 AND seq = $2")
+        .bind(node.to_owned())
+        .bind(last.seq)
+        .fetch_optional(connection)
+        .await?;
+    let chain: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
+    if chain.is_none_or(|chain| chain == last.chain) { Ok(()) } else { Err(twins(node)) }
+}
+
+/// Two processes, or two states of one folder, write under one name.
+pub(in crate::store) fn twins(node: &str) -> Trouble {
+    Trouble::Refused(format!(
+        "another process writes, or wrote, other records as node {node}: this data folder is a copy, or was restored \
+         from a backup. Keep it as evidence, stop this node, and start it with an empty data folder that holds only \
+         secret.key; what the database has comes back by itself"
+    ))
+}
+
+fn heard(row: &PgRow) -> Result<Heard, sqlx::Error> {
+    let subject: Option<&[u8]> = row.try_get(1)?;
+    let (kind, signal): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+    let subject = subject.and_then(|bytes| bytes.try_into().ok()).map(Subject::from_bytes);
+    let choice = || Some((subject?, Kind::parse(kind)?, Source::parse(signal)?));
+    Ok(Heard { seq: row.try_get(0)?, choice: choice() })
+}
+
+/// `None` for a kind or way that this program does not know.
+fn told(row: &PgRow) -> Result<Option<Told>, sqlx::Error> {
+    let (kind, signal): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+    let (Some(kind), Some(source)) = (Kind::parse(kind), Source::parse(signal)) else { return Ok(None) };
+    let seen: Option<&str> = row.try_get(4)?;
+    let seen = seen.map(Seen::parse).unwrap_or_default();
+    Ok(Some(Told { node: row.try_get(0)?, seq: row.try_get(1)?, kind, source, seen }))
+}

@@ -1,0 +1,157 @@
+//! The database away, cut off, killed, or set back: nothing acknowledged is lost, and all nodes come to the same.
+
+use optgate::privacy::Standing;
+use optgate::store::{Kind, Source, Store};
+
+use super::{Node, back_in, change, limits, number, out, recorded, subject, through, until};
+use crate::support::postgres::{Cluster, connect};
+use crate::support::relay::{Line, Relay};
+
+/// DESIGN 5: while the database is away choices are recorded here and honoured here; they arrive when it is back.
+#[tokio::test]
+async fn what_is_recorded_while_the_database_is_down_arrives_later() {
+    let Some(cluster) = Cluster::own("what_is_recorded_while_the_database_is_down_arrives_later") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    a.record(out(1)).await;
+    b.knows(1, Standing::OptedOut).await;
+    for round in 0..3u64 {
+        cluster.crash();
+        a.is_cut_off().await;
+        for account in 0..20 {
+            a.record(out(100 + round * 20 + account)).await;
+        }
+        assert_eq!(a.store.lookup(&subject(100 + round * 20)), Standing::OptedOut);
+        assert_eq!(b.store.lookup(&subject(1)), Standing::OptedOut, "what is known stays honoured");
+        cluster.restart();
+        for account in 0..20 {
+            b.knows(100 + round * 20 + account, Standing::OptedOut).await;
+        }
+    }
+    a.is_shipped().await;
+    let mut connection = connect(&database).await;
+    assert_eq!(number(&mut connection, "SELECT count(*) FROM optgate.records").await, 61);
+    b.stop().await;
+    assert_eq!(recorded(a.stop().await.path()), 61);
+}
+
+/// A node that starts while the database is away cannot know what others recorded: an account counts as opted out
+/// (DESIGN 5, "state not yet loaded"), and the node says that it is not ready.
+#[tokio::test]
+async fn before_the_others_were_heard_an_account_counts_as_opted_out() {
+    let Some(cluster) = Cluster::own("before_the_others_were_heard_an_account_counts_as_opted_out") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    let folder = a.stop().await;
+    cluster.crash();
+    let store = Store::open(folder.path(), &limits(&database)).unwrap();
+    assert!(!store.health().loaded);
+    assert_eq!(store.lookup(&subject(1)), Standing::OptedOut, "of its own file");
+    assert_eq!(store.lookup(&subject(2)), Standing::NotLoaded);
+    store.record(out(3)).await.unwrap();
+    cluster.restart();
+    until("the others are heard", async || store.health().loaded).await;
+    assert_eq!(store.lookup(&subject(2)), Standing::Unknown);
+    store.close().await;
+}
+
+/// Issue: during a partition both go on, and converge after. An opt-in on one side does not end an opt-out of the
+/// other side that it knew nothing of, however the clocks stand and whichever arrives first.
+#[tokio::test]
+async fn cut_apart_nodes_go_on_and_come_to_the_protective_answer() {
+    let Some(cluster) = Cluster::shared("cut_apart_nodes_go_on_and_come_to_the_protective_answer") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let relay = Relay::start(([127, 0, 0, 1], cluster.port()).into(), 7);
+    let a = Node::start(&database);
+    let b = Node::start(&through(&database, relay.addr().port()));
+    for account in [1, 2] {
+        a.record(out(account)).await;
+        b.knows(account, Standing::OptedOut).await;
+    }
+    relay.set(Line::Silent);
+    // Account 1: back in on the one side, out again on the other. Account 2: back in, and nothing else.
+    b.record(back_in(1)).await;
+    b.record(back_in(2)).await;
+    a.record(change(Kind::OptOut, Source::Gpc, 1)).await;
+    a.record(out(3)).await;
+    assert_eq!(b.store.lookup(&subject(1)), Standing::OptedIn, "each side goes on with what it knows");
+    assert_eq!(a.store.lookup(&subject(2)), Standing::OptedOut);
+    assert_eq!(b.store.lookup(&subject(3)), Standing::Unknown);
+    relay.set(Line::Good);
+    for node in [&a, &b] {
+        node.knows(3, Standing::OptedOut).await;
+        node.knows(2, Standing::OptedIn).await;
+        node.knows(1, Standing::OptedOut).await;
+    }
+    // Whoever reads it all from the start comes to the same.
+    let late = Node::start(&database);
+    for (account, standing) in [(1, Standing::OptedOut), (2, Standing::OptedIn), (3, Standing::OptedOut)] {
+        late.knows(account, standing).await;
+    }
+    for node in [a, b, late] {
+        node.stop().await;
+    }
+}
+
+/// A shipment whose answer was lost is sent again; nothing comes twice, and nothing is left out.
+#[tokio::test]
+async fn a_bad_line_to_the_database_loses_and_doubles_nothing() {
+    let Some(cluster) = Cluster::shared("a_bad_line_to_the_database_loses_and_doubles_nothing") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let relay = Relay::start(([127, 0, 0, 1], cluster.port()).into(), 11);
+    let a = Node::start(&through(&database, relay.addr().port()));
+    let b = Node::start(&database);
+    relay.set(Line::Bad(2, 40));
+    for account in 0..200 {
+        a.record(out(account)).await;
+    }
+    relay.set(Line::Good);
+    a.is_shipped().await;
+    for account in 0..200 {
+        b.knows(account, Standing::OptedOut).await;
+    }
+    println!("{} connections were reset", relay.broken());
+    assert!(relay.broken() > 0, "the line was not bad");
+    let mut connection = connect(&database).await;
+    assert_eq!(number(&mut connection, "SELECT count(*) FROM optgate.records").await, 200);
+    assert_eq!(number(&mut connection, "SELECT max(seq) FROM optgate.records").await, 200);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A failover may lose the last moments of what the database had acknowledged: the node that recorded it still has
+/// it, and looks.
+#[tokio::test]
+async fn what_the_database_lost_is_shipped_again() {
+    let Some(cluster) = Cluster::shared("what_the_database_lost_is_shipped_again") else { return };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 0..10 {
+        a.record(out(account)).await;
+    }
+    let folder = a.stop().await;
+    let mut connection = connect(&database).await;
+    sqlx::raw_sql(
+        "DELETE FROM optgate.records WHERE seq > 6;
+         UPDATE optgate.nodes SET seq = 6, chain = (SELECT chain FROM optgate.records WHERE seq = 6);",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let again = Store::open(folder.path(), &limits(&database)).unwrap();
+    until("all is shipped", async || again.health().feed.unwrap().unshipped == 0).await;
+    let b = Node::start(&database);
+    b.knows(9, Standing::OptedOut).await;
+    assert_eq!(number(&mut connection, "SELECT count(*) FROM optgate.records").await, 10);
+    again.close().await;
+    b.stop().await;
+}
