@@ -392,3 +392,15 @@ pub fn export(
 ) -> Result<(), OpenError> {
     journal::audit::export(&data_dir.join(JOURNAL), each)
 }
+
+/// Reads every record of every node from the database that nodes share: by node, in its order. Each node's chain is
+/// verified on the way, and every column against it.
+///
+/// # Errors
+/// Names the database, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
+pub fn export_shared(
+    url: &config::DatabaseUrl,
+    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
+) -> Result<(), OpenError> {
+    journal::shared_audit::export(url, each)
+}

@@ -9,6 +9,7 @@ pub(super) mod audit;
 pub(super) mod chain;
 pub(super) mod postgres;
 mod schema;
+pub(super) mod shared_audit;
 pub(super) mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 use std::path::Path;
 
 use super::OpenError;
+use crate::config::DatabaseUrl;
 
 /// Why a record is refused when it is read.
 const BROKEN: &str = "does not fit the chain: it, or one before it, was changed, lost or put in after it was \
@@ -24,6 +26,11 @@ const BROKEN: &str = "does not fit the chain: it, or one before it, was changed,
 /// An error that names the journal.
 fn refuse(path: &Path, why: impl Into<String>) -> OpenError {
     OpenError::Journal { path: path.display().to_string(), why: why.into() }
+}
+
+/// An error that names the database that nodes share.
+fn shared_refusal(url: &DatabaseUrl, why: String) -> OpenError {
+    OpenError::Database { url: url.to_string(), why }
 }
 
 /// Says what an SQLite error means for the person who starts Optgate (result codes: sqlite.org/rescode).

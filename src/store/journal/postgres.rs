@@ -213,7 +213,7 @@ impl Database {
     pub(in crate::store) async fn others(&mut self, node: &str) -> Result<Vec<(String, i64)>, Trouble> {
         timed(async {
             let mut transaction = self.0.begin().await?;
-            let rows = query("SELECT node, seq FROM optgate.nodes WHERE node <> $1")
+            let rows = query("SELECT node, seq FROM optgate.nodes WHERE node <> $1 ORDER BY node")
                 .bind(node)
                 .fetch_all(&mut *transaction)
                 .await?;
@@ -239,6 +239,25 @@ impl Database {
             .await?;
             transaction.commit().await?;
             Ok(rows.iter().map(heard).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// A page of a node's records after a number, in order and whole.
+    pub(in crate::store) async fn whole(&mut self, node: &str, after: i64) -> Result<Vec<Shipped>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let rows = query(
+                "SELECT seq, time_us, site, kind, signal, subject, blinding, seen, reference, canonical, digest, chain \
+                 FROM optgate.records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+            )
+            .bind(node)
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(rows.iter().map(whole).collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -378,6 +397,23 @@ fn heard(row: &PgRow) -> Result<Heard, sqlx::Error> {
     let subject = subject.and_then(|bytes| bytes.try_into().ok()).map(Subject::from_bytes);
     let choice = || Some((subject?, Kind::parse(kind)?, Source::parse(signal)?));
     Ok(Heard { seq: row.try_get(0)?, choice: choice() })
+}
+
+fn whole(row: &PgRow) -> Result<Shipped, sqlx::Error> {
+    Ok(Shipped {
+        seq: row.try_get(0)?,
+        time_us: row.try_get(1)?,
+        site: row.try_get(2)?,
+        kind: row.try_get(3)?,
+        signal: row.try_get(4)?,
+        subject: row.try_get(5)?,
+        blinding: row.try_get(6)?,
+        seen: row.try_get(7)?,
+        reference: row.try_get(8)?,
+        canonical: row.try_get(9)?,
+        digest: row.try_get(10)?,
+        chain: row.try_get(11)?,
+    })
 }
 
 /// `None` for a kind or way that this program does not know.
