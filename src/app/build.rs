@@ -14,7 +14,8 @@ use super::lists::{Built, Shelf};
 use super::reload::Reloader;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
-use crate::config::{self, LogLevel, Settings};
+use crate::config::{self, JwtKeys, LogLevel, Settings};
+use crate::edge::account::token::Verifier;
 use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls::Certificates;
@@ -71,6 +72,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         false => Some(Arc::new(Certificates::read(&settings.tls.certificates)?)),
     };
     let admin_door = Arc::new(AdminDoor::read(settings.admin_tls.as_ref())?);
+    let verifier = verifier(&settings, None)?;
     before_store()?;
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let mut metrics = Metrics::new();
@@ -78,7 +80,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
     metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches))));
     let lasting = Lasting { store: store.clone(), metrics: Arc::new(metrics), switches };
-    let snapshot = snapshot(&settings, &registry, lists, &lasting)?;
+    let snapshot = snapshot(&settings, &registry, lists, verifier, &lasting)?;
     follow(&lasting.switches, &snapshot);
     let metrics = Arc::clone(&lasting.metrics);
     let draining = Arc::new(AtomicBool::new(false));
@@ -111,6 +113,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         connections: AtomicUsize::new(0),
         client_connections: Arc::default(),
         portal_rates: Default::default(),
+        sessions: Default::default(),
         shedding: AtomicBool::new(false),
         proofs: certificates.as_ref().map(|c| Arc::clone(c.proofs())).unwrap_or_default(),
     });
@@ -123,6 +126,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         admin_door,
         upkeep: None,
         origins: None,
+        keys: None,
         started: settings,
     };
     Ok(Parts { house, admin, orders, reloader, certificates })
@@ -136,6 +140,7 @@ pub fn snapshot(
     settings: &Arc<Settings>,
     registry: &Arc<Registry>,
     lists: Built,
+    verifier: Option<Arc<Verifier>>,
     lasting: &Lasting,
 ) -> anyhow::Result<Snapshot> {
     let sites = settings.sites.iter().enumerate();
@@ -146,7 +151,26 @@ pub fn snapshot(
     let portal = Portal::new(settings, lasting.store.clone(), Arc::clone(&lasting.metrics));
     let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());
     let vendors = Arc::new(lasting.metrics.vendors(vendors));
-    Ok(Snapshot::new(Arc::clone(settings), portal, vendors, sites, lists.sets))
+    Ok(Snapshot::new(Arc::clone(settings), portal, vendors, sites, lists.sets, verifier))
+}
+
+/// What verifies the tokens that name accounts. Keys that are fetched go over from before, where nothing about them
+/// has changed; a file is read again.
+///
+/// # Errors
+/// Names the file and says what is wrong with it.
+pub fn verifier(
+    settings: &Settings,
+    before: Option<&Arc<Verifier>>,
+) -> anyhow::Result<Option<Arc<Verifier>>> {
+    let Some(jwt) = &settings.account.jwt else { return Ok(None) };
+    let fetched = matches!(jwt.keys, JwtKeys::Url(_));
+    if let Some(before) = before.filter(|before| fetched && before.settings == *jwt) {
+        return Ok(Some(Arc::clone(before)));
+    }
+    let next = "next: correct the file, or `account.jwt` in the settings";
+    let verifier = Verifier::new(jwt.clone()).map_err(|error| anyhow::anyhow!("{error:#}\n  {next}"))?;
+    Ok(Some(Arc::new(verifier)))
 }
 
 /// What the admin listener knows of a snapshot.
@@ -171,6 +195,9 @@ pub fn file_problems(settings: &Settings) -> Vec<String> {
     }
     if let Err(error) = Shelf::open(settings) {
         problems.push(error.to_string());
+    }
+    if let Err(error) = verifier(settings, None) {
+        problems.push(format!("{error:#}"));
     }
     for site in &settings.sites {
         for upstream in &site.upstreams {

@@ -4,6 +4,7 @@
 //! the one conversion that can fail. Weakest first: compiled defaults, files in order, environment,
 //! flags. Every complaint says where, what, why and what to do next ([`error`]).
 
+mod account;
 mod acme;
 pub mod csp;
 mod environment;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use account::{Account, JwksUrl, Jwt, JwtAlgorithm, JwtKeys, Session};
 pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
@@ -87,8 +89,8 @@ pub struct Settings {
     pub signals: SignalSettings,
     /// `lastUpdate` of `/.well-known/gpc.json`: an RFC 3339 date of the operator's statement.
     pub gpc_last_update: Option<String>,
-    /// Name of the request header that carries the account key, from trusted proxies only.
-    pub account_header: Option<http::HeaderName>,
+    /// Whom a request names.
+    pub account: Account,
     /// `/readyz` turns red when the journal cannot write.
     pub ready_requires_journal: bool,
     /// Store limits.

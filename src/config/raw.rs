@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::written::{
     Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
-    MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
+    MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, SiteCookie, Size, SizeLimit,
+    Statuses,
 };
 use super::{
-    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, HashOn, LinkTitle, ListRole, ListenAt,
-    LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming,
+    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, HashOn, JwtAlgorithm, LinkTitle, ListRole,
+    ListenAt, LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming,
     ServiceProviders, SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
@@ -268,6 +269,35 @@ tables! {
     RawAccount {
         #[serde(skip_serializing_if = "Option::is_none")]
         header: Option<FieldName> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        response_header: Option<FieldName> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_cookie: Option<SiteCookie> = None,
+        sessions: usize = 262_144,
+        session_lasts: Period = seconds(24 * 3_600),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        profile_cookie: Option<SiteCookie> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwt: Option<RawAccountJwt> = None,
+    }
+    /// `[account.jwt]`
+    RawAccountJwt {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cookie: Option<SiteCookie> = None,
+        bearer: bool = false,
+        claim: String = "sub".to_owned(),
+        algorithms: OneOrMany<JwtAlgorithm> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        keys: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwks_url: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwks_roots: Option<FilePath> = None,
+        refresh: Period = seconds(600),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        issuer: Option<String> = None,
+        audience: OneOrMany<String> = OneOrMany::default(),
+        leeway: Period = seconds(30),
     }
     /// `[ready]`
     RawReady {

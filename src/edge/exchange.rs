@@ -17,7 +17,7 @@ use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
 use super::strict::Reason;
 use crate::config::Limits;
-use crate::privacy::{Decision, Mode, Signals, Subject};
+use crate::privacy::{Decision, Mark, Mode, Named, Signals};
 
 /// A trusted client's wish to be told why.
 static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
@@ -43,8 +43,10 @@ pub struct Exchange {
     pub explain: bool,
     /// Signals (step 3).
     pub signals: Signals,
-    /// Account of the request (step 4).
-    pub subject: Option<Subject>,
+    /// Whom it names (step 4), or its answer does.
+    pub named: Named,
+    /// Its session, where answers name accounts (step 4).
+    pub session: Option<Mark>,
     /// Decision (step 5).
     pub decision: Decision,
     /// How long each stage took, where that is measured.
@@ -226,7 +228,8 @@ impl Exchange {
             id,
             explain,
             signals: Signals::NONE,
-            subject: None,
+            named: Named::NOBODY,
+            session: None,
             decision: Decision::NONE,
             stages: Stages::default(),
             stuck_to: Cell::new(None),

@@ -156,7 +156,9 @@ pub fn own_cookie(
         (Some(Basis::Cmp), _) => return None,
         // Until the index is loaded the account only counts as opted out; no lasting mark follows.
         (Some(Basis::Account), own)
-            if signals.account == Standing::NotLoaded && !matches!(own, OwnCookie::Out(_)) =>
+            if signals.account == Standing::NotLoaded
+                && !signals.profile.is_out()
+                && !matches!(own, OwnCookie::Out(_)) =>
         {
             return None;
         }
@@ -259,7 +261,7 @@ mod tests {
     fn our_cookie_is_set_only_when_it_is_due() {
         let keys = Keys::derive(b"k");
         let due = |basis: Option<Basis>, own, account| {
-            let signals = Signals { gpc: basis == Some(Basis::Gpc), own, foreign: false, account };
+            let signals = Signals { gpc: basis == Some(Basis::Gpc), own, account, ..Signals::NONE };
             own_cookie(Decision { basis }, signals, 202_611, &keys, true)
                 .map(|v| v.to_str().unwrap().split('.').nth(1).unwrap().to_owned())
         };

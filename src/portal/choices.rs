@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
 use crate::enforce::cookies::own_line;
-use crate::privacy::{Basis, OwnCookie, Standing, cookie, signal};
+use crate::privacy::{Basis, Named, OwnCookie, Standing, cookie, signal};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
@@ -30,9 +30,10 @@ const CONFIRM_SECONDS: u32 = 600;
 /// `GET PREFIX`.
 pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Response<Body> {
     let opted_out = visit.decision.opted_out();
-    let account_saved = visit.subject.is_none()
-        || matches!(visit.signals.account, Standing::OptedOut | Standing::OptedOutByImport);
-    let saved = matches!(visit.signals.own, OwnCookie::Out(_)) && account_saved;
+    let kept = |standing| matches!(standing, Standing::OptedOut | Standing::OptedOutByImport);
+    let saved = matches!(visit.signals.own, OwnCookie::Out(_))
+        && (visit.named.account.is_none() || kept(visit.signals.account))
+        && (visit.named.profile.is_none() || kept(visit.signals.profile));
     let mut frame = portal.frame(portal.title());
     frame.icon = matches!(portal.link, crate::config::LinkTitle::PrivacyChoices);
     frame.home = false;
@@ -59,6 +60,9 @@ fn grounds(visit: &Visit) -> Vec<&'static str> {
             grounds.push("We cannot read the choice of your account just now, so we treat you as opted out.")
         }
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
+    }
+    if signals.profile.is_out() {
+        grounds.push("The profile that this site keeps of your browser is opted out.");
     }
     let opted_in = matches!(signals.own, OwnCookie::In(_));
     if matches!(signals.own, OwnCookie::Out(_)) {
@@ -122,12 +126,12 @@ fn opted_out(
         }
         Err(RecordError::Flood) => (
             "You are opted out",
-            super::scope(false),
+            super::scope(false, false),
             vec![IN_FORCE, "We get very many requests just now, so there is no reference this time."],
         ),
         Err(RecordError::Journal(_) | RecordError::Closed) => (
             "You are opted out on this browser",
-            super::scope(false),
+            super::scope(false, false),
             vec![
                 IN_FORCE,
                 "But the account-wide record could not be saved. Please try again in a few minutes.",
@@ -269,21 +273,38 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
     pages::html(StatusCode::OK, &page)
 }
 
+/// Records a choice for each level that is named, or for the browser where none is. Gives the first one's receipt,
+/// the account's before the profile's; an error if any of them could not be recorded.
 async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Result<Receipt, RecordError> {
-    let basis = match kind {
-        Kind::OptOut if visit.subject.is_some() => Some(Basis::Account),
-        Kind::OptOut => Some(Basis::Cookie),
-        Kind::OptIn => None,
-    };
-    let change = Change {
-        time_us,
-        site: visit.site.name.clone(),
-        kind,
-        source: Source::Form,
-        basis,
-        policy: visit.policy.clone(),
-        subject: visit.subject,
-    };
+    let out = |basis| (kind == Kind::OptOut).then_some(basis);
+    let Named { account, profile } = visit.named;
+    let account = account.map(|subject| (Some(subject), out(Basis::Account)));
+    let profile = profile.map(|subject| (Some(subject), Some(Basis::Profile)));
+    let browser = visit.named.is_nobody().then(|| (None, out(Basis::Cookie)));
+    let mut first = None;
+    for (subject, basis) in account.into_iter().chain(profile).chain(browser) {
+        let change = Change {
+            time_us,
+            site: visit.site.name.clone(),
+            kind,
+            source: Source::Form,
+            basis,
+            policy: visit.policy.clone(),
+            subject,
+        };
+        let recorded = record_one(portal, visit, change).await;
+        // Every level is tried, whatever became of another.
+        first = match (first, recorded) {
+            (None | Some(Ok(_)), Err(error)) => Some(Err(error)),
+            (None, recorded) => Some(recorded),
+            (first, _) => first,
+        };
+    }
+    first.unwrap_or(Err(RecordError::Closed))
+}
+
+async fn record_one(portal: &Pages, visit: &Visit, change: Change) -> Result<Receipt, RecordError> {
+    let kind = change.kind;
     let recorded = match visit.crowding {
         true => portal.store.record_crowding(change).await,
         false => portal.store.record(change).await,

@@ -34,7 +34,7 @@ use tower::ServiceExt as _;
 
 use crate::config;
 use crate::config::LinkTitle;
-use crate::privacy::{Decision, Signals, Subject};
+use crate::privacy::{Decision, Named, Signals};
 use crate::registry::Policy;
 use crate::store::Store;
 use crate::telemetry::metrics::SharedMetrics;
@@ -48,8 +48,8 @@ pub struct Visit {
     pub signals: Signals,
     /// The decision of this request.
     pub decision: Decision,
-    /// The account, if one was named.
-    pub subject: Option<Subject>,
+    /// Whom the request names beside the browser.
+    pub named: Named,
     /// The effective scheme is https (cookies get `Secure`).
     pub secure: bool,
     /// Host asked, lower case and without port.
@@ -67,12 +67,17 @@ pub struct Visit {
 impl Visit {
     /// Whom a choice made on this visit covers, as the pages say it.
     fn scope(&self) -> &'static str {
-        scope(self.subject.is_some())
+        scope(self.named.account.is_some(), self.named.profile.is_some())
     }
 }
 
-const fn scope(account: bool) -> &'static str {
-    if account { "this browser and your account" } else { "this browser" }
+const fn scope(account: bool, profile: bool) -> &'static str {
+    match (account, profile) {
+        (true, true) => "this browser, its profile on this site, and your account",
+        (true, false) => "this browser and your account",
+        (false, true) => "this browser and its profile on this site",
+        (false, false) => "this browser",
+    }
 }
 
 /// Everything the pages need, built once; cheap to clone.

@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use http::{Response, StatusCode};
 
 use super::{Shared, VisitOf, pages, scope};
+use crate::privacy::Basis;
 
 /// Longest reference worth looking up.
 const MAX_REFERENCE: usize = 64;
@@ -48,7 +49,10 @@ pub(super) async fn page(
         choice: if opt_out { super::choices::OUT } else { super::choices::IN },
         reference: Some(&record.reference),
         time: pages::Time::of(record.time_us),
-        scope: scope(record.account),
+        scope: match record.basis == Basis::Profile.as_str() {
+            true => scope(false, true),
+            false => scope(record.account, false),
+        },
         site: &record.site,
         again: false,
         clear: None,

@@ -5,6 +5,7 @@
 mod acceptance_choices;
 mod acceptance_operation;
 mod acceptance_pages;
+mod accounts;
 mod acme;
 mod admin;
 mod admin_tls;

@@ -107,7 +107,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             deny_analytics: false,
         },
         gpc_last_update: None,
-        account_header: None,
+        account: Account::default(),
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000 },
         dns: Dns {
