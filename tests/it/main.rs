@@ -71,5 +71,6 @@ mod surface;
 mod tls;
 mod upgrade;
 mod visitor;
+mod worked_examples;
 mod workers;
 mod xml_documents;
