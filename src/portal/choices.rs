@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
 use crate::enforce::cookies::own_line;
-use crate::privacy::{Basis, Named, OwnCookie, Standing, cookie, signal};
+use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie, signal};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
@@ -39,12 +39,26 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
     frame.home = false;
     let page = pages::Choices {
         frame,
-        state: pages::State { opted_out, grounds: grounds(&visit) },
+        state: pages::State { opted_out, grounds: grounds(&visit), conflict: conflict(&visit) },
         offer_out: !saved,
         offer_in: opted_out,
         scope: visit.scope(),
     };
     pages::html(StatusCode::OK, &page)
+}
+
+/// An earlier opt-in that a signal has overruled (11 CCR 7025(c)(3)).
+fn conflict(visit: &Visit) -> Option<&'static str> {
+    let signals = visit.signals;
+    let overruled =
+        |standing| standing == Standing::Overruled || standing == Standing::OptedIn && signals.gpc;
+    if overruled(signals.account) {
+        return Some(
+            "You had opted your account back in, and after that your browser sent Global Privacy Control.",
+        );
+    }
+    let here = overruled(signals.profile) || signals.gpc && matches!(signals.own, OwnCookie::In(_));
+    here.then_some("You had opted back in on this browser, and now it sends Global Privacy Control.")
 }
 
 /// Every ground that holds, strongest first, each a whole sentence.
@@ -55,7 +69,9 @@ fn grounds(visit: &Visit) -> Vec<&'static str> {
         grounds.push("Your browser sends Global Privacy Control.");
     }
     match signals.account {
-        Standing::OptedOut | Standing::OptedOutByImport => grounds.push("Your account is opted out."),
+        Standing::OptedOut | Standing::OptedOutByImport | Standing::Overruled => {
+            grounds.push("Your account is opted out.");
+        }
         Standing::NotLoaded => {
             grounds.push("We cannot read the choice of your account just now, so we treat you as opted out.")
         }
@@ -87,7 +103,7 @@ pub(super) async fn opt_out(
     headers: HeaderMap,
 ) -> Response<Body> {
     let time_us = now_us();
-    let recorded = record(&portal, &visit, Kind::OptOut, time_us).await;
+    let recorded = record_out(&portal, &visit, time_us).await;
     let mut response = if wants_json(&headers) {
         json(out_status(&recorded), &recorded)
     } else {
@@ -234,7 +250,7 @@ pub(super) async fn confirm_opt_in(
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
     }
-    let recorded = record(&portal, &visit, Kind::OptIn, now_us()).await;
+    let recorded = record_in(&portal, &visit, now_us()).await;
     let mut response = match &recorded {
         Ok(receipt) if wants_json(&headers) => {
             json_value(StatusCode::OK, &serde_json::json!({ "reference": receipt.reference }))
@@ -273,38 +289,56 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
     pages::html(StatusCode::OK, &page)
 }
 
-/// Records a choice for each level that is named, or for the browser where none is. Gives the first one's receipt,
-/// the account's before the profile's; an error if any of them could not be recorded.
-async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Result<Receipt, RecordError> {
-    let out = |basis| (kind == Kind::OptOut).then_some(basis);
+/// Records an opt-out for each level that is named, or for the browser where none is. Every level is tried, whatever
+/// becomes of another. Gives the account's receipt before the profile's; an error if any could not be recorded.
+async fn record_out(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
     let Named { account, profile } = visit.named;
-    let account = account.map(|subject| (Some(subject), out(Basis::Account)));
-    let profile = profile.map(|subject| (Some(subject), Some(Basis::Profile)));
-    let browser = visit.named.is_nobody().then(|| (None, out(Basis::Cookie)));
-    let mut first = None;
-    for (subject, basis) in account.into_iter().chain(profile).chain(browser) {
-        let change = Change {
-            time_us,
-            site: visit.site.name.clone(),
-            kind,
-            source: Source::Form,
-            basis,
-            policy: visit.policy.clone(),
-            subject,
-        };
-        let recorded = record_one(portal, visit, change).await;
-        // Every level is tried, whatever became of another.
-        first = match (first, recorded) {
-            (None | Some(Ok(_)), Err(error)) => Some(Err(error)),
-            (None, recorded) => Some(recorded),
-            (first, _) => first,
-        };
+    let account = account.map(|subject| (Some(subject), Basis::Account));
+    let profile = profile.map(|subject| (Some(subject), Basis::Profile));
+    let browser = visit.named.is_nobody().then_some((None, Basis::Cookie));
+    let mut first = Err(RecordError::Closed);
+    for (number, level) in account.into_iter().chain(profile).chain(browser).enumerate() {
+        let (subject, basis) = level;
+        let recorded = record(portal, visit, Kind::OptOut, subject, Some(basis), time_us).await;
+        if number == 0 || first.is_ok() && recorded.is_err() {
+            first = recorded;
+        }
     }
-    first.unwrap_or(Err(RecordError::Closed))
+    first
 }
 
-async fn record_one(portal: &Pages, visit: &Visit, change: Change) -> Result<Receipt, RecordError> {
-    let kind = change.kind;
+/// Records an opt-in for the browser and each level that is named, and stops where one cannot be recorded: then
+/// nothing is to change. Gives the receipt of the last, which covers the most.
+async fn record_in(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
+    let Named { account, profile } = visit.named;
+    let mut last = record(portal, visit, Kind::OptIn, None, None, time_us).await?;
+    if profile.is_some() {
+        last = record(portal, visit, Kind::OptIn, profile, Some(Basis::Profile), time_us).await?;
+    }
+    if account.is_some() {
+        last = record(portal, visit, Kind::OptIn, account, None, time_us).await?;
+    }
+    Ok(last)
+}
+
+/// One level's change.
+async fn record(
+    portal: &Pages,
+    visit: &Visit,
+    kind: Kind,
+    subject: Option<Subject>,
+    basis: Option<Basis>,
+    time_us: i64,
+) -> Result<Receipt, RecordError> {
+    let change = Change {
+        time_us,
+        site: visit.site.name.clone(),
+        kind,
+        source: Source::Form,
+        basis,
+        policy: visit.policy.clone(),
+        subject,
+    };
     let recorded = match visit.crowding {
         true => portal.store.record_crowding(change).await,
         false => portal.store.record(change).await,

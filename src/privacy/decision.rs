@@ -113,12 +113,16 @@ pub const fn decide(signals: Signals) -> Decision {
         return Decision::out(Basis::Gpc);
     }
     match signals.account {
-        Standing::OptedOut | Standing::NotLoaded => return Decision::out(Basis::Account),
+        Standing::OptedOut | Standing::Overruled | Standing::NotLoaded => {
+            return Decision::out(Basis::Account);
+        }
         Standing::OptedOutByImport => return Decision::out(Basis::Import),
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
     }
     match signals.profile {
-        Standing::OptedOut | Standing::NotLoaded => return Decision::out(Basis::Profile),
+        Standing::OptedOut | Standing::Overruled | Standing::NotLoaded => {
+            return Decision::out(Basis::Profile);
+        }
         Standing::OptedOutByImport => return Decision::out(Basis::Import),
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
     }
@@ -134,7 +138,7 @@ pub const fn decide(signals: Signals) -> Decision {
 mod tests {
     use super::*;
 
-    /// DESIGN 3, step 5: the whole table, 2 x 6 x 6 x 4 x 2 rows, against an independent statement of
+    /// DESIGN 3, step 5: the whole table, 2 x 7 x 7 x 4 x 2 rows, against an independent statement of
     /// the rule.
     #[test]
     fn every_combination_of_signals_decides_as_the_design_says() {
@@ -144,6 +148,7 @@ mod tests {
             Standing::OptedOut,
             Standing::OptedOutByImport,
             Standing::OptedIn,
+            Standing::Overruled,
             Standing::NotLoaded,
         ];
         let cookies =
@@ -153,8 +158,8 @@ mod tests {
             for (account, profile) in standings.into_iter().flat_map(|a| standings.map(|p| (a, p))) {
                 for (own, foreign) in cookies.into_iter().flat_map(|own| [(own, false), (own, true)]) {
                     let stored_out = [account, profile].iter().any(|standing| {
-                        use Standing::{NotLoaded, OptedOut, OptedOutByImport};
-                        matches!(standing, OptedOut | OptedOutByImport | NotLoaded)
+                        use Standing::{NotLoaded, OptedOut, OptedOutByImport, Overruled};
+                        matches!(standing, OptedOut | OptedOutByImport | Overruled | NotLoaded)
                     });
                     let own_out = matches!(own, OwnCookie::Out(_));
                     let foreign_counts = foreign && !matches!(own, OwnCookie::In(_));
@@ -169,6 +174,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rows, 576);
+        assert_eq!(rows, 784);
     }
 }

@@ -23,6 +23,9 @@ pub enum Standing {
     OptedOutByImport,
     /// It opted back in, explicitly and last.
     OptedIn,
+    /// It opted back in, and a signal after that opted it out again: it is opted out, and the person may want to know
+    /// of the conflict (11 CCR 7025(c)(3)). A choice of the person's own ends it.
+    Overruled,
     /// The index is not loaded yet: counts as opted out (DESIGN 5).
     NotLoaded,
 }
@@ -46,7 +49,7 @@ impl Standing {
     /// Whether it counts as opted out.
     #[must_use]
     pub const fn is_out(self) -> bool {
-        matches!(self, Self::OptedOut | Self::OptedOutByImport | Self::NotLoaded)
+        matches!(self, Self::OptedOut | Self::OptedOutByImport | Self::Overruled | Self::NotLoaded)
     }
 }
 

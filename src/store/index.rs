@@ -12,8 +12,8 @@ use super::record::{Kind, Source};
 use crate::privacy::{Standing, Subject};
 
 /// ```text
-/// bit  63 ............ 8   7  6   5    4    3 .. 0
-///      seq of last record   -     in   out  sources recorded in this standing
+/// bit  63 ............ 8   7   6          5    4    3 .. 0
+///      seq of last record   -   overruled  in   out  sources recorded in this standing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Known(u64);
@@ -21,6 +21,8 @@ struct Known(u64);
 impl Known {
     const OUT: u64 = 1 << 4;
     const IN: u64 = 1 << 5;
+    /// A signal opted it out after it had opted back in.
+    const OVERRULED: u64 = 1 << 6;
     const SEQ_SHIFT: u32 = 8;
 
     const fn standing_bit(kind: Kind) -> u64 {
@@ -49,11 +51,14 @@ impl Known {
 
     /// The state after a change; the other standing's sources are forgotten.
     const fn after(self, kind: Kind, source: Source) -> Self {
+        // What a person chooses with their own hand is no conflict any more.
+        let settled = matches!(source, Source::Form);
         if self.is(kind) {
-            Self(self.0 | Self::source_bit(source))
-        } else {
-            Self(Self::standing_bit(kind) | Self::source_bit(source))
+            let kept = if settled { self.0 & !Self::OVERRULED } else { self.0 };
+            return Self(kept | Self::source_bit(source));
         }
+        let overruled = if self.is(Kind::OptIn) && !settled { Self::OVERRULED } else { 0 };
+        Self(Self::standing_bit(kind) | Self::source_bit(source) | overruled)
     }
 
     const fn with_seq(self, seq: i64) -> Self {
@@ -67,6 +72,7 @@ impl Known {
     const fn standing(self) -> Standing {
         let only_import = self.0 & 0b1111 == Self::source_bit(Source::Import);
         match (self.is(Kind::OptOut), self.is(Kind::OptIn)) {
+            (true, _) if self.0 & Self::OVERRULED != 0 => Standing::Overruled,
             (true, _) if only_import => Standing::OptedOutByImport,
             (true, _) => Standing::OptedOut,
             (false, true) => Standing::OptedIn,
@@ -176,8 +182,27 @@ mod tests {
         index.settle(A, Kind::OptIn, Source::Form, 3);
         assert_eq!(index.standing(&A), Standing::OptedIn);
         index.settle(A, Kind::OptOut, Source::Import, 4);
-        assert_eq!(index.standing(&A), Standing::OptedOutByImport);
+        assert!(index.standing(&A).is_out());
         assert_eq!((index.standing(&B), index.opted_out()), (Standing::Unknown, 1));
+    }
+
+    /// 11 CCR 7025(c)(3): the conflict is known until the person has settled it, also after a restart.
+    #[test]
+    fn a_signal_after_an_opt_in_is_a_conflict_until_the_person_chooses() {
+        let index = Index::default();
+        index.settle(A, Kind::OptOut, Source::Gpc, 1);
+        assert_eq!(index.standing(&A), Standing::OptedOut, "nothing was said before");
+        index.settle(A, Kind::OptIn, Source::Form, 2);
+        assert!(index.claim(A, Kind::OptOut, Source::Gpc));
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::Overruled, 1));
+        index.settle(A, Kind::OptOut, Source::Gpc, 3);
+        index.settle(A, Kind::OptOut, Source::Cmp, 4);
+        assert_eq!(index.standing(&A), Standing::Overruled);
+        index.settle(A, Kind::OptOut, Source::Form, 5);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        index.settle(A, Kind::OptIn, Source::Form, 6);
+        index.settle(A, Kind::OptOut, Source::Form, 7);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOut, 1));
     }
 
     /// At most one row a source and standing, whatever order two browsers of one account ask in.

@@ -16,7 +16,8 @@ use super::support::pki::Authority;
 use super::support::proxy::{Builder, figure, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
-const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
+/// Secret of the tests' tokens.
+pub const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
 
 fn token_with(
     algorithm: Algorithm,
@@ -28,7 +29,8 @@ fn token_with(
     jsonwebtoken::encode(&header, claims, key).unwrap()
 }
 
-fn token(account: &str) -> String {
+/// A token that names an account.
+pub fn token(account: &str) -> String {
     token_with(Algorithm::HS256, None, &EncodingKey::from_secret(SECRET), &json!({"sub": account}))
 }
 

@@ -50,6 +50,7 @@ mod limits;
 mod lists;
 mod memo;
 mod old_copies;
+mod opting_in;
 mod origin_health;
 mod origin_names;
 mod portal;

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) opted_out: bool,
     /// Why, strongest ground first.
     pub(super) grounds: Vec<&'static str>,
+    /// An earlier choice to the contrary, which a signal has overruled.
+    pub(super) conflict: Option<&'static str>,
 }
 
 /// `GET PREFIX`.
