@@ -9,6 +9,7 @@ mod acme;
 pub mod csp;
 mod environment;
 pub mod error;
+pub mod groups;
 mod key;
 mod layer;
 mod listen;
@@ -400,9 +401,20 @@ pub struct Site {
     pub no_transform: NoTransform,
     /// Which uncoded pages go out coded.
     pub compress: Compress,
+    /// Under which name accounts and profiles are kept: its group's, else its own.
+    pub scope: String,
+    /// Domain of the opt-out's cookie, that all sites of the group share; `None`: each host has its own.
+    pub cookie_domain: Option<String>,
 }
 
 impl Site {
+    /// The domain of the opt-out's cookie for a host (lower case, without port) that was asked. A browser would keep
+    /// no cookie for a domain that is not the host's.
+    #[must_use]
+    pub fn cookie_domain(&self, host: &str) -> Option<&str> {
+        self.cookie_domain.as_deref().filter(|domain| groups::is_under(host, domain))
+    }
+
     /// Whether a host (lower case, without port) is one that the site is configured with.
     #[must_use]
     pub fn has_host(&self, host: &str) -> bool {

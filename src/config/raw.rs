@@ -71,6 +71,8 @@ pub struct Raw {
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
     pub sites: Vec<RawSite>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<RawGroup>,
 }
 
 fn is_empty<T>(list: &OneOrMany<T>) -> bool {
@@ -425,6 +427,14 @@ tables! {
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
         paths: Vec<RawPath> = Vec::new(),
     }
+    /// `[[groups]]`
+    RawGroup {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        sites: OneOrMany<String> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cookie_domain: Option<String> = None,
+    }
     /// `health` of a site.
     RawSiteHealth {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -529,6 +539,7 @@ impl Default for Raw {
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
             sites: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use url::Host;
 
+use super::groups;
 use super::key::KeyPath;
 use super::lists::lists;
 use super::load::Merged;
@@ -63,6 +64,7 @@ pub(super) fn sites(
         sites.push(site);
     }
     unique(&sites, &top, problems);
+    groups::join(&raw.groups, &mut sites, problems);
     let default_site = default_site(raw, &sites, problems);
     (sites.into_iter().map(Arc::new).collect(), default_site)
 }
@@ -98,8 +100,11 @@ fn one_site(
         contracts: contracts(&path.key("contracts"), &site.contracts, problems),
         collectors: site.collectors.as_ref().unwrap_or(&raw.collectors).0.clone(),
     };
+    let name = name(path, site, &hosts, problems);
     Site {
-        name: name(path, site, &hosts, problems),
+        scope: name.clone(),
+        cookie_domain: None,
+        name,
         hosts,
         upstreams: upstreams(merged, path, site, problems),
         sharing: sharing(path, raw, site, problems),

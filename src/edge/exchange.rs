@@ -252,6 +252,15 @@ impl Exchange {
         self.host.to_str().ok().and_then(host_name).unwrap_or_default()
     }
 
+    /// The domain of our cookie here; `None`: the host's alone.
+    ///
+    /// Cost: nothing where the site's group has none.
+    #[must_use]
+    pub fn cookie_domain(&self) -> Option<&str> {
+        let site = &self.site().settings;
+        site.cookie_domain.as_ref().and_then(|_| site.cookie_domain(&self.host_name()))
+    }
+
     /// Notes the origin that the sticky cookie is to name.
     pub fn stick_to(&self, origin: usize) {
         self.stuck_to.set(Some(origin));

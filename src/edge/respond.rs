@@ -321,6 +321,7 @@ fn apply_head(
         said: &x.snapshot.settings.signals,
         month: core.month(),
         keys: core.keys(),
+        cookie_domain: x.cookie_domain(),
     };
     let changes = enforce_response::apply(parts, &context);
     outcome::head_changed(core, &asked.changes, &changes);
@@ -415,7 +416,9 @@ pub async fn reserved(
         signals::retract(&mut parts.headers, &consent, &x.host_name(), x.client.secure);
     }
     if shown {
-        let line = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure);
+        let (month, secure) = (core.month(), x.client.secure);
+        let domain = x.cookie_domain();
+        let line = cookies::own_cookie(x.decision, x.signals, month, core.keys(), secure, domain);
         if let Some(line) = line {
             parts.headers.append(header::SET_COOKIE, line);
         }

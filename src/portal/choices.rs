@@ -14,7 +14,7 @@ use http::header::{CONTENT_TYPE, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
-use crate::enforce::cookies::own_line;
+use crate::enforce::cookies::{expire_other_forms, own_line};
 use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie, signal};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
@@ -110,7 +110,7 @@ pub(super) async fn opt_out(
         opted_out(&portal, &visit, &recorded, time_us)
     };
     let value = cookie::value_out(visit.month, portal.store.keys());
-    if let Some(line) = own_line(&value, visit.secure) {
+    if let Some(line) = own_line(&value, visit.secure, visit.site.cookie_domain(&visit.host)) {
         response.headers_mut().append(SET_COOKIE, line);
     }
     // Pages kept from before the opt-out would still load trackers.
@@ -258,8 +258,11 @@ pub(super) async fn confirm_opt_in(
         Ok(receipt) => opted_in(&portal, &visit, receipt),
         Err(_) => return not_saved(&portal),
     };
+    let domain = visit.site.cookie_domain(&visit.host);
+    // First, for to some browsers the two forms on a domain's own host are one cookie (RFC 6265, 5.3, step 11).
+    expire_other_forms(response.headers_mut(), &visit.host, domain, visit.secure);
     let value = cookie::value_in(visit.month, portal.store.keys());
-    if let Some(line) = own_line(&value, visit.secure) {
+    if let Some(line) = own_line(&value, visit.secure, domain) {
         response.headers_mut().append(SET_COOKIE, line);
     }
     set_cookie(response.headers_mut(), &confirm_cookie(&portal, "", 0, visit.secure));
@@ -463,9 +466,9 @@ mod tests {
     #[test]
     fn the_choice_cookie_has_the_designs_attributes() {
         assert_eq!(
-            own_line("v", true).unwrap(),
+            own_line("v", true, None).unwrap(),
             "optgate=v; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure"
         );
-        assert!(!own_line("v", false).unwrap().to_str().unwrap().contains("Secure"));
+        assert!(!own_line("v", false, None).unwrap().to_str().unwrap().contains("Secure"));
     }
 }

@@ -109,6 +109,7 @@ impl Case {
                 said: &self.said,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
+                cookie_domain: None,
             },
         );
         (parts, changes, plan)
@@ -579,6 +580,8 @@ fn the_variant_version_changes_with_the_rules() {
 
 fn site() -> optgate::config::Site {
     optgate::config::Site {
+        scope: "shop".into(),
+        cookie_domain: None,
         name: "shop".into(),
         hosts: vec!["shop.example".into()],
         upstreams: Vec::new(),

@@ -38,6 +38,7 @@ mod forwarding;
 mod fuzz;
 #[path = "../fuzz/gpp.rs"]
 mod fuzz_gpp;
+mod groups;
 mod grpc;
 mod guard_verdicts;
 mod header_ways;

@@ -36,6 +36,8 @@ pub fn settings(data_dir: &Path) -> Settings {
         hsts: None,
         no_transform: NoTransform::Keep,
         compress: Compress::OptedOut,
+        scope: "shop".into(),
+        cookie_domain: None,
     };
     Settings {
         listen: Vec::new(),

@@ -16,8 +16,9 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::keys::{self, Candidates, KeySet};
+use super::scope::{Known, Scope};
 use crate::config::{Jwt, JwtKeys};
-use crate::privacy::{Keys, Mark, Subject};
+use crate::privacy::Mark;
 use crate::telemetry::accounts::Token;
 
 /// Tokens that each of a core's two tables remembers.
@@ -36,7 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// This account.
-    Account(Subject),
+    Account(Known),
     /// Nobody can say yet: the keys are being fetched.
     Pending,
     /// It names nobody.
@@ -109,7 +110,7 @@ impl Verifier {
     /// Verifies a token, and says until when (Unix seconds) and by which set the verdict holds.
     ///
     /// Cost: a signature check, 20 to 150 us.
-    fn verify(&self, keys: &Keys, scope: &str, token: &[u8], now: i64) -> Remembered {
+    fn verify(&self, scope: Scope<'_>, token: &[u8], now: i64) -> Remembered {
         let set = self.keys.load();
         let number = set.as_ref().map_or(0, |set| set.number());
         let of = |verdict, until| Remembered { verdict, until, set: number };
@@ -138,7 +139,7 @@ impl Verifier {
         // What is not a number has been refused; what is too large is far away.
         let ends = claims.get("exp").and_then(Value::as_f64).map_or(i64::MAX, |exp| exp as i64);
         let until = ends.saturating_add(leeway).min(now.saturating_add(LONGEST));
-        of(Verdict::Account(Subject::of_account(keys, scope, account.as_bytes())), until)
+        of(Verdict::Account(scope.account(account.as_bytes())), until)
     }
 
     /// What beside its signature a token must have.
@@ -241,15 +242,8 @@ impl TokenMemory {
     /// What a token says at a time (Unix seconds).
     ///
     /// Cost: one HMAC over the token and one or two probes; a signature check where it is new.
-    pub fn verdict(
-        &mut self,
-        verifier: &Verifier,
-        keys: &Keys,
-        scope: &str,
-        token: &[u8],
-        now: i64,
-    ) -> Verdict {
-        let mark = Mark::of_token(keys, scope, token);
+    pub fn verdict(&mut self, verifier: &Verifier, scope: Scope<'_>, token: &[u8], now: i64) -> Verdict {
+        let mark = scope.token(token);
         let set = verifier.keys.load().as_ref().map_or(0, |set| set.number());
         if let Some(known) = self.young.get(&mark).or_else(|| self.old.get(&mark)).copied()
             && known.set == set
@@ -260,7 +254,7 @@ impl TokenMemory {
             }
             return known.verdict;
         }
-        let new = verifier.verify(keys, scope, token, now);
+        let new = verifier.verify(scope, token, now);
         if new.verdict != Verdict::Pending {
             self.remember(mark, new);
         }
@@ -282,6 +276,7 @@ mod tests {
 
     use super::*;
     use crate::config::JwtAlgorithm;
+    use crate::privacy::Keys;
 
     const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
 
@@ -313,11 +308,11 @@ mod tests {
     }
 
     fn said(verifier: &Verifier, token: &str) -> Verdict {
-        verifier.verify(&Keys::derive(b"k"), "shop", token.as_bytes(), now()).verdict
+        verifier.verify(Scope::new(&Keys::derive(b"k"), "shop", None), token.as_bytes(), now()).verdict
     }
 
     fn ann() -> Verdict {
-        Verdict::Account(Subject::of_account(&Keys::derive(b"k"), "shop", b"ann"))
+        Verdict::Account(Scope::new(&Keys::derive(b"k"), "shop", None).account(b"ann"))
     }
 
     /// RFC 7519, 4.1 and 7.2; RFC 8725: each reason by its name.
@@ -383,18 +378,19 @@ mod tests {
     #[test]
     fn a_remembered_token_ends_when_it_expires_and_the_memory_is_bounded() {
         let (verifier, keys) = (verifier(|_| ()), Keys::derive(b"k"));
+        let (shop, blog) = (Scope::new(&keys, "shop", None), Scope::new(&keys, "blog", None));
         let mut memory = TokenMemory::default();
         let (text, start) = (token(&json!({"sub": "ann", "exp": now() + 10})), now());
-        let mut at = |after| memory.verdict(&verifier, &keys, "shop", text.as_bytes(), start + after);
+        let mut at = |after| memory.verdict(&verifier, shop, text.as_bytes(), start + after);
         assert_eq!(at(0), ann());
         assert_eq!(memory.young.len(), 1);
         let kept = memory.young.values().next().unwrap().until;
         assert!((start + 39..=start + 41).contains(&kept), "its end and the leeway: {kept} from {start}");
         for number in 0..3 * REMEMBERED {
-            memory.verdict(&verifier, &keys, "shop", format!("junk {number}").as_bytes(), start);
+            memory.verdict(&verifier, shop, format!("junk {number}").as_bytes(), start);
         }
         assert!(memory.young.len() <= REMEMBERED && memory.old.len() <= REMEMBERED);
-        let other = memory.verdict(&verifier, &keys, "blog", text.as_bytes(), start);
+        let other = memory.verdict(&verifier, blog, text.as_bytes(), start);
         assert_ne!(other, ann(), "another site's account is another");
     }
 
