@@ -1,5 +1,6 @@
 //! Builds the parts: registry, policies, store, counters, pages. Nothing is bound here.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use super::lists::{Built, Shelf};
 use super::reload::Reloader;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
-use crate::config::{self, JwtKeys, LogLevel, Settings};
+use crate::config::{self, JwtKeys, LogLevel, Settings, VendorAction};
 use crate::edge::account::token::Verifier;
 use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
@@ -23,7 +24,8 @@ use crate::edge::upstream::{Connector, Group};
 use crate::edge::{House, https};
 use crate::enforce::csp::Wall;
 use crate::portal::Portal;
-use crate::registry::{Policy, Registry};
+use crate::registry::lists::ListSet;
+use crate::registry::{Policy, PolicyError, Registry};
 use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
@@ -270,7 +272,7 @@ fn resolve(
     let figures =
         site.upstreams.iter().map(|upstream| Arc::new(lasting.metrics.upstream(&site.name, upstream)));
     let group = Group::new(site, connectors, figures.collect(), settings);
-    Ok(Site {
+    let resolved = Site {
         index,
         name: site.name.as_str().into(),
         settings: Arc::clone(site),
@@ -283,7 +285,40 @@ fn resolve(
         lists: set,
         rule,
         paths,
-    })
+        programme: None,
+    };
+    let programme = match &site.programme {
+        Some(programme) => {
+            let named = || format!("{} `programme.vendors`", named());
+            Some(Arc::new(for_members(&resolved, programme, settings, in_force).with_context(named)?))
+        }
+        None => None,
+    };
+    Ok(Site { programme, ..resolved })
+}
+
+/// A site for an account that keeps its programme: to the programme's vendors the opt-out does not apply.
+fn for_members(
+    site: &Site,
+    programme: &config::Programme,
+    settings: &Settings,
+    lists: Option<&ListSet>,
+) -> anyhow::Result<Site> {
+    let kept: BTreeMap<_, _> = programme.vendors.iter().map(|id| (id.clone(), VendorAction::Allow)).collect();
+    let keeping =
+        |rule: &Rule| Ok::<_, PolicyError>(rule.with_policy(rule.policy.with_overrides(&kept)?, settings));
+    let mut own = config::Site::clone(&site.settings);
+    own.policy.vendors.extend(kept.clone());
+    let rule = keeping(&site.rule)?;
+    let paths: Vec<_> = site
+        .paths
+        .iter()
+        .map(|(prefix, path)| Ok((prefix.clone(), keeping(path)?)))
+        .collect::<Result<_, PolicyError>>()?;
+    let policies = std::iter::once(&*rule.policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
+    let wall = Wall::new(&own.csp, &settings.portal.prefix, policies)?;
+    let version = Site::version_of(&own, &rule, lists, settings);
+    Ok(Site { settings: Arc::new(own), rule, paths, wall, version, ..site.clone() })
 }
 
 /// The kill switches of a snapshot's sites are the ones that can be thrown.

@@ -17,6 +17,7 @@ mod lists;
 pub mod load;
 mod meaning;
 pub mod origins;
+mod programme;
 pub mod raw;
 mod server_timing;
 mod sharing;
@@ -43,6 +44,7 @@ pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
+pub use programme::Programme;
 pub use server_timing::ServerTiming;
 pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
 pub use switches::Switches;
@@ -405,6 +407,8 @@ pub struct Site {
     pub scope: String,
     /// Domain of the opt-out's cookie, that all sites of the group share; `None`: each host has its own.
     pub cookie_domain: Option<String>,
+    /// What an account may keep in spite of its opt-out.
+    pub programme: Option<Programme>,
 }
 
 impl Site {

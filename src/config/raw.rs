@@ -68,6 +68,8 @@ pub struct Raw {
     pub csp: RawCsp,
     pub dns: RawDns,
     pub registry: RawRegistry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programme: Option<RawProgramme>,
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
     pub sites: Vec<RawSite>,
@@ -423,9 +425,21 @@ tables! {
         cache: RawSiteCache = RawSiteCache::default(),
         tls: RawSiteTls = RawSiteTls::default(),
         csp: RawSiteCsp = RawSiteCsp::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        programme: Option<RawProgramme> = None,
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
         paths: Vec<RawPath> = Vec::new(),
+    }
+    /// `[programme]`
+    RawProgramme {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String> = None,
+        vendors: OneOrMany<String> = OneOrMany::default(),
     }
     /// `[[groups]]`
     RawGroup {
@@ -536,6 +550,7 @@ impl Default for Raw {
             csp: RawCsp::default(),
             dns: RawDns::default(),
             registry: RawRegistry::default(),
+            programme: None,
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
             sites: Vec::new(),

@@ -10,6 +10,7 @@ use super::key::KeyPath;
 use super::lists::lists;
 use super::load::Merged;
 use super::meaning::{self, Problems};
+use super::programme;
 use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
 use super::sharing::{self, MOST_ORIGINS, Sharing};
 use super::tls;
@@ -104,6 +105,7 @@ fn one_site(
     Site {
         scope: name.clone(),
         cookie_domain: None,
+        programme: programme::programme(path, raw, site, problems),
         name,
         hosts,
         upstreams: upstreams(merged, path, site, problems),

@@ -45,6 +45,8 @@ pub struct Exchange {
     pub signals: Signals,
     /// Whom it names (step 4), or its answer does.
     pub named: Named,
+    /// The account keeps a programme of the site in spite of its opt-out.
+    pub programme: bool,
     /// Its session, where answers name accounts (step 4).
     pub session: Option<Mark>,
     /// Decision (step 5).
@@ -229,6 +231,7 @@ impl Exchange {
             explain,
             signals: Signals::NONE,
             named: Named::NOBODY,
+            programme: false,
             session: None,
             decision: Decision::NONE,
             stages: Stages::default(),
@@ -239,11 +242,15 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// The site asked.
+    /// The site asked, as it is for this visitor.
     #[must_use]
     pub fn site(&self) -> &Arc<Site> {
         // The position was found in this very snapshot.
-        &self.snapshot.sites[self.site]
+        let site = &self.snapshot.sites[self.site];
+        match &site.programme {
+            Some(programme) if self.programme => programme,
+            _ => site,
+        }
     }
 
     /// Host without port, lower case.
@@ -272,10 +279,11 @@ impl Exchange {
         self.stuck_to.get()
     }
 
-    /// Positions of the site and of its path rule.
+    /// Positions of the site and of its path rule; sites for who keeps a programme lie behind all others.
     #[must_use]
-    pub const fn rule_place(&self) -> (usize, Option<usize>) {
-        (self.site, self.path_rule)
+    pub fn rule_place(&self) -> (usize, Option<usize>) {
+        let behind = if self.programme { self.snapshot.sites.len() } else { 0 };
+        (self.site + behind, self.path_rule)
     }
 
     /// What holds on this path.

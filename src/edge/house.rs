@@ -83,6 +83,8 @@ pub struct Site {
     pub rule: Rule,
     /// Path rules, longest prefix first.
     pub paths: Vec<(String, Rule)>,
+    /// The same site for an account that keeps its programme.
+    pub programme: Option<Arc<Self>>,
 }
 
 /// What holds on a path.
@@ -187,12 +189,16 @@ impl Snapshot {
 
     /// The same with other filter lists and changed sites, each under the version of what then holds.
     fn changed(&self, lists: Vec<Arc<ListSet>>, change: impl Fn(&mut Site)) -> Self {
-        let site = |site: &Arc<Site>| {
+        let one = |site: &Arc<Site>| {
             let mut site = (**site).clone();
             change(&mut site);
             let set = site.lists.and_then(|at| lists.get(at)).map(|set| &**set);
             site.version = Site::version_of(&site.settings, &site.rule, set, &self.settings);
             site
+        };
+        let site = |site: &Arc<Site>| {
+            let programme = site.programme.as_ref().map(|site| Arc::new(one(site)));
+            Site { programme, ..one(site) }
         };
         let sites = self.sites.iter().map(site).collect();
         let (settings, vendors) = (Arc::clone(&self.settings), Arc::clone(&self.vendors));
@@ -209,8 +215,9 @@ impl Snapshot {
     /// reload asks for the old one.
     #[must_use]
     pub fn worker_guard(&self, site: &Site, name: &str) -> Arc<Guard> {
+        let sites = self.sites.iter().flat_map(|site| std::iter::once(site).chain(&site.programme));
         let rules =
-            self.sites.iter().flat_map(|s| std::iter::once(&s.rule).chain(s.paths.iter().map(|(_, r)| r)));
+            sites.flat_map(|site| std::iter::once(&site.rule).chain(site.paths.iter().map(|(_, rule)| rule)));
         let named = rules.map(|rule| &rule.guard).find(|guard| guard.worker_name() == name);
         Arc::clone(named.unwrap_or(&site.rule.guard))
     }

@@ -13,24 +13,26 @@ use data_encoding::BASE64URL_NOPAD;
 use http::header::{CONTENT_TYPE, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
+use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages, programme};
 use crate::enforce::cookies::{expire_other_forms, own_line};
 use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie, signal};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
+pub(super) const KEEP: &str = "Keep a programme in spite of the opt-out";
 pub(super) const IN: &str = "Opt back in to the sale and sharing of personal information";
 
 /// Cookie of the confirmation step; holds the token of the hidden field.
 const CONFIRM_COOKIE: &str = "optgate-confirm";
 
 /// Seconds a confirmation page stays valid.
-const CONFIRM_SECONDS: u32 = 600;
+pub(super) const CONFIRM_SECONDS: u32 = 600;
 
 /// `GET PREFIX`.
 pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Response<Body> {
     let opted_out = visit.decision.opted_out();
-    let kept = |standing| matches!(standing, Standing::OptedOut | Standing::OptedOutByImport);
+    let kept =
+        |standing| matches!(standing, Standing::OptedOut | Standing::OptedOutByImport | Standing::Programme);
     let saved = matches!(visit.signals.own, OwnCookie::Out(_))
         && (visit.named.account.is_none() || kept(visit.signals.account))
         && (visit.named.profile.is_none() || kept(visit.signals.profile));
@@ -42,6 +44,7 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
         state: pages::State { opted_out, grounds: grounds(&visit), conflict: conflict(&visit) },
         offer_out: !saved,
         offer_in: opted_out,
+        programme: programme::shown(&visit),
         scope: visit.scope(),
     };
     pages::html(StatusCode::OK, &page)
@@ -69,7 +72,7 @@ fn grounds(visit: &Visit) -> Vec<&'static str> {
         grounds.push("Your browser sends Global Privacy Control.");
     }
     match signals.account {
-        Standing::OptedOut | Standing::OptedOutByImport | Standing::Overruled => {
+        Standing::OptedOut | Standing::OptedOutByImport | Standing::Overruled | Standing::Programme => {
             grounds.push("Your account is opted out.");
         }
         Standing::NotLoaded => {
@@ -176,8 +179,8 @@ fn opted_out(
     response
 }
 
-/// A nonce for the script that removes old copies. Without random bytes the page does without it.
-fn fresh_nonce() -> Option<String> {
+/// A random text that serves once: a nonce, a token. `None` without random bytes.
+pub(super) fn fresh_nonce() -> Option<String> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random).ok()?;
     Some(BASE64URL_NOPAD.encode(&random))
@@ -210,7 +213,7 @@ pub(super) async fn ask_opt_in(
         let page = pages::Confirm { frame, gpc: visit.signals.gpc, token: &token, scope: visit.scope() };
         pages::html(StatusCode::OK, &page)
     };
-    let cookie = confirm_cookie(&portal, &token, CONFIRM_SECONDS, visit.secure);
+    let cookie = confirm_cookie(&portal, "opt-in", &token, CONFIRM_SECONDS, visit.secure);
     set_cookie(response.headers_mut(), &cookie);
     response
 }
@@ -218,7 +221,7 @@ pub(super) async fn ask_opt_in(
 /// The second form.
 #[derive(serde::Deserialize)]
 pub(super) struct Confirmation {
-    token: String,
+    pub(super) token: String,
 }
 
 /// `POST PREFIX/opt-in/confirm`. Only a recorded opt-in counts: without its record nothing changes.
@@ -265,7 +268,7 @@ pub(super) async fn confirm_opt_in(
     if let Some(line) = own_line(&value, visit.secure, domain) {
         response.headers_mut().append(SET_COOKIE, line);
     }
-    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "", 0, visit.secure));
+    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "opt-in", "", 0, visit.secure));
     response
 }
 
@@ -325,7 +328,7 @@ async fn record_in(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receip
 }
 
 /// One level's change.
-async fn record(
+pub(super) async fn record(
     portal: &Pages,
     visit: &Visit,
     kind: Kind,
@@ -352,7 +355,7 @@ async fn record(
     recorded
 }
 
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
@@ -373,7 +376,7 @@ fn not_saved(portal: &Pages) -> Response<Body> {
 }
 
 /// Whether the confirmation cookie holds this token.
-fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
+pub(super) fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
     // Both come from the same sender, so there is no secret whose timing could be measured.
     !token.is_empty()
         && headers.get_all(COOKIE).iter().any(|field| {
@@ -382,15 +385,15 @@ fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
         })
 }
 
-fn confirm_cookie(portal: &Pages, token: &str, seconds: u32, secure: bool) -> String {
+pub(super) fn confirm_cookie(portal: &Pages, act: &str, token: &str, seconds: u32, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
     let path = &portal.prefix;
     format!(
-        "{CONFIRM_COOKIE}={token}; Path={path}/opt-in; Max-Age={seconds}; SameSite=Strict; HttpOnly{secure}"
+        "{CONFIRM_COOKIE}={token}; Path={path}/{act}; Max-Age={seconds}; SameSite=Strict; HttpOnly{secure}"
     )
 }
 
-fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
+pub(super) fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
     match HeaderValue::try_from(cookie) {
         Ok(value) => {
             headers.append(SET_COOKIE, value);

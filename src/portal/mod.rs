@@ -8,6 +8,8 @@
 //! POST PREFIX/opt-out              choices     one act: recorded, cookie set, receipt
 //! POST PREFIX/opt-in               choices     first act: asks, records nothing
 //! POST PREFIX/opt-in/confirm       choices     second act: recorded, cookie set
+//! POST PREFIX/programme            programme   first act of keeping a programme: asks, records nothing
+//! POST PREFIX/programme/confirm    programme   second act: recorded
 //! GET  PREFIX/receipt/{reference}  receipt     what was recorded
 //! POST PREFIX/report               report      violations of the second wall, counts of the guard
 //! GET  PREFIX/assets/{name}        assets      style, icon, script, stand-ins for stripped files
@@ -18,6 +20,7 @@ mod assets;
 mod choices;
 mod origin;
 mod pages;
+mod programme;
 mod receipt;
 mod report;
 mod well_known;
@@ -140,6 +143,8 @@ impl Portal {
             .route("/page/opt-out", post(choices::opt_out))
             .route("/page/opt-in", post(choices::ask_opt_in))
             .route("/page/opt-in/confirm", post(choices::confirm_opt_in))
+            .route("/page/programme", post(programme::ask))
+            .route("/page/programme/confirm", post(programme::confirm))
             .route("/page/receipt/{reference}", get(receipt::page))
             .route("/page/report", post(report::take).layer(DefaultBodyLimit::max(report::BODY_BYTES)))
             .route("/page/assets/{name}", get(assets::serve))

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 
 use super::{Shared, VisitOf, pages, scope};
 use crate::privacy::Basis;
+use crate::store::Kind;
 
 /// Longest reference worth looking up.
 const MAX_REFERENCE: usize = 64;
@@ -41,12 +42,16 @@ pub(super) async fn page(
             return portal.message(StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines);
         }
     };
-    let opt_out = record.kind == "opt-out";
+    let kind = Kind::parse(&record.kind);
     let page = pages::Receipt {
         frame: portal.frame("Your receipt"),
         lines: vec!["We have this choice on record."],
-        honored: opt_out,
-        choice: if opt_out { super::choices::OUT } else { super::choices::IN },
+        honored: kind != Some(Kind::OptIn),
+        choice: match kind {
+            Some(Kind::OptIn) => super::choices::IN,
+            Some(Kind::Programme) => super::choices::KEEP,
+            Some(Kind::OptOut) | None => super::choices::OUT,
+        },
         reference: Some(&record.reference),
         time: pages::Time::of(record.time_us),
         scope: match record.basis == Basis::Profile.as_str() {

@@ -113,14 +113,14 @@ pub const fn decide(signals: Signals) -> Decision {
         return Decision::out(Basis::Gpc);
     }
     match signals.account {
-        Standing::OptedOut | Standing::Overruled | Standing::NotLoaded => {
+        Standing::OptedOut | Standing::Overruled | Standing::Programme | Standing::NotLoaded => {
             return Decision::out(Basis::Account);
         }
         Standing::OptedOutByImport => return Decision::out(Basis::Import),
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
     }
     match signals.profile {
-        Standing::OptedOut | Standing::Overruled | Standing::NotLoaded => {
+        Standing::OptedOut | Standing::Overruled | Standing::Programme | Standing::NotLoaded => {
             return Decision::out(Basis::Profile);
         }
         Standing::OptedOutByImport => return Decision::out(Basis::Import),
@@ -138,7 +138,7 @@ pub const fn decide(signals: Signals) -> Decision {
 mod tests {
     use super::*;
 
-    /// DESIGN 3, step 5: the whole table, 2 x 7 x 7 x 4 x 2 rows, against an independent statement of
+    /// DESIGN 3, step 5: the whole table, 2 x 8 x 8 x 4 x 2 rows, against an independent statement of
     /// the rule.
     #[test]
     fn every_combination_of_signals_decides_as_the_design_says() {
@@ -149,6 +149,7 @@ mod tests {
             Standing::OptedOutByImport,
             Standing::OptedIn,
             Standing::Overruled,
+            Standing::Programme,
             Standing::NotLoaded,
         ];
         let cookies =
@@ -158,8 +159,8 @@ mod tests {
             for (account, profile) in standings.into_iter().flat_map(|a| standings.map(|p| (a, p))) {
                 for (own, foreign) in cookies.into_iter().flat_map(|own| [(own, false), (own, true)]) {
                     let stored_out = [account, profile].iter().any(|standing| {
-                        use Standing::{NotLoaded, OptedOut, OptedOutByImport, Overruled};
-                        matches!(standing, OptedOut | OptedOutByImport | Overruled | NotLoaded)
+                        use Standing::{NotLoaded, OptedOut, OptedOutByImport, Overruled, Programme};
+                        matches!(standing, OptedOut | OptedOutByImport | Overruled | Programme | NotLoaded)
                     });
                     let own_out = matches!(own, OwnCookie::Out(_));
                     let foreign_counts = foreign && !matches!(own, OwnCookie::In(_));
@@ -174,6 +175,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rows, 784);
+        assert_eq!(rows, 1_024);
     }
 }

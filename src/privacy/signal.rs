@@ -26,6 +26,9 @@ pub enum Standing {
     /// It opted back in, and a signal after that opted it out again: it is opted out, and the person may want to know
     /// of the conflict (11 CCR 7025(c)(3)). A choice of the person's own ends it.
     Overruled,
+    /// It opted out, and by its own word keeps what a programme of the site does (11 CCR 7025(c)(4)). Where the site
+    /// has none, it is opted out like any other.
+    Programme,
     /// The index is not loaded yet: counts as opted out (DESIGN 5).
     NotLoaded,
 }
@@ -49,7 +52,10 @@ impl Standing {
     /// Whether it counts as opted out.
     #[must_use]
     pub const fn is_out(self) -> bool {
-        matches!(self, Self::OptedOut | Self::OptedOutByImport | Self::Overruled | Self::NotLoaded)
+        matches!(
+            self,
+            Self::OptedOut | Self::OptedOutByImport | Self::Overruled | Self::Programme | Self::NotLoaded
+        )
     }
 }
 

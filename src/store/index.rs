@@ -12,8 +12,8 @@ use super::record::{Kind, Source};
 use crate::privacy::{Standing, Subject};
 
 /// ```text
-/// bit  63 ............ 8   7   6          5    4    3 .. 0
-///      seq of last record   -   overruled  in   out  sources recorded in this standing
+/// bit  63 ............ 8   7          6          5    4    3 .. 0
+///      seq of last record   programme  overruled  in   out  sources recorded in this standing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Known(u64);
@@ -23,12 +23,15 @@ impl Known {
     const IN: u64 = 1 << 5;
     /// A signal opted it out after it had opted back in.
     const OVERRULED: u64 = 1 << 6;
+    /// It keeps a programme in spite of opting out; a signal does not end that, its own opt-out does.
+    const PROGRAMME: u64 = 1 << 7;
     const SEQ_SHIFT: u32 = 8;
 
     const fn standing_bit(kind: Kind) -> u64 {
         match kind {
             Kind::OptOut => Self::OUT,
             Kind::OptIn => Self::IN,
+            Kind::Programme => Self::PROGRAMME,
         }
     }
 
@@ -51,14 +54,19 @@ impl Known {
 
     /// The state after a change; the other standing's sources are forgotten.
     const fn after(self, kind: Kind, source: Source) -> Self {
-        // What a person chooses with their own hand is no conflict any more.
+        if matches!(kind, Kind::Programme) {
+            return Self(self.0 & !Self::OVERRULED | Self::PROGRAMME);
+        }
+        // What a person chooses with their own hand is no conflict any more, and no exception to it holds.
         let settled = matches!(source, Source::Form);
+        let ends = if settled && matches!(kind, Kind::OptOut) { Self::PROGRAMME } else { 0 };
         if self.is(kind) {
-            let kept = if settled { self.0 & !Self::OVERRULED } else { self.0 };
-            return Self(kept | Self::source_bit(source));
+            let ends = if settled { ends | Self::OVERRULED } else { ends };
+            return Self(self.0 & !ends | Self::source_bit(source));
         }
         let overruled = if self.is(Kind::OptIn) && !settled { Self::OVERRULED } else { 0 };
-        Self(Self::standing_bit(kind) | Self::source_bit(source) | overruled)
+        let programme = self.0 & Self::PROGRAMME & !ends;
+        Self(Self::standing_bit(kind) | Self::source_bit(source) | overruled | programme)
     }
 
     const fn with_seq(self, seq: i64) -> Self {
@@ -72,6 +80,7 @@ impl Known {
     const fn standing(self) -> Standing {
         let only_import = self.0 & 0b1111 == Self::source_bit(Source::Import);
         match (self.is(Kind::OptOut), self.is(Kind::OptIn)) {
+            (true, _) if self.is(Kind::Programme) => Standing::Programme,
             (true, _) if self.0 & Self::OVERRULED != 0 => Standing::Overruled,
             (true, _) if only_import => Standing::OptedOutByImport,
             (true, _) => Standing::OptedOut,
@@ -129,7 +138,9 @@ impl Index {
                 new = !known.holds(kind, source);
                 known.after(kind, source)
             }),
-            Kind::OptIn => new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source)),
+            Kind::OptIn | Kind::Programme => {
+                new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source))
+            }
         }
         new
     }
@@ -203,6 +214,29 @@ mod tests {
         index.settle(A, Kind::OptIn, Source::Form, 6);
         index.settle(A, Kind::OptOut, Source::Form, 7);
         assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOut, 1));
+    }
+
+    /// 11 CCR 7025(c)(4): a signal does not end what the person has affirmed; their own opt-out does.
+    #[test]
+    fn a_programme_outlasts_signals_and_ends_with_the_persons_own_opt_out() {
+        let index = Index::default();
+        index.settle(A, Kind::OptOut, Source::Gpc, 1);
+        index.settle(A, Kind::Programme, Source::Form, 2);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::Programme, 1));
+        index.settle(A, Kind::OptOut, Source::Cmp, 3);
+        assert_eq!(index.standing(&A), Standing::Programme);
+        index.settle(A, Kind::OptIn, Source::Form, 4);
+        assert_eq!(index.standing(&A), Standing::OptedIn);
+        index.settle(A, Kind::OptOut, Source::Gpc, 5);
+        assert_eq!(
+            index.standing(&A),
+            Standing::Programme,
+            "the exception covers the signal after an opt-in"
+        );
+        index.settle(A, Kind::OptOut, Source::Form, 6);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOut, 1));
+        index.settle(A, Kind::OptOut, Source::Gpc, 7);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
     }
 
     /// At most one row a source and standing, whatever order two browsers of one account ask in.

@@ -582,6 +582,7 @@ fn site() -> optgate::config::Site {
     optgate::config::Site {
         scope: "shop".into(),
         cookie_domain: None,
+        programme: None,
         name: "shop".into(),
         hosts: vec!["shop.example".into()],
         upstreams: Vec::new(),

@@ -38,6 +38,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         compress: Compress::OptedOut,
         scope: "shop".into(),
         cookie_domain: None,
+        programme: None,
     };
     Settings {
         listen: Vec::new(),

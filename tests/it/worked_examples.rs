@@ -121,6 +121,70 @@ fn example_d_ramonas_signal_is_processed_fully_where_nobody_asked_her() {
     assert!(!page.to_lowercase().contains("programme"), "nothing is asked: {page}");
 }
 
+/// (D), with the exception: she is told of the conflict, and keeps the programme by her own word in two acts, on
+/// record. That covers her account and the programme's vendors alone, and ends with her own opt-out.
+#[test]
+fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
+    const TWO: &str = "<!doctype html><html><head><title>Shop</title>\
+        <script src=\"https://connect.facebook.net/en_US/fbevents.js\"></script>\
+        <script src=\"https://static.criteo.net/js/ld/ld.js\"></script></head>\
+        <body><h1>Shop</h1><footer>Shop</footer></body></html>";
+    let site = Origin::start().on("/", |x| {
+        let cookies = x.request().one("cookie").unwrap_or_default();
+        let sid = cookies.split("; ").find_map(|pair| pair.strip_prefix("sid="));
+        let account = sid.map_or_else(String::new, |sid| format!("X-Account: {sid}\r\n"));
+        x.send(answer(&format!("Content-Type: text/html\r\nETag: \"1\"\r\n{account}"), TWO))
+    });
+    let builder = business(&site).toml(
+        "[programme]\nname = \"Coupons\"\ntext = \"Ads for coupons.\"\nurl = \"/coupons\"\nvendors = [\"meta-pixel\"]\n",
+    );
+    let data = builder.settings().data_dir;
+    let running = optgate::app::start(builder.settings()).unwrap();
+    let seen = |browser: &mut Browser| {
+        let page = browser.get(SITE, "/");
+        let text = page.text();
+        let tag = page.head.one("etag").unwrap().to_owned();
+        assert!(text.contains("Opt-Out Request Honored"), "{text}");
+        // The page's own elements, apart from what the guard's table says.
+        let live = |host: &str| text.contains(&format!("<script src=\"https://{host}"));
+        (live("connect.facebook.net"), live("static.criteo.net"), tag)
+    };
+    let mut ramonas = Browser::new(running.listen()[0]).with_gpc();
+    log_in(&mut ramonas, "ramona");
+    let (coupons, other, before) = seen(&mut ramonas);
+    assert_eq!((coupons, other), (false, false), "nobody has asked her yet");
+    let page = ramonas.get(SITE, "/privacy-choices").text();
+    assert!(page.contains("Your opt-out stands against Coupons") && page.contains("/coupons\""), "{page}");
+    let asked = ramonas.post(SITE, "/privacy-choices/programme", "").text();
+    let token = asked.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert!(!seen(&mut ramonas).0, "the first act changes nothing");
+    assert_eq!(ramonas.post(SITE, "/privacy-choices/programme/confirm", "token=guessed").status(), 403);
+    // A token of the one question is none for the other.
+    assert_eq!(
+        ramonas.post(SITE, "/privacy-choices/opt-in/confirm", &format!("token={token}")).status(),
+        403
+    );
+    let kept = ramonas.post(SITE, "/privacy-choices/programme/confirm", &format!("token={token}"));
+    assert_eq!(kept.status(), 200, "{}", kept.text());
+    let (coupons, other, after) = seen(&mut ramonas);
+    assert_eq!((coupons, other), (true, false), "its vendor, and no other");
+    assert_ne!(before, after, "the two are other bytes");
+    assert!(ramonas.get(SITE, "/privacy-choices").text().contains("You chose to keep Coupons"));
+    // Without the account it is any browser with a signal (example E), and nobody can keep anything there.
+    let mut unknown = Browser::new(running.listen()[0]).with_gpc();
+    assert!(!seen(&mut unknown).0);
+    assert!(!unknown.get(SITE, "/privacy-choices").text().contains("Coupons"));
+    assert_eq!(unknown.post(SITE, "/privacy-choices/programme", "").status(), 403);
+    let mut noelles = Browser::new(running.listen()[0]).with_gpc();
+    log_in(&mut noelles, "noelle");
+    assert!(!seen(&mut noelles).0, "another account is another person");
+    // Her own opt-out ends it.
+    assert_eq!(ramonas.post(SITE, "/privacy-choices/opt-out", "").status(), 200);
+    assert_eq!(seen(&mut ramonas).0, false);
+    let kinds: Vec<_> = records_of(running, &data).into_iter().map(|r| (r.kind, r.signal)).collect();
+    assert!(kinds.contains(&("programme".to_owned(), "form".to_owned())), "{kinds:?}");
+}
+
 /// (E): Ramona clears her cookies and comes back with the signal: the business no longer knows her, and honours the
 /// signal for the browser and the profile it makes of it.
 #[test]

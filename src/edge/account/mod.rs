@@ -45,6 +45,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
         None if pending => Standing::NotLoaded,
         None => Standing::NoAccount,
     };
+    x.programme = x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
         x.named.profile = Some(profile.subject);
@@ -108,6 +109,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     }
     x.named.account = Some(account.subject);
     x.signals.account = standing(core, &site, account, x.mode == Mode::Enforce);
+    x.programme = x.signals.account == Standing::Programme;
     if x.decision.opted_out() {
         return false;
     }

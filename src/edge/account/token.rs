@@ -338,7 +338,7 @@ mod tests {
             (token(&json!({"sub": "ann", "exp": "soon"})), Token::Malformed),
             (token(&json!({"sub": "ann", "nbf": now() + 40})), Token::Early),
             (token(&json!({"sub": ""})), Token::Claim),
-            (token(&json!({"sub": ["ann"]})), Token::Claim),
+            (token(&json!({"sub": ["ann"]})), Token::Malformed),
             (token(&json!({"name": "ann"})), Token::Claim),
             (format!("{signed}.AAAA"), Token::Signature),
             (none, Token::Malformed),

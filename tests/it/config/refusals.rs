@@ -217,6 +217,14 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:16: `limits.header_bytes` is out of range",
         ),
         (
+            "upstream = \"http://a\"\n[programme]\nname = \"Coupons\"\nurl = \"/c\"\nvendors = \"meta-pixel\"",
+            "optgate.toml:2:1: `programme` needs an account",
+        ),
+        (
+            "upstream = \"http://a\"\ntrusted_proxies = \"::1\"\naccount.header = \"x-a\"\n[programme]\nname = \"Coupons\"\nvendors = \"meta-pixel\"",
+            "optgate.toml:4:1: `programme.text` is missing",
+        ),
+        (
             "upstream = \"http://a\"\n[account]\nresponse_header = \"x-account\"",
             "optgate.toml:3:19: `account.response_header` needs `account.session_cookie`",
         ),
