@@ -56,7 +56,8 @@ fn read(path: &KeyPath, raw: &Raw, written: &RawProgramme, problems: &mut Proble
     }
     if let Some(url) = &written.url {
         let web = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !web && !(url.starts_with('/') && !url.starts_with("//")) {
+        let own = url.starts_with('/') && !url.starts_with("//");
+        if !(web || own) {
             let path = path.key("url");
             let next = "write a path like \"/coupons/terms\", or a whole URL";
             problems.wrong(&path, format!("`{path}` cannot be used"), "no link could lead there", next);

@@ -253,6 +253,12 @@ impl Exchange {
         }
     }
 
+    /// The site asked, in settings that are held beside the exchange's own hold of them.
+    #[must_use]
+    pub fn site_in<'s>(&self, held: &'s Held) -> &'s Arc<Site> {
+        &held.sites[self.site]
+    }
+
     /// Host without port, lower case.
     #[must_use]
     pub fn host_name(&self) -> Cow<'_, str> {

@@ -180,7 +180,7 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     assert!(!seen(&mut noelles).0, "another account is another person");
     // Her own opt-out ends it.
     assert_eq!(ramonas.post(SITE, "/privacy-choices/opt-out", "").status(), 200);
-    assert_eq!(seen(&mut ramonas).0, false);
+    assert!(!seen(&mut ramonas).0);
     let kinds: Vec<_> = records_of(running, &data).into_iter().map(|r| (r.kind, r.signal)).collect();
     assert!(kinds.contains(&("programme".to_owned(), "form".to_owned())), "{kinds:?}");
 }

@@ -7,8 +7,6 @@ pub mod scope;
 pub mod sessions;
 pub mod token;
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue, header};
 
 use self::scope::{Known, Scope, standing};
@@ -25,7 +23,8 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     if x.snapshot.settings.account.names_nobody() {
         return;
     }
-    let (snapshot, site) = (x.snapshot.clone(), Arc::clone(x.site()));
+    let snapshot = x.snapshot.clone();
+    let site = x.site_in(&snapshot);
     let (settings, scope) = (&snapshot.settings.account, Scope::of(core.keys(), &site.settings));
     let recording = x.mode == Mode::Enforce;
     if let Some(session) = &settings.session {
@@ -40,16 +39,16 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     let account = account.or_else(|| core.house.sessions.account(x.session?).map(Known::from));
     x.named.account = account.map(|known| known.subject);
     x.signals.account = match account {
-        Some(account) => standing(core, &site, account, recording),
+        Some(account) => standing(core, site, account, recording),
         // Somebody is logged in, and nobody can say yet who it is (DESIGN 5).
         None if pending => Standing::NotLoaded,
         None => Standing::NoAccount,
     };
-    x.programme = x.signals.account == Standing::Programme;
+    x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
         x.named.profile = Some(profile.subject);
-        x.signals.profile = standing(core, &site, profile, recording);
+        x.signals.profile = standing(core, site, profile, recording);
     }
 }
 
@@ -89,7 +88,8 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     let Some(session) = &x.snapshot.settings.account.session else { return false };
     let Some(named) = headers.remove(&session.header) else { return false };
-    let (snapshot, site) = (x.snapshot.clone(), Arc::clone(x.site()));
+    let snapshot = x.snapshot.clone();
+    let site = x.site_in(&snapshot);
     let Some(session) = &snapshot.settings.account.session else { return false };
     let scope = Scope::of(core.keys(), &site.settings);
     if named.is_empty() {
@@ -108,8 +108,8 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
         return false;
     }
     x.named.account = Some(account.subject);
-    x.signals.account = standing(core, &site, account, x.mode == Mode::Enforce);
-    x.programme = x.signals.account == Standing::Programme;
+    x.signals.account = standing(core, site, account, x.mode == Mode::Enforce);
+    x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if x.decision.opted_out() {
         return false;
     }

@@ -116,6 +116,10 @@ impl Verifier {
         let of = |verdict, until| Remembered { verdict, until, set: number };
         let refused = |why| of(Verdict::Refused(why), now.saturating_add(REFUSED_FOR));
         let Ok(head) = jsonwebtoken::decode_header(token) else { return refused(Token::Malformed) };
+        // RFC 7515, 4.1.11: what must be understood is not understood here.
+        if head.crit.is_some() {
+            return refused(Token::Malformed);
+        }
         if !self.settings.algorithms.iter().any(|a| keys::of(*a) == head.alg) {
             return refused(Token::Algorithm);
         }
@@ -328,6 +332,9 @@ mod tests {
         let good = token(&json!({"sub": "ann"}));
         let (signed, _) = good.rsplit_once('.').unwrap();
         let none = format!("{}.{}.", "eyJhbGciOiJub25lIn0", good.split('.').nth(1).unwrap());
+        let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::HS256) };
+        let critical =
+            jsonwebtoken::encode(&critical, &json!({"sub": "ann"}), &EncodingKey::from_secret(SECRET));
         let other = jsonwebtoken::encode(
             &Header::new(Algorithm::HS512),
             &json!({"sub": "ann"}),
@@ -342,6 +349,7 @@ mod tests {
             (token(&json!({"name": "ann"})), Token::Claim),
             (format!("{signed}.AAAA"), Token::Signature),
             (none, Token::Malformed),
+            (critical.unwrap(), Token::Malformed),
             (other.unwrap(), Token::Algorithm),
             ("no token".to_owned(), Token::Malformed),
         ] {
