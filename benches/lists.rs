@@ -54,6 +54,9 @@ fn build(lists: &[FilterList], cores: usize) -> ListSet {
 
 fn site() -> Arc<Site> {
     Arc::new(Site {
+        scope: "bench".into(),
+        cookie_domain: None,
+        programme: None,
         name: "news".to_owned(),
         hosts: vec!["news.example".to_owned()],
         upstreams: Vec::new(),

@@ -8,7 +8,7 @@
 //! 1. **identify** ([`edge`]): site by host, true client address, request id.
 //! 2. **reserved** ([`portal`]): `/.well-known/gpc.json` and the consumer pages.
 //! 3. **signals** ([`privacy::signal`]): each input read once, before hop-by-hop removal.
-//! 4. **look up** ([`store`]): memory only, and only with an account key.
+//! 4. **look up** ([`edge::account`], [`store`]): memory only, and only where an account or a profile is named.
 //! 5. **decide** ([`privacy::decision`]): a pure function to a [`privacy::Decision`].
 //! 6. **toward the origin** ([`enforce::request`]).
 //! 7. **origin** ([`edge::upstream`]): the only wait on the network.

@@ -1,5 +1,6 @@
 //! Builds the parts: registry, policies, store, counters, pages. Nothing is bound here.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,7 +15,8 @@ use super::lists::{Built, Shelf};
 use super::reload::Reloader;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
-use crate::config::{self, LogLevel, Settings};
+use crate::config::{self, JwtKeys, LogLevel, Settings, VendorAction};
+use crate::edge::account::token::Verifier;
 use crate::edge::house::{Rule, Site, Snapshot, guarded};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls::Certificates;
@@ -22,7 +24,8 @@ use crate::edge::upstream::{Connector, Group};
 use crate::edge::{House, https};
 use crate::enforce::csp::Wall;
 use crate::portal::Portal;
-use crate::registry::{Policy, Registry};
+use crate::registry::lists::ListSet;
+use crate::registry::{Policy, PolicyError, Registry};
 use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
@@ -71,6 +74,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         false => Some(Arc::new(Certificates::read(&settings.tls.certificates)?)),
     };
     let admin_door = Arc::new(AdminDoor::read(settings.admin_tls.as_ref())?);
+    let verifier = verifier(&settings, None)?;
     before_store()?;
     let store = Store::open(&settings.data_dir, &settings.store)?;
     let mut metrics = Metrics::new();
@@ -78,7 +82,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
     metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches))));
     let lasting = Lasting { store: store.clone(), metrics: Arc::new(metrics), switches };
-    let snapshot = snapshot(&settings, &registry, lists, &lasting)?;
+    let snapshot = snapshot(&settings, &registry, lists, verifier, &lasting)?;
     follow(&lasting.switches, &snapshot);
     let metrics = Arc::clone(&lasting.metrics);
     let draining = Arc::new(AtomicBool::new(false));
@@ -111,6 +115,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         connections: AtomicUsize::new(0),
         client_connections: Arc::default(),
         portal_rates: Default::default(),
+        sessions: Default::default(),
         shedding: AtomicBool::new(false),
         proofs: certificates.as_ref().map(|c| Arc::clone(c.proofs())).unwrap_or_default(),
     });
@@ -123,6 +128,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         admin_door,
         upkeep: None,
         origins: None,
+        keys: None,
         started: settings,
     };
     Ok(Parts { house, admin, orders, reloader, certificates })
@@ -136,6 +142,7 @@ pub fn snapshot(
     settings: &Arc<Settings>,
     registry: &Arc<Registry>,
     lists: Built,
+    verifier: Option<Arc<Verifier>>,
     lasting: &Lasting,
 ) -> anyhow::Result<Snapshot> {
     let sites = settings.sites.iter().enumerate();
@@ -146,7 +153,26 @@ pub fn snapshot(
     let portal = Portal::new(settings, lasting.store.clone(), Arc::clone(&lasting.metrics));
     let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());
     let vendors = Arc::new(lasting.metrics.vendors(vendors));
-    Ok(Snapshot::new(Arc::clone(settings), portal, vendors, sites, lists.sets))
+    Ok(Snapshot::new(Arc::clone(settings), portal, vendors, sites, lists.sets, verifier))
+}
+
+/// What verifies the tokens that name accounts. Keys that are fetched go over from before, where nothing about them
+/// has changed; a file is read again.
+///
+/// # Errors
+/// Names the file and says what is wrong with it.
+pub fn verifier(
+    settings: &Settings,
+    before: Option<&Arc<Verifier>>,
+) -> anyhow::Result<Option<Arc<Verifier>>> {
+    let Some(jwt) = &settings.account.jwt else { return Ok(None) };
+    let fetched = matches!(jwt.keys, JwtKeys::Url(_));
+    if let Some(before) = before.filter(|before| fetched && before.settings == *jwt) {
+        return Ok(Some(Arc::clone(before)));
+    }
+    let next = "next: correct the file, or `account.jwt` in the settings";
+    let verifier = Verifier::new(jwt.clone()).map_err(|error| anyhow::anyhow!("{error:#}\n  {next}"))?;
+    Ok(Some(Arc::new(verifier)))
 }
 
 /// What the admin listener knows of a snapshot.
@@ -171,6 +197,9 @@ pub fn file_problems(settings: &Settings) -> Vec<String> {
     }
     if let Err(error) = Shelf::open(settings) {
         problems.push(error.to_string());
+    }
+    if let Err(error) = verifier(settings, None) {
+        problems.push(format!("{error:#}"));
     }
     for site in &settings.sites {
         for upstream in &site.upstreams {
@@ -243,7 +272,7 @@ fn resolve(
     let figures =
         site.upstreams.iter().map(|upstream| Arc::new(lasting.metrics.upstream(&site.name, upstream)));
     let group = Group::new(site, connectors, figures.collect(), settings);
-    Ok(Site {
+    let resolved = Site {
         index,
         name: site.name.as_str().into(),
         settings: Arc::clone(site),
@@ -256,7 +285,40 @@ fn resolve(
         lists: set,
         rule,
         paths,
-    })
+        programme: None,
+    };
+    let programme = match &site.programme {
+        Some(programme) => {
+            let named = || format!("{} `programme.vendors`", named());
+            Some(Arc::new(for_members(&resolved, programme, settings, in_force).with_context(named)?))
+        }
+        None => None,
+    };
+    Ok(Site { programme, ..resolved })
+}
+
+/// A site for an account that keeps its programme: to the programme's vendors the opt-out does not apply.
+fn for_members(
+    site: &Site,
+    programme: &config::Programme,
+    settings: &Settings,
+    lists: Option<&ListSet>,
+) -> anyhow::Result<Site> {
+    let kept: BTreeMap<_, _> = programme.vendors.iter().map(|id| (id.clone(), VendorAction::Allow)).collect();
+    let keeping =
+        |rule: &Rule| Ok::<_, PolicyError>(rule.with_policy(rule.policy.with_overrides(&kept)?, settings));
+    let mut own = config::Site::clone(&site.settings);
+    own.policy.vendors.extend(kept.clone());
+    let rule = keeping(&site.rule)?;
+    let paths: Vec<_> = site
+        .paths
+        .iter()
+        .map(|(prefix, path)| Ok((prefix.clone(), keeping(path)?)))
+        .collect::<Result<_, PolicyError>>()?;
+    let policies = std::iter::once(&*rule.policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
+    let wall = Wall::new(&own.csp, &settings.portal.prefix, policies)?;
+    let version = Site::version_of(&own, &rule, lists, settings);
+    Ok(Site { settings: Arc::new(own), rule, paths, wall, version, ..site.clone() })
 }
 
 /// The kill switches of a snapshot's sites are the ones that can be thrown.

@@ -8,6 +8,7 @@ mod build;
 mod core_thread;
 mod dns;
 mod handover;
+mod jwks;
 mod lists;
 mod memory;
 mod orders;
@@ -35,6 +36,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use self::acme::Upkeep;
 use self::admin_door::{AdminDoor, AdminListener};
 use self::handover::{Channel, Listener, Message, Role};
+use self::jwks::KeyFetcher;
 use self::origins::Origins;
 use self::reload::Reloader;
 use self::service::Pulses;
@@ -147,6 +149,8 @@ fn serve(
     background.spawn(memory::watch(Arc::clone(&house)));
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
+    let keys = KeyFetcher::new(background.handle().clone());
+    keys.follow(&house, house.snapshot.load().verifier.as_ref());
     let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();
     let cores = plan
         .into_iter()
@@ -160,7 +164,7 @@ fn serve(
     let unix = paths(&plain, &encrypted, |_| true);
     let inherited = paths(&plain, &encrypted, |entrance| entrance.inherits_file);
     let admin = admin.first().copied().context("the admin listener has no address")?;
-    let reloader = Arc::new(Reloader { origins: Some(origins), upkeep, ..parts.reloader });
+    let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
     Ok((
         Running {
             listen,

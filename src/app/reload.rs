@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::acme::Upkeep;
 use super::admin_door::AdminDoor;
 use super::build::{self, Lasting};
+use super::jwks::KeyFetcher;
 use super::lists::{self, SharedShelf};
 use super::origins::Origins;
 use crate::admin::InForce;
@@ -38,6 +39,8 @@ pub struct Reloader {
     pub(super) upkeep: Option<Arc<Upkeep>>,
     /// What is done about the origins, once it is.
     pub(super) origins: Option<Origins>,
+    /// What fetches keys of tokens, once something does.
+    pub(super) keys: Option<KeyFetcher>,
     /// Settings of the start.
     pub(super) started: Arc<Settings>,
 }
@@ -68,7 +71,8 @@ impl Reloader {
         let registry = Arc::new(build::registry(&settings.registry_files)?);
         let mut shelf = lists::lock(&self.shelf);
         let (reopened, lists) = shelf.reopen(&settings)?;
-        let snapshot = build::snapshot(&settings, &registry, lists, &self.lasting)?;
+        let verifier = build::verifier(&settings, self.house.snapshot.load().verifier.as_ref())?;
+        let snapshot = build::snapshot(&settings, &registry, lists, verifier, &self.lasting)?;
         let sites = snapshot.sites.len();
         build::follow(&self.lasting.switches, &snapshot);
         // From here on nothing can fail.
@@ -88,6 +92,9 @@ impl Reloader {
         drop(shelf);
         if let Some(origins) = &self.origins {
             origins.follow(&self.house, &self.house.snapshot.load());
+        }
+        if let Some(keys) = &self.keys {
+            keys.follow(&self.house, self.house.snapshot.load().verifier.as_ref());
         }
         if let Some(upkeep) = &self.upkeep {
             upkeep.wake.notify_one();

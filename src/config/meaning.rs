@@ -9,8 +9,8 @@ use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
-    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts, acme,
-    listen, lists, sharing, sites, store, tls,
+    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts, account,
+    acme, listen, lists, sharing, sites, store, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -52,15 +52,7 @@ impl<'a> Problems<'a> {
 /// Converts everything; the result is of use only when no problem was found.
 pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Problems<'_>) -> Settings {
     let raw = &merged.raw;
-    let account_header = raw.account.header.as_ref().map(|name| name.0.clone());
-    if account_header.is_some() && raw.trusted_proxies.0.is_empty() {
-        problems.wrong(
-            &KeyPath::of("account.header"),
-            "`account.header` needs `trusted_proxies`".to_owned(),
-            "anyone could name any account: the header is believed from trusted peers only, and none is named",
-            "add the addresses of the hop that sets the header to `trusted_proxies`",
-        );
-    }
+    let account = account::account(merged, problems);
     let (sites, default_site) = sites::sites(merged, without_sites, problems);
     let settings = Settings {
         listen: listen::listeners(raw, &KeyPath::of("listen"), &raw.listen.0, problems),
@@ -81,7 +73,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         portal: portal(raw, problems),
         signals: signals(raw, problems),
         gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
-        account_header,
+        account,
         ready_requires_journal: raw.ready.requires_journal,
         store: store::store(&raw.store, problems),
         dns: dns(raw, problems),

@@ -4,10 +4,12 @@
 //! the one conversion that can fail. Weakest first: compiled defaults, files in order, environment,
 //! flags. Every complaint says where, what, why and what to do next ([`error`]).
 
+mod account;
 mod acme;
 pub mod csp;
 mod environment;
 pub mod error;
+pub mod groups;
 mod key;
 mod layer;
 mod listen;
@@ -15,6 +17,7 @@ mod lists;
 pub mod load;
 mod meaning;
 pub mod origins;
+mod programme;
 pub mod raw;
 mod server_timing;
 mod sharing;
@@ -37,10 +40,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use account::{Account, JwksUrl, Jwt, JwtAlgorithm, JwtKeys, Session};
 pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
+pub use programme::Programme;
 pub use server_timing::ServerTiming;
 pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
 pub use store::{DatabaseUrl, Engine, Shared, Store, parse_url as parse_database};
@@ -89,8 +94,8 @@ pub struct Settings {
     pub signals: SignalSettings,
     /// `lastUpdate` of `/.well-known/gpc.json`: an RFC 3339 date of the operator's statement.
     pub gpc_last_update: Option<String>,
-    /// Name of the request header that carries the account key, from trusted proxies only.
-    pub account_header: Option<http::HeaderName>,
+    /// Whom a request names.
+    pub account: Account,
     /// `/readyz` turns red when the journal cannot write.
     pub ready_requires_journal: bool,
     /// Store limits.
@@ -389,9 +394,22 @@ pub struct Site {
     pub no_transform: NoTransform,
     /// Which uncoded pages go out coded.
     pub compress: Compress,
+    /// Under which name accounts and profiles are kept: its group's, else its own.
+    pub scope: String,
+    /// Domain of the opt-out's cookie, that all sites of the group share; `None`: each host has its own.
+    pub cookie_domain: Option<String>,
+    /// What an account may keep in spite of its opt-out.
+    pub programme: Option<Programme>,
 }
 
 impl Site {
+    /// The domain of the opt-out's cookie for a host (lower case, without port) that was asked. A browser would keep
+    /// no cookie for a domain that is not the host's.
+    #[must_use]
+    pub fn cookie_domain(&self, host: &str) -> Option<&str> {
+        self.cookie_domain.as_deref().filter(|domain| groups::is_under(host, domain))
+    }
+
     /// Whether a host (lower case, without port) is one that the site is configured with.
     #[must_use]
     pub fn has_host(&self, host: &str) -> bool {

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::written::{
     Address, AllowedSource, CookieName, Database, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
-    MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
+    MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, SiteCookie, Size, SizeLimit,
+    Statuses,
 };
 use super::{
-    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, Engine, HashOn, LinkTitle, ListRole,
-    ListenAt, LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol, ServerTiming,
-    ServiceProviders, SignalCookies, Unknown, VendorAction,
+    BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, Engine, HashOn, JwtAlgorithm, LinkTitle,
+    ListRole, ListenAt, LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol,
+    ServerTiming, ServiceProviders, SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -67,9 +68,13 @@ pub struct Raw {
     pub csp: RawCsp,
     pub dns: RawDns,
     pub registry: RawRegistry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programme: Option<RawProgramme>,
     pub vendors: BTreeMap<String, VendorAction>,
     pub contracts: BTreeMap<String, RawContract>,
     pub sites: Vec<RawSite>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<RawGroup>,
 }
 
 fn is_empty<T>(list: &OneOrMany<T>) -> bool {
@@ -268,6 +273,35 @@ tables! {
     RawAccount {
         #[serde(skip_serializing_if = "Option::is_none")]
         header: Option<FieldName> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        response_header: Option<FieldName> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_cookie: Option<SiteCookie> = None,
+        sessions: usize = 262_144,
+        session_lasts: Period = seconds(24 * 3_600),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        profile_cookie: Option<SiteCookie> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwt: Option<RawAccountJwt> = None,
+    }
+    /// `[account.jwt]`
+    RawAccountJwt {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cookie: Option<SiteCookie> = None,
+        bearer: bool = false,
+        claim: String = "sub".to_owned(),
+        algorithms: OneOrMany<JwtAlgorithm> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        keys: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwks_url: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwks_roots: Option<FilePath> = None,
+        refresh: Period = seconds(600),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        issuer: Option<String> = None,
+        audience: OneOrMany<String> = OneOrMany::default(),
+        leeway: Period = seconds(30),
     }
     /// `[ready]`
     RawReady {
@@ -399,9 +433,29 @@ tables! {
         cache: RawSiteCache = RawSiteCache::default(),
         tls: RawSiteTls = RawSiteTls::default(),
         csp: RawSiteCsp = RawSiteCsp::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        programme: Option<RawProgramme> = None,
         vendors: BTreeMap<String, VendorAction> = BTreeMap::new(),
         contracts: BTreeMap<String, RawContract> = BTreeMap::new(),
         paths: Vec<RawPath> = Vec::new(),
+    }
+    /// `[programme]`
+    RawProgramme {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String> = None,
+        vendors: OneOrMany<String> = OneOrMany::default(),
+    }
+    /// `[[groups]]`
+    RawGroup {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        sites: OneOrMany<String> = OneOrMany::default(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cookie_domain: Option<String> = None,
     }
     /// `health` of a site.
     RawSiteHealth {
@@ -504,9 +558,11 @@ impl Default for Raw {
             csp: RawCsp::default(),
             dns: RawDns::default(),
             registry: RawRegistry::default(),
+            programme: None,
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
             sites: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

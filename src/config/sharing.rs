@@ -175,7 +175,8 @@ pub fn parse_cookie_name(text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
-fn is_cookie_name(name: &str) -> bool {
+/// Whether a text can be a cookie's name (RFC 6265, 4.1.1).
+pub(super) fn is_cookie_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !name.is_empty() && name.bytes().all(token)
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use url::Host;
 
+use super::groups;
 use super::key::KeyPath;
 use super::lists::lists;
 use super::load::Merged;
 use super::meaning::{self, Problems};
+use super::programme;
 use super::raw::{Raw, RawContract, RawSite, RawUpstreamTable};
 use super::sharing::{self, MOST_ORIGINS, Sharing};
 use super::tls;
@@ -63,6 +65,7 @@ pub(super) fn sites(
         sites.push(site);
     }
     unique(&sites, &top, problems);
+    groups::join(&raw.groups, &mut sites, problems);
     let default_site = default_site(raw, &sites, problems);
     (sites.into_iter().map(Arc::new).collect(), default_site)
 }
@@ -98,8 +101,12 @@ fn one_site(
         contracts: contracts(&path.key("contracts"), &site.contracts, problems),
         collectors: site.collectors.as_ref().unwrap_or(&raw.collectors).0.clone(),
     };
+    let name = name(path, site, &hosts, problems);
     Site {
-        name: name(path, site, &hosts, problems),
+        scope: name.clone(),
+        cookie_domain: None,
+        programme: programme::programme(path, raw, site, problems),
+        name,
         hosts,
         upstreams: upstreams(merged, path, site, problems),
         sharing: sharing(path, raw, site, problems),

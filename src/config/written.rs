@@ -14,6 +14,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
 use super::ProcessMemory;
+use super::account;
 use super::csp::{self, CspSource};
 use super::listen::{self, ListenAt};
 use super::raw::{RawListenTable, RawUpstreamTable};
@@ -131,6 +132,9 @@ text_values! {
     /// The name of a cookie of ours.
     CookieName(String), "a cookie name", "write the name in quotes",
         sharing::parse_cookie_name, Clone::clone;
+    /// The name of a cookie of the site's.
+    SiteCookie(String), "a cookie name", "write the name in quotes",
+        account::parse_cookie, Clone::clone;
     /// `"200-399"`.
     Statuses((u16, u16)), "statuses like \"200-399\"", "write the statuses in quotes: \"200-399\"",
         sharing::parse_statuses,

@@ -22,7 +22,7 @@ use super::house::Core;
 use super::respond::{self, Asked};
 use super::stages::Stages;
 use super::upstream::{Answer, Attempt, Choice};
-use super::{continuing, grpc, hop, https, outcome, sticky, upgrade};
+use super::{account, continuing, grpc, hop, https, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
@@ -68,7 +68,7 @@ async fn run(
     let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
     x.signals = Signals::read(request.headers(), core.keys()); // 3
     outcome::unreadable(core, x, request.headers());
-    (x.subject, x.signals.account) = look_up(core, x, &request); // 4
+    account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved && let Some(script) = respond::worker_script(x, request.uri().path()) {
         return Ok(script);
@@ -109,24 +109,6 @@ fn collected(x: &Exchange, request: &Request<Incoming>) -> Option<Intercepted> {
     let query = uri.query().unwrap_or_default();
     let asked = FirstParty { method, path: uri.path(), query, headers };
     collectors::intercept(x.decision, &x.rule().policy, asked)
-}
-
-/// Step 4: memory only, and only when a trusted hop names an account.
-fn look_up(
-    core: &Core,
-    x: &Exchange,
-    request: &Request<Incoming>,
-) -> (Option<privacy::Subject>, privacy::Standing) {
-    let settings = &x.snapshot.settings;
-    let key = match &settings.account_header {
-        Some(name) if x.client.peer_trusted => request.headers().get(name),
-        _ => None,
-    };
-    let Some(key) = key.filter(|key| !key.is_empty()) else {
-        return (None, privacy::Standing::NoAccount);
-    };
-    let subject = privacy::Subject::of_account(core.keys(), &x.site().settings.name, key.as_bytes());
-    (Some(subject), core.house.store.lookup(&subject))
 }
 
 /// Step 6: the request as the origin gets it, and the visitor's side of a wanted tunnel.

@@ -17,7 +17,7 @@ use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
 use super::strict::Reason;
 use crate::config::Limits;
-use crate::privacy::{Decision, Mode, Signals, Subject};
+use crate::privacy::{Decision, Mark, Mode, Named, Signals};
 
 /// A trusted client's wish to be told why.
 static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
@@ -43,8 +43,12 @@ pub struct Exchange {
     pub explain: bool,
     /// Signals (step 3).
     pub signals: Signals,
-    /// Account of the request (step 4).
-    pub subject: Option<Subject>,
+    /// Whom it names (step 4), or its answer does.
+    pub named: Named,
+    /// The account keeps a programme of the site in spite of its opt-out.
+    pub programme: bool,
+    /// Its session, where answers name accounts (step 4).
+    pub session: Option<Mark>,
     /// Decision (step 5).
     pub decision: Decision,
     /// How long each stage took, where that is measured.
@@ -226,7 +230,9 @@ impl Exchange {
             id,
             explain,
             signals: Signals::NONE,
-            subject: None,
+            named: Named::NOBODY,
+            programme: false,
+            session: None,
             decision: Decision::NONE,
             stages: Stages::default(),
             stuck_to: Cell::new(None),
@@ -236,17 +242,36 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// The site asked.
+    /// The site asked, as it is for this visitor.
     #[must_use]
     pub fn site(&self) -> &Arc<Site> {
         // The position was found in this very snapshot.
-        &self.snapshot.sites[self.site]
+        let site = &self.snapshot.sites[self.site];
+        match &site.programme {
+            Some(programme) if self.programme => programme,
+            _ => site,
+        }
+    }
+
+    /// The site asked, in settings that are held beside the exchange's own hold of them.
+    #[must_use]
+    pub fn site_in<'s>(&self, held: &'s Held) -> &'s Arc<Site> {
+        &held.sites[self.site]
     }
 
     /// Host without port, lower case.
     #[must_use]
     pub fn host_name(&self) -> Cow<'_, str> {
         self.host.to_str().ok().and_then(host_name).unwrap_or_default()
+    }
+
+    /// The domain of our cookie here; `None`: the host's alone.
+    ///
+    /// Cost: nothing where the site's group has none.
+    #[must_use]
+    pub fn cookie_domain(&self) -> Option<&str> {
+        let site = &self.site().settings;
+        site.cookie_domain.as_ref().and_then(|_| site.cookie_domain(&self.host_name()))
     }
 
     /// Notes the origin that the sticky cookie is to name.
@@ -260,10 +285,11 @@ impl Exchange {
         self.stuck_to.get()
     }
 
-    /// Positions of the site and of its path rule.
+    /// Positions of the site and of its path rule; sites for who keeps a programme lie behind all others.
     #[must_use]
-    pub const fn rule_place(&self) -> (usize, Option<usize>) {
-        (self.site, self.path_rule)
+    pub fn rule_place(&self) -> (usize, Option<usize>) {
+        let behind = if self.programme { self.snapshot.sites.len() } else { 0 };
+        (self.site + behind, self.path_rule)
     }
 
     /// What holds on this path.

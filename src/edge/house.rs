@@ -12,6 +12,8 @@ use bytes::BytesMut;
 use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
+use super::account::sessions::Sessions;
+use super::account::token::{TokenMemory, Verifier};
 use super::clients::{ClientConnections, ClientRates};
 use super::proofs::Proofs;
 use super::siblings::Siblings;
@@ -45,6 +47,8 @@ pub struct Snapshot {
     pub sites: Vec<Arc<Site>>,
     /// The different sets of filter lists.
     pub lists: Vec<Arc<ListSet>>,
+    /// What verifies the tokens that name accounts.
+    pub verifier: Option<Arc<Verifier>>,
     /// Prefix of the consumer pages.
     pub prefix: Arc<str>,
     by_host: HashMap<Box<str>, usize>,
@@ -79,6 +83,8 @@ pub struct Site {
     pub rule: Rule,
     /// Path rules, longest prefix first.
     pub paths: Vec<(String, Rule)>,
+    /// The same site for an account that keeps its programme.
+    pub programme: Option<Arc<Self>>,
 }
 
 /// What holds on a path.
@@ -153,6 +159,7 @@ impl Snapshot {
         vendors: Arc<VendorsMetrics>,
         sites: Vec<Site>,
         lists: Vec<Arc<ListSet>>,
+        verifier: Option<Arc<Verifier>>,
     ) -> Self {
         let (mut by_host, mut by_suffix) = (HashMap::new(), Vec::new());
         for site in &sites {
@@ -166,7 +173,7 @@ impl Snapshot {
         by_suffix.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
         let prefix = Arc::from(settings.portal.prefix.as_str());
         let sites = sites.into_iter().map(Arc::new).collect();
-        Self { settings, portal, vendors, lists, prefix, sites, by_host, by_suffix }
+        Self { settings, portal, vendors, lists, verifier, prefix, sites, by_host, by_suffix }
     }
 
     /// The same with other filter lists in some places.
@@ -182,16 +189,20 @@ impl Snapshot {
 
     /// The same with other filter lists and changed sites, each under the version of what then holds.
     fn changed(&self, lists: Vec<Arc<ListSet>>, change: impl Fn(&mut Site)) -> Self {
-        let site = |site: &Arc<Site>| {
+        let one = |site: &Arc<Site>| {
             let mut site = (**site).clone();
             change(&mut site);
             let set = site.lists.and_then(|at| lists.get(at)).map(|set| &**set);
             site.version = Site::version_of(&site.settings, &site.rule, set, &self.settings);
             site
         };
+        let site = |site: &Arc<Site>| {
+            let programme = site.programme.as_ref().map(|site| Arc::new(one(site)));
+            Site { programme, ..one(site) }
+        };
         let sites = self.sites.iter().map(site).collect();
         let (settings, vendors) = (Arc::clone(&self.settings), Arc::clone(&self.vendors));
-        Self::new(settings, self.portal.clone(), vendors, sites, lists)
+        Self::new(settings, self.portal.clone(), vendors, sites, lists, self.verifier.clone())
     }
 
     /// Whether both have the same sites and origins, so that their connections serve on.
@@ -204,8 +215,9 @@ impl Snapshot {
     /// reload asks for the old one.
     #[must_use]
     pub fn worker_guard(&self, site: &Site, name: &str) -> Arc<Guard> {
+        let sites = self.sites.iter().flat_map(|site| std::iter::once(site).chain(&site.programme));
         let rules =
-            self.sites.iter().flat_map(|s| std::iter::once(&s.rule).chain(s.paths.iter().map(|(_, r)| r)));
+            sites.flat_map(|site| std::iter::once(&site.rule).chain(site.paths.iter().map(|(_, rule)| rule)));
         let named = rules.map(|rule| &rule.guard).find(|guard| guard.worker_name() == name);
         Arc::clone(named.unwrap_or(&site.rule.guard))
     }
@@ -280,6 +292,8 @@ pub struct House {
     pub client_connections: Arc<ClientConnections>,
     /// How fast each client asks for consumer pages.
     pub portal_rates: ClientRates,
+    /// Whose account each session is.
+    pub sessions: Sessions,
     /// More memory is in use than `limits.memory`: new requests are turned away.
     pub shedding: AtomicBool,
     /// What a certificate authority is shown.
@@ -354,6 +368,8 @@ pub struct Core {
     snapshot: RefCell<Held>,
     /// Rewritten pages, as the settings in force made them.
     memo: memo::Shared,
+    /// Tokens that were verified.
+    pub tokens: RefCell<TokenMemory>,
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
     exchanges: Cell<u32>,
@@ -378,6 +394,7 @@ impl Core {
             groups: RefCell::default(),
             snapshot: RefCell::new(snapshot),
             memo,
+            tokens: RefCell::default(),
             month,
             next_id: Cell::new(seed),
             exchanges: Cell::new(0),

@@ -3,6 +3,7 @@
 //! One runtime a core, nothing shared that a request writes to but counters; [`corridor`] is the way
 //! through. What all cores share is in [`house`].
 
+pub mod account;
 pub mod body;
 pub mod claims;
 pub mod client_addr;

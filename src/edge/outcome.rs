@@ -15,7 +15,7 @@ use crate::enforce::html::body::{Done, OnDone};
 use crate::enforce::html::plan::{BodyPlan, PassReason};
 use crate::enforce::request::RequestChanges;
 use crate::enforce::response::ResponseChanges;
-use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, signal};
+use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, Subject, signal};
 use crate::store::{Change, Kind, Source};
 use crate::telemetry::events;
 use crate::telemetry::metrics::{CookieSide, LinkOutcome, Outcome, SiteMetrics, VendorsMetrics};
@@ -139,32 +139,45 @@ pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChang
     }
 }
 
-/// Hands a state change to the store, which never makes a request wait.
+/// Hands the state changes to the store, which never makes a request wait: each level that the request names and that
+/// is not known as opted out, as a record of its own.
 ///
-/// A browser's opt-out by signal is new when it does not carry our cookie yet; an account's when the
-/// account is not known as opted out. Consent platforms' cookies count only while they are present, so they
-/// make no record (DESIGN 3, step 5). `document`: the answer is one that sets our cookie.
+/// A browser's opt-out by signal is new when it does not carry our cookie yet. It has a record of its own where nobody
+/// is named; else the records of those who are stand for it. Consent platforms' cookies count only while they are
+/// present, so they make no record (DESIGN 3, step 5). `document`: the answer is one that sets our cookie.
 pub fn record(core: &Core, x: &Exchange, document: bool) {
-    let (Mode::Enforce, Some(basis)) = (x.mode, x.decision.basis) else { return };
-    let new = match (x.subject, x.signals.account) {
-        (Some(_), Standing::Unknown) => matches!(basis, Basis::Gpc | Basis::Cookie),
-        // An older cookie holds for its own browser; it does not take a later explicit choice back.
-        (Some(_), Standing::OptedIn) => basis == Basis::Gpc,
-        (Some(_), _) => false,
-        (None, _) => {
-            basis == Basis::Gpc && document && !matches!(x.signals.own, OwnCookie::Out(month) if month > 0)
-        }
+    let known = matches!(x.signals.own, OwnCookie::Out(month) if month > 0);
+    let (source, basis) = match x.signals.own {
+        _ if x.mode != Mode::Enforce => return,
+        _ if x.signals.gpc => (Source::Gpc, Basis::Gpc),
+        OwnCookie::Out(_) => (Source::Form, Basis::Cookie),
+        _ => return,
     };
-    if !new {
-        return;
+    if x.named.is_nobody() && source == Source::Gpc && document && !known {
+        record_one(core, x, source, basis, None);
     }
+    let levels = [(x.named.account, x.signals.account), (x.named.profile, x.signals.profile)];
+    for (subject, standing) in levels {
+        let new = match standing {
+            Standing::Unknown => true,
+            // An older cookie holds for its own browser; it does not take a later explicit choice back.
+            Standing::OptedIn => source == Source::Gpc,
+            _ => false,
+        };
+        if new && subject.is_some() {
+            record_one(core, x, source, basis, subject);
+        }
+    }
+}
+
+fn record_one(core: &Core, x: &Exchange, source: Source, basis: Basis, subject: Option<Subject>) {
     core.house.store.record_behind(Change {
         time_us: jiff::Timestamp::now().as_microsecond(),
         site: x.site().settings.name.clone(),
         kind: Kind::OptOut,
-        source: if basis == Basis::Gpc { Source::Gpc } else { Source::Form },
+        source,
         basis: Some(basis),
         policy: x.site().version.to_string(),
-        subject: x.subject,
+        subject,
     });
 }

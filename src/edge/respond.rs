@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
 use super::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
-use super::{connection, corridor, hop, outcome, timer, upgrade};
+use super::{account, connection, corridor, hop, outcome, timer, upgrade};
 use crate::config::{Compress, NoTransform, VendorAction};
 use crate::enforce::collectors::Intercepted;
 use crate::enforce::guard::{self, Placement};
@@ -50,25 +50,44 @@ pub struct Asked {
     target: PathAndQuery,
     /// The head once more, for an opted-out visitor's page: it may have to be asked for again.
     again: Option<Box<http::request::Parts>>,
+    /// The head as it was before step 6, where the answer may show that the visitor has opted out.
+    before: Option<Box<http::request::Parts>>,
 }
 
 /// Step 6, the part of `enforce`: what the decision means for the request.
 #[must_use]
 pub fn prepare(x: &Exchange, parts: &mut http::request::Parts) -> Asked {
     let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let context = RequestContext {
+    let may_rise = x.snapshot.settings.account.session.is_some() && !x.decision.opted_out();
+    let before = (may_rise && x.mode == Mode::Enforce).then(|| Box::new(parts.clone()));
+    let changes = request::prepare(parts, &request_context(x));
+    let again = may_ask_again(x, &parts.method, &changes).then(|| Box::new(parts.clone()));
+    Asked { changes, target, again, before }
+}
+
+fn request_context(x: &Exchange) -> RequestContext<'_> {
+    RequestContext {
         decision: x.decision,
         mode: x.mode,
         policy: &x.rule().policy,
         version: &x.site().version,
         rewrite: x.rule().rewrite,
         strip_link_params: x.site().settings.strip_link_params,
-    };
-    let changes = request::prepare(parts, &context);
+    }
+}
+
+fn may_ask_again(x: &Exchange, method: &Method, changes: &RequestChanges) -> bool {
     let enforced = x.mode == Mode::Enforce && x.decision.opted_out();
-    let repeatable = enforced && corridor::is_safe(&parts.method) && changes.target.may_be_rewritten(true);
-    let again = repeatable.then(|| Box::new(parts.clone()));
-    Asked { changes, target, again }
+    enforced && corridor::is_safe(method) && changes.target.may_be_rewritten(true)
+}
+
+/// The answer has shown that the visitor has opted out, and the origin was asked as for one who has not. What was
+/// asked for is now what should have been; a 304 is about a copy of the other variant, and is asked for again.
+fn raise(x: &Exchange, asked: &mut Asked) {
+    let Some(mut parts) = asked.before.take() else { return };
+    asked.changes = request::prepare(&mut parts, &request_context(x));
+    (asked.changes.tag_mapped, asked.changes.condition_dropped) = (false, true);
+    asked.again = may_ask_again(x, &parts.method, &asked.changes).then_some(parts);
 }
 
 /// Steps 8 to 10 for an origin's answer.
@@ -77,11 +96,14 @@ pub fn prepare(x: &Exchange, parts: &mut http::request::Parts) -> Asked {
 /// An opted-out visitor's page that cannot be rewritten, also when it is asked for again.
 pub async fn answer(
     core: &Rc<Core>,
-    x: &Exchange,
+    x: &mut Exchange,
     mut asked: Asked,
     mut answer: Answer,
 ) -> Result<Response<Body>, ProxyError> {
     loop {
+        if account::heard(core, x, answer.headers_mut()) {
+            raise(x, &mut asked);
+        }
         let refused = match shape(core, x, &asked, answer).await {
             Ok(response) => return Ok(response),
             Err(refused) => refused,
@@ -299,6 +321,7 @@ fn apply_head(
         said: &x.snapshot.settings.signals,
         month: core.month(),
         keys: core.keys(),
+        cookie_domain: x.cookie_domain(),
     };
     let changes = enforce_response::apply(parts, &context);
     outcome::head_changed(core, &asked.changes, &changes);
@@ -320,13 +343,14 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
     let lists =
         lists.map_or_else(String::new, |set| format!("; {VENDOR}={} rules={}", set.version(), set.rules()));
     let text = format!(
-        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={:?}; policy={}{lists}",
+        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={:?}; profile={:?}; policy={}{lists}",
         x.decision.header_value(),
         x.site().settings.name,
         x.mode.as_str(),
         u8::from(x.signals.gpc),
         u8::from(x.signals.foreign),
         x.signals.account,
+        x.signals.profile,
         x.site().version,
     );
     if let Ok(value) = HeaderValue::from_str(&text) {
@@ -357,7 +381,7 @@ pub async fn reserved(
         site: Arc::clone(&x.site().settings),
         signals: x.signals,
         decision: x.decision,
-        subject: x.subject,
+        named: x.named,
         secure: x.client.secure,
         host: x.host_name().into_owned(),
         rules: Arc::clone(&x.rule().policy),
@@ -392,7 +416,9 @@ pub async fn reserved(
         signals::retract(&mut parts.headers, &consent, &x.host_name(), x.client.secure);
     }
     if shown {
-        let line = cookies::own_cookie(x.decision, x.signals, core.month(), core.keys(), x.client.secure);
+        let (month, secure) = (core.month(), x.client.secure);
+        let domain = x.cookie_domain();
+        let line = cookies::own_cookie(x.decision, x.signals, month, core.keys(), secure, domain);
         if let Some(line) = line {
             parts.headers.append(header::SET_COOKIE, line);
         }
@@ -459,7 +485,7 @@ pub fn collector(core: &Core, x: &Exchange, intercepted: Intercepted, asked: &He
 /// As for any request.
 pub async fn tunnel(
     core: &Rc<Core>,
-    x: &Exchange,
+    x: &mut Exchange,
     mut request: Request<RequestBody>,
     downstream: OnUpgrade,
     asked: Asked,
@@ -473,7 +499,7 @@ pub async fn tunnel(
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
                 return Err(ProxyError::UnaskedSwitch);
             }
-            Ok(Ok(tunnel)) => return Ok(joined(core, x, &asked, downstream, tunnel)),
+            Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, downstream, tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,
             Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
             Err(Attempt::Failed(error)) => return Err(error),
@@ -485,19 +511,23 @@ pub async fn tunnel(
 /// Both sides joined. The head passes step 8 like any other: it may set a tracker's cookie.
 fn joined(
     core: &Rc<Core>,
-    x: &Exchange,
-    asked: &Asked,
+    x: &mut Exchange,
+    mut asked: Asked,
     downstream: OnUpgrade,
     tunnel: Tunnel,
 ) -> Response<Body> {
     let Tunnel { head: mut parts, upgraded, held } = tunnel;
     hop::remove_from_answer(&mut parts.headers);
+    if account::heard(core, x, &mut parts.headers) {
+        raise(x, &mut asked);
+    }
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let plan = BodyPlan::Pass(PassReason::NoBody);
-    let page = page_url(x, asked, &plan);
-    apply_head(core, x, asked, &plan, page.as_ref(), false, &mut parts);
+    let page = page_url(x, &asked, &plan);
+    apply_head(core, x, &asked, &plan, page.as_ref(), false, &mut parts);
+    outcome::record(core, x, false);
     // The connection goes on when HTTP is done with it, and stays its client's.
     let of_client = match x.client.peer_trusted {
         true => None,

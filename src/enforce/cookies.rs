@@ -151,12 +151,15 @@ pub fn own_cookie(
     month: u32,
     keys: &Keys,
     secure: bool,
+    domain: Option<&str>,
 ) -> Option<HeaderValue> {
     let value = match (decision.basis, signals.own) {
         (Some(Basis::Cmp), _) => return None,
         // Until the index is loaded the account only counts as opted out; no lasting mark follows.
         (Some(Basis::Account), own)
-            if signals.account == Standing::NotLoaded && !matches!(own, OwnCookie::Out(_)) =>
+            if signals.account == Standing::NotLoaded
+                && !signals.profile.is_out()
+                && !matches!(own, OwnCookie::Out(_)) =>
         {
             return None;
         }
@@ -165,15 +168,29 @@ pub fn own_cookie(
         (None, OwnCookie::In(set)) if set != month => cookie::value_in(month, keys),
         (None, _) => return None,
     };
-    own_line(&value, secure)
+    own_line(&value, secure, domain)
 }
 
-/// `Set-Cookie` line for a value of our own cookie (the portal sets it too).
+/// Expires our own cookie in every form that the browser may have beside the one for `domain` (`None`: the host's
+/// alone): what is left of other settings would speak against a confirmed opt-in.
+pub fn expire_other_forms(headers: &mut HeaderMap, host: &str, domain: Option<&str>, secure: bool) {
+    let domains = cookie_domains(host);
+    let forms = std::iter::once(None).chain(domains.iter().map(|domain| Some(*domain)));
+    for form in forms.filter(|form| *form != domain) {
+        if let Some(line) = expiry_line(cookie::NAME.as_bytes(), form, secure) {
+            headers.append(SET_COOKIE, line);
+        }
+    }
+}
+
+/// `Set-Cookie` line for a value of our own cookie (the portal sets it too), for this host or for a domain.
 #[must_use]
-pub fn own_line(value: &str, secure: bool) -> Option<HeaderValue> {
+pub fn own_line(value: &str, secure: bool, domain: Option<&str>) -> Option<HeaderValue> {
     let age = u64::from(MAX_AGE_DAYS) * 24 * 60 * 60;
     let secure = if secure { "; Secure" } else { "" };
-    let line = format!("{}={value}; Path=/; Max-Age={age}; SameSite=Lax; HttpOnly{secure}", cookie::NAME);
+    let domain = domain.map_or_else(String::new, |domain| format!("; Domain={domain}"));
+    let line =
+        format!("{}={value}{domain}; Path=/; Max-Age={age}; SameSite=Lax; HttpOnly{secure}", cookie::NAME);
     HeaderValue::try_from(line).ok()
 }
 
@@ -259,8 +276,8 @@ mod tests {
     fn our_cookie_is_set_only_when_it_is_due() {
         let keys = Keys::derive(b"k");
         let due = |basis: Option<Basis>, own, account| {
-            let signals = Signals { gpc: basis == Some(Basis::Gpc), own, foreign: false, account };
-            own_cookie(Decision { basis }, signals, 202_611, &keys, true)
+            let signals = Signals { gpc: basis == Some(Basis::Gpc), own, account, ..Signals::NONE };
+            own_cookie(Decision { basis }, signals, 202_611, &keys, true, None)
                 .map(|v| v.to_str().unwrap().split('.').nth(1).unwrap().to_owned())
         };
         use OwnCookie::{Absent, In, Out, Unusable};
@@ -288,8 +305,8 @@ mod tests {
 
     #[test]
     fn our_line_has_every_attribute_and_secure_only_on_https() {
-        let line = own_line("v1.out.202611.x", true).unwrap();
+        let line = own_line("v1.out.202611.x", true, None).unwrap();
         assert_eq!(line, "optgate=v1.out.202611.x; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure");
-        assert!(!own_line("v", false).unwrap().to_str().unwrap().contains("Secure"));
+        assert!(!own_line("v", false, None).unwrap().to_str().unwrap().contains("Secure"));
     }
 }

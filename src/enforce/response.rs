@@ -58,6 +58,8 @@ pub struct ResponseContext<'a> {
     pub month: u32,
     /// For our own cookie.
     pub keys: &'a Keys,
+    /// Its domain; `None`: the host's alone.
+    pub cookie_domain: Option<&'a str>,
 }
 
 /// What was changed, for counters.
@@ -363,7 +365,8 @@ fn set_cookies(headers: &mut HeaderMap, ctx: &ResponseContext<'_>, changes: &mut
         }
     }
     changes.consent_cookies = headers.get_all(SET_COOKIE).iter().count() > lines;
-    if let Some(line) = cookies::own_cookie(ctx.decision, ctx.signals, ctx.month, ctx.keys, secure) {
+    let own = cookies::own_cookie(ctx.decision, ctx.signals, ctx.month, ctx.keys, secure, ctx.cookie_domain);
+    if let Some(line) = own {
         headers.append(SET_COOKIE, line);
         changes.own_cookie = true;
         changes.own_cookie_resigned = ctx.signals.own.needs_new_signature();

@@ -13,37 +13,55 @@ use data_encoding::BASE64URL_NOPAD;
 use http::header::{CONTENT_TYPE, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
-use crate::enforce::cookies::own_line;
-use crate::privacy::{Basis, OwnCookie, Standing, cookie, signal};
+use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages, programme};
+use crate::enforce::cookies::{expire_other_forms, own_line};
+use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie, signal};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
+pub(super) const KEEP: &str = "Keep a programme in spite of the opt-out";
 pub(super) const IN: &str = "Opt back in to the sale and sharing of personal information";
 
 /// Cookie of the confirmation step; holds the token of the hidden field.
 const CONFIRM_COOKIE: &str = "optgate-confirm";
 
 /// Seconds a confirmation page stays valid.
-const CONFIRM_SECONDS: u32 = 600;
+pub(super) const CONFIRM_SECONDS: u32 = 600;
 
 /// `GET PREFIX`.
 pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Response<Body> {
     let opted_out = visit.decision.opted_out();
-    let account_saved = visit.subject.is_none()
-        || matches!(visit.signals.account, Standing::OptedOut | Standing::OptedOutByImport);
-    let saved = matches!(visit.signals.own, OwnCookie::Out(_)) && account_saved;
+    let kept =
+        |standing| matches!(standing, Standing::OptedOut | Standing::OptedOutByImport | Standing::Programme);
+    let saved = matches!(visit.signals.own, OwnCookie::Out(_))
+        && (visit.named.account.is_none() || kept(visit.signals.account))
+        && (visit.named.profile.is_none() || kept(visit.signals.profile));
     let mut frame = portal.frame(portal.title());
     frame.icon = matches!(portal.link, crate::config::LinkTitle::PrivacyChoices);
     frame.home = false;
     let page = pages::Choices {
         frame,
-        state: pages::State { opted_out, grounds: grounds(&visit) },
+        state: pages::State { opted_out, grounds: grounds(&visit), conflict: conflict(&visit) },
         offer_out: !saved,
         offer_in: opted_out,
+        programme: programme::shown(&visit),
         scope: visit.scope(),
     };
     pages::html(StatusCode::OK, &page)
+}
+
+/// An earlier opt-in that a signal has overruled (11 CCR 7025(c)(3)).
+fn conflict(visit: &Visit) -> Option<&'static str> {
+    let signals = visit.signals;
+    let overruled =
+        |standing| standing == Standing::Overruled || standing == Standing::OptedIn && signals.gpc;
+    if overruled(signals.account) {
+        return Some(
+            "You had opted your account back in, and after that your browser sent Global Privacy Control.",
+        );
+    }
+    let here = overruled(signals.profile) || signals.gpc && matches!(signals.own, OwnCookie::In(_));
+    here.then_some("You had opted back in on this browser, and now it sends Global Privacy Control.")
 }
 
 /// Every ground that holds, strongest first, each a whole sentence.
@@ -54,11 +72,16 @@ fn grounds(visit: &Visit) -> Vec<&'static str> {
         grounds.push("Your browser sends Global Privacy Control.");
     }
     match signals.account {
-        Standing::OptedOut | Standing::OptedOutByImport => grounds.push("Your account is opted out."),
+        Standing::OptedOut | Standing::OptedOutByImport | Standing::Overruled | Standing::Programme => {
+            grounds.push("Your account is opted out.");
+        }
         Standing::NotLoaded => {
             grounds.push("We cannot read the choice of your account just now, so we treat you as opted out.")
         }
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
+    }
+    if signals.profile.is_out() {
+        grounds.push("The profile that this site keeps of your browser is opted out.");
     }
     let opted_in = matches!(signals.own, OwnCookie::In(_));
     if matches!(signals.own, OwnCookie::Out(_)) {
@@ -83,14 +106,14 @@ pub(super) async fn opt_out(
     headers: HeaderMap,
 ) -> Response<Body> {
     let time_us = now_us();
-    let recorded = record(&portal, &visit, Kind::OptOut, time_us).await;
+    let recorded = record_out(&portal, &visit, time_us).await;
     let mut response = if wants_json(&headers) {
         json(out_status(&recorded), &recorded)
     } else {
         opted_out(&portal, &visit, &recorded, time_us)
     };
     let value = cookie::value_out(visit.month, portal.store.keys());
-    if let Some(line) = own_line(&value, visit.secure) {
+    if let Some(line) = own_line(&value, visit.secure, visit.site.cookie_domain(&visit.host)) {
         response.headers_mut().append(SET_COOKIE, line);
     }
     // Pages kept from before the opt-out would still load trackers.
@@ -122,12 +145,12 @@ fn opted_out(
         }
         Err(RecordError::Flood) => (
             "You are opted out",
-            super::scope(false),
+            super::scope(false, false),
             vec![IN_FORCE, "We get very many requests just now, so there is no reference this time."],
         ),
         Err(RecordError::Journal(_) | RecordError::Closed) => (
             "You are opted out on this browser",
-            super::scope(false),
+            super::scope(false, false),
             vec![
                 IN_FORCE,
                 "But the account-wide record could not be saved. Please try again in a few minutes.",
@@ -156,8 +179,8 @@ fn opted_out(
     response
 }
 
-/// A nonce for the script that removes old copies. Without random bytes the page does without it.
-fn fresh_nonce() -> Option<String> {
+/// A random text that serves once: a nonce, a token. `None` without random bytes.
+pub(super) fn fresh_nonce() -> Option<String> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random).ok()?;
     Some(BASE64URL_NOPAD.encode(&random))
@@ -190,7 +213,7 @@ pub(super) async fn ask_opt_in(
         let page = pages::Confirm { frame, gpc: visit.signals.gpc, token: &token, scope: visit.scope() };
         pages::html(StatusCode::OK, &page)
     };
-    let cookie = confirm_cookie(&portal, &token, CONFIRM_SECONDS, visit.secure);
+    let cookie = confirm_cookie(&portal, "opt-in", &token, CONFIRM_SECONDS, visit.secure);
     set_cookie(response.headers_mut(), &cookie);
     response
 }
@@ -198,7 +221,7 @@ pub(super) async fn ask_opt_in(
 /// The second form.
 #[derive(serde::Deserialize)]
 pub(super) struct Confirmation {
-    token: String,
+    pub(super) token: String,
 }
 
 /// `POST PREFIX/opt-in/confirm`. Only a recorded opt-in counts: without its record nothing changes.
@@ -230,7 +253,7 @@ pub(super) async fn confirm_opt_in(
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
     }
-    let recorded = record(&portal, &visit, Kind::OptIn, now_us()).await;
+    let recorded = record_in(&portal, &visit, now_us()).await;
     let mut response = match &recorded {
         Ok(receipt) if wants_json(&headers) => {
             json_value(StatusCode::OK, &serde_json::json!({ "reference": receipt.reference }))
@@ -238,11 +261,14 @@ pub(super) async fn confirm_opt_in(
         Ok(receipt) => opted_in(&portal, &visit, receipt),
         Err(_) => return not_saved(&portal),
     };
+    let domain = visit.site.cookie_domain(&visit.host);
+    // First, for to some browsers the two forms on a domain's own host are one cookie (RFC 6265, 5.3, step 11).
+    expire_other_forms(response.headers_mut(), &visit.host, domain, visit.secure);
     let value = cookie::value_in(visit.month, portal.store.keys());
-    if let Some(line) = own_line(&value, visit.secure) {
+    if let Some(line) = own_line(&value, visit.secure, domain) {
         response.headers_mut().append(SET_COOKIE, line);
     }
-    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "", 0, visit.secure));
+    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "opt-in", "", 0, visit.secure));
     response
 }
 
@@ -269,12 +295,47 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
     pages::html(StatusCode::OK, &page)
 }
 
-async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Result<Receipt, RecordError> {
-    let basis = match kind {
-        Kind::OptOut if visit.subject.is_some() => Some(Basis::Account),
-        Kind::OptOut => Some(Basis::Cookie),
-        Kind::OptIn => None,
-    };
+/// Records an opt-out for each level that is named, or for the browser where none is. Every level is tried, whatever
+/// becomes of another. Gives the account's receipt before the profile's; an error if any could not be recorded.
+async fn record_out(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
+    let Named { account, profile } = visit.named;
+    let account = account.map(|subject| (Some(subject), Basis::Account));
+    let profile = profile.map(|subject| (Some(subject), Basis::Profile));
+    let browser = visit.named.is_nobody().then_some((None, Basis::Cookie));
+    let mut first = Err(RecordError::Closed);
+    for (number, level) in account.into_iter().chain(profile).chain(browser).enumerate() {
+        let (subject, basis) = level;
+        let recorded = record(portal, visit, Kind::OptOut, subject, Some(basis), time_us).await;
+        if number == 0 || first.is_ok() && recorded.is_err() {
+            first = recorded;
+        }
+    }
+    first
+}
+
+/// Records an opt-in for the browser and each level that is named, and stops where one cannot be recorded: then
+/// nothing is to change. Gives the receipt of the last, which covers the most.
+async fn record_in(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
+    let Named { account, profile } = visit.named;
+    let mut last = record(portal, visit, Kind::OptIn, None, None, time_us).await?;
+    if profile.is_some() {
+        last = record(portal, visit, Kind::OptIn, profile, Some(Basis::Profile), time_us).await?;
+    }
+    if account.is_some() {
+        last = record(portal, visit, Kind::OptIn, account, None, time_us).await?;
+    }
+    Ok(last)
+}
+
+/// One level's change.
+pub(super) async fn record(
+    portal: &Pages,
+    visit: &Visit,
+    kind: Kind,
+    subject: Option<Subject>,
+    basis: Option<Basis>,
+    time_us: i64,
+) -> Result<Receipt, RecordError> {
     let change = Change {
         time_us,
         site: visit.site.name.clone(),
@@ -282,7 +343,7 @@ async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Resu
         source: Source::Form,
         basis,
         policy: visit.policy.clone(),
-        subject: visit.subject,
+        subject,
     };
     let recorded = match visit.crowding {
         true => portal.store.record_crowding(change).await,
@@ -294,7 +355,7 @@ async fn record(portal: &Pages, visit: &Visit, kind: Kind, time_us: i64) -> Resu
     recorded
 }
 
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
@@ -315,7 +376,7 @@ fn not_saved(portal: &Pages) -> Response<Body> {
 }
 
 /// Whether the confirmation cookie holds this token.
-fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
+pub(super) fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
     // Both come from the same sender, so there is no secret whose timing could be measured.
     !token.is_empty()
         && headers.get_all(COOKIE).iter().any(|field| {
@@ -324,15 +385,15 @@ fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
         })
 }
 
-fn confirm_cookie(portal: &Pages, token: &str, seconds: u32, secure: bool) -> String {
+pub(super) fn confirm_cookie(portal: &Pages, act: &str, token: &str, seconds: u32, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
     let path = &portal.prefix;
     format!(
-        "{CONFIRM_COOKIE}={token}; Path={path}/opt-in; Max-Age={seconds}; SameSite=Strict; HttpOnly{secure}"
+        "{CONFIRM_COOKIE}={token}; Path={path}/{act}; Max-Age={seconds}; SameSite=Strict; HttpOnly{secure}"
     )
 }
 
-fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
+pub(super) fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
     match HeaderValue::try_from(cookie) {
         Ok(value) => {
             headers.append(SET_COOKIE, value);
@@ -408,9 +469,9 @@ mod tests {
     #[test]
     fn the_choice_cookie_has_the_designs_attributes() {
         assert_eq!(
-            own_line("v", true).unwrap(),
+            own_line("v", true, None).unwrap(),
             "optgate=v; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure"
         );
-        assert!(!own_line("v", false).unwrap().to_str().unwrap().contains("Secure"));
+        assert!(!own_line("v", false, None).unwrap().to_str().unwrap().contains("Secure"));
     }
 }

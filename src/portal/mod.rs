@@ -8,6 +8,8 @@
 //! POST PREFIX/opt-out              choices     one act: recorded, cookie set, receipt
 //! POST PREFIX/opt-in               choices     first act: asks, records nothing
 //! POST PREFIX/opt-in/confirm       choices     second act: recorded, cookie set
+//! POST PREFIX/programme            programme   first act of keeping a programme: asks, records nothing
+//! POST PREFIX/programme/confirm    programme   second act: recorded
 //! GET  PREFIX/receipt/{reference}  receipt     what was recorded
 //! POST PREFIX/report               report      violations of the second wall, counts of the guard
 //! GET  PREFIX/assets/{name}        assets      style, icon, script, stand-ins for stripped files
@@ -18,6 +20,7 @@ mod assets;
 mod choices;
 mod origin;
 mod pages;
+mod programme;
 mod receipt;
 mod report;
 mod well_known;
@@ -34,7 +37,7 @@ use tower::ServiceExt as _;
 
 use crate::config;
 use crate::config::LinkTitle;
-use crate::privacy::{Decision, Signals, Subject};
+use crate::privacy::{Decision, Named, Signals};
 use crate::registry::Policy;
 use crate::store::Store;
 use crate::telemetry::metrics::SharedMetrics;
@@ -48,8 +51,8 @@ pub struct Visit {
     pub signals: Signals,
     /// The decision of this request.
     pub decision: Decision,
-    /// The account, if one was named.
-    pub subject: Option<Subject>,
+    /// Whom the request names beside the browser.
+    pub named: Named,
     /// The effective scheme is https (cookies get `Secure`).
     pub secure: bool,
     /// Host asked, lower case and without port.
@@ -67,12 +70,17 @@ pub struct Visit {
 impl Visit {
     /// Whom a choice made on this visit covers, as the pages say it.
     fn scope(&self) -> &'static str {
-        scope(self.subject.is_some())
+        scope(self.named.account.is_some(), self.named.profile.is_some())
     }
 }
 
-const fn scope(account: bool) -> &'static str {
-    if account { "this browser and your account" } else { "this browser" }
+const fn scope(account: bool, profile: bool) -> &'static str {
+    match (account, profile) {
+        (true, true) => "this browser, its profile on this site, and your account",
+        (true, false) => "this browser and your account",
+        (false, true) => "this browser and its profile on this site",
+        (false, false) => "this browser",
+    }
 }
 
 /// Everything the pages need, built once; cheap to clone.
@@ -135,6 +143,8 @@ impl Portal {
             .route("/page/opt-out", post(choices::opt_out))
             .route("/page/opt-in", post(choices::ask_opt_in))
             .route("/page/opt-in/confirm", post(choices::confirm_opt_in))
+            .route("/page/programme", post(programme::ask))
+            .route("/page/programme/confirm", post(programme::confirm))
             .route("/page/receipt/{reference}", get(receipt::page))
             .route("/page/report", post(report::take).layer(DefaultBodyLimit::max(report::BODY_BYTES)))
             .route("/page/assets/{name}", get(assets::serve))

@@ -8,6 +8,8 @@ use axum::extract::{Path, State};
 use http::{Response, StatusCode};
 
 use super::{Shared, VisitOf, pages, scope};
+use crate::privacy::Basis;
+use crate::store::Kind;
 
 /// Longest reference worth looking up.
 const MAX_REFERENCE: usize = 64;
@@ -40,15 +42,22 @@ pub(super) async fn page(
             return portal.message(StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines);
         }
     };
-    let opt_out = record.kind == "opt-out";
+    let kind = Kind::parse(&record.kind);
     let page = pages::Receipt {
         frame: portal.frame("Your receipt"),
         lines: vec!["We have this choice on record."],
-        honored: opt_out,
-        choice: if opt_out { super::choices::OUT } else { super::choices::IN },
+        honored: kind != Some(Kind::OptIn),
+        choice: match kind {
+            Some(Kind::OptIn) => super::choices::IN,
+            Some(Kind::Programme) => super::choices::KEEP,
+            Some(Kind::OptOut) | None => super::choices::OUT,
+        },
         reference: Some(&record.reference),
         time: pages::Time::of(record.time_us),
-        scope: scope(record.account),
+        scope: match record.basis == Basis::Profile.as_str() {
+            true => scope(false, true),
+            false => scope(record.account, false),
+        },
         site: &record.site,
         again: false,
         clear: None,

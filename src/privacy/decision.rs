@@ -32,6 +32,8 @@ pub enum Basis {
     Account,
     /// Our own opt-out cookie.
     Cookie,
+    /// The stored opt-out of a pseudonymous profile.
+    Profile,
     /// A consent platform's cookie that says opted out.
     Cmp,
     /// A stored opt-out that came from an import.
@@ -39,13 +41,14 @@ pub enum Basis {
 }
 
 impl Basis {
-    /// The word sent to the origin in `Optgate-Decision`, and used in logs, metrics and records.
+    /// The word used in metrics and records.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gpc => "gpc",
             Self::Account => "account",
             Self::Cookie => "cookie",
+            Self::Profile => "profile",
             Self::Cmp => "cmp",
             Self::Import => "import",
         }
@@ -54,7 +57,7 @@ impl Basis {
     /// Reads [`Basis::as_str`] back.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        let all = [Self::Gpc, Self::Account, Self::Cookie, Self::Cmp, Self::Import];
+        let all = [Self::Gpc, Self::Account, Self::Cookie, Self::Profile, Self::Cmp, Self::Import];
         all.into_iter().find(|basis| basis.as_str() == word)
     }
 }
@@ -82,13 +85,14 @@ impl Decision {
         self.basis.is_some()
     }
 
-    /// The value of `Optgate-Decision` toward the origin (DESIGN: interfaces).
+    /// The value of `Optgate-Decision` toward the origin (DESIGN: interfaces). The list of its words is closed: a
+    /// profile's stored opt-out reads as an account's.
     #[must_use]
     pub const fn header_value(self) -> &'static str {
         match self.basis {
             None => "none",
             Some(Basis::Gpc) => "opted-out;basis=gpc",
-            Some(Basis::Account) => "opted-out;basis=account",
+            Some(Basis::Account | Basis::Profile) => "opted-out;basis=account",
             Some(Basis::Cookie) => "opted-out;basis=cookie",
             Some(Basis::Cmp) => "opted-out;basis=cmp",
             Some(Basis::Import) => "opted-out;basis=import",
@@ -98,7 +102,7 @@ impl Decision {
 
 /// Decides from the signals of one request.
 ///
-/// Opted out if any of: `Sec-GPC`, account, own cookie, foreign cookie (11 CCR 7025(c)(1): the
+/// Opted out if any of: `Sec-GPC`, account, profile, own cookie, foreign cookie (11 CCR 7025(c)(1): the
 /// levels are OR-combined). A valid explicit opt-in switches off only the foreign cookies; absence
 /// never opts in (7025(c)(5)). The signal beats an earlier opt-in (7025(c)(3)).
 ///
@@ -109,7 +113,16 @@ pub const fn decide(signals: Signals) -> Decision {
         return Decision::out(Basis::Gpc);
     }
     match signals.account {
-        Standing::OptedOut | Standing::NotLoaded => return Decision::out(Basis::Account),
+        Standing::OptedOut | Standing::Overruled | Standing::Programme | Standing::NotLoaded => {
+            return Decision::out(Basis::Account);
+        }
+        Standing::OptedOutByImport => return Decision::out(Basis::Import),
+        Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
+    }
+    match signals.profile {
+        Standing::OptedOut | Standing::Overruled | Standing::Programme | Standing::NotLoaded => {
+            return Decision::out(Basis::Profile);
+        }
         Standing::OptedOutByImport => return Decision::out(Basis::Import),
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn => {}
     }
@@ -125,7 +138,7 @@ pub const fn decide(signals: Signals) -> Decision {
 mod tests {
     use super::*;
 
-    /// DESIGN 3, step 5: the whole table, 2 x 6 x 4 x 2 rows, against an independent statement of
+    /// DESIGN 3, step 5: the whole table, 2 x 8 x 8 x 4 x 2 rows, against an independent statement of
     /// the rule.
     #[test]
     fn every_combination_of_signals_decides_as_the_design_says() {
@@ -135,40 +148,33 @@ mod tests {
             Standing::OptedOut,
             Standing::OptedOutByImport,
             Standing::OptedIn,
+            Standing::Overruled,
+            Standing::Programme,
             Standing::NotLoaded,
         ];
         let cookies =
             [OwnCookie::Absent, OwnCookie::Unusable, OwnCookie::Out(202_611), OwnCookie::In(202_611)];
         let mut rows = 0;
         for gpc in [false, true] {
-            for account in standings {
-                for own in cookies {
-                    for foreign in [false, true] {
-                        let account_out = matches!(
-                            account,
-                            Standing::OptedOut | Standing::OptedOutByImport | Standing::NotLoaded
-                        );
-                        let own_out = matches!(own, OwnCookie::Out(_));
-                        let foreign_counts = foreign && !matches!(own, OwnCookie::In(_));
-                        let expected = gpc || account_out || own_out || foreign_counts;
-                        let got = decide(Signals { gpc, account, own, foreign });
-                        assert_eq!(
-                            got.opted_out(),
-                            expected,
-                            "gpc={gpc} {account:?} {own:?} foreign={foreign}"
-                        );
-                        if gpc {
-                            assert_eq!(
-                                got.basis,
-                                Some(Basis::Gpc),
-                                "the signal of this request is named first"
-                            );
-                        }
-                        rows += 1;
+            for (account, profile) in standings.into_iter().flat_map(|a| standings.map(|p| (a, p))) {
+                for (own, foreign) in cookies.into_iter().flat_map(|own| [(own, false), (own, true)]) {
+                    let stored_out = [account, profile].iter().any(|standing| {
+                        use Standing::{NotLoaded, OptedOut, OptedOutByImport, Overruled, Programme};
+                        matches!(standing, OptedOut | OptedOutByImport | Overruled | Programme | NotLoaded)
+                    });
+                    let own_out = matches!(own, OwnCookie::Out(_));
+                    let foreign_counts = foreign && !matches!(own, OwnCookie::In(_));
+                    let expected = gpc || stored_out || own_out || foreign_counts;
+                    let got = decide(Signals { gpc, account, profile, own, foreign });
+                    let row = format!("gpc={gpc} {account:?} {profile:?} {own:?} foreign={foreign}");
+                    assert_eq!(got.opted_out(), expected, "{row}");
+                    if gpc {
+                        assert_eq!(got.basis, Some(Basis::Gpc), "the signal of this request is named first");
                     }
+                    rows += 1;
                 }
             }
         }
-        assert_eq!(rows, 96);
+        assert_eq!(rows, 1_024);
     }
 }

@@ -9,20 +9,26 @@ use super::marks::{self, Heard};
 
 static SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
 
-/// What is known about the account a request names.
+/// What is known about the account, or the profile, that a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Standing {
-    /// The request names no account.
+    /// The request names none.
     #[default]
     NoAccount,
-    /// The account has no record.
+    /// It has no record.
     Unknown,
-    /// The account opted out.
+    /// It opted out.
     OptedOut,
-    /// The account was opted out by an import.
+    /// It was opted out by an import.
     OptedOutByImport,
-    /// The account opted back in, explicitly and last.
+    /// It opted back in, explicitly and last.
     OptedIn,
+    /// It opted back in, and a signal after that opted it out again: it is opted out, and the person may want to know
+    /// of the conflict (11 CCR 7025(c)(3)). A choice of the person's own ends it.
+    Overruled,
+    /// It opted out, and by its own word keeps what a programme of the site does (11 CCR 7025(c)(4)). Where the site
+    /// has none, it is opted out like any other.
+    Programme,
     /// The index is not loaded yet: counts as opted out (DESIGN 5).
     NotLoaded,
 }
@@ -38,21 +44,39 @@ pub struct Signals {
     pub foreign: bool,
     /// The account's standing; filled in by the look-up (step 4).
     pub account: Standing,
+    /// The profile's, the same.
+    pub profile: Standing,
+}
+
+impl Standing {
+    /// Whether it counts as opted out.
+    #[must_use]
+    pub const fn is_out(self) -> bool {
+        matches!(
+            self,
+            Self::OptedOut | Self::OptedOutByImport | Self::Overruled | Self::Programme | Self::NotLoaded
+        )
+    }
 }
 
 impl Signals {
     /// Nothing was sent.
-    pub const NONE: Self =
-        Self { gpc: false, own: OwnCookie::Absent, foreign: false, account: Standing::NoAccount };
+    pub const NONE: Self = Self {
+        gpc: false,
+        own: OwnCookie::Absent,
+        foreign: false,
+        account: Standing::NoAccount,
+        profile: Standing::NoAccount,
+    };
 
-    /// Reads the signals of a request head; `account` stays [`Standing::NoAccount`].
+    /// Reads the signals of a request head; `account` and `profile` stay [`Standing::NoAccount`].
     ///
     /// Cost: one header look-up, and one pass over `Cookie` when it was sent. No allocation unless
     /// a consent cookie needs percent-decoding.
     #[must_use]
     pub fn read(headers: &HeaderMap, keys: &Keys) -> Self {
         let (own, foreign) = read_cookies(headers, keys);
-        Self { gpc: read_sec_gpc(headers), own, foreign, account: Standing::NoAccount }
+        Self { gpc: read_sec_gpc(headers), own, foreign, ..Self::NONE }
     }
 }
 

@@ -12,8 +12,8 @@ use super::record::{Kind, Source};
 use crate::privacy::{Standing, Subject};
 
 /// ```text
-/// bit  63 ............ 8   7  6   5    4    3 .. 0
-///      seq of last record   -     in   out  sources recorded in this standing
+/// bit  63 ............ 8   7          6          5    4    3 .. 0
+///      seq of last record   programme  overruled  in   out  sources recorded in this standing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Known(u64);
@@ -21,12 +21,17 @@ struct Known(u64);
 impl Known {
     const OUT: u64 = 1 << 4;
     const IN: u64 = 1 << 5;
+    /// A signal opted it out after it had opted back in.
+    const OVERRULED: u64 = 1 << 6;
+    /// It keeps a programme in spite of opting out; a signal does not end that, its own opt-out does.
+    const PROGRAMME: u64 = 1 << 7;
     const SEQ_SHIFT: u32 = 8;
 
     const fn standing_bit(kind: Kind) -> u64 {
         match kind {
             Kind::OptOut => Self::OUT,
             Kind::OptIn => Self::IN,
+            Kind::Programme => Self::PROGRAMME,
         }
     }
 
@@ -49,11 +54,19 @@ impl Known {
 
     /// The state after a change; the other standing's sources are forgotten.
     const fn after(self, kind: Kind, source: Source) -> Self {
-        if self.is(kind) {
-            Self(self.0 | Self::source_bit(source))
-        } else {
-            Self(Self::standing_bit(kind) | Self::source_bit(source))
+        if matches!(kind, Kind::Programme) {
+            return Self(self.0 & !Self::OVERRULED | Self::PROGRAMME);
         }
+        // What a person chooses with their own hand is no conflict any more, and no exception to it holds.
+        let settled = matches!(source, Source::Form);
+        let ends = if settled && matches!(kind, Kind::OptOut) { Self::PROGRAMME } else { 0 };
+        if self.is(kind) {
+            let ends = if settled { ends | Self::OVERRULED } else { ends };
+            return Self(self.0 & !ends | Self::source_bit(source));
+        }
+        let overruled = if self.is(Kind::OptIn) && !settled { Self::OVERRULED } else { 0 };
+        let programme = self.0 & Self::PROGRAMME & !ends;
+        Self(Self::standing_bit(kind) | Self::source_bit(source) | overruled | programme)
     }
 
     const fn with_seq(self, seq: i64) -> Self {
@@ -67,6 +80,8 @@ impl Known {
     const fn standing(self) -> Standing {
         let only_import = self.0 & 0b1111 == Self::source_bit(Source::Import);
         match (self.is(Kind::OptOut), self.is(Kind::OptIn)) {
+            (true, _) if self.is(Kind::Programme) => Standing::Programme,
+            (true, _) if self.0 & Self::OVERRULED != 0 => Standing::Overruled,
             (true, _) if only_import => Standing::OptedOutByImport,
             (true, _) => Standing::OptedOut,
             (false, true) => Standing::OptedIn,
@@ -123,7 +138,9 @@ impl Index {
                 new = !known.holds(kind, source);
                 known.after(kind, source)
             }),
-            Kind::OptIn => new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source)),
+            Kind::OptIn | Kind::Programme => {
+                new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source))
+            }
         }
         new
     }
@@ -143,7 +160,8 @@ impl Index {
     /// last word; the next change is recorded like a new account's.
     pub(super) fn suppress(&self, subject: Subject, standing: Standing, seq: i64) {
         let left = match standing {
-            Standing::OptedOut => Known(Known::OUT),
+            // Of a conflict and of a programme nothing is left: only that the opt-out holds.
+            Standing::OptedOut | Standing::Overruled | Standing::Programme => Known(Known::OUT),
             Standing::OptedOutByImport => Known(Known::OUT | Known::source_bit(Source::Import)),
             Standing::OptedIn | Standing::Unknown | Standing::NoAccount | Standing::NotLoaded => {
                 Known::default()
@@ -159,15 +177,17 @@ impl Index {
 
     /// All choices of a person, on every node and up to `last` on this one, come to this. `false`, and nothing is
     /// changed, when this node has recorded another since.
-    pub(super) fn weighed(&self, subject: Subject, kind: Kind, sources: &[Source], last: i64) -> bool {
+    pub(super) fn weighed(&self, subject: Subject, held: &[(Kind, Source)], last: i64) -> bool {
         let mut taken = false;
         self.change(subject, |known| {
             taken = known.seq() <= last;
-            if !taken {
+            if held.is_empty() {
+                // What is known then is what was kept of records that are forgotten.
                 return known;
             }
-            let from = if known.is(kind) { known } else { Known::default() };
-            sources.iter().fold(from, |known, source| known.after(kind, *source))
+            let fold =
+                || held.iter().fold(Known::default(), |known, (kind, source)| known.after(*kind, *source));
+            if taken { fold().with_seq(known.seq()) } else { known }
         });
         taken
     }
@@ -209,8 +229,50 @@ mod tests {
         index.settle(A, Kind::OptIn, Source::Form, 3);
         assert_eq!(index.standing(&A), Standing::OptedIn);
         index.settle(A, Kind::OptOut, Source::Import, 4);
-        assert_eq!(index.standing(&A), Standing::OptedOutByImport);
+        assert!(index.standing(&A).is_out());
         assert_eq!((index.standing(&B), index.opted_out()), (Standing::Unknown, 1));
+    }
+
+    /// 11 CCR 7025(c)(3): the conflict is known until the person has settled it, also after a restart.
+    #[test]
+    fn a_signal_after_an_opt_in_is_a_conflict_until_the_person_chooses() {
+        let index = Index::default();
+        index.settle(A, Kind::OptOut, Source::Gpc, 1);
+        assert_eq!(index.standing(&A), Standing::OptedOut, "nothing was said before");
+        index.settle(A, Kind::OptIn, Source::Form, 2);
+        assert!(index.claim(A, Kind::OptOut, Source::Gpc));
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::Overruled, 1));
+        index.settle(A, Kind::OptOut, Source::Gpc, 3);
+        index.settle(A, Kind::OptOut, Source::Cmp, 4);
+        assert_eq!(index.standing(&A), Standing::Overruled);
+        index.settle(A, Kind::OptOut, Source::Form, 5);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        index.settle(A, Kind::OptIn, Source::Form, 6);
+        index.settle(A, Kind::OptOut, Source::Form, 7);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOut, 1));
+    }
+
+    /// 11 CCR 7025(c)(4): a signal does not end what the person has affirmed; their own opt-out does.
+    #[test]
+    fn a_programme_outlasts_signals_and_ends_with_the_persons_own_opt_out() {
+        let index = Index::default();
+        index.settle(A, Kind::OptOut, Source::Gpc, 1);
+        index.settle(A, Kind::Programme, Source::Form, 2);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::Programme, 1));
+        index.settle(A, Kind::OptOut, Source::Cmp, 3);
+        assert_eq!(index.standing(&A), Standing::Programme);
+        index.settle(A, Kind::OptIn, Source::Form, 4);
+        assert_eq!(index.standing(&A), Standing::OptedIn);
+        index.settle(A, Kind::OptOut, Source::Gpc, 5);
+        assert_eq!(
+            index.standing(&A),
+            Standing::Programme,
+            "the exception covers the signal after an opt-in"
+        );
+        index.settle(A, Kind::OptOut, Source::Form, 6);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOut, 1));
+        index.settle(A, Kind::OptOut, Source::Gpc, 7);
+        assert_eq!(index.standing(&A), Standing::OptedOut);
     }
 
     /// At most one row a source and standing, whatever order two browsers of one account ask in.

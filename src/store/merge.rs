@@ -59,30 +59,36 @@ pub(super) struct Told {
     pub(super) node: String,
     /// Its number there.
     pub(super) seq: i64,
-    /// Out or in.
+    /// Which.
     pub(super) kind: Kind,
     /// How it arrived.
     pub(super) source: Source,
-    /// For an opt-in: what its node had heard of the others.
+    /// For anything but an opt-out: what its node had heard of the others.
     pub(super) seen: Seen,
 }
 
 impl Told {
-    /// Whether this opt-in was made in knowledge of an opt-out.
+    /// Whether this was chosen in knowledge of an opt-out.
     fn knew(&self, other: &Self) -> bool {
         if self.node == other.node { other.seq < self.seq } else { other.seq <= self.seen.of(&other.node) }
     }
 }
 
-/// What holds, and the ways in which it arrived; `None` when nothing was recorded.
-pub(super) fn merge(told: &[Told]) -> Option<(Kind, Vec<Source>)> {
-    let ins: Vec<&Told> = told.iter().filter(|t| t.kind == Kind::OptIn).collect();
-    let standing = told.iter().filter(|t| t.kind == Kind::OptOut && !ins.iter().any(|i| i.knew(t)));
-    let outs: Vec<Source> = standing.map(|t| t.source).collect();
-    if !outs.is_empty() {
-        return Some((Kind::OptOut, outs));
-    }
-    (!ins.is_empty()).then(|| (Kind::OptIn, ins.iter().map(|t| t.source).collect()))
+/// What holds of all choices, in the order in which one journal would hold it; empty when nothing was recorded.
+///
+/// An opt-in comes before the opt-outs that it did not end, and a person's own opt-out after those that arrived
+/// otherwise: so whoever folds them sees a conflict (11 CCR 7025(c)(3)) where there is one. A programme is kept where
+/// its node knew of every opt-out by the person's own hand (7025(c)(4)).
+pub(super) fn merge(told: &[Told]) -> Vec<(Kind, Source)> {
+    let of = |kind: Kind| told.iter().filter(move |t| t.kind == kind);
+    let mut outs: Vec<Source> =
+        of(Kind::OptOut).filter(|out| !of(Kind::OptIn).any(|i| i.knew(out))).map(|t| t.source).collect();
+    outs.sort_by_key(|source| *source == Source::Form);
+    let own = |out: &&Told| out.source == Source::Form;
+    let kept = of(Kind::Programme).find(|kept| of(Kind::OptOut).filter(own).all(|out| kept.knew(out)));
+    let back_in = of(Kind::OptIn).map(|t| (Kind::OptIn, t.source)).next();
+    let outs = outs.into_iter().map(|source| (Kind::OptOut, source));
+    back_in.into_iter().chain(outs).chain(kept.map(|t| (Kind::Programme, t.source))).collect()
 }
 
 #[cfg(test)]
@@ -102,7 +108,11 @@ mod tests {
     }
 
     fn kind(told: &[Told]) -> Option<Kind> {
-        merge(told).map(|(kind, _)| kind)
+        let held = merge(told);
+        held.iter()
+            .map(|(kind, _)| *kind)
+            .find(|k| *k == Kind::OptOut)
+            .or(held.first().map(|(kind, _)| *kind))
     }
 
     #[test]
@@ -124,9 +134,23 @@ mod tests {
     }
 
     #[test]
-    fn only_sources_of_what_holds_are_named() {
-        let told = [out("a", 1), back_in("a", 2, ""), Told { source: Source::Form, ..out("a", 3) }];
-        assert_eq!(merge(&told), Some((Kind::OptOut, vec![Source::Form])));
+    fn only_sources_of_what_holds_are_named_and_the_persons_own_hand_comes_last() {
+        let told =
+            [out("a", 1), back_in("a", 2, ""), Told { source: Source::Form, ..out("a", 3) }, out("b", 1)];
+        let held = [(Kind::OptIn, Source::Form), (Kind::OptOut, Source::Gpc), (Kind::OptOut, Source::Form)];
+        assert_eq!(merge(&told), held);
+    }
+
+    /// 11 CCR 7025(c)(4): a signal does not end a programme, the person's own opt-out does, also one that the
+    /// programme's node had not heard of.
+    #[test]
+    fn a_programme_is_kept_by_whoever_knew_of_every_opt_out_by_hand() {
+        let kept = Told { kind: Kind::Programme, source: Source::Form, ..back_in("b", 5, "a:1") };
+        let by_hand = |seq| Told { source: Source::Form, ..out("a", seq) };
+        let keeps = |told: &[Told]| merge(told).contains(&(Kind::Programme, Source::Form));
+        assert!(keeps(&[out("a", 9), kept.clone()]));
+        assert!(keeps(&[by_hand(1), kept.clone()]));
+        assert!(!keeps(&[by_hand(2), kept]));
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Store {
     #[must_use]
     pub fn lookup(&self, subject: &Subject) -> Standing {
         match self.0.state.index.standing(subject) {
-            out @ (Standing::OptedOut | Standing::OptedOutByImport) => out,
+            out if out.is_out() => out,
             _ if !self.0.state.is_loaded() => Standing::NotLoaded,
             known => known,
         }

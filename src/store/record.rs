@@ -11,6 +11,8 @@ pub enum Kind {
     OptOut,
     /// Explicit, confirmed opt-in.
     OptIn,
+    /// An account that opted out keeps what a programme does, explicitly and confirmed (11 CCR 7025(c)(4)).
+    Programme,
 }
 
 impl Kind {
@@ -20,13 +22,14 @@ impl Kind {
         match self {
             Self::OptOut => "opt-out",
             Self::OptIn => "opt-in",
+            Self::Programme => "programme",
         }
     }
 
     /// Reads [`Kind::as_str`] back.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::OptOut, Self::OptIn].into_iter().find(|kind| kind.as_str() == word)
+        [Self::OptOut, Self::OptIn, Self::Programme].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -107,7 +110,7 @@ pub struct RecordView {
     pub time_us: i64,
     /// Site name.
     pub site: String,
-    /// `opt-out` or `opt-in`.
+    /// `opt-out`, `opt-in` or `programme`.
     pub kind: String,
     /// `gpc`, `form`, `cmp`, `import`.
     pub signal: String,

@@ -322,7 +322,9 @@ impl Writer {
             if let Some(subject) = change.subject {
                 self.state.index.settle(subject, change.kind, change.source, receipt.seq);
             }
-            if let (Some(feed), Some(subject), Kind::OptIn) = (&feed, change.subject, change.kind) {
+            if let (Some(feed), Some(subject), Kind::OptIn | Kind::Programme) =
+                (&feed, change.subject, change.kind)
+            {
                 feed.recheck(subject);
             }
             self.state.backlog.fetch_sub(1, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
 
+use super::accounts::AccountFigures;
 use super::durations::Durations;
 use super::limits::LimitFigures;
 use super::memo::MemoMetrics;
@@ -100,7 +101,8 @@ fn labels(pairs: &[(&'static str, &str)]) -> Labels {
 type Counters = Family<Labels, Counter>;
 
 const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-const BASES: [Basis; 5] = [Basis::Gpc, Basis::Account, Basis::Cookie, Basis::Cmp, Basis::Import];
+const BASES: [Basis; 6] =
+    [Basis::Gpc, Basis::Account, Basis::Cookie, Basis::Cmp, Basis::Import, Basis::Profile];
 const OUTCOMES: [&str; 4] = ["enforced", "refused", "passed", "observed"];
 const ACTIONS: [&str; 3] = ["allow", "restrict", "strip"];
 
@@ -109,8 +111,8 @@ const ACTIONS: [&str; 3] = ["allow", "restrict", "strip"];
 pub struct SiteMetrics {
     requests: [Counter; 5],
     duration: Durations,
-    signals: [Counter; 5],
-    outcomes: [[Counter; 4]; 5],
+    signals: [Counter; 6],
+    outcomes: [[Counter; 4]; 6],
     links: [Counter; 4],
 }
 
@@ -159,6 +161,7 @@ const fn basis_index(basis: Basis) -> usize {
         Basis::Cookie => 2,
         Basis::Cmp => 3,
         Basis::Import => 4,
+        Basis::Profile => 5,
     }
 }
 
@@ -295,6 +298,8 @@ pub struct Metrics {
     pub memory: Gauge<i64, AtomicI64>,
     /// What became of rewritten pages that came again.
     pub memo: MemoMetrics,
+    /// What names accounts.
+    pub accounts: AccountFigures,
 }
 
 /// A registered family of counters.
@@ -309,6 +314,18 @@ fn single(x: &mut Exposition, name: &str, help: &str) -> Counter {
     let counter = Counter::<u64, AtomicU64>::default();
     x.register(name, help, counter.clone());
     counter
+}
+
+fn account_figures(x: &mut Exposition) -> AccountFigures {
+    let tokens =
+        family(x, "account_tokens", "Requests with a token that names an account, by what came of it");
+    let fetches = family(x, "account_key_fetches", "Fetches of the keys of tokens, by result");
+    AccountFigures::new(
+        |result| tokens.get_or_create_owned(&labels(&[("result", result)])),
+        |result| fetches.get_or_create_owned(&labels(&[("result", result)])),
+        single(x, "account_answers", "Answers of origins that named an account"),
+        single(x, "account_raised", "Answers held to the opt-out of the account that only they named"),
+    )
 }
 
 fn memo_figures(x: &mut Exposition) -> MemoMetrics {
@@ -440,6 +457,7 @@ impl Metrics {
             memory.clone(),
         );
         let memo = memo_figures(&mut x);
+        let accounts = account_figures(&mut x);
         let list_rules = Family::<Labels, Gauge>::default();
         x.register("list_rules", "Rules about requests of each filter list in force", list_rules.clone());
         let certificates_until = Gauges::default();
@@ -507,6 +525,7 @@ impl Metrics {
             },
             memory,
             memo,
+            accounts,
             connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
             connections,
             exposition: x,

@@ -4,6 +4,7 @@
 //! Counters are relaxed atomics in one shared table; the edge touches only those it needs.
 
 pub mod access_log;
+pub mod accounts;
 pub mod durations;
 pub mod events;
 pub mod limits;

@@ -36,22 +36,24 @@ pub fn post(addr: std::net::SocketAddr, path: &str, fields: &str, body: &str) ->
 }
 
 /// The value of the choice cookie that an answer sets.
-fn choice(answer: &Response) -> Option<String> {
+pub fn choice(answer: &Response) -> Option<String> {
     let values: Vec<&str> =
         answer.head.all("set-cookie").into_iter().filter_map(|line| line.strip_prefix("optgate=")).collect();
+    // An opt-in ends what the browser may have in another form.
+    let values: Vec<&str> = values.into_iter().filter(|line| !line.contains("Max-Age=0")).collect();
     assert!(values.len() < 2, "{values:?}");
     values.first().map(|line| line.split(';').next().unwrap().to_owned())
 }
 
 /// Whether a page reached the visitor as for somebody who opted out.
-fn honoured(answer: &Response) -> bool {
+pub fn honoured(answer: &Response) -> bool {
     let (honored, live) = (answer.text().contains(HONORED), answer.text().contains(PIXEL));
     assert_ne!(honored, live, "a page says that it is honoured exactly when its trackers are gone");
     honored
 }
 
 /// Stops the proxy's parts and reads what they wrote.
-fn records_of(running: app::Running, data: &std::path::Path) -> Vec<RecordView> {
+pub fn records_of(running: app::Running, data: &std::path::Path) -> Vec<RecordView> {
     running.stop().unwrap();
     let mut records = Vec::new();
     export(data, &mut |record| {

@@ -152,7 +152,7 @@ fn a_file_variable_gives_the_value_and_is_never_printed() {
     let secret = desk.beside("secret", "x-secret-name\n");
     let desk = desk.env("OPTGATE__ACCOUNT__HEADER_FILE", secret.to_str().unwrap());
     let loaded = desk.loaded();
-    assert_eq!(loaded.settings.account_header.as_ref().unwrap().as_str(), "x-secret-name");
+    assert_eq!(loaded.settings.account.header.as_ref().unwrap().as_str(), "x-secret-name");
     assert_eq!(origin(&loaded, "account.header"), "env OPTGATE__ACCOUNT__HEADER_FILE");
     assert!(!format!("{:?} {}", loaded.origins, loaded.written).contains("x-secret-name"));
 

@@ -14,7 +14,7 @@ use optgate::enforce::request::{RequestChanges, RequestContext, ask_again, prepa
 use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_scripts, apply};
 use optgate::enforce::{collectors, validators};
 use optgate::privacy::gpp::Section;
-use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals, Standing};
+use optgate::privacy::{Basis, Decision, Keys, Mode, OwnCookie, Signals};
 use optgate::registry::{FirstParty, Policy, Registry};
 
 use super::support::guard::{default_policy, guard};
@@ -94,12 +94,7 @@ impl Case {
             &mut parts,
             &ResponseContext {
                 decision: self.decision,
-                signals: Signals {
-                    gpc: self.decision == OUT,
-                    own: self.own,
-                    foreign: false,
-                    account: Standing::NoAccount,
-                },
+                signals: Signals { gpc: self.decision == OUT, own: self.own, ..Signals::NONE },
                 mode: self.mode,
                 policy: &self.policy,
                 version: VERSION,
@@ -114,6 +109,7 @@ impl Case {
                 said: &self.said,
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
+                cookie_domain: None,
             },
         );
         (parts, changes, plan)
@@ -584,6 +580,9 @@ fn the_variant_version_changes_with_the_rules() {
 
 fn site() -> optgate::config::Site {
     optgate::config::Site {
+        scope: "shop".into(),
+        cookie_domain: None,
+        programme: None,
         name: "shop".into(),
         hosts: vec!["shop.example".into()],
         upstreams: Vec::new(),

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use optgate::config::{self, LinkTitle, Settings};
 use optgate::portal::{Portal, Visit};
-use optgate::privacy::{Keys, OwnCookie, Signals, Standing, Subject, cookie, decide};
+use optgate::privacy::{Keys, Named, OwnCookie, Signals, Standing, Subject, cookie, decide};
 use optgate::store::{Change, Kind, Source, Store};
 use optgate::telemetry::metrics::Metrics;
 
@@ -32,6 +32,7 @@ struct Ask {
     own: Option<OwnCookie>,
     foreign: bool,
     account: Option<&'static [u8]>,
+    profile: Option<&'static [u8]>,
     standing: Standing,
     secure: bool,
     headers: Vec<(&'static str, String)>,
@@ -79,12 +80,16 @@ impl House {
             own: ask.own.unwrap_or(OwnCookie::Absent),
             foreign: ask.foreign,
             account: ask.standing,
+            profile: Standing::NoAccount,
         };
         let visit = Visit {
             site: self.settings.sites[0].clone(),
             signals,
             decision: decide(signals),
-            subject: ask.account.map(|a| Subject::of_account(self.keys(), "shop", a)),
+            named: Named {
+                account: ask.account.map(|a| Subject::of_account(self.keys(), "shop", a)),
+                profile: ask.profile.map(|p| Subject::of_profile(self.keys(), "shop", p)),
+            },
             secure: ask.secure,
             host: "shop.example".into(),
             rules: default_policy(),

@@ -36,6 +36,9 @@ pub fn settings(data_dir: &Path) -> Settings {
         hsts: None,
         no_transform: NoTransform::Keep,
         compress: Compress::OptedOut,
+        scope: "shop".into(),
+        cookie_domain: None,
+        programme: None,
     };
     Settings {
         listen: Vec::new(),
@@ -107,7 +110,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             deny_analytics: false,
         },
         gpc_last_update: None,
-        account_header: None,
+        account: Account::default(),
         ready_requires_journal: false,
         store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000, shared: None },
         dns: Dns {

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) opted_out: bool,
     /// Why, strongest ground first.
     pub(super) grounds: Vec<&'static str>,
+    /// An earlier choice to the contrary, which a signal has overruled.
+    pub(super) conflict: Option<&'static str>,
 }
 
 /// `GET PREFIX`.
@@ -32,7 +34,27 @@ pub(super) struct Choices<'a> {
     pub(super) state: State,
     pub(super) offer_out: bool,
     pub(super) offer_in: bool,
+    pub(super) programme: Option<Programme<'a>>,
     pub(super) scope: &'a str,
+}
+
+/// A programme that stands against an opt-out.
+pub(super) struct Programme<'a> {
+    pub(super) name: &'a str,
+    pub(super) text: Option<&'a str>,
+    pub(super) url: Option<&'a str>,
+    pub(super) vendors: String,
+    /// The account keeps it.
+    pub(super) kept: bool,
+}
+
+/// Step one of keeping a programme.
+#[derive(Template)]
+#[template(path = "programme.html", config = "src/portal/pages/askama.toml")]
+pub(super) struct KeepProgramme<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) programme: Programme<'a>,
+    pub(super) token: &'a str,
 }
 
 /// A moment for people and for machines.

@@ -25,7 +25,7 @@ pub(super) struct Tail {
     key_check: String,
     state: Arc<State>,
     line: Arc<Line>,
-    /// Subjects whose choices must be weighed against each other, because one of them is an opt-in.
+    /// Subjects whose choices must be weighed against each other, because one of them is no opt-out.
     doubtful: HashSet<Subject>,
 }
 
@@ -129,14 +129,15 @@ impl Tail {
         Ok(())
     }
 
-    /// An opt-out counts at once. Where there is an opt-in as well, all choices of the person are weighed after.
+    /// An opt-out counts at once. Where something else was chosen as well, all choices of the person are weighed after.
     fn take(&mut self, page: &[Heard]) {
         for (subject, kind, source) in page.iter().filter_map(|record| record.choice) {
-            let opted_in = self.state.index.standing(&subject) == Standing::OptedIn;
+            let chosen =
+                matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);
             if kind == Kind::OptOut {
                 self.state.index.hear(subject, source);
             }
-            if opted_in || kind != Kind::OptOut {
+            if chosen || kind != Kind::OptOut {
                 self.doubtful.insert(subject);
             }
         }
@@ -148,8 +149,7 @@ impl Tail {
         let shipped = told.iter().filter(|t| *t.node == *self.node).map(|t| t.seq).max().unwrap_or(0);
         let (own, last) = sources.reader.told(&self.node, &subject, shipped).await.map_err(unreadable)?;
         told.extend(own);
-        let Some((kind, sources)) = merge(&told) else { return Ok(true) };
-        Ok(self.state.index.weighed(subject, kind, &sources, last))
+        Ok(self.state.index.weighed(subject, &merge(&told), last))
     }
 }
 

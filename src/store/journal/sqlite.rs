@@ -52,7 +52,7 @@ struct Sealed {
     canonical: Vec<u8>,
     /// What ties it to an account; forgotten when that is erased.
     tie: Option<(Subject, [u8; BLINDING])>,
-    /// For an opt-in: what this node had taken in of the others.
+    /// For anything but an opt-out: what this node had taken in of the others.
     seen: Option<String>,
     head: Head,
 }
@@ -113,7 +113,7 @@ impl Journal {
     /// it returns an error, nothing was acknowledged and the group may be given again.
     ///
     /// `now_us`: microseconds since the Unix epoch, for the references. `seen`: what this node had taken in of the
-    /// others, kept with opt-ins.
+    /// others, kept with anything but opt-outs.
     pub(in crate::store) async fn append<'c>(
         &mut self,
         now_us: i64,
@@ -187,7 +187,7 @@ impl Journal {
             let [a, b, c, d, e, f, g, blinding @ ..] = *random;
             let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
             let tie = change.subject.map(|subject| (subject, blinding));
-            let seen = seen.filter(|_| change.kind == Kind::OptIn).map(Seen::to_text);
+            let seen = seen.filter(|_| change.kind != Kind::OptOut).map(Seen::to_text);
             let seq = head.seq + 1;
             let canonical = Fields {
                 version: Version::Second,

@@ -36,10 +36,7 @@ fn the_settings_file_says_what_is_compiled_in() {
         .map(|entry| entry.key)
         .collect();
     // These have no default value to list; their examples are tested below.
-    assert_eq!(
-        unlisted,
-        ["data_dir", "sites", "account", "contracts", "gpc_json", "tls.certificates", "vendors"]
-    );
+    assert_eq!(unlisted, ["data_dir", "sites", "contracts", "gpc_json", "tls.certificates", "vendors"]);
 }
 
 /// Every example in the settings file is one that works, so that taking its sign away is safe.
@@ -58,8 +55,9 @@ fn every_example_in_the_settings_file_can_be_used() {
     let uncommented = uncommented.replace("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/8\"]");
     let desk = Desk::with(&uncommented);
     let admin = ["admin.pem", "admin.key", "clients.pem", "admin-roots.pem", "operator.pem", "operator.key"];
-    for file in
-        ["example.com.pem", "example.com.key", "roots.pem", "shop.txt", "ca.pem"].into_iter().chain(admin)
+    for file in ["example.com.pem", "example.com.key", "roots.pem", "shop.txt", "ca.pem", "jwt.pem"]
+        .into_iter()
+        .chain(admin)
     {
         desk.beside(file, "");
     }
@@ -88,6 +86,7 @@ fn every_key_that_can_be_written_is_in_the_settings_file() {
                 format!("{name} = "),
                 format!("[{name}]"),
                 format!("[{name}."),
+                format!(".{name}]"),
                 format!("[[{name}"),
                 format!(".{name}]]"),
             ];

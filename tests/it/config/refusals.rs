@@ -216,6 +216,70 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "upstream = \"http://a\"\n[limits]\nheader_bytes = \"4KiB\"",
             "optgate.toml:3:16: `limits.header_bytes` is out of range",
         ),
+        (
+            "upstream = \"http://a\"\n[programme]\nname = \"Coupons\"\nurl = \"/c\"\nvendors = \"meta-pixel\"",
+            "optgate.toml:2:1: `programme` needs an account",
+        ),
+        (
+            "upstream = \"http://a\"\ntrusted_proxies = \"::1\"\naccount.header = \"x-a\"\n[programme]\nname = \"Coupons\"\nvendors = \"meta-pixel\"",
+            "optgate.toml:4:1: `programme.text` is missing",
+        ),
+        (
+            "upstream = \"http://a\"\n[account]\nresponse_header = \"x-account\"",
+            "optgate.toml:3:19: `account.response_header` needs `account.session_cookie`",
+        ),
+        (
+            "upstream = \"http://a\"\n[account]\nprofile_cookie = \"optgate\"",
+            "optgate.toml:3:18: `account.profile_cookie` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[account.jwt]\nbearer = true\nkeys = \"optgate.toml\"",
+            "optgate.toml:2:1: `account.jwt.algorithms` is missing",
+        ),
+        (
+            "upstream = \"http://a\"\n[account.jwt]\nbearer = true\nalgorithms = \"RS256\"",
+            "optgate.toml:2:1: `account.jwt` has no keys",
+        ),
+        (
+            "upstream = \"http://a\"\n[account.jwt]\nalgorithms = \"RS256\"\nkeys = \"optgate.toml\"",
+            "optgate.toml:2:1: `account.jwt` says not where the token is",
+        ),
+        (
+            "upstream = \"http://a\"\n[account.jwt]\nbearer = true\nalgorithms = \"RS256\"\njwks_url = \"http://id.example/keys\"",
+            "optgate.toml:5:12: `account.jwt.jwks_url` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[account.jwt]\nbearer = true\nalgorithms = [\"RS256\", \"HS256\"]\njwks_url = \"https://id.example/keys\"",
+            "optgate.toml:4:24: `account.jwt.algorithms[1]` cannot be used with `jwks_url`",
+        ),
+        (
+            "upstream = \"http://a\"\n[account.jwt]\nbearer = true\nalgorithms = \"none\"\nkeys = \"optgate.toml\"",
+            "optgate.toml:4:14: `account.jwt.algorithms` cannot be \"none\"",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = [\"b\"]",
+            "optgate.toml:7:10: `groups[0].sites[0]` names no site: \"b\"",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nsites = \"a\"",
+            "optgate.toml:5:1: `groups[0].name` is missing",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\n[[groups]]\nname = \"h\"\nsites = \"a\"",
+            "optgate.toml:10:9: the site \"a\" is in two groups",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.co.uk\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"co.uk\"",
+            "optgate.toml:8:17: `groups[0].cookie_domain` cannot be used",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = [\"a.example\", \"b.example\"]\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"a.example\"",
+            "optgate.toml:8:17: `groups[0].cookie_domain` does not fit its sites",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.b.example\"\nupstream = \"http://a\"\n[[sites]]\nname = \"c\"\nhosts = \"c.b.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"b.example\"",
+            "optgate.toml:12:17: `groups[0].cookie_domain` reaches a site that is not in the group",
+        ),
         ("upstream = \"http://a\"\nworkers = 5000", "optgate.toml:2:11: `workers` is too large"),
         ("upstream = \"http://a\"\nworkers = -1", "optgate.toml:2:11: `workers` is out of range"),
         (

@@ -16,6 +16,7 @@ pub mod front;
 pub mod grpc;
 pub mod guard;
 pub mod h2;
+pub mod jar;
 pub mod leaks;
 pub mod origin;
 pub mod pki;

@@ -1,0 +1,147 @@
+//! Key sets of tokens that are published at an address: fetched in the background, never while a request waits.
+//!
+//! A set holds until another one has come. It is fetched every `account.jwt.refresh`, and at once when a token names a
+//! key that is not in it (not more often than the verifier asks for). A failure keeps what is in force and is tried
+//! again after a growing pause.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use url::{Host, Position};
+
+use crate::config::{JwksUrl, JwtKeys};
+use crate::edge::House;
+use crate::edge::account::keys::KeySet;
+use crate::edge::account::token::Verifier;
+use crate::edge::tls;
+use crate::telemetry::events;
+
+/// Longest time for one fetch.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Largest set; issuers publish a few KiB.
+const MOST_BYTES: usize = 256 << 10;
+/// The pause after the first failure; it doubles with each further one, up to the refresh or `LONGEST_PAUSE`.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Who asks, in the issuer's log.
+const AGENT: &str = concat!("optgate/", env!("CARGO_PKG_VERSION"));
+
+/// The task for the settings in force; it ends when others are.
+#[derive(Debug)]
+pub struct KeyFetcher {
+    runtime: Handle,
+    working: Mutex<(Option<Arc<Verifier>>, JoinSet<()>)>,
+}
+
+impl KeyFetcher {
+    /// No task yet.
+    #[must_use]
+    pub fn new(runtime: Handle) -> Self {
+        Self { runtime, working: Mutex::default() }
+    }
+
+    /// Starts what this verifier wants, in place of what was started for another.
+    pub fn follow(&self, house: &Arc<House>, verifier: Option<&Arc<Verifier>>) {
+        // Whatever another thread left in it goes.
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = match (&working.0, verifier) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        let mut tasks = JoinSet::new();
+        if let Some(verifier) = verifier {
+            tasks.spawn_on(keep_fresh(Arc::clone(house), Arc::clone(verifier)), &self.runtime);
+        }
+        *working = (verifier.cloned(), tasks);
+    }
+}
+
+async fn keep_fresh(house: Arc<House>, verifier: Arc<Verifier>) {
+    let JwtKeys::Url(source) = verifier.settings.keys.clone() else { return };
+    let mut failures: u32 = 0;
+    loop {
+        let fetched = tokio::time::timeout(PATIENCE, fetch(&source)).await;
+        let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {PATIENCE:?}")));
+        let set = fetched.and_then(|json| KeySet::of_jwks(&json, &verifier.settings.algorithms, false));
+        let wait = match set {
+            Ok(set) => {
+                verifier.take(set);
+                events::keys_taken(&house.metrics, source.url.as_str());
+                failures = 0;
+                source.refresh
+            }
+            Err(error) => {
+                let pause =
+                    PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE).min(source.refresh);
+                events::keys_failed(&house.metrics, source.url.as_str(), &format!("{error:#}"), pause);
+                failures = failures.saturating_add(1);
+                pause
+            }
+        };
+        verifier.fetched();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = verifier.wanted() => {}
+        }
+    }
+}
+
+/// The body at an address. Redirects are not followed: the keys are where the settings say, or nowhere.
+async fn fetch(source: &JwksUrl) -> anyhow::Result<Bytes> {
+    let url = &source.url;
+    let port = url.port_or_known_default().context("the address has no port")?;
+    let tcp = match url.host().context("the address has no host")? {
+        Host::Domain(name) => TcpStream::connect((name, port)).await,
+        Host::Ipv4(ip) => TcpStream::connect((ip, port)).await,
+        Host::Ipv6(ip) => TcpStream::connect((ip, port)).await,
+    };
+    let tcp = tcp.context("its server cannot be reached")?;
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    let request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, AGENT)
+        .header(header::ACCEPT, "application/jwk-set+json, application/json")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    if url.scheme() != "https" {
+        return ask(tcp, request).await;
+    }
+    let config = tls::client_config(source.roots.as_deref(), false)?;
+    let name = match url.host() {
+        Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())?,
+        Some(Host::Ipv4(ip)) => ServerName::from(std::net::IpAddr::from(ip)),
+        Some(Host::Ipv6(ip)) => ServerName::from(std::net::IpAddr::from(ip)),
+        None => anyhow::bail!("the address has no host"),
+    };
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    ask(tls.context("its server cannot be verified")?, request).await
+}
+
+async fn ask<S>(io: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Bytes>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+    // It ends with the sender and the body, which both end here.
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await?;
+    ensure!(answer.status() == StatusCode::OK, "its server answers {}", answer.status().as_u16());
+    let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("the set cannot be read to its end: {error}"))?;
+    Ok(body.to_bytes())
+}

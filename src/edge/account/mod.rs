@@ -1,0 +1,130 @@
+//! Whom a request names: its account and its profile (step 4), and what an origin's answer says of it (before step 8).
+//!
+//! Memory only. Where nothing of this is configured a request costs one comparison.
+
+pub mod keys;
+pub mod scope;
+pub mod sessions;
+pub mod token;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use self::scope::{Known, Scope, standing};
+use self::token::Verdict;
+use super::exchange::Exchange;
+use super::house::{Core, Snapshot};
+use crate::config::Session;
+use crate::privacy::signal::cookie_pairs;
+use crate::privacy::{Mark, Mode, Standing, decide};
+use crate::telemetry::accounts::Token;
+
+/// Step 4: whom a request names, and what is known of each.
+pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
+    if x.snapshot.settings.account.names_nobody() {
+        return;
+    }
+    let snapshot = x.snapshot.clone();
+    let site = x.site_in(&snapshot);
+    let (settings, scope) = (&snapshot.settings.account, Scope::of(core.keys(), &site.settings));
+    let recording = x.mode == Mode::Enforce;
+    if let Some(session) = &settings.session {
+        x.session = cookie(headers, &session.cookie).map(|value| scope.session(value));
+    }
+    let by_header = || {
+        let name = settings.header.as_ref().filter(|_| x.client.peer_trusted)?;
+        headers.get(name).filter(|key| !key.is_empty()).map(|key| scope.account(key.as_bytes()))
+    };
+    let mut pending = false;
+    let account = by_header().or_else(|| by_token(core, &snapshot, headers, scope, &mut pending));
+    let account = account.or_else(|| core.house.sessions.account(x.session?).map(Known::from));
+    x.named.account = account.map(|known| known.subject);
+    x.signals.account = match account {
+        Some(account) => standing(core, site, account, recording),
+        // Somebody is logged in, and nobody can say yet who it is (DESIGN 5).
+        None if pending => Standing::NotLoaded,
+        None => Standing::NoAccount,
+    };
+    x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
+    if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
+        let profile = scope.profile(value);
+        x.named.profile = Some(profile.subject);
+        x.signals.profile = standing(core, site, profile, recording);
+    }
+}
+
+fn by_token(
+    core: &Core,
+    snapshot: &Snapshot,
+    headers: &HeaderMap,
+    scope: Scope<'_>,
+    pending: &mut bool,
+) -> Option<Known> {
+    let verifier = snapshot.verifier.as_ref()?;
+    let token = verifier.token(headers)?;
+    let now = jiff::Timestamp::now().as_second();
+    let verdict = core.tokens.borrow_mut().verdict(verifier, scope, token, now);
+    let (what, account) = match verdict {
+        Verdict::Account(account) => (Token::Verified, Some(account)),
+        Verdict::Pending => (Token::Pending, None),
+        Verdict::Refused(why) => (why, None),
+    };
+    *pending = what == Token::Pending;
+    core.house.metrics.accounts.token(what);
+    account
+}
+
+/// The value of a cookie; the first that is not empty counts.
+#[must_use]
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut pairs = headers.get_all(header::COOKIE).iter().flat_map(|field| cookie_pairs(field.as_bytes()));
+    pairs.find(|(found, value)| *found == name.as_bytes() && !value.is_empty()).map(|(_, value)| value)
+}
+
+/// Takes what an origin's answer says of the account out of its head, in every mode, and remembers it for the
+/// session. True when the account is opted out and the request had not been decided so: this very answer is then for
+/// somebody who has opted out.
+///
+/// A named account is the visitor's from here on, so that step 10 records for it what the request itself said.
+pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
+    let Some(session) = &x.snapshot.settings.account.session else { return false };
+    let Some(named) = headers.remove(&session.header) else { return false };
+    let snapshot = x.snapshot.clone();
+    let site = x.site_in(&snapshot);
+    let Some(session) = &snapshot.settings.account.session else { return false };
+    let scope = Scope::of(core.keys(), &site.settings);
+    if named.is_empty() {
+        // Nobody is logged in any more.
+        if let Some(mark) = x.session {
+            core.house.sessions.forget(mark);
+        }
+        return false;
+    }
+    let account = scope.account(named.as_bytes());
+    if let Some(mark) = begun(headers, session, scope).or(x.session) {
+        core.house.sessions.remember(mark, account.subject, session.most, session.lasts);
+    }
+    core.house.metrics.accounts.named.inc();
+    if x.named.account == Some(account.subject) {
+        return false;
+    }
+    x.named.account = Some(account.subject);
+    x.signals.account = standing(core, site, account, x.mode == Mode::Enforce);
+    x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
+    if x.decision.opted_out() {
+        return false;
+    }
+    x.decision = decide(x.signals);
+    let raised = x.decision.opted_out();
+    core.house.metrics.accounts.raised.inc_by(u64::from(raised));
+    raised
+}
+
+/// The session that an answer begins: after a log-in it mostly has another cookie than before.
+fn begun(headers: &HeaderMap, session: &Session, scope: Scope<'_>) -> Option<Mark> {
+    let value_of = |line: &HeaderValue| {
+        let pair = line.as_bytes().split(|&b| b == b';').next()?;
+        let (name, value) = cookie_pairs(pair).next()?;
+        (name == session.cookie.as_bytes() && !value.is_empty()).then(|| scope.session(value))
+    };
+    headers.get_all(header::SET_COOKIE).iter().filter_map(value_of).last()
+}

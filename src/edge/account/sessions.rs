@@ -1,0 +1,121 @@
+//! Whose account a session is: what the origin's answers have said, kept for the requests that follow.
+//!
+//! Only keyed hashes are kept, in memory alone. After a restart, and on another node, a session is unknown until the
+//! origin names its account again; the answer that does is itself held to that account's choice.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::privacy::{Mark, Subject};
+
+/// Parts of the table, each behind its own lock; a power of two.
+const SHARDS: usize = 64;
+
+/// How many sessions are looked at to find one to forget when a part is full.
+const LOOKED_AT: usize = 8;
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    account: Subject,
+    /// Seconds after `since`.
+    until: u64,
+}
+
+/// Sessions of all cores.
+#[derive(Debug)]
+pub struct Sessions {
+    shards: [Mutex<HashMap<Mark, Known>>; SHARDS],
+    since: Instant,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), since: Instant::now() }
+    }
+}
+
+impl Sessions {
+    /// The account of a session. Cost: a short lock and one probe.
+    #[must_use]
+    pub fn account(&self, session: Mark) -> Option<Subject> {
+        self.account_at(session, self.now())
+    }
+
+    /// The origin says whose session it is. At most `most` are kept; the ones that end soonest give way.
+    pub fn remember(&self, session: Mark, account: Subject, most: usize, lasts: Duration) {
+        self.remember_at(session, account, most, self.now().saturating_add(lasts.as_secs()));
+    }
+
+    /// The origin says that it is nobody's.
+    pub fn forget(&self, session: Mark) {
+        self.with(session, |sessions| {
+            sessions.remove(&session);
+        });
+    }
+
+    fn account_at(&self, session: Mark, now: u64) -> Option<Subject> {
+        self.with(session, |sessions| {
+            sessions.get(&session).filter(|known| now < known.until).map(|known| known.account)
+        })
+    }
+
+    fn remember_at(&self, session: Mark, account: Subject, most: usize, until: u64) {
+        self.with(session, |sessions| {
+            if sessions.len() >= most.div_ceil(SHARDS) && !sessions.contains_key(&session) {
+                let soonest = sessions.iter().take(LOOKED_AT).min_by_key(|(_, known)| known.until);
+                if let Some(soonest) = soonest.map(|(mark, _)| *mark) {
+                    sessions.remove(&soonest);
+                }
+            }
+            sessions.insert(session, Known { account, until });
+        });
+    }
+
+    fn with<T>(&self, session: Mark, act: impl FnOnce(&mut HashMap<Mark, Known>) -> T) -> T {
+        let at = usize::try_from(session.spread() % SHARDS as u64).unwrap_or(0);
+        // A map is whole after every step; a panic elsewhere spoils nothing.
+        act(&mut self.shards[at].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn now(&self) -> u64 {
+        self.since.elapsed().as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privacy::Keys;
+
+    fn mark(number: u32) -> Mark {
+        Mark::of_session(&Keys::derive(b"k"), "shop", &number.to_be_bytes())
+    }
+
+    const ANN: Subject = Subject::from_bytes(*b"account number 1");
+    const BOB: Subject = Subject::from_bytes(*b"account number 2");
+
+    #[test]
+    fn a_session_is_known_until_it_ends_or_another_logs_in() {
+        let sessions = Sessions::default();
+        assert_eq!(sessions.account_at(mark(1), 0), None);
+        sessions.remember_at(mark(1), ANN, 100, 10);
+        assert_eq!((sessions.account_at(mark(1), 9), sessions.account_at(mark(1), 10)), (Some(ANN), None));
+        sessions.remember_at(mark(1), BOB, 100, 10);
+        assert_eq!(sessions.account_at(mark(1), 0), Some(BOB));
+        sessions.forget(mark(1));
+        assert_eq!(sessions.account_at(mark(1), 0), None);
+    }
+
+    /// A site's logins must not fill the memory; the newest session is always kept.
+    #[test]
+    fn sessions_take_no_more_room_than_the_setting_says() {
+        let sessions = Sessions::default();
+        for number in 0..10_000 {
+            sessions.remember_at(mark(number), ANN, 640, 10 + u64::from(number));
+            assert_eq!(sessions.account_at(mark(number), 0), Some(ANN));
+        }
+        let kept: usize = sessions.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert!(kept <= 640, "{kept}");
+    }
+}

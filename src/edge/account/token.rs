@@ -1,0 +1,417 @@
+//! Tokens that name an account: found in a request, verified once, remembered by each core.
+//!
+//! A token that does not verify names nobody, is counted by its reason, and is no error to the visitor: whether it
+//! opens anything is for the site to say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use http::{HeaderMap, header};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{DecodingKey, Validation};
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+
+use super::keys::{self, Candidates, KeySet};
+use super::scope::{Known, Scope};
+use crate::config::{Jwt, JwtKeys};
+use crate::privacy::Mark;
+use crate::telemetry::accounts::Token;
+
+/// Tokens that each of a core's two tables remembers.
+const REMEMBERED: usize = 4_096;
+
+/// Longest time for which a token is remembered, seconds.
+const LONGEST: i64 = 3_600;
+
+/// How long a refusal is remembered, seconds: a clock may be set, a token's time come.
+const REFUSED_FOR: i64 = 10;
+
+/// Shortest time between two fetches for the sake of a key that a token names.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What a token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// This account.
+    Account(Known),
+    /// Nobody can say yet: the keys are being fetched.
+    Pending,
+    /// It names nobody.
+    Refused(Token),
+}
+
+/// Verifies tokens; shared by all cores, and kept over reloads that do not change its settings.
+#[derive(Debug)]
+pub struct Verifier {
+    /// As configured.
+    pub settings: Jwt,
+    /// `None` until they were fetched for the first time.
+    keys: ArcSwapOption<KeySet>,
+    /// Somebody needs a key that is not there.
+    wanted: Notify,
+    /// When a fetch was last asked for, milliseconds after `since` and one; 0: never.
+    asked: AtomicU64,
+    /// When one last ended, the same.
+    ended: AtomicU64,
+    since: Instant,
+}
+
+impl Verifier {
+    /// Reads the keys where they are in a file.
+    ///
+    /// # Errors
+    /// Names the file and says what is wrong with it.
+    pub fn new(settings: Jwt) -> anyhow::Result<Self> {
+        let keys = match &settings.keys {
+            JwtKeys::File(file) => Some(Arc::new(KeySet::read(file, &settings.algorithms)?)),
+            JwtKeys::Url(_) => None,
+        };
+        Ok(Self {
+            settings,
+            keys: ArcSwapOption::new(keys),
+            wanted: Notify::new(),
+            asked: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            since: Instant::now(),
+        })
+    }
+
+    /// Puts a set in force.
+    pub fn take(&self, set: KeySet) {
+        self.keys.store(Some(Arc::new(set)));
+    }
+
+    /// A fetch has ended, whatever came of it.
+    pub fn fetched(&self) {
+        self.ended.store(self.millis(), Ordering::Release);
+    }
+
+    /// Waits until a key is wanted that is not there.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// The token of a request.
+    #[must_use]
+    pub fn token<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        let bearer = || {
+            let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|t| !t.is_empty())
+        };
+        let cookie = || super::cookie(headers, self.settings.cookie.as_deref()?);
+        if self.settings.bearer { bearer().or_else(cookie) } else { cookie() }
+    }
+
+    /// Verifies a token, and says until when (Unix seconds) and by which set the verdict holds.
+    ///
+    /// Cost: a signature check, 20 to 150 us.
+    fn verify(&self, scope: Scope<'_>, token: &[u8], now: i64) -> Remembered {
+        let set = self.keys.load();
+        let number = set.as_ref().map_or(0, |set| set.number());
+        let of = |verdict, until| Remembered { verdict, until, set: number };
+        let refused = |why| of(Verdict::Refused(why), now.saturating_add(REFUSED_FOR));
+        let Ok(head) = jsonwebtoken::decode_header(token) else { return refused(Token::Malformed) };
+        // RFC 7515, 4.1.11: what must be understood is not understood here.
+        if head.crit.is_some() {
+            return refused(Token::Malformed);
+        }
+        if !self.settings.algorithms.iter().any(|a| keys::of(*a) == head.alg) {
+            return refused(Token::Algorithm);
+        }
+        let pending = of(Verdict::Pending, now);
+        let Some(set) = &*set else { return pending };
+        let candidates = match set.candidates(head.kid.as_deref(), head.alg) {
+            Candidates::Keys(candidates) => candidates,
+            Candidates::UnknownId if self.may_still_come() => return pending,
+            Candidates::UnknownId | Candidates::None => return refused(Token::Key),
+        };
+        let mut validation = Validation::new(head.alg);
+        self.demand(&mut validation);
+        let claims = match first_that_signed(token, &candidates, &validation) {
+            Ok(claims) => claims,
+            Err(error) => return refused(reason(&error)),
+        };
+        let Some(account) = claims.get(&self.settings.claim).and_then(text) else {
+            return refused(Token::Claim);
+        };
+        let leeway = i64::try_from(self.settings.leeway.as_secs()).unwrap_or(0);
+        // What is not a number has been refused; what is too large is far away.
+        let ends = claims.get("exp").and_then(Value::as_f64).map_or(i64::MAX, |exp| exp as i64);
+        let until = ends.saturating_add(leeway).min(now.saturating_add(LONGEST));
+        of(Verdict::Account(scope.account(account.as_bytes())), until)
+    }
+
+    /// What beside its signature a token must have.
+    fn demand(&self, validation: &mut Validation) {
+        validation.leeway = self.settings.leeway.as_secs();
+        validation.validate_nbf = true;
+        validation.required_spec_claims.clear();
+        validation.validate_aud = !self.settings.audience.is_empty();
+        if validation.validate_aud {
+            validation.set_audience(&self.settings.audience);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
+        if let Some(issuer) = &self.settings.issuer {
+            validation.set_issuer(&[issuer]);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+    }
+
+    /// Whether a key that is not in the set may be in the next one: asks for that, not too often.
+    fn may_still_come(&self) -> bool {
+        if matches!(self.settings.keys, JwtKeys::File(_)) {
+            return false;
+        }
+        let (now, asked) = (self.millis(), self.asked.load(Ordering::Acquire));
+        if asked > self.ended.load(Ordering::Acquire) {
+            return true;
+        }
+        let pause = u64::try_from(ASK_AGAIN.as_millis()).unwrap_or(u64::MAX);
+        if asked != 0 && now.saturating_sub(asked) < pause {
+            return false;
+        }
+        if self.asked.compare_exchange(asked, now, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.wanted.notify_one();
+        }
+        true
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).map_or(u64::MAX, |millis| millis.saturating_add(1))
+    }
+}
+
+/// The claims, by the first key that signed them.
+fn first_that_signed(
+    token: &[u8],
+    candidates: &[&DecodingKey],
+    validation: &Validation,
+) -> Result<Map<String, Value>, Error> {
+    let mut last = Error::from(ErrorKind::InvalidToken);
+    for key in candidates {
+        match jsonwebtoken::decode(token, key, validation) {
+            Ok(data) => return Ok(data.claims),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// A claim that can be a key: a text, or a number as it is written.
+fn text(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn reason(error: &Error) -> Token {
+    match error.kind() {
+        ErrorKind::InvalidSignature => Token::Signature,
+        ErrorKind::ExpiredSignature => Token::Expired,
+        ErrorKind::ImmatureSignature => Token::Early,
+        ErrorKind::InvalidIssuer => Token::Issuer,
+        ErrorKind::InvalidAudience => Token::Audience,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => Token::Issuer,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => Token::Audience,
+        ErrorKind::InvalidAlgorithm => Token::Algorithm,
+        _ => Token::Malformed,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    verdict: Verdict,
+    /// Unix seconds.
+    until: i64,
+    /// The keys it was made with.
+    set: u64,
+}
+
+/// A core's memory of tokens: the table that fills up, and the one that was full before it. Bounded, whatever comes.
+#[derive(Debug, Default)]
+pub struct TokenMemory {
+    young: HashMap<Mark, Remembered>,
+    old: HashMap<Mark, Remembered>,
+}
+
+impl TokenMemory {
+    /// What a token says at a time (Unix seconds).
+    ///
+    /// Cost: one HMAC over the token and one or two probes; a signature check where it is new.
+    pub fn verdict(&mut self, verifier: &Verifier, scope: Scope<'_>, token: &[u8], now: i64) -> Verdict {
+        let mark = scope.token(token);
+        let set = verifier.keys.load().as_ref().map_or(0, |set| set.number());
+        if let Some(known) = self.young.get(&mark).or_else(|| self.old.get(&mark)).copied()
+            && known.set == set
+            && now < known.until
+        {
+            if !self.young.contains_key(&mark) {
+                self.remember(mark, known);
+            }
+            return known.verdict;
+        }
+        let new = verifier.verify(scope, token, now);
+        if new.verdict != Verdict::Pending {
+            self.remember(mark, new);
+        }
+        new.verdict
+    }
+
+    fn remember(&mut self, mark: Mark, what: Remembered) {
+        if self.young.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(mark, what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::JwtAlgorithm;
+    use crate::privacy::Keys;
+
+    const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
+
+    fn verifier(change: impl FnOnce(&mut Jwt)) -> Verifier {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, [SECRET, b"\n"].concat()).unwrap();
+        let mut settings = Jwt {
+            cookie: Some("t".into()),
+            bearer: true,
+            claim: "sub".into(),
+            algorithms: vec![JwtAlgorithm::HS256],
+            keys: JwtKeys::File(file),
+            issuer: None,
+            audience: Vec::new(),
+            leeway: Duration::from_secs(30),
+        };
+        change(&mut settings);
+        Verifier::new(settings).unwrap()
+    }
+
+    fn token(claims: &Value) -> String {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET))
+            .unwrap()
+    }
+
+    fn now() -> i64 {
+        jiff::Timestamp::now().as_second()
+    }
+
+    fn said(verifier: &Verifier, token: &str) -> Verdict {
+        verifier.verify(Scope::new(&Keys::derive(b"k"), "shop", None), token.as_bytes(), now()).verdict
+    }
+
+    fn ann() -> Verdict {
+        Verdict::Account(Scope::new(&Keys::derive(b"k"), "shop", None).account(b"ann"))
+    }
+
+    /// RFC 7519, 4.1 and 7.2; RFC 8725: each reason by its name.
+    #[test]
+    fn a_token_is_refused_for_the_reason_it_has() {
+        let plain = verifier(|_| ());
+        assert_eq!(said(&plain, &token(&json!({"sub": "ann"}))), ann());
+        assert_eq!(
+            said(&plain, &token(&json!({"sub": "ann", "exp": now() - 20}))),
+            ann(),
+            "within the leeway"
+        );
+        let good = token(&json!({"sub": "ann"}));
+        let (signed, _) = good.rsplit_once('.').unwrap();
+        let none = format!("{}.{}.", "eyJhbGciOiJub25lIn0", good.split('.').nth(1).unwrap());
+        let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::HS256) };
+        let critical =
+            jsonwebtoken::encode(&critical, &json!({"sub": "ann"}), &EncodingKey::from_secret(SECRET));
+        let other = jsonwebtoken::encode(
+            &Header::new(Algorithm::HS512),
+            &json!({"sub": "ann"}),
+            &EncodingKey::from_secret(SECRET),
+        );
+        for (text, why) in [
+            (token(&json!({"sub": "ann", "exp": now() - 40})), Token::Expired),
+            (token(&json!({"sub": "ann", "exp": "soon"})), Token::Malformed),
+            (token(&json!({"sub": "ann", "nbf": now() + 40})), Token::Early),
+            (token(&json!({"sub": ""})), Token::Claim),
+            (token(&json!({"sub": ["ann"]})), Token::Malformed),
+            (token(&json!({"name": "ann"})), Token::Claim),
+            (format!("{signed}.AAAA"), Token::Signature),
+            (none, Token::Malformed),
+            (critical.unwrap(), Token::Malformed),
+            (other.unwrap(), Token::Algorithm),
+            ("no token".to_owned(), Token::Malformed),
+        ] {
+            assert_eq!(said(&plain, &text), Verdict::Refused(why), "{text}");
+        }
+        let strict = verifier(|s| {
+            s.issuer = Some("id".into());
+            s.audience = vec!["shop".into()];
+        });
+        assert_eq!(
+            said(&strict, &token(&json!({"sub": "ann", "iss": "id", "aud": ["blog", "shop"]}))),
+            ann()
+        );
+        for (claims, why) in [
+            (json!({"sub": "ann", "aud": "shop"}), Token::Issuer),
+            (json!({"sub": "ann", "iss": "else", "aud": "shop"}), Token::Issuer),
+            (json!({"sub": "ann", "iss": "id"}), Token::Audience),
+            (json!({"sub": "ann", "iss": "id", "aud": "blog"}), Token::Audience),
+        ] {
+            assert_eq!(said(&strict, &token(&claims)), Verdict::Refused(why), "{claims}");
+        }
+    }
+
+    /// Account numbers are claims too; one that is a number is the same account as a text of its digits.
+    #[test]
+    fn the_claim_can_have_another_name_and_be_a_number() {
+        let verifier = verifier(|s| s.claim = "account".into());
+        let number = said(&verifier, &token(&json!({"account": 7})));
+        assert_eq!(number, said(&verifier, &token(&json!({"account": "7"}))));
+        assert!(matches!(number, Verdict::Account(_)));
+    }
+
+    /// What is remembered ends with the token, and the memory does not grow.
+    #[test]
+    fn a_remembered_token_ends_when_it_expires_and_the_memory_is_bounded() {
+        let (verifier, keys) = (verifier(|_| ()), Keys::derive(b"k"));
+        let (shop, blog) = (Scope::new(&keys, "shop", None), Scope::new(&keys, "blog", None));
+        let mut memory = TokenMemory::default();
+        let (text, start) = (token(&json!({"sub": "ann", "exp": now() + 10})), now());
+        let mut at = |after| memory.verdict(&verifier, shop, text.as_bytes(), start + after);
+        assert_eq!(at(0), ann());
+        assert_eq!(memory.young.len(), 1);
+        let kept = memory.young.values().next().unwrap().until;
+        assert!((start + 39..=start + 41).contains(&kept), "its end and the leeway: {kept} from {start}");
+        for number in 0..3 * REMEMBERED {
+            memory.verdict(&verifier, shop, format!("junk {number}").as_bytes(), start);
+        }
+        assert!(memory.young.len() <= REMEMBERED && memory.old.len() <= REMEMBERED);
+        let other = memory.verdict(&verifier, blog, text.as_bytes(), start);
+        assert_ne!(other, ann(), "another site's account is another");
+    }
+
+    #[test]
+    fn a_token_is_found_where_the_settings_say() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", "a=1; t=from.the.cookie".parse().unwrap());
+        let (both, cookie) = (verifier(|_| ()), verifier(|s| s.bearer = false));
+        assert_eq!(both.token(&headers), Some(&b"from.the.cookie"[..]));
+        headers.insert("authorization", "bEARER  from.the.field".parse().unwrap());
+        assert_eq!(both.token(&headers), Some(&b"from.the.field"[..]));
+        assert_eq!(cookie.token(&headers), Some(&b"from.the.cookie"[..]));
+        headers.insert("authorization", "Basic YTpi".parse().unwrap());
+        assert_eq!(both.token(&headers), Some(&b"from.the.cookie"[..]), "another scheme is no token");
+    }
+}

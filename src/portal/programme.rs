@@ -1,0 +1,118 @@
+//! Keeping a financial incentive programme in spite of an opt-out (11 CCR 7025(c)(4)): for an account, in two acts, on
+//! record. Without that record a signal is processed fully; the account's own opt-out ends it.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::FormRejection;
+use http::{HeaderMap, Response, StatusCode};
+
+use super::choices::{self, CONFIRM_SECONDS, Confirmation, confirm_cookie, set_cookie};
+use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
+use crate::config::Programme;
+use crate::privacy::{Basis, Standing};
+use crate::store::Kind;
+
+/// What the choices page says of the programme: to an account that is opted out, and to nobody else.
+pub(super) fn shown(visit: &Visit) -> Option<pages::Programme<'_>> {
+    let programme = open_to(visit)?;
+    Some(pages::Programme {
+        name: &programme.name,
+        text: programme.text.as_deref(),
+        url: programme.url.as_deref(),
+        vendors: programme.vendors.join(", "),
+        kept: visit.signals.account == Standing::Programme,
+    })
+}
+
+/// The site's programme, where this visit may keep it.
+fn open_to(visit: &Visit) -> Option<&Programme> {
+    let known = visit.named.account.is_some() && visit.decision.opted_out();
+    visit.site.programme.as_ref().filter(|_| known)
+}
+
+/// `POST PREFIX/programme`: asks, and changes nothing.
+pub(super) async fn ask(
+    State(portal): Shared,
+    Extension(visit): VisitOf,
+    Extension(asked): Extension<Asked>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    portal.metrics.choices.inc();
+    let Some(shown) = shown(&visit) else { return not_for_you(&portal) };
+    if origin::is_cross_site(&asked.0, &headers) {
+        return foreign_form(&portal);
+    }
+    let Some(token) = choices::fresh_nonce() else { return not_saved(&portal) };
+    let page =
+        pages::KeepProgramme { frame: portal.frame("Please confirm"), programme: shown, token: &token };
+    let mut response = pages::html(StatusCode::OK, &page);
+    let cookie = confirm_cookie(&portal, "programme", &token, CONFIRM_SECONDS, visit.secure);
+    set_cookie(response.headers_mut(), &cookie);
+    response
+}
+
+/// `POST PREFIX/programme/confirm`. Only what is recorded counts.
+pub(super) async fn confirm(
+    State(portal): Shared,
+    Extension(visit): VisitOf,
+    Extension(asked): Extension<Asked>,
+    headers: HeaderMap,
+    form: Result<axum::Form<Confirmation>, FormRejection>,
+) -> Response<Body> {
+    portal.metrics.choices.inc();
+    if open_to(&visit).is_none() {
+        return not_for_you(&portal);
+    }
+    if origin::is_cross_site(&asked.0, &headers) {
+        return foreign_form(&portal);
+    }
+    let token = form.map(|axum::Form(form)| form.token).unwrap_or_default();
+    if !choices::token_matches(&headers, token.as_bytes()) {
+        let lines = [
+            "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
+            "To keep the programme, start again on the choices page.",
+        ];
+        return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
+    }
+    let (time_us, account) = (choices::now_us(), visit.named.account);
+    let recorded =
+        choices::record(&portal, &visit, Kind::Programme, account, Some(Basis::Account), time_us).await;
+    let Ok(receipt) = recorded else { return not_saved(&portal) };
+    let page = pages::Receipt {
+        frame: portal.frame("You keep the programme"),
+        lines: vec![
+            "Your choice is saved, for your account. What the programme does not need stays opted out.",
+            "To leave it, use the opt-out button on the choices page.",
+        ],
+        honored: true,
+        choice: choices::KEEP,
+        reference: Some(&receipt.reference),
+        time: pages::Time::of(receipt.time_us),
+        scope: "your account",
+        site: &visit.site.name,
+        again: false,
+        clear: None,
+    };
+    let mut response = pages::html(StatusCode::OK, &page);
+    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "programme", "", 0, visit.secure));
+    response
+}
+
+fn not_for_you(portal: &Pages) -> Response<Body> {
+    let lines = [
+        "This choice is for people who are logged in and opted out, on a site with such a programme.",
+        "Nothing has changed.",
+    ];
+    portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
+}
+
+fn foreign_form(portal: &Pages) -> Response<Body> {
+    let lines = ["This works only from this site's own page. Nothing has changed."];
+    portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
+}
+
+fn not_saved(portal: &Pages) -> Response<Body> {
+    let lines = ["We could not save your choice. Nothing has changed.", "Please try again in a few minutes."];
+    portal.message(StatusCode::SERVICE_UNAVAILABLE, "Nothing has changed", &lines)
+}

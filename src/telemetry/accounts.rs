@@ -1,0 +1,114 @@
+//! Figures of what names an account: tokens, fetched keys, answers of the origin.
+
+use prometheus_client::metrics::counter::Counter;
+
+/// What became of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    /// It names an account.
+    Verified,
+    /// Its keys are being fetched: the request counts as opted out.
+    Pending,
+    /// It is no token.
+    Malformed,
+    /// Its algorithm is not one of the settings'.
+    Algorithm,
+    /// No key is there for it.
+    Key,
+    /// It was signed with another key, or changed.
+    Signature,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    Early,
+    /// It has another issuer, or none.
+    Issuer,
+    /// It is for somebody else.
+    Audience,
+    /// The claim that names the account is missing, or no text and no number.
+    Claim,
+}
+
+const ALL: [Token; 11] = [
+    Token::Verified,
+    Token::Pending,
+    Token::Malformed,
+    Token::Algorithm,
+    Token::Key,
+    Token::Signature,
+    Token::Expired,
+    Token::Early,
+    Token::Issuer,
+    Token::Audience,
+    Token::Claim,
+];
+
+impl Token {
+    /// The label in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Pending => "pending",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Key => "unknown-key",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::Early => "not-yet-valid",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Claim => "claim",
+        }
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct AccountFigures {
+    tokens: [Counter; ALL.len()],
+    /// Key sets that were fetched and are in force.
+    pub keys_taken: Counter,
+    /// Fetches of key sets that failed.
+    pub keys_failed: Counter,
+    /// Answers that named an account.
+    pub named: Counter,
+    /// Answers that named an opted-out account to a request that had not been decided so.
+    pub raised: Counter,
+}
+
+impl AccountFigures {
+    /// `tokens` and `fetches` give the counter of a label.
+    pub(super) fn new(
+        tokens: impl Fn(&'static str) -> Counter,
+        fetches: impl Fn(&'static str) -> Counter,
+        named: Counter,
+        raised: Counter,
+    ) -> Self {
+        Self {
+            tokens: ALL.map(|token| tokens(token.as_str())),
+            keys_taken: fetches("taken"),
+            keys_failed: fetches("failed"),
+            named,
+            raised,
+        }
+    }
+
+    /// A request carried a token.
+    pub fn token(&self, what: Token) {
+        self.tokens[what as usize].inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `token as usize` is its place in the list.
+    #[test]
+    fn every_token_has_its_own_place() {
+        for (at, token) in ALL.into_iter().enumerate() {
+            assert_eq!(token as usize, at, "{}", token.as_str());
+        }
+    }
+}
