@@ -261,7 +261,20 @@ fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
     within("store.queue", raw.queue as u64, 1, 10_000_000, problems);
     within("store.records_per_second", raw.records_per_second.into(), 1, 1_000_000, problems);
     within("store.record_burst", raw.record_burst.into(), 1, 10_000_000, problems);
-    Store { queue: raw.queue, records_per_second: raw.records_per_second, record_burst: raw.record_burst }
+    if raw.checkpoint.0 < Duration::from_secs(1) {
+        problems.wrong(
+            &KeyPath::of("store").key("checkpoint"),
+            "`store.checkpoint` is too short".into(),
+            "every one is a row that is kept for good",
+            "write 1s or more",
+        );
+    }
+    Store {
+        queue: raw.queue,
+        records_per_second: raw.records_per_second,
+        record_burst: raw.record_burst,
+        checkpoint: raw.checkpoint.0,
+    }
 }
 
 fn dns(raw: &Raw, problems: &mut Problems<'_>) -> Dns {

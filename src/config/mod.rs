@@ -342,6 +342,20 @@ pub struct Store {
     pub records_per_second: u32,
     /// Records a burst may add above that rate.
     pub record_burst: u32,
+    /// Time between two signed checkpoints.
+    pub checkpoint: Duration,
+}
+
+impl Default for Store {
+    /// What holds without a `[store]` section.
+    fn default() -> Self {
+        Self {
+            queue: 65_536,
+            records_per_second: 200,
+            record_burst: 2_000,
+            checkpoint: Duration::from_secs(3_600),
+        }
+    }
 }
 
 /// Look-ups of CNAMEs, never on a request's way.

@@ -278,6 +278,7 @@ tables! {
         queue: usize = 65_536,
         records_per_second: u32 = 200,
         record_burst: u32 = 2_000,
+        checkpoint: Period = seconds(3_600),
     }
     /// `[cache]`
     RawCache {

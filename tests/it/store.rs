@@ -16,8 +16,12 @@ use optgate::telemetry::metrics::Metrics;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-const WIDE: config::Store =
-    config::Store { queue: 100_000, records_per_second: 1_000_000, record_burst: 100_000 };
+const WIDE: config::Store = config::Store {
+    queue: 100_000,
+    records_per_second: 1_000_000,
+    record_burst: 100_000,
+    checkpoint: std::time::Duration::from_secs(3_600),
+};
 
 fn change(kind: Kind, source: Source, account: Option<u64>) -> Change {
     Change {
@@ -152,7 +156,7 @@ async fn an_account_already_in_that_standing_is_not_recorded_again() {
 #[tokio::test]
 async fn a_flood_makes_a_bounded_number_of_records_and_is_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = config::Store { queue: 100_000, records_per_second: 1, record_burst: 9 };
+    let limits = config::Store { records_per_second: 1, record_burst: 9, ..WIDE };
     let started = std::time::Instant::now();
     let store = Store::open(folder.path(), &limits).unwrap();
     let mut refused = 0;
