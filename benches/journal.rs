@@ -12,8 +12,13 @@ use optgate::config;
 use optgate::privacy::{Basis, Subject};
 use optgate::store::{Change, Kind, Source, Store};
 
-const LIMITS: config::Store =
-    config::Store { queue: 10_000_000, records_per_second: u32::MAX, record_burst: u32::MAX, shared: None };
+const LIMITS: config::Store = config::Store {
+    queue: 10_000_000,
+    records_per_second: u32::MAX,
+    record_burst: u32::MAX,
+    checkpoint: Duration::from_secs(3_600),
+    shared: None,
+};
 
 fn change(account: u64) -> Change {
     let mut bytes = [0; 16];

@@ -52,6 +52,7 @@ fn node(database: &str, listen: bool) -> Node {
             listen,
             confirm_within: Duration::from_millis(500),
         }),
+        ..config::Store::default()
     };
     Node { store: Store::open(folder.path(), &limits).unwrap(), _folder: folder }
 }

@@ -17,8 +17,13 @@ use optgate::store::{Change, Kind, Source, Store};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const LIMITS: config::Store =
-    config::Store { queue: 200_000, records_per_second: u32::MAX, record_burst: u32::MAX, shared: None };
+const LIMITS: config::Store = config::Store {
+    queue: 200_000,
+    records_per_second: u32::MAX,
+    record_burst: u32::MAX,
+    checkpoint: std::time::Duration::from_secs(3_600),
+    shared: None,
+};
 
 /// Look-ups that are timed one by one.
 const ASKED: u64 = 2_000_000;

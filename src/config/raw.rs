@@ -320,6 +320,7 @@ tables! {
         poll: Period = Period(Duration::from_millis(250)),
         listen: bool = true,
         confirm_within: Period = Period(Duration::from_millis(500)),
+        checkpoint: Period = seconds(3_600),
     }
     /// `[cache]`
     RawCache {

@@ -19,8 +19,23 @@ pub struct Store {
     pub records_per_second: u32,
     /// Records a burst may add above that rate.
     pub record_burst: u32,
+    /// Time between two signed checkpoints.
+    pub checkpoint: Duration,
     /// The database that nodes share; `None`: this node is alone.
     pub shared: Option<Shared>,
+}
+
+impl Default for Store {
+    /// What holds without a `[store]` section.
+    fn default() -> Self {
+        Self {
+            queue: 65_536,
+            records_per_second: 200,
+            record_burst: 2_000,
+            checkpoint: Duration::from_secs(3_600),
+            shared: None,
+        }
+    }
 }
 
 /// The database through which nodes hear of each other.
@@ -102,10 +117,19 @@ pub(super) fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
     within("store.queue", raw.queue as u64, 1, 10_000_000, problems);
     within("store.records_per_second", raw.records_per_second.into(), 1, 1_000_000, problems);
     within("store.record_burst", raw.record_burst.into(), 1, 10_000_000, problems);
+    if raw.checkpoint.0 < Duration::from_secs(1) {
+        problems.wrong(
+            &KeyPath::of("store").key("checkpoint"),
+            "`store.checkpoint` is too short".into(),
+            "every one is a row that is kept for good",
+            "write 1s or more",
+        );
+    }
     Store {
         queue: raw.queue,
         records_per_second: raw.records_per_second,
         record_burst: raw.record_burst,
+        checkpoint: raw.checkpoint.0,
         shared: shared(raw, problems),
     }
 }

@@ -11,6 +11,7 @@
 //! POST PREFIX/programme            programme   first act of keeping a programme: asks, records nothing
 //! POST PREFIX/programme/confirm    programme   second act: recorded
 //! GET  PREFIX/receipt/{reference}  receipt     what was recorded
+//! GET  PREFIX/receipt              receipt     a field for a reference, and whether its record is the signed one
 //! POST PREFIX/report               report      violations of the second wall, counts of the guard
 //! GET  PREFIX/assets/{name}        assets      style, icon, script, stand-ins for stripped files
 //! GET  /.well-known/gpc.json       well_known
@@ -145,6 +146,7 @@ impl Portal {
             .route("/page/opt-in/confirm", post(choices::confirm_opt_in))
             .route("/page/programme", post(programme::ask))
             .route("/page/programme/confirm", post(programme::confirm))
+            .route("/page/receipt", get(receipt::check))
             .route("/page/receipt/{reference}", get(receipt::page))
             .route("/page/report", post(report::take).layer(DefaultBodyLimit::max(report::BODY_BYTES)))
             .route("/page/assets/{name}", get(assets::serve))
@@ -188,7 +190,10 @@ impl Portal {
         asked
             .path()
             .strip_prefix(&*self.prefix)
-            .and_then(|rest| format!("{INNER}{rest}").parse().ok())
+            .and_then(|rest| match asked.query() {
+                Some(query) => format!("{INNER}{rest}?{query}").parse().ok(),
+                None => format!("{INNER}{rest}").parse().ok(),
+            })
             .unwrap_or_else(|| Uri::from_static("/"))
     }
 }
@@ -267,7 +272,7 @@ mod tests {
     fn a_path_below_the_prefix_is_routed_without_it() {
         let inner = |path: &str| portal().inner_uri(&path.parse().unwrap()).to_string();
         assert_eq!(inner("/privacy-choices"), "/page");
-        assert_eq!(inner("/privacy-choices/opt-out?x=1"), "/page/opt-out");
+        assert_eq!(inner("/privacy-choices/opt-out?x=1"), "/page/opt-out?x=1");
         assert_eq!(inner("http://shop.example/privacy-choices/assets/e.js"), "/page/assets/e.js");
         assert_eq!(inner("/elsewhere"), "/");
     }

@@ -1,15 +1,17 @@
-//! `PREFIX/receipt/{reference}`: what was recorded, for the person who holds the reference.
+//! `PREFIX/receipt/{reference}`: what was recorded, for the person who holds the reference; and `PREFIX/receipt`,
+//! where a reference is typed and its record held against what was signed.
 //!
 //! A record names nobody, so the reference opens nothing private.
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use http::{Response, StatusCode};
+use serde::Deserialize;
 
-use super::{Shared, VisitOf, pages, scope};
+use super::{Pages, Shared, VisitOf, pages, scope};
 use crate::privacy::Basis;
-use crate::store::Kind;
+use crate::store::{Kind, RecordError};
 
 /// Longest reference worth looking up.
 const MAX_REFERENCE: usize = 64;
@@ -19,28 +21,12 @@ pub(super) async fn page(
     Extension(visit): VisitOf,
     Path(reference): Path<String>,
 ) -> Response<Body> {
-    let plausible = !reference.is_empty()
-        && reference.len() <= MAX_REFERENCE
-        && reference.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let found = if plausible { portal.store.find(&reference).await } else { Ok(None) };
+    let found = if plausible(&reference) { portal.store.find(&reference).await } else { Ok(None) };
     let record = match found {
         // Another site's records are nobody's business here.
         Ok(Some(record)) if record.site == visit.site.name => record,
-        Ok(_) => {
-            let lines = [
-                "We have no record with this reference.",
-                "Please check that you typed all of it. Your choice itself does not depend on it.",
-            ];
-            return portal.message(StatusCode::NOT_FOUND, "No such receipt", &lines);
-        }
-        Err(error) => {
-            tracing::error!(%error, "a receipt could not be read");
-            let lines = [
-                "We could not read our records just now. Please try again in a few minutes.",
-                "Your choice itself stays in force.",
-            ];
-            return portal.message(StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines);
-        }
+        Ok(_) => return none(&portal),
+        Err(error) => return unreadable(&portal, &error),
     };
     let kind = Kind::parse(&record.kind);
     let page = pages::Receipt {
@@ -63,4 +49,61 @@ pub(super) async fn page(
         clear: None,
     };
     pages::html(StatusCode::OK, &page)
+}
+
+/// What was typed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Typed {
+    #[serde(default)]
+    reference: String,
+}
+
+/// `GET PREFIX/receipt`: the field, and what became of what was typed there.
+pub(super) async fn check(
+    State(portal): Shared,
+    Extension(visit): VisitOf,
+    Query(Typed { reference }): Query<Typed>,
+) -> Response<Body> {
+    let reference = reference.trim();
+    let checked = match reference {
+        "" => None,
+        typed if plausible(typed) => match portal.store.check(typed).await {
+            Ok(Some((record, signed))) if record.site == visit.site.name => Some((record, signed)),
+            Ok(_) => return none(&portal),
+            Err(error) => return unreadable(&portal, &error),
+        },
+        _ => return none(&portal),
+    };
+    let page = pages::Check {
+        frame: portal.frame("Check a receipt"),
+        found: checked.as_ref().map(|(record, signed)| pages::Checked {
+            choice: if record.kind == "opt-out" { super::choices::OUT } else { super::choices::IN },
+            reference: &record.reference,
+            time: pages::Time::of(record.time_us),
+            signed: *signed,
+        }),
+    };
+    pages::html(StatusCode::OK, &page)
+}
+
+fn plausible(reference: &str) -> bool {
+    let digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b' ');
+    !reference.is_empty() && reference.len() <= MAX_REFERENCE && reference.bytes().all(digit)
+}
+
+fn none(portal: &Pages) -> Response<Body> {
+    let lines = [
+        "We have no record with this reference.",
+        "Please check that you typed all of it. Your choice itself does not depend on it.",
+    ];
+    portal.message(StatusCode::NOT_FOUND, "No such receipt", &lines)
+}
+
+fn unreadable(portal: &Pages, error: &RecordError) -> Response<Body> {
+    tracing::error!(%error, "a receipt could not be read");
+    let lines = [
+        "We could not read our records just now. Please try again in a few minutes.",
+        "Your choice itself stays in force.",
+    ];
+    portal.message(StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines)
 }

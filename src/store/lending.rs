@@ -112,6 +112,7 @@ fn refuse(command: Command, done: &mut Vec<oneshot::Sender<()>>) {
     match command {
         Command::Record(_) => {}
         Command::Read { answer, .. } => drop(answer.send(closed())),
+        Command::Check { answer, .. } => drop(answer.send(closed())),
         Command::Lend { lent } => drop(lent.send(closed())),
         Command::Close { done: waiting } => done.push(waiting),
     }

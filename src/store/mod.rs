@@ -13,7 +13,8 @@
 //!
 //! With a database that nodes share, the [`feed`] brings this node's records there and takes in those of the others.
 //!
-//! A data folder holds `journal.sqlite3`, `secret.key`, `lock` and `third-parties.json`, and belongs to one process.
+//! A data folder holds `journal.sqlite3`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
+//! one process.
 
 mod bound;
 mod collector;
@@ -24,8 +25,10 @@ mod journal;
 mod keys;
 mod lending;
 mod merge;
+pub mod proof;
 mod record;
 mod reference;
+mod signing;
 mod state;
 mod third_parties;
 mod writer;
@@ -47,6 +50,7 @@ pub use collector::StoreCollector;
 pub use feed::FeedHealth;
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
+pub use signing::PublicKey;
 pub use state::Health;
 pub use third_parties::{ThirdParties, ThirdParty};
 
@@ -59,6 +63,8 @@ use writer::{Command, Waiting};
 const JOURNAL: &str = "journal.sqlite3";
 /// The secret's file name.
 const SECRET: &str = "secret.key";
+/// The signing key's file name.
+const SIGNING: &str = "signing.key";
 /// The file whose lock says that a process uses the folder.
 const LOCK: &str = "lock";
 
@@ -159,6 +165,8 @@ impl Store {
         let node = writer::spawn(writer::Start {
             journal: journal.clone(),
             key_check: key_check.clone(),
+            signing_key: data_dir.join(SIGNING),
+            checkpoint: limits.checkpoint,
             lock_file,
             lock,
             state: Arc::clone(&state),
@@ -278,6 +286,18 @@ impl Store {
         }
     }
 
+    /// As [`Store::find`], held against the chain and what was signed; whether it is signed yet.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or the record is not what was written.
+    pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, bool)>, RecordError> {
+        let Some(reference) = reference::normalise(reference) else { return Ok(None) };
+        let (answer, answered) = oneshot::channel();
+        let asked = self.0.to_writer.send(Command::Check { reference, answer });
+        asked.map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
     /// Third parties that opted-out pages were seen to use.
     #[must_use]
     pub fn third_parties(&self) -> &ThirdParties {
@@ -382,7 +402,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Reads every record of a journal, in order, beside a running server (read-only connection). The
-/// chain is verified on the way, and every column against it.
+/// chain is verified on the way, and every column against it. Pruned records are left out.
 ///
 /// # Errors
 /// Names the file, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
@@ -390,7 +410,48 @@ pub fn export(
     data_dir: &Path,
     each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
 ) -> Result<(), OpenError> {
-    journal::audit::export(&data_dir.join(JOURNAL), each)
+    evidence(data_dir, &mut |item| match item.view() {
+        Some(view) => each(view),
+        None => Ok(()),
+    })
+}
+
+/// As [`export`], everything that proves the journal: keys, records, checkpoints; see [`proof`].
+///
+/// # Errors
+/// As [`export`].
+pub fn evidence(
+    data_dir: &Path,
+    each: &mut dyn FnMut(proof::Item) -> std::io::Result<()>,
+) -> Result<(), OpenError> {
+    journal::audit::read(&data_dir.join(JOURNAL), each)
+}
+
+/// What proves one record alone, beside a running server.
+///
+/// # Errors
+/// There is no such record, it is not signed yet, or the journal does not fit together.
+pub fn inclusion(data_dir: &Path, reference: &str) -> Result<proof::Inclusion, OpenError> {
+    let journal = data_dir.join(JOURNAL);
+    let reference = reference::normalise(reference).ok_or_else(|| OpenError::Journal {
+        path: journal.display().to_string(),
+        why: format!("has no record {reference}: a reference is 16 letters and digits"),
+    })?;
+    journal::audit::inclusion(&journal, &reference)
+}
+
+/// The public half of the key that signs a data folder's journal.
+///
+/// # Errors
+/// The key file is not there or cannot be read.
+pub fn public_key(data_dir: &Path) -> Result<PublicKey, OpenError> {
+    let path = data_dir.join(SIGNING);
+    let failed = |why: String| OpenError::Folder { path: path.display().to_string(), why };
+    match signing::Signer::load(&path) {
+        Ok(Some(signer)) => Ok(signer.public()),
+        Ok(None) => Err(failed("is missing; it is made when a server first opens this data folder".into())),
+        Err(error) => Err(failed(format!("cannot be used: {error}"))),
+    }
 }
 
 /// Reads every record of every node from the database that nodes share: by node, in its order. Each node's chain is

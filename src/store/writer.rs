@@ -43,6 +43,8 @@ pub(super) enum Command {
     Record(Waiting),
     /// Look a record up.
     Read { key: Key, answer: Answer<Option<RecordView>> },
+    /// Look a record up and hold it against what was signed.
+    Check { reference: String, answer: Answer<Option<(RecordView, bool)>> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
@@ -59,6 +61,10 @@ pub(super) struct Waiting {
 pub(super) struct Start {
     pub(super) journal: PathBuf,
     pub(super) key_check: String,
+    /// The file of the key that signs.
+    pub(super) signing_key: PathBuf,
+    /// Time between two checkpoints.
+    pub(super) checkpoint: Duration,
     /// The file whose lock is held while the journal is open.
     pub(super) lock_file: PathBuf,
     pub(super) lock: File,
@@ -79,7 +85,7 @@ pub(super) fn spawn(start: Start) -> Result<Arc<str>, OpenError> {
 }
 
 fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
-    let Start { journal, key_check, lock_file, lock, state, inbox } = start;
+    let Start { journal, key_check, signing_key, checkpoint, lock_file, lock, state, inbox } = start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -91,9 +97,9 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
         }
     };
     let ended = runtime.block_on(async {
-        let opened = load(&journal, &key_check, &state).await?;
+        let opened = load(&journal, &key_check, &signing_key, &state).await?;
         let _ = ready.send(Ok(Arc::clone(opened.node())));
-        let mut writer = Writer::new(opened, Arc::clone(&state), inbox);
+        let mut writer = Writer::new(opened, checkpoint, Arc::clone(&state), inbox);
         let mut lock = lock;
         loop {
             let (inbox, lent) = match writer.run().await {
@@ -106,14 +112,14 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
                 Next::TakeBack => {
                     let reopen = async || {
                         let lock = super::lock(&lock_file)?;
-                        Ok((load(&journal, &key_check, &state).await?, lock))
+                        Ok((load(&journal, &key_check, &signing_key, &state).await?, lock))
                     };
                     let (opened, inbox, again) = match lending::take_back(inbox, &state, reopen).await {
                         Ok(((opened, again), inbox)) => (opened, inbox, again),
                         Err(done) => return Ok((done, None)),
                     };
                     lock = again;
-                    writer = Writer::new(opened, Arc::clone(&state), inbox);
+                    writer = Writer::new(opened, checkpoint, Arc::clone(&state), inbox);
                 }
             }
         }
@@ -130,8 +136,8 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
 }
 
 /// Opens the journal and folds it into the index.
-async fn load(path: &Path, key_check: &str, state: &State) -> Result<Journal, OpenError> {
-    let journal = Journal::open(path, key_check, &mut &state.index).await?;
+async fn load(path: &Path, key_check: &str, signing_key: &Path, state: &State) -> Result<Journal, OpenError> {
+    let journal = Journal::open(path, key_check, signing_key, &mut &state.index).await?;
     state.records.store(journal.len(), Ordering::Relaxed);
     if let Some(feed) = &state.feed {
         feed.committed(journal.last());
@@ -178,10 +184,13 @@ enum Ended {
 
 struct Writer {
     journal: Journal,
+    /// Time between two checkpoints, and when the next is due if there is anything to sign.
+    checkpoint: (Duration, Instant),
     state: Arc<State>,
     inbox: UnboundedReceiver<Command>,
     queue: VecDeque<Waiting>,
     reads: Vec<(Key, Answer<Option<RecordView>>)>,
+    checks: Vec<(String, Answer<Option<(RecordView, bool)>>)>,
     done: Vec<oneshot::Sender<()>>,
     lend: Option<Answer<Lent>>,
     /// Somebody waits for what was taken last.
@@ -192,13 +201,20 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(journal: Journal, state: Arc<State>, inbox: UnboundedReceiver<Command>) -> Self {
+    fn new(
+        journal: Journal,
+        checkpoint: Duration,
+        state: Arc<State>,
+        inbox: UnboundedReceiver<Command>,
+    ) -> Self {
         Self {
             journal,
+            checkpoint: (checkpoint, Instant::now() + checkpoint),
             state,
             inbox,
             queue: VecDeque::new(),
             reads: Vec::new(),
+            checks: Vec::new(),
             done: Vec::new(),
             lend: None,
             pressing: false,
@@ -213,8 +229,12 @@ impl Writer {
             self.gather().await;
             self.commit_all().await;
             self.answer_reads().await;
+            if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
+                self.sign().await;
+            }
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
+                    self.sign().await;
                     close_journal(self.journal).await;
                     return Ended::Lent { inbox: self.inbox, lent };
                 }
@@ -230,6 +250,7 @@ impl Writer {
         self.answer_reads().await;
         // Only records that nobody waits for are still here, and only if the journal cannot write.
         self.state.count_overflow(self.queue.len() as u64);
+        self.sign().await;
         close_journal(self.journal).await;
         Ended::Closed(self.done)
     }
@@ -240,7 +261,7 @@ impl Writer {
         let failing = self.retry.is_some();
         let mut deadline = self.retry.map(|(at, _)| at);
         while !self.pressing && !self.ended && (failing || self.queue.len() < GROUP) {
-            let received = match deadline {
+            let received = match deadline.or_else(|| self.checkpoint_due()) {
                 None => Ok(self.inbox.recv().await),
                 Some(at) => timeout_at(at, self.inbox.recv()).await,
             };
@@ -252,6 +273,22 @@ impl Writer {
             deadline.get_or_insert_with(|| Instant::now() + LINGER);
         }
         self.take_available();
+    }
+
+    /// When to sign; `None` while there is nothing to sign, or signing would fail.
+    fn checkpoint_due(&self) -> Option<Instant> {
+        (self.retry.is_none() && self.journal.has_unsigned()).then_some(self.checkpoint.1)
+    }
+
+    /// Signs what came since the last checkpoint. A journal that cannot write is signed later.
+    async fn sign(&mut self) {
+        if self.retry.is_some() {
+            return;
+        }
+        self.checkpoint.1 = Instant::now() + self.checkpoint.0;
+        if let Err(error) = self.journal.checkpoint(Timestamp::now().as_microsecond()).await {
+            self.failed(&error);
+        }
     }
 
     /// Fills the group with what is already there. While the journal cannot write, takes everything:
@@ -273,6 +310,10 @@ impl Writer {
             Command::Read { key, answer } => {
                 self.pressing = true;
                 self.reads.push((key, answer));
+            }
+            Command::Check { reference, answer } => {
+                self.pressing = true;
+                self.checks.push((reference, answer));
             }
             Command::Lend { lent } => {
                 self.pressing = true;
@@ -375,6 +416,10 @@ impl Writer {
         for (key, answer) in std::mem::take(&mut self.reads) {
             let read = self.journal.read(&key).await;
             drop(answer.send(read.map_err(|e| RecordError::Journal(e.to_string()))));
+        }
+        for (reference, answer) in std::mem::take(&mut self.checks) {
+            let checked = self.journal.check(&reference).await;
+            drop(answer.send(checked.map_err(|e| RecordError::Journal(e.to_string()))));
         }
     }
 }

@@ -45,6 +45,7 @@ mod header_ways;
 mod heads;
 mod html_fixtures;
 mod keeper;
+mod ledger;
 mod lifecycle;
 mod limits;
 #[cfg(feature = "lists")]

@@ -334,7 +334,8 @@ async fn an_opt_out_is_never_refused() {
 #[tokio::test]
 async fn a_flood_is_honoured_without_a_reference() {
     let house = house(|s| {
-        s.store = config::Store { queue: 64, records_per_second: 1, record_burst: 1, shared: None };
+        s.store =
+            config::Store { queue: 64, records_per_second: 1, record_burst: 1, ..config::Store::default() };
     });
     let mut without = 0;
     for _ in 0..20 {
@@ -437,6 +438,43 @@ async fn an_opt_in_that_cannot_be_recorded_changes_nothing() {
     assert!(answer.cookies().is_empty());
 }
 
+/// Issue 6: the consumer's receipt is checkable, by a form without script, and says nothing about who it was.
+#[tokio::test]
+async fn a_receipt_can_be_checked_against_the_signed_record() {
+    let check = |reference: &str| format!("{PREFIX}/receipt?reference={reference}");
+    let unsigned = house(|_| ());
+    let field = unsigned.get(&format!("{PREFIX}/receipt")).await;
+    assert_eq!(field.status, StatusCode::OK);
+    assert!(
+        field.body.contains("<form method=\"get\" action=\"/privacy-choices/receipt\">"),
+        "{}",
+        field.body
+    );
+    assert!(field.body.contains("name=\"reference\"") && !field.body.contains("<script"));
+    let account = Ask { account: Some(b"u1"), ..json() };
+    let recorded = reference(&unsigned.post("/opt-out", account).await);
+    let typed = recorded.to_lowercase().replace('-', "+");
+    let answer = unsigned.get(&check(&typed)).await;
+    assert!(answer.body.contains("Not yet signed.") && answer.body.contains(&recorded), "{}", answer.body);
+    assert!(!answer.body.contains("account"), "{}", answer.body);
+    for (reference, status) in
+        [("", StatusCode::OK), ("none", StatusCode::NOT_FOUND), ("%ff", StatusCode::NOT_FOUND)]
+    {
+        assert_eq!(unsigned.get(&check(reference)).await.status, status, "{reference}");
+    }
+
+    let signing = house(|s| s.store.checkpoint = std::time::Duration::from_millis(20));
+    let recorded = reference(&signing.post("/opt-out", json()).await);
+    loop {
+        let answer = signing.get(&check(&recorded)).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        if answer.body.contains("Verified against the signed record.") {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// References are looked up only when they can be one, and only for their own site.
 #[tokio::test]
 async fn a_strange_reference_is_not_found() {
@@ -455,8 +493,10 @@ async fn a_strange_reference_is_not_found() {
         subject: None,
     };
     let recorded = house.store.record(elsewhere).await.unwrap().reference;
-    let answer = house.get(&format!("{PREFIX}/receipt/{recorded}")).await;
-    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    for path in ["receipt/", "receipt?reference="] {
+        let answer = house.get(&format!("{PREFIX}/{path}{recorded}")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
 }
 
 /// Words the product never uses about itself.

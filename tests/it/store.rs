@@ -19,8 +19,13 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::support::postgres::Cluster;
 
-const WIDE: config::Store =
-    config::Store { queue: 100_000, records_per_second: 1_000_000, record_burst: 100_000, shared: None };
+const WIDE: config::Store = config::Store {
+    queue: 100_000,
+    records_per_second: 1_000_000,
+    record_burst: 100_000,
+    checkpoint: std::time::Duration::from_secs(3_600),
+    shared: None,
+};
 
 fn change(kind: Kind, source: Source, account: Option<u64>) -> Change {
     Change {
@@ -188,7 +193,7 @@ on_both_engines! {
     /// DESIGN 4: over the bound the cookie is set and counted, no row; an account's own word is kept.
     async fn a_flood_makes_a_bounded_number_of_records_and_is_counted(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
-        let limits = config::Store { queue: 100_000, records_per_second: 1, record_burst: 9, shared: None };
+        let limits = config::Store { queue: 100_000, records_per_second: 1, record_burst: 9, ..WIDE };
         let started = std::time::Instant::now();
         let store = engine.open(folder.path(), &limits).await;
         let mut refused = 0;

@@ -112,7 +112,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         gpc_last_update: None,
         account: Account::default(),
         ready_requires_journal: false,
-        store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000, shared: None },
+        store: Store { queue: 1024, records_per_second: 1000, record_burst: 1000, ..Store::default() },
         dns: Dns {
             enabled: false,
             servers: Vec::new(),

@@ -98,6 +98,24 @@ pub(super) struct Receipt<'a> {
     pub(super) clear: Option<String>,
 }
 
+/// `GET PREFIX/receipt`.
+#[derive(Template)]
+#[template(path = "check.html", config = "src/portal/pages/askama.toml")]
+pub(super) struct Check<'a> {
+    pub(super) frame: Frame<'a>,
+    /// The record of what was typed.
+    pub(super) found: Option<Checked<'a>>,
+}
+
+/// A record that was held against what is signed.
+pub(super) struct Checked<'a> {
+    pub(super) choice: &'a str,
+    pub(super) reference: &'a str,
+    pub(super) time: Time,
+    /// A signed state of the records holds it.
+    pub(super) signed: bool,
+}
+
 /// Step one of opting back in.
 #[derive(Template)]
 #[template(path = "confirm.html", config = "src/portal/pages/askama.toml")]

@@ -6,36 +6,55 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
-use super::chain::{Fields, Head};
+use super::chain::{Fields, Head, digest};
+use super::checkpoint::Checkpoint;
+use super::merkle;
 use super::schema::{refuse_strangers, schema_version};
 use super::{BROKEN, explain, refuse, sqlite};
 use crate::store::OpenError;
-use crate::store::record::RecordView;
+use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
 
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
 const PAGE: i64 = 4096;
 
-type Page = Result<Vec<RecordView>, OpenError>;
+type Page = Result<Vec<Item>, OpenError>;
 
-/// Reads every record, in order, by a read-only connection; see [`crate::store::export`].
-pub(in crate::store) fn export(
+/// Reads the whole journal in order, by a read-only connection; see [`crate::store::evidence`].
+pub(in crate::store) fn read(
     path: &Path,
-    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
+    each: &mut dyn FnMut(Item) -> std::io::Result<()>,
 ) -> Result<(), OpenError> {
-    if !path.is_file() {
-        return Err(refuse(path, "there is no journal here; check --data-dir"));
-    }
+    there(path)?;
     // On a thread of its own, because the caller may already be inside a runtime.
     std::thread::scope(|scope| {
         let (pages, inbox) = sync_channel(2);
-        scope.spawn(move || read_all(path, &pages));
+        scope.spawn(move || {
+            let sent = on_this_thread(path, async |connection| send_pages(path, connection, &pages).await);
+            if let Err(error) = sent {
+                let _ = pages.send(Err(error));
+            }
+        });
         hand_out(inbox, each)
     })
 }
 
+/// The proof of one record; see [`crate::store::inclusion`].
+pub(in crate::store) fn inclusion(path: &Path, reference: &str) -> Result<Inclusion, OpenError> {
+    there(path)?;
+    let work = move || on_this_thread(path, async |connection| prove(path, connection, reference).await);
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(work).join();
+        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
+    })
+}
+
+fn there(path: &Path) -> Result<(), OpenError> {
+    if path.is_file() { Ok(()) } else { Err(refuse(path, "there is no journal here; check --data-dir")) }
+}
+
 fn hand_out(
     inbox: Receiver<Page>,
-    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
+    each: &mut dyn FnMut(Item) -> std::io::Result<()>,
 ) -> Result<(), OpenError> {
     for page in inbox {
         page?.into_iter().try_for_each(&mut *each).map_err(OpenError::Output)?;
@@ -43,48 +62,87 @@ fn hand_out(
     Ok(())
 }
 
-/// Sends page after page; ends early when nobody takes them any more.
-fn read_all(path: &Path, pages: &SyncSender<Page>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            let _ = pages.send(Err(refuse(path, format!("cannot be read: {e}"))));
-            return;
-        }
-    };
+/// Opens the journal read-only for some work.
+fn on_this_thread<T>(
+    path: &Path,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
     runtime.block_on(async {
-        if let Err(error) = send_pages(path, pages).await {
-            let _ = pages.send(Err(error));
-        }
-    });
+        let mut connection = sqlite::connect_options(path).read_only(true).connect().await.map_err(named)?;
+        refuse_strangers(path, &mut connection).await?;
+        let done = work(&mut connection).await;
+        let closed = connection.close().await.map_err(named);
+        done.and_then(|done| closed.map(|()| done))
+    })
 }
 
-async fn send_pages(path: &Path, pages: &SyncSender<Page>) -> Result<(), OpenError> {
+/// Sends page after page; ends early when nobody takes them any more.
+async fn send_pages(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    pages: &SyncSender<Page>,
+) -> Result<(), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
-    let mut connection = sqlite::connect_options(path).read_only(true).connect().await.map_err(named)?;
-    refuse_strangers(path, &mut connection).await?;
-    let schema = schema_version(&mut connection).await.map_err(named)?;
+    let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
+    let mut signed = 0;
+    if schema >= 3 && pages.send(Ok(signers(connection).await.map_err(named)?)).is_err() {
+        return Ok(());
+    }
     loop {
-        let rows = page_after(&mut connection, schema, head.seq).await.map_err(named)?;
-        let mut page = Vec::with_capacity(rows.len());
+        let (rows, checkpoints) = page_after(connection, schema, head.seq, signed).await.map_err(named)?;
+        let mut page = Vec::with_capacity(rows.len() + checkpoints.len());
+        let mut checkpoints = checkpoints.into_iter().peekable();
         for row in &rows {
+            // One may be written between two pages.
+            page.extend(checkpoints.next_if(|(seq, _)| *seq == head.seq).map(|(seq, item)| {
+                signed = seq;
+                item
+            }));
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
-            let (view, next) = check(&head, row).ok_or_else(broken)?;
+            let (item, next) = check(&head, row).ok_or_else(broken)?;
             head = next;
-            page.extend(view);
+            page.push(item);
         }
-        if rows.is_empty() || pages.send(Ok(page)).is_err() {
-            return connection.close().await.map_err(named);
+        for (seq, item) in checkpoints {
+            signed = seq;
+            page.push(item);
+        }
+        let last = page.is_empty();
+        if pages.send(Ok(page)).is_err() || last {
+            return Ok(());
         }
     }
 }
 
+async fn signers(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let rows = sqlx::query("SELECT public, time_us FROM signers ORDER BY time_us, id");
+    for row in rows.fetch_all(&mut *connection).await? {
+        items.push(Item::Signer(SignerItem { public: Bytes(row.try_get(0)?), time_us: row.try_get(1)? }));
+    }
+    let rows = sqlx::query("SELECT signer, vouched, time_us, signature FROM vouches ORDER BY time_us");
+    for row in rows.fetch_all(connection).await? {
+        items.push(Item::Vouch(VouchItem {
+            signer: row.try_get(0)?,
+            vouched: row.try_get(1)?,
+            time_us: row.try_get(2)?,
+            signature: Bytes(row.try_get(3)?),
+        }));
+    }
+    Ok(items)
+}
+
+/// Records after `seq`, and checkpoints after `signed` that belong to them.
 async fn page_after(
     connection: &mut SqliteConnection,
     schema: usize,
     seq: i64,
-) -> sqlx::Result<Vec<SqliteRow>> {
+    signed: i64,
+) -> sqlx::Result<(Vec<SqliteRow>, Vec<(i64, Item)>)> {
     // A journal that no server of this version has opened yet: only those may change it.
     let query = if schema < 2 {
         "SELECT seq, time_us, reference, subject, NULL, canonical, NULL, chain \
@@ -93,31 +151,124 @@ async fn page_after(
         "SELECT seq, time_us, reference, subject, blinding, canonical, digest, chain \
          FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
     };
-    sqlx::query(query).bind(seq).bind(PAGE).fetch_all(connection).await
+    let mut transaction = connection.begin().await?;
+    let rows = sqlx::query(query).bind(seq).bind(PAGE).fetch_all(&mut *transaction).await?;
+    // Behind the last record there is none, or that record was taken away: then the one who verifies sees it.
+    let whole = rows.len() as i64 == PAGE;
+    let to = if whole { rows.last().map_or(Ok(seq), |row| row.try_get(0))? } else { i64::MAX };
+    let mut checkpoints = Vec::new();
+    if schema >= 3 {
+        let query =
+            "SELECT seq, canonical, signature FROM checkpoints WHERE seq > ? AND seq <= ? ORDER BY seq";
+        for row in sqlx::query(query).bind(signed).bind(to).fetch_all(&mut *transaction).await? {
+            checkpoints.push((row.try_get(0)?, Item::Checkpoint(checkpoint(&row, 1)?)));
+        }
+    }
+    transaction.commit().await?;
+    Ok((rows, checkpoints))
 }
 
-/// The record of a row, unless it was pruned, if it follows the head and its columns say what its bytes say.
-fn check(head: &Head, row: &SqliteRow) -> Option<(Option<RecordView>, Head)> {
+fn checkpoint(row: &SqliteRow, at: usize) -> sqlx::Result<CheckpointItem> {
+    Ok(CheckpointItem { canonical: Bytes(row.try_get(at)?), signature: Bytes(row.try_get(at + 1)?) })
+}
+
+/// The record of a row, if it follows the head and its columns say what its bytes say.
+fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
     let seq: i64 = row.try_get(0).ok()?;
     let reference: Option<&str> = row.try_get(2).ok()?;
     let (subject, blinding) = (row.try_get(3).ok()?, row.try_get(4).ok()?);
     let canonical: Option<&[u8]> = row.try_get(5).ok()?;
     let digest: Option<&[u8]> = row.try_get(6).ok()?;
-    let (view, next) = match (canonical, digest) {
+    let next = match (canonical, digest) {
         (Some(canonical), None) => {
             let fields = Fields::decode(canonical)?;
             fields.account(subject, blinding)?;
             let fits = fields.seq == seq
                 && row.try_get(1).is_ok_and(|time: i64| time == fields.time_us)
                 && reference == Some(fields.reference);
-            (Some(fits.then(|| fields.view())?), head.next(canonical))
+            fits.then(|| head.next(canonical))?
         }
         (None, Some(digest)) => {
             let forgotten = reference.is_none() && subject.is_none() && blinding.is_none();
-            (None, forgotten.then_some(head.next_digest(digest.try_into().ok()?))?)
+            forgotten.then_some(head.next_digest(digest.try_into().ok()?))?
         }
         _ => return None,
     };
     let link: &[u8] = row.try_get(7).ok()?;
-    (seq == next.seq && link == next.link).then_some((view, next))
+    let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
+    let item =
+        RecordItem { seq, canonical: canonical.map(bytes), digest: digest.map(bytes), chain: bytes(link) };
+    (seq == next.seq && link == next.link).then_some((Item::Record(item), next))
+}
+
+async fn prove(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    reference: &str,
+) -> Result<Inclusion, OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    if schema_version(connection).await.map_err(named)? < 3 {
+        return Err(refuse(path, "was never signed; it is, once this version has served with it"));
+    }
+    let record: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT seq, canonical FROM journal WHERE reference = ? AND canonical IS NOT NULL")
+            .bind(reference)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(named)?;
+    let Some((seq, record)) = record else {
+        return Err(refuse(path, format!("has no record with the reference {reference}")));
+    };
+    let row = sqlx::query("SELECT canonical, signature FROM checkpoints WHERE seq >= ? ORDER BY seq LIMIT 1")
+        .bind(seq)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(named)?;
+    let Some(row) = row else {
+        return Err(refuse(
+            path,
+            format!(
+                "has record {seq}, but it is not signed yet; that is done every `store.checkpoint`, and at a stop"
+            ),
+        ));
+    };
+    let item = checkpoint(&row, 0).map_err(named)?;
+    let unreadable = || refuse(path, "has a checkpoint that cannot be read");
+    let signed = Checkpoint::decode(&item.canonical.0).ok_or_else(unreadable)?;
+    let rows: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = sqlx::query_as(
+        "SELECT CASE WHEN digest IS NULL THEN canonical END, digest FROM journal \
+         WHERE seq > ? AND seq <= ? ORDER BY seq",
+    )
+    .bind(signed.from)
+    .bind(signed.head.seq)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(named)?;
+    let digests: Option<Vec<_>> = rows
+        .into_iter()
+        .map(|row| match row {
+            (Some(canonical), _) => Some(digest(&canonical)),
+            (None, kept) => kept?.try_into().ok(),
+        })
+        .collect();
+    let broken = || refuse(path, format!("record {seq} {BROKEN}"));
+    let digests = digests.ok_or_else(broken)?;
+    let index = usize::try_from(seq - signed.from - 1).map_err(|_| broken())?;
+    let mut inclusion = Inclusion {
+        optgate_proof: 1,
+        record: Bytes(record),
+        checkpoint: item,
+        path: merkle::path(&digests, index).into_iter().map(|hash| Bytes(hash.to_vec())).collect(),
+        signers: Vec::new(),
+        vouches: Vec::new(),
+    };
+    for item in signers(connection).await.map_err(named)? {
+        match item {
+            Item::Signer(signer) => inclusion.signers.push(signer),
+            Item::Vouch(vouch) => inclusion.vouches.push(vouch),
+            Item::Record(_) | Item::Checkpoint(_) => {}
+        }
+    }
+    inclusion.verify(&[]).map_err(|_| broken())?;
+    Ok(inclusion)
 }

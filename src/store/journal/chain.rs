@@ -213,24 +213,26 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn put(out: &mut Vec<u8>, field: &[u8]) {
+/// Writes one field.
+pub(super) fn put(out: &mut Vec<u8>, field: &[u8]) {
     // No field comes near 4 GiB: site and policy are settings, the rest is fixed.
     out.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(field);
 }
 
-fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+/// Reads one field.
+pub(super) fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, after) = rest.split_first_chunk::<4>()?;
     let (field, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     *rest = after;
     Some(field)
 }
 
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+pub(super) fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(field(rest)?).ok()
 }
 
-fn number(rest: &mut &[u8]) -> Option<i64> {
+pub(super) fn number(rest: &mut &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(field(rest)?.try_into().ok()?))
 }
 

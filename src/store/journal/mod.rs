@@ -1,18 +1,19 @@
 //! The append-only record on disk.
 //!
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
-//! node, in the tables of [`schema`]; [`audit`] reads them beside a running server. The canonical bytes are the
+//! node, in the tables of [`schema`]; [`checkpoint`] says what is signed, over the trees of [`merkle`];
+//! [`audit`] reads all of it beside a running server. The canonical bytes are the
 //! record. Time and reference stand beside them to search by, and what ties a record to an account so that it can
 //! be forgotten.
 
 pub(super) mod audit;
 pub(super) mod chain;
+pub(super) mod checkpoint;
+pub(super) mod merkle;
 pub(super) mod postgres;
 mod schema;
 pub(super) mod shared_audit;
 pub(super) mod sqlite;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
@@ -56,4 +57,230 @@ fn explain(path: &Path, error: &sqlx::Error) -> OpenError {
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use sqlx::sqlite::SqliteConnection;
+    use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+    use super::chain::{Account, Fields, Head, Version};
+    use super::sqlite::{Fold, Journal, Key, connect_options};
+    use super::{audit, chain, schema};
+    use crate::privacy::{Standing, Subject};
+    use crate::store::record::{Change, Kind, Receipt, Source};
+
+    const CHECK: &str = "0123456789abcdef";
+    const ANN: Subject = Subject::from_bytes(*b"the account: ann");
+
+    /// What a start was told.
+    #[derive(Debug, Default)]
+    struct Told {
+        accounts: HashMap<i64, Account>,
+        suppressed: Vec<(Subject, Standing, i64)>,
+    }
+
+    impl Fold for Told {
+        fn record(&mut self, fields: &Fields<'_>, account: Account) {
+            assert!(self.accounts.insert(fields.seq, account).is_none());
+        }
+
+        fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64) {
+            self.suppressed.push((subject, standing, seq));
+        }
+    }
+
+    fn change(account: Option<Subject>) -> Change {
+        Change {
+            time_us: 1_795_000_000_000_000,
+            site: "shop".into(),
+            kind: Kind::OptOut,
+            source: Source::Gpc,
+            basis: None,
+            policy: "p".into(),
+            subject: account,
+        }
+    }
+
+    async fn opened(path: &Path) -> (Journal, Told) {
+        let mut told = Told::default();
+        let key = path.with_file_name("signing.key");
+        let journal = Journal::open(path, CHECK, &key, &mut told).await.unwrap();
+        (journal, told)
+    }
+
+    async fn append(journal: &mut Journal, changes: &[Change]) -> Vec<Receipt> {
+        journal.append(1_795_000_000_000_000, changes.iter()).await.unwrap()
+    }
+
+    fn exported(path: &Path) -> Result<Vec<i64>, String> {
+        let mut seqs = Vec::new();
+        let read = audit::read(path, &mut |item| {
+            seqs.extend(item.view().map(|record| record.seq));
+            Ok(())
+        });
+        read.map(|()| seqs).map_err(|error| error.to_string())
+    }
+
+    /// A journal as the first schema had it, with two records of the first format.
+    async fn first_schema(path: &Path) {
+        let mut connection = connect_options(path).create_if_missing(true).connect().await.unwrap();
+        schema::migrate_to(1, &mut connection, CHECK).await.unwrap();
+        let mut head = Head::default();
+        for subject in [Some(ANN), None] {
+            let reference = format!("0000-0000-0000-000{}", head.seq);
+            let canonical = Fields {
+                version: Version::First,
+                seq: head.seq + 1,
+                node: "n1",
+                time_us: 7,
+                site: "shop",
+                kind: "opt-out",
+                signal: "gpc",
+                basis: "gpc",
+                policy: "p",
+                person: subject.map(|s| *s.as_bytes()),
+                reference: &reference,
+            }
+            .encode();
+            head = head.next(&canonical);
+            sqlx::query(
+                "INSERT INTO journal VALUES (?, 'n1', 7, 'shop', 'opt-out', 'gpc', 'gpc', 'p', ?, ?, ?, ?)",
+            )
+            .bind(head.seq)
+            .bind(subject.map(|s| s.as_bytes().to_vec()))
+            .bind(reference)
+            .bind(canonical)
+            .bind(head.link.to_vec())
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        }
+        connection.close().await.unwrap();
+    }
+
+    async fn execute(connection: &mut SqliteConnection, sql: &str) -> Result<(), String> {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await;
+        done.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Nobody's opt-out is lost to a newer program, and the chain goes on over the change of form. Until a server
+    /// has opened it, an old journal is exported as it is.
+    #[tokio::test]
+    async fn a_journal_of_the_first_schema_is_carried_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite3");
+        first_schema(&path).await;
+        assert_eq!(exported(&path), Ok(vec![1, 2]));
+        let (mut journal, told) = opened(&path).await;
+        assert_eq!(told.accounts, HashMap::from([(1, Account::Known(ANN)), (2, Account::None)]));
+        assert_eq!(append(&mut journal, &[change(Some(ANN))]).await[0].seq, 3);
+        let found = journal.read(&Key::Reference("0000-0000-0000-0001".into())).await.unwrap().unwrap();
+        assert_eq!((found.seq, found.account), (2, false));
+        journal.close().await.unwrap();
+        let (journal, told) = opened(&path).await;
+        assert_eq!((journal.len(), told.accounts[&3]), (3, Account::Known(ANN)));
+        journal.close().await.unwrap();
+        assert_eq!(exported(&path), Ok(vec![1, 2, 3]));
+    }
+
+    /// Domain 6: what is kept of a person in the record can be taken out of it. The bytes that are chained hold
+    /// nothing that the secret and the account lead to.
+    #[tokio::test]
+    async fn an_erased_record_stands_in_the_chain_and_leads_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite3");
+        let (mut journal, _) = opened(&path).await;
+        append(&mut journal, &[change(Some(ANN)), change(Some(ANN))]).await;
+        journal.close().await.unwrap();
+        let mut raw = connect_options(&path).connect().await.unwrap();
+        let bytes: Vec<u8> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = 1")
+            .fetch_one(&mut raw)
+            .await
+            .unwrap();
+        assert!(!bytes.windows(16).any(|part| part == ANN.as_bytes()));
+        execute(&mut raw, "UPDATE journal SET subject = NULL, blinding = NULL WHERE seq = 1").await.unwrap();
+        raw.close().await.unwrap();
+        let (journal, told) = opened(&path).await;
+        assert_eq!(told.accounts, HashMap::from([(1, Account::Erased), (2, Account::Known(ANN))]));
+        journal.close().await.unwrap();
+        assert_eq!(exported(&path), Ok(vec![1, 2]));
+    }
+
+    /// Domain 2.10: after 24 months a record goes, and what comes after it can still be verified.
+    #[tokio::test]
+    async fn a_pruned_record_leaves_its_digest_and_the_chain_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite3");
+        let (mut journal, _) = opened(&path).await;
+        let receipts = append(&mut journal, &[change(Some(ANN)), change(None), change(None)]).await;
+        journal.close().await.unwrap();
+        let mut raw = connect_options(&path).connect().await.unwrap();
+        let canonical: Vec<u8> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = 1")
+            .fetch_one(&mut raw)
+            .await
+            .unwrap();
+        let digest = data_encoding::HEXLOWER.encode(&chain::digest(&canonical));
+        let prune = format!(
+            "UPDATE journal SET canonical = NULL, digest = x'{digest}', reference = NULL, subject = NULL, \
+             blinding = NULL WHERE seq = 1"
+        );
+        execute(&mut raw, &prune).await.unwrap();
+        let suppress =
+            "INSERT INTO suppression VALUES (CAST('the account: ann' AS BLOB), 'opted-out', 3, 'c')";
+        execute(&mut raw, suppress).await.unwrap();
+        raw.close().await.unwrap();
+        let (mut journal, told) = opened(&path).await;
+        assert_eq!(told.accounts, HashMap::from([(2, Account::None), (3, Account::None)]));
+        assert_eq!(told.suppressed, [(ANN, Standing::OptedOut, 3)]);
+        assert_eq!(journal.read(&Key::Reference(receipts[0].reference.clone())).await.unwrap(), None);
+        assert_eq!(journal.read(&Key::Seq(1)).await.unwrap(), None);
+        assert_eq!(append(&mut journal, &[change(None)]).await[0].seq, 4);
+        journal.close().await.unwrap();
+        assert_eq!(exported(&path), Ok(vec![2, 3, 4]));
+    }
+
+    /// The journal forgets, and does nothing else: neither by a mistake of ours nor by a hand at a prompt.
+    #[tokio::test]
+    async fn rows_may_be_erased_or_pruned_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite3");
+        first_schema(&path).await;
+        let (mut journal, _) = opened(&path).await;
+        append(&mut journal, &[change(Some(ANN)), change(None)]).await;
+        journal.close().await.unwrap();
+        let mut raw = connect_options(&path).connect().await.unwrap();
+        let pruned =
+            "canonical = NULL, digest = randomblob(32), reference = NULL, subject = NULL, blinding = NULL";
+        for refused in [
+            "DELETE FROM journal WHERE seq = 4".to_owned(),
+            "UPDATE journal SET seq = 9 WHERE seq = 4".into(),
+            "UPDATE journal SET chain = randomblob(32) WHERE seq = 4".into(),
+            "UPDATE journal SET time_us = 8 WHERE seq = 4".into(),
+            "UPDATE journal SET reference = 'other' WHERE seq = 4".into(),
+            "UPDATE journal SET reference = NULL WHERE seq = 4".into(),
+            "UPDATE journal SET canonical = x'02' WHERE seq = 4".into(),
+            "UPDATE journal SET digest = randomblob(32) WHERE seq = 4".into(),
+            "UPDATE journal SET canonical = NULL WHERE seq = 4".into(),
+            "UPDATE journal SET subject = randomblob(16) WHERE seq = 3".into(),
+            "UPDATE journal SET blinding = NULL WHERE seq = 3".into(),
+            "UPDATE journal SET subject = randomblob(16), blinding = randomblob(16) WHERE seq = 4".into(),
+            format!("UPDATE journal SET {pruned}, time_us = 8 WHERE seq = 3"),
+            format!("UPDATE journal SET {pruned}, digest = randomblob(31) WHERE seq = 3"),
+            // The first format's chain is over the bytes themselves.
+            format!("UPDATE journal SET {pruned} WHERE seq = 1"),
+        ] {
+            let said = execute(&mut raw, &refused).await.unwrap_err();
+            assert!(said.contains("append-only"), "{refused}: {said}");
+        }
+        execute(&mut raw, &format!("UPDATE journal SET {pruned} WHERE seq = 3")).await.unwrap();
+        let again = format!("UPDATE journal SET {pruned} WHERE seq = 3");
+        assert!(execute(&mut raw, &again).await.unwrap_err().contains("append-only"));
+        raw.close().await.unwrap();
+        // A digest that is not the record's is found like a changed record.
+        assert!(exported(&path).unwrap_err().contains("record 3 does not fit the chain"));
+    }
 }

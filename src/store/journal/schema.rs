@@ -19,6 +19,8 @@ const APPLICATION_ID: i64 = 0x4f50_5447;
 /// account, and give their bytes for a digest; nothing else. `suppression` keeps how an account stood when its
 /// records were forgotten, and up to which record that word holds: the journal's head then, which says nothing
 /// about which records were the account's; and the secret that the account was hashed with.
+///
+/// The third holds what signs: see `checkpoint`.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE journal (
@@ -75,6 +77,28 @@ const MIGRATIONS: &[&str] = &["
         seq INTEGER NOT NULL,
         key_check TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+    ", "
+    CREATE TABLE signers (
+        id TEXT PRIMARY KEY,
+        public BLOB NOT NULL,
+        time_us INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE vouches (
+        signer TEXT NOT NULL,
+        vouched TEXT NOT NULL,
+        time_us INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        PRIMARY KEY (signer, vouched)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE checkpoints (
+        seq INTEGER PRIMARY KEY,
+        canonical BLOB NOT NULL,
+        signature BLOB NOT NULL
+    ) STRICT;
+    CREATE TRIGGER checkpoints_stay BEFORE DELETE ON checkpoints
+        BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END;
+    CREATE TRIGGER checkpoints_never_change BEFORE UPDATE ON checkpoints
+        BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END;
     ", "
     ALTER TABLE journal ADD COLUMN seen TEXT;
     "];

@@ -11,12 +11,15 @@ use data_encoding::HEXUPPER;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
-use super::chain::{Account, BLINDING, Fields, Head, Link, Version, person};
+use super::chain::{self, Account, BLINDING, Fields, Head, Link, Version, person};
+use super::checkpoint::{self, Checkpoint};
+use super::merkle::Tree;
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::merge::Seen;
 use crate::store::record::{Change, Kind, Receipt, RecordView};
+use crate::store::signing::{PublicKey, Signer};
 use crate::store::{OpenError, files, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -42,14 +45,65 @@ pub(in crate::store) struct Journal {
     connection: Option<SqliteConnection>,
     inserts: [(usize, Arc<str>); 3],
     node: Arc<str>,
+    signer: Signer,
     head: Head,
+    unsigned: Unsigned,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
+}
+
+/// Records since the last checkpoint.
+#[derive(Debug, Default)]
+struct Unsigned {
+    /// The last that is signed.
+    from: i64,
+    tree: Tree,
+}
+
+impl Unsigned {
+    /// A record is in the journal. Those before the last checkpoint are signed already.
+    fn push(&mut self, seq: i64, digest: impl FnOnce() -> Link) {
+        if seq > self.from {
+            self.tree.push(&digest());
+        }
+    }
+
+    /// The last record of the tree.
+    fn to(&self) -> i64 {
+        self.from.saturating_add_unsigned(self.tree.count())
+    }
+
+    /// Takes in what reached the disk though its commit reported an error.
+    async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
+        let signed = last_checkpoint(connection).await?.map_or(0, |checkpoint| checkpoint.head.seq);
+        if signed != self.from {
+            *self = Self { from: signed, tree: Tree::default() };
+        }
+        loop {
+            let rows = sqlx::query(
+                "SELECT seq, canonical, digest FROM journal WHERE seq > ? ORDER BY seq LIMIT 1024",
+            )
+            .bind(self.to())
+            .fetch_all(&mut *connection)
+            .await?;
+            for row in &rows {
+                let digest = match row.try_get::<Option<&[u8]>, _>(1)? {
+                    Some(canonical) => chain::digest(canonical),
+                    None => row.try_get::<&[u8], _>(2)?.try_into().map_err(|_| broken())?,
+                };
+                self.push(row.try_get(0)?, || digest);
+            }
+            if rows.is_empty() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 struct Sealed {
     receipt: Receipt,
     canonical: Vec<u8>,
+    digest: Link,
     /// What ties it to an account; forgotten when that is erased.
     tie: Option<(Subject, [u8; BLINDING])>,
     /// For anything but an opt-out: what this node had taken in of the others.
@@ -68,15 +122,17 @@ pub(in crate::store) trait Fold: Send {
 
 impl Journal {
     /// Opens or makes the file and hands every whole record to `fold`, in order, its chain verified.
-    /// `key_check` ties the journal to the secret its subjects were hashed with.
+    /// `key_check` ties the journal to the secret its subjects were hashed with; `signing_key` is the file of the
+    /// key that signs it.
     pub(in crate::store) async fn open(
         path: &Path,
         key_check: &str,
+        signing_key: &Path,
         fold: &mut dyn Fold,
     ) -> Result<Self, OpenError> {
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        let (node, head) = match prepare(path, &mut connection, key_check, fold).await {
+        let prepared = match prepare(path, &mut connection, key_check, signing_key, fold).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 // Closed before anybody hears of it; its own error would say less.
@@ -88,8 +144,10 @@ impl Journal {
             path: path.to_owned(),
             connection: Some(connection),
             inserts: INSERT_ROWS.map(|rows| (rows, insert_statement(rows).into())),
-            node: node.into(),
-            head,
+            node: prepared.node.into(),
+            signer: prepared.signer,
+            head: prepared.head,
+            unsigned: prepared.unsigned,
             doubtful: false,
         })
     }
@@ -121,14 +179,53 @@ impl Journal {
         seen: Option<&Seen>,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
-        let sealed = self.seal(now_us, changes, seen)?;
-        let head = sealed.last().map_or(self.head, |last| last.head);
-        let written = self.write(sealed).await;
+        let mut sealed = self.seal(now_us, changes, seen)?;
+        if let Err(error) = self.write(&mut sealed).await {
+            self.doubt(&error).await;
+            return Err(error);
+        }
+        let receipt = |row: Sealed| {
+            self.head = row.head;
+            self.unsigned.push(row.receipt.seq, || row.digest);
+            row.receipt
+        };
+        Ok(sealed.into_iter().map(receipt).collect())
+    }
+
+    /// Whether records came since the last checkpoint.
+    pub(in crate::store) fn has_unsigned(&self) -> bool {
+        self.head.seq > self.unsigned.from
+    }
+
+    /// Signs what came since the last checkpoint, if anything did; durable when this returns.
+    ///
+    /// `now_us`: microseconds since the Unix epoch.
+    pub(in crate::store) async fn checkpoint(&mut self, now_us: i64) -> Result<()> {
+        self.settle_doubt().await?;
+        if !self.has_unsigned() {
+            return Ok(());
+        }
+        let canonical = Checkpoint {
+            node: self.node.to_string(),
+            from: self.unsigned.from,
+            head: self.head,
+            root: self.unsigned.tree.root(),
+            time_us: now_us,
+            key: self.signer.public().id(),
+        }
+        .encode();
+        let signature = self.signer.sign(&checkpoint::signed(&canonical))?;
+        let written = sqlx::query("INSERT INTO checkpoints VALUES (?, ?, ?)")
+            .bind(self.head.seq)
+            .bind(canonical)
+            .bind(signature.to_vec())
+            .execute(self.connection()?)
+            .await;
         match &written {
-            Ok(_) => self.head = head,
+            Ok(_) => self.unsigned = Unsigned { from: self.head.seq, tree: Tree::default() },
             Err(error) => self.doubt(error).await,
         }
-        written
+        written.map(drop)
     }
 
     /// Writes something small, to learn whether writing works again.
@@ -161,6 +258,38 @@ impl Journal {
         if matches { Ok(view) } else { Err(sqlx::Error::Protocol(format!("the record {BROKEN}"))) }
     }
 
+    /// One record, if it is there and whole, held against the chain and the checkpoint that signed it; whether
+    /// one did.
+    pub(in crate::store) async fn check(&mut self, reference: &str) -> Result<Option<(RecordView, bool)>> {
+        let row = sqlx::query(
+            "SELECT it.seq, it.canonical, it.chain, before.chain
+             FROM journal AS it LEFT JOIN journal AS before ON before.seq = it.seq - 1
+             WHERE it.reference = ? AND it.canonical IS NOT NULL",
+        )
+        .bind(reference)
+        .fetch_optional(self.connection()?)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (seq, canonical): (i64, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+        let link: &[u8] = row.try_get(2)?;
+        let before = row.try_get::<Option<&[u8]>, _>(3)?.map_or(Ok(Link::default()), Link::try_from);
+        let before = Head { seq: seq - 1, link: before.map_err(|_| broken())? };
+        let fields = Fields::decode(canonical).ok_or_else(broken)?;
+        if fields.seq != seq || fields.reference != reference || before.next(canonical).link != link {
+            return Err(broken());
+        }
+        let view = fields.view();
+        let Some(checkpoint) = checkpoint_from(self.connection()?, seq).await? else {
+            return Ok(Some((view, false)));
+        };
+        let signed: Option<Vec<u8>> = sqlx::query_scalar("SELECT chain FROM journal WHERE seq = ?")
+            .bind(checkpoint.head.seq)
+            .fetch_optional(self.connection()?)
+            .await?;
+        let fits = signed.is_some_and(|link| link == checkpoint.head.link);
+        fits.then_some(Some((view, true))).ok_or_else(broken)
+    }
+
     /// Moves the WAL into the file and closes it.
     pub(in crate::store) async fn close(mut self) -> Result<()> {
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
@@ -189,7 +318,7 @@ impl Journal {
             let tie = change.subject.map(|subject| (subject, blinding));
             let seen = seen.filter(|_| change.kind != Kind::OptOut).map(Seen::to_text);
             let seq = head.seq + 1;
-            let canonical = Fields {
+            let bytes = Fields {
                 version: Version::Second,
                 seq,
                 node: &self.node,
@@ -203,24 +332,20 @@ impl Journal {
                 reference: &reference,
             }
             .encode();
-            head = head.next(&canonical);
-            Sealed {
-                receipt: Receipt { reference, seq, time_us: change.time_us },
-                canonical,
-                tie,
-                seen,
-                head,
-            }
+            let digest = chain::digest(&bytes);
+            head = head.next_digest(&digest);
+            let receipt = Receipt { reference, seq, time_us: change.time_us };
+            Sealed { receipt, canonical: bytes, digest, tie, seen, head }
         };
         Ok(changes.zip(&random).map(seal).collect())
     }
 
-    async fn write(&mut self, mut sealed: Vec<Sealed>) -> Result<Vec<Receipt>> {
+    async fn write(&mut self, sealed: &mut [Sealed]) -> Result<()> {
         let connection = self.connection.as_mut().ok_or_else(not_open)?;
         // Plain statements, not sqlx's transaction: a full disk makes SQLite roll back on its own, and the
         // depth that sqlx keeps would then refuse the next BEGIN.
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let mut rest = sealed.as_mut_slice();
+        let mut rest = sealed;
         while let Some((rows, statement)) = self.inserts.iter().find(|(rows, _)| *rows <= rest.len()) {
             let (now, later) = rest.split_at_mut(*rows);
             let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(Arc::clone(statement)));
@@ -239,8 +364,7 @@ impl Journal {
             query.execute(&mut *connection).await?;
             rest = later;
         }
-        sqlx::query("COMMIT").execute(connection).await?;
-        Ok(sealed.into_iter().map(|row| row.receipt).collect())
+        sqlx::query("COMMIT").execute(connection).await.map(drop)
     }
 
     /// After a failed write. A full or locked file stays open, so that it can still be read; after
@@ -267,20 +391,31 @@ impl Journal {
             if self.connection.is_none() {
                 self.connection = Some(reopen(&self.path).await?);
             }
-            self.head = read_head(self.connection()?).await?;
+            let Some(connection) = self.connection.as_mut() else { return Err(not_open()) };
+            self.head = read_head(connection).await?;
+            self.unsigned.catch_up(connection).await?;
             self.doubtful = false;
         }
         Ok(())
     }
 }
 
-/// Checks, migrates and reads a journal just opened; returns its node and head.
+/// What is known of a journal just opened.
+struct Prepared {
+    node: String,
+    signer: Signer,
+    head: Head,
+    unsigned: Unsigned,
+}
+
+/// Checks, migrates and reads a journal just opened.
 async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
     key_check: &str,
+    signing_key: &Path,
     fold: &mut dyn Fold,
-) -> Result<(String, Head), OpenError> {
+) -> Result<Prepared, OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     refuse_damage(path, connection).await?;
     refuse_strangers(path, connection).await?;
@@ -294,9 +429,73 @@ async fn prepare(
              secret.key that belongs to it",
         ));
     }
-    let head = read_records(path, connection, fold).await?;
+    let signer = signer(path, connection, signing_key).await?;
+    let (head, unsigned) = read_records(path, connection, fold).await?;
     read_suppressions(connection, fold).await.map_err(named)?;
-    Ok((node, head))
+    Ok(Prepared { node, signer, head, unsigned })
+}
+
+/// The key that signs this journal; made when the journal was never signed.
+async fn signer(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    key_file: &Path,
+) -> Result<Signer, OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let unusable = |e: std::io::Error| refuse(key_file, format!("cannot be used: {e}"));
+    let known: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM signers").fetch_all(&mut *connection).await.map_err(named)?;
+    let signer = match Signer::load(key_file).map_err(unusable)? {
+        Some(signer) if known.contains(&signer.public().id()) => return Ok(signer),
+        Some(signer) if known.is_empty() => signer,
+        None if known.is_empty() => {
+            let (signer, seed) = Signer::generate().map_err(unusable)?;
+            Signer::save(key_file, &seed).map_err(|e| refuse(key_file, format!("cannot be made: {e}")))?;
+            signer
+        }
+        None => return Err(refuse(key_file, format!("is missing, but {SIGNED}"))),
+        Some(_) => return Err(refuse(key_file, format!("is another key, but {SIGNED}"))),
+    };
+    sqlx::query("INSERT INTO signers VALUES (?, ?, ?)")
+        .bind(signer.public().id())
+        .bind(signer.public().as_bytes().to_vec())
+        .bind(jiff::Timestamp::now().as_microsecond())
+        .execute(connection)
+        .await
+        .map_err(named)?;
+    Ok(signer)
+}
+
+/// What to do about a signing key that is not the journal's.
+const SIGNED: &str = "there is a journal that is signed with one. Restore it from a backup; if it is lost, \
+                      `optgate keys new-signer` makes another, which no earlier key vouches for";
+
+/// The last checkpoint, if it bears its signature.
+async fn last_checkpoint(connection: &mut SqliteConnection) -> Result<Option<Checkpoint>> {
+    let last: Option<i64> =
+        sqlx::query_scalar("SELECT max(seq) FROM checkpoints").fetch_one(&mut *connection).await?;
+    match last {
+        Some(last) => checkpoint_from(connection, last).await,
+        None => Ok(None),
+    }
+}
+
+/// The first checkpoint at or after a record, if it bears its signature.
+async fn checkpoint_from(connection: &mut SqliteConnection, seq: i64) -> Result<Option<Checkpoint>> {
+    let row = sqlx::query("SELECT canonical, signature FROM checkpoints WHERE seq >= ? ORDER BY seq LIMIT 1")
+        .bind(seq)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (canonical, signature): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+    let wrong = || sqlx::Error::Protocol("a checkpoint does not bear its key's signature".into());
+    let checkpoint = Checkpoint::decode(canonical).ok_or_else(wrong)?;
+    let public: Option<Vec<u8>> = sqlx::query_scalar("SELECT public FROM signers WHERE id = ?")
+        .bind(checkpoint.key.as_str())
+        .fetch_optional(connection)
+        .await?;
+    let key = public.as_deref().and_then(PublicKey::from_bytes).ok_or_else(wrong)?;
+    key.verifies(&checkpoint::signed(canonical), signature).then_some(Some(checkpoint)).ok_or_else(wrong)
 }
 
 /// Options all connections share; `create_if_missing` is off.
@@ -306,6 +505,10 @@ pub(in crate::store) fn connect_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY)
         .row_buffer_size(1024)
         .disable_statement_logging()
+}
+
+fn broken() -> sqlx::Error {
+    sqlx::Error::Protocol(format!("a record {BROKEN}"))
 }
 
 fn not_open() -> sqlx::Error {
@@ -341,7 +544,10 @@ async fn read_records(
     path: &Path,
     connection: &mut SqliteConnection,
     fold: &mut dyn Fold,
-) -> Result<Head, OpenError> {
+) -> Result<(Head, Unsigned), OpenError> {
+    let signed = last_checkpoint(connection).await.map_err(|e| explain(path, &e))?;
+    let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
+    let mut unsigned = Unsigned { from: signed.seq, tree: Tree::default() };
     let mut head = Head::default();
     let mut bytes = Vec::new();
     loop {
@@ -358,24 +564,43 @@ async fn read_records(
         .await
         .and_then(|row| row.try_get(0))
         .map_err(|e| explain(path, &e))?;
-        let Some(page) = page else { return Ok(head) };
+        let Some(page) = page else { break };
         for record in page.split(',') {
-            head = follow(&head, record, &mut bytes, fold)
-                .ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
+            let next = follow(&head, record, &mut bytes, &mut unsigned, fold);
+            // What was signed stands above what the rows say among themselves.
+            let next = next.filter(|next| next.seq != signed.seq || *next == signed);
+            head = next.ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
         }
     }
+    if head.seq < signed.seq {
+        let (have, had) = (head.seq, signed.seq);
+        return Err(refuse(path, format!("ends with record {have}, but record {had} was signed: {LOST}")));
+    }
+    Ok((head, unsigned))
 }
+
+/// What to do about records that were signed and are not there.
+const LOST: &str = "what came after it is lost. Restore the journal from a backup and keep this file: it is \
+                    evidence";
 
 /// The head after a record as [`read_records`] packs it; `None` when it does not follow. `bytes` is room to
 /// work in.
-fn follow(head: &Head, record: &str, bytes: &mut Vec<u8>, fold: &mut dyn Fold) -> Option<Head> {
+fn follow(
+    head: &Head,
+    record: &str,
+    bytes: &mut Vec<u8>,
+    unsigned: &mut Unsigned,
+    fold: &mut dyn Fold,
+) -> Option<Head> {
     let (shape, digits) = record.split_at_checked(1)?;
     bytes.resize(HEXUPPER.decode_len(digits.len()).ok()?, 0);
     HEXUPPER.decode_mut(digits.as_bytes(), bytes).ok()?;
     let (link, rest) = bytes.split_first_chunk::<32>()?;
     let (subject, blinding, canonical) = match shape {
         "P" => {
-            let next = head.next_digest(<&Link>::try_from(rest).ok()?);
+            let digest: Link = rest.try_into().ok()?;
+            let next = head.next_digest(&digest);
+            unsigned.push(next.seq, || digest);
             return (*link == next.link).then_some(next);
         }
         "B" => {
@@ -394,6 +619,7 @@ fn follow(head: &Head, record: &str, bytes: &mut Vec<u8>, fold: &mut dyn Fold) -
     let account = fields.account(subject, blinding)?;
     (fields.seq == next.seq && *link == next.link).then(|| {
         fold.record(&fields, account);
+        unsigned.push(next.seq, || chain::digest(canonical));
         next
     })
 }

@@ -91,6 +91,7 @@ fn limits(database: &str) -> config::Store {
         records_per_second: 1_000_000,
         record_burst: 100_000,
         shared: Some(shared(database)),
+        ..config::Store::default()
     }
 }
 

@@ -1,26 +1,20 @@
 //! `optgate ledger export`: every record, in order, beside a running server.
 
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::store::{self, RecordView};
 
-/// `optgate ledger ...`
-#[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
-    /// Print every record, oldest first; never the account
-    Export(ExportArgs),
-}
-
 /// How to print.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// One JSON object a line, or CSV with a head line
-    #[arg(long, value_enum, default_value_t, value_name = "jsonl|csv")]
+    /// One JSON object a line, CSV with a head line, or what `ledger verify --export` proves
+    #[arg(long, value_enum, default_value_t, value_name = "jsonl|csv|proof")]
     pub format: Format,
 }
 
@@ -32,6 +26,8 @@ pub enum Format {
     Jsonl,
     /// RFC 4180, with a head line.
     Csv,
+    /// Everything that proves the journal, one JSON object a line.
+    Proof,
 }
 
 /// A record as it is exported; the order of the fields is the order of the columns (DESIGN 7).
@@ -56,9 +52,11 @@ const COLUMNS: [&str; 9] = ["seq", "node", "time", "site", "kind", "signal", "ba
 ///
 /// # Errors
 /// The settings are wrong, the journal cannot be read, or stdout cannot be written.
-pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Result<(), Failure> {
-    let LedgerCommand::Export(args) = command;
-    let data_dir = super::settings(global, Vec::new(), true)?.settings.data_dir;
+pub fn run(global: &Global, args: &ExportArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let data_dir = super::data_dir(global)?;
+    if args.format == Format::Proof {
+        return proof(&data_dir, BufWriter::new(out));
+    }
     let mut sheet = Sheet::new(args.format, BufWriter::new(out))?;
     // The store words every failure of the callback as the journal's, so ours is kept aside.
     let mut failed = None;
@@ -76,6 +74,25 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
     }
 }
 
+/// Writes the evidence, one piece a line.
+fn proof(data_dir: &Path, mut out: impl Write) -> Result<(), Failure> {
+    let mut failed = None;
+    let read = store::evidence(data_dir, &mut |item| {
+        let written =
+            serde_json::to_writer(&mut out, &item).map_err(Into::into).and_then(|()| out.write_all(b"\n"));
+        written.map_err(|error: std::io::Error| {
+            let told = std::io::Error::from(error.kind());
+            failed = Some(error);
+            told
+        })
+    });
+    match (failed, read) {
+        (Some(error), _) => Err(error.into()),
+        (None, Err(error)) => Err(anyhow::Error::new(error).context("cannot export the ledger").into()),
+        (None, Ok(())) => Ok(out.flush()?),
+    }
+}
+
 /// Rows in one of the forms.
 enum Sheet<W: Write> {
     Lines(W),
@@ -85,7 +102,7 @@ enum Sheet<W: Write> {
 impl<W: Write> Sheet<W> {
     fn new(format: Format, out: W) -> std::io::Result<Self> {
         Ok(match format {
-            Format::Jsonl => Self::Lines(out),
+            Format::Jsonl | Format::Proof => Self::Lines(out),
             Format::Csv => {
                 let mut table = csv::WriterBuilder::new().has_headers(false).from_writer(out);
                 table.write_record(COLUMNS)?;

@@ -1,0 +1,45 @@
+//! `optgate ledger ...`: the journal as evidence.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Failure, Global, settings};
+use crate::store;
+
+pub mod export;
+pub mod verify;
+
+/// `optgate ledger ...`
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Print every record, oldest first; never the account
+    Export(export::ExportArgs),
+    /// Prove a data folder, an export or one record, and name the first record that does not fit
+    Verify(verify::VerifyArgs),
+    /// Print what proves one record alone, for `ledger verify --proof`
+    Proof(verify::ProofArgs),
+    /// Print the public key that the journal is signed with
+    Key,
+}
+
+/// Does one of them.
+///
+/// # Errors
+/// The settings are wrong, the journal cannot be read or is not what it should be, or stdout cannot be written.
+pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        LedgerCommand::Export(args) => export::run(global, args, out),
+        LedgerCommand::Verify(args) => verify::run(global, args, out),
+        LedgerCommand::Proof(args) => verify::proof(global, args, out),
+        LedgerCommand::Key => {
+            let key = store::public_key(&data_dir(global)?).map_err(anyhow::Error::new)?;
+            Ok(out.write_all(key.to_pem().as_bytes())?)
+        }
+    }
+}
+
+fn data_dir(global: &Global) -> Result<PathBuf, Failure> {
+    Ok(settings(global, Vec::new(), true)?.settings.data_dir)
+}

@@ -1,0 +1,310 @@
+//! The journal as evidence, with the program itself: proven with a public key, and the first bad record named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use sqlx::ConnectOptions as _;
+use sqlx::Connection as _;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use optgate::config;
+use optgate::privacy::{Basis, Subject};
+use optgate::store::{Change, Kind, Source, Store};
+
+/// A data folder, and what a person types about it.
+struct House {
+    dir: tempfile::TempDir,
+}
+
+/// What a verb said.
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl House {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.folder(), &config::Store::default()).unwrap()
+    }
+
+    /// Opens the store, records so many opt-outs of accounts, closes it; their references.
+    fn records(&self, accounts: std::ops::Range<u8>) -> Vec<String> {
+        let store = self.store();
+        let references = block_on(async {
+            let mut references = Vec::new();
+            for account in accounts {
+                references.push(store.record(out(&store, account)).await.unwrap().reference);
+            }
+            store.close().await;
+            references
+        });
+        references
+    }
+
+    fn optgate(&self, args: &[&str]) -> Said {
+        self.optgate_told(args, "")
+    }
+
+    fn optgate_told(&self, args: &[&str], stdin: &str) -> Said {
+        use std::io::Write as _;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_optgate"))
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.folder())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A verb that asks nothing may have ended already.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Said {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Writes what a verb prints into a file.
+    fn kept(&self, name: &str, args: &[&str]) -> String {
+        let said = self.optgate(args);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let file = self.file(name);
+        fs::write(&file, said.out).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    fn sql(&self, sql: &'static str) {
+        block_on(async {
+            let path = self.folder().join("journal.sqlite3");
+            let mut raw = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut raw).await.unwrap();
+            raw.close().await.unwrap();
+        });
+    }
+}
+
+impl Said {
+    fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
+        self
+    }
+
+    /// It failed, and said so with these words.
+    fn failed(self, words: &str) {
+        assert_eq!(self.code, Some(1), "{}{}", self.out, self.err);
+        assert!(self.err.contains(words), "{words:?} is not in {:?}", self.err);
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn out(store: &Store, account: u8) -> Change {
+    Change {
+        time_us: 1_795_000_000_000_000,
+        site: "shop".into(),
+        kind: Kind::OptOut,
+        source: Source::Form,
+        basis: Some(Basis::Account),
+        policy: "p".into(),
+        subject: Some(Subject::of_account(store.keys(), "shop", &[account])),
+    }
+}
+
+fn lines(file: &str) -> Vec<String> {
+    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn write(file: &Path, lines: &[String]) -> String {
+    fs::write(file, lines.join("\n") + "\n").unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// Issue 6: `ledger verify` proves a journal or an export offline with the public key alone. The key is made on
+/// first start, for its owner only; a stop signs what is new.
+#[test]
+fn a_folder_and_its_export_are_proven_with_the_public_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let house = House::new();
+    house.records(0..5);
+    house.records(5..7);
+    let mode = fs::metadata(house.folder().join("signing.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    assert!(fs::read_to_string(&key).unwrap().starts_with("-----BEGIN PUBLIC KEY-----\n"));
+    let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
+    assert!(
+        said.out.contains("records: 7\n") && said.out.contains("signed up to record: 7\n"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("checkpoints: 2\n") && said.err.is_empty(), "{}{}", said.out, said.err);
+    let said = house.optgate(&["ledger", "verify"]).ok();
+    assert!(said.err.contains("no --key was given"), "{}", said.err);
+    let export = house.kept("export.jsonl", &["ledger", "export", "--format", "proof"]);
+    let elsewhere = House::new();
+    let said = elsewhere.optgate(&["ledger", "verify", "--export", &export, "--key", &key]).ok();
+    assert!(said.out.contains("records: 7\n"), "{}", said.out);
+    // Whoever wrote the file anew would sign it with a key of their own.
+    let stranger = House::new();
+    stranger.records(0..1);
+    let other = stranger.kept("key.pem", &["ledger", "key"]);
+    let said = elsewhere.optgate(&["ledger", "verify", "--export", &export, "--key", &other]);
+    said.failed("which no key that was given vouches for");
+}
+
+/// Issue 6: the first bad record is named, whatever was done to the file.
+#[test]
+fn a_changed_export_is_not_proven_and_the_first_bad_record_is_named() {
+    let house = House::new();
+    house.records(0..4);
+    house.records(4..6);
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    let export = house.kept("export.jsonl", &["ledger", "export", "--format", "proof"]);
+    let whole = lines(&export);
+    let at = |seq: usize| whole.iter().position(|l| l.contains(&format!("\"seq\":{seq},"))).unwrap();
+    let verify = |changed: &[String]| {
+        let file = write(&house.file("changed.jsonl"), changed);
+        house.optgate(&["ledger", "verify", "--export", &file, "--key", &key])
+    };
+    verify(&whole).ok();
+    let mut changed = whole.clone();
+    let mut record: Value = serde_json::from_str(&whole[at(3)]).unwrap();
+    let bytes = record["record"]["canonical"].as_str().unwrap();
+    let mut bytes = data_encoding::BASE64.decode(bytes.as_bytes()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    record["record"]["canonical"] = data_encoding::BASE64.encode(&bytes).into();
+    changed[at(3)] = record.to_string();
+    verify(&changed).failed("record 3 does not fit the chain");
+    let mut lost = whole.clone();
+    lost.remove(at(2));
+    verify(&lost).failed("record 2 does not fit the chain");
+    let mut twice = whole.clone();
+    twice.insert(at(2), whole[at(2)].clone());
+    verify(&twice).failed("record 3 does not fit the chain");
+    let signed = whole.iter().position(|line| line.contains("checkpoint")).unwrap();
+    let mut unsigned = whole.clone();
+    unsigned.remove(signed);
+    verify(&unsigned).failed("the checkpoint at record 6 follows one at record 4");
+    let mut bent = whole.clone();
+    let mut checkpoint: Value = serde_json::from_str(&whole[signed]).unwrap();
+    checkpoint["checkpoint"]["signature"] = data_encoding::BASE64.encode(&[7; 64]).into();
+    bent[signed] = checkpoint.to_string();
+    verify(&bent).failed("does not bear its key's signature");
+    verify(&["{}".to_owned()]).failed("changed.jsonl:1: is not a line");
+    // What was cut off at the end is proven as far as it goes, and says how far.
+    let said = verify(&whole[..=signed]).ok();
+    assert!(
+        said.out.contains("records: 4\n") && said.out.contains("signed up to record: 4\n"),
+        "{}",
+        said.out
+    );
+    verify(&whole[..signed]).failed("nothing is signed yet");
+}
+
+/// A hand that rewrites the journal and its chain cannot sign it; one that takes away its end is found at start.
+#[test]
+fn a_rewritten_journal_and_a_cut_one_are_found_out() {
+    let house = House::new();
+    house.records(0..3);
+    house.sql(
+        "DROP TRIGGER journal_keeps_its_rows; DROP TRIGGER checkpoints_stay;
+         DELETE FROM journal WHERE seq = 3",
+    );
+    let error = Store::open(&house.folder(), &config::Store::default()).unwrap_err().to_string();
+    assert!(error.contains("ends with record 2, but record 3 was signed"), "{error}");
+    house.optgate(&["ledger", "verify"]).failed("records 1 to 3 are not those that were signed at record 3");
+    house.sql("DELETE FROM checkpoints");
+    house.optgate(&["ledger", "verify"]).failed("nothing is signed yet");
+}
+
+/// Issue 6: an inclusion proof for one record. It holds that record and some hashes, and no other record.
+#[test]
+fn one_record_is_proven_alone() {
+    let house = House::new();
+    let references = house.records(0..9);
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    let elsewhere = House::new();
+    for (n, reference) in references.iter().enumerate() {
+        let proof = house.kept("proof.json", &["ledger", "proof", &reference.to_lowercase()]);
+        let text = fs::read_to_string(&proof).unwrap();
+        let parsed: Value = serde_json::from_str(&text).unwrap();
+        assert!(parsed["path"].as_array().unwrap().len() <= 4, "{text}");
+        let said = elsewhere.optgate(&["ledger", "verify", "--proof", &proof, "--key", &key]).ok();
+        let record: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!((&record["reference"], &record["seq"]), (&reference.as_str().into(), &(n + 1).into()));
+    }
+    let proof = house.kept("proof.json", &["ledger", "proof", &references[4]]);
+    let mut other: Value = serde_json::from_str(&fs::read_to_string(&proof).unwrap()).unwrap();
+    let mut bytes = data_encoding::BASE64.decode(other["record"].as_str().unwrap().as_bytes()).unwrap();
+    let at = bytes.windows(4).position(|w| w == b"shop").unwrap();
+    bytes[at] = b'x';
+    other["record"] = data_encoding::BASE64.encode(&bytes).into();
+    fs::write(&proof, other.to_string()).unwrap();
+    let said = elsewhere.optgate(&["ledger", "verify", "--proof", &proof, "--key", &key]);
+    said.failed("record 5 is not among those that were signed at record 9");
+    house.optgate(&["ledger", "proof", "0000-0000-0000-0000"]).failed("has no record with the reference");
+    house.optgate(&["ledger", "proof", "nonsense"]).failed("a reference is 16 letters and digits");
+    let store = house.store();
+    let new = block_on(async { store.record(out(&store, 20)).await.unwrap().reference });
+    house.optgate(&["ledger", "proof", &new]).failed("it is not signed yet");
+    block_on(store.close());
+    house.optgate(&["ledger", "proof", &new]).ok();
+}
+
+/// `store.checkpoint`: a server signs by itself while there is something new.
+#[test]
+fn a_server_signs_every_so_often() {
+    let house = House::new();
+    let limits =
+        config::Store { checkpoint: std::time::Duration::from_millis(20), ..config::Store::default() };
+    let store = Store::open(&house.folder(), &limits).unwrap();
+    for account in 0..2 {
+        let reference = block_on(async { store.record(out(&store, account)).await.unwrap().reference });
+        crate::support::wait_until("the record is signed", || {
+            house.optgate(&["ledger", "proof", &reference]).code == Some(0)
+        });
+    }
+    let said = house.optgate(&["ledger", "verify"]).ok();
+    assert!(said.out.contains("checkpoints: 2\n"), "idle time signs nothing: {}", said.out);
+    block_on(store.close());
+}
+
+/// A new signing key in place of a lost one would leave old proofs to nobody.
+#[test]
+fn a_lost_or_exchanged_signing_key_is_refused_at_start() {
+    let house = House::new();
+    house.records(0..1);
+    let path = house.folder().join("signing.key");
+    let kept = fs::read(&path).unwrap();
+    let refusal = || Store::open(&house.folder(), &config::Store::default()).unwrap_err().to_string();
+    fs::remove_file(&path).unwrap();
+    assert!(
+        refusal().contains("signing.key: is missing, but there is a journal that is signed"),
+        "{}",
+        refusal()
+    );
+    assert!(!path.exists());
+    fs::write(&path, data_encoding::BASE64.encode(&[1; 32])).unwrap();
+    assert!(refusal().contains("signing.key: is another key"), "{}", refusal());
+    fs::write(&path, kept).unwrap();
+    block_on(house.store().close());
+}
