@@ -16,6 +16,9 @@ pub struct ExportArgs {
     /// One JSON object a line, CSV with a head line, or what `ledger verify --export` proves
     #[arg(long, value_enum, default_value_t, value_name = "jsonl|csv|proof")]
     pub format: Format,
+    /// The records of every node, from the database that they share (jsonl or csv)
+    #[arg(long)]
+    pub all_nodes: bool,
 }
 
 /// Form of the export.
@@ -48,25 +51,46 @@ struct Row<'a> {
 /// The columns, for an export without records.
 const COLUMNS: [&str; 9] = ["seq", "node", "time", "site", "kind", "signal", "basis", "policy", "reference"];
 
-/// Exports the journal of the data folder.
+/// Exports the journal of the data folder, or the records of all nodes.
 ///
 /// # Errors
 /// The settings are wrong, the journal cannot be read, or stdout cannot be written.
 pub fn run(global: &Global, args: &ExportArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let data_dir = super::data_dir(global)?;
-    if args.format == Format::Proof {
-        return proof(&data_dir, BufWriter::new(out));
+    let settings = super::settings(global, Vec::new(), true)?.settings;
+    if args.format == Format::Proof && !args.all_nodes {
+        return proof(&settings.data_dir, BufWriter::new(out));
     }
+    let shared = match (&settings.store.shared, args) {
+        (_, ExportArgs { all_nodes: false, .. }) => None,
+        (Some(shared), ExportArgs { format: Format::Jsonl | Format::Csv, .. }) => Some(shared),
+        (Some(_), _) => {
+            return Err(anyhow::anyhow!(
+                "a proof is of one node's journal, which only that node signs\n  next: run `optgate ledger export \
+                 --format proof` on each node"
+            )
+            .into());
+        }
+        (None, _) => {
+            return Err(anyhow::anyhow!(
+                "this node is alone: `store.engine` is \"sqlite\"\n  next: leave --all-nodes out"
+            )
+            .into());
+        }
+    };
     let mut sheet = Sheet::new(args.format, BufWriter::new(out))?;
     // The store words every failure of the callback as the journal's, so ours is kept aside.
     let mut failed = None;
-    let read = store::export(&data_dir, &mut |record| {
+    let mut each = |record: RecordView| {
         sheet.row(&record).map_err(|error| {
             let told = std::io::Error::from(error.kind());
             failed = Some(error);
             told
         })
-    });
+    };
+    let read = match shared {
+        Some(shared) => store::export_shared(shared.read_url.as_ref().unwrap_or(&shared.url), &mut each),
+        None => store::export(&settings.data_dir, &mut each),
+    };
     match (failed, read) {
         (Some(error), _) => Err(error.into()),
         (None, Err(error)) => Err(anyhow::Error::new(error).context("cannot export the ledger").into()),

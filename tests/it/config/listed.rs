@@ -44,7 +44,7 @@ fn the_settings_file_says_what_is_compiled_in() {
 fn every_example_in_the_settings_file_can_be_used() {
     let uncommented: String = repository("config/optgate.toml")
         .lines()
-        // `upstream` and sites exclude each other, and `account.header` needs a trusted hop.
+        // `upstream` and sites exclude each other; `account.header` needs a trusted hop, and `store.url` its engine.
         .filter(|line| !line.starts_with("#upstream = \""))
         .filter(|line| cfg!(feature = "lists") || !line.starts_with("#lists = "))
         .map(|line| match line.strip_prefix('#') {
@@ -53,6 +53,7 @@ fn every_example_in_the_settings_file_can_be_used() {
         })
         .collect();
     let uncommented = uncommented.replace("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/8\"]");
+    let uncommented = uncommented.replace("engine = \"sqlite\"", "engine = \"postgres\"");
     let desk = Desk::with(&uncommented);
     let admin = ["admin.pem", "admin.key", "clients.pem", "admin-roots.pem", "operator.pem", "operator.key"];
     for file in ["example.com.pem", "example.com.key", "roots.pem", "shop.txt", "ca.pem", "jwt.pem"]

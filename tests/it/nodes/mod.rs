@@ -292,3 +292,42 @@ fn refusal(folder: &Path, limits: &config::Store) -> String {
         Err(error) => panic!("{error}"),
     }
 }
+
+/// An auditor gets the records of all nodes in one reading, each node's chain verified; a changed one is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_records_of_all_nodes_are_exported_and_verified() {
+    let Some(cluster) = Cluster::shared("the_records_of_all_nodes_are_exported_and_verified") else { return };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    for account in 0..5 {
+        a.record(out(account)).await;
+        b.record(Change { site: "blog".into(), ..out(account + 10) }).await;
+    }
+    b.record(back_in(10)).await;
+    let url = config::parse_database(&database).unwrap();
+    let read = || {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut all = Vec::new();
+            let read = optgate::store::export_shared(&url, &mut |record| {
+                all.push((record.node, record.seq, record.site, record.kind));
+                Ok(())
+            });
+            read.map(|()| all).map_err(|error| error.to_string())
+        })
+    };
+    let all = read().await.unwrap().unwrap();
+    assert_eq!(all.len(), 11);
+    assert!(all.is_sorted_by_key(|(node, seq, ..)| (node.clone(), *seq)), "{all:?}");
+    assert_eq!(all.iter().filter(|(.., site, _)| site == "blog").count(), 5);
+    assert_eq!(all.iter().filter(|(.., kind)| kind == "opt-in").count(), 1);
+    let mut connection = connect(&database).await;
+    sqlx::raw_sql("UPDATE optgate.records SET kind = 'opt-in' WHERE site = 'blog' AND seq = 3")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let error = read().await.unwrap().unwrap_err();
+    assert!(error.contains("record 3 of node") && error.contains("chain"), "{error}");
+    a.stop().await;
+    b.stop().await;
+}

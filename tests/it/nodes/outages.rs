@@ -61,7 +61,8 @@ async fn before_the_others_were_heard_an_account_counts_as_opted_out() {
 }
 
 /// Issue: during a partition both go on, and converge after. An opt-in on one side does not end an opt-out of the
-/// other side that it knew nothing of, however the clocks stand and whichever arrives first.
+/// other side that it knew nothing of, however the clocks stand and whichever arrives first; the person is shown the
+/// conflict.
 #[tokio::test]
 async fn cut_apart_nodes_go_on_and_come_to_the_protective_answer() {
     let Some(cluster) = Cluster::shared("cut_apart_nodes_go_on_and_come_to_the_protective_answer") else {
@@ -88,11 +89,11 @@ async fn cut_apart_nodes_go_on_and_come_to_the_protective_answer() {
     for node in [&a, &b] {
         node.knows(3, Standing::OptedOut).await;
         node.knows(2, Standing::OptedIn).await;
-        node.knows(1, Standing::OptedOut).await;
+        node.knows(1, Standing::Overruled).await;
     }
     // Whoever reads it all from the start comes to the same.
     let late = Node::start(&database);
-    for (account, standing) in [(1, Standing::OptedOut), (2, Standing::OptedIn), (3, Standing::OptedOut)] {
+    for (account, standing) in [(1, Standing::Overruled), (2, Standing::OptedIn), (3, Standing::OptedOut)] {
         late.knows(account, standing).await;
     }
     for node in [a, b, late] {

@@ -52,7 +52,7 @@ async fn a_copied_folder_is_fenced_and_says_so() {
     a.record(out(1)).await;
     let folder = a.stop().await;
     let copy = tempfile::tempdir().unwrap();
-    for file in ["journal.sqlite3", "secret.key"] {
+    for file in ["journal.sqlite3", "secret.key", "signing.key"] {
         std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
     }
     let original = Store::open(folder.path(), &limits(&database)).unwrap();

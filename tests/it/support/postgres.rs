@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tempfile::TempDir;
@@ -115,16 +116,9 @@ impl Cluster {
         format!("postgres://optgate@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Ends the server at once, as a crash does; what it had synced stays.
+    /// Ends the server at once and without order, as after a crash; what it had synced stays.
     pub fn crash(&self) {
-        let mut server = self.server.lock().unwrap();
-        server.kill().unwrap();
-        server.wait().unwrap();
-        // Its children notice within a moment, and hold the port and the shared memory until then.
-        let pid = self.folder.path().join("data/postmaster.pid");
-        let port = self.port;
-        wait_until("the port is free", || TcpListener::bind(("127.0.0.1", port)).is_ok());
-        let _ = std::fs::remove_file(pid);
+        quit(&mut self.server.lock().unwrap());
     }
 
     /// Starts it again after [`Self::crash`].
@@ -150,9 +144,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let mut server = self.server.lock().unwrap();
-        // Immediate shutdown: its children end as well.
-        let _ = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status();
+        quit(&mut self.server.lock().unwrap());
+    }
+}
+
+/// Immediate shutdown: no checkpoint, no word to clients; its children end with it.
+fn quit(server: &mut Child) {
+    if matches!(server.try_wait(), Ok(None)) {
+        let pid = Pid::from_child(server);
+        let _ = kill_process(pid, Signal::QUIT);
         let _ = server.wait();
     }
 }
