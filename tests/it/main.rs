@@ -62,6 +62,7 @@ mod queueing;
 mod registry;
 mod reload;
 mod server_timing;
+mod sessions;
 mod signals;
 mod soak;
 mod sockets;
