@@ -1,32 +1,24 @@
 //! The choices page, opting out (one act) and opting back in (two acts, 11 CCR 7028).
 //!
 //! Opting out asks for nothing and is never refused: whatever the journal says, the cookie is set.
-//! Opting back in needs a same-site form, and a token from the first step: a random value that the
-//! hidden field and a short-lived `SameSite=Strict` cookie must both hold. Another site can neither
-//! read the one nor send the other, and no server state is needed.
+//! Opting back in needs a same-site form, and a token from the first step ([`two_acts`]).
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::FormRejection;
-use data_encoding::BASE64URL_NOPAD;
-use http::header::{CONTENT_TYPE, COOKIE, HeaderName, SET_COOKIE};
+use http::header::{CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::two_acts::{self, Act, Confirmation};
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages, programme};
 use crate::enforce::cookies::{expire_other_forms, own_line};
-use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie, signal};
+use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
 pub(super) const KEEP: &str = "Keep a programme in spite of the opt-out";
 pub(super) const IN: &str = "Opt back in to the sale and sharing of personal information";
-
-/// Cookie of the confirmation step; holds the token of the hidden field.
-const CONFIRM_COOKIE: &str = "optgate-confirm";
-
-/// Seconds a confirmation page stays valid.
-pub(super) const CONFIRM_SECONDS: u32 = 600;
 
 /// `GET PREFIX`.
 pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Response<Body> {
@@ -158,7 +150,7 @@ fn opted_out(
         ),
     };
     let receipt = recorded.as_ref().ok();
-    let nonce = portal.clear_old_copies.then(fresh_nonce).flatten();
+    let nonce = portal.clear_old_copies.then(two_acts::fresh_token).flatten();
     let status = out_status(recorded);
     let page = pages::Receipt {
         frame: portal.frame(heading),
@@ -179,13 +171,6 @@ fn opted_out(
     response
 }
 
-/// A random text that serves once: a nonce, a token. `None` without random bytes.
-pub(super) fn fresh_nonce() -> Option<String> {
-    let mut random = [0u8; 16];
-    getrandom::fill(&mut random).ok()?;
-    Some(BASE64URL_NOPAD.encode(&random))
-}
-
 /// `POST PREFIX/opt-in`: asks, and changes nothing.
 pub(super) async fn ask_opt_in(
     State(portal): Shared,
@@ -197,12 +182,7 @@ pub(super) async fn ask_opt_in(
     if origin::is_cross_site(&asked.0, &headers) {
         return foreign_form(&portal);
     }
-    let mut random = [0u8; 16];
-    if let Err(error) = getrandom::fill(&mut random) {
-        tracing::error!(%error, "no random bytes for a confirmation token");
-        return not_saved(&portal);
-    }
-    let token = BASE64URL_NOPAD.encode(&random);
+    let Some(token) = two_acts::fresh_token() else { return not_saved(&portal) };
     let mut response = if wants_json(&headers) {
         json_value(
             StatusCode::OK,
@@ -213,15 +193,8 @@ pub(super) async fn ask_opt_in(
         let page = pages::Confirm { frame, gpc: visit.signals.gpc, token: &token, scope: visit.scope() };
         pages::html(StatusCode::OK, &page)
     };
-    let cookie = confirm_cookie(&portal, "opt-in", &token, CONFIRM_SECONDS, visit.secure);
-    set_cookie(response.headers_mut(), &cookie);
+    two_acts::asked(response.headers_mut(), &portal, Act::OptIn, &token, visit.secure);
     response
-}
-
-/// The second form.
-#[derive(serde::Deserialize)]
-pub(super) struct Confirmation {
-    pub(super) token: String,
 }
 
 /// `POST PREFIX/opt-in/confirm`. Only a recorded opt-in counts: without its record nothing changes.
@@ -246,7 +219,7 @@ pub(super) async fn confirm_opt_in(
             return portal.message(refused.status(), "Nothing has changed", &lines);
         }
     };
-    if !token_matches(&headers, form.token.as_bytes()) {
+    if !form.is_ours(&headers) {
         let lines = [
             "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
             "To opt back in, start again on the choices page.",
@@ -268,7 +241,7 @@ pub(super) async fn confirm_opt_in(
     if let Some(line) = own_line(&value, visit.secure, domain) {
         response.headers_mut().append(SET_COOKIE, line);
     }
-    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "opt-in", "", 0, visit.secure));
+    two_acts::served(response.headers_mut(), &portal, Act::OptIn, visit.secure);
     response
 }
 
@@ -375,34 +348,6 @@ fn not_saved(portal: &Pages) -> Response<Body> {
     portal.message(StatusCode::SERVICE_UNAVAILABLE, "Nothing has changed", &lines)
 }
 
-/// Whether the confirmation cookie holds this token.
-pub(super) fn token_matches(headers: &HeaderMap, token: &[u8]) -> bool {
-    // Both come from the same sender, so there is no secret whose timing could be measured.
-    !token.is_empty()
-        && headers.get_all(COOKIE).iter().any(|field| {
-            signal::cookie_pairs(field.as_bytes())
-                .any(|(name, value)| name == CONFIRM_COOKIE.as_bytes() && value == token)
-        })
-}
-
-pub(super) fn confirm_cookie(portal: &Pages, act: &str, token: &str, seconds: u32, secure: bool) -> String {
-    let secure = if secure { "; Secure" } else { "" };
-    let path = &portal.prefix;
-    format!(
-        "{CONFIRM_COOKIE}={token}; Path={path}/{act}; Max-Age={seconds}; SameSite=Strict; HttpOnly{secure}"
-    )
-}
-
-pub(super) fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
-    match HeaderValue::try_from(cookie) {
-        Ok(value) => {
-            headers.append(SET_COOKIE, value);
-        }
-        // Only a prefix with control characters gets here, and settings refuse it.
-        Err(error) => tracing::error!(%error, "a cookie could not be set"),
-    }
-}
-
 /// Whether the client asks for JSON and not for a page.
 fn wants_json(headers: &HeaderMap) -> bool {
     let accepts = |kind: &str| {
@@ -453,16 +398,6 @@ mod tests {
         assert!(!wants_json(&with("accept", "text/html, application/json")));
         assert!(!wants_json(&with("accept", "*/*")));
         assert!(!wants_json(&HeaderMap::new()));
-    }
-
-    /// The token is nothing without its cookie, and an empty one never matches.
-    #[test]
-    fn a_confirmation_needs_its_cookie() {
-        let headers = with("cookie", "a=b; optgate-confirm=tok");
-        assert!(token_matches(&headers, b"tok"));
-        assert!(!token_matches(&headers, b"other"));
-        assert!(!token_matches(&HeaderMap::new(), b"tok"));
-        assert!(!token_matches(&with("cookie", "optgate-confirm="), b""));
     }
 
     /// DESIGN 4, cookie: 400 days, server-set, `Secure` only under https.

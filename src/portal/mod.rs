@@ -24,6 +24,7 @@ mod pages;
 mod programme;
 mod receipt;
 mod report;
+mod two_acts;
 mod well_known;
 
 use std::sync::Arc;

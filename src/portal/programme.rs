@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::extract::rejection::FormRejection;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::choices::{self, CONFIRM_SECONDS, Confirmation, confirm_cookie, set_cookie};
+use super::choices;
+use super::two_acts::{self, Act, Confirmation};
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
 use crate::config::Programme;
 use crate::privacy::{Basis, Standing};
@@ -43,12 +44,11 @@ pub(super) async fn ask(
     if origin::is_cross_site(&asked.0, &headers) {
         return foreign_form(&portal);
     }
-    let Some(token) = choices::fresh_nonce() else { return not_saved(&portal) };
+    let Some(token) = two_acts::fresh_token() else { return not_saved(&portal) };
     let page =
         pages::KeepProgramme { frame: portal.frame("Please confirm"), programme: shown, token: &token };
     let mut response = pages::html(StatusCode::OK, &page);
-    let cookie = confirm_cookie(&portal, "programme", &token, CONFIRM_SECONDS, visit.secure);
-    set_cookie(response.headers_mut(), &cookie);
+    two_acts::asked(response.headers_mut(), &portal, Act::Programme, &token, visit.secure);
     response
 }
 
@@ -67,8 +67,7 @@ pub(super) async fn confirm(
     if origin::is_cross_site(&asked.0, &headers) {
         return foreign_form(&portal);
     }
-    let token = form.map(|axum::Form(form)| form.token).unwrap_or_default();
-    if !choices::token_matches(&headers, token.as_bytes()) {
+    if !form.is_ok_and(|axum::Form(form)| form.is_ours(&headers)) {
         let lines = [
             "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
             "To keep the programme, start again on the choices page.",
@@ -95,7 +94,7 @@ pub(super) async fn confirm(
         clear: None,
     };
     let mut response = pages::html(StatusCode::OK, &page);
-    set_cookie(response.headers_mut(), &confirm_cookie(&portal, "programme", "", 0, visit.secure));
+    two_acts::served(response.headers_mut(), &portal, Act::Programme, visit.secure);
     response
 }
 

@@ -64,6 +64,7 @@ mod queueing;
 mod registry;
 mod reload;
 mod server_timing;
+mod sessions;
 mod signals;
 mod soak;
 mod sockets;

@@ -1,0 +1,263 @@
+//! Accounts that the origin's answers name, and profiles: who is known by them, and at which level (11 CCR 7025(c)(1)),
+//! through a running proxy.
+
+use optgate::app;
+use optgate::privacy::cookie;
+
+use super::acceptance_choices::{PAGE, honoured, post, records_of, shop};
+use super::support::client::{Client, get};
+use super::support::origin::{Exchange, Origin, answer};
+use super::support::proxy::{Builder, proxy};
+
+const GPC: &str = "Sec-GPC: 1\r\n";
+
+/// A shop whose answers name the account of the session `sid=NAME`, as a site with a log-in does.
+fn shop_with_sessions() -> Origin {
+    let page = String::from_utf8(PAGE.to_vec()).unwrap();
+    let named = move |x: &mut Exchange<'_>| {
+        let cookies = x.request().one("cookie").unwrap_or_default();
+        let sid = cookies.split("; ").find_map(|pair| pair.strip_prefix("sid="));
+        let account = sid.map_or_else(String::new, |sid| {
+            format!("X-Account: {}\r\n", sid.trim_end_matches(char::is_numeric))
+        });
+        if x.request().one("if-none-match").is_some() {
+            return x.send(format!("HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\n{account}\r\n"));
+        }
+        x.send(answer(&format!("Content-Type: text/html\r\nETag: \"v1\"\r\n{account}"), &page))
+    };
+    let page = String::from_utf8(PAGE.to_vec()).unwrap();
+    Origin::start()
+        .on("/", named.clone())
+        .on("/more", named)
+        .on("/login", move |x| {
+            let new = "Set-Cookie: sid=ann2; Path=/\r\nX-Account: ann\r\nContent-Type: text/html\r\n";
+            x.body()?;
+            x.send(answer(new, &page))
+        })
+        .on("/logout", |x| x.send(answer("X-Account:\r\nContent-Type: text/plain\r\n", "bye")))
+}
+
+fn with_sessions(origin: &Origin) -> Builder {
+    proxy().to(origin).toml("[account]\nresponse_header = \"X-Account\"\nsession_cookie = \"sid\"\n")
+}
+
+fn session(name: &str) -> String {
+    format!("Cookie: sid={name}\r\n")
+}
+
+const PAGE_WANTED: &str = "Accept: text/html\r\nSec-Fetch-Dest: document\r\n";
+
+/// Issue 6: the origin names the account, the proxy knows the session from then on, and no visitor sees the header.
+#[test]
+fn an_account_that_the_origin_names_is_known_by_its_session_and_never_shown() {
+    let origin = shop_with_sessions();
+    let proxy = with_sessions(&origin).run();
+    let first = proxy.get("/", &session("ann1"));
+    assert!(!honoured(&first));
+    assert_eq!(first.head.all("x-account"), Vec::<&str>::new());
+    // A click on one browser, by a session that is known by now.
+    assert_eq!(post(proxy.addr(), "/privacy-choices/opt-out", &session("ann1"), "").status(), 200);
+    // Another browser of the account, whose session nobody has seen: its very first page.
+    let other = proxy.get("/", &session("ann2"));
+    assert!(honoured(&other));
+    assert!(
+        other.head.all("set-cookie").iter().any(|line| line.starts_with("optgate=v1.out.")),
+        "{:?}",
+        other.head
+    );
+    assert_eq!(other.head.all("x-account"), Vec::<&str>::new());
+    assert!(!honoured(&proxy.get("/", &session("bob1"))));
+    let seen = origin.seen(3);
+    assert_eq!(
+        seen[1].one("optgate-decision").as_deref(),
+        Some("none"),
+        "the origin was asked before anybody knew"
+    );
+    assert!(honoured(&proxy.get("/more", &session("ann2"))));
+    assert_eq!(origin.seen(4)[3].one("optgate-decision").as_deref(), Some("opted-out;basis=account"));
+    let metrics = proxy.running().metrics().render();
+    assert!(metrics.lines().any(|line| line == "optgate_account_raised_total 1"), "{metrics}");
+}
+
+/// 11 CCR 7025(c)(1): the signal came with the request whose answer first says who it is.
+#[test]
+fn a_signal_on_the_request_that_first_names_the_account_opts_the_account_out() {
+    let origin = shop_with_sessions();
+    let builder = with_sessions(&origin);
+    let data = builder.settings().data_dir;
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    assert!(honoured(&get(addr, "/", &format!("{GPC}{}", session("ann1")))));
+    assert!(honoured(&get(addr, "/", &session("ann2"))), "another browser, without the signal");
+    assert!(!honoured(&get(addr, "/", &session("bob1"))));
+    let records: Vec<_> =
+        records_of(running, &data).into_iter().map(|r| (r.kind, r.signal, r.account)).collect();
+    assert_eq!(records, [("opt-out".into(), "gpc".into(), true)]);
+}
+
+/// A session that the proxy has forgotten, as after a restart: the opt-out is on disk, and the first answer is held to it.
+#[test]
+fn after_a_restart_the_first_answer_of_a_session_is_held_to_the_accounts_choice() {
+    let origin = shop_with_sessions();
+    let builder = with_sessions(&origin);
+    let first = app::start(builder.settings()).unwrap();
+    get(first.listen()[0], "/", &session("ann1"));
+    assert_eq!(post(first.listen()[0], "/privacy-choices/opt-out", &session("ann1"), "").status(), 200);
+    first.stop().unwrap();
+    let second = app::start(builder.settings()).unwrap();
+    let page = get(second.listen()[0], "/", &format!("{PAGE_WANTED}Cookie: sid=ann1; _fbp=fb.1.2\r\n"));
+    assert!(honoured(&page));
+    let lines = page.head.all("set-cookie");
+    assert!(lines.iter().any(|l| l.starts_with("_fbp=;")), "its trackers' cookies go too: {lines:?}");
+    second.stop().unwrap();
+}
+
+/// A 304 would bring back the copy with trackers that the browser holds: the page is asked for once more, as for
+/// somebody who has opted out.
+#[test]
+fn a_304_that_names_an_opted_out_account_is_asked_for_again() {
+    let origin = shop_with_sessions();
+    let builder = with_sessions(&origin);
+    let first = app::start(builder.settings()).unwrap();
+    let tag = get(first.listen()[0], "/", &format!("{PAGE_WANTED}{}", session("ann1")));
+    let tag = tag.head.one("etag").unwrap().to_owned();
+    post(first.listen()[0], "/privacy-choices/opt-out", &session("ann1"), "");
+    first.stop().unwrap();
+    let second = app::start(builder.settings()).unwrap();
+    let fields = format!("{PAGE_WANTED}{}If-None-Match: {tag}\r\n", session("ann1"));
+    let page = get(second.listen()[0], "/", &fields);
+    assert_eq!(page.status(), 200);
+    assert!(honoured(&page));
+    let seen = origin.seen(3);
+    assert!(seen[1].one("if-none-match").is_some() && seen[2].one("if-none-match").is_none());
+    assert_eq!(seen[2].one("optgate-decision").as_deref(), Some("opted-out;basis=account"));
+    assert_eq!(seen[2].one("sec-gpc").as_deref(), Some("1"));
+    second.stop().unwrap();
+}
+
+/// A log-in gives the browser another session; the one before it, and nobody's, are nobody's.
+#[test]
+fn a_log_in_is_known_by_the_cookie_it_sets_and_a_log_out_is_forgotten() {
+    let origin = shop_with_sessions();
+    let proxy = with_sessions(&origin).run();
+    let login = post(proxy.addr(), "/login", &format!("{GPC}{}", session("guest")), "name=ann");
+    assert!(honoured(&login));
+    let answer = proxy.get("/privacy-choices", &session("ann2"));
+    assert!(answer.text().contains("Your account is opted out."), "{}", answer.text());
+    let answer = proxy.get("/privacy-choices", &session("guest"));
+    assert!(!answer.text().contains("Your account is opted out."), "{}", answer.text());
+    proxy.get("/logout", &session("ann2"));
+    let answer = proxy.get("/privacy-choices", &session("ann2"));
+    assert!(!answer.text().contains("Your account is opted out."), "{}", answer.text());
+}
+
+/// Observe mode changes nothing for the visitor, but what the origin says to the proxy is not for them in any mode.
+#[test]
+fn the_header_is_taken_out_of_answers_in_observe_mode_too() {
+    let origin = shop_with_sessions();
+    let proxy = with_sessions(&origin).toml("mode = \"observe\"\n").run();
+    let page = proxy.get("/", &session("ann1"));
+    assert_eq!((page.body.as_slice(), page.head.all("x-account").len()), (PAGE, 0));
+}
+
+/// 11 CCR 7025(c)(1): a pseudonymous profile is opted out with its browser, and holds on whatever carries its key.
+#[test]
+fn a_profile_is_opted_out_with_its_browser_and_apart_from_an_account() {
+    let origin = shop(&["/"]);
+    let builder = proxy().to(&origin).toml(
+        "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\nprofile_cookie = \"visitor\"\n",
+    );
+    let data = builder.settings().data_dir;
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    let profile = "Cookie: visitor=77\r\n";
+    assert!(!honoured(&get(addr, "/", profile)));
+    assert!(honoured(&get(addr, "/", &format!("{GPC}{profile}"))));
+    let later = get(addr, "/", profile);
+    assert!(honoured(&later), "the choice cookie was lost, the profile is known");
+    assert!(later.head.all("set-cookie").iter().any(|line| line.starts_with("optgate=v1.out.")));
+    assert!(!honoured(&get(addr, "/", "Cookie: visitor=78\r\n")));
+    assert!(
+        !honoured(&get(addr, "/", "X-Account-Id: 77\r\n")),
+        "an account of the same key is somebody else"
+    );
+    let page = get(addr, "/privacy-choices", profile).text();
+    assert!(page.contains("The profile that this site keeps of your browser is opted out."), "{page}");
+    // A click of a visitor with both opts both out, each with a record of its own.
+    let both = "X-Account-Id: ann\r\nCookie: visitor=79\r\n";
+    let receipt = post(addr, "/privacy-choices/opt-out", both, "");
+    assert!(receipt.text().contains("this browser, its profile on this site, and your account"));
+    assert!(
+        honoured(&get(addr, "/", "X-Account-Id: ann\r\n"))
+            && honoured(&get(addr, "/", "Cookie: visitor=79\r\n"))
+    );
+    let decisions: Vec<_> =
+        origin.seen(3).iter().take(3).map(|r| r.one("optgate-decision").unwrap()).collect();
+    assert_eq!(
+        decisions,
+        ["none", "opted-out;basis=gpc", "opted-out;basis=account"],
+        "its list of words is closed"
+    );
+    let records: Vec<_> = records_of(running, &data).into_iter().map(|r| (r.signal, r.basis)).collect();
+    let want = [("gpc", "gpc"), ("form", "account"), ("form", "profile")];
+    assert_eq!(records, want.map(|(signal, basis)| (signal.to_owned(), basis.to_owned())));
+}
+
+/// A signal opts every level out that the request names, each with a record of its own; and none twice.
+#[test]
+fn a_signal_opts_every_named_level_out_once() {
+    let origin = shop(&["/"]);
+    let builder = proxy().to(&origin).toml(
+        "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\nprofile_cookie = \"visitor\"\n",
+    );
+    let data = builder.settings().data_dir;
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    for _ in 0..3 {
+        assert!(honoured(&get(addr, "/", &format!("{GPC}X-Account-Id: ann\r\nCookie: visitor=1\r\n"))));
+    }
+    assert!(honoured(&get(addr, "/", &format!("{GPC}X-Account-Id: ann\r\nCookie: visitor=2\r\n"))));
+    assert!(honoured(&get(addr, "/", "Cookie: visitor=2\r\n")));
+    let records = records_of(running, &data);
+    assert_eq!(
+        records.iter().filter(|r| r.account && r.signal == "gpc").count(),
+        3,
+        "ann, 1 and 2: {records:?}"
+    );
+    assert_eq!(records.len(), 3);
+}
+
+/// A browser that opted out carries that to the account it logs in to, by its cookie.
+#[test]
+fn a_browser_that_opted_out_before_it_logs_in_opts_the_account_out() {
+    let origin = shop_with_sessions();
+    let proxy = with_sessions(&origin).run();
+    let out = cookie::value_out(202_611, proxy.running().store().keys());
+    assert!(honoured(&proxy.get("/", &format!("Cookie: optgate={out}; sid=ann1\r\n"))));
+    assert!(honoured(&proxy.get("/", &session("ann2"))));
+}
+
+/// A tunnel's head is an answer like any other.
+#[test]
+fn the_header_is_taken_out_of_the_answer_that_opens_a_tunnel() {
+    let origin = Origin::start().on("/ws", |x| {
+        x.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-Account: ann\r\n\r\n",
+        )
+    });
+    let proxy = with_sessions(&origin).run();
+    let mut client = Client::connect(proxy.addr());
+    client.send(format!(
+        "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{GPC}\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{}\r\n",
+        session("ann1")
+    ));
+    let head = client.head();
+    assert_eq!((head.status, head.all("x-account").len()), (101, 0));
+    let page = proxy.get("/privacy-choices", &session("ann1")).text();
+    assert!(
+        page.contains("Your account is opted out."),
+        "the session is known, and its signal recorded: {page}"
+    );
+}
