@@ -17,6 +17,7 @@ const LIMITS: config::Store = config::Store {
     records_per_second: u32::MAX,
     record_burst: u32::MAX,
     checkpoint: Duration::from_secs(3_600),
+    retention: None,
 };
 
 fn change(account: u64) -> Change {

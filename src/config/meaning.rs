@@ -274,6 +274,7 @@ fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
         records_per_second: raw.records_per_second,
         record_burst: raw.record_burst,
         checkpoint: raw.checkpoint.0,
+        retention: raw.retention.0,
     }
 }
 

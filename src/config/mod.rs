@@ -344,6 +344,8 @@ pub struct Store {
     pub record_burst: u32,
     /// Time between two signed checkpoints.
     pub checkpoint: Duration,
+    /// How long a record is kept whole; `None` for ever.
+    pub retention: Option<Duration>,
 }
 
 impl Default for Store {
@@ -354,6 +356,8 @@ impl Default for Store {
             records_per_second: 200,
             record_burst: 2_000,
             checkpoint: Duration::from_secs(3_600),
+            // 24 months, whichever they are (11 CCR 7101).
+            retention: Some(Duration::from_secs(731 * 86_400)),
         }
     }
 }

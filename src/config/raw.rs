@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::written::{
-    Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
+    Address, AllowedSource, CookieName, Date, FieldName, FileMode, FilePath, HashKey, Keeping, ListenText,
     MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, Size, SizeLimit, Statuses,
 };
 use super::{
@@ -279,6 +279,7 @@ tables! {
         records_per_second: u32 = 200,
         record_burst: u32 = 2_000,
         checkpoint: Period = seconds(3_600),
+        retention: Keeping = Keeping(super::Store::default().retention),
     }
     /// `[cache]`
     RawCache {

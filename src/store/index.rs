@@ -113,6 +113,11 @@ impl Index {
         (known.holds(kind, source) && known.seq() > 0).then(|| known.seq())
     }
 
+    /// How an account stands, and its last record in the journal; 0 for none.
+    pub(super) fn last_word(&self, subject: &Subject) -> (Standing, i64) {
+        self.accounts.get(subject).map_or((Standing::Unknown, 0), |known| (known.standing(), known.seq()))
+    }
+
     /// A change is about to be queued behind. `false`: it is known already, nothing to record.
     ///
     /// An opt-out counts from here on; an opt-in only once it is on disk.

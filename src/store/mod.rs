@@ -14,6 +14,7 @@
 //! A data folder holds `journal.sqlite3`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
 //! one process.
 
+mod backup;
 mod bound;
 mod collector;
 pub mod files;
@@ -42,7 +43,9 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::privacy::{Keys, Standing, Subject};
 
+pub use backup::{backup, restore};
 pub use collector::StoreCollector;
+pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use signing::PublicKey;
@@ -153,6 +156,7 @@ impl Store {
             key_check,
             signing_key: data_dir.join(SIGNING),
             checkpoint: limits.checkpoint,
+            retention: limits.retention,
             lock_file,
             lock,
             state: Arc::clone(&state),
@@ -280,6 +284,30 @@ impl Store {
     #[must_use]
     pub fn third_parties(&self) -> &ThirdParties {
         &self.0.third_parties
+    }
+
+    /// Prunes every record of before a time (microseconds since the Unix epoch) that is not held: its bytes give
+    /// way to their digest. An account whose last record goes stays opted out. `dry_run` only counts.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; what was pruned until then stays pruned.
+    pub async fn prune(&self, before_us: i64, dry_run: bool) -> Result<Pruned, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.0.to_writer.send(Command::Prune { before_us, dry_run, answer });
+        asked.map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Takes what ties records to these accounts out of the journal. Who is opted out stays so: of that, the
+    /// account's hash and its standing are kept.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn erase(&self, subjects: Vec<Subject>) -> Result<Erased, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.0.to_writer.send(Command::Erase { subjects, answer });
+        asked.map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
     }
 
     /// How the store is doing.
@@ -413,6 +441,14 @@ pub fn inclusion(data_dir: &Path, reference: &str) -> Result<proof::Inclusion, O
         why: format!("has no record {reference}: a reference is 16 letters and digits"),
     })?;
     journal::audit::inclusion(&journal, &reference)
+}
+
+/// Legal holds of a data folder: what is not pruned. Works beside a running server.
+///
+/// # Errors
+/// The journal cannot be opened, or no server of this version has opened it yet.
+pub fn holds(data_dir: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
+    journal::forget::holds(&data_dir.join(JOURNAL), order)
 }
 
 /// The public half of the key that signs a data folder's journal.

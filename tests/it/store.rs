@@ -21,6 +21,7 @@ const WIDE: config::Store = config::Store {
     records_per_second: 1_000_000,
     record_burst: 100_000,
     checkpoint: std::time::Duration::from_secs(3_600),
+    retention: None,
 };
 
 fn change(kind: Kind, source: Source, account: Option<u64>) -> Change {
