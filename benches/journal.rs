@@ -18,6 +18,7 @@ const LIMITS: config::Store = config::Store {
     record_burst: u32::MAX,
     checkpoint: Duration::from_secs(3_600),
     shared: None,
+    retention: None,
 };
 
 fn change(account: u64) -> Change {

@@ -22,6 +22,7 @@ const LIMITS: config::Store = config::Store {
     records_per_second: u32::MAX,
     record_burst: u32::MAX,
     checkpoint: std::time::Duration::from_secs(3_600),
+    retention: None,
     shared: None,
 };
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::written::{
-    Address, AllowedSource, CookieName, Database, Date, FieldName, FileMode, FilePath, HashKey, ListenText,
-    MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, SiteCookie, Size, SizeLimit,
-    Statuses,
+    Address, AllowedSource, CookieName, Database, Date, FieldName, FileMode, FilePath, HashKey, Keeping,
+    ListenText, MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, SiteCookie, Size,
+    SizeLimit, Statuses,
 };
 use super::{
     BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, Engine, HashOn, JwtAlgorithm, LinkTitle,
@@ -321,6 +321,7 @@ tables! {
         listen: bool = true,
         confirm_within: Period = Period(Duration::from_millis(500)),
         checkpoint: Period = seconds(3_600),
+        retention: Keeping = Keeping(super::Store::default().retention),
     }
     /// `[cache]`
     RawCache {

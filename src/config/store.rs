@@ -21,6 +21,8 @@ pub struct Store {
     pub record_burst: u32,
     /// Time between two signed checkpoints.
     pub checkpoint: Duration,
+    /// How long a record is kept whole; `None` for ever.
+    pub retention: Option<Duration>,
     /// The database that nodes share; `None`: this node is alone.
     pub shared: Option<Shared>,
 }
@@ -33,6 +35,8 @@ impl Default for Store {
             records_per_second: 200,
             record_burst: 2_000,
             checkpoint: Duration::from_secs(3_600),
+            // 24 months, whichever they are (11 CCR 7101).
+            retention: Some(Duration::from_secs(731 * 86_400)),
             shared: None,
         }
     }
@@ -130,6 +134,7 @@ pub(super) fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
         records_per_second: raw.records_per_second,
         record_burst: raw.record_burst,
         checkpoint: raw.checkpoint.0,
+        retention: raw.retention.0,
         shared: shared(raw, problems),
     }
 }

@@ -59,6 +59,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, Complaint> {
         .ok_or_else(|| Complaint::new(format!("{text} is longer than 366 days"), "write a shorter duration"))
 }
 
+/// What to write where a number of days is wanted.
+pub const DAYS_HINT: &str = "write a whole number of days with its unit: \"731d\"";
+
+/// Reads `"731d"`: how long something is kept, which may be longer than any clock of ours waits.
+///
+/// # Errors
+/// Another unit, no whole number, none at all, or more than a hundred years.
+pub fn parse_days(text: &str) -> Result<Duration, Complaint> {
+    match split(text, DAYS_HINT)? {
+        (days @ 1..=36_525, "d") => Ok(Duration::from_secs(days * 86_400)),
+        (_, "d") => Err(Complaint::new(format!("{text} is not between 1 and 36525 days"), DAYS_HINT)),
+        (_, unit) => Err(Complaint::new(format!("`{unit}` is not days"), DAYS_HINT)),
+    }
+}
+
 /// Writes a duration in the largest unit that holds it whole.
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {
@@ -189,6 +204,15 @@ pub fn parse_date(text: &str) -> Result<String, Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Records are kept for longer than the longest duration (11 CCR 7101: 24 months).
+    #[test]
+    fn days_are_read_whole_and_with_their_unit() {
+        assert_eq!(parse_days("731d"), Ok(Duration::from_secs(731 * 86_400)));
+        for wrong in ["731", "24mo", "0d", "40000d", "1.5d", "d", ""] {
+            assert!(parse_days(wrong).is_err(), "{wrong}");
+        }
+    }
 
     /// Durations and sizes carry their unit; what is written can be shown and read again.
     #[test]

@@ -97,6 +97,10 @@ text_values! {
     /// `"30s"`.
     Period(Duration), "a duration like \"30s\"", units::DURATION_HINT,
         units::parse_duration, |d| units::show_duration(*d);
+    /// `"731d"`, or `"none"` for ever.
+    Keeping(Option<Duration>), "a number of days like \"731d\", or \"none\"", units::DAYS_HINT,
+        |text| if text == "none" { Ok(None) } else { units::parse_days(text).map(Some) },
+        |days| days.map_or_else(|| "none".to_owned(), |d| format!("{}d", d.as_secs() / 86_400));
     /// `"64KiB"`.
     Size(u64), "a size like \"64KiB\"", units::SIZE_HINT, units::parse_size, |s| units::show_size(*s);
     /// A size, or `"none"` for no limit.

@@ -128,6 +128,11 @@ impl Index {
         (known.holds(kind, source) && known.seq() > 0).then(|| known.seq())
     }
 
+    /// How an account stands, and its last record in the journal; 0 for none.
+    pub(super) fn last_word(&self, subject: &Subject) -> (Standing, i64) {
+        self.accounts.get(subject).map_or((Standing::Unknown, 0), |known| (known.standing(), known.seq()))
+    }
+
     /// A change is about to be queued behind. `false`: it is known already, nothing to record.
     ///
     /// An opt-out counts from here on; an opt-in only once it is on disk.
@@ -173,6 +178,11 @@ impl Index {
     /// Another node recorded an opt-out.
     pub(super) fn hear(&self, subject: Subject, source: Source) {
         self.change(subject, |known| known.after(Kind::OptOut, source));
+    }
+
+    /// An account whose records are erased everywhere is opted out; what is known here of later records stands.
+    pub(super) fn hear_suppressed(&self, subject: Subject) {
+        self.change(subject, |known| if known == Known::default() { Known(Known::OUT) } else { known });
     }
 
     /// All choices of a person, on every node and up to `last` on this one, come to this. `false`, and nothing is

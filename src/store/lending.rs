@@ -113,6 +113,8 @@ fn refuse(command: Command, done: &mut Vec<oneshot::Sender<()>>) {
         Command::Record(_) => {}
         Command::Read { answer, .. } => drop(answer.send(closed())),
         Command::Check { answer, .. } => drop(answer.send(closed())),
+        Command::Prune { answer, .. } => drop(answer.send(closed())),
+        Command::Erase { answer, .. } => drop(answer.send(closed())),
         Command::Lend { lent } => drop(lent.send(closed())),
         Command::Close { done: waiting } => done.push(waiting),
     }

@@ -16,6 +16,7 @@
 //! A data folder holds `journal.sqlite3`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
 //! one process.
 
+mod backup;
 mod bound;
 mod collector;
 mod feed;
@@ -46,8 +47,10 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::privacy::{Keys, Standing, Subject};
 
+pub use backup::{backup, restore};
 pub use collector::StoreCollector;
 pub use feed::FeedHealth;
+pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use signing::PublicKey;
@@ -167,6 +170,7 @@ impl Store {
             key_check: key_check.clone(),
             signing_key: data_dir.join(SIGNING),
             checkpoint: limits.checkpoint,
+            retention: limits.retention,
             lock_file,
             lock,
             state: Arc::clone(&state),
@@ -304,6 +308,36 @@ impl Store {
         &self.0.third_parties
     }
 
+    /// Prunes every record of before a time (microseconds since the Unix epoch) that is not held: its bytes give
+    /// way to their digest. An account whose last record goes stays opted out. `dry_run` only counts.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; what was pruned until then stays pruned.
+    pub async fn prune(&self, before_us: i64, dry_run: bool) -> Result<Pruned, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.0.to_writer.send(Command::Prune { before_us, dry_run, answer });
+        asked.map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Takes what ties records to these accounts out of the journal. Who is opted out stays so: of that, the
+    /// account's hash and its standing are kept. With a database that nodes share, its records of all nodes first; the
+    /// journals of the others are for those nodes to erase.
+    ///
+    /// # Errors
+    /// When the journal, or the database, cannot be written; it may be asked again.
+    pub async fn erase(&self, subjects: Vec<Subject>) -> Result<Erased, RecordError> {
+        if let Some(feed) = &self.0.state.feed {
+            for subject in &subjects {
+                feed.erase(*subject, self.0.state.index.standing(subject)).await?;
+            }
+        }
+        let (answer, answered) = oneshot::channel();
+        let asked = self.0.to_writer.send(Command::Erase { subjects, answer });
+        asked.map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
     /// How the store is doing.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -438,6 +472,14 @@ pub fn inclusion(data_dir: &Path, reference: &str) -> Result<proof::Inclusion, O
         why: format!("has no record {reference}: a reference is 16 letters and digits"),
     })?;
     journal::audit::inclusion(&journal, &reference)
+}
+
+/// Legal holds of a data folder: what is not pruned. Works beside a running server.
+///
+/// # Errors
+/// The journal cannot be opened, or no server of this version has opened it yet.
+pub fn holds(data_dir: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
+    journal::forget::holds(&data_dir.join(JOURNAL), order)
 }
 
 /// The public half of the key that signs a data folder's journal.

@@ -300,23 +300,29 @@ impl Verifier {
         Ok(())
     }
 
+    /// What the pieces so far say, whether they are signed or not, and by whom.
+    #[must_use]
+    pub(super) fn so_far(&self) -> Proven {
+        let keys: BTreeSet<_> = self.checkpoints.iter().map(|(.., key)| key.clone()).collect();
+        Proven {
+            records: self.head.seq.unsigned_abs(),
+            pruned: self.pruned,
+            checkpoints: self.checkpoints.len() as u64,
+            signed_to: self.signed.seq,
+            signed_at: self.checkpoints.last().map(|(_, time_us, key)| (*time_us, key.clone())),
+            keys: keys.into_iter().collect(),
+            on_its_own_word: self.keys.given.is_empty(),
+        }
+    }
+
     /// After the last piece.
     ///
     /// # Errors
     /// Nothing is signed, or the last signature is by a key that is not believed.
     pub fn finish(self) -> Result<Proven, Unproven> {
         let trusted = self.keys.trusted();
-        let keys: BTreeSet<_> = self.checkpoints.iter().map(|(.., key)| key.clone()).collect();
-        let proven = Proven {
-            records: self.head.seq.unsigned_abs(),
-            pruned: self.pruned,
-            checkpoints: self.checkpoints.len() as u64,
-            signed_to: self.signed.seq,
-            signed_at: None,
-            keys: keys.into_iter().collect(),
-            on_its_own_word: self.keys.given.is_empty(),
-        };
-        let Some((_, time_us, key)) = self.checkpoints.last() else {
+        let proven = self.so_far();
+        let Some((.., key)) = self.checkpoints.last() else {
             let records = proven.records;
             return match records {
                 0 => Ok(proven),
@@ -333,7 +339,7 @@ impl Verifier {
                 self.signed.seq
             ));
         }
-        Ok(Proven { signed_at: Some((*time_us, key.clone())), ..proven })
+        Ok(proven)
     }
 }
 

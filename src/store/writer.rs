@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::index::Index;
 use super::journal::chain::{Account, Fields};
+use super::journal::forget::{Erased, Pruned};
 use super::journal::sqlite::{Fold, Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
@@ -45,6 +46,10 @@ pub(super) enum Command {
     Read { key: Key, answer: Answer<Option<RecordView>> },
     /// Look a record up and hold it against what was signed.
     Check { reference: String, answer: Answer<Option<(RecordView, bool)>> },
+    /// Prune every record before a time, or only say which would be.
+    Prune { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
+    /// Take what ties records to these accounts out of the journal.
+    Erase { subjects: Vec<Subject>, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
@@ -65,6 +70,8 @@ pub(super) struct Start {
     pub(super) signing_key: PathBuf,
     /// Time between two checkpoints.
     pub(super) checkpoint: Duration,
+    /// How long records are kept whole; `None` for ever.
+    pub(super) retention: Option<Duration>,
     /// The file whose lock is held while the journal is open.
     pub(super) lock_file: PathBuf,
     pub(super) lock: File,
@@ -85,7 +92,8 @@ pub(super) fn spawn(start: Start) -> Result<Arc<str>, OpenError> {
 }
 
 fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
-    let Start { journal, key_check, signing_key, checkpoint, lock_file, lock, state, inbox } = start;
+    let Start { journal, key_check, signing_key, checkpoint, retention, lock_file, lock, state, inbox } =
+        start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -99,7 +107,7 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
     let ended = runtime.block_on(async {
         let opened = load(&journal, &key_check, &signing_key, &state).await?;
         let _ = ready.send(Ok(Arc::clone(opened.node())));
-        let mut writer = Writer::new(opened, checkpoint, Arc::clone(&state), inbox);
+        let mut writer = Writer::new(opened, (checkpoint, retention), Arc::clone(&state), inbox);
         let mut lock = lock;
         loop {
             let (inbox, lent) = match writer.run().await {
@@ -119,7 +127,7 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
                         Err(done) => return Ok((done, None)),
                     };
                     lock = again;
-                    writer = Writer::new(opened, checkpoint, Arc::clone(&state), inbox);
+                    writer = Writer::new(opened, (checkpoint, retention), Arc::clone(&state), inbox);
                 }
             }
         }
@@ -182,10 +190,51 @@ enum Ended {
     Lent { inbox: UnboundedReceiver<Command>, lent: Answer<Lent> },
 }
 
+/// The round through the journal, once a day, that prunes what is too old.
+struct Sweep {
+    keep: Duration,
+    /// When to go on, or to begin the next.
+    next: Instant,
+    /// The record it stands at.
+    after: i64,
+    pruned: Pruned,
+}
+
+/// Time between two rounds.
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Sweep {
+    fn new(keep: Duration) -> Self {
+        Self { keep, next: Instant::now(), after: 0, pruned: Pruned::default() }
+    }
+
+    /// Records before this are too old, in microseconds since the Unix epoch.
+    fn before_us(&self) -> i64 {
+        let keep = i64::try_from(self.keep.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::now().as_microsecond().saturating_sub(keep)
+    }
+
+    fn over(&mut self, now: Instant) {
+        let Pruned { records, held, .. } = std::mem::take(&mut self.pruned);
+        if records > 0 {
+            tracing::info!(records, held, "records older than store.retention are pruned");
+        }
+        (self.after, self.next) = (0, now + DAY);
+    }
+}
+
+/// What somebody asked to be forgotten, and who.
+enum Forget {
+    Before { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
+    Accounts { subjects: Vec<Subject>, answer: Answer<Erased> },
+}
+
 struct Writer {
     journal: Journal,
     /// Time between two checkpoints, and when the next is due if there is anything to sign.
     checkpoint: (Duration, Instant),
+    retention: Option<Sweep>,
+    forget: Vec<Forget>,
     state: Arc<State>,
     inbox: UnboundedReceiver<Command>,
     queue: VecDeque<Waiting>,
@@ -203,13 +252,15 @@ struct Writer {
 impl Writer {
     fn new(
         journal: Journal,
-        checkpoint: Duration,
+        (checkpoint, retention): (Duration, Option<Duration>),
         state: Arc<State>,
         inbox: UnboundedReceiver<Command>,
     ) -> Self {
         Self {
             journal,
             checkpoint: (checkpoint, Instant::now() + checkpoint),
+            retention: retention.map(Sweep::new),
+            forget: Vec::new(),
             state,
             inbox,
             queue: VecDeque::new(),
@@ -232,6 +283,8 @@ impl Writer {
             if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
                 self.sign().await;
             }
+            self.sweep().await;
+            self.forget().await;
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
                     self.sign().await;
@@ -261,7 +314,7 @@ impl Writer {
         let failing = self.retry.is_some();
         let mut deadline = self.retry.map(|(at, _)| at);
         while !self.pressing && !self.ended && (failing || self.queue.len() < GROUP) {
-            let received = match deadline.or_else(|| self.checkpoint_due()) {
+            let received = match deadline.or_else(|| self.next_chore()) {
                 None => Ok(self.inbox.recv().await),
                 Some(at) => timeout_at(at, self.inbox.recv()).await,
             };
@@ -278,6 +331,78 @@ impl Writer {
     /// When to sign; `None` while there is nothing to sign, or signing would fail.
     fn checkpoint_due(&self) -> Option<Instant> {
         (self.retry.is_none() && self.journal.has_unsigned()).then_some(self.checkpoint.1)
+    }
+
+    /// When there is something to do that nobody asked for.
+    fn next_chore(&self) -> Option<Instant> {
+        let sweep = self.retention.as_ref().map(|sweep| sweep.next);
+        [self.checkpoint_due(), sweep].into_iter().flatten().min()
+    }
+
+    /// Prunes a page of what is older than it may be kept, if that is due: records go first.
+    async fn sweep(&mut self) {
+        let now = Instant::now();
+        let Some(sweep) = self.retention.as_mut().filter(|sweep| sweep.next <= now) else { return };
+        if self.retry.is_some() {
+            sweep.next = now + LONGEST_PAUSE;
+            return;
+        }
+        let before_us = sweep.before_us();
+        let index = &self.state.index;
+        let page = self.journal.prune_page(sweep.after, before_us, &|s| index.last_word(s), false).await;
+        match page {
+            Ok((page, last)) => {
+                sweep.pruned.add(&page);
+                match last {
+                    Some(last) => sweep.after = last,
+                    None => sweep.over(now),
+                }
+            }
+            Err(error) => {
+                sweep.next = now + LONGEST_PAUSE;
+                self.failed(&error);
+            }
+        }
+    }
+
+    /// What somebody asked to be forgotten.
+    async fn forget(&mut self) {
+        for order in std::mem::take(&mut self.forget) {
+            let told = |error: sqlx::Error| RecordError::Journal(error.to_string());
+            match order {
+                Forget::Before { before_us, dry_run, answer } => {
+                    drop(answer.send(self.prune(before_us, dry_run).await.map_err(told)));
+                }
+                Forget::Accounts { subjects, answer } => {
+                    drop(answer.send(self.erase(&subjects).await.map_err(told)));
+                }
+            }
+        }
+    }
+
+    async fn prune(&mut self, before_us: i64, dry_run: bool) -> Result<Pruned, sqlx::Error> {
+        let (mut pruned, mut after) = (Pruned::default(), Some(0));
+        while let Some(from) = after {
+            let index = &self.state.index;
+            let (page, last) =
+                self.journal.prune_page(from, before_us, &|s| index.last_word(s), dry_run).await?;
+            pruned.add(&page);
+            after = last;
+        }
+        Ok(pruned)
+    }
+
+    async fn erase(&mut self, subjects: &[Subject]) -> Result<Erased, sqlx::Error> {
+        let mut erased = Erased::default();
+        for subject in subjects {
+            let standing = self.state.index.standing(subject);
+            let (one, seq) = self.journal.erase(subject, standing).await?;
+            self.state.index.suppress(*subject, standing, seq);
+            erased.records += one.records;
+            erased.first_format += one.first_format;
+            erased.suppressed |= one.suppressed;
+        }
+        Ok(erased)
     }
 
     /// Signs what came since the last checkpoint. A journal that cannot write is signed later.
@@ -314,6 +439,14 @@ impl Writer {
             Command::Check { reference, answer } => {
                 self.pressing = true;
                 self.checks.push((reference, answer));
+            }
+            Command::Prune { before_us, dry_run, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Before { before_us, dry_run, answer });
+            }
+            Command::Erase { subjects, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Accounts { subjects, answer });
             }
             Command::Lend { lent } => {
                 self.pressing = true;

@@ -10,7 +10,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use optgate::config;
-use optgate::privacy::{Basis, Subject};
+use optgate::privacy::{Basis, Standing, Subject};
 use optgate::store::{Change, Kind, Source, Store};
 
 /// A data folder, and what a person types about it.
@@ -307,4 +307,199 @@ fn a_lost_or_exchanged_signing_key_is_refused_at_start() {
     assert!(refusal().contains("signing.key: is another key"), "{}", refusal());
     fs::write(&path, kept).unwrap();
     block_on(house.store().close());
+}
+
+impl House {
+    fn standing(&self, account: u8) -> Standing {
+        let store = self.store();
+        let standing = store.lookup(&Subject::of_account(store.keys(), "shop", &[account]));
+        block_on(store.close());
+        standing
+    }
+
+    /// Account 7 opts out and back in.
+    fn opted_in(&self) {
+        let store = self.store();
+        block_on(async {
+            store.record(out(&store, 7)).await.unwrap();
+            let back = Change { kind: Kind::OptIn, basis: None, ..out(&store, 7) };
+            store.record(back).await.unwrap();
+            store.close().await;
+        });
+    }
+
+    fn exported(&self) -> usize {
+        self.optgate(&["ledger", "export"]).ok().out.lines().count()
+    }
+}
+
+/// 11 CCR 7101: records are kept for 24 months; issue 6: then replaced by their hashes so that the chain still
+/// verifies; a legal hold keeps them; nobody's opt-out is lost, and no opt-in is turned round.
+#[test]
+fn old_records_give_way_to_their_digests_and_nobodys_opt_out_is_lost() {
+    let house = House::new();
+    let references = house.records(0..4);
+    house.opted_in();
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    let hold = ["ledger", "hold", "add", "--reference", &references[1], "--reason", "case 12"];
+    let said = house.optgate(&hold).ok();
+    assert!(said.out.starts_with(&format!("1\trecord {}\t", references[1])), "{}", said.out);
+    let later = ["ledger", "prune", "--before", "2026-11-19"];
+    let dry = house.optgate(&["ledger", "prune", "--before", "2026-11-19", "--dry-run"]).ok();
+    let counts =
+        "held: 1\nof the first format, kept whole: 0\naccounts kept as opted out by their hash alone: 3\n";
+    assert_eq!(dry.out, format!("would be pruned: 5\n{counts}"));
+    assert_eq!(house.exported(), 6, "a dry run prunes nothing");
+    assert_eq!(
+        house.optgate(&["ledger", "prune", "--before", "2026-11-18"]).ok().out.lines().next(),
+        Some("pruned: 0")
+    );
+    assert_eq!(house.optgate(&["ledger", "prune"]).ok().out.lines().next(), Some("pruned: 0"), "24 months");
+    assert_eq!(house.optgate(&later).ok().out, format!("pruned: 5\n{counts}"));
+    assert_eq!(house.exported(), 1);
+    let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
+    assert!(said.out.contains("records: 6\npruned: 5\n"), "{}", said.out);
+    house.optgate(&["ledger", "proof", &references[1]]).ok();
+    house.optgate(&["ledger", "proof", &references[0]]).failed("has no record with the reference");
+    assert!((0..4).all(|account| house.standing(account) == Standing::OptedOut));
+    assert_eq!(house.standing(7), Standing::Unknown, "who opted back in is not opted out by forgetting");
+    house.optgate(&["ledger", "hold", "remove", "2"]).failed("has no hold 2");
+    assert_eq!(house.optgate(&["ledger", "hold", "remove", "1"]).ok().out, "");
+    house.optgate(&["ledger", "hold", "add", "--site", "shop", "--reason", "all of it"]).ok();
+    assert_eq!(house.optgate(&later).ok().out.lines().next(), Some("pruned: 0"));
+    let said = house.optgate(&["ledger", "hold", "list"]).ok();
+    assert!(said.out.contains("\tsite shop\t") && said.out.ends_with("\tall of it\n"), "{}", said.out);
+    house.optgate(&["ledger", "hold", "remove", "1"]).ok();
+    assert_eq!(house.optgate(&later).ok().out.lines().next(), Some("pruned: 1"));
+    assert!((0..4).all(|account| house.standing(account) == Standing::OptedOut));
+    house.records(1..2);
+    let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
+    assert!(said.out.contains("records: 7\npruned: 6\n"), "the chain goes on: {}", said.out);
+    let store = house.store();
+    house.optgate(&later).failed("stop the server for a moment");
+    block_on(store.close());
+}
+
+/// `store.retention`: a server prunes by itself.
+#[test]
+fn a_server_prunes_what_is_older_than_the_retention() {
+    let house = House::new();
+    house.records(0..3);
+    let limits =
+        config::Store { retention: Some(std::time::Duration::from_secs(86_400)), ..config::Store::default() };
+    let store = Store::open(&house.folder(), &limits).unwrap();
+    crate::support::wait_until("the records are pruned", || house.exported() == 0);
+    let held = block_on(store.record(out(&store, 0))).unwrap();
+    assert_eq!(held.seq, 4);
+    block_on(store.close());
+    assert!(house.optgate(&["ledger", "verify"]).ok().out.contains("records: 4\npruned: 3\n"));
+    assert_eq!(house.standing(2), Standing::OptedOut);
+}
+
+/// Domain 6: erasure by deleting what ties the record to the person; the minimal suppression entry stays.
+#[test]
+fn an_erased_account_is_in_no_record_and_stays_opted_out() {
+    let house = House::new();
+    house.records(0..3);
+    house.opted_in();
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    let said = house.optgate_told(&["ledger", "erase", "--site", "shop"], "\u{1}\n").ok();
+    assert!(said.out.starts_with("records erased from: 1\n"), "{}", said.out);
+    assert!(said.out.ends_with("kept as opted out by its hash alone: yes\n"), "{}", said.out);
+    let said = house.optgate(&["ledger", "erase", "--site", "shop", "--account", "\u{7}"]).ok();
+    assert!(said.out.starts_with("records erased from: 2\n"), "{}", said.out);
+    assert!(said.out.ends_with("hash alone: no\n"), "{}", said.out);
+    let tied = block_on(async {
+        let path = house.folder().join("journal.sqlite3");
+        let mut raw = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+        let query = "SELECT count(*) FROM journal WHERE subject IS NOT NULL OR blinding IS NOT NULL";
+        let tied: i64 = sqlx::query_scalar(query).fetch_one(&mut raw).await.unwrap();
+        raw.close().await.unwrap();
+        tied
+    });
+    assert_eq!(tied, 2);
+    assert_eq!(house.exported(), 5, "the records stay");
+    house.optgate(&["ledger", "verify", "--key", &key]).ok();
+    assert_eq!(house.standing(1), Standing::OptedOut);
+    assert_eq!(house.standing(7), Standing::Unknown);
+    house.optgate_told(&["ledger", "erase", "--site", "shop"], "\n").failed("no account was named");
+    // The person's next word stands above what was kept.
+    let store = house.store();
+    let back = Change { kind: Kind::OptIn, basis: None, ..out(&store, 1) };
+    block_on(store.record(back)).unwrap();
+    block_on(store.close());
+    assert_eq!(house.standing(1), Standing::OptedIn);
+}
+
+/// Issue 6: backup beside a running server, consistent; restore verified before it is put in place.
+#[test]
+fn a_backup_beside_a_server_is_put_back_whole() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let house = House::new();
+    house.records(0..3);
+    let store = house.store();
+    block_on(store.record(out(&store, 3))).unwrap();
+    let to = house.file("backup");
+    let said = house.optgate(&["ledger", "backup", to.to_str().unwrap()]).ok();
+    assert!(
+        said.err.contains("4 records, signed up to 3") && said.err.contains("without keys"),
+        "{}",
+        said.err
+    );
+    house.optgate(&["ledger", "backup", to.to_str().unwrap()]).failed("is there already");
+    block_on(store.close());
+    let names = |folder: &Path| {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&to), ["journal.sqlite3"]);
+    assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(to.join("journal.sqlite3")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    house.optgate(&["ledger", "restore", to.to_str().unwrap()]).failed("is there already; move it away");
+    let other = House::new();
+    let from = to.to_str().unwrap();
+    other.optgate(&["ledger", "restore", from]).failed("secret.key: is neither in the backup nor");
+    fs::copy(house.folder().join("secret.key"), other.folder().join("secret.key")).unwrap();
+    fs::copy(house.folder().join("signing.key"), other.folder().join("signing.key")).unwrap();
+    other.optgate(&["ledger", "restore", from]).ok();
+    assert_eq!(names(&other.folder()), ["journal.sqlite3", "lock", "secret.key", "signing.key"]);
+    assert!((0..4).all(|account| other.standing(account) == Standing::OptedOut));
+
+    let keys = house.file("with-keys");
+    house.optgate(&["ledger", "backup", keys.to_str().unwrap(), "--with-keys"]).ok();
+    let third = House::new();
+    third.optgate(&["ledger", "restore", keys.to_str().unwrap()]).ok();
+    assert_eq!(third.standing(3), Standing::OptedOut);
+    assert_eq!(third.records(4..5).len(), 1, "it goes on from there");
+    third.optgate(&["ledger", "verify"]).ok();
+}
+
+/// A backup that is damaged, or another secret's, changes nothing.
+#[test]
+fn a_damaged_backup_or_one_of_another_secret_is_not_put_in_place() {
+    let house = House::new();
+    house.records(0..3);
+    let to = house.file("backup");
+    house.optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"]).ok();
+    let other = House::new();
+    let restore = || other.optgate(&["ledger", "restore", to.to_str().unwrap()]);
+    let journal = to.join("journal.sqlite3");
+    let whole = fs::read(&journal).unwrap();
+    let mut bent = whole.clone();
+    let at = bent.windows(4).rposition(|bytes| bytes == b"shop").unwrap();
+    bent[at] = b'x';
+    fs::write(&journal, &bent).unwrap();
+    restore().failed("does not fit the chain");
+    fs::write(&journal, &whole).unwrap();
+    let secret = fs::read(to.join("secret.key")).unwrap();
+    fs::write(to.join("secret.key"), data_encoding::BASE64.encode(&[1; 32])).unwrap();
+    restore().failed("another secret.key");
+    assert!(!other.folder().join("journal.sqlite3").exists() && !other.folder().join("secret.key").exists());
+    fs::write(to.join("secret.key"), secret).unwrap();
+    restore().ok();
 }

@@ -25,6 +25,7 @@ const WIDE: config::Store = config::Store {
     record_burst: 100_000,
     checkpoint: std::time::Duration::from_secs(3_600),
     shared: None,
+    retention: None,
 };
 
 fn change(kind: Kind, source: Source, account: Option<u64>) -> Change {

@@ -8,7 +8,9 @@ use clap::Subcommand;
 use super::{Failure, Global, settings};
 use crate::store;
 
+pub mod backup;
 pub mod export;
+pub mod forget;
 pub mod verify;
 
 /// `optgate ledger ...`
@@ -22,6 +24,17 @@ pub enum LedgerCommand {
     Proof(verify::ProofArgs),
     /// Print the public key that the journal is signed with
     Key,
+    /// Replace records that are too old by their digests; a server does so by itself once a day
+    Prune(forget::PruneArgs),
+    /// Copy the journal into a new folder, beside a running server
+    Backup(backup::BackupArgs),
+    /// Put a backup into a data folder that has no journal, once it is proven whole
+    Restore(backup::RestoreArgs),
+    /// Keep records from being pruned
+    #[command(subcommand)]
+    Hold(forget::HoldCommand),
+    /// Take what ties an account to its records out of the journal
+    Erase(forget::EraseArgs),
 }
 
 /// Does one of them.
@@ -33,6 +46,11 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
         LedgerCommand::Export(args) => export::run(global, args, out),
         LedgerCommand::Verify(args) => verify::run(global, args, out),
         LedgerCommand::Proof(args) => verify::proof(global, args, out),
+        LedgerCommand::Prune(args) => forget::prune(global, args, out),
+        LedgerCommand::Backup(args) => backup::backup(global, args),
+        LedgerCommand::Restore(args) => backup::restore(global, args),
+        LedgerCommand::Hold(command) => forget::hold(global, command, out),
+        LedgerCommand::Erase(args) => forget::erase(global, args, out),
         LedgerCommand::Key => {
             let key = store::public_key(&data_dir(global)?).map_err(anyhow::Error::new)?;
             Ok(out.write_all(key.to_pem().as_bytes())?)

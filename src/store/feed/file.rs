@@ -42,6 +42,19 @@ impl Reader {
         rows.iter().map(shipped).collect()
     }
 
+    /// A page of pruned records after a number: which, and their digests.
+    pub(super) async fn pruned(&mut self, after: i64) -> sqlx::Result<(Vec<i64>, Vec<Vec<u8>>)> {
+        let rows = sqlx::query(
+            "SELECT seq, digest FROM journal WHERE seq > ? AND digest IS NOT NULL ORDER BY seq LIMIT ?",
+        )
+        .bind(after)
+        .bind(PAGE)
+        .fetch_all(&mut self.0)
+        .await?;
+        let pair = |row: &SqliteRow| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?));
+        Ok(rows.iter().map(pair).collect::<sqlx::Result<Vec<_>>>()?.into_iter().unzip())
+    }
+
     /// This node's own choices about a subject after a number, and the last record that was looked at.
     pub(super) async fn told(
         &mut self,

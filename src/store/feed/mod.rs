@@ -25,14 +25,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::journal::chain::Fields;
+use super::journal::forget::word;
 use super::journal::postgres::{Database, Trouble};
-use super::merge::Seen;
-use super::record::{Receipt, RecordView};
+use super::merge::{Seen, merge};
+use super::record::{Kind, Receipt, RecordView};
 use super::state::State;
 use super::writer::Answer;
 use super::{OpenError, RecordError};
 use crate::config;
-use crate::privacy::Subject;
+use crate::privacy::{Standing, Subject};
 
 /// Pause after the database was found away; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -90,6 +91,8 @@ enum Ask {
     Confirm { seq: i64, answers: Vec<(Answer<Receipt>, Receipt)> },
     /// Look at every choice of a subject once more.
     Recheck(Subject),
+    /// Forget whose an account's records are.
+    Erase { subject: Subject, standing: Standing, answer: Answer<()> },
     /// A record of another node.
     Find { reference: String, answer: Answer<Option<RecordView>> },
     /// Ship what is left and end.
@@ -149,6 +152,14 @@ impl Line {
     pub(super) async fn find(&self, reference: String) -> Result<Option<RecordView>, RecordError> {
         let (answer, answered) = oneshot::channel();
         self.to_feed.send(Ask::Find { reference, answer }).map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Takes what ties records to an account out of the database.
+    pub(super) async fn erase(&self, subject: Subject, standing: Standing) -> Result<(), RecordError> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Erase { subject, standing, answer };
+        self.to_feed.send(ask).map_err(|_| RecordError::Closed)?;
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 
@@ -312,6 +323,13 @@ async fn serve(
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
+            Ask::Erase { subject, standing, answer } => {
+                let (url, key_check) = (settings.url.clone(), key_check.to_owned());
+                tokio::task::spawn_local(async move {
+                    let erased = erase(&url, &key_check, subject, standing).await;
+                    drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
             Ask::Close { done } => return Some(done),
         }
     }
@@ -331,6 +349,21 @@ async fn find(
     Ok(view.filter(|view| view.reference == reference))
 }
 
+/// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:
+/// a node that has not heard the others yet may not know.
+async fn erase(
+    url: &config::DatabaseUrl,
+    key_check: &str,
+    subject: Subject,
+    standing: Standing,
+) -> Result<(), Trouble> {
+    let mut database = open(url, key_check).await?;
+    let told = database.told(&subject).await?;
+    let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
+    let kept = if out { word(Standing::OptedOut) } else { word(standing) };
+    database.erase(&subject, kept).await
+}
+
 /// Connects, and brings the schema up to date.
 async fn open(url: &config::DatabaseUrl, key_check: &str) -> Result<Database, Trouble> {
     let mut database = Database::connect(url).await?;
@@ -346,4 +379,8 @@ fn send_all(answers: Vec<(Answer<Receipt>, Receipt)>) {
 /// The pause before another try.
 fn longer(pause: Duration) -> Duration {
     (pause * 2).min(LONGEST_PAUSE)
+}
+
+fn unreadable(error: sqlx::Error) -> Trouble {
+    Trouble::Away(format!("this node's journal cannot be read: {error}"))
 }

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::file::Reader;
-use super::{FIRST_PAUSE, Line, Shipping, longer, open};
+use super::{FIRST_PAUSE, Line, Shipping, longer, open, unreadable};
 use crate::config::{self, DatabaseUrl};
 use crate::store::journal::postgres::{Database, Trouble, twins};
 
 /// With nothing to ship, how often the database is asked what it has.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between two looks for what this node has pruned.
+const FORGET: Duration = Duration::from_secs(3_600);
 
 /// The one that ships.
 pub(super) struct Shipper {
@@ -63,18 +66,26 @@ impl Shipper {
 
     /// Ships over one connection until that fails.
     async fn ship(&self, mut database: Database) -> Trouble {
-        let read = |error: sqlx::Error| Trouble::Away(format!("this node's journal cannot be read: {error}"));
         let shipped = async {
-            let mut reader = Reader::open(&self.journal).await.map_err(read)?;
+            let mut reader = Reader::open(&self.journal).await.map_err(unreadable)?;
             let mut seq = match database.shipped(&self.node).await? {
                 None => 0,
                 // What the database has decides, not what was acknowledged: it may have lost its last moments.
-                Some((seq, chain)) if reader.chain(seq).await.map_err(read)?.as_ref() == Some(&chain) => seq,
+                Some((seq, chain))
+                    if reader.chain(seq).await.map_err(unreadable)?.as_ref() == Some(&chain) =>
+                {
+                    seq
+                }
                 Some(_) => return Err(twins(&self.node)),
             };
             let mut committed = self.line.committed.subscribe();
+            let mut forgotten = None;
             loop {
                 self.reached(seq);
+                if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
+                    self.forget(&mut reader, &mut database).await?;
+                    forgotten = Some(Instant::now());
+                }
                 match timeout(LOOK, committed.wait_for(|last| *last > seq)).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(_)) => return Err(Trouble::Away("the writer has ended".into())),
@@ -84,7 +95,7 @@ impl Shipper {
                         return Err(Trouble::Away("it has lost records of this node, which go again".into()));
                     }
                 }
-                let batch = reader.after(seq).await.map_err(read)?;
+                let batch = reader.after(seq).await.map_err(unreadable)?;
                 database.append(&self.node, &batch).await?;
                 seq = batch.last().map_or(seq, |last| last.seq);
             }
@@ -93,6 +104,17 @@ impl Shipper {
         match ended {
             Ok(never) => match never {},
             Err(trouble) => trouble,
+        }
+    }
+
+    /// What this node's journal has pruned, the database prunes as well.
+    async fn forget(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
+        let mut after = 0;
+        loop {
+            let (seqs, digests) = reader.pruned(after).await.map_err(unreadable)?;
+            let Some(last) = seqs.last() else { return Ok(()) };
+            after = *last;
+            database.prune(&self.node, &seqs, &digests).await?;
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::file::Reader;
-use super::{FIRST_PAUSE, Line, longer};
+use super::{FIRST_PAUSE, Line, longer, unreadable};
 use crate::config;
 use crate::privacy::{Standing, Subject};
 use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
@@ -70,6 +70,9 @@ impl Tail {
         let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
         let mut database = Database::connect(url).await?;
         database.check(&self.key_check).await?;
+        for subject in database.suppressed().await? {
+            self.state.index.hear_suppressed(subject);
+        }
         let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
             false => None,
@@ -167,8 +170,4 @@ async fn notified(listener: &mut Option<PgListener>, node: &str) -> Option<Troub
     // One look takes in what all of them announced.
     while listening.next_buffered().is_some() {}
     None
-}
-
-fn unreadable(error: sqlx::Error) -> Trouble {
-    Trouble::Away(format!("this node's journal cannot be read: {error}"))
 }

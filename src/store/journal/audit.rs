@@ -48,6 +48,22 @@ pub(in crate::store) fn inclusion(path: &Path, reference: &str) -> Result<Inclus
     })
 }
 
+/// Copies the journal as it is at one moment (SQLite's `VACUUM INTO`); the copy is not synced yet.
+pub(in crate::store) fn copy(path: &Path, to: &Path) -> Result<(), OpenError> {
+    there(path)?;
+    let name = to.display().to_string();
+    let work = move || {
+        on_this_thread(path, async |connection| {
+            let done = sqlx::query("VACUUM INTO ?").bind(name.as_str()).execute(connection).await;
+            done.map(drop).map_err(|e| refuse(path, format!("cannot be copied to {name}: {e}")))
+        })
+    };
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(work).join();
+        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
+    })
+}
+
 fn there(path: &Path) -> Result<(), OpenError> {
     if path.is_file() { Ok(()) } else { Err(refuse(path, "there is no journal here; check --data-dir")) }
 }

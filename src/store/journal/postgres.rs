@@ -59,6 +59,7 @@ const MIGRATIONS: &[&str] = &["
     );
     CREATE INDEX records_reference ON optgate.records (reference);
     CREATE INDEX records_subject ON optgate.records (subject) WHERE subject IS NOT NULL;
+    CREATE TABLE optgate.suppression (subject bytea PRIMARY KEY, standing text NOT NULL);
     "];
 
 /// Why the database cannot be used.
@@ -273,6 +274,71 @@ impl Database {
             transaction.commit().await?;
             let all = rows.iter().map(told).collect::<Result<Vec<_>, _>>()?;
             Ok(all.into_iter().flatten().collect())
+        })
+        .await
+    }
+
+    /// Puts digests in the place of records that their node has pruned. Whose they were, which way and how stays, as
+    /// the entry by which a node that comes later honours the opt-out.
+    pub(in crate::store) async fn prune(
+        &mut self,
+        node: &str,
+        seqs: &[i64],
+        digests: &[Vec<u8>],
+    ) -> Result<(), Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            query(
+                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, reference = NULL, blinding = NULL, \
+                 site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
+                 WHERE r.node = $1 AND r.seq = p.seq AND r.canonical IS NOT NULL",
+            )
+            .bind(node.to_owned())
+            .bind(seqs.to_vec())
+            .bind(digests.to_vec())
+            .execute(&mut *transaction)
+            .await?;
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept.
+    pub(in crate::store) async fn erase(
+        &mut self,
+        subject: &Subject,
+        standing: Option<&str>,
+    ) -> Result<(), Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
+                .bind(subject.as_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+            if let Some(standing) = standing {
+                query(
+                    "INSERT INTO optgate.suppression VALUES ($1, $2) ON CONFLICT (subject) DO UPDATE \
+                     SET standing = excluded.standing",
+                )
+                .bind(subject.as_bytes().as_slice())
+                .bind(standing.to_owned())
+                .execute(&mut *transaction)
+                .await?;
+            }
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    /// Erased accounts that are opted out.
+    pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let rows = query("SELECT subject FROM optgate.suppression").fetch_all(&mut *transaction).await?;
+            transaction.commit().await?;
+            let subject =
+                |row: &PgRow| row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes);
+            Ok(rows.iter().filter_map(subject).collect())
         })
         .await
     }

@@ -20,7 +20,7 @@ const APPLICATION_ID: i64 = 0x4f50_5447;
 /// records were forgotten, and up to which record that word holds: the journal's head then, which says nothing
 /// about which records were the account's; and the secret that the account was hashed with.
 ///
-/// The third holds what signs: see `checkpoint`.
+/// The third holds what signs: see `checkpoint`. The fourth what is not to be pruned: see `forget`.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE journal (
@@ -100,8 +100,20 @@ const MIGRATIONS: &[&str] = &["
     CREATE TRIGGER checkpoints_never_change BEFORE UPDATE ON checkpoints
         BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END;
     ", "
+    CREATE TABLE holds (
+        id INTEGER PRIMARY KEY,
+        site TEXT,
+        reference TEXT,
+        reason TEXT NOT NULL,
+        time_us INTEGER NOT NULL,
+        CHECK ((site IS NULL) <> (reference IS NULL))
+    ) STRICT;
+    ", "
     ALTER TABLE journal ADD COLUMN seen TEXT;
     "];
+
+/// Steps of this program.
+pub(super) const LATEST: usize = MIGRATIONS.len();
 
 /// Reads the whole file's structure (about 0.2 s for a million records); changes nothing.
 pub(super) async fn refuse_damage(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {

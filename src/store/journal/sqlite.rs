@@ -45,8 +45,10 @@ pub(in crate::store) struct Journal {
     connection: Option<SqliteConnection>,
     inserts: [(usize, Arc<str>); 3],
     node: Arc<str>,
+    /// Of the secret that accounts are hashed with now.
+    pub(super) key_check: String,
     signer: Signer,
-    head: Head,
+    pub(super) head: Head,
     unsigned: Unsigned,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
@@ -145,6 +147,7 @@ impl Journal {
             connection: Some(connection),
             inserts: INSERT_ROWS.map(|rows| (rows, insert_statement(rows).into())),
             node: prepared.node.into(),
+            key_check: key_check.to_owned(),
             signer: prepared.signer,
             head: prepared.head,
             unsigned: prepared.unsigned,
@@ -297,7 +300,7 @@ impl Journal {
         connection.close().await
     }
 
-    fn connection(&mut self) -> Result<&mut SqliteConnection> {
+    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection> {
         self.connection.as_mut().ok_or_else(not_open)
     }
 
@@ -370,7 +373,7 @@ impl Journal {
     /// After a failed write. A full or locked file stays open, so that it can still be read; after
     /// anything else, an I/O error above all, pages in memory are not trusted and the file is opened
     /// anew.
-    async fn doubt(&mut self, error: &sqlx::Error) {
+    pub(super) async fn doubt(&mut self, error: &sqlx::Error) {
         self.doubtful = true;
         if let Some(connection) = self.connection.as_mut() {
             // Fails where SQLite has rolled back already, which is as good.
@@ -386,7 +389,7 @@ impl Journal {
     }
 
     /// Reads the head again: a commit that reported an error may still have reached the disk.
-    async fn settle_doubt(&mut self) -> Result<()> {
+    pub(super) async fn settle_doubt(&mut self) -> Result<()> {
         if self.doubtful {
             if self.connection.is_none() {
                 self.connection = Some(reopen(&self.path).await?);

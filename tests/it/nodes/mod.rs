@@ -331,3 +331,38 @@ async fn the_records_of_all_nodes_are_exported_and_verified() {
     a.stop().await;
     b.stop().await;
 }
+
+/// 11 CCR 7101 and erasure, in the copies that nodes share: what is pruned or erased in a journal is so in the database,
+/// and a node that comes later honours the opt-out all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
+    let Some(cluster) = Cluster::shared("what_a_node_forgets_the_database_forgets_and_opt_outs_stay") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 0..3 {
+        a.record(out(account)).await;
+    }
+    a.is_shipped().await;
+    a.store.erase(vec![subject(0)]).await.unwrap();
+    let mut connection = connect(&database).await;
+    let tied = "SELECT count(*) FROM optgate.records WHERE subject IS NOT NULL AND blinding IS NOT NULL";
+    assert_eq!(number(&mut connection, tied).await, 2);
+    let pruned = a.store.prune(i64::MAX, false).await.unwrap();
+    assert_eq!((pruned.records, pruned.accounts_kept), (3, 2));
+    let folder = a.stop().await;
+    let again = Store::open(folder.path(), &limits(&database)).unwrap();
+    let whole = "SELECT count(*) FROM optgate.records WHERE canonical IS NOT NULL OR blinding IS NOT NULL";
+    until("the database has pruned", async || number(&mut connect(&database).await, whole).await == 0).await;
+    let late = Node::start(&database);
+    for account in 0..3 {
+        late.knows(account, Standing::OptedOut).await;
+        assert_eq!(again.lookup(&subject(account)), Standing::OptedOut);
+    }
+    let url = config::parse_database(&database).unwrap();
+    let read = tokio::task::spawn_blocking(move || optgate::store::export_shared(&url, &mut |_| Ok(())));
+    read.await.unwrap().unwrap();
+    again.close().await;
+    late.stop().await;
+}

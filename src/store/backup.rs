@@ -1,0 +1,126 @@
+//! A copy of the journal that can be put back: taken beside a running server, proven before it is put in place.
+//!
+//! A backup is a folder that looks like a data folder: `journal.sqlite3`, and with the keys `secret.key` and
+//! `signing.key`. Whoever has journal and secret can tell whether an account they know is in it, so the keys are
+//! only taken along when that is asked for.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::proof::{Proven, Verifier};
+use super::{JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, evidence, files, journal};
+use crate::config;
+
+fn failed(path: &Path, why: impl Into<String>) -> OpenError {
+    OpenError::Folder { path: path.display().to_string(), why: why.into() }
+}
+
+/// Copies the journal of a data folder, as it is at one moment, into a new folder, beside a running server; with
+/// its keys if wanted. The copy is verified, and durable when this returns.
+///
+/// # Errors
+/// The folder is there already, or something cannot be read or written. What was begun is left.
+pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, OpenError> {
+    if to.exists() {
+        return Err(failed(to, "is there already; a backup goes into a new folder"));
+    }
+    let written = |e: io::Error| failed(to, format!("cannot be written: {e}"));
+    files::make_folder(to).map_err(written)?;
+    let copy = to.join(JOURNAL);
+    journal::audit::copy(&data_dir.join(JOURNAL), &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).map_err(written)?;
+    File::open(&copy).and_then(|file| file.sync_all()).map_err(written)?;
+    if with_keys {
+        for name in [SECRET, SIGNING] {
+            let from = data_dir.join(name);
+            let key = fs::read(&from).map_err(|e| failed(&from, format!("cannot be read: {e}")))?;
+            files::put(&to.join(name), &key).map_err(written)?;
+        }
+    }
+    files::sync_folder_of(&copy).and_then(|()| files::sync_folder_of(to)).map_err(written)?;
+    verified(to)
+}
+
+/// Reads a whole folder as evidence. What is signed must fit; that all of it is signed is not asked for.
+fn verified(folder: &Path) -> Result<Proven, OpenError> {
+    let mut verifier = Verifier::new(&[]);
+    let mut unproven = None;
+    let read = evidence(folder, &mut |item| {
+        verifier.take(&item).map_err(|why| {
+            unproven = Some(why);
+            io::ErrorKind::InvalidData.into()
+        })
+    });
+    match (unproven, read) {
+        (Some(why), _) => Err(failed(folder, format!("is not what was written: {why}"))),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Ok(verifier.so_far()),
+    }
+}
+
+/// Puts a backup into a data folder that has no journal. The backup is opened and verified first, with the keys it
+/// brings or else those of the data folder; the data folder is changed only when all is well.
+///
+/// # Errors
+/// The data folder has a journal or is in use, a key is missing or another's, or the backup is damaged.
+pub fn restore(from: &Path, data_dir: &Path) -> Result<Proven, OpenError> {
+    let placed = data_dir.join(JOURNAL);
+    let written = |e: io::Error| failed(data_dir, format!("cannot be written: {e}"));
+    files::make_folder(data_dir).map_err(written)?;
+    let _lock = super::lock(&data_dir.join(LOCK))?;
+    if placed.exists() {
+        return Err(failed(&placed, "is there already; move it away, it is not overwritten"));
+    }
+    let proven = verified(from)?;
+    let stage = data_dir.join("restoring");
+    // One that was broken off.
+    match fs::remove_dir_all(&stage) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(written(error)),
+        _ => files::make_folder(&stage).map_err(written)?,
+    }
+    let done = place(from, data_dir, &stage);
+    // Empty by then, or of no use.
+    let _ = fs::remove_dir_all(&stage);
+    done.map(|()| proven)
+}
+
+fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
+    let written = |e: io::Error| failed(stage, format!("cannot be written: {e}"));
+    let mut names = Vec::new();
+    for name in [SECRET, SIGNING] {
+        let (brought, there) = (fs::read(from.join(name)).ok(), fs::read(data_dir.join(name)).ok());
+        let key = match (brought, there) {
+            (Some(brought), Some(there)) if brought != there => {
+                let why = "is another than the backup's; move away the one that is wrong";
+                return Err(failed(&data_dir.join(name), why));
+            }
+            (_, Some(there)) => there,
+            (Some(brought), None) => {
+                names.push(name);
+                brought
+            }
+            (None, None) => {
+                let why =
+                    "is neither in the backup nor in the data folder; put there the one that was kept apart";
+                return Err(failed(&data_dir.join(name), why));
+            }
+        };
+        files::put(&stage.join(name), &key).map_err(written)?;
+    }
+    let copied = fs::read(from.join(JOURNAL)).and_then(|bytes| files::put(&stage.join(JOURNAL), &bytes));
+    copied.map_err(written)?;
+    // The same checks as at a start: keys, every record, every account.
+    let limits = config::Store { retention: None, ..config::Store::default() };
+    let store = Store::open(stage, &limits)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(written)?;
+    runtime.block_on(store.close());
+    // The journal last: without it the folder is only keys, and the restore can be typed again.
+    for name in names.into_iter().chain([JOURNAL]) {
+        let place: PathBuf = data_dir.join(name);
+        fs::rename(stage.join(name), &place).map_err(written)?;
+        files::sync_folder_of(&place).map_err(written)?;
+    }
+    Ok(())
+}
