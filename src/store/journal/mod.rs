@@ -8,6 +8,7 @@ pub(super) mod audit;
 pub(super) mod chain;
 mod schema;
 pub(super) mod sqlite;
+mod wal;
 
 use std::path::Path;
 

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
 use super::chain::{Fields, Head};
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
-use super::{BROKEN, explain, primary_code, refuse};
+use super::{BROKEN, explain, primary_code, refuse, wal};
 use crate::store::record::{Change, Receipt, RecordView};
 use crate::store::{OpenError, files, reference};
 
@@ -64,8 +64,8 @@ impl Journal {
         let (node, head) = match prepare(path, &mut connection, key_check, each).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                // Closed before anybody hears of it; its own error would say less.
-                let _ = connection.close().await;
+                // Closed before anybody hears of it.
+                wal::close_untouched(path, connection).await;
                 return Err(error);
             }
         };
@@ -212,7 +212,8 @@ impl Journal {
 
     /// After a failed write. A full or locked file stays open, so that it can still be read; after
     /// anything else, an I/O error above all, pages in memory are not trusted and the file is opened
-    /// anew.
+    /// anew. Nothing rests on a sync that failed: closing moves commits that were synced into the file;
+    /// where that fails too, [`wal::write_again`] writes anew what is found.
     async fn doubt(&mut self, error: &sqlx::Error) {
         self.doubtful = true;
         if let Some(connection) = self.connection.as_mut() {
@@ -251,6 +252,7 @@ async fn prepare(
     let named = |e: sqlx::Error| explain(path, &e);
     refuse_damage(path, connection).await?;
     refuse_strangers(path, connection).await?;
+    wal::write_again(path, connection).await.map_err(named)?;
     let node = migrate(connection, key_check).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
     files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
@@ -279,11 +281,17 @@ fn not_open() -> sqlx::Error {
 
 async fn reopen(path: &Path) -> Result<SqliteConnection> {
     let mut connection = connect_options(path).connect().await?;
-    match configure(&mut connection).await {
+    let opened = async {
+        wal::write_again(path, &mut connection).await?;
+        configure(&mut connection).await?;
+        files::sync_folder_of(path).map_err(sqlx::Error::Io)
+    }
+    .await;
+    match opened {
         Ok(()) => Ok(connection),
         Err(error) => {
             // Merely dropped, it would close later, under the feet of the next one to be opened.
-            let _ = connection.close().await;
+            wal::close_untouched(path, connection).await;
             Err(error)
         }
     }
