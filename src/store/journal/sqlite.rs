@@ -255,7 +255,6 @@ async fn prepare(
     wal::write_again(path, connection).await.map_err(named)?;
     let node = migrate(connection, key_check).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
-    files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
     if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
         return Err(refuse(
             path,
@@ -263,7 +262,10 @@ async fn prepare(
              secret.key that belongs to it",
         ));
     }
-    Ok((node, fold(path, connection, each).await?))
+    let head = fold(path, connection, each).await?;
+    // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether that failed.
+    files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
+    Ok((node, head))
 }
 
 /// Options all connections share; `create_if_missing` is off.
@@ -284,6 +286,8 @@ async fn reopen(path: &Path) -> Result<SqliteConnection> {
     let opened = async {
         wal::write_again(path, &mut connection).await?;
         configure(&mut connection).await?;
+        // The first look makes the WAL, and SQLite does not see whether its name came to be on the disk.
+        read_head(&mut connection).await?;
         files::sync_folder_of(path).map_err(sqlx::Error::Io)
     }
     .await;
