@@ -54,7 +54,7 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound && journal_exists => Err(failed(
             "is missing, but there is a journal whose account opt-outs can only be matched with it; restore \
-             it from a backup, or move the journal away to start anew (browsers keep their opt-outs, \
+             it from a backup, or move the journal and journal.mark away to start anew (browsers keep their opt-outs, \
              accounts would lose theirs)"
                 .into(),
         )),

@@ -11,7 +11,8 @@
 //!                  bound                      +-- cannot write: waiting callers are told, the rest is kept
 //! ```
 //!
-//! A data folder holds `journal.sqlite3`, `secret.key`, `lock` and `third-parties.json`, and belongs to one process.
+//! A data folder holds `journal.sqlite3`, `journal.mark`, `secret.key`, `lock` and `third-parties.json`, and belongs to
+//! one process.
 
 mod bound;
 mod collector;

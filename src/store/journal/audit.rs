@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection, Row};
 
 use super::chain::{Fields, Head};
 use super::schema::refuse_strangers;
-use super::{BROKEN, explain, refuse, sqlite};
+use super::{BROKEN, explain, mark, refuse, sqlite};
 use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::record::RecordView;
@@ -62,6 +62,8 @@ fn read_all(path: &Path, pages: &SyncSender<Page>) {
 
 async fn send_pages(path: &Path, pages: &SyncSender<Page>) -> Result<(), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
+    // Before the first record is read: a running server may add more than it says.
+    let marked = mark::read(path)?;
     let mut connection = sqlite::connect_options(path).read_only(true).connect().await.map_err(named)?;
     refuse_strangers(path, &mut connection).await?;
     let mut head = Head::default();
@@ -70,9 +72,13 @@ async fn send_pages(path: &Path, pages: &SyncSender<Page>) -> Result<(), OpenErr
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
-            let (view, next) = check(&head, row).ok_or_else(broken)?;
+            let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
+            let (view, next) = check(&head, row).filter(|(_, next)| as_marked(next)).ok_or_else(broken)?;
             head = next;
             page.push(view);
+        }
+        if rows.is_empty() {
+            mark::refuse_less(path, marked.as_ref(), &head)?;
         }
         if rows.is_empty() || pages.send(Ok(page)).is_err() {
             return connection.close().await.map_err(named);

@@ -2,10 +2,11 @@
 //!
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
 //! node, in the tables of [`schema`]; [`audit`] reads them beside a running server. The canonical bytes are the record: every
-//! other column exists to search by.
+//! other column exists to search by. [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left.
 
 pub(super) mod audit;
 pub(super) mod chain;
+mod mark;
 mod schema;
 pub(super) mod sqlite;
 mod wal;

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
 use super::chain::{Fields, Head};
+use super::mark::{self, Mark};
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse, wal};
 use crate::store::record::{Change, Receipt, RecordView};
@@ -41,6 +42,7 @@ pub(in crate::store) struct Journal {
     inserts: [(usize, Arc<str>); 3],
     node: Arc<str>,
     head: Head,
+    mark: Mark,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
 }
@@ -59,9 +61,11 @@ impl Journal {
         key_check: &str,
         each: &mut (dyn FnMut(&Fields<'_>) + Send),
     ) -> Result<Self, OpenError> {
+        let marked = mark::read(path)?;
+        mark::refuse_absent(path, marked.as_ref())?;
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        let (node, head) = match prepare(path, &mut connection, key_check, each).await {
+        let (node, head, mark) = match prepare(path, &mut connection, key_check, marked, each).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 // Closed before anybody hears of it.
@@ -75,6 +79,7 @@ impl Journal {
             inserts: INSERT_ROWS.map(|rows| (rows, insert_statement(rows).into())),
             node: node.into(),
             head,
+            mark,
             doubtful: false,
         })
     }
@@ -97,7 +102,10 @@ impl Journal {
         let sealed = self.seal(now_us, changes.clone())?;
         let written = self.write(changes, &sealed).await;
         match (&written, sealed.last()) {
-            (Ok(()), Some(last)) => self.head = last.head,
+            (Ok(()), Some(last)) => {
+                self.head = last.head;
+                self.mark.set(&self.head);
+            }
             (Ok(()), None) => {}
             (Err(error), _) => self.doubt(error).await,
         }
@@ -235,7 +243,12 @@ impl Journal {
             if self.connection.is_none() {
                 self.connection = Some(reopen(&self.path).await?);
             }
-            self.head = read_head(self.connection()?).await?;
+            let found = read_head(self.connection()?).await?;
+            if found.seq < self.head.seq || (found.seq == self.head.seq && found.link != self.head.link) {
+                let why = format!("record {} was written and is not there any more", self.head.seq);
+                return Err(sqlx::Error::Protocol(why));
+            }
+            self.head = found;
             self.doubtful = false;
         }
         Ok(())
@@ -247,14 +260,16 @@ async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
     key_check: &str,
+    marked: Option<Head>,
     each: &mut (dyn FnMut(&Fields<'_>) + Send),
-) -> Result<(String, Head), OpenError> {
+) -> Result<(String, Head, Mark), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     refuse_damage(path, connection).await?;
     refuse_strangers(path, connection).await?;
     wal::write_again(path, connection).await.map_err(named)?;
     let node = migrate(connection, key_check).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
+    let mut mark = Mark::open(path)?;
     if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
         return Err(refuse(
             path,
@@ -263,9 +278,11 @@ async fn prepare(
         ));
     }
     let head = fold(path, connection, each).await?;
+    mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
     // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether that failed.
     files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
-    Ok((node, head))
+    mark.set(&head);
+    Ok((node, head, mark))
 }
 
 /// Options all connections share; `create_if_missing` is off.
