@@ -130,11 +130,15 @@ pub(super) fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
 }
 
-/// Lets a child work under load and kills it: while it opens (sometimes), or after some answers. Returns what it said.
-pub(super) fn kill_under_load(mut command: Command, random: &mut Random) -> Vec<String> {
+/// After how many answers a child is struck: sometimes while it opens.
+pub(super) fn strike(random: &mut Random) -> usize {
+    if random.below(6) == 0 { 0 } else { 1 + random.below(400) }
+}
+
+/// Lets a child work under load and kills it after so many answers; after none, while it opens. Returns what it said.
+pub(super) fn kill_under_load(mut command: Command, mut answers: usize) -> Vec<String> {
     let mut victim = command.spawn().unwrap();
     let mut said = lines(&mut victim);
-    let mut answers = if random.below(6) == 0 { 0 } else { 1 + random.below(400) };
     let mut heard = Vec::new();
     for line in said.by_ref() {
         let begun = line.contains("OPENING");

@@ -9,7 +9,7 @@ use optgate::store::{Kind, Source};
 use super::super::support::random::Random;
 use super::super::support::skipped;
 use super::change;
-use super::child::{Asked, as_child, child, kill_under_load, lines};
+use super::child::{Asked, as_child, child, kill_under_load, lines, strike};
 use super::oracle::{Oracle, rounds, seed};
 
 /// `kill -9` under load at an arbitrary point, in the opening too, loses nothing acknowledged, over many lives of one
@@ -22,7 +22,7 @@ fn a_killed_process_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let mut oracle = Oracle::default();
     for round in 0..rounds {
-        let heard = kill_under_load(child("load", folder.path()), &mut random);
+        let heard = kill_under_load(child("load", folder.path()), strike(&mut random));
         heard.iter().for_each(|line| oracle.hear(line));
         // Reading all of a journal that only grows is what takes the time.
         if rounds < 50 || round % 10 == 9 || round + 1 == rounds {

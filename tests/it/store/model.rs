@@ -12,7 +12,7 @@ use super::crash::{limit, limited};
 use super::oracle::rounds;
 use super::{change, records};
 
-const ACCOUNTS: u64 = 5;
+const ACCOUNTS: u64 = 12;
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -20,7 +20,7 @@ enum Op {
     Record(u64, Kind, Source),
     /// An opt-out that nobody waits for.
     Behind(u64, Source),
-    /// No file may grow beyond 64 KiB.
+    /// No file may grow beyond 16 KiB.
     Fill,
     Room,
     Close,
@@ -33,8 +33,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0..ACCOUNTS, source.clone()).prop_map(|(account, source)| Op::Record(account, Kind::OptOut, source)),
         4 => (0..ACCOUNTS).prop_map(|account| Op::Record(account, Kind::OptIn, Source::Form)),
         8 => (0..ACCOUNTS, source).prop_map(|(account, source)| Op::Behind(account, source)),
-        2 => Just(Op::Fill),
-        2 => Just(Op::Room),
+        3 => Just(Op::Fill),
+        3 => Just(Op::Room),
         1 => Just(Op::Close),
         1 => Just(Op::Kill),
     ]
@@ -91,6 +91,7 @@ struct Model {
     full: bool,
     time_us: i64,
     acknowledged: u64,
+    refused: u64,
     restarts: u64,
 }
 
@@ -105,6 +106,7 @@ impl Model {
             full: false,
             time_us: 1_795_000_000_000_000,
             acknowledged: 0,
+            refused: 0,
             restarts: 0,
         };
         model.start();
@@ -125,7 +127,7 @@ impl Model {
             Op::Record(account, kind, source) => self.record(account, kind, source)?,
             Op::Behind(account, source) => self.behind(account, source),
             Op::Fill => {
-                limit(self.store(), Some(64 * 1024));
+                limit(self.store(), Some(16 * 1024));
                 self.full = true;
             }
             Op::Room => {
@@ -163,6 +165,7 @@ impl Model {
             settle(&mut self.known, account, kind, source);
             self.acknowledged += 1;
         } else {
+            self.refused += 1;
             prop_assert!(self.full && answer.contains(" true: the journal cannot write"), "{answer}");
         }
         Ok(())
@@ -213,21 +216,19 @@ impl Model {
 fn any_sequence_of_changes_crashes_and_full_disks_leaves_what_a_plain_list_says() {
     let cases = u32::try_from(rounds(6)).unwrap();
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 100, ..Config::default() };
-    let totals = std::cell::Cell::new((0, 0, 0));
+    let totals = std::cell::Cell::new([0; 4]);
     TestRunner::new(config)
-        .run(&prop::collection::vec(op(), 1..60), |ops| {
+        .run(&prop::collection::vec(op(), 1..100), |ops| {
             let mut model = Model::new();
-            let (mut acknowledged, mut restarts, done) = totals.get();
             ops.iter().chain(&[Op::Room, Op::Kill, Op::Close]).try_for_each(|op| model.act(*op))?;
-            acknowledged += model.acknowledged;
-            restarts += model.restarts;
-            totals.set((acknowledged, restarts, done + ops.len()));
             model.store.take().unwrap().close();
+            let these = [ops.len() as u64, model.restarts, model.acknowledged, model.refused];
+            totals.set(std::array::from_fn(|n| totals.get()[n] + these[n]));
             Ok(())
         })
         .unwrap();
-    let (acknowledged, restarts, done) = totals.get();
+    let [steps, restarts, acknowledged, refused] = totals.get();
     println!(
-        "model: {cases} rounds of {done} steps, {restarts} restarts, {acknowledged} acknowledged, 0 lost"
+        "model: {cases} rounds of {steps} steps, {restarts} restarts, {acknowledged} acknowledged, {refused} refused, 0 lost"
     );
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::super::support::skipped;
-use super::child::{Asked, as_child, child};
+use super::child::{Asked, as_child, child, lines};
 use super::crash::ask;
 use super::disk;
 use super::oracle::Oracle;
@@ -110,4 +110,24 @@ fn a_read_only_folder_is_refused_with_its_name() {
     assert!(said.contains("REFUSED") && said.contains(&name) && said.contains("cannot be"), "{said}");
     oracle.assert_kept(folder.path(), "after a refusal");
     println!("read-only folder: 1 round, {} acknowledged, refused, 0 lost", oracle.acknowledged());
+}
+
+/// One folder, one process, also when many are started at once.
+#[test]
+fn of_processes_started_at_once_on_one_folder_one_opens_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut started: Vec<_> = (0..6).map(|_| child("asked", folder.path()).spawn().unwrap()).collect();
+    let first = |process: &mut std::process::Child| {
+        lines(process).find(|l| l.contains("OPENED") || l.contains("REFUSED"))
+    };
+    // Each keeps its standard input, and with it the folder, until all have said something.
+    let said: Vec<_> = started.iter_mut().map(|process| first(process).expect("a word")).collect();
+    let (opened, refused): (Vec<_>, Vec<_>) = said.iter().partition(|line| line.contains("OPENED"));
+    assert_eq!(opened.len(), 1, "{said:?}");
+    assert!(refused.iter().all(|line| line.contains("another optgate uses this data folder")), "{refused:?}");
+    for mut process in started {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    println!("six processes on one folder: 1 opened, {} refused", refused.len());
 }
