@@ -44,6 +44,10 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
     match fs::read_to_string(path) {
         Ok(text) => {
             warn_if_shared(path);
+            if !journal_exists {
+                // The sync of its name may be what ended an earlier start; the journal's must not come first.
+                files::sync_folder_of(path).map_err(|e| failed(format!("its folder cannot be synced: {e}")))?;
+            }
             decode(&text).map(|bytes| Secret::of(&bytes)).ok_or_else(|| {
                 failed(
                     "is not a secret of 32 bytes in base64; restore it from a backup. Account opt-outs in \
