@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::journal::chain::Fields;
-use super::journal::sqlite::{Journal, Key};
+use super::journal::sqlite::{Found, Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
 use super::state::State;
@@ -277,7 +277,10 @@ impl Writer {
         self.pressing = false;
         if self.queue.is_empty() && self.retry.is_some_and(|(at, _)| at <= Instant::now()) {
             match self.journal.probe().await {
-                Ok(()) => self.recovered(),
+                Ok(()) => {
+                    self.settle_found();
+                    self.recovered();
+                }
                 Err(error) => self.failed(&error),
             }
         }
@@ -287,6 +290,7 @@ impl Writer {
             let now_us = Timestamp::now().as_microsecond();
             match self.journal.append(now_us, self.queue.iter().take(size).map(|w| &w.change)).await {
                 Ok(receipts) => {
+                    self.settle_found();
                     self.state.committed(started.elapsed(), size);
                     self.recovered();
                     self.answer(receipts);
@@ -309,6 +313,18 @@ impl Writer {
                 // Whoever stopped waiting has its record all the same.
                 Some(answer) => drop(answer.send(Ok(receipt))),
                 None => drop(self.state.behind.fetch_sub(1, Ordering::Relaxed)),
+            }
+        }
+    }
+
+    /// Records whose commit reported an error and that are on disk all the same: whoever waited was told otherwise, but
+    /// the index says what the journal says.
+    fn settle_found(&mut self) {
+        let found = self.journal.take_found();
+        self.state.records.fetch_add(found.len() as u64, Ordering::Relaxed);
+        for Found { subject, kind, source, seq } in found {
+            if let (Some(subject), Some(kind), Some(source)) = (subject, kind, source) {
+                self.state.index.settle(subject, kind, source, seq);
             }
         }
     }

@@ -15,7 +15,8 @@ use super::chain::{Fields, Head};
 use super::mark::{self, Mark};
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
 use super::{BROKEN, explain, primary_code, refuse, wal};
-use crate::store::record::{Change, Receipt, RecordView};
+use crate::privacy::Subject;
+use crate::store::record::{Change, Kind, Receipt, RecordView, Source};
 use crate::store::{OpenError, files, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -45,6 +46,15 @@ pub(in crate::store) struct Journal {
     mark: Mark,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
+    found: Vec<Found>,
+}
+
+/// A record that is in the journal though its commit reported an error.
+pub(in crate::store) struct Found {
+    pub(in crate::store) subject: Option<Subject>,
+    pub(in crate::store) kind: Option<Kind>,
+    pub(in crate::store) source: Option<Source>,
+    pub(in crate::store) seq: i64,
 }
 
 struct Sealed {
@@ -81,6 +91,7 @@ impl Journal {
             head,
             mark,
             doubtful: false,
+            found: Vec::new(),
         })
     }
 
@@ -237,21 +248,34 @@ impl Journal {
         }
     }
 
-    /// Reads the head again: a commit that reported an error may still have reached the disk.
+    /// Reads on from the head that is known: a commit that reported an error may still have reached the disk.
     async fn settle_doubt(&mut self) -> Result<()> {
-        if self.doubtful {
-            if self.connection.is_none() {
-                self.connection = Some(reopen(&self.path).await?);
-            }
-            let found = read_head(self.connection()?).await?;
-            if found.seq < self.head.seq || (found.seq == self.head.seq && found.link != self.head.link) {
-                let why = format!("record {} was written and is not there any more", self.head.seq);
-                return Err(sqlx::Error::Protocol(why));
-            }
-            self.head = found;
-            self.doubtful = false;
+        if !self.doubtful {
+            return Ok(());
         }
+        if self.connection.is_none() {
+            self.connection = Some(reopen(&self.path).await?);
+        }
+        let connection = self.connection.as_mut().ok_or_else(not_open)?;
+        let end = read_head(connection).await?;
+        if end.seq < self.head.seq || (end.seq == self.head.seq && end.link != self.head.link) {
+            let why = format!("record {} was written and is not there any more", self.head.seq);
+            return Err(sqlx::Error::Protocol(why));
+        }
+        let found = &mut self.found;
+        let mut each = |fields: &Fields<'_>| {
+            let (kind, source) = (Kind::parse(fields.kind), Source::parse(fields.signal));
+            found.push(Found { subject: fields.subject, kind, source, seq: fields.seq });
+        };
+        let read = fold(&self.path, connection, self.head, &mut each).await;
+        self.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        self.doubtful = false;
         Ok(())
+    }
+
+    /// What was found since this was last asked, in order.
+    pub(in crate::store) fn take_found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
     }
 }
 
@@ -277,7 +301,7 @@ async fn prepare(
              secret.key that belongs to it",
         ));
     }
-    let head = fold(path, connection, each).await?;
+    let head = fold(path, connection, Head::default(), each).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
     // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether that failed.
     files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
@@ -327,16 +351,16 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
     Ok(Head { seq: row.try_get(0)?, link: link.map_err(|_| sqlx::Error::Protocol(BROKEN.into()))? })
 }
 
-/// Reads all records in order, verifies the chain, returns its head.
+/// Reads all records after a head in order, verifies the chain, returns its new head.
 ///
 /// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
 /// a page of records into one text, in hexadecimal because only text is joined by its rules.
 async fn fold(
     path: &Path,
     connection: &mut SqliteConnection,
+    mut head: Head,
     each: &mut (dyn FnMut(&Fields<'_>) + Send),
 ) -> Result<Head, OpenError> {
-    let mut head = Head::default();
     loop {
         let page: Option<String> = sqlx::query(
             "SELECT group_concat(hex(chain) || hex(canonical)) FROM
