@@ -2,15 +2,16 @@
 //! (PostgreSQL's "fsyncgate", 2018; `disk.rs` does the same). So nothing is acknowledged whose sync failed, nothing is
 //! built on what was left in the system's memory, and the store says that it cannot write.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use optgate::store::{Kind, Source};
+use optgate::store::{Change, Kind, Source};
 
 use super::super::support::random::Random;
-use super::change;
 use super::child::{Asked, child};
 use super::disk::{Cut, Disk, Event, events, preload};
 use super::oracle::{Oracle, rounds, seed};
+use super::{change, records};
 
 /// Which syncs fail.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +71,15 @@ impl Lives {
         match Asked::start(command) {
             Err(said) => life.refused_at_start = Some(said),
             Ok(mut asked) => {
-                for _ in 0..changes {
-                    self.accounts += 1;
+                let first = self.accounts + 1;
+                let mut well = true;
+                for account in first..first + changes {
+                    // The time tells which account a row of an export is of.
+                    let out = change(Kind::OptOut, Source::Form, Some(account));
                     let [_, answer] =
-                        asked.record(self.accounts, &change(Kind::OptOut, Source::Form, Some(self.accounts)));
-                    if answer.contains("ACK ") {
+                        asked.record(account, &Change { time_us: account.cast_signed(), ..out });
+                    well = answer.contains("ACK ");
+                    if well {
                         life.acknowledged += 1;
                         life.went_on += usize::from(life.refused > 0);
                     } else {
@@ -83,6 +88,16 @@ impl Lives {
                             answer.contains(" out true: the journal cannot write"),
                             "{fault:?}: {answer}"
                         );
+                    }
+                }
+                self.accounts += changes;
+                if well {
+                    // Also of what was refused and is there all the same: index and journal say one thing.
+                    let rows: HashSet<_> =
+                        records(self.folder.path()).into_iter().map(|r| r.time_us).collect();
+                    for account in first..first + changes {
+                        let known = asked.look(account) == "OptedOut";
+                        assert_eq!(known, rows.contains(&account.cast_signed()), "{fault:?}: {account}");
                     }
                 }
                 match end {
