@@ -5,12 +5,16 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Makes a folder (mode 0700) with its parents, if it is missing.
+/// Makes a folder (mode 0700) with its parents, if it is missing. Durable when it returns: what is kept in a folder
+/// lasts no longer than the folder's own name.
 ///
 /// # Errors
 /// As the system has it.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    let missing: Vec<_> =
+        folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    missing.into_iter().try_for_each(sync_folder_of)
 }
 
 /// Writes a file (mode 0600) beside its place and moves it there, so that after a crash there is a whole new one or
@@ -34,7 +38,12 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Makes a new name in a folder durable.
 pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    match path.parent() {
+        // A bare name lies in the folder the program runs in.
+        Some(folder) if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// A path with more behind its last name.

@@ -44,6 +44,10 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
     match fs::read_to_string(path) {
         Ok(text) => {
             warn_if_shared(path);
+            if !journal_exists {
+                // The sync of its name may be what ended an earlier start; the journal's must not come first.
+                files::sync_folder_of(path).map_err(|e| failed(format!("its folder cannot be synced: {e}")))?;
+            }
             decode(&text).map(|bytes| Secret::of(&bytes)).ok_or_else(|| {
                 failed(
                     "is not a secret of 32 bytes in base64; restore it from a backup. Account opt-outs in \
@@ -54,7 +58,7 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound && journal_exists => Err(failed(
             "is missing, but there is a journal whose account opt-outs can only be matched with it; restore \
-             it from a backup, or move the journal away to start anew (browsers keep their opt-outs, \
+             it from a backup, or move the journal and journal.mark away to start anew (browsers keep their opt-outs, \
              accounts would lose theirs)"
                 .into(),
         )),

@@ -13,7 +13,7 @@
 //!
 //! With a database that nodes share, the [`feed`] brings this node's records there and takes in those of the others.
 //!
-//! A data folder holds `journal.sqlite3`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
+//! A data folder holds `journal.sqlite3`, `journal.mark`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
 //! one process.
 
 mod backup;

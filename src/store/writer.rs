@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::index::Index;
 use super::journal::chain::{Account, Fields};
 use super::journal::forget::{Erased, Pruned};
-use super::journal::sqlite::{Fold, Journal, Key};
+use super::journal::sqlite::{Fold, Found, Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
 use super::state::State;
@@ -463,7 +463,10 @@ impl Writer {
         self.pressing = false;
         if self.queue.is_empty() && self.retry.is_some_and(|(at, _)| at <= Instant::now()) {
             match self.journal.probe().await {
-                Ok(()) => self.recovered(),
+                Ok(()) => {
+                    self.settle_found();
+                    self.recovered();
+                }
                 Err(error) => self.failed(&error),
             }
         }
@@ -475,6 +478,7 @@ impl Writer {
             let group = self.queue.iter().take(size).map(|w| &w.change);
             match self.journal.append(now_us, group, seen.as_ref()).await {
                 Ok(receipts) => {
+                    self.settle_found();
                     self.state.committed(started.elapsed(), size);
                     self.recovered();
                     self.answer(receipts);
@@ -513,6 +517,21 @@ impl Writer {
             feed.committed(last);
             if !confirmed.is_empty() {
                 feed.confirm(last, confirmed);
+            }
+        }
+    }
+
+    /// Records whose commit reported an error and that are on disk all the same: whoever waited was told otherwise, but
+    /// the index says what the journal says.
+    fn settle_found(&mut self) {
+        let found = self.journal.take_found();
+        self.state.records.fetch_add(found.len() as u64, Ordering::Relaxed);
+        for Found { subject, kind, source, seq } in found {
+            if let (Some(subject), Some(kind), Some(source)) = (subject, kind, source) {
+                self.state.index.settle(subject, kind, source, seq);
+                if let (Some(feed), Kind::OptIn | Kind::Programme) = (&self.state.feed, kind) {
+                    feed.recheck(subject);
+                }
             }
         }
     }

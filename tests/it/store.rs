@@ -2,7 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
+mod child;
+mod clock;
 mod crash;
+mod damage;
+mod disk;
+mod model;
+mod oracle;
+mod power;
+mod starved;
+mod syncs;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -343,7 +352,7 @@ async fn a_second_process_is_refused_and_told_why() {
     let store = Store::open(folder.path(), &WIDE).unwrap();
     let error = refusal(folder.path());
     assert!(error.contains("/lock: another optgate uses this data folder"), "{error}");
-    let other = crash::child("open", folder.path()).output().unwrap();
+    let other = child::child("open", folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&other.stdout).into_owned();
     assert!(said.contains("REFUSED") && said.contains("another optgate uses this data folder"), "{said}");
     store.close().await;

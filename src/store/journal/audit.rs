@@ -10,7 +10,7 @@ use super::chain::{Fields, Head, digest};
 use super::checkpoint::Checkpoint;
 use super::merkle;
 use super::schema::{refuse_strangers, schema_version};
-use super::{BROKEN, explain, refuse, sqlite};
+use super::{BROKEN, explain, mark, refuse, sqlite};
 use crate::store::OpenError;
 use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
 
@@ -102,6 +102,8 @@ async fn send_pages(
     pages: &SyncSender<Page>,
 ) -> Result<(), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
+    // Before the first record is read: a running server may add more than it says.
+    let marked = mark::read(path)?;
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
@@ -119,13 +121,17 @@ async fn send_pages(
                 item
             }));
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
-            let (item, next) = check(&head, row).ok_or_else(broken)?;
+            let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
+            let (item, next) = check(&head, row).filter(|(_, next)| as_marked(next)).ok_or_else(broken)?;
             head = next;
             page.push(item);
         }
         for (seq, item) in checkpoints {
             signed = seq;
             page.push(item);
+        }
+        if rows.is_empty() {
+            mark::refuse_less(path, marked.as_ref(), &head)?;
         }
         let last = page.is_empty();
         if pages.send(Ok(page)).is_err() || last {

@@ -2,19 +2,22 @@
 //!
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
 //! node, in the tables of [`schema`]; [`checkpoint`] says what is signed, over the trees of [`merkle`];
-//! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased. The canonical bytes are the
-//! record. Time and reference stand beside them to search by, and what ties a record to an account so that it can
-//! be forgotten.
+//! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased.
+//! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
+//! records, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
+//! them to search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
 pub(super) mod chain;
 pub(super) mod checkpoint;
 pub(super) mod forget;
+pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod postgres;
 mod schema;
 pub(super) mod shared_audit;
 pub(super) mod sqlite;
+mod wal;
 
 use std::path::Path;
 

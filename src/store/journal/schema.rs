@@ -159,8 +159,10 @@ pub(super) async fn refuse_strangers(
 
 /// Sets a connection that writes up to be durable.
 pub(super) async fn configure(connection: &mut SqliteConnection) -> Result<()> {
-    let mode: String =
-        sqlx::query("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await?.try_get(0)?;
+    // To its end, and then asked: the answer comes before the commit, which may yet fail and leave the old mode, in
+    // which a power cut could take back what was committed.
+    sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await?;
+    let mode: String = sqlx::query("PRAGMA journal_mode").fetch_one(&mut *connection).await?.try_get(0)?;
     if mode != "wal" {
         let why = "its file system has no shared memory for SQLite's WAL; use a local disk";
         return Err(sqlx::Error::Protocol(why.into()));

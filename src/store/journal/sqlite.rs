@@ -13,12 +13,13 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
 use super::chain::{self, Account, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
+use super::mark::{self, Mark};
 use super::merkle::Tree;
 use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
-use super::{BROKEN, explain, primary_code, refuse};
+use super::{BROKEN, explain, primary_code, refuse, wal};
 use crate::privacy::{Standing, Subject};
 use crate::store::merge::Seen;
-use crate::store::record::{Change, Kind, Receipt, RecordView};
+use crate::store::record::{Change, Kind, Receipt, RecordView, Source};
 use crate::store::signing::{PublicKey, Signer};
 use crate::store::{OpenError, files, reference};
 
@@ -50,8 +51,29 @@ pub(in crate::store) struct Journal {
     signer: Signer,
     pub(super) head: Head,
     unsigned: Unsigned,
+    mark: Mark,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
+    found: Vec<Found>,
+}
+
+/// A record that is in the journal though its commit reported an error.
+pub(in crate::store) struct Found {
+    pub(in crate::store) subject: Option<Subject>,
+    pub(in crate::store) kind: Option<Kind>,
+    pub(in crate::store) source: Option<Source>,
+    pub(in crate::store) seq: i64,
+}
+
+impl Fold for Vec<Found> {
+    fn record(&mut self, fields: &Fields<'_>, account: Account) {
+        let subject = if let Account::Known(subject) = account { Some(subject) } else { None };
+        let (kind, source) = (Kind::parse(fields.kind), Source::parse(fields.signal));
+        self.push(Found { subject, kind, source, seq: fields.seq });
+    }
+
+    /// Only a start reads those.
+    fn suppressed(&mut self, _: Subject, _: Standing, _: i64) {}
 }
 
 /// Records since the last checkpoint.
@@ -132,13 +154,15 @@ impl Journal {
         signing_key: &Path,
         fold: &mut dyn Fold,
     ) -> Result<Self, OpenError> {
+        let marked = mark::read(path)?;
+        mark::refuse_absent(path, marked.as_ref())?;
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        let prepared = match prepare(path, &mut connection, key_check, signing_key, fold).await {
+        let prepared = match prepare(path, &mut connection, (key_check, signing_key), marked, fold).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                // Closed before anybody hears of it; its own error would say less.
-                let _ = connection.close().await;
+                // Closed before anybody hears of it.
+                wal::close_untouched(path, connection).await;
                 return Err(error);
             }
         };
@@ -151,7 +175,9 @@ impl Journal {
             signer: prepared.signer,
             head: prepared.head,
             unsigned: prepared.unsigned,
+            mark: prepared.mark,
             doubtful: false,
+            found: Vec::new(),
         })
     }
 
@@ -192,7 +218,9 @@ impl Journal {
             self.unsigned.push(row.receipt.seq, || row.digest);
             row.receipt
         };
-        Ok(sealed.into_iter().map(receipt).collect())
+        let receipts = sealed.into_iter().map(receipt).collect();
+        self.mark.set(&self.head);
+        Ok(receipts)
     }
 
     /// Whether records came since the last checkpoint.
@@ -372,7 +400,8 @@ impl Journal {
 
     /// After a failed write. A full or locked file stays open, so that it can still be read; after
     /// anything else, an I/O error above all, pages in memory are not trusted and the file is opened
-    /// anew.
+    /// anew. Nothing rests on a sync that failed: closing moves commits that were synced into the file;
+    /// where that fails too, [`wal::write_again`] writes anew what is found.
     pub(super) async fn doubt(&mut self, error: &sqlx::Error) {
         self.doubtful = true;
         if let Some(connection) = self.connection.as_mut() {
@@ -388,18 +417,31 @@ impl Journal {
         }
     }
 
-    /// Reads the head again: a commit that reported an error may still have reached the disk.
+    /// Reads on from the head that is known: a commit that reported an error may still have reached the disk.
     pub(super) async fn settle_doubt(&mut self) -> Result<()> {
-        if self.doubtful {
-            if self.connection.is_none() {
-                self.connection = Some(reopen(&self.path).await?);
-            }
-            let Some(connection) = self.connection.as_mut() else { return Err(not_open()) };
-            self.head = read_head(connection).await?;
-            self.unsigned.catch_up(connection).await?;
-            self.doubtful = false;
+        if !self.doubtful {
+            return Ok(());
         }
+        if self.connection.is_none() {
+            self.connection = Some(reopen(&self.path).await?);
+        }
+        let connection = self.connection.as_mut().ok_or_else(not_open)?;
+        let end = read_head(connection).await?;
+        if end.seq < self.head.seq || (end.seq == self.head.seq && end.link != self.head.link) {
+            let why = format!("record {} was written and is not there any more", self.head.seq);
+            return Err(sqlx::Error::Protocol(why));
+        }
+        let uncounted = (&Head::default(), &mut Unsigned::default());
+        let read = read_records(&self.path, connection, self.head, uncounted, &mut self.found).await;
+        self.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        self.unsigned.catch_up(connection).await?;
+        self.doubtful = false;
         Ok(())
+    }
+
+    /// What was found since this was last asked, in order.
+    pub(in crate::store) fn take_found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
     }
 }
 
@@ -409,22 +451,24 @@ struct Prepared {
     signer: Signer,
     head: Head,
     unsigned: Unsigned,
+    mark: Mark,
 }
 
 /// Checks, migrates and reads a journal just opened.
 async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
-    key_check: &str,
-    signing_key: &Path,
+    (key_check, signing_key): (&str, &Path),
+    marked: Option<Head>,
     fold: &mut dyn Fold,
 ) -> Result<Prepared, OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     refuse_damage(path, connection).await?;
     refuse_strangers(path, connection).await?;
+    wal::write_again(path, connection).await.map_err(named)?;
     let node = migrate(connection, key_check).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
-    files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
+    let mut mark = Mark::open(path)?;
     if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
         return Err(refuse(
             path,
@@ -433,9 +477,17 @@ async fn prepare(
         ));
     }
     let signer = signer(path, connection, signing_key).await?;
-    let (head, unsigned) = read_records(path, connection, fold).await?;
+    let signed = last_checkpoint(connection).await.map_err(named)?;
+    let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
+    let mut unsigned = Unsigned { from: signed.seq, tree: Tree::default() };
+    let head = read_records(path, connection, Head::default(), (&signed, &mut unsigned), fold).await?;
+    mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
     read_suppressions(connection, fold).await.map_err(named)?;
-    Ok(Prepared { node, signer, head, unsigned })
+    // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether
+    // that failed.
+    files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
+    mark.set(&head);
+    Ok(Prepared { node, signer, head, unsigned, mark })
 }
 
 /// The key that signs this journal; made when the journal was never signed.
@@ -520,11 +572,19 @@ fn not_open() -> sqlx::Error {
 
 async fn reopen(path: &Path) -> Result<SqliteConnection> {
     let mut connection = connect_options(path).connect().await?;
-    match configure(&mut connection).await {
+    let opened = async {
+        wal::write_again(path, &mut connection).await?;
+        configure(&mut connection).await?;
+        // The first look makes the WAL, and SQLite does not see whether its name came to be on the disk.
+        read_head(&mut connection).await?;
+        files::sync_folder_of(path).map_err(sqlx::Error::Io)
+    }
+    .await;
+    match opened {
         Ok(()) => Ok(connection),
         Err(error) => {
             // Merely dropped, it would close later, under the feet of the next one to be opened.
-            let _ = connection.close().await;
+            wal::close_untouched(path, connection).await;
             Err(error)
         }
     }
@@ -539,19 +599,17 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
     Ok(Head { seq: row.try_get(0)?, link: link.map_err(|_| sqlx::Error::Protocol(BROKEN.into()))? })
 }
 
-/// Reads all records in order, verifies the chain, returns its head.
+/// Reads all records after a head in order, verifies the chain, returns its new head.
 ///
 /// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
 /// a page of records into one text, in hexadecimal because only text is joined by its rules.
 async fn read_records(
     path: &Path,
     connection: &mut SqliteConnection,
+    mut head: Head,
+    (signed, unsigned): (&Head, &mut Unsigned),
     fold: &mut dyn Fold,
-) -> Result<(Head, Unsigned), OpenError> {
-    let signed = last_checkpoint(connection).await.map_err(|e| explain(path, &e))?;
-    let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
-    let mut unsigned = Unsigned { from: signed.seq, tree: Tree::default() };
-    let mut head = Head::default();
+) -> Result<Head, OpenError> {
     let mut bytes = Vec::new();
     loop {
         let page: Option<String> = sqlx::query(
@@ -569,9 +627,9 @@ async fn read_records(
         .map_err(|e| explain(path, &e))?;
         let Some(page) = page else { break };
         for record in page.split(',') {
-            let next = follow(&head, record, &mut bytes, &mut unsigned, fold);
+            let next = follow(&head, record, &mut bytes, unsigned, fold);
             // What was signed stands above what the rows say among themselves.
-            let next = next.filter(|next| next.seq != signed.seq || *next == signed);
+            let next = next.filter(|next| next.seq != signed.seq || next == signed);
             head = next.ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
         }
     }
@@ -579,7 +637,7 @@ async fn read_records(
         let (have, had) = (head.seq, signed.seq);
         return Err(refuse(path, format!("ends with record {have}, but record {had} was signed: {LOST}")));
     }
-    Ok((head, unsigned))
+    Ok(head)
 }
 
 /// What to do about records that were signed and are not there.

@@ -1,25 +1,14 @@
 //! The wall clock jumps by years while Optgate runs: what it waits for is measured by a clock that does not, and no
 //! choice gets lost. Debian's faketime moves the wall clock of the program alone.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
 
+use super::super::support::DEADLINE;
 use super::super::support::binary::{Binary, own_address, serving};
 use super::super::support::client::{Client, get};
 use super::super::support::origin::Origin;
 use super::super::support::proxy::proxy;
-use super::super::support::{DEADLINE, skipped};
-
-/// The library that faketime puts before the program; `None` after a line that says so.
-fn library(test: &str) -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
-    let found = files.chain(["/usr/lib/faketime/libfaketimeMT.so.1".into()]).find(|file| file.is_file());
-    if found.is_none() {
-        skipped(test, "faketime is absent");
-    }
-    found
-}
+use super::super::support::wall_clock::WallClock;
 
 /// The year of a record, as the program wrote it.
 fn year_of_an_opt_out(binary: &Binary, admin: std::net::SocketAddr) -> (i32, String) {
@@ -42,7 +31,9 @@ fn year_of_an_opt_out(binary: &Binary, admin: std::net::SocketAddr) -> (i32, Str
 
 #[test]
 fn a_wall_clock_that_jumps_ends_nothing_and_loses_no_choice() {
-    let Some(library) = library("a_wall_clock_that_jumps_ends_nothing_and_loses_no_choice") else { return };
+    let Some(clock) = WallClock::of("a_wall_clock_that_jumps_ends_nothing_and_loses_no_choice") else {
+        return;
+    };
     let (release, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
     let origin = Origin::start()
@@ -61,18 +52,9 @@ fn a_wall_clock_that_jumps_ends_nothing_and_loses_no_choice() {
     let builder = proxy().to(&origin).toml(settings);
     let (addr, admin) = (own_address(), own_address());
     let file = builder.write();
-    let shift = builder.dir().join("shift");
-    let move_clock = |years: i32| {
-        // By renaming, so that it is never read half.
-        let text = shift.with_extension("new");
-        std::fs::write(&text, format!("{years:+}y\n")).unwrap();
-        std::fs::rename(&text, &shift).unwrap();
-    };
-    move_clock(0);
     let mut command = serving(&file, addr);
     command.args(["--admin", &admin.to_string()]);
-    command.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &shift);
-    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    clock.under(&mut command);
     let binary = Binary::of(command, addr, builder.into_dir());
     let (now, _) = year_of_an_opt_out(&binary, admin);
     let mut kept = Client::connect(addr);
@@ -84,7 +66,7 @@ fn a_wall_clock_that_jumps_ends_nothing_and_loses_no_choice() {
         let mut silent = Client::connect(addr);
         silent.send("GET /silent HTTP/1.1\r\nHost: site.test\r\n\r\n");
         assert_eq!(kept.get("/", "").text(), "hello");
-        move_clock(years);
+        clock.shift(&format!("{years:+}y"));
         let (year, cookie) = year_of_an_opt_out(&binary, admin);
         assert!((year - now - years).abs() < 2, "the clock says {year}");
         cookies.push(cookie);

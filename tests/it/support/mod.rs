@@ -26,6 +26,7 @@ pub mod random;
 pub mod relay;
 pub mod restarted;
 pub mod vectors;
+pub mod wall_clock;
 
 /// How long a test waits for something that must happen. Generous: it only ends a hanging test.
 pub const DEADLINE: Duration = Duration::from_secs(30);

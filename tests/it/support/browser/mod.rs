@@ -234,7 +234,7 @@ impl Tab {
     /// Everything up to now.
     pub fn outcome(&self) -> Outcome {
         let params = self.context.as_ref().map_or(json!({}), |id| json!({ "browserContextId": id }));
-        let cookies = self.browser.cdp.call("Storage.getCookies", params);
+        let cookies = self.browser.cdp.ask("Storage.getCookies", &params);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let cookies = cookies["cookies"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
         let (exceptions, errors) =
