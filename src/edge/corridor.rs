@@ -26,6 +26,7 @@ use super::{continuing, grpc, hop, https, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
+use crate::store;
 
 /// Answers one request. Always answers.
 pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
@@ -126,7 +127,25 @@ fn look_up(
         return (None, privacy::Standing::NoAccount);
     };
     let subject = privacy::Subject::of_account(core.keys(), &x.site().settings.name, key.as_bytes());
-    (Some(subject), core.house.store.lookup(&subject))
+    let store = &core.house.store;
+    let standing = store.lookup(&subject);
+    let older = core.keys().older();
+    if older.is_empty() || standing != privacy::Standing::Unknown {
+        return (Some(subject), standing);
+    }
+    // Known under an earlier secret, it is carried over to the live one.
+    let site = &x.site().settings.name;
+    let hashes = older.iter().map(|keys| privacy::Subject::of_account(keys, site, key.as_bytes()));
+    let live = store::Change {
+        time_us: jiff::Timestamp::now().as_microsecond(),
+        site: site.clone(),
+        kind: store::Kind::OptOut,
+        source: store::Source::Form,
+        basis: Some(privacy::Basis::Account),
+        policy: x.site().version.to_string(),
+        subject: Some(subject),
+    };
+    (Some(subject), store.carry(hashes, live))
 }
 
 /// Step 6: the request as the origin gets it, and the visitor's side of a wanted tunnel.

@@ -12,6 +12,8 @@ pub(super) mod checkpoint;
 pub(super) mod forget;
 pub(super) mod merkle;
 mod schema;
+mod secrets;
+pub(super) mod signers;
 pub(super) mod sqlite;
 
 use std::path::Path;
@@ -101,7 +103,7 @@ mod tests {
     async fn opened(path: &Path) -> (Journal, Told) {
         let mut told = Told::default();
         let key = path.with_file_name("signing.key");
-        let journal = Journal::open(path, CHECK, &key, &mut told).await.unwrap();
+        let journal = Journal::open(path, &[CHECK.to_owned()], &key, &mut told).await.unwrap();
         (journal, told)
     }
 

@@ -14,7 +14,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 use super::chain::{self, Account, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
 use super::merkle::Tree;
-use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
+use super::schema::{configure, migrate, refuse_damage, refuse_strangers};
+use super::secrets::{live_since, refuse_other};
 use super::{BROKEN, explain, primary_code, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::record::{Change, Receipt, RecordView};
@@ -46,6 +47,8 @@ pub(in crate::store) struct Journal {
     node: Arc<str>,
     /// Of the secret that accounts are hashed with now.
     pub(super) key_check: String,
+    /// The first record that can be hashed with it.
+    pub(super) live_since: i64,
     signer: Signer,
     pub(super) head: Head,
     unsigned: Unsigned,
@@ -121,17 +124,17 @@ pub(in crate::store) trait Fold: Send {
 
 impl Journal {
     /// Opens or makes the file and hands every whole record to `fold`, in order, its chain verified.
-    /// `key_check` ties the journal to the secret its subjects were hashed with; `signing_key` is the file of the
-    /// key that signs it.
+    /// `key_checks` tie the journal to the secrets its subjects were hashed with, the live one first; `signing_key`
+    /// is the file of the key that signs it.
     pub(in crate::store) async fn open(
         path: &Path,
-        key_check: &str,
+        key_checks: &[String],
         signing_key: &Path,
         fold: &mut dyn Fold,
     ) -> Result<Self, OpenError> {
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        let prepared = match prepare(path, &mut connection, key_check, signing_key, fold).await {
+        let prepared = match prepare(path, &mut connection, key_checks, signing_key, fold).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 // Closed before anybody hears of it; its own error would say less.
@@ -144,7 +147,8 @@ impl Journal {
             connection: Some(connection),
             inserts: INSERT_ROWS.map(|rows| (rows, insert_statement(rows).into())),
             node: prepared.node.into(),
-            key_check: key_check.to_owned(),
+            key_check: key_checks.first().cloned().unwrap_or_default(),
+            live_since: prepared.live_since,
             signer: prepared.signer,
             head: prepared.head,
             unsigned: prepared.unsigned,
@@ -388,6 +392,7 @@ impl Journal {
 /// What is known of a journal just opened.
 struct Prepared {
     node: String,
+    live_since: i64,
     signer: Signer,
     head: Head,
     unsigned: Unsigned,
@@ -397,27 +402,23 @@ struct Prepared {
 async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
-    key_check: &str,
+    key_checks: &[String],
     signing_key: &Path,
     fold: &mut dyn Fold,
 ) -> Result<Prepared, OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     refuse_damage(path, connection).await?;
     refuse_strangers(path, connection).await?;
-    let node = migrate(connection, key_check).await.map_err(named)?;
+    let live = key_checks.first().map_or("", String::as_str);
+    let node = migrate(connection, live).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
     files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
-    if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
-        return Err(refuse(
-            path,
-            "was written with another secret.key, so its account opt-outs would match nobody; restore the \
-             secret.key that belongs to it",
-        ));
-    }
+    refuse_other(path, connection, key_checks).await?;
     let signer = signer(path, connection, signing_key).await?;
     let (head, unsigned) = read_records(path, connection, fold).await?;
     read_suppressions(connection, fold).await.map_err(named)?;
-    Ok(Prepared { node, signer, head, unsigned })
+    let live_since = live_since(connection, live, head.seq + 1).await.map_err(named)?;
+    Ok(Prepared { node, live_since, signer, head, unsigned })
 }
 
 /// The key that signs this journal; made when the journal was never signed.
