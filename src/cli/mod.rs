@@ -18,6 +18,7 @@ pub mod completions;
 pub mod demo;
 mod folder;
 pub mod init;
+pub mod keys;
 pub mod ledger;
 pub mod registry;
 pub mod reload;
@@ -74,6 +75,9 @@ pub enum Command {
     /// The record of opt-outs
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// New keys in place of old ones
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Write a commented settings file
     Init(init::InitArgs),
     /// Print shell completions
@@ -201,6 +205,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Show(args)) => show::run(&global, &args, out),
         Command::Registry(command) => registry::run(&global, &command, out),
         Command::Ledger(command) => ledger::run(&global, &command, out),
+        Command::Keys(command) => keys::run(&global, &command, out),
         Command::Init(args) => init::run(&args, out),
         Command::Completions(args) => completions::run(&args, out),
     };

@@ -2,7 +2,8 @@
 //!
 //! It holds no identifier: everyone who chose the same thing in the same month carries the same
 //! bytes. A value that says `out` is honoured whatever its MAC says (a lost key must never un-honour
-//! a browser); `in` needs a valid MAC, because only we may record an opt-in.
+//! a browser); `in` needs a valid MAC, because only we may record an opt-in. A MAC of an earlier secret is valid,
+//! and the value is signed anew.
 
 use data_encoding::BASE64URL_NOPAD;
 
@@ -26,7 +27,7 @@ pub enum OwnCookie {
     Unusable,
     /// Opted out; the month (`YYYYMM`) it was set, 0 when it must be signed anew.
     Out(u32),
-    /// Explicitly opted back in; the month (`YYYYMM`) it was set.
+    /// Explicitly opted back in; the month (`YYYYMM`) it was set, 0 when it must be signed anew.
     In(u32),
 }
 
@@ -46,11 +47,12 @@ impl OwnCookie {
             return if says_out { Self::Out(0) } else { Self::Unusable };
         };
         let number = (month.len() == 6).then(|| month.parse::<u32>().ok()).flatten();
-        let genuine = number.is_some_and(|m| {
-            let expected = sign(state, m, keys);
-            constant_time_eq(expected.as_bytes(), sent.as_bytes())
-        });
+        let signed_by = |keys: &Keys| {
+            number.is_some_and(|m| constant_time_eq(sign(state, m, keys).as_bytes(), sent.as_bytes()))
+        };
+        let genuine = signed_by(keys);
         match (state, genuine) {
+            ("in", false) if keys.older().iter().any(signed_by) => Self::In(0),
             ("out", true) => Self::Out(number.unwrap_or(0)),
             ("out", false) => Self::Out(0),
             ("in", true) => Self::In(number.unwrap_or(0)),
@@ -110,6 +112,17 @@ mod tests {
         assert_eq!(OwnCookie::read(b"v1.in.202611.AAAA", &ours), OwnCookie::Unusable);
         assert_eq!(OwnCookie::read(b"v2.out.202611.x", &ours), OwnCookie::Unusable);
         assert_eq!(OwnCookie::read(b"\xff", &ours), OwnCookie::Unusable);
+    }
+
+    /// Issue 6: a key is rotated without losing anyone; what an earlier key signed is signed anew.
+    #[test]
+    fn a_value_of_an_earlier_secret_is_valid_and_signed_anew() {
+        let old = Keys::derive(b"old");
+        let new = Keys::derive(b"new").with_older(&[&b"other"[..], b"old"]);
+        assert_eq!(OwnCookie::read(value_in(202_611, &old).as_bytes(), &new), OwnCookie::In(0));
+        assert_eq!(OwnCookie::read(value_out(202_611, &old).as_bytes(), &new), OwnCookie::Out(0));
+        assert_eq!(OwnCookie::read(value_in(202_611, &new).as_bytes(), &new), OwnCookie::In(202_611));
+        assert_eq!(OwnCookie::read(value_in(202_611, &new).as_bytes(), &old), OwnCookie::Unusable);
     }
 
     #[test]

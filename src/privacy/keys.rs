@@ -1,15 +1,19 @@
-//! The secret from which cookie MACs and subject hashes are derived.
+//! The secrets from which cookie MACs and subject hashes are derived.
+
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Two keys derived from one secret: one signs the opt-out cookie, one hashes subjects.
+/// Two keys derived from one secret: one signs the opt-out cookie, one hashes subjects. And those of the secrets
+/// before it, under which browsers and accounts are still known.
 ///
 /// Never printed: `Debug` shows no bytes.
 #[derive(Clone)]
 pub struct Keys {
     cookie: [u8; 32],
     subject: [u8; 32],
+    older: Arc<[Self]>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -22,7 +26,23 @@ impl Keys {
     /// Derives both keys from a secret (any length; 32 random bytes by `store`).
     #[must_use]
     pub fn derive(secret: &[u8]) -> Self {
-        Self { cookie: mac(secret, &[b"optgate cookie v1"]), subject: mac(secret, &[b"optgate subject v1"]) }
+        Self {
+            cookie: mac(secret, &[b"optgate cookie v1"]),
+            subject: mac(secret, &[b"optgate subject v1"]),
+            older: Arc::default(),
+        }
+    }
+
+    /// These keys, with those of earlier secrets to be tried as well, newest first.
+    #[must_use]
+    pub fn with_older(self, secrets: &[impl AsRef<[u8]>]) -> Self {
+        Self { older: secrets.iter().map(|secret| Self::derive(secret.as_ref())).collect(), ..self }
+    }
+
+    /// Keys of earlier secrets, newest first; usually none.
+    #[must_use]
+    pub fn older(&self) -> &[Self] {
+        &self.older
     }
 
     /// MAC over a cookie's state and month.

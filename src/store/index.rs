@@ -128,9 +128,23 @@ impl Index {
         (known.holds(kind, source) && known.seq() > 0).then(|| known.seq())
     }
 
+    /// Whether this very change is known, on disk or on its way there.
+    pub(super) fn holds(&self, subject: &Subject, kind: Kind, source: Source) -> bool {
+        self.accounts.get(subject).is_some_and(|known| known.holds(kind, source))
+    }
+
     /// How an account stands, and its last record in the journal; 0 for none.
     pub(super) fn last_word(&self, subject: &Subject) -> (Standing, i64) {
         self.accounts.get(subject).map_or((Standing::Unknown, 0), |known| (known.standing(), known.seq()))
+    }
+
+    /// One of the ways that an opt-out arrived, the strongest: an import only when there was nothing else. `None`
+    /// when the account is not opted out.
+    pub(super) fn opted_out_by(&self, subject: &Subject) -> Option<Source> {
+        let known = *self.accounts.get(subject)?;
+        let holds = |source: &Source| known.holds(Kind::OptOut, *source);
+        let by = [Source::Form, Source::Gpc, Source::Cmp, Source::Import].into_iter().find(holds);
+        known.is(Kind::OptOut).then(|| by.unwrap_or(Source::Form))
     }
 
     /// A change is about to be queued behind. `false`: it is known already, nothing to record.

@@ -1,5 +1,9 @@
 //! The secret file: made once, never replaced silently.
 //!
+//! One secret a line, in base64. The first one signs cookies and hashes accounts; those after it are earlier ones,
+//! newest first, under which browsers and accounts are still known: `optgate keys rotate` puts a new one in front,
+//! `optgate keys retire` takes the earlier ones away once nobody needs them.
+//!
 //! Subjects in the journal are hashes under this secret. With another secret every account opt-out
 //! would stop matching its account, so a lost or exchanged key is an error somebody has to read.
 
@@ -17,17 +21,46 @@ use crate::privacy::Keys;
 /// Bytes of the secret.
 const SECRET_BYTES: usize = 32;
 
-/// The secret's keys, and a check value that may be stored beside the journal.
+/// The secrets' keys, and check values that may be stored beside the journal.
 pub(super) struct Secret {
     pub(super) keys: Keys,
-    /// First 16 hex digits of a SHA-256 over the secret; tells two secrets apart and nothing more.
-    pub(super) check: String,
+    /// One a secret, in the file's order: the first 16 hex digits of a SHA-256 over it; tells two secrets apart
+    /// and nothing more.
+    pub(super) checks: Vec<String>,
+    lines: Vec<[u8; SECRET_BYTES]>,
 }
 
 impl Secret {
-    fn of(bytes: &[u8; SECRET_BYTES]) -> Self {
-        let hash = Sha256::new().chain_update(b"optgate key check v1").chain_update(bytes).finalize();
-        Self { keys: Keys::derive(bytes), check: HEXLOWER.encode(&hash[..8]) }
+    fn of(first: [u8; SECRET_BYTES], older: &[[u8; SECRET_BYTES]]) -> Self {
+        let check = |bytes: &[u8; SECRET_BYTES]| {
+            let hash = Sha256::new().chain_update(b"optgate key check v1").chain_update(bytes).finalize();
+            HEXLOWER.encode(&hash[..8])
+        };
+        let lines = [&[first], older].concat();
+        let checks = lines.iter().map(check).collect();
+        Self { keys: Keys::derive(&first).with_older(older), checks, lines }
+    }
+
+    /// Puts a new secret in front, durable when this returns. A process that runs goes on with what it has read.
+    pub(super) fn rotate(&self, path: &Path) -> io::Result<Self> {
+        let mut first = [0; SECRET_BYTES];
+        getrandom::fill(&mut first).map_err(io::Error::other)?;
+        let rotated = Self::of(first, &self.lines);
+        rotated.save(path)?;
+        Ok(rotated)
+    }
+
+    /// Leaves only the first.
+    pub(super) fn retire(&self, path: &Path) -> io::Result<()> {
+        match self.lines.first() {
+            Some(first) => Self::of(*first, &[]).save(path),
+            None => Ok(()),
+        }
+    }
+
+    fn save(&self, path: &Path) -> io::Result<()> {
+        let text: String = self.lines.iter().map(|line| format!("{}\n", BASE64.encode(line))).collect();
+        files::put(path, text.as_bytes())
     }
 }
 
@@ -48,9 +81,9 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
                 // The sync of its name may be what ended an earlier start; the journal's must not come first.
                 files::sync_folder_of(path).map_err(|e| failed(format!("its folder cannot be synced: {e}")))?;
             }
-            decode(&text).map(|bytes| Secret::of(&bytes)).ok_or_else(|| {
+            decode(&text).ok_or_else(|| {
                 failed(
-                    "is not a secret of 32 bytes in base64; restore it from a backup. Account opt-outs in \
+                    "is not a secret of 32 bytes in base64, or several, one a line; restore it from a backup. Account opt-outs in \
                      the journal can only be matched with it"
                         .into(),
                 )
@@ -63,7 +96,7 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
                 .into(),
         )),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            create(path).map(|bytes| Secret::of(&bytes)).map_err(|e| failed(format!("cannot be made: {e}")))
+            create(path).map_err(|e| failed(format!("cannot be made: {e}")))
         }
         Err(e) => {
             Err(failed(format!("cannot be read: {e}; it must be readable by the user Optgate runs as")))
@@ -71,15 +104,21 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
     }
 }
 
-fn decode(text: &str) -> Option<[u8; SECRET_BYTES]> {
-    BASE64.decode(text.trim().as_bytes()).ok()?.try_into().ok()
+fn decode(text: &str) -> Option<Secret> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let secrets: Option<Vec<[u8; SECRET_BYTES]>> =
+        lines.map(|line| BASE64.decode(line.as_bytes()).ok()?.try_into().ok()).collect();
+    let secrets = secrets?;
+    let (first, older) = secrets.split_first()?;
+    Some(Secret::of(*first, older))
 }
 
 /// Writes a new secret.
-fn create(path: &Path) -> io::Result<[u8; SECRET_BYTES]> {
+fn create(path: &Path) -> io::Result<Secret> {
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
-    files::put(path, format!("{}\n", BASE64.encode(&secret)).as_bytes())?;
+    let secret = Secret::of(secret, &[]);
+    secret.save(path)?;
     Ok(secret)
 }
 
@@ -101,8 +140,8 @@ mod tests {
     fn the_secret_is_made_once_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret.key");
-        let made = load_or_create(&path, false).unwrap().check;
-        assert_eq!(load_or_create(&path, true).unwrap().check, made);
+        let made = load_or_create(&path, false).unwrap().checks;
+        assert_eq!(load_or_create(&path, true).unwrap().checks, made);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -111,11 +150,11 @@ mod tests {
     fn a_lost_or_damaged_key_is_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret.key");
-        let error = load_or_create(&path, true).map(|s| s.check).unwrap_err().to_string();
+        let error = load_or_create(&path, true).map(|s| s.checks).unwrap_err().to_string();
         assert!(error.contains("secret.key") && error.contains("missing"), "{error}");
         assert!(!path.exists());
         fs::write(&path, "c2hvcnQ=").unwrap();
-        let error = load_or_create(&path, false).map(|s| s.check).unwrap_err().to_string();
+        let error = load_or_create(&path, false).map(|s| s.checks).unwrap_err().to_string();
         assert!(error.contains("secret.key") && error.contains("32 bytes"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "c2hvcnQ=");
     }

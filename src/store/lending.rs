@@ -112,6 +112,9 @@ fn refuse(command: Command, done: &mut Vec<oneshot::Sender<()>>) {
     match command {
         Command::Record(_) => {}
         Command::Read { answer, .. } => drop(answer.send(closed())),
+        // The next owner sees for itself who comes under an earlier secret.
+        Command::Carried(_) => {}
+        Command::Retire { answer } => drop(answer.send(closed())),
         Command::Check { answer, .. } => drop(answer.send(closed())),
         Command::Prune { answer, .. } => drop(answer.send(closed())),
         Command::Erase { answer, .. } => drop(answer.send(closed())),

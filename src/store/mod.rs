@@ -29,6 +29,7 @@ mod merge;
 pub mod proof;
 mod record;
 mod reference;
+mod rotation;
 mod signing;
 mod state;
 mod third_parties;
@@ -53,6 +54,7 @@ pub use feed::FeedHealth;
 pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
+pub use rotation::{KeyLine, key_lines, new_signer, retire, rotate_secret, rotate_signer};
 pub use signing::PublicKey;
 pub use state::Health;
 pub use third_parties::{ThirdParties, ThirdParty};
@@ -164,10 +166,10 @@ impl Store {
         let (line, asks) = limits.shared.as_ref().map(|_| feed::Line::new()).unzip();
         let state = Arc::new(State::new(line.map(Arc::new)));
         let (to_writer, inbox) = mpsc::unbounded_channel();
-        let key_check = secret.check;
+        let key_checks = secret.checks;
         let node = writer::spawn(writer::Start {
             journal: journal.clone(),
-            key_check: key_check.clone(),
+            key_checks: key_checks.clone(),
             signing_key: data_dir.join(SIGNING),
             checkpoint: limits.checkpoint,
             retention: limits.retention,
@@ -177,7 +179,14 @@ impl Store {
             inbox,
         })?;
         if let (Some(settings), Some(asks)) = (limits.shared.clone(), asks) {
-            feed::spawn(feed::Start { settings, journal, node, key_check, state: Arc::clone(&state), asks })?;
+            feed::spawn(feed::Start {
+                settings,
+                journal,
+                node,
+                key_checks,
+                state: Arc::clone(&state),
+                asks,
+            })?;
         }
         Ok(Self(Arc::new(Shared {
             state,
@@ -204,6 +213,31 @@ impl Store {
             _ if !self.0.state.is_loaded() => Standing::NotLoaded,
             known => known,
         }
+    }
+
+    /// What is known about an account under the hashes of earlier secrets, newest first: the first that is known has
+    /// the last word. An opt-out found there is recorded under the live hash, as it arrived; until then it holds all
+    /// the same. To be asked when `live` is [`Standing::Unknown`]. `basis` and `policy` as for any record.
+    pub fn carry(&self, older: impl IntoIterator<Item = Subject>, live: Change) -> Standing {
+        let index = &self.0.state.index;
+        for subject in older {
+            let standing = index.standing(&subject);
+            if standing == Standing::Unknown {
+                continue;
+            }
+            if let Some(source) = index.opted_out_by(&subject) {
+                let (live_subject, kind) = (live.subject, Kind::OptOut);
+                self.record_behind(Change { kind, source, ..live });
+                // Over the bound it is not recorded now; the next request tries again.
+                let taken = live_subject.is_some_and(|live| index.holds(&live, kind, source));
+                if taken {
+                    // Closed, there is no next request either.
+                    let _ = self.0.to_writer.send(Command::Carried(subject));
+                }
+            }
+            return standing;
+        }
+        Standing::Unknown
     }
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.
@@ -278,6 +312,24 @@ impl Store {
         }
     }
 
+    /// Whether this very change of this account is recorded already.
+    #[must_use]
+    pub fn knows(&self, change: &Change) -> bool {
+        let holds = |subject| self.0.state.index.holds(&subject, change.kind, change.source);
+        change.subject.is_some_and(holds)
+    }
+
+    /// The last record of an account, if it is there and whole.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn last_record(&self, subject: &Subject) -> Result<Option<RecordView>, RecordError> {
+        match self.0.state.index.last_word(subject) {
+            (_, 0) => Ok(None),
+            (_, seq) => self.read(Key::Seq(seq)).await,
+        }
+    }
+
     /// The record behind a reference, as a person types it: any case, with or without dashes.
     ///
     /// # Errors
@@ -335,6 +387,14 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let asked = self.0.to_writer.send(Command::Erase { subjects, answer });
         asked.map_err(|_| RecordError::Closed)?;
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because
+    /// they are known under an earlier one alone.
+    async fn retire(&self) -> Result<u64, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.to_writer.send(Command::Retire { answer }).map_err(|_| RecordError::Closed)?;
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 

@@ -48,6 +48,10 @@ pub(super) enum Command {
     Check { reference: String, answer: Answer<Option<(RecordView, bool)>> },
     /// Prune every record before a time, or only say which would be.
     Prune { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
+    /// An account of an earlier secret was recorded under the live one just before.
+    Carried(Subject),
+    /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it.
+    Retire { answer: Answer<u64> },
     /// Take what ties records to these accounts out of the journal.
     Erase { subjects: Vec<Subject>, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
@@ -65,7 +69,7 @@ pub(super) struct Waiting {
 /// What the writer needs to begin.
 pub(super) struct Start {
     pub(super) journal: PathBuf,
-    pub(super) key_check: String,
+    pub(super) key_checks: Vec<String>,
     /// The file of the key that signs.
     pub(super) signing_key: PathBuf,
     /// Time between two checkpoints.
@@ -92,7 +96,7 @@ pub(super) fn spawn(start: Start) -> Result<Arc<str>, OpenError> {
 }
 
 fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
-    let Start { journal, key_check, signing_key, checkpoint, retention, lock_file, lock, state, inbox } =
+    let Start { journal, key_checks, signing_key, checkpoint, retention, lock_file, lock, state, inbox } =
         start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -105,7 +109,7 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
         }
     };
     let ended = runtime.block_on(async {
-        let opened = load(&journal, &key_check, &signing_key, &state).await?;
+        let opened = load(&journal, &key_checks, &signing_key, &state).await?;
         let _ = ready.send(Ok(Arc::clone(opened.node())));
         let mut writer = Writer::new(opened, (checkpoint, retention), Arc::clone(&state), inbox);
         let mut lock = lock;
@@ -120,7 +124,7 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
                 Next::TakeBack => {
                     let reopen = async || {
                         let lock = super::lock(&lock_file)?;
-                        Ok((load(&journal, &key_check, &signing_key, &state).await?, lock))
+                        Ok((load(&journal, &key_checks, &signing_key, &state).await?, lock))
                     };
                     let (opened, inbox, again) = match lending::take_back(inbox, &state, reopen).await {
                         Ok(((opened, again), inbox)) => (opened, inbox, again),
@@ -144,8 +148,13 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
 }
 
 /// Opens the journal and folds it into the index.
-async fn load(path: &Path, key_check: &str, signing_key: &Path, state: &State) -> Result<Journal, OpenError> {
-    let journal = Journal::open(path, key_check, signing_key, &mut &state.index).await?;
+async fn load(
+    path: &Path,
+    key_checks: &[String],
+    signing_key: &Path,
+    state: &State,
+) -> Result<Journal, OpenError> {
+    let journal = Journal::open(path, key_checks, signing_key, &mut &state.index).await?;
     state.records.store(journal.len(), Ordering::Relaxed);
     if let Some(feed) = &state.feed {
         feed.committed(journal.last());
@@ -227,6 +236,7 @@ impl Sweep {
 enum Forget {
     Before { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
     Accounts { subjects: Vec<Subject>, answer: Answer<Erased> },
+    Secrets { answer: Answer<u64> },
 }
 
 struct Writer {
@@ -235,6 +245,8 @@ struct Writer {
     checkpoint: (Duration, Instant),
     retention: Option<Sweep>,
     forget: Vec<Forget>,
+    /// Accounts of earlier secrets that were recorded anew.
+    carried: Vec<Subject>,
     state: Arc<State>,
     inbox: UnboundedReceiver<Command>,
     queue: VecDeque<Waiting>,
@@ -261,6 +273,7 @@ impl Writer {
             checkpoint: (checkpoint, Instant::now() + checkpoint),
             retention: retention.map(Sweep::new),
             forget: Vec::new(),
+            carried: Vec::new(),
             state,
             inbox,
             queue: VecDeque::new(),
@@ -283,6 +296,7 @@ impl Writer {
             if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
                 self.sign().await;
             }
+            self.note_carried().await;
             self.sweep().await;
             self.forget().await;
             match self.lend.take() {
@@ -303,6 +317,7 @@ impl Writer {
         self.answer_reads().await;
         // Only records that nobody waits for are still here, and only if the journal cannot write.
         self.state.count_overflow(self.queue.len() as u64);
+        self.note_carried().await;
         self.sign().await;
         close_journal(self.journal).await;
         Ended::Closed(self.done)
@@ -365,6 +380,30 @@ impl Writer {
         }
     }
 
+    /// Notes whose earlier hash is not needed any more: once every record that stands for it is on disk.
+    async fn note_carried(&mut self) {
+        if self.carried.is_empty() || !self.queue.is_empty() || self.retry.is_some() {
+            return;
+        }
+        match self.journal.carried(&self.carried).await {
+            Ok(()) => self.carried.clear(),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Has the journal need the live secret only, unless opted-out accounts are known under others alone.
+    async fn retire(&mut self) -> Result<u64, sqlx::Error> {
+        let left = self.journal.under_earlier_secrets().await?;
+        let out = |subject: &&Subject| {
+            matches!(self.state.index.standing(subject), Standing::OptedOut | Standing::OptedOutByImport)
+        };
+        let left = left.iter().filter(out).count() as u64;
+        if left == 0 {
+            self.journal.retire().await?;
+        }
+        Ok(left)
+    }
+
     /// What somebody asked to be forgotten.
     async fn forget(&mut self) {
         for order in std::mem::take(&mut self.forget) {
@@ -373,6 +412,7 @@ impl Writer {
                 Forget::Before { before_us, dry_run, answer } => {
                     drop(answer.send(self.prune(before_us, dry_run).await.map_err(told)));
                 }
+                Forget::Secrets { answer } => drop(answer.send(self.retire().await.map_err(told))),
                 Forget::Accounts { subjects, answer } => {
                     drop(answer.send(self.erase(&subjects).await.map_err(told)));
                 }
@@ -395,8 +435,8 @@ impl Writer {
     async fn erase(&mut self, subjects: &[Subject]) -> Result<Erased, sqlx::Error> {
         let mut erased = Erased::default();
         for subject in subjects {
-            let standing = self.state.index.standing(subject);
-            let (one, seq) = self.journal.erase(subject, standing).await?;
+            let (standing, by) = self.state.index.last_word(subject);
+            let (one, seq) = self.journal.erase(subject, (standing, by)).await?;
             self.state.index.suppress(*subject, standing, seq);
             erased.records += one.records;
             erased.first_format += one.first_format;
@@ -439,6 +479,11 @@ impl Writer {
             Command::Check { reference, answer } => {
                 self.pressing = true;
                 self.checks.push((reference, answer));
+            }
+            Command::Carried(subject) => self.carried.push(subject),
+            Command::Retire { answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Secrets { answer });
             }
             Command::Prune { before_us, dry_run, answer } => {
                 self.pressing = true;

@@ -90,6 +90,47 @@ fn an_account_opted_out_on_one_browser_is_honoured_on_another_and_after_a_restar
     second.stop().unwrap();
 }
 
+/// Issue 6: a rotated secret loses neither an account's opt-out nor a browser's; both are known under the new one
+/// from the first request on, so that the old one can go.
+#[test]
+fn a_rotated_secret_loses_neither_accounts_nor_browsers() {
+    let origin = shop(&["/"]);
+    let builder = with_accounts(&origin);
+    let folder = builder.settings().data_dir;
+    let keys = |verb: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_optgate"));
+        let said = command.args(["keys", verb, "--data-dir"]).arg(&folder).output().unwrap();
+        said.status.code()
+    };
+    let running = app::start(builder.settings()).unwrap();
+    let ann = "X-Account-Id: ann\r\n";
+    let old = choice(&post(running.listen()[0], "/privacy-choices/opt-out", ann, "")).unwrap();
+    running.stop().unwrap();
+    assert_eq!(keys("rotate"), Some(0));
+    assert_eq!(keys("retire"), Some(1));
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    assert!(honoured(&get(addr, "/", ann)), "the account, on another browser");
+    assert!(!honoured(&get(addr, "/", "X-Account-Id: bob\r\n")));
+    let renewed = get(addr, "/", &format!("Cookie: optgate={old}\r\n"));
+    assert!(honoured(&renewed));
+    let new = choice(&renewed).expect("the cookie is signed anew");
+    assert_ne!(new, old);
+    running.stop().unwrap();
+    assert_eq!(keys("retire"), Some(0));
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    assert!(honoured(&get(addr, "/", ann)));
+    assert_eq!(
+        choice(&get(addr, "/", &format!("Cookie: optgate={new}\r\n"))),
+        None,
+        "signed with the live one"
+    );
+    let records = records_of(running, &folder);
+    let basis: Vec<_> = records.iter().map(|r| (r.signal.as_str(), r.basis.as_str(), r.account)).collect();
+    assert_eq!(basis, [("form", "account", true), ("form", "account", true)]);
+}
+
 /// Threat: anybody could opt anybody's account out, or read its state, by sending the header.
 #[test]
 fn an_account_header_from_a_stranger_is_not_believed() {

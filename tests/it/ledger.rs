@@ -503,3 +503,141 @@ fn a_damaged_backup_or_one_of_another_secret_is_not_put_in_place() {
     fs::write(to.join("secret.key"), secret).unwrap();
     restore().ok();
 }
+
+/// Issue 6: keys are rotated without losing anyone's opt-out: an account that is known under an earlier secret
+/// counts, is recorded anew under the live one, and only then can the earlier one go.
+#[test]
+fn a_secret_is_rotated_and_retired_and_nobodys_opt_out_is_lost() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let house = House::new();
+    house.records(0..2);
+    let before = house.optgate(&["keys", "list"]).ok().out;
+    let check = before.strip_suffix("\tlive\n").unwrap();
+    let secret = house.folder().join("secret.key");
+    let kept = fs::read_to_string(&secret).unwrap();
+    let said = house.optgate(&["keys", "rotate"]).ok().out;
+    assert!(said.ends_with(&format!("\tlive\n{check}\tearlier\n")), "{said}");
+    assert!(fs::read_to_string(&secret).unwrap().ends_with(&kept));
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(house.standing(0), Standing::Unknown, "its hash is another now");
+    house.optgate(&["keys", "retire"]).failed("2 opted-out accounts are known under an earlier secret alone");
+
+    let store = house.store();
+    let seen = |account: u8| {
+        let live = out(&store, account);
+        let older = store.keys().older().iter().map(|keys| Subject::of_account(keys, "shop", &[account]));
+        store.carry(older, live)
+    };
+    assert_eq!(seen(9), Standing::Unknown);
+    assert_eq!(seen(0), Standing::OptedOut);
+    assert_eq!(
+        store.lookup(&out(&store, 0).subject.unwrap()),
+        Standing::OptedOut,
+        "and from now on by itself"
+    );
+    block_on(store.close());
+    assert_eq!(house.exported(), 3);
+    house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known");
+    let store = house.store();
+    let older = store.keys().older().iter().map(|keys| Subject::of_account(keys, "shop", &[1]));
+    assert_eq!(store.carry(older, out(&store, 1)), Standing::OptedOut);
+    block_on(store.close());
+    let whole = fs::read(&secret).unwrap();
+    let said = house.optgate(&["keys", "retire"]).ok().out;
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(fs::read_to_string(&secret).unwrap().lines().count(), 1);
+    assert!((0..2).all(|account| house.standing(account) == Standing::OptedOut));
+    // A file that lost the live secret would match nobody; one that still has the retired one does no harm.
+    fs::write(&secret, &kept).unwrap();
+    let error = Store::open(&house.folder(), &config::Store::default()).unwrap_err().to_string();
+    assert!(error.contains("another secret.key"), "{error}");
+    fs::write(&secret, whole).unwrap();
+    house.optgate(&["ledger", "verify"]).ok();
+    assert_eq!(house.standing(0), Standing::OptedOut);
+}
+
+/// Issue 6: who trusts the public key of before or of after can prove all of it. A lost key is told apart.
+#[test]
+fn a_signing_key_is_rotated_and_both_public_keys_verify() {
+    let house = House::new();
+    let references = house.records(0..2);
+    let old = house.kept("old.pem", &["ledger", "key"]);
+    let early = house.kept("early.json", &["ledger", "proof", &references[0]]);
+    let new = house.kept("new.pem", &["keys", "rotate", "--signing"]);
+    assert_ne!(fs::read(&old).unwrap(), fs::read(&new).unwrap());
+    assert_eq!(fs::read_to_string(&new).unwrap(), house.optgate(&["ledger", "key"]).ok().out);
+    let references = house.records(2..4);
+    let late = house.kept("late.json", &["ledger", "proof", &references[0]]);
+    for key in [&old, &new] {
+        let said = house.optgate(&["ledger", "verify", "--key", key]).ok();
+        assert!(said.out.contains("signed up to record: 4\n"), "{}", said.out);
+        house.optgate(&["ledger", "verify", "--proof", &late, "--key", key]).ok();
+    }
+    house.optgate(&["ledger", "verify", "--proof", &early, "--key", &old]).ok();
+
+    fs::remove_file(house.folder().join("signing.key")).unwrap();
+    house.optgate(&["keys", "rotate", "--signing"]).failed("`optgate keys new-signer` makes another");
+    let third = house.kept("third.pem", &["keys", "new-signer"]);
+    house.optgate(&["keys", "new-signer"]).failed("`optgate keys rotate --signing` replaces it");
+    house.records(4..5);
+    let said = house.optgate(&["ledger", "verify", "--key", &third]).ok();
+    assert!(said.out.contains("signed up to record: 5\n"), "{}", said.out);
+    house.optgate(&["ledger", "verify", "--key", &old]).failed("up to record 4 all is proven");
+}
+
+/// Issue 6: imports with provenance; dry run; the same file twice adds nothing; a bad row is named by its line and
+/// costs no other row its opt-out.
+#[test]
+fn a_file_of_opt_outs_is_imported_once_and_says_where_each_came_from() {
+    let house = House::new();
+    house.records(0..1);
+    house.opted_in();
+    let file = house.file("drop.csv");
+    let rows = "account,site,date\nann,shop,2026-11-20\nbob,shop,2026-11-20\nann,shop,2026-11-21\n";
+    fs::write(&file, rows).unwrap();
+    let settings = house.file("optgate.toml");
+    fs::write(
+        &settings,
+        "[[sites]]\nname = \"shop\"\nhosts = [\"a.example\"]\nupstream = \"http://127.0.0.1:1\"\n",
+    )
+    .unwrap();
+    let import = |more: &[&str]| {
+        let (settings, file) = (settings.to_str().unwrap(), file.to_str().unwrap());
+        house.optgate(&[&["ledger", "import", "--config", settings, "--source", "drop", file], more].concat())
+    };
+    let said = import(&["--dry-run"]).ok().out;
+    assert_eq!(
+        said,
+        "would be recorded: 2\nrecorded before: 1\nolder than the account's own opt-in: 0\nrefused: 0\n"
+    );
+    assert_eq!(house.exported(), 3, "a dry run records nothing");
+    assert!(import(&[]).ok().out.starts_with("recorded: 2\nrecorded before: 1\n"));
+    assert!(import(&[]).ok().out.starts_with("recorded: 0\nrecorded before: 3\n"));
+    let export = house.optgate(&["ledger", "export"]).ok().out;
+    let last: Value = serde_json::from_str(export.lines().last().unwrap()).unwrap();
+    let policy = last["policy"].as_str().unwrap();
+    assert!(policy.starts_with("drop sha256:") && policy.ends_with(" line 3 of 2026-11-20"), "{policy}");
+    assert_eq!((&last["signal"], &last["basis"]), (&"import".into(), &"import".into()));
+    let store = house.store();
+    let of = |account: &[u8]| store.lookup(&Subject::of_account(store.keys(), "shop", account));
+    assert_eq!((of(b"ann"), of(b"bob")), (Standing::OptedOutByImport, Standing::OptedOutByImport));
+    import(&[]).failed("stop the server for a moment");
+    block_on(store.close());
+
+    let bad = "account,site,date\ncarl,shop,2026-11-20\n,shop,2026-11-20\ndora,shop,yesterday\nemil,,2026-11-20\n\
+               fritz,shop,2026-11-20\n\u{7},shop,2026-11-17\n";
+    fs::write(&file, bad).unwrap();
+    let said = import(&[]);
+    for line in [3, 4, 5] {
+        assert!(said.err.contains(&format!("drop.csv:{line}: ")), "line {line}: {}", said.err);
+    }
+    assert!(
+        said.out.starts_with("recorded: 2\n") && said.out.ends_with("opt-in: 1\nrefused: 3\n"),
+        "{}",
+        said.out
+    );
+    said.failed("3 rows were refused");
+    assert_eq!(house.standing(7), Standing::OptedIn, "an old request does not take a later opt-in back");
+    fs::write(&file, "account,site\n").unwrap();
+    import(&[]).failed("the head line has no column `date`");
+}

@@ -111,8 +111,9 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
         );
     }
     let erased = with_store(&settings, async |store| {
-        let subject = Subject::of_account(store.keys(), &args.site, account.as_bytes());
-        store.erase(vec![subject]).await
+        let keys = std::iter::once(store.keys()).chain(store.keys().older());
+        let subjects = keys.map(|keys| Subject::of_account(keys, &args.site, account.as_bytes()));
+        store.erase(subjects.collect()).await
     })?;
     writeln!(out, "records erased from: {}", erased.records)?;
     writeln!(out, "of the first format, whose bytes hold the account's hash: {}", erased.first_format)?;
@@ -149,7 +150,7 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
 }
 
 /// Opens a data folder that no server uses, and closes it after.
-fn with_store<T>(
+pub(super) fn with_store<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Store) -> Result<T, RecordError>,
 ) -> anyhow::Result<T> {

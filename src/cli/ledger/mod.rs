@@ -11,6 +11,7 @@ use crate::store;
 pub mod backup;
 pub mod export;
 pub mod forget;
+pub mod import;
 pub mod verify;
 
 /// `optgate ledger ...`
@@ -30,6 +31,8 @@ pub enum LedgerCommand {
     Backup(backup::BackupArgs),
     /// Put a backup into a data folder that has no journal, once it is proven whole
     Restore(backup::RestoreArgs),
+    /// Record the opt-outs of a CSV file, each with where it came from
+    Import(import::ImportArgs),
     /// Keep records from being pruned
     #[command(subcommand)]
     Hold(forget::HoldCommand),
@@ -49,6 +52,7 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
         LedgerCommand::Prune(args) => forget::prune(global, args, out),
         LedgerCommand::Backup(args) => backup::backup(global, args),
         LedgerCommand::Restore(args) => backup::restore(global, args),
+        LedgerCommand::Import(args) => import::run(global, args, out),
         LedgerCommand::Hold(command) => forget::hold(global, command, out),
         LedgerCommand::Erase(args) => forget::erase(global, args, out),
         LedgerCommand::Key => {

@@ -37,8 +37,8 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     let mut pending = false;
     let account = by_header().or_else(|| by_token(core, &snapshot, headers, scope, &mut pending));
     let account = account.or_else(|| core.house.sessions.account(x.session?).map(Known::from));
-    x.named.account = account.map(|known| known.subject);
-    x.signals.account = match account {
+    x.named.account = account.as_ref().map(|known| known.subject);
+    x.signals.account = match &account {
         Some(account) => standing(core, site, account, recording),
         // Somebody is logged in, and nobody can say yet who it is (DESIGN 5).
         None if pending => Standing::NotLoaded,
@@ -48,7 +48,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
         x.named.profile = Some(profile.subject);
-        x.signals.profile = standing(core, site, profile, recording);
+        x.signals.profile = standing(core, site, &profile, recording);
     }
 }
 
@@ -108,7 +108,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
         return false;
     }
     x.named.account = Some(account.subject);
-    x.signals.account = standing(core, site, account, x.mode == Mode::Enforce);
+    x.signals.account = standing(core, site, &account, x.mode == Mode::Enforce);
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if x.decision.opted_out() {
         return false;

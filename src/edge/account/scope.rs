@@ -14,16 +14,19 @@ pub struct Scope<'a> {
 }
 
 /// An account or a profile as it is kept, and as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// As it is kept.
     pub subject: Subject,
-    before: Option<Subject>,
+    /// Under earlier secrets, newest first; usually none.
+    older: Vec<Subject>,
+    /// Under the site's own name, before it came into its group; under the live secret first.
+    before: Vec<Subject>,
 }
 
 impl From<Subject> for Known {
     fn from(subject: Subject) -> Self {
-        Self { subject, before: None }
+        Self { subject, older: Vec::new(), before: Vec::new() }
     }
 }
 
@@ -41,7 +44,7 @@ impl<'a> Scope<'a> {
         Self { keys, name, before }
     }
 
-    /// Cost: one HMAC, two in a group.
+    /// Cost: one HMAC, two in a group, and as many again for every earlier secret that is still tried.
     #[must_use]
     pub fn account(&self, key: &[u8]) -> Known {
         self.hash(key, Subject::of_account)
@@ -66,30 +69,49 @@ impl<'a> Scope<'a> {
     }
 
     fn hash(&self, key: &[u8], hash: fn(&Keys, &str, &[u8]) -> Subject) -> Known {
-        let before = self.before.map(|name| hash(self.keys, name, key));
-        Known { subject: hash(self.keys, self.name, key), before }
+        let older = self.keys.older();
+        let before = self
+            .before
+            .into_iter()
+            .flat_map(|name| std::iter::once(self.keys).chain(older).map(move |keys| hash(keys, name, key)));
+        Known {
+            subject: hash(self.keys, self.name, key),
+            older: older.iter().map(|keys| hash(keys, self.name, key)).collect(),
+            before: before.collect(),
+        }
     }
 }
 
-/// What is known of somebody. What was chosen before the site came into its group is honoured, and goes over to the
-/// group; `recording`: on record.
-pub fn standing(core: &Core, site: &Site, known: Known, recording: bool) -> Standing {
-    let standing = core.house.store.lookup(&known.subject);
-    let (Standing::Unknown, Some(before)) = (standing, known.before) else { return standing };
-    let before = core.house.store.lookup(&before);
-    if !before.is_out() {
+/// What is known of somebody. What was chosen under an earlier secret, or before the site came into its group, is
+/// honoured and goes over to where the account is kept now; `recording`: on record.
+pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Standing {
+    let store = &core.house.store;
+    let standing = store.lookup(&known.subject);
+    if standing != Standing::Unknown || (known.older.is_empty() && known.before.is_empty()) {
         return standing;
     }
-    if recording {
-        core.house.store.record_behind(Change {
+    let earlier = |subjects: &[Subject]| {
+        let subjects = subjects.iter().copied();
+        if !recording {
+            let mut standings = subjects.map(|subject| store.lookup(&subject));
+            return standings.find(|standing| *standing != Standing::Unknown).unwrap_or_default();
+        }
+        let live = Change {
             time_us: jiff::Timestamp::now().as_microsecond(),
             site: site.settings.name.clone(),
             kind: Kind::OptOut,
-            source: Source::Import,
-            basis: Some(Basis::Import),
+            source: Source::Form,
+            basis: Some(Basis::Account),
             policy: site.version.to_string(),
             subject: Some(known.subject),
-        });
+        };
+        store.carry(subjects, live)
+    };
+    let standing = earlier(&known.older);
+    if matches!(standing, Standing::Unknown | Standing::NoAccount) {
+        // An opt-in was to the one site, not to all of its group.
+        let before = earlier(&known.before);
+        return if before.is_out() { before } else { Standing::Unknown };
     }
-    before
+    standing
 }

@@ -34,7 +34,7 @@ const REFUSED_FOR: i64 = 10;
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a token says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// This account.
     Account(Known),
@@ -226,7 +226,7 @@ fn reason(error: &Error) -> Token {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Remembered {
     verdict: Verdict,
     /// Unix seconds.
@@ -249,18 +249,18 @@ impl TokenMemory {
     pub fn verdict(&mut self, verifier: &Verifier, scope: Scope<'_>, token: &[u8], now: i64) -> Verdict {
         let mark = scope.token(token);
         let set = verifier.keys.load().as_ref().map_or(0, |set| set.number());
-        if let Some(known) = self.young.get(&mark).or_else(|| self.old.get(&mark)).copied()
+        if let Some(known) = self.young.get(&mark).or_else(|| self.old.get(&mark)).cloned()
             && known.set == set
             && now < known.until
         {
             if !self.young.contains_key(&mark) {
-                self.remember(mark, known);
+                self.remember(mark, known.clone());
             }
             return known.verdict;
         }
         let new = verifier.verify(scope, token, now);
         if new.verdict != Verdict::Pending {
-            self.remember(mark, new);
+            self.remember(mark, new.clone());
         }
         new.verdict
     }

@@ -104,7 +104,7 @@ pub(super) struct Start {
     pub(super) settings: config::Shared,
     pub(super) journal: PathBuf,
     pub(super) node: Arc<str>,
-    pub(super) key_check: String,
+    pub(super) key_checks: Vec<String>,
     pub(super) state: Arc<State>,
     pub(super) asks: Asks,
 }
@@ -259,9 +259,9 @@ fn thread(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
 }
 
 async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
-    let Start { settings, journal, node, key_check, state, asks } = start;
+    let Start { settings, journal, node, key_checks, state, asks } = start;
     let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
-    let first = timeout(FIRST_LOOK, open(&settings.url, &key_check)).await;
+    let first = timeout(FIRST_LOOK, open(&settings.url, &key_checks)).await;
     let silent = || Trouble::Away(format!("no answer within {} s", FIRST_LOOK.as_secs()));
     let (first, refused) = match first.unwrap_or_else(|_| Err(silent())) {
         Ok(database) => (Some(database), false),
@@ -277,12 +277,12 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     if first.is_some() {
         let _ = looked.send(Ok(()));
     }
-    let shipper = ship::Shipper::new(&settings, journal.clone(), &node, &key_check, Arc::clone(&line));
+    let shipper = ship::Shipper::new(&settings, journal.clone(), &node, &key_checks, Arc::clone(&line));
     let shipping = tokio::task::spawn_local(shipper.run(first));
     let (to_tail, recheck) = mpsc::unbounded_channel();
-    let tail = tail::Tail::new(&settings, journal, &node, &key_check, state, Arc::clone(&line));
+    let tail = tail::Tail::new(&settings, journal, &node, &key_checks, state, Arc::clone(&line));
     let tailing = tokio::task::spawn_local(tail.run(recheck));
-    let done = serve(asks, &line, &settings, &key_check, &to_tail).await;
+    let done = serve(asks, &line, &settings, &key_checks, &to_tail).await;
     let committed = *line.committed.borrow();
     let mut shipped = line.shipped.subscribe();
     if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
@@ -302,7 +302,7 @@ async fn serve(
     Asks(mut asks): Asks,
     line: &Arc<Line>,
     settings: &config::Shared,
-    key_check: &str,
+    key_checks: &[String],
     to_tail: &mpsc::UnboundedSender<Subject>,
 ) -> Option<oneshot::Sender<()>> {
     while let Some(ask) = asks.recv().await {
@@ -317,16 +317,16 @@ async fn serve(
             }
             Ask::Recheck(subject) => drop(to_tail.send(subject)),
             Ask::Find { reference, answer } => {
-                let (url, key_check) = (settings.url.clone(), key_check.to_owned());
+                let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 tokio::task::spawn_local(async move {
-                    let found = find(&url, &key_check, &reference).await;
+                    let found = find(&url, &key_checks, &reference).await;
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
             Ask::Erase { subject, standing, answer } => {
-                let (url, key_check) = (settings.url.clone(), key_check.to_owned());
+                let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 tokio::task::spawn_local(async move {
-                    let erased = erase(&url, &key_check, subject, standing).await;
+                    let erased = erase(&url, &key_checks, subject, standing).await;
                     drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
@@ -339,11 +339,11 @@ async fn serve(
 /// A connection for one question: receipts of other nodes are asked for seldom.
 async fn find(
     url: &config::DatabaseUrl,
-    key_check: &str,
+    key_checks: &[String],
     reference: &str,
 ) -> Result<Option<RecordView>, Trouble> {
     let mut database = Database::connect(url).await?;
-    database.check(key_check).await?;
+    database.check(key_checks).await?;
     let canonical = database.find(reference).await?;
     let view = canonical.as_deref().and_then(Fields::decode).map(|fields| fields.view());
     Ok(view.filter(|view| view.reference == reference))
@@ -353,11 +353,11 @@ async fn find(
 /// a node that has not heard the others yet may not know.
 async fn erase(
     url: &config::DatabaseUrl,
-    key_check: &str,
+    key_checks: &[String],
     subject: Subject,
     standing: Standing,
 ) -> Result<(), Trouble> {
-    let mut database = open(url, key_check).await?;
+    let mut database = open(url, key_checks).await?;
     let told = database.told(&subject).await?;
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
@@ -365,9 +365,9 @@ async fn erase(
 }
 
 /// Connects, and brings the schema up to date.
-async fn open(url: &config::DatabaseUrl, key_check: &str) -> Result<Database, Trouble> {
+async fn open(url: &config::DatabaseUrl, key_checks: &[String]) -> Result<Database, Trouble> {
     let mut database = Database::connect(url).await?;
-    database.migrate(key_check).await?;
+    database.migrate(key_checks).await?;
     Ok(database)
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Shipper {
     url: DatabaseUrl,
     journal: PathBuf,
     node: Arc<str>,
-    key_check: String,
+    key_checks: Vec<String>,
     line: Arc<Line>,
 }
 
@@ -31,14 +31,14 @@ impl Shipper {
         settings: &config::Shared,
         journal: PathBuf,
         node: &Arc<str>,
-        key_check: &str,
+        key_checks: &[String],
         line: Arc<Line>,
     ) -> Self {
         Self {
             url: settings.url.clone(),
             journal,
             node: Arc::clone(node),
-            key_check: key_check.to_owned(),
+            key_checks: key_checks.to_owned(),
             line,
         }
     }
@@ -49,7 +49,7 @@ impl Shipper {
         loop {
             let opened = match ready.take() {
                 Some(database) => Ok(database),
-                None => open(&self.url, &self.key_check).await,
+                None => open(&self.url, &self.key_checks).await,
             };
             let ended = match opened {
                 Ok(database) => {

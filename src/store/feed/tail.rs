@@ -22,7 +22,7 @@ pub(super) struct Tail {
     settings: config::Shared,
     journal: PathBuf,
     node: Arc<str>,
-    key_check: String,
+    key_checks: Vec<String>,
     state: Arc<State>,
     line: Arc<Line>,
     /// Subjects whose choices must be weighed against each other, because one of them is no opt-out.
@@ -41,12 +41,12 @@ impl Tail {
         settings: &config::Shared,
         journal: PathBuf,
         node: &Arc<str>,
-        key_check: &str,
+        key_checks: &[String],
         state: Arc<State>,
         line: Arc<Line>,
     ) -> Self {
-        let (settings, key_check) = (settings.clone(), key_check.to_owned());
-        Self { settings, journal, node: Arc::clone(node), key_check, state, line, doubtful: HashSet::new() }
+        let (settings, key_checks) = (settings.clone(), key_checks.to_owned());
+        Self { settings, journal, node: Arc::clone(node), key_checks, state, line, doubtful: HashSet::new() }
     }
 
     /// Listens for as long as it is let. `recheck`: subjects to be weighed once more.
@@ -69,7 +69,7 @@ impl Tail {
     async fn connect(&self) -> Result<Sources, Trouble> {
         let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
         let mut database = Database::connect(url).await?;
-        database.check(&self.key_check).await?;
+        database.check(&self.key_checks).await?;
         for subject in database.suppressed().await? {
             self.state.index.hear_suppressed(subject);
         }

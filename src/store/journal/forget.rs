@@ -21,6 +21,13 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 /// Rows looked at in one transaction; opt-outs that come meanwhile wait for no more than these.
 const PAGE: i64 = 512;
 
+/// Stands for the check of a secret before the live one.
+const EARLIER: &str = "earlier";
+
+/// A second word about an account keeps the secret of the first: by then no record tells it.
+const KEEP: &str = "INSERT INTO suppression VALUES (?, ?, ?, ?)
+    ON CONFLICT (subject) DO UPDATE SET standing = excluded.standing, seq = excluded.seq";
+
 /// What was pruned, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -113,7 +120,7 @@ impl Journal {
         last_word: &dyn Fn(&Subject) -> (Standing, i64),
         dry_run: bool,
     ) -> Result<(Pruned, Option<i64>)> {
-        let (head, key_check) = (self.head.seq, self.key_check.clone());
+        let (head, live_since, live) = (self.head.seq, self.live_since, self.key_check.clone());
         let connection = self.connection()?;
         let rows = sqlx::query(
             "SELECT seq, subject, CASE WHEN time_us < ? THEN canonical END FROM journal
@@ -163,7 +170,8 @@ impl Journal {
             .execute(&mut *connection)
             .await?;
             if let Some((subject, how)) = lasting {
-                suppress(connection, &subject, how, head, &key_check).await?;
+                let key_check = if seq < live_since { EARLIER } else { &live };
+                suppress(connection, &subject, how, head, key_check).await?;
             }
         }
         if begun {
@@ -176,18 +184,19 @@ impl Journal {
     pub(in crate::store) async fn erase(
         &mut self,
         subject: &Subject,
-        standing: Standing,
+        (standing, by): (Standing, i64),
     ) -> Result<(Erased, i64)> {
         self.settle_doubt().await?;
-        let done = self.erase_rows(subject, standing).await;
+        let done = self.erase_rows(subject, standing, by).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
         done.map(|erased| (erased, self.head.seq))
     }
 
-    async fn erase_rows(&mut self, subject: &Subject, standing: Standing) -> Result<Erased> {
-        let (head, key_check) = (self.head.seq, self.key_check.clone());
+    async fn erase_rows(&mut self, subject: &Subject, standing: Standing, by: i64) -> Result<Erased> {
+        let (head, live) = (self.head.seq, self.key_check.clone());
+        let key_check = if by < self.live_since { EARLIER } else { &live };
         let connection = self.connection()?;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         let bytes = subject.as_bytes().to_vec();
@@ -201,7 +210,7 @@ impl Journal {
             .bind(bytes)
             .execute(&mut *connection)
             .await?;
-        suppress(connection, subject, standing, head, &key_check).await?;
+        suppress(connection, subject, standing, head, key_check).await?;
         sqlx::query("COMMIT").execute(connection).await?;
         Ok(Erased {
             records: done.rows_affected(),
@@ -231,11 +240,7 @@ async fn suppress(
 ) -> Result<()> {
     let bytes = subject.as_bytes().to_vec();
     let query = match word(standing) {
-        Some(word) => sqlx::query("INSERT OR REPLACE INTO suppression VALUES (?, ?, ?, ?)")
-            .bind(bytes)
-            .bind(word)
-            .bind(seq)
-            .bind(key_check.to_owned()),
+        Some(word) => sqlx::query(KEEP).bind(bytes).bind(word).bind(seq).bind(key_check.to_owned()),
         None => sqlx::query("DELETE FROM suppression WHERE subject = ?").bind(bytes),
     };
     query.execute(connection).await.map(drop)

@@ -15,7 +15,9 @@ pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod postgres;
 mod schema;
+mod secrets;
 pub(super) mod shared_audit;
+pub(super) mod signers;
 pub(super) mod sqlite;
 mod wal;
 
@@ -112,7 +114,7 @@ mod tests {
     async fn opened(path: &Path) -> (Journal, Told) {
         let mut told = Told::default();
         let key = path.with_file_name("signing.key");
-        let journal = Journal::open(path, CHECK, &key, &mut told).await.unwrap();
+        let journal = Journal::open(path, &[CHECK.to_owned()], &key, &mut told).await.unwrap();
         (journal, told)
     }
 

@@ -130,8 +130,10 @@ impl Database {
     }
 
     /// Brings the schema up to date, and refuses one that is newer, or a database of nodes with another secret.
-    pub(in crate::store) async fn migrate(&mut self, key_check: &str) -> Result<(), Trouble> {
+    /// `key_checks`: of this node's secrets, the live one first.
+    pub(in crate::store) async fn migrate(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
         timed(async {
+            let live = key_checks.first().map_or("", String::as_str);
             let mut transaction = self.0.begin().await?;
             query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await?;
             let known: bool = query("SELECT to_regclass('optgate.meta') IS NOT NULL")
@@ -145,9 +147,11 @@ impl Database {
                 )
                 .execute(&mut *transaction)
                 .await?;
-                put_meta(&mut transaction, "key_check", key_check).await?;
+                put_meta(&mut transaction, "key_check", live).await?;
             }
-            let have = checked_version(&mut transaction, key_check).await?;
+            let have = checked_version(&mut transaction, key_checks).await?;
+            // After a rotation, nodes that do not have the new secret yet would not know the accounts of those that do.
+            put_meta(&mut transaction, "key_check", live).await?;
             for step in &MIGRATIONS[have..] {
                 sqlx::raw_sql(*step).execute(&mut *transaction).await?;
             }
@@ -160,10 +164,10 @@ impl Database {
     }
 
     /// Looks whether a database that is only read can be used.
-    pub(in crate::store) async fn check(&mut self, key_check: &str) -> Result<(), Trouble> {
+    pub(in crate::store) async fn check(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
         timed(async {
             let mut transaction = self.0.begin().await?;
-            checked_version(&mut transaction, key_check).await?;
+            checked_version(&mut transaction, key_checks).await?;
             Ok(transaction.commit().await?)
         })
         .await
@@ -379,13 +383,13 @@ async fn put_meta(connection: &mut PgConnection, key: &str, value: &str) -> Resu
 }
 
 /// The schema's version, if this program and this secret fit the database.
-async fn checked_version(connection: &mut PgConnection, key_check: &str) -> Result<usize, Trouble> {
+async fn checked_version(connection: &mut PgConnection, key_checks: &[String]) -> Result<usize, Trouble> {
     let rows = query("SELECT key, value FROM optgate.meta").fetch_all(connection).await?;
     let mut version = 0;
     for row in rows {
         let (key, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         match key.as_str() {
-            "key_check" if value != key_check => {
+            "key_check" if !key_checks.contains(&value) => {
                 return Err(Trouble::Refused(
                     "its nodes use another secret.key, so account opt-outs of theirs would match nobody here; copy \
                      secret.key of one of them into this data folder"

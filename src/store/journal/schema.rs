@@ -21,6 +21,9 @@ const APPLICATION_ID: i64 = 0x4f50_5447;
 /// about which records were the account's; and the secret that the account was hashed with.
 ///
 /// The third holds what signs: see `checkpoint`. The fourth what is not to be pruned: see `forget`.
+///
+/// The fifth tells from which record on accounts are hashed under which secret, and which hashes of earlier ones
+/// are not needed any more: their accounts were recorded anew.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE journal (
@@ -108,6 +111,13 @@ const MIGRATIONS: &[&str] = &["
         time_us INTEGER NOT NULL,
         CHECK ((site IS NULL) <> (reference IS NULL))
     ) STRICT;
+    ", "
+    CREATE TABLE secrets (
+        key_check TEXT PRIMARY KEY,
+        since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO secrets SELECT value, 1 FROM meta WHERE key = 'key_check';
+    CREATE TABLE carried (subject BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
     ", "
     ALTER TABLE journal ADD COLUMN seen TEXT;
     "];

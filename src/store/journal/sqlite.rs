@@ -15,7 +15,8 @@ use super::chain::{self, Account, BLINDING, Fields, Head, Link, Version, person}
 use super::checkpoint::{self, Checkpoint};
 use super::mark::{self, Mark};
 use super::merkle::Tree;
-use super::schema::{configure, meta, migrate, refuse_damage, refuse_strangers};
+use super::schema::{configure, migrate, refuse_damage, refuse_strangers};
+use super::secrets::{live_since, refuse_other};
 use super::{BROKEN, explain, primary_code, refuse, wal};
 use crate::privacy::{Standing, Subject};
 use crate::store::merge::Seen;
@@ -48,6 +49,8 @@ pub(in crate::store) struct Journal {
     node: Arc<str>,
     /// Of the secret that accounts are hashed with now.
     pub(super) key_check: String,
+    /// The first record that can be hashed with it.
+    pub(super) live_since: i64,
     signer: Signer,
     pub(super) head: Head,
     unsigned: Unsigned,
@@ -146,11 +149,11 @@ pub(in crate::store) trait Fold: Send {
 
 impl Journal {
     /// Opens or makes the file and hands every whole record to `fold`, in order, its chain verified.
-    /// `key_check` ties the journal to the secret its subjects were hashed with; `signing_key` is the file of the
-    /// key that signs it.
+    /// `key_checks` tie the journal to the secrets its subjects were hashed with, the live one first; `signing_key`
+    /// is the file of the key that signs it.
     pub(in crate::store) async fn open(
         path: &Path,
-        key_check: &str,
+        key_checks: &[String],
         signing_key: &Path,
         fold: &mut dyn Fold,
     ) -> Result<Self, OpenError> {
@@ -158,7 +161,7 @@ impl Journal {
         mark::refuse_absent(path, marked.as_ref())?;
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
-        let prepared = match prepare(path, &mut connection, (key_check, signing_key), marked, fold).await {
+        let prepared = match prepare(path, &mut connection, (key_checks, signing_key), marked, fold).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 // Closed before anybody hears of it.
@@ -171,7 +174,8 @@ impl Journal {
             connection: Some(connection),
             inserts: INSERT_ROWS.map(|rows| (rows, insert_statement(rows).into())),
             node: prepared.node.into(),
-            key_check: key_check.to_owned(),
+            key_check: key_checks.first().cloned().unwrap_or_default(),
+            live_since: prepared.live_since,
             signer: prepared.signer,
             head: prepared.head,
             unsigned: prepared.unsigned,
@@ -448,6 +452,7 @@ impl Journal {
 /// What is known of a journal just opened.
 struct Prepared {
     node: String,
+    live_since: i64,
     signer: Signer,
     head: Head,
     unsigned: Unsigned,
@@ -458,7 +463,7 @@ struct Prepared {
 async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
-    (key_check, signing_key): (&str, &Path),
+    (key_checks, signing_key): (&[String], &Path),
     marked: Option<Head>,
     fold: &mut dyn Fold,
 ) -> Result<Prepared, OpenError> {
@@ -466,16 +471,11 @@ async fn prepare(
     refuse_damage(path, connection).await?;
     refuse_strangers(path, connection).await?;
     wal::write_again(path, connection).await.map_err(named)?;
-    let node = migrate(connection, key_check).await.map_err(named)?;
+    let live = key_checks.first().map_or("", String::as_str);
+    let node = migrate(connection, live).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
     let mut mark = Mark::open(path)?;
-    if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
-        return Err(refuse(
-            path,
-            "was written with another secret.key, so its account opt-outs would match nobody; restore the \
-             secret.key that belongs to it",
-        ));
-    }
+    refuse_other(path, connection, key_checks).await?;
     let signer = signer(path, connection, signing_key).await?;
     let signed = last_checkpoint(connection).await.map_err(named)?;
     let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
@@ -483,11 +483,12 @@ async fn prepare(
     let head = read_records(path, connection, Head::default(), (&signed, &mut unsigned), fold).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
     read_suppressions(connection, fold).await.map_err(named)?;
+    let live_since = live_since(connection, live, head.seq + 1).await.map_err(named)?;
     // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether
     // that failed.
     files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
     mark.set(&head);
-    Ok(Prepared { node, signer, head, unsigned, mark })
+    Ok(Prepared { node, live_since, signer, head, unsigned, mark })
 }
 
 /// The key that signs this journal; made when the journal was never signed.

@@ -1,0 +1,107 @@
+//! Which secrets the accounts of a journal are hashed under.
+
+use std::path::Path;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::sqlite::Journal;
+use super::{explain, refuse};
+use crate::privacy::Subject;
+use crate::store::OpenError;
+
+type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
+
+/// Refuses a secret file that lacks a secret which accounts are hashed under.
+pub(super) async fn refuse_other(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    checks: &[String],
+) -> Result<(), OpenError> {
+    let known: Vec<String> = sqlx::query_scalar("SELECT key_check FROM secrets")
+        .fetch_all(connection)
+        .await
+        .map_err(|e| explain(path, &e))?;
+    if known.iter().all(|check| checks.contains(check)) {
+        return Ok(());
+    }
+    Err(refuse(
+        path,
+        "was written with another secret.key, so its account opt-outs would match nobody; restore the \
+         secret.key that belongs to it",
+    ))
+}
+
+/// From this record on accounts are hashed under the live secret; `next` when that is new.
+pub(super) async fn live_since(connection: &mut SqliteConnection, live: &str, next: i64) -> Result<i64> {
+    let newest: Option<(String, i64)> =
+        sqlx::query_as("SELECT key_check, since FROM secrets ORDER BY since DESC LIMIT 1")
+            .fetch_optional(&mut *connection)
+            .await?;
+    match newest {
+        Some((check, since)) if check == live => Ok(since),
+        _ => {
+            sqlx::query("INSERT OR REPLACE INTO secrets VALUES (?, ?)")
+                .bind(live.to_owned())
+                .bind(next)
+                .execute(connection)
+                .await?;
+            Ok(next)
+        }
+    }
+}
+
+impl Journal {
+    /// Accounts that are known under earlier secrets and were not recorded anew.
+    pub(in crate::store) async fn under_earlier_secrets(&mut self) -> Result<Vec<Subject>> {
+        let (since, live) = (self.live_since, self.key_check.clone());
+        let rows = sqlx::query(
+            "SELECT subject FROM (
+                SELECT subject FROM journal WHERE seq < ? AND subject IS NOT NULL
+                UNION SELECT subject FROM suppression WHERE key_check <> ?
+             ) WHERE subject NOT IN (SELECT subject FROM carried)",
+        )
+        .bind(since)
+        .bind(live)
+        .fetch_all(self.connection()?)
+        .await?;
+        let subject = |row: &sqlx::sqlite::SqliteRow| {
+            let bytes = row.try_get::<&[u8], _>(0)?.try_into();
+            let bytes = bytes.map_err(|_| sqlx::Error::Protocol("a subject is not 16 bytes".into()))?;
+            Ok(Subject::from_bytes(bytes))
+        };
+        rows.iter().map(subject).collect()
+    }
+
+    /// Notes that an account of an earlier secret is recorded under the live one.
+    pub(in crate::store) async fn carried(&mut self, subjects: &[Subject]) -> Result<()> {
+        self.settle_doubt().await?;
+        let done = self.note_carried(subjects).await;
+        if let Err(error) = &done {
+            self.doubt(error).await;
+        }
+        done
+    }
+
+    async fn note_carried(&mut self, subjects: &[Subject]) -> Result<()> {
+        let connection = self.connection()?;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        for subject in subjects {
+            sqlx::query("INSERT OR IGNORE INTO carried VALUES (?)")
+                .bind(subject.as_bytes().to_vec())
+                .execute(&mut *connection)
+                .await?;
+        }
+        sqlx::query("COMMIT").execute(connection).await.map(drop)
+    }
+
+    /// The journal needs only the live secret from here on.
+    pub(in crate::store) async fn retire(&mut self) -> Result<()> {
+        let live = self.key_check.clone();
+        sqlx::query("DELETE FROM secrets WHERE key_check <> ?")
+            .bind(live)
+            .execute(self.connection()?)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! New keys in place of old ones, without losing anyone's opt-out or any proof.
+//!
+//! A secret that is rotated stays in `secret.key` behind the new one: browsers and accounts that come under it are
+//! honoured, and known under the new one from then on. A signing key and the one before it vouch for each other.
+
+use std::path::Path;
+
+use super::keys::{self, Secret};
+use super::signing::Signer;
+use super::{JOURNAL, OpenError, SECRET, SIGNING, Store, journal};
+use crate::config;
+
+/// A secret of the file, without itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyLine {
+    /// Tells two secrets apart and nothing more.
+    pub check: String,
+    /// It hashes and signs; the others are only tried.
+    pub live: bool,
+}
+
+fn failed(path: &Path, why: impl Into<String>) -> OpenError {
+    OpenError::Folder { path: path.display().to_string(), why: why.into() }
+}
+
+fn secret(data_dir: &Path) -> Result<Secret, OpenError> {
+    // As if there were a journal: none is made here.
+    keys::load_or_create(&data_dir.join(SECRET), true)
+}
+
+fn lines(secret: &Secret) -> Vec<KeyLine> {
+    let line = |(n, check): (usize, &String)| KeyLine { check: check.clone(), live: n == 0 };
+    secret.checks.iter().enumerate().map(line).collect()
+}
+
+/// The secrets of a data folder, the live one first.
+///
+/// # Errors
+/// The file is not there or cannot be read.
+pub fn key_lines(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
+    secret(data_dir).map(|secret| lines(&secret))
+}
+
+/// Puts a new secret in front of the others. A running server takes it at its next start.
+///
+/// # Errors
+/// The file is not there or cannot be written.
+pub fn rotate_secret(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
+    let path = data_dir.join(SECRET);
+    let rotated = secret(data_dir)?.rotate(&path);
+    rotated.map(|secret| lines(&secret)).map_err(|e| failed(&path, format!("cannot be written: {e}")))
+}
+
+/// Takes earlier secrets away, unless opted-out accounts are known under them alone: answers how many. Needs the
+/// data folder for itself.
+///
+/// # Errors
+/// A server uses it, or something cannot be written.
+pub fn retire(data_dir: &Path) -> Result<u64, OpenError> {
+    let path = data_dir.join(SECRET);
+    let secret = secret(data_dir)?;
+    let limits = config::Store { retention: None, ..config::Store::default() };
+    let store = Store::open(data_dir, &limits)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| failed(data_dir, e.to_string()))?;
+    let left = runtime.block_on(async {
+        let left = store.retire().await;
+        store.close().await;
+        left
+    });
+    let left = left.map_err(|e| failed(data_dir, e.to_string()))?;
+    if left == 0 {
+        secret.retire(&path).map_err(|e| failed(&path, format!("cannot be written: {e}")))?;
+    }
+    Ok(left)
+}
+
+/// Makes a new signing key; it and the one before it vouch for each other. A running server takes it at its next
+/// start.
+///
+/// # Errors
+/// There is no key, or something cannot be written.
+pub fn rotate_signer(data_dir: &Path) -> Result<super::PublicKey, OpenError> {
+    let path = data_dir.join(SIGNING);
+    let unusable = |e: std::io::Error| failed(&path, format!("cannot be used: {e}"));
+    let old = Signer::load(&path)
+        .map_err(unusable)?
+        .ok_or_else(|| failed(&path, "is missing; if it is lost, `optgate keys new-signer` makes another"))?;
+    replace(data_dir, Some(&old))
+}
+
+/// Makes a signing key in place of one that is lost. No earlier key vouches for it.
+///
+/// # Errors
+/// The old key is there, or something cannot be written.
+pub fn new_signer(data_dir: &Path) -> Result<super::PublicKey, OpenError> {
+    let path = data_dir.join(SIGNING);
+    if path.exists() {
+        return Err(failed(&path, "is there; `optgate keys rotate --signing` replaces it"));
+    }
+    replace(data_dir, None)
+}
+
+fn replace(data_dir: &Path, old: Option<&Signer>) -> Result<super::PublicKey, OpenError> {
+    let path = data_dir.join(SIGNING);
+    let (new, seed) = Signer::generate().map_err(|e| failed(&path, format!("cannot be made: {e}")))?;
+    // The journal first: a key that it knows and that never signs is nothing, the other way round would be refused.
+    journal::signers::add(&data_dir.join(JOURNAL), old, &new)?;
+    Signer::save(&path, &seed).map_err(|e| failed(&path, format!("cannot be written: {e}")))?;
+    Ok(new.public())
+}
