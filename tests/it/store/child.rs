@@ -82,6 +82,7 @@ pub(super) const fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::OptOut => "out",
         Kind::OptIn => "in",
+        Kind::Programme => "programme",
     }
 }
 

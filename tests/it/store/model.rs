@@ -61,14 +61,16 @@ enum Fate {
     Refused,
 }
 
-/// What is known of an account: its standing, and the ways that it arrived.
-type Known = BTreeMap<u64, (Kind, Vec<Source>)>;
+/// What is known of an account: its standing, the ways that it arrived, and whether it came over an opt-in without the
+/// person's own hand.
+type Known = BTreeMap<u64, (Kind, Vec<Source>, bool)>;
 
 fn settle(known: &mut Known, account: u64, kind: Kind, source: Source) {
-    let entry = known.entry(account).or_insert((kind, Vec::new()));
+    let entry = known.entry(account).or_insert((kind, Vec::new(), false));
     if entry.0 != kind {
-        *entry = (kind, Vec::new());
+        *entry = (kind, Vec::new(), entry.0 == Kind::OptIn);
     }
+    entry.2 &= source != Source::Form;
     if !entry.1.contains(&source) {
         entry.1.push(source);
     }
@@ -77,9 +79,10 @@ fn settle(known: &mut Known, account: u64, kind: Kind, source: Source) {
 fn standing(known: &Known, account: u64) -> &'static str {
     match known.get(&account) {
         None => "Unknown",
-        Some((Kind::OptIn, _)) => "OptedIn",
-        Some((Kind::OptOut, sources)) if *sources == [Source::Import] => "OptedOutByImport",
-        Some((Kind::OptOut, _)) => "OptedOut",
+        Some((Kind::OptIn | Kind::Programme, ..)) => "OptedIn",
+        Some((Kind::OptOut, _, true)) => "Overruled",
+        Some((Kind::OptOut, sources, _)) if *sources == [Source::Import] => "OptedOutByImport",
+        Some((Kind::OptOut, ..)) => "OptedOut",
     }
 }
 
