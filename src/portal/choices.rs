@@ -287,17 +287,22 @@ async fn record_out(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Recei
 }
 
 /// Records an opt-in for the browser and each level that is named, and stops where one cannot be recorded: then
-/// nothing is to change. Gives the receipt of the last, which covers the most.
+/// nothing is to change on this browser. Gives the receipt of the last, which covers the most.
 async fn record_in(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
     let Named { account, profile } = visit.named;
-    let mut last = record(portal, visit, Kind::OptIn, None, None, time_us).await?;
+    let browser = record(portal, visit, Kind::OptIn, None, None, time_us).await;
+    let mut last = match browser {
+        // In a flood the records of those who are named stand for the browser's.
+        Err(RecordError::Flood) if !visit.named.is_nobody() => Err(RecordError::Flood),
+        recorded => Ok(recorded?),
+    };
     if profile.is_some() {
-        last = record(portal, visit, Kind::OptIn, profile, Some(Basis::Profile), time_us).await?;
+        last = Ok(record(portal, visit, Kind::OptIn, profile, Some(Basis::Profile), time_us).await?);
     }
     if account.is_some() {
-        last = record(portal, visit, Kind::OptIn, account, None, time_us).await?;
+        last = Ok(record(portal, visit, Kind::OptIn, account, None, time_us).await?);
     }
-    Ok(last)
+    last
 }
 
 /// One level's change.

@@ -57,11 +57,6 @@ impl Named {
     /// Nobody.
     pub const NOBODY: Self = Self { account: None, profile: None };
 
-    /// All that are named, the account first.
-    pub fn subjects(self) -> impl Iterator<Item = Subject> {
-        self.account.into_iter().chain(self.profile)
-    }
-
     /// Whether nobody is named.
     #[must_use]
     pub const fn is_nobody(self) -> bool {
