@@ -19,6 +19,7 @@
 mod backup;
 mod bound;
 mod collector;
+mod counts;
 mod feed;
 pub mod files;
 mod index;
@@ -50,6 +51,7 @@ use crate::privacy::{Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
 pub use collector::StoreCollector;
+pub use counts::Count;
 pub use feed::FeedHealth;
 pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
 pub use lending::{Forwarded, Lent};
@@ -60,6 +62,7 @@ pub use state::Health;
 pub use third_parties::{ThirdParties, ThirdParty};
 
 use bound::Bound;
+use counts::Became;
 use journal::sqlite::Key;
 use state::State;
 use writer::{Command, Waiting};
@@ -226,13 +229,17 @@ impl Store {
                 continue;
             }
             if let Some(source) = index.opted_out_by(&subject) {
-                let (live_subject, kind) = (live.subject, Kind::OptOut);
-                self.record_behind(Change { kind, source, ..live });
-                // Over the bound it is not recorded now; the next request tries again.
-                let taken = live_subject.is_some_and(|live| index.holds(&live, kind, source));
-                if taken {
-                    // Closed, there is no next request either.
-                    let _ = self.0.to_writer.send(Command::Carried(subject));
+                let change = Change { kind: Kind::OptOut, source, ..live };
+                // No flood: there are no more of these than accounts that opted out. If the queue is full it is
+                // tried again after a restart; the opt-out holds all the same.
+                let new = change.subject.filter(|live| index.claim(*live, Kind::OptOut, source));
+                if let Some(live) = new {
+                    if self.0.enqueue(change) {
+                        // Closed, there is no next start to tell either.
+                        let _ = self.0.to_writer.send(Command::Carried(subject));
+                    } else {
+                        index.unclaim(live, source);
+                    }
                 }
             }
             return standing;
@@ -267,6 +274,7 @@ impl Store {
             match change.subject {
                 None => {
                     shared.state.count_flood();
+                    shared.state.counts.count(&change, Became::Flood);
                     return Err(RecordError::Flood);
                 }
                 Some(subject) => {
@@ -274,11 +282,13 @@ impl Store {
                         && let Some(view) = self.read(Key::Seq(seq)).await?
                     {
                         shared.state.count_flood();
+                        shared.state.counts.count(&change, Became::Known);
                         return Ok(view.receipt());
                     }
                 }
             }
         }
+        shared.state.counts.count(&change, Became::Recorded);
         let (answer, answered) = oneshot::channel();
         if !shared.hand_over(Waiting { change, answer: Some(answer) }) {
             return Err(RecordError::Closed);
@@ -295,17 +305,16 @@ impl Store {
     pub fn record_behind(&self, change: Change) {
         let shared = &*self.0;
         let (subject, kind, source) = (change.subject, change.kind, change.source);
+        let counts = &shared.state.counts;
         if subject.is_some_and(|subject| !shared.state.index.claim(subject, kind, source)) {
-            return;
+            return counts.count(&change, Became::Known);
         }
         let taken = if !shared.bound.take(shared.nanos()) {
             shared.state.count_flood();
-            false
-        } else if !shared.enqueue(change) {
-            shared.state.count_overflow(1);
+            counts.count(&change, Became::Flood);
             false
         } else {
-            true
+            shared.enqueue(change)
         };
         if let (false, Some(subject), Kind::OptOut) = (taken, subject, kind) {
             shared.state.index.unclaim(subject, source);
@@ -457,14 +466,17 @@ impl Shared {
     }
 
     /// Queues a change nobody waits for; `false` when the queue is full or the store is closed.
+    ///
+    /// Either way it is counted.
     fn enqueue(&self, change: Change) -> bool {
         let behind = &self.state.behind;
-        if behind.fetch_add(1, Ordering::Relaxed) < self.queue
-            && self.hand_over(Waiting { change, answer: None })
-        {
+        let fits = behind.fetch_add(1, Ordering::Relaxed) < self.queue;
+        self.state.counts.count(&change, if fits { Became::Recorded } else { Became::Overflow });
+        if fits && self.hand_over(Waiting { change, answer: None }) {
             return true;
         }
         behind.fetch_sub(1, Ordering::Relaxed);
+        self.state.count_overflow(1);
         false
     }
 
@@ -532,6 +544,14 @@ pub fn inclusion(data_dir: &Path, reference: &str) -> Result<proof::Inclusion, O
         why: format!("has no record {reference}: a reference is 16 letters and digits"),
     })?;
     journal::audit::inclusion(&journal, &reference)
+}
+
+/// How many changes came by the minute, oldest first, beside a running server; the last minute may be missing.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn counts(data_dir: &Path) -> Result<Vec<Count>, OpenError> {
+    journal::audit::counts(&data_dir.join(JOURNAL))
 }
 
 /// Legal holds of a data folder: what is not pruned. Works beside a running server.

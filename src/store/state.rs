@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::counts::Counts;
 use super::feed::{FeedHealth, Line};
 use super::index::Index;
 
@@ -36,6 +37,7 @@ pub struct Health {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) index: Index,
+    pub(super) counts: Counts,
     /// Accepted and not yet on disk.
     pub(super) backlog: AtomicUsize,
     /// Those of them that nobody waits for.
@@ -56,6 +58,7 @@ impl State {
         let seconds = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
         Self {
             index: Index::default(),
+            counts: Counts::default(),
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),

@@ -38,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
 
+/// A record, and whether it is signed.
+pub(super) type Checked = Option<(RecordView, bool)>;
+
 /// What a handle asks of the writer.
 pub(super) enum Command {
     /// Write a change; `answer` after it is durable.
@@ -45,7 +48,7 @@ pub(super) enum Command {
     /// Look a record up.
     Read { key: Key, answer: Answer<Option<RecordView>> },
     /// Look a record up and hold it against what was signed.
-    Check { reference: String, answer: Answer<Option<(RecordView, bool)>> },
+    Check { reference: String, answer: Answer<Checked> },
     /// Prune every record before a time, or only say which would be.
     Prune { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
     /// An account of an earlier secret was recorded under the live one just before.
@@ -209,6 +212,9 @@ struct Sweep {
     pruned: Pruned,
 }
 
+/// Time between two writes of counts.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Time between two rounds.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -244,6 +250,8 @@ struct Writer {
     /// Time between two checkpoints, and when the next is due if there is anything to sign.
     checkpoint: (Duration, Instant),
     retention: Option<Sweep>,
+    /// When to write the counts, if there are any.
+    counts: Instant,
     forget: Vec<Forget>,
     /// Accounts of earlier secrets that were recorded anew.
     carried: Vec<Subject>,
@@ -251,7 +259,7 @@ struct Writer {
     inbox: UnboundedReceiver<Command>,
     queue: VecDeque<Waiting>,
     reads: Vec<(Key, Answer<Option<RecordView>>)>,
-    checks: Vec<(String, Answer<Option<(RecordView, bool)>>)>,
+    checks: Vec<(String, Answer<Checked>)>,
     done: Vec<oneshot::Sender<()>>,
     lend: Option<Answer<Lent>>,
     /// Somebody waits for what was taken last.
@@ -272,6 +280,7 @@ impl Writer {
             journal,
             checkpoint: (checkpoint, Instant::now() + checkpoint),
             retention: retention.map(Sweep::new),
+            counts: Instant::now() + MINUTE,
             forget: Vec::new(),
             carried: Vec::new(),
             state,
@@ -297,10 +306,15 @@ impl Writer {
                 self.sign().await;
             }
             self.note_carried().await;
+            if self.counts <= Instant::now() {
+                self.write_counts().await;
+            }
             self.sweep().await;
             self.forget().await;
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
+                    self.note_carried().await;
+                    self.write_counts().await;
                     self.sign().await;
                     close_journal(self.journal).await;
                     return Ended::Lent { inbox: self.inbox, lent };
@@ -318,6 +332,7 @@ impl Writer {
         // Only records that nobody waits for are still here, and only if the journal cannot write.
         self.state.count_overflow(self.queue.len() as u64);
         self.note_carried().await;
+        self.write_counts().await;
         self.sign().await;
         close_journal(self.journal).await;
         Ended::Closed(self.done)
@@ -351,7 +366,25 @@ impl Writer {
     /// When there is something to do that nobody asked for.
     fn next_chore(&self) -> Option<Instant> {
         let sweep = self.retention.as_ref().map(|sweep| sweep.next);
-        [self.checkpoint_due(), sweep].into_iter().flatten().min()
+        let counts = (self.retry.is_none() && !self.state.counts.is_empty()).then_some(self.counts);
+        [self.checkpoint_due(), sweep, counts].into_iter().flatten().min()
+    }
+
+    /// Writes the counts of the last minute, or keeps them for when it can.
+    async fn write_counts(&mut self) {
+        if self.retry.is_some() {
+            return;
+        }
+        self.counts = Instant::now() + MINUTE;
+        let lines = self.state.counts.take();
+        if lines.is_empty() {
+            return;
+        }
+        let before_us = self.retention.as_ref().map_or(i64::MIN, Sweep::before_us);
+        if let Err(error) = self.journal.count(&lines, before_us.div_euclid(60_000_000)).await {
+            self.state.counts.put_back(lines);
+            self.failed(&error);
+        }
     }
 
     /// Prunes a page of what is older than it may be kept, if that is due: records go first.

@@ -98,6 +98,28 @@ pub fn run(global: &Global, args: &ExportArgs, out: &mut dyn Write) -> Result<()
     }
 }
 
+/// Prints the counts, with a head line.
+///
+/// # Errors
+/// As [`run`].
+pub fn counts(global: &Global, out: &mut dyn Write) -> Result<(), Failure> {
+    let counts = store::counts(&super::data_dir(global)?).map_err(anyhow::Error::new)?;
+    let mut table = csv::WriterBuilder::new().has_headers(false).from_writer(BufWriter::new(out));
+    table.write_record(["minute", "site", "signal", "basis", "policy", "state", "count"]).map_err(io)?;
+    for line in counts {
+        let minute = jiff::Timestamp::from_second(line.minute.saturating_mul(60));
+        let minute = minute.map_or_else(|_| line.minute.to_string(), |time| format!("{time:.0}"));
+        table
+            .serialize((minute, line.site, line.signal, line.basis, line.policy, line.state, line.count))
+            .map_err(io)?;
+    }
+    Ok(table.flush()?)
+}
+
+fn io(error: csv::Error) -> std::io::Error {
+    error.into()
+}
+
 /// Writes the evidence, one piece a line.
 fn proof(data_dir: &Path, mut out: impl Write) -> Result<(), Failure> {
     let mut failed = None;

@@ -23,6 +23,8 @@ pub enum LedgerCommand {
     Verify(verify::VerifyArgs),
     /// Print what proves one record alone, for `ledger verify --proof`
     Proof(verify::ProofArgs),
+    /// Print how many changes came by the minute, as CSV
+    Counts,
     /// Print the public key that the journal is signed with
     Key,
     /// Replace records that are too old by their digests; a server does so by itself once a day
@@ -49,6 +51,7 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
         LedgerCommand::Export(args) => export::run(global, args, out),
         LedgerCommand::Verify(args) => verify::run(global, args, out),
         LedgerCommand::Proof(args) => verify::proof(global, args, out),
+        LedgerCommand::Counts => export::counts(global, out),
         LedgerCommand::Prune(args) => forget::prune(global, args, out),
         LedgerCommand::Backup(args) => backup::backup(global, args),
         LedgerCommand::Restore(args) => backup::restore(global, args),

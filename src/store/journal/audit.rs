@@ -12,6 +12,7 @@ use super::merkle;
 use super::schema::{refuse_strangers, schema_version};
 use super::{BROKEN, explain, mark, refuse, sqlite};
 use crate::store::OpenError;
+use crate::store::counts::Count;
 use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
 
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
@@ -56,6 +57,40 @@ pub(in crate::store) fn copy(path: &Path, to: &Path) -> Result<(), OpenError> {
         on_this_thread(path, async |connection| {
             let done = sqlx::query("VACUUM INTO ?").bind(name.as_str()).execute(connection).await;
             done.map(drop).map_err(|e| refuse(path, format!("cannot be copied to {name}: {e}")))
+        })
+    };
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(work).join();
+        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
+    })
+}
+
+/// See [`crate::store::counts`].
+pub(in crate::store) fn counts(path: &Path) -> Result<Vec<Count>, OpenError> {
+    there(path)?;
+    let work = move || {
+        on_this_thread(path, async |connection| {
+            let named = |e: sqlx::Error| explain(path, &e);
+            if schema_version(connection).await.map_err(named)? < 6 {
+                return Ok(Vec::new());
+            }
+            let rows = sqlx::query(
+                "SELECT minute, site, signal, basis, policy, state, count FROM counts
+             ORDER BY minute, site, signal, basis, policy, state",
+            );
+            let rows = rows.fetch_all(connection).await.map_err(named)?;
+            let count = |row: &SqliteRow| -> sqlx::Result<Count> {
+                Ok(Count {
+                    minute: row.try_get(0)?,
+                    site: row.try_get(1)?,
+                    signal: row.try_get(2)?,
+                    basis: row.try_get(3)?,
+                    policy: row.try_get(4)?,
+                    state: row.try_get(5)?,
+                    count: row.try_get(6)?,
+                })
+            };
+            rows.iter().map(count).collect::<sqlx::Result<_>>().map_err(named)
         })
     };
     std::thread::scope(|scope| {
@@ -223,6 +258,9 @@ fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
     (seq == next.seq && link == next.link).then_some((Item::Record(item), next))
 }
 
+/// A record's bytes, or the digest that is left of them.
+type Leaf = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 async fn prove(
     path: &Path,
     connection: &mut SqliteConnection,
@@ -257,7 +295,7 @@ async fn prove(
     let item = checkpoint(&row, 0).map_err(named)?;
     let unreadable = || refuse(path, "has a checkpoint that cannot be read");
     let signed = Checkpoint::decode(&item.canonical.0).ok_or_else(unreadable)?;
-    let rows: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = sqlx::query_as(
+    let rows: Vec<Leaf> = sqlx::query_as(
         "SELECT CASE WHEN digest IS NULL THEN canonical END, digest FROM journal \
          WHERE seq > ? AND seq <= ? ORDER BY seq",
     )

@@ -23,7 +23,7 @@ const APPLICATION_ID: i64 = 0x4f50_5447;
 /// The third holds what signs: see `checkpoint`. The fourth what is not to be pruned: see `forget`.
 ///
 /// The fifth tells from which record on accounts are hashed under which secret, and which hashes of earlier ones
-/// are not needed any more: their accounts were recorded anew.
+/// are not needed any more: their accounts were recorded anew. The sixth counts, see `counts`.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE journal (
@@ -118,6 +118,17 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     INSERT INTO secrets SELECT value, 1 FROM meta WHERE key = 'key_check';
     CREATE TABLE carried (subject BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+    ", "
+    CREATE TABLE counts (
+        minute INTEGER NOT NULL,
+        site TEXT NOT NULL,
+        signal TEXT NOT NULL,
+        basis TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        state TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (minute, site, signal, basis, policy, state)
+    ) STRICT, WITHOUT ROWID;
     ", "
     ALTER TABLE journal ADD COLUMN seen TEXT;
     "];

@@ -19,6 +19,7 @@ use super::schema::{configure, migrate, refuse_damage, refuse_strangers};
 use super::secrets::{live_since, refuse_other};
 use super::{BROKEN, explain, primary_code, refuse, wal};
 use crate::privacy::{Standing, Subject};
+use crate::store::counts::Line;
 use crate::store::merge::Seen;
 use crate::store::record::{Change, Kind, Receipt, RecordView, Source};
 use crate::store::signing::{PublicKey, Signer};
@@ -323,6 +324,38 @@ impl Journal {
             .await?;
         let fits = signed.is_some_and(|link| link == checkpoint.head.link);
         fits.then_some(Some((view, true))).ok_or_else(broken)
+    }
+
+    /// Adds to the counts, and drops those of before a minute.
+    pub(in crate::store) async fn count(&mut self, lines: &[(Line, u64)], before: i64) -> Result<()> {
+        self.settle_doubt().await?;
+        let done = self.write_counts(lines, before).await;
+        if let Err(error) = &done {
+            self.doubt(error).await;
+        }
+        done
+    }
+
+    async fn write_counts(&mut self, lines: &[(Line, u64)], before: i64) -> Result<()> {
+        let connection = self.connection()?;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        sqlx::query("DELETE FROM counts WHERE minute < ?").bind(before).execute(&mut *connection).await?;
+        for (line, count) in lines {
+            sqlx::query(
+                "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            )
+            .bind(line.minute)
+            .bind(line.site.as_str())
+            .bind(line.signal)
+            .bind(line.basis)
+            .bind(line.policy.as_str())
+            .bind(line.became.word())
+            .bind(i64::try_from(*count).unwrap_or(i64::MAX))
+            .execute(&mut *connection)
+            .await?;
+        }
+        sqlx::query("COMMIT").execute(connection).await.map(drop)
     }
 
     /// Moves the WAL into the file and closes it.
