@@ -46,6 +46,7 @@ pub(in crate::store) struct Journal {
     mark: Mark,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
+    /// What that look found and nobody has asked for yet.
     found: Vec<Found>,
 }
 
@@ -262,13 +263,14 @@ impl Journal {
             let why = format!("record {} was written and is not there any more", self.head.seq);
             return Err(sqlx::Error::Protocol(why));
         }
-        let found = &mut self.found;
+        let mut found = Vec::new();
         let mut each = |fields: &Fields<'_>| {
             let (kind, source) = (Kind::parse(fields.kind), Source::parse(fields.signal));
             found.push(Found { subject: fields.subject, kind, source, seq: fields.seq });
         };
         let read = fold(&self.path, connection, self.head, &mut each).await;
         self.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        self.found.append(&mut found);
         self.doubtful = false;
         Ok(())
     }
@@ -293,7 +295,6 @@ async fn prepare(
     wal::write_again(path, connection).await.map_err(named)?;
     let node = migrate(connection, key_check).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
-    let mut mark = Mark::open(path)?;
     if meta(connection, "key_check").await.map_err(named)?.as_deref() != Some(key_check) {
         return Err(refuse(
             path,
@@ -303,7 +304,9 @@ async fn prepare(
     }
     let head = fold(path, connection, Head::default(), each).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
-    // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether that failed.
+    let mut mark = Mark::open(path)?;
+    // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look
+    // whether that failed.
     files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
     mark.set(&head);
     Ok((node, head, mark))
