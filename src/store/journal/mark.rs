@@ -48,7 +48,7 @@ impl Mark {
         let line = format!("{:020} {}\n", head.seq, HEXLOWER.encode(&head.link));
         let written = self.file.write_all_at(line.as_bytes(), 0);
         if let (Err(error), false) = (&written, self.failing) {
-            tracing::warn!(%error, "journal.mark cannot be written; damage to the journal's newest records might not be noticed");
+            tracing::warn!(%error, "journal.mark cannot be written; lost records of the journal would not be missed");
         }
         self.failing = written.is_err();
     }

@@ -58,6 +58,7 @@ pub(in crate::store) struct Journal {
     mark: Mark,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
+    /// What that look found and nobody has asked for yet.
     found: Vec<Found>,
 }
 
@@ -468,9 +469,10 @@ impl Journal {
             let why = format!("record {} was written and is not there any more", self.head.seq);
             return Err(sqlx::Error::Protocol(why));
         }
-        let uncounted = (&Head::default(), &mut Unsigned::default());
-        let read = read_records(&self.path, connection, self.head, uncounted, &mut self.found).await;
+        let (mut found, uncounted) = (Vec::new(), (&Head::default(), &mut Unsigned::default()));
+        let read = read_records(&self.path, connection, self.head, uncounted, &mut found).await;
         self.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        self.found.append(&mut found);
         self.unsigned.catch_up(connection).await?;
         self.doubtful = false;
         Ok(())
@@ -507,7 +509,6 @@ async fn prepare(
     let live = key_checks.first().map_or("", String::as_str);
     let node = migrate(connection, live).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
-    let mut mark = Mark::open(path)?;
     refuse_other(path, connection, key_checks).await?;
     let signer = signer(path, connection, signing_key).await?;
     let signed = last_checkpoint(connection).await.map_err(named)?;
@@ -515,6 +516,7 @@ async fn prepare(
     let mut unsigned = Unsigned { from: signed.seq, tree: Tree::default() };
     let head = read_records(path, connection, Head::default(), (&signed, &mut unsigned), fold).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
+    let mut mark = Mark::open(path)?;
     read_suppressions(connection, fold).await.map_err(named)?;
     let live_since = live_since(connection, live, head.seq + 1).await.map_err(named)?;
     // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether
