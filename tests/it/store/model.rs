@@ -176,7 +176,7 @@ impl Model {
 
     fn behind(&mut self, account: u64, source: Source) {
         let held =
-            self.known.get(&account).is_some_and(|(kind, s)| *kind == Kind::OptOut && s.contains(&source));
+            self.known.get(&account).is_some_and(|(kind, s, _)| *kind == Kind::OptOut && s.contains(&source));
         let change = if held {
             change(Kind::OptOut, source, Some(account))
         } else {
