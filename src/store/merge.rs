@@ -181,12 +181,15 @@ mod tests {
         ]
     }
 
+    /// A record by its node and number.
+    type Id = (usize, i64);
+
     /// The plain statement of the rule, apart from the code: every opt-out is a thing that is there, and an opt-in
     /// takes away those that are there at its node.
     #[derive(Default, Clone)]
     struct Model {
-        there: BTreeSet<(usize, i64)>,
-        gone: BTreeSet<(usize, i64)>,
+        there: BTreeSet<Id>,
+        gone: BTreeSet<Id>,
     }
 
     proptest! {
@@ -198,7 +201,7 @@ mod tests {
             let mut seen: [Seen; 3] = Default::default();
             let mut knows: [Model; 3] = Default::default();
             // What each record takes away, for the model.
-            let mut takes: Vec<((usize, i64), BTreeSet<(usize, i64)>)> = Vec::new();
+            let mut takes: Vec<(Id, BTreeSet<Id>)> = Vec::new();
             for step in steps {
                 match step {
                     Step::Choose(at, kind) => {

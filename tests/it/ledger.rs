@@ -253,7 +253,9 @@ fn a_rewritten_journal_and_a_cut_one_are_found_out() {
     assert!(error.contains("ends with record 2, but record 3 was signed"), "{error}");
     house.optgate(&["ledger", "verify"]).failed("records 1 to 3 are not those that were signed at record 3");
     house.sql("DELETE FROM checkpoints");
-    house.optgate(&["ledger", "verify"]).failed("ends with record 2, but 3 had been written and acknowledged");
+    house
+        .optgate(&["ledger", "verify"])
+        .failed("ends with record 2, but 3 had been written and acknowledged");
     fs::remove_file(house.folder().join("journal.mark")).unwrap();
     house.optgate(&["ledger", "verify"]).failed("nothing is signed yet");
 }
