@@ -692,3 +692,23 @@ fn changes_are_counted_by_the_minute_with_those_that_make_no_record() {
     assert!(count("gpc", "flood") >= 80, "{said}");
     assert_eq!(count("gpc", "recorded") + count("form", "recorded"), house.exported(), "{said}");
 }
+
+/// README, lost keys: without its secret a journal is moved away as evidence, and the folder begins anew.
+#[test]
+fn after_a_lost_secret_the_old_journal_is_evidence_and_a_new_one_begins() {
+    let house = House::new();
+    house.records(0..2);
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    fs::remove_file(house.folder().join("secret.key")).unwrap();
+    assert!(house.refusal().contains("secret.key: is missing"), "{}", house.refusal());
+    let aside = House::new();
+    fs::create_dir(aside.folder()).unwrap();
+    let journal = "journal.sqlite3";
+    fs::rename(house.folder().join(journal), aside.folder().join(journal)).unwrap();
+    let said = aside.optgate(&["ledger", "verify", "--key", &key]).ok();
+    assert!(said.out.contains("records: 2\n"), "{}", said.out);
+    assert_eq!(house.standing(0), Standing::Unknown);
+    house.records(0..1);
+    let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
+    assert!(said.out.contains("records: 1\n"), "{}", said.out);
+}
