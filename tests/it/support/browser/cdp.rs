@@ -201,13 +201,6 @@ impl Cdp {
             .unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    /// As [`Self::call`], for what may be asked again: the browser forgets its answer when its network process is
-    /// started anew meanwhile.
-    pub fn ask(&self, method: &str, params: &Value) -> Value {
-        let asked = || answer(method, &self.wire.post(None, method, params.clone()).1, DEADLINE);
-        asked().or_else(|_| asked()).unwrap_or_else(|error| panic!("{method}, asked twice: {error}"))
-    }
-
     /// Attaches to a page.
     pub fn attach(&self, target: &str) -> Session {
         let attached = self.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
