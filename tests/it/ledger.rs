@@ -712,3 +712,35 @@ fn after_a_lost_secret_the_old_journal_is_evidence_and_a_new_one_begins() {
     let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
     assert!(said.out.contains("records: 1\n"), "{}", said.out);
 }
+
+/// Sites of one operator share opt-outs: an account of theirs is kept under the group's name, and found there by what
+/// is typed for either site.
+#[test]
+fn an_import_and_an_erasure_reach_an_account_of_a_group() {
+    let house = House::new();
+    let settings = house.file("optgate.toml");
+    let site = |name: &str| {
+        format!(
+            "[[sites]]\nname = {name:?}\nhosts = [\"{name}.example\"]\nupstream = \"http://127.0.0.1:1\"\n"
+        )
+    };
+    let group = "[[groups]]\nname = \"acme\"\nsites = [\"shop\", \"blog\"]\n";
+    fs::write(&settings, [site("shop"), site("blog"), group.to_owned()].concat()).unwrap();
+    let settings = settings.to_str().unwrap();
+    let file = house.file("drop.csv");
+    fs::write(&file, "account,site,date\nann,shop,2026-11-20\n").unwrap();
+    let file = file.to_str().unwrap();
+    let said = house.optgate(&["ledger", "import", "--config", settings, "--source", "drop", file]).ok();
+    assert!(said.out.starts_with("recorded: 1\n"), "{}", said.out);
+    let store = house.store();
+    let standing = store.lookup(&Subject::of_account(store.keys(), "acme", b"ann"));
+    block_on(store.close());
+    assert_eq!(standing, Standing::OptedOutByImport);
+    let erase = ["ledger", "erase", "--config", settings, "--site", "blog", "--account", "ann"];
+    let said = house.optgate(&erase).ok();
+    assert!(
+        said.out.contains("records erased from: 1\n") && said.out.ends_with("alone: yes\n"),
+        "{}",
+        said.out
+    );
+}

@@ -110,10 +110,14 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
             anyhow::anyhow!("no account was named: give --account, or its key on standard input").into()
         );
     }
+    // In a group the account is kept under the group's name, and under the site's own from before.
+    let mut scopes = vec![args.site.as_str()];
+    scopes.extend(settings.sites.iter().find(|site| site.name == args.site).map(|site| site.scope.as_str()));
+    scopes.dedup();
     let erased = with_store(&settings, async |store| {
         let keys = std::iter::once(store.keys()).chain(store.keys().older());
-        let subjects = keys.map(|keys| Subject::of_account(keys, &args.site, account.as_bytes()));
-        store.erase(subjects.collect()).await
+        let of = |keys| scopes.iter().map(move |scope| Subject::of_account(keys, scope, account.as_bytes()));
+        store.erase(keys.flat_map(of).collect()).await
     })?;
     writeln!(out, "records erased from: {}", erased.records)?;
     writeln!(out, "of the first format, whose bytes hold the account's hash: {}", erased.first_format)?;

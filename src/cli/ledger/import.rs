@@ -4,7 +4,7 @@
 //! slip. The record's `policy` says the source, the file's digest, its row and the date of the request. The same file
 //! twice adds nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -101,7 +101,9 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     let name = args.file.display().to_string();
     let bytes = fs::read(&args.file).with_context(|| format!("{name} cannot be read"))?;
     let digest = HEXLOWER.encode(&Sha256::digest(&bytes));
-    let sites: HashSet<&str> = settings.sites.iter().map(|site| site.name.as_str()).collect();
+    // Accounts of a site in a group are kept under the group's name.
+    let sites: HashMap<&str, &str> =
+        settings.sites.iter().map(|site| (site.name.as_str(), site.scope.as_str())).collect();
     let rows = rows(&bytes).with_context(|| format!("{name}:1"))?;
     let mut refused = 0;
     let counts = with_store(&settings, async |store| {
@@ -159,14 +161,17 @@ fn rows(bytes: &[u8]) -> anyhow::Result<Vec<(u64, Result<Row, String>)>> {
     Ok(reader.records().map(row).collect())
 }
 
-fn request(row: Row, keys: &Keys, sites: &HashSet<&str>) -> Result<(Subject, String, Date), String> {
-    if row.site.is_empty() || (!sites.is_empty() && !sites.contains(row.site.as_str())) {
+fn request(row: Row, keys: &Keys, sites: &HashMap<&str, &str>) -> Result<(Subject, String, Date), String> {
+    if row.site.is_empty() || (!sites.is_empty() && !sites.contains_key(row.site.as_str())) {
         return Err(format!("`{}` is no site of the settings", row.site));
     }
     let date: Date = row.date.parse().map_err(|_| format!("`{}` is no date like 2026-11-26", row.date))?;
     let subject = match (row.account.as_str(), row.subject.as_str()) {
         ("", "") => return Err("it names neither an account nor a subject".into()),
-        (account, "") => Subject::of_account(keys, &row.site, account.as_bytes()),
+        (account, "") => {
+            let scope = sites.get(row.site.as_str()).copied().unwrap_or(&row.site);
+            Subject::of_account(keys, scope, account.as_bytes())
+        }
         ("", subject) => {
             let bytes = HEXLOWER_PERMISSIVE.decode(subject.as_bytes()).ok().and_then(|b| b.try_into().ok());
             Subject::from_bytes(bytes.ok_or("its subject is not 32 hexadecimal digits")?)
