@@ -116,7 +116,8 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
     scopes.dedup();
     let erased = with_store(&settings, async |store| {
         let keys = std::iter::once(store.keys()).chain(store.keys().older());
-        let of = |keys| scopes.iter().map(move |scope| Subject::of_account(keys, scope, account.as_bytes()));
+        let account = account.as_bytes();
+        let of = |keys| scopes.iter().map(move |scope| Subject::of_account(keys, scope, account));
         store.erase(keys.flat_map(of).collect()).await
     })?;
     writeln!(out, "records erased from: {}", erased.records)?;
