@@ -22,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::journal::chain::Fields;
@@ -261,28 +262,23 @@ fn thread(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
 async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     let Start { settings, journal, node, key_checks, state, asks } = start;
     let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
-    let first = timeout(FIRST_LOOK, open(&settings.url, &key_checks)).await;
-    let silent = || Trouble::Away(format!("no answer within {} s", FIRST_LOOK.as_secs()));
-    let (first, refused) = match first.unwrap_or_else(|_| Err(silent())) {
-        Ok(database) => (Some(database), false),
-        Err(trouble) => {
-            let refused = matches!(trouble, Trouble::Refused(_));
-            let _ = looked.send(Err(trouble));
-            (None, refused)
+    let first = match first_look(&settings, &key_checks).await {
+        Ok(database) => {
+            let _ = looked.send(Ok(()));
+            Some(database)
+        }
+        Err(Trouble::Refused(why)) => return drop(looked.send(Err(Trouble::Refused(why)))),
+        Err(away) => {
+            let _ = looked.send(Err(away));
+            None
         }
     };
-    if refused {
-        return;
-    }
-    if first.is_some() {
-        let _ = looked.send(Ok(()));
-    }
     let shipper = ship::Shipper::new(&settings, journal.clone(), &node, &key_checks, Arc::clone(&line));
     let shipping = tokio::task::spawn_local(shipper.run(first));
     let (to_tail, recheck) = mpsc::unbounded_channel();
     let tail = tail::Tail::new(&settings, journal, &node, &key_checks, state, Arc::clone(&line));
     let tailing = tokio::task::spawn_local(tail.run(recheck));
-    let done = serve(asks, &line, &settings, &key_checks, &to_tail).await;
+    let (done, mut answering) = serve(asks, &line, &settings, &key_checks, &to_tail).await;
     let committed = *line.committed.borrow();
     let mut shipped = line.shipped.subscribe();
     if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
@@ -294,22 +290,34 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     tailing.abort();
     // Both are ended before anybody opens the file again.
     let _ = (shipping.await, tailing.await);
+    // Who still waits has a record on this node's disk.
+    line.shipped.send_modify(|shipping| _ = shipping.error.get_or_insert_with(|| "this node stops".into()));
+    let _ = timeout(LAST_SHIPMENT, async { while answering.join_next().await.is_some() {} }).await;
     done.into_iter().for_each(|done| _ = done.send(()));
 }
 
-/// Answers what is asked until closed; returns who waits for the end.
+/// Whether the database can be used at all, for a start that waits to know.
+async fn first_look(settings: &config::Shared, key_checks: &[String]) -> Result<Database, Trouble> {
+    let silent = || Trouble::Away(format!("no answer within {} s", FIRST_LOOK.as_secs()));
+    timeout(FIRST_LOOK, open(&settings.url, key_checks)).await.unwrap_or_else(|_| Err(silent()))
+}
+
+/// Answers what is asked until closed; returns who waits for the end, and the answers that are under way.
 async fn serve(
     Asks(mut asks): Asks,
     line: &Arc<Line>,
     settings: &config::Shared,
     key_checks: &[String],
     to_tail: &mpsc::UnboundedSender<Subject>,
-) -> Option<oneshot::Sender<()>> {
+) -> (Option<oneshot::Sender<()>>, JoinSet<()>) {
+    let mut answering = JoinSet::new();
     while let Some(ask) = asks.recv().await {
+        // Those that are done.
+        while answering.try_join_next().is_some() {}
         match ask {
             Ask::Confirm { seq, answers } => {
                 let (mut shipped, within) = (line.shipped.subscribe(), settings.confirm_within);
-                tokio::task::spawn_local(async move {
+                answering.spawn_local(async move {
                     // On this node's disk it is already: whatever becomes of the wait, it is recorded.
                     let _ = timeout(within, shipped.wait_for(|s| s.seq >= seq || s.error.is_some())).await;
                     send_all(answers);
@@ -318,22 +326,22 @@ async fn serve(
             Ask::Recheck(subject) => drop(to_tail.send(subject)),
             Ask::Find { reference, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
-                tokio::task::spawn_local(async move {
+                answering.spawn_local(async move {
                     let found = find(&url, &key_checks, &reference).await;
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
             Ask::Erase { subject, standing, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
-                tokio::task::spawn_local(async move {
+                answering.spawn_local(async move {
                     let erased = erase(&url, &key_checks, subject, standing).await;
                     drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
-            Ask::Close { done } => return Some(done),
+            Ask::Close { done } => return (Some(done), answering),
         }
     }
-    None
+    (None, answering)
 }
 
 /// A connection for one question: receipts of other nodes are asked for seldom.

@@ -129,15 +129,28 @@ impl Database {
         timed(async { Ok(Self(PgConnection::connect_with(&options).await?)) }).await
     }
 
+    /// One transaction.
+    async fn call<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        timed(async {
+            let mut transaction = self.0.begin().await?;
+            let done = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(done)
+        })
+        .await
+    }
+
     /// Brings the schema up to date, and refuses one that is newer, or a database of nodes with another secret.
     /// `key_checks`: of this node's secrets, the live one first.
     pub(in crate::store) async fn migrate(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
-        timed(async {
+        self.call(async |connection| {
             let live = key_checks.first().map_or("", String::as_str);
-            let mut transaction = self.0.begin().await?;
-            query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await?;
+            query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *connection).await?;
             let known: bool = query("SELECT to_regclass('optgate.meta') IS NOT NULL")
-                .fetch_one(&mut *transaction)
+                .fetch_one(&mut *connection)
                 .await?
                 .try_get(0)?;
             if !known {
@@ -145,43 +158,40 @@ impl Database {
                     "CREATE SCHEMA IF NOT EXISTS optgate;
                      CREATE TABLE optgate.meta (key text PRIMARY KEY, value text NOT NULL);",
                 )
-                .execute(&mut *transaction)
+                .execute(&mut *connection)
                 .await?;
-                put_meta(&mut transaction, "key_check", live).await?;
+                put_meta(connection, "key_check", live).await?;
             }
-            let have = checked_version(&mut transaction, key_checks).await?;
+            let have = checked_version(connection, key_checks).await?;
             // After a rotation, nodes that do not have the new secret yet would not know the accounts of those that do.
-            put_meta(&mut transaction, "key_check", live).await?;
+            put_meta(connection, "key_check", live).await?;
             for step in &MIGRATIONS[have..] {
-                sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+                sqlx::raw_sql(*step).execute(&mut *connection).await?;
             }
             if have < MIGRATIONS.len() {
-                put_meta(&mut transaction, "schema", &MIGRATIONS.len().to_string()).await?;
+                put_meta(connection, "schema", &MIGRATIONS.len().to_string()).await?;
             }
-            Ok(transaction.commit().await?)
+            Ok(())
         })
         .await
     }
 
     /// Looks whether a database that is only read can be used.
     pub(in crate::store) async fn check(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
-            checked_version(&mut transaction, key_checks).await?;
-            Ok(transaction.commit().await?)
+        self.call(async |connection| {
+            checked_version(connection, key_checks).await?;
+            Ok(())
         })
         .await
     }
 
     /// The last record of a node that is here, with its chain value.
     pub(in crate::store) async fn shipped(&mut self, node: &str) -> Result<Option<(i64, Vec<u8>)>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             let row = query("SELECT seq, chain FROM optgate.nodes WHERE node = $1")
                 .bind(node)
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(&mut *connection)
                 .await?;
-            transaction.commit().await?;
             Ok(row.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
         })
         .await
@@ -192,9 +202,8 @@ impl Database {
     /// [`Trouble::Refused`] when another writes under this node's name.
     pub(in crate::store) async fn append(&mut self, node: &str, batch: &[Shipped]) -> Result<(), Trouble> {
         let Some(last) = batch.last() else { return Ok(()) };
-        timed(async {
-            let mut transaction = self.0.begin().await?;
-            let written = insert(&mut transaction, node, batch).await?;
+        self.call(async |connection| {
+            let written = insert(connection, node, batch).await?;
             let moved = query(
                 "INSERT INTO optgate.nodes (node, seq, chain) VALUES ($1, $2, $3) ON CONFLICT (node) DO UPDATE \
                  SET seq = excluded.seq, chain = excluded.chain, heard = now() WHERE optgate.nodes.seq < excluded.seq",
@@ -202,27 +211,25 @@ impl Database {
             .bind(node)
             .bind(last.seq)
             .bind(last.chain.as_slice())
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?
             .rows_affected();
             if written < batch.len() as u64 || moved == 0 {
-                refuse_twins(&mut transaction, node, last).await?;
+                refuse_twins(connection, node, last).await?;
             }
-            query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(node).execute(&mut *transaction).await?;
-            Ok(transaction.commit().await?)
+            query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(node).execute(&mut *connection).await?;
+            Ok(())
         })
         .await
     }
 
     /// Every node but one, and its last record here.
     pub(in crate::store) async fn others(&mut self, node: &str) -> Result<Vec<(String, i64)>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             let rows = query("SELECT node, seq FROM optgate.nodes WHERE node <> $1 ORDER BY node")
                 .bind(node)
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut *connection)
                 .await?;
-            transaction.commit().await?;
             let pair = |row: PgRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
             Ok(rows.into_iter().map(pair).collect::<Result<_, _>>()?)
         })
@@ -231,8 +238,7 @@ impl Database {
 
     /// A page of a node's records after a number, in order.
     pub(in crate::store) async fn records(&mut self, node: &str, after: i64) -> Result<Vec<Heard>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             let rows = query(
                 "SELECT seq, subject, kind, signal FROM optgate.records WHERE node = $1 AND seq > $2 \
                  ORDER BY seq LIMIT $3",
@@ -240,9 +246,8 @@ impl Database {
             .bind(node)
             .bind(after)
             .bind(PAGE)
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut *connection)
             .await?;
-            transaction.commit().await?;
             Ok(rows.iter().map(heard).collect::<Result<_, _>>()?)
         })
         .await
@@ -250,8 +255,7 @@ impl Database {
 
     /// A page of a node's records after a number, in order and whole.
     pub(in crate::store) async fn whole(&mut self, node: &str, after: i64) -> Result<Vec<Shipped>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             let rows = query(
                 "SELECT seq, time_us, site, kind, signal, subject, blinding, seen, reference, canonical, digest, chain \
                  FROM optgate.records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
@@ -259,9 +263,8 @@ impl Database {
             .bind(node)
             .bind(after)
             .bind(PAGE)
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut *connection)
             .await?;
-            transaction.commit().await?;
             Ok(rows.iter().map(whole).collect::<Result<_, _>>()?)
         })
         .await
@@ -269,13 +272,11 @@ impl Database {
 
     /// Every choice about a subject that is here.
     pub(in crate::store) async fn told(&mut self, subject: &Subject) -> Result<Vec<Told>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             let rows = query("SELECT node, seq, kind, signal, seen FROM optgate.records WHERE subject = $1")
                 .bind(subject.as_bytes().as_slice())
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut *connection)
                 .await?;
-            transaction.commit().await?;
             let all = rows.iter().map(told).collect::<Result<Vec<_>, _>>()?;
             Ok(all.into_iter().flatten().collect())
         })
@@ -290,8 +291,7 @@ impl Database {
         seqs: &[i64],
         digests: &[Vec<u8>],
     ) -> Result<(), Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             query(
                 "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, reference = NULL, blinding = NULL, \
                  site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
@@ -300,9 +300,9 @@ impl Database {
             .bind(node.to_owned())
             .bind(seqs.to_vec())
             .bind(digests.to_vec())
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?;
-            Ok(transaction.commit().await?)
+            Ok(())
         })
         .await
     }
@@ -313,11 +313,10 @@ impl Database {
         subject: &Subject,
         standing: Option<&str>,
     ) -> Result<(), Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
                 .bind(subject.as_bytes().as_slice())
-                .execute(&mut *transaction)
+                .execute(&mut *connection)
                 .await?;
             if let Some(standing) = standing {
                 query(
@@ -326,20 +325,18 @@ impl Database {
                 )
                 .bind(subject.as_bytes().as_slice())
                 .bind(standing.to_owned())
-                .execute(&mut *transaction)
+                .execute(&mut *connection)
                 .await?;
             }
-            Ok(transaction.commit().await?)
+            Ok(())
         })
         .await
     }
 
     /// Erased accounts that are opted out.
     pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
-            let rows = query("SELECT subject FROM optgate.suppression").fetch_all(&mut *transaction).await?;
-            transaction.commit().await?;
+        self.call(async |connection| {
+            let rows = query("SELECT subject FROM optgate.suppression").fetch_all(&mut *connection).await?;
             let subject =
                 |row: &PgRow| row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes);
             Ok(rows.iter().filter_map(subject).collect())
@@ -349,13 +346,11 @@ impl Database {
 
     /// The canonical bytes of a record, by its normalised reference.
     pub(in crate::store) async fn find(&mut self, reference: &str) -> Result<Option<Vec<u8>>, Trouble> {
-        timed(async {
-            let mut transaction = self.0.begin().await?;
+        self.call(async |connection| {
             let row = query("SELECT canonical FROM optgate.records WHERE reference = $1")
                 .bind(reference)
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(&mut *connection)
                 .await?;
-            transaction.commit().await?;
             Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
         })
         .await

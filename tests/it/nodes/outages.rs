@@ -1,9 +1,11 @@
 //! The database away, cut off, killed, or set back: nothing acknowledged is lost, and all nodes come to the same.
 
+use optgate::config;
 use optgate::privacy::Standing;
 use optgate::store::{Kind, Source, Store};
 
-use super::{Node, back_in, change, limits, number, out, recorded, subject, through, until};
+use super::{Node, back_in, change, folder, limits, number, out, recorded, subject, through, until};
+use crate::support::DEADLINE;
 use crate::support::postgres::{Cluster, connect};
 use crate::support::relay::{Line, Relay};
 
@@ -155,4 +157,26 @@ async fn what_the_database_lost_is_shipped_again() {
     assert_eq!(number(&mut connection, "SELECT count(*) FROM optgate.records").await, 10);
     again.close().await;
     b.stop().await;
+}
+
+/// A stop does not take a recorded choice back: who waits for the database is told of the record on the disk.
+#[tokio::test]
+async fn a_stop_answers_those_who_wait_for_a_silent_database() {
+    let Some(cluster) = Cluster::shared("a_stop_answers_those_who_wait_for_a_silent_database") else {
+        return;
+    };
+    let relay = Relay::start(([127, 0, 0, 1], cluster.port()).into(), 5);
+    let database = through(&cluster.database().await, relay.addr().port());
+    let mut limits = limits(&database);
+    limits.shared = limits.shared.map(|shared| config::Shared { confirm_within: DEADLINE, ..shared });
+    let folder = folder();
+    let store = Store::open(folder.path(), &limits).unwrap();
+    relay.set(Line::Silent);
+    let waiting = {
+        let store = store.clone();
+        tokio::spawn(async move { store.record(out(1)).await })
+    };
+    until("it is on the disk", async || recorded(folder.path()) == 1).await;
+    store.close().await;
+    assert_eq!(waiting.await.unwrap().unwrap().seq, 1);
 }
