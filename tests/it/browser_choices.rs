@@ -7,6 +7,7 @@ use super::support::browser::{Browser, SIGNAL, Tab};
 use super::support::leaks::Judge;
 use super::support::origin::{Origin, answer};
 use super::support::proxy::proxy;
+use super::support::wait_until;
 
 /// How long something that must happen in a page may take.
 const SOON: Duration = Duration::from_secs(5);
@@ -146,6 +147,8 @@ fn what_trackers_stored_before_the_opt_out_goes_with_the_first_page_after_it() {
         let mut tab = browser.tab_for(&[host], proxy.addr(), "");
         tab.open(&format!("https://{host}/"));
         tab.eval(WRITTEN).unwrap();
+        // What a page writes reaches the browser's own store a moment after the script goes on.
+        wait_until("the page's cookies are stored", || there(&tab).0.len() == 8);
         let trackers = ["_fbc", "_fbp", "_gcl_au", "_ttp", "_uetsid"];
         let (cookies, keys) = there(&tab);
         assert_eq!(cookies, [&trackers[..], &["basket", "sid", "theme"]].concat(), "{how}: before");

@@ -703,8 +703,9 @@ fn after_a_lost_secret_the_old_journal_is_evidence_and_a_new_one_begins() {
     assert!(house.refusal().contains("secret.key: is missing"), "{}", house.refusal());
     let aside = House::new();
     fs::create_dir(aside.folder()).unwrap();
-    let journal = "journal.sqlite3";
-    fs::rename(house.folder().join(journal), aside.folder().join(journal)).unwrap();
+    for name in ["journal.sqlite3", "journal.mark"] {
+        fs::rename(house.folder().join(name), aside.folder().join(name)).unwrap();
+    }
     let said = aside.optgate(&["ledger", "verify", "--key", &key]).ok();
     assert!(said.out.contains("records: 2\n"), "{}", said.out);
     assert_eq!(house.standing(0), Standing::Unknown);
@@ -718,6 +719,7 @@ fn after_a_lost_secret_the_old_journal_is_evidence_and_a_new_one_begins() {
 #[test]
 fn an_import_and_an_erasure_reach_an_account_of_a_group() {
     let house = House::new();
+    house.records(0..1);
     let settings = house.file("optgate.toml");
     let site = |name: &str| {
         format!(
