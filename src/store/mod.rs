@@ -11,7 +11,7 @@
 //!                  bound                      +-- cannot write: waiting callers are told, the rest is kept
 //! ```
 //!
-//! With a database that nodes share, the [`feed`] brings this node's records there and takes in those of the others.
+//! With a database that nodes share, the feed brings this node's records there and takes in those of the others.
 //!
 //! A data folder holds `journal.sqlite3`, `journal.mark`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
 //! one process.
