@@ -427,10 +427,7 @@ impl Writer {
     /// Has the journal need the live secret only, unless opted-out accounts are known under others alone.
     async fn retire(&mut self) -> Result<u64, sqlx::Error> {
         let left = self.journal.under_earlier_secrets().await?;
-        let out = |subject: &&Subject| {
-            matches!(self.state.index.standing(subject), Standing::OptedOut | Standing::OptedOutByImport)
-        };
-        let left = left.iter().filter(out).count() as u64;
+        let left = left.iter().filter(|subject| self.state.index.standing(subject).is_out()).count() as u64;
         if left == 0 {
             self.journal.retire().await?;
         }

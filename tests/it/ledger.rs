@@ -746,3 +746,20 @@ fn an_import_and_an_erasure_reach_an_account_of_a_group() {
         said.out
     );
 }
+
+/// An opt-out that a signal set above an earlier opt-in is one like any other: an earlier secret that it alone is known
+/// under stays.
+#[test]
+fn an_overruled_opt_in_keeps_its_secret_like_any_opt_out() {
+    let house = House::new();
+    house.opted_in();
+    let store = house.store();
+    let signal = Change { source: Source::Gpc, basis: Some(Basis::Gpc), ..out(&store, 7) };
+    block_on(async {
+        store.record(signal).await.unwrap();
+        store.close().await;
+    });
+    assert_eq!(house.standing(7), Standing::Overruled);
+    house.optgate(&["keys", "rotate"]).ok();
+    house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known under an earlier secret alone");
+}
