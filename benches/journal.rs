@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use optgate::config;
-use optgate::privacy::{Basis, Subject};
-use optgate::store::{Change, Kind, Source, Store};
+use optgate::privacy::Subject;
+use optgate::store::Store;
+
+mod accounts;
+
+use accounts::out;
 
 const LIMITS: config::Store = config::Store {
     queue: 10_000_000,
@@ -21,20 +25,6 @@ const LIMITS: config::Store = config::Store {
     retention: None,
 };
 
-fn change(account: u64) -> Change {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&account.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    Change {
-        time_us: 1_795_000_000_000_000,
-        site: "shop".into(),
-        kind: Kind::OptOut,
-        source: Source::Form,
-        basis: Some(Basis::Cookie),
-        policy: "0123456789ab".into(),
-        subject: Some(Subject::from_bytes(bytes)),
-    }
-}
-
 /// `callers` tasks share `total` records, each waiting for every one of its own.
 async fn record_all(store: &Store, from: u64, total: u64, callers: u64) {
     let mut tasks = Vec::new();
@@ -42,7 +32,7 @@ async fn record_all(store: &Store, from: u64, total: u64, callers: u64) {
         let store = store.clone();
         tasks.push(tokio::spawn(async move {
             for account in (from + caller..from + total).step_by(callers as usize) {
-                store.record(change(account)).await.unwrap();
+                store.record(out(account)).await.unwrap();
             }
         }));
     }
@@ -76,7 +66,7 @@ fn open(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), &LIMITS).unwrap();
-    (0..1_000_000).for_each(|account| store.record_behind(change(account)));
+    (0..1_000_000).for_each(|account| store.record_behind(out(account)));
     runtime.block_on(store.close());
     let mut group = criterion.benchmark_group("store/open");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
@@ -99,8 +89,8 @@ fn open(criterion: &mut Criterion) {
 fn lookup(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), &LIMITS).unwrap();
-    let subjects: Arc<[Subject]> = (0..100_000).filter_map(|a| change(a).subject).collect();
-    (0..100_000).for_each(|account| store.record_behind(change(account)));
+    let subjects: Arc<[Subject]> = (0..100_000).filter_map(|a| out(a).subject).collect();
+    (0..100_000).for_each(|account| store.record_behind(out(account)));
     let mut turn = 0;
     criterion.bench_function("store/lookup/hit", |bencher| {
         bencher.iter(|| {

@@ -8,14 +8,17 @@
 use std::time::{Duration, Instant};
 
 use optgate::config;
-use optgate::privacy::{Basis, Standing, Subject};
-use optgate::store::{Change, Kind, Source, Store};
+use optgate::privacy::Standing;
+use optgate::store::Store;
 use tempfile::TempDir;
+
+mod accounts;
 
 #[path = "../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod postgres;
 
+use accounts::{out, subject};
 use postgres::Cluster;
 
 /// Waits until something holds; for the cluster.
@@ -55,25 +58,6 @@ fn node(database: &str, listen: bool) -> Node {
         ..config::Store::default()
     };
     Node { store: Store::open(folder.path(), &limits).unwrap(), _folder: folder }
-}
-
-fn subject(number: u64) -> Subject {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    bytes[8..].copy_from_slice(&number.to_be_bytes());
-    Subject::from_bytes(bytes)
-}
-
-fn out(account: u64) -> Change {
-    Change {
-        time_us: 1_795_000_000_000_000,
-        site: "shop".into(),
-        kind: Kind::OptOut,
-        source: Source::Form,
-        basis: Some(Basis::Cookie),
-        policy: "0123456789ab".into(),
-        subject: Some(subject(account)),
-    }
 }
 
 /// CPU seconds of the cluster's processes so far, those that ended excepted.

@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use optgate::config;
-use optgate::privacy::{Basis, Subject};
-use optgate::store::{Change, Kind, Source, Store};
+use optgate::store::Store;
+
+mod accounts;
+
+use accounts::{out, subject};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,25 +32,6 @@ const LIMITS: config::Store = config::Store {
 /// Look-ups that are timed one by one.
 const ASKED: u64 = 2_000_000;
 
-fn subject(account: u64) -> Subject {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&account.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    bytes[8..].copy_from_slice(&account.to_be_bytes());
-    Subject::from_bytes(bytes)
-}
-
-fn change(account: u64) -> Change {
-    Change {
-        time_us: 1_795_000_000_000_000,
-        site: "shop".into(),
-        kind: Kind::OptOut,
-        source: Source::Form,
-        basis: Some(Basis::Cookie),
-        policy: "0123456789ab".into(),
-        subject: Some(subject(account)),
-    }
-}
-
 /// Resident memory, in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -60,7 +44,7 @@ fn write(folder: &Path, from: u64, to: u64) -> f64 {
     let store = Store::open(folder, &LIMITS).unwrap();
     let began = Instant::now();
     for account in from..to {
-        store.record_behind(change(account));
+        store.record_behind(out(account));
         // The queue is bounded; a full one would drop.
         while account % 1024 == 0 && store.health().backlog > 100_000 {
             std::thread::yield_now();
@@ -85,7 +69,7 @@ fn ask(store: &Store, accounts: u64) -> (u64, u64) {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                store.record_behind(change(account));
+                store.record_behind(out(account));
                 if account % 64 == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }

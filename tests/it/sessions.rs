@@ -11,6 +11,13 @@ use super::support::proxy::{Builder, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
 
+/// In front of a shop whose visitors may name an account and a profile.
+fn with_levels(origin: &Origin) -> Builder {
+    proxy().to(origin).toml(
+        "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\nprofile_cookie = \"visitor\"\n",
+    )
+}
+
 /// A shop whose answers name the account of the session `sid=NAME`, as a site with a log-in does.
 fn shop_with_sessions() -> Origin {
     let page = String::from_utf8(PAGE.to_vec()).unwrap();
@@ -164,9 +171,7 @@ fn the_header_is_taken_out_of_answers_in_observe_mode_too() {
 #[test]
 fn a_profile_is_opted_out_with_its_browser_and_apart_from_an_account() {
     let origin = shop(&["/"]);
-    let builder = proxy().to(&origin).toml(
-        "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\nprofile_cookie = \"visitor\"\n",
-    );
+    let builder = with_levels(&origin);
     let data = builder.settings().data_dir;
     let running = app::start(builder.settings()).unwrap();
     let addr = running.listen()[0];
@@ -207,9 +212,7 @@ fn a_profile_is_opted_out_with_its_browser_and_apart_from_an_account() {
 #[test]
 fn a_signal_opts_every_named_level_out_once() {
     let origin = shop(&["/"]);
-    let builder = proxy().to(&origin).toml(
-        "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\nprofile_cookie = \"visitor\"\n",
-    );
+    let builder = with_levels(&origin);
     let data = builder.settings().data_dir;
     let running = app::start(builder.settings()).unwrap();
     let addr = running.listen()[0];
