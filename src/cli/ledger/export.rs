@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::store::{self, RecordView};
+use crate::store::proof::Item;
+use crate::store::{self, OpenError, RecordView};
 
 /// How to print.
 #[derive(Debug, Args)]
@@ -78,23 +79,34 @@ pub fn run(global: &Global, args: &ExportArgs, out: &mut dyn Write) -> Result<()
         }
     };
     let mut sheet = Sheet::new(args.format, BufWriter::new(out))?;
-    // The store words every failure of the callback as the journal's, so ours is kept aside.
+    written(
+        |record: RecordView| sheet.row(&record),
+        |each| match shared {
+            Some(shared) => store::export_shared(shared.read_url.as_ref().unwrap_or(&shared.url), each),
+            None => store::export(&settings.data_dir, each),
+        },
+    )?;
+    Ok(sheet.finish()?)
+}
+
+/// Reads, and writes each thing that is read. The store words every failure of its callback as the journal's, so that
+/// of writing is kept aside.
+fn written<T>(
+    mut write: impl FnMut(T) -> std::io::Result<()>,
+    read: impl FnOnce(&mut dyn FnMut(T) -> std::io::Result<()>) -> Result<(), OpenError>,
+) -> Result<(), Failure> {
     let mut failed = None;
-    let mut each = |record: RecordView| {
-        sheet.row(&record).map_err(|error| {
+    let read = read(&mut |thing| {
+        write(thing).map_err(|error| {
             let told = std::io::Error::from(error.kind());
             failed = Some(error);
             told
         })
-    };
-    let read = match shared {
-        Some(shared) => store::export_shared(shared.read_url.as_ref().unwrap_or(&shared.url), &mut each),
-        None => store::export(&settings.data_dir, &mut each),
-    };
+    });
     match (failed, read) {
         (Some(error), _) => Err(error.into()),
         (None, Err(error)) => Err(anyhow::Error::new(error).context("cannot export the ledger").into()),
-        (None, Ok(())) => Ok(sheet.finish()?),
+        (None, Ok(())) => Ok(()),
     }
 }
 
@@ -122,21 +134,12 @@ fn io(error: csv::Error) -> std::io::Error {
 
 /// Writes the evidence, one piece a line.
 fn proof(data_dir: &Path, mut out: impl Write) -> Result<(), Failure> {
-    let mut failed = None;
-    let read = store::evidence(data_dir, &mut |item| {
-        let written =
-            serde_json::to_writer(&mut out, &item).map_err(Into::into).and_then(|()| out.write_all(b"\n"));
-        written.map_err(|error: std::io::Error| {
-            let told = std::io::Error::from(error.kind());
-            failed = Some(error);
-            told
-        })
-    });
-    match (failed, read) {
-        (Some(error), _) => Err(error.into()),
-        (None, Err(error)) => Err(anyhow::Error::new(error).context("cannot export the ledger").into()),
-        (None, Ok(())) => Ok(out.flush()?),
-    }
+    let line = |item: Item| {
+        serde_json::to_writer(&mut out, &item)?;
+        out.write_all(b"\n")
+    };
+    written(line, |each| store::evidence(data_dir, each))?;
+    Ok(out.flush()?)
 }
 
 /// Rows in one of the forms.
