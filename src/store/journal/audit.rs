@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{Connection, Row};
 
-use super::chain::{Fields, Head, digest};
+use super::beside::{on_this_thread, reading, there};
+use super::chain::{Head, Kept, digest};
 use super::checkpoint::Checkpoint;
 use super::merkle;
-use super::schema::{refuse_strangers, schema_version};
-use super::{BROKEN, explain, mark, refuse, sqlite};
+use super::schema::schema_version;
+use super::{BROKEN, explain, mark, refuse};
 use crate::store::OpenError;
 use crate::store::counts::Count;
 use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
@@ -30,7 +31,8 @@ pub(in crate::store) fn read(
     std::thread::scope(|scope| {
         let (pages, inbox) = sync_channel(2);
         scope.spawn(move || {
-            let sent = on_this_thread(path, async |connection| send_pages(path, connection, &pages).await);
+            let sent =
+                on_this_thread(path, true, async |connection| send_pages(path, connection, &pages).await);
             if let Err(error) = sent {
                 let _ = pages.send(Err(error));
             }
@@ -41,66 +43,43 @@ pub(in crate::store) fn read(
 
 /// The proof of one record; see [`crate::store::inclusion`].
 pub(in crate::store) fn inclusion(path: &Path, reference: &str) -> Result<Inclusion, OpenError> {
-    there(path)?;
-    let work = move || on_this_thread(path, async |connection| prove(path, connection, reference).await);
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(work).join();
-        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
-    })
+    reading(path, async move |connection| prove(path, connection, reference).await)
 }
 
 /// Copies the journal as it is at one moment (SQLite's `VACUUM INTO`); the copy is not synced yet.
 pub(in crate::store) fn copy(path: &Path, to: &Path) -> Result<(), OpenError> {
-    there(path)?;
     let name = to.display().to_string();
-    let work = move || {
-        on_this_thread(path, async |connection| {
-            let done = sqlx::query("VACUUM INTO ?").bind(name.as_str()).execute(connection).await;
-            done.map(drop).map_err(|e| refuse(path, format!("cannot be copied to {name}: {e}")))
-        })
-    };
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(work).join();
-        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
+    reading(path, async move |connection| {
+        let done = sqlx::query("VACUUM INTO ?").bind(name.as_str()).execute(connection).await;
+        done.map(drop).map_err(|e| refuse(path, format!("cannot be copied to {name}: {e}")))
     })
 }
 
 /// See [`crate::store::counts`].
 pub(in crate::store) fn counts(path: &Path) -> Result<Vec<Count>, OpenError> {
-    there(path)?;
-    let work = move || {
-        on_this_thread(path, async |connection| {
-            let named = |e: sqlx::Error| explain(path, &e);
-            if schema_version(connection).await.map_err(named)? < 6 {
-                return Ok(Vec::new());
-            }
-            let rows = sqlx::query(
-                "SELECT minute, site, signal, basis, policy, state, count FROM counts
+    reading(path, async move |connection| {
+        let named = |e: sqlx::Error| explain(path, &e);
+        if schema_version(connection).await.map_err(named)? < 6 {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(
+            "SELECT minute, site, signal, basis, policy, state, count FROM counts
              ORDER BY minute, site, signal, basis, policy, state",
-            );
-            let rows = rows.fetch_all(connection).await.map_err(named)?;
-            let count = |row: &SqliteRow| -> sqlx::Result<Count> {
-                Ok(Count {
-                    minute: row.try_get(0)?,
-                    site: row.try_get(1)?,
-                    signal: row.try_get(2)?,
-                    basis: row.try_get(3)?,
-                    policy: row.try_get(4)?,
-                    state: row.try_get(5)?,
-                    count: row.try_get(6)?,
-                })
-            };
-            rows.iter().map(count).collect::<sqlx::Result<_>>().map_err(named)
-        })
-    };
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(work).join();
-        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
+        );
+        let rows = rows.fetch_all(connection).await.map_err(named)?;
+        let count = |row: &SqliteRow| -> sqlx::Result<Count> {
+            Ok(Count {
+                minute: row.try_get(0)?,
+                site: row.try_get(1)?,
+                signal: row.try_get(2)?,
+                basis: row.try_get(3)?,
+                policy: row.try_get(4)?,
+                state: row.try_get(5)?,
+                count: row.try_get(6)?,
+            })
+        };
+        rows.iter().map(count).collect::<sqlx::Result<_>>().map_err(named)
     })
-}
-
-fn there(path: &Path) -> Result<(), OpenError> {
-    if path.is_file() { Ok(()) } else { Err(refuse(path, "there is no journal here; check --data-dir")) }
 }
 
 fn hand_out(
@@ -111,23 +90,6 @@ fn hand_out(
         page?.into_iter().try_for_each(&mut *each).map_err(OpenError::Output)?;
     }
     Ok(())
-}
-
-/// Opens the journal read-only for some work.
-fn on_this_thread<T>(
-    path: &Path,
-    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
-    let named = |e: sqlx::Error| explain(path, &e);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
-    runtime.block_on(async {
-        let mut connection = sqlite::connect_options(path).read_only(true).connect().await.map_err(named)?;
-        refuse_strangers(path, &mut connection).await?;
-        let done = work(&mut connection).await;
-        let closed = connection.close().await.map_err(named);
-        done.and_then(|done| closed.map(|()| done))
-    })
 }
 
 /// Sends page after page; ends early when nobody takes them any more.
@@ -231,31 +193,29 @@ fn checkpoint(row: &SqliteRow, at: usize) -> sqlx::Result<CheckpointItem> {
 
 /// The record of a row, if it follows the head and its columns say what its bytes say.
 fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
-    let seq: i64 = row.try_get(0).ok()?;
-    let reference: Option<&str> = row.try_get(2).ok()?;
-    let (subject, blinding) = (row.try_get(3).ok()?, row.try_get(4).ok()?);
-    let canonical: Option<&[u8]> = row.try_get(5).ok()?;
-    let digest: Option<&[u8]> = row.try_get(6).ok()?;
-    let next = match (canonical, digest) {
-        (Some(canonical), None) => {
-            let fields = Fields::decode(canonical)?;
-            fields.account(subject, blinding)?;
-            let fits = fields.seq == seq
-                && row.try_get(1).is_ok_and(|time: i64| time == fields.time_us)
-                && reference == Some(fields.reference);
-            fits.then(|| head.next(canonical))?
-        }
-        (None, Some(digest)) => {
-            let forgotten = reference.is_none() && subject.is_none() && blinding.is_none();
-            forgotten.then_some(head.next_digest(digest.try_into().ok()?))?
-        }
-        _ => return None,
+    let kept = Kept {
+        seq: row.try_get(0).ok()?,
+        time_us: row.try_get(1).ok()?,
+        reference: row.try_get(2).ok()?,
+        subject: row.try_get(3).ok()?,
+        blinding: row.try_get(4).ok()?,
+        canonical: row.try_get(5).ok()?,
+        digest: row.try_get(6).ok()?,
+        chain: row.try_get(7).ok()?,
     };
-    let link: &[u8] = row.try_get(7).ok()?;
+    let (fields, next) = head.after(&kept)?;
+    // What is pruned here leads to nobody.
+    if fields.is_none() && kept.subject.is_some() {
+        return None;
+    }
     let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
-    let item =
-        RecordItem { seq, canonical: canonical.map(bytes), digest: digest.map(bytes), chain: bytes(link) };
-    (seq == next.seq && link == next.link).then_some((Item::Record(item), next))
+    let item = RecordItem {
+        seq: kept.seq,
+        canonical: kept.canonical.map(bytes),
+        digest: kept.digest.map(bytes),
+        chain: bytes(kept.chain),
+    };
+    Some((Item::Record(item), next))
 }
 
 /// A record's bytes, or the digest that is left of them.

@@ -106,6 +106,41 @@ impl Head {
     }
 }
 
+/// A record as it is kept: its bytes or what is left of them, and the columns beside them.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Kept<'a> {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) time_us: i64,
+    pub(in crate::store) reference: Option<&'a str>,
+    pub(in crate::store) subject: Option<&'a [u8]>,
+    pub(in crate::store) blinding: Option<&'a [u8]>,
+    pub(in crate::store) canonical: Option<&'a [u8]>,
+    pub(in crate::store) digest: Option<&'a [u8]>,
+    pub(in crate::store) chain: &'a [u8],
+}
+
+impl Head {
+    /// The fields of a kept record, unless it was pruned, and the head after it; `None` when it does not follow this
+    /// head, or its columns do not say what its bytes say.
+    pub(in crate::store) fn after<'a>(&self, kept: &Kept<'a>) -> Option<(Option<Fields<'a>>, Self)> {
+        let (fields, next) = match (kept.canonical, kept.digest) {
+            (Some(canonical), None) => {
+                let fields = Fields::decode(canonical)?;
+                fields.account(kept.subject, kept.blinding)?;
+                let columns = (kept.seq, kept.time_us, kept.reference);
+                let fits = columns == (fields.seq, fields.time_us, Some(fields.reference));
+                (Some(fits.then_some(fields)?), self.next(canonical))
+            }
+            (None, Some(digest)) => {
+                let forgotten = kept.reference.is_none() && kept.blinding.is_none();
+                (None, forgotten.then_some(self.next_digest(digest.try_into().ok()?))?)
+            }
+            _ => return None,
+        };
+        (kept.seq == next.seq && kept.chain == next.link).then_some((fields, next))
+    }
+}
+
 /// Whose record it is, once its columns were held against its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Account {

@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{ConnectOptions, Connection, Row};
 
+use super::beside::changing;
 use super::chain::{Fields, Version, digest};
-use super::schema::{LATEST, refuse_strangers, schema_version};
-use super::sqlite::{Journal, connect_options};
+use super::sqlite::Journal;
 use super::{explain, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::OpenError;
@@ -263,32 +263,7 @@ async fn list(connection: &mut SqliteConnection) -> Result<Vec<Hold>> {
 
 /// See [`crate::store::holds`].
 pub(in crate::store) fn holds(path: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
-    let named = |e: sqlx::Error| explain(path, &e);
-    if !path.is_file() {
-        return Err(refuse(path, "there is no journal here; check --data-dir"));
-    }
-    let work = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
-        runtime.block_on(async {
-            let mut connection = connect_options(path).connect().await.map_err(named)?;
-            refuse_strangers(path, &mut connection).await?;
-            if schema_version(&mut connection).await.map_err(named)? < LATEST {
-                return Err(refuse(
-                    path,
-                    "was not yet opened by this version; start it once, then try again",
-                ));
-            }
-            let done = change(path, &mut connection, order).await;
-            connection.close().await.map_err(named)?;
-            done
-        })
-    };
-    // The caller may already be inside a runtime.
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(work).join();
-        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
-    })
+    changing(path, async move |connection| change(path, connection, order).await)
 }
 
 async fn change(

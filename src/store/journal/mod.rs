@@ -8,6 +8,7 @@
 //! them to search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
+mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
 pub(super) mod forget;

@@ -1,6 +1,6 @@
 //! Reads the records of all nodes from the database that they share, and trusts nothing it reads.
 
-use super::chain::{Fields, Head};
+use super::chain::{Head, Kept};
 use super::postgres::{Database, Shipped, Trouble};
 use super::{BROKEN, shared_refusal};
 use crate::config::DatabaseUrl;
@@ -41,17 +41,18 @@ pub(in crate::store) fn export(
 
 /// The record of a row, unless it was pruned, if it follows the head and its columns say what its bytes say.
 fn check(head: &Head, node: &str, row: &Shipped) -> Option<(Option<RecordView>, Head)> {
-    let (view, next) = match (&row.canonical, &row.digest) {
-        (Some(canonical), None) => {
-            let fields = Fields::decode(canonical)?;
-            fields.account(row.subject.as_deref(), row.blinding.as_deref())?;
-            let fits = (fields.seq, fields.node, fields.time_us) == (row.seq, node, row.time_us)
-                && (fields.site, fields.kind, fields.signal) == (&*row.site, &*row.kind, &*row.signal)
-                && row.reference.as_deref() == Some(fields.reference);
-            (Some(fits.then(|| fields.view())?), head.next(canonical))
-        }
-        (None, Some(digest)) => (None, head.next_digest(digest.as_slice().try_into().ok()?)),
-        _ => return None,
+    let kept = Kept {
+        seq: row.seq,
+        time_us: row.time_us,
+        reference: row.reference.as_deref(),
+        subject: row.subject.as_deref(),
+        blinding: row.blinding.as_deref(),
+        canonical: row.canonical.as_deref(),
+        digest: row.digest.as_deref(),
+        chain: &row.chain,
     };
-    (row.seq == next.seq && row.chain == next.link).then_some((view, next))
+    let (fields, next) = head.after(&kept)?;
+    let told = (node, &*row.site, &*row.kind, &*row.signal);
+    let fits = fields.is_none_or(|fields| told == (fields.node, fields.site, fields.kind, fields.signal));
+    fits.then(|| (fields.map(|fields| fields.view()), next))
 }

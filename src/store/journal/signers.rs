@@ -2,44 +2,18 @@
 
 use std::path::Path;
 
+use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{ConnectOptions, Connection};
 
+use super::beside::changing;
 use super::checkpoint::vouched;
-use super::schema::{LATEST, refuse_strangers, schema_version};
-use super::sqlite::connect_options;
-use super::{explain, refuse};
+use super::explain;
 use crate::store::OpenError;
 use crate::store::signing::Signer;
 
 /// Makes a new signer known; it and `old` vouch for each other. Works beside a running server.
 pub(in crate::store) fn add(path: &Path, old: Option<&Signer>, new: &Signer) -> Result<(), OpenError> {
-    if !path.is_file() {
-        return Err(refuse(path, "there is no journal here; check --data-dir"));
-    }
-    let named = |e: sqlx::Error| explain(path, &e);
-    let work = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
-        runtime.block_on(async {
-            let mut connection = connect_options(path).connect().await.map_err(named)?;
-            refuse_strangers(path, &mut connection).await?;
-            if schema_version(&mut connection).await.map_err(named)? < LATEST {
-                return Err(refuse(
-                    path,
-                    "was not yet opened by this version; start it once, then try again",
-                ));
-            }
-            let done = write(&mut connection, old, new).await.map_err(named);
-            connection.close().await.map_err(named)?;
-            done
-        })
-    };
-    // The caller may already be inside a runtime.
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(work).join();
-        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
-    })
+    changing(path, async move |connection| write(connection, old, new).await.map_err(|e| explain(path, &e)))
 }
 
 async fn write(connection: &mut SqliteConnection, old: Option<&Signer>, new: &Signer) -> sqlx::Result<()> {

@@ -1,0 +1,65 @@
+//! Opens a journal beside the server that may be writing it.
+
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions, Connection};
+
+use super::schema::{LATEST, refuse_strangers, schema_version};
+use super::sqlite::connect_options;
+use super::{explain, refuse};
+use crate::store::OpenError;
+
+/// Refuses a place without a journal.
+pub(super) fn there(path: &Path) -> Result<(), OpenError> {
+    if path.is_file() { Ok(()) } else { Err(refuse(path, "there is no journal here; check --data-dir")) }
+}
+
+/// Does some work with a connection that only reads, on a thread of its own: the caller may already be inside a runtime.
+pub(super) fn reading<T: Send>(
+    path: &Path,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, OpenError> + Send,
+) -> Result<T, OpenError> {
+    there(path)?;
+    apart(path, move || on_this_thread(path, true, work))
+}
+
+/// As [`reading`], with a connection that changes a journal which this version has opened before.
+pub(super) fn changing<T: Send>(
+    path: &Path,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, OpenError> + Send,
+) -> Result<T, OpenError> {
+    there(path)?;
+    let checked = async move |connection: &mut SqliteConnection| {
+        if schema_version(connection).await.map_err(|e| explain(path, &e))? < LATEST {
+            return Err(refuse(path, "was not yet opened by this version; start it once, then try again"));
+        }
+        work(connection).await
+    };
+    apart(path, move || on_this_thread(path, false, checked))
+}
+
+/// Opens the journal for some work, and closes it.
+pub(super) fn on_this_thread<T>(
+    path: &Path,
+    read_only: bool,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
+    runtime.block_on(async {
+        let mut connection = connect_options(path).read_only(read_only).connect().await.map_err(named)?;
+        refuse_strangers(path, &mut connection).await?;
+        let done = work(&mut connection).await;
+        let closed = connection.close().await.map_err(named);
+        done.and_then(|done| closed.map(|()| done))
+    })
+}
+
+fn apart<T: Send>(path: &Path, work: impl FnOnce() -> Result<T, OpenError> + Send) -> Result<T, OpenError> {
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(work).join();
+        ended.unwrap_or_else(|_| Err(refuse(path, "could not be read: its thread panicked")))
+    })
+}
