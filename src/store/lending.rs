@@ -93,7 +93,7 @@ fn closed<T>() -> Result<T, RecordError> {
 fn finish(Waiting { change, answer }: Waiting, receipt: Result<Receipt, RecordError>, state: &State) {
     state.backlog.fetch_sub(1, Ordering::Relaxed);
     if let (Some(subject), Ok(receipt)) = (change.subject, &receipt) {
-        state.index.settle(subject, change.kind, change.source, receipt.seq);
+        state.settle(subject, change.kind, change.source, receipt.seq);
     }
     match answer {
         // Whoever stopped waiting has its record all the same.

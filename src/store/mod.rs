@@ -13,8 +13,8 @@
 //!
 //! With a database that nodes share, the feed brings this node's records there and takes in those of the others.
 //!
-//! A data folder holds `journal.sqlite3`, `journal.mark`, `secret.key`, `signing.key`, `lock` and `third-parties.json`, and belongs to
-//! one process.
+//! A data folder holds `journal.sqlite3`, `journal.mark`, `secret.key`, `signing.key`, `lock` and
+//! `third-parties.json`, and belongs to one process.
 
 mod backup;
 mod bound;
@@ -65,7 +65,7 @@ use bound::Bound;
 use counts::Became;
 use journal::sqlite::Key;
 use state::State;
-use writer::{Command, Waiting};
+use writer::{Answer, Command, Waiting};
 
 /// The journal's file name.
 const JOURNAL: &str = "journal.sqlite3";
@@ -357,10 +357,7 @@ impl Store {
     /// When the journal cannot be read, or the record is not what was written.
     pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, bool)>, RecordError> {
         let Some(reference) = reference::normalise(reference) else { return Ok(None) };
-        let (answer, answered) = oneshot::channel();
-        let asked = self.0.to_writer.send(Command::Check { reference, answer });
-        asked.map_err(|_| RecordError::Closed)?;
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.ask(|answer| Command::Check { reference, answer }).await
     }
 
     /// Third parties that opted-out pages were seen to use.
@@ -375,10 +372,7 @@ impl Store {
     /// # Errors
     /// When the journal cannot be written; what was pruned until then stays pruned.
     pub async fn prune(&self, before_us: i64, dry_run: bool) -> Result<Pruned, RecordError> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.0.to_writer.send(Command::Prune { before_us, dry_run, answer });
-        asked.map_err(|_| RecordError::Closed)?;
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.ask(|answer| Command::Prune { before_us, dry_run, answer }).await
     }
 
     /// Takes what ties records to these accounts out of the journal. Who is opted out stays so: of that, the
@@ -393,18 +387,13 @@ impl Store {
                 feed.erase(*subject, self.0.state.index.standing(subject)).await?;
             }
         }
-        let (answer, answered) = oneshot::channel();
-        let asked = self.0.to_writer.send(Command::Erase { subjects, answer });
-        asked.map_err(|_| RecordError::Closed)?;
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.ask(|answer| Command::Erase { subjects, answer }).await
     }
 
     /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because
     /// they are known under an earlier one alone.
     async fn retire(&self) -> Result<u64, RecordError> {
-        let (answer, answered) = oneshot::channel();
-        self.0.to_writer.send(Command::Retire { answer }).map_err(|_| RecordError::Closed)?;
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.ask(|answer| Command::Retire { answer }).await
     }
 
     /// How the store is doing.
@@ -419,9 +408,7 @@ impl Store {
     /// # Errors
     /// When the journal cannot write now, or the store is closed.
     pub async fn lend(&self) -> Result<Lent, RecordError> {
-        let (lent, given) = oneshot::channel();
-        self.0.to_writer.send(Command::Lend { lent }).map_err(|_| RecordError::Closed)?;
-        let lent = given.await.unwrap_or(Err(RecordError::Closed))?;
+        let lent = self.ask(|lent| Command::Lend { lent }).await?;
         self.0.third_parties.close();
         Ok(lent)
     }
@@ -453,8 +440,13 @@ impl Store {
     }
 
     async fn read(&self, key: Key) -> Result<Option<RecordView>, RecordError> {
+        self.ask(|answer| Command::Read { key, answer }).await
+    }
+
+    /// What the writer answers to a command.
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, RecordError> {
         let (answer, answered) = oneshot::channel();
-        self.0.to_writer.send(Command::Read { key, answer }).map_err(|_| RecordError::Closed)?;
+        self.0.to_writer.send(command(answer)).map_err(|_| RecordError::Closed)?;
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 }

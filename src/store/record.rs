@@ -26,6 +26,13 @@ impl Kind {
         }
     }
 
+    /// Whether it takes something back, so that where several nodes record it is weighed against what each knew. An
+    /// opt-out counts at once.
+    #[must_use]
+    pub(super) const fn is_weighed(self) -> bool {
+        !matches!(self, Self::OptOut)
+    }
+
     /// Reads [`Kind::as_str`] back.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

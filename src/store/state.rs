@@ -9,6 +9,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::counts::Counts;
 use super::feed::{FeedHealth, Line};
 use super::index::Index;
+use super::record::{Kind, Source};
+use crate::privacy::Subject;
 
 /// How the store is doing.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +117,14 @@ impl State {
             accounts_opted_out: self.index.opted_out(),
             commits: (Duration::from_nanos(nanos).as_secs_f64(), self.commits.load(Ordering::Relaxed)),
             feed: self.feed.as_ref().map(|feed| feed.health()),
+        }
+    }
+
+    /// A record of this node is on disk. Called in journal order.
+    pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
+        self.index.settle(subject, kind, source, seq);
+        if let Some(feed) = self.feed.as_ref().filter(|_| kind.is_weighed()) {
+            feed.recheck(subject);
         }
     }
 

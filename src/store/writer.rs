@@ -549,8 +549,9 @@ impl Writer {
             let started = Instant::now();
             let size = self.queue.len().min(GROUP);
             let now_us = Timestamp::now().as_microsecond();
-            let seen = self.state.feed.as_ref().map(|feed| feed.seen());
             let group = self.queue.iter().take(size).map(|w| &w.change);
+            let weighed = group.clone().any(|change| change.kind.is_weighed());
+            let seen = self.state.feed.as_ref().filter(|_| weighed).map(|feed| feed.seen());
             match self.journal.append(now_us, group, seen.as_ref()).await {
                 Ok(receipts) => {
                     self.settle_found();
@@ -573,12 +574,7 @@ impl Writer {
         let group = self.queue.drain(..receipts.len());
         for (Waiting { change, answer }, receipt) in group.zip(receipts) {
             if let Some(subject) = change.subject {
-                self.state.index.settle(subject, change.kind, change.source, receipt.seq);
-            }
-            if let (Some(feed), Some(subject), Kind::OptIn | Kind::Programme) =
-                (&feed, change.subject, change.kind)
-            {
-                feed.recheck(subject);
+                self.state.settle(subject, change.kind, change.source, receipt.seq);
             }
             self.state.backlog.fetch_sub(1, Ordering::Relaxed);
             match answer {
@@ -603,10 +599,7 @@ impl Writer {
         self.state.records.fetch_add(found.len() as u64, Ordering::Relaxed);
         for Found { subject, kind, source, seq } in found {
             if let (Some(subject), Some(kind), Some(source)) = (subject, kind, source) {
-                self.state.index.settle(subject, kind, source, seq);
-                if let (Some(feed), Kind::OptIn | Kind::Programme) = (&self.state.feed, kind) {
-                    feed.recheck(subject);
-                }
+                self.state.settle(subject, kind, source, seq);
             }
         }
     }

@@ -151,17 +151,19 @@ impl Line {
 
     /// The record behind a normalised reference, of whichever node.
     pub(super) async fn find(&self, reference: String) -> Result<Option<RecordView>, RecordError> {
+        self.ask(|answer| Ask::Find { reference, answer }).await
+    }
+
+    /// What the feed answers.
+    async fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<T, RecordError> {
         let (answer, answered) = oneshot::channel();
-        self.to_feed.send(Ask::Find { reference, answer }).map_err(|_| RecordError::Closed)?;
+        self.to_feed.send(ask(answer)).map_err(|_| RecordError::Closed)?;
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 
     /// Takes what ties records to an account out of the database.
     pub(super) async fn erase(&self, subject: Subject, standing: Standing) -> Result<(), RecordError> {
-        let (answer, answered) = oneshot::channel();
-        let ask = Ask::Erase { subject, standing, answer };
-        self.to_feed.send(ask).map_err(|_| RecordError::Closed)?;
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.ask(|answer| Ask::Erase { subject, standing, answer }).await
     }
 
     /// Ships what is left, for a moment, and ends the feed.

@@ -14,7 +14,6 @@ use crate::config;
 use crate::privacy::{Standing, Subject};
 use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
 use crate::store::merge::merge;
-use crate::store::record::Kind;
 use crate::store::state::State;
 
 /// The one that listens.
@@ -114,8 +113,10 @@ impl Tail {
     }
 
     async fn take_all(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
+        // Nobody but this task takes in more.
+        let seen = self.line.seen();
         for (node, last) in sources.database.others(&self.node).await? {
-            let mut after = self.line.seen().of(&node);
+            let mut after = seen.of(&node);
             while after < last {
                 let page = sources.database.records(&node, after).await?;
                 let Some(end) = page.last() else { break };
@@ -137,10 +138,10 @@ impl Tail {
         for (subject, kind, source) in page.iter().filter_map(|record| record.choice) {
             let chosen =
                 matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);
-            if kind == Kind::OptOut {
+            if !kind.is_weighed() {
                 self.state.index.hear(subject, source);
             }
-            if chosen || kind != Kind::OptOut {
+            if chosen || kind.is_weighed() {
                 self.doubtful.insert(subject);
             }
         }

@@ -369,7 +369,11 @@ async fn timed<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, T
 }
 
 async fn put_meta(connection: &mut PgConnection, key: &str, value: &str) -> Result<(), Trouble> {
-    query("INSERT INTO optgate.meta VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+    // Mostly it stands there already, and then nothing is written.
+    query(
+        "INSERT INTO optgate.meta AS m VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
+         WHERE m.value <> excluded.value",
+    )
         .bind(key)
         .bind(value)
         .execute(connection)

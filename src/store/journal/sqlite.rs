@@ -385,7 +385,7 @@ impl Journal {
             let [a, b, c, d, e, f, g, blinding @ ..] = *random;
             let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
             let tie = change.subject.map(|subject| (subject, blinding));
-            let seen = seen.filter(|_| change.kind != Kind::OptOut).map(Seen::to_text);
+            let seen = seen.filter(|_| change.kind.is_weighed()).map(Seen::to_text);
             let seq = head.seq + 1;
             let bytes = Fields {
                 version: Version::Second,
