@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use http::{HeaderMap, Request, header};
 
+use super::attempt::Attempt;
 use super::balance::{self, Turns, digest};
 use super::group::Group;
-use super::pool::{Answer, Asking, Attempt, Pool, Tunnel};
+use super::pool::{Answer, Asking, Pool, Tunnel};
 use crate::config::{Balance, HashOn, ProxyProtocol};
 use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;

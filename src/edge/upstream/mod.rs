@@ -5,6 +5,7 @@
 //! request and its answer wake one task only. When the answer's body has ended the connection goes
 //! back to the pool.
 
+mod attempt;
 mod balance;
 pub mod check;
 pub mod choose;
@@ -18,7 +19,8 @@ mod shared;
 pub mod transport;
 mod turns;
 
+pub use attempt::Attempt;
 pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;
 pub use group::Group;
-pub use pool::{Answer, Attempt, Pool, PoolLimits, Tunnel, UpstreamBody};
+pub use pool::{Answer, Pool, PoolLimits, Tunnel, UpstreamBody};

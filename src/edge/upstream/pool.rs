@@ -17,6 +17,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
+use super::attempt::{self, Attempt};
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::queue::{Cap, Place};
@@ -27,7 +28,7 @@ use crate::edge::body::{self, BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::strict::{AnswerGate, Expected, Reason};
+use crate::edge::strict::{AnswerGate, Expected};
 use crate::edge::timer::{self, Deadline};
 use crate::telemetry::upstreams::UpstreamFigures;
 
@@ -237,7 +238,7 @@ impl Pool {
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
                 Err(failure) => match again {
                     Some(again) if live.expected.is_unheard() && failure.was_cut() => {
-                        (request, retried) = (*again, true);
+                        (request, retried) = (again, true);
                     }
                     _ => return Err(failure),
                 },
@@ -452,6 +453,8 @@ impl Pool {
         Ok(Ok(Tunnel { head, upgraded, held }))
     }
 
+    /// The same over HTTP/2: a request without a body that the origin says it has not begun, and an idempotent one on
+    /// a connection that was idle and has broken, is sent a second time.
     async fn send_http2(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
@@ -463,11 +466,40 @@ impl Pool {
             Ok(place) => place,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        let (mut sender, uses) = match self.http2_sender().await {
-            Ok(found) => found,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+        let mut may_ask_again = true;
+        let (response, stream) = loop {
+            let (sender, uses) = match self.http2_sender().await {
+                Ok(found) => found,
+                Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+            };
+            let again = if may_ask_again { attempt::copy(&request) } else { None };
+            let stale = uses.may_be_stale(timer::now()) && request.method().is_idempotent();
+            let stream = Stream::of(&uses);
+            let failure = match self.exchange_http2(sender, request, &stream).await {
+                Ok(response) => break (response, stream),
+                Err(failure) => failure,
+            };
+            match (failure, again) {
+                (Attempt::NotSent(unsent, _), _) if may_ask_again => request = *unsent,
+                (failure, Some(again)) if failure.was_not_begun() || stale && failure.was_cut() => {
+                    request = again;
+                }
+                (failure, _) => return Err(failure),
+            }
+            may_ask_again = false;
         };
-        let stream = Stream::of(&uses);
+        let between = self.limits.between_bytes;
+        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
+        Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
+    }
+
+    /// One request over the shared connection.
+    async fn exchange_http2(
+        &self,
+        mut sender: http2::SendRequest<RequestBody>,
+        mut request: Request<RequestBody>,
+        stream: &Stream,
+    ) -> Result<Response<Incoming>, Attempt> {
         let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
         let mut answer = pin!(sender.try_send_request(request));
         let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
@@ -475,13 +507,14 @@ impl Pool {
             Poll::Pending => limit.poll(cx).map(|()| None),
         });
         let Some(sent) = sent.await else {
-            stream.is_silent();
+            stream.give_up();
             return Err(Attempt::Failed(ProxyError::FirstByteTimeout));
         };
-        let response = sent.map_err(Attempt::of)?;
-        let between = self.limits.between_bytes;
-        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
-        Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
+        sent.map_err(Attempt::of).inspect_err(|failure| {
+            if failure.broke_the_connection() {
+                stream.give_up();
+            }
+        })
     }
 
     /// The connection for the next request: the open one, or a new one.
@@ -555,56 +588,11 @@ fn expects_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
 }
 
-/// A copy of an idempotent request without a body, where the connection was idle for so long that the origin may
-/// be closing it right now. A busy connection's requests are not copied.
-fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+/// A copy for another connection, where this one was idle for so long that the origin may be closing it right now.
+/// A busy connection's requests are not copied.
+fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let idle = timer::now().saturating_duration_since(live.idle_since) >= timer::TICK;
-    if !idle || !request.body().is_end_stream() || !request.method().is_idempotent() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(Box::new(copy))
-}
-
-/// How an attempt to send a request failed.
-#[derive(Debug)]
-pub enum Attempt {
-    /// Nothing was written; the request can go elsewhere.
-    NotSent(Box<Request<RequestBody>>, ProxyError),
-    /// Something was, or may have been.
-    Failed(ProxyError),
-}
-
-impl Attempt {
-    const fn failed(error: hyper::Error) -> Self {
-        Self::Failed(ProxyError::Answer(error))
-    }
-
-    /// Whether the exchange ended because the origin closed, and not because of what it said.
-    fn was_cut(&self) -> bool {
-        let Self::Failed(ProxyError::Answer(error)) = self else { return false };
-        !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none()
-    }
-
-    fn of(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
-        let unsent = error.take_message();
-        let error = error.into_error();
-        let error = match BodyError::cause_of(&error) {
-            Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
-            Some(BodyError::Stalled) => ProxyError::BodyTimeout,
-            Some(BodyError::TooSlow) => ProxyError::BodyTooSlow,
-            Some(BodyError::Visitor(_) | BodyError::Unfinished) => ProxyError::BrokenBody,
-            _ => ProxyError::Answer(error),
-        };
-        match unsent {
-            Some(request) => Self::NotSent(Box::new(request), error),
-            None => Self::Failed(error),
-        }
-    }
+    if idle && request.method().is_idempotent() { attempt::copy(request) } else { None }
 }
 
 /// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early
@@ -686,6 +674,11 @@ impl http_body::Body for UpstreamBody {
             this.limit = None;
             let ends = frame.is_none();
             let shared = this.held.stream.is_some();
+            if let (Some(Err(error)), Some(stream)) = (&frame, &this.held.stream)
+                && attempt::breaks_the_connection(error)
+            {
+                stream.give_up();
+            }
             if ends || this.body.is_end_stream() {
                 this.release();
             }
@@ -699,7 +692,7 @@ impl http_body::Body for UpstreamBody {
         ready!(limit.poll(cx));
         this.live = None;
         if let Some(stream) = &this.held.stream {
-            stream.is_silent();
+            stream.give_up();
         }
         this.held = Held::default();
         Poll::Ready(Some(Err(BodyError::Stalled)))

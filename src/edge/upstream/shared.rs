@@ -25,7 +25,7 @@ pub struct Shared {
 impl Shared {
     /// Whether another request may be sent there.
     pub fn is_good(&self) -> bool {
-        !self.sender.is_closed() && !self.uses.silent.get()
+        !self.sender.is_closed() && !self.uses.given_up.get()
     }
 }
 
@@ -35,8 +35,8 @@ pub struct Uses {
     streams: Cell<usize>,
     /// When the last of them ended.
     idle_since: Cell<Option<Instant>>,
-    /// A request had no answer in time, or no more of it.
-    silent: Cell<bool>,
+    /// A request had no answer in time, or no more of it, or the connection failed under it.
+    given_up: Cell<bool>,
 }
 
 impl Uses {
@@ -44,6 +44,11 @@ impl Uses {
     pub fn idle_for(&self, now: Instant) -> Option<Duration> {
         let since = self.idle_since.get().filter(|_| self.streams.get() == 0)?;
         Some(now.saturating_duration_since(since))
+    }
+
+    /// Whether it was idle for so long that the origin may be closing it right now.
+    pub fn may_be_stale(&self, now: Instant) -> bool {
+        self.idle_for(now).is_some_and(|idle| idle >= timer::TICK)
     }
 }
 
@@ -58,10 +63,10 @@ impl Stream {
         Self(Rc::clone(uses))
     }
 
-    /// The origin is silent. The network may have swallowed the connection: nothing more is sent there, and the next
-    /// request opens another.
-    pub fn is_silent(&self) {
-        self.0.silent.set(true);
+    /// The origin is silent, so the network may have swallowed the connection, or it has failed and only hyper does
+    /// not say so yet: nothing more is sent there, and the next request opens another.
+    pub fn give_up(&self) {
+        self.0.given_up.set(true);
     }
 }
 

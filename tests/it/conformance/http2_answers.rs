@@ -1,18 +1,16 @@
 //! Answers of a hostile HTTP/2 origin, frame by frame (RFC 9113): refused with 502 or cut where they went wrong,
 //! never a wrong byte, and whoever asks next is served.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use super::SHORT;
 use super::wire::{Heard, Wire};
 use crate::support::binary::Binary;
 use crate::support::client::get;
 use crate::support::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Field, GOAWAY, HEADERS, PADDED, PING, PREFACE, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, frame, section,
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Field, GOAWAY, HEADERS, PADDED, PING, RST_STREAM,
+    SETTINGS, Then, WINDOW_UPDATE, data, frame, head, hello_of, raw_head, section,
 };
 use crate::support::h2::H2;
 use crate::support::proxy::proxy;
@@ -26,15 +24,10 @@ enum Want {
     Cut,
     /// 200 and `ok`.
     Whole,
+    /// 200 and `hello`: asked once more, because the origin said that it had done nothing (RFC 9113, 8.7).
+    Again,
     /// Any of these, or 504: what the standard leaves open, or must only be outlasted.
     Safe,
-}
-
-/// What an origin does behind its frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Keeps,
-    Closes,
 }
 
 struct Case {
@@ -58,20 +51,6 @@ impl Case {
     fn head(self) -> Self {
         Self { method: "HEAD", ..self }
     }
-}
-
-/// A head with `:status: 200`, then more fields.
-fn head(stream: u32, more: &[Field<'_>], end: bool) -> Vec<u8> {
-    let fields = [&[(b":status".as_slice(), b"200".as_slice())], more].concat();
-    raw_head(stream, &fields, end)
-}
-
-fn raw_head(stream: u32, fields: &[Field<'_>], end: bool) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &section(fields))
-}
-
-fn data(stream: u32, bytes: &[u8], end: bool) -> Vec<u8> {
-    frame(DATA, if end { END_STREAM } else { 0 }, stream, bytes)
 }
 
 /// `ok`, whole.
@@ -129,7 +108,7 @@ fn bodies() -> Vec<Case> {
         }),
         case("a length and nothing", Want::Cut, |s| head(s, &[(b"content-length", b"9")], true)),
         case("reset before its head", Want::BadGateway, |s| frame(RST_STREAM, 0, s, &2u32.to_be_bytes())),
-        case("refused", Want::BadGateway, |s| frame(RST_STREAM, 0, s, &7u32.to_be_bytes())),
+        case("refused", Want::Again, |s| frame(RST_STREAM, 0, s, &7u32.to_be_bytes())),
         case("reset in its body", Want::Cut, |s| {
             [head(s, &[], false), data(s, b"ok", false), frame(RST_STREAM, 0, s, &2u32.to_be_bytes())]
                 .concat()
@@ -181,7 +160,7 @@ fn bodies() -> Vec<Case> {
         case("a HEAD with data", Want::Safe, |s| [head(s, &[], false), data(s, b"evil", true)].concat())
             .head(),
         case("a HEAD with a length", Want::Safe, |s| head(s, &[(b"content-length", b"9")], true)).head(),
-        case("goodbye before an answer", Want::BadGateway, |_| frame(GOAWAY, 0, 0, &[0; 8])).closes(),
+        case("goodbye before an answer", Want::Again, |_| frame(GOAWAY, 0, 0, &[0; 8])).closes(),
         case("goodbye and an answer", Want::Whole, |s| {
             [frame(GOAWAY, 0, 0, &[&s.to_be_bytes()[..], &[0; 4]].concat()), good(s)].concat()
         }),
@@ -256,59 +235,13 @@ type Script = Arc<Mutex<Option<Arc<Case>>>>;
 
 /// An origin that answers the next request as a case says, and others with `hello`.
 fn origin() -> (SocketAddr, Script) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (addr, script) = (listener.local_addr().unwrap(), Script::default());
+    let script = Script::default();
     let told = Arc::clone(&script);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let script = Arc::clone(&told);
-            thread::spawn(move || serve(stream, &script));
-        }
+    let addr = frames::origin(move |stream| {
+        let case = told.lock().unwrap().take();
+        case.map_or_else(|| (hello_of(stream), Then::Keeps), |case| ((case.frames)(stream), case.then))
     });
     (addr, script)
-}
-
-fn serve(stream: TcpStream, script: &Script) -> Option<()> {
-    let read = |count: usize| {
-        let mut bytes = vec![0; count];
-        (&stream).read_exact(&mut bytes).ok().map(|()| bytes)
-    };
-    read(PREFACE.len())?;
-    let send = |bytes: &[u8]| (&stream).write_all(bytes).ok();
-    send(&frame(SETTINGS, 0, 0, &[]))?;
-    loop {
-        let head = read(9)?;
-        let payload = read(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)?;
-        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        match head[3] {
-            SETTINGS if head[4] == 0 => send(&frame(SETTINGS, 1, 0, &[]))?,
-            PING if head[4] == 0 => send(&frame(PING, 1, 0, &payload))?,
-            HEADERS => {
-                let case = script.lock().unwrap().take();
-                match case {
-                    Some(case) => {
-                        // In the background, so that what comes meanwhile is read.
-                        let frames = (case.frames)(id);
-                        let mut writing = stream.try_clone().ok()?;
-                        if case.then == Then::Closes {
-                            writing.write_all(&frames).ok()?;
-                            return None;
-                        }
-                        thread::spawn(move || writing.write_all(&frames));
-                    }
-                    None => {
-                        let answer = [head_of_hello(id), data(id, b"hello", true)].concat();
-                        send(&answer)?;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn head_of_hello(stream: u32) -> Vec<u8> {
-    head(stream, &[(b"content-type", b"text/plain"), (b"content-length", b"5")], false)
 }
 
 /// Whether this is what a case wants; `None`: the body was never whole.
@@ -322,6 +255,7 @@ fn is_wanted(case: &Case, status: u16, body: Option<&[u8]>) -> bool {
         Want::BadGateway => status == 502 && body.is_some(),
         Want::Cut => cut || status == 502,
         Want::Whole => whole,
+        Want::Again => status == 200 && body == Some(b"hello"),
         Want::Safe => failed || cut || whole,
     }
 }

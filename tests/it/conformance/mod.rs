@@ -15,6 +15,7 @@ mod framing;
 mod hop_by_hop;
 mod http2;
 mod http2_answers;
+mod http2_retries;
 mod isolation;
 pub mod judge;
 mod peers;

@@ -1,5 +1,10 @@
 //! HTTP/2 frames (RFC 9113, 4 and 6), written by hand so that they can be wrong. Field sections are literals
-//! without indexing and without Huffman coding (RFC 7541, 6.2.2).
+//! without indexing and without Huffman coding (RFC 7541, 6.2.2). And an origin that answers with such frames.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -55,4 +60,74 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
         out.push(u8::try_from(rest).unwrap());
     }
     out.extend_from_slice(bytes);
+}
+
+/// A head with `:status: 200`, then more fields.
+pub fn head(stream: u32, more: &[Field<'_>], end: bool) -> Vec<u8> {
+    let fields = [&[(b":status".as_slice(), b"200".as_slice())], more].concat();
+    raw_head(stream, &fields, end)
+}
+
+pub fn raw_head(stream: u32, fields: &[Field<'_>], end: bool) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &section(fields))
+}
+
+pub fn data(stream: u32, bytes: &[u8], end: bool) -> Vec<u8> {
+    frame(DATA, if end { END_STREAM } else { 0 }, stream, bytes)
+}
+
+/// An answer of `hello`.
+pub fn hello_of(stream: u32) -> Vec<u8> {
+    let fields: [Field<'_>; 2] = [(b"content-type", b"text/plain"), (b"content-length", b"5")];
+    [head(stream, &fields, false), data(stream, b"hello", true)].concat()
+}
+
+/// What an origin does behind its frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Keeps,
+    Closes,
+}
+
+/// An origin that answers each head of a request with the frames made for its stream.
+pub fn origin(answer: impl Fn(u32) -> (Vec<u8>, Then) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let answer = Arc::clone(&answer);
+            thread::spawn(move || serve(&stream, &*answer));
+        }
+    });
+    addr
+}
+
+fn serve(mut stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Option<()> {
+    let read = |mut stream: &TcpStream, count: usize| {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).ok().map(|()| bytes)
+    };
+    read(stream, PREFACE.len())?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).ok()?;
+    loop {
+        let head = read(stream, 9)?;
+        let payload = read(stream, u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)?;
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match head[3] {
+            SETTINGS if head[4] == 0 => stream.write_all(&frame(SETTINGS, 1, 0, &[])).ok()?,
+            PING if head[4] == 0 => stream.write_all(&frame(PING, 1, 0, &payload)).ok()?,
+            HEADERS => {
+                let (frames, then) = answer(id);
+                if then == Then::Closes {
+                    stream.write_all(&frames).ok()?;
+                    return None;
+                }
+                // In the background, so that what comes meanwhile is read.
+                let mut writing = stream.try_clone().ok()?;
+                thread::spawn(move || writing.write_all(&frames));
+            }
+            _ => {}
+        }
+    }
 }

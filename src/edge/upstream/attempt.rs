@@ -1,0 +1,90 @@
+//! How an attempt to send a request fails, and when it may be made a second time.
+
+use std::error::Error as _;
+
+use http::Request;
+use hyper::client::conn::TrySendError;
+
+use crate::edge::body::{BodyError, RequestBody};
+use crate::edge::error::ProxyError;
+use crate::edge::strict::Reason;
+
+/// How an attempt to send a request failed.
+#[derive(Debug)]
+pub enum Attempt {
+    /// Nothing was written; the request can go elsewhere.
+    NotSent(Box<Request<RequestBody>>, ProxyError),
+    /// Something was, or may have been.
+    Failed(ProxyError),
+}
+
+impl Attempt {
+    /// A request that may have arrived.
+    pub const fn failed(error: hyper::Error) -> Self {
+        Self::Failed(ProxyError::Answer(error))
+    }
+
+    /// What hyper says of a request, and the request itself if it was not written.
+    pub fn of(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        let unsent = error.take_message();
+        let error = error.into_error();
+        let error = match BodyError::cause_of(&error) {
+            Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
+            Some(BodyError::Stalled) => ProxyError::BodyTimeout,
+            Some(BodyError::TooSlow) => ProxyError::BodyTooSlow,
+            Some(BodyError::Visitor(_) | BodyError::Unfinished) => ProxyError::BrokenBody,
+            _ => ProxyError::Answer(error),
+        };
+        match unsent {
+            Some(request) => Self::NotSent(Box::new(request), error),
+            None => Self::Failed(error),
+        }
+    }
+
+    /// Whether the exchange ended because the origin closed, and not because of what it said.
+    pub fn was_cut(&self) -> bool {
+        let Self::Failed(ProxyError::Answer(error)) = self else { return false };
+        let over_http2 = behind(error).is_none_or(|h2| h2.is_io() || h2.is_go_away() && h2.is_remote());
+        !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none() && over_http2
+    }
+
+    /// Whether the origin says that it did nothing for the request (RFC 9113, 8.7): it refused the stream, or ended
+    /// its connection in good order with an earlier one as the last that it took.
+    pub fn was_not_begun(&self) -> bool {
+        let Self::Failed(ProxyError::Answer(error)) = self else { return false };
+        behind(error).is_some_and(|h2| {
+            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let left_out = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            h2.is_remote() && (refused || left_out)
+        })
+    }
+
+    /// Whether the HTTP/2 connection failed and not this stream of it alone.
+    pub fn broke_the_connection(&self) -> bool {
+        let Self::Failed(ProxyError::Answer(error)) = self else { return false };
+        breaks_the_connection(error)
+    }
+}
+
+/// Whether an error over HTTP/2 is one of the whole connection.
+pub fn breaks_the_connection(error: &hyper::Error) -> bool {
+    behind(error).is_none_or(|h2| !h2.is_reset())
+}
+
+/// The HTTP/2 error behind one of hyper's.
+fn behind(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|cause| cause.downcast_ref())
+}
+
+/// A copy of a request without a body.
+pub fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !hyper::body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

@@ -1,0 +1,116 @@
+//! What is sent again to an HTTP/2 origin, and what never is (RFC 9110, 9.2.2; RFC 9113, 6.8 and 8.7).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::frames::{self, GOAWAY, RST_STREAM, Then, frame, hello_of};
+use crate::support::proxy::{Proxy, proxy};
+use crate::support::wait_until;
+
+/// How an origin does without an answer to its second request and, if `Also`, to its third.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// The stream is refused.
+    Refuses,
+    RefusesAlso,
+    /// The connection ends in good order, with the first request as the last that was taken.
+    LeavesOut,
+    /// The same, with the second as the last, and then without an answer to it.
+    TakesAndCloses,
+    /// The connection ends because of an error.
+    Errs,
+    /// The stream is reset by an error.
+    Resets,
+    Closes,
+}
+
+impl Ends {
+    /// Its frames for the request that came with this number, from 1.
+    fn frames(self, number: usize, stream: u32) -> (Vec<u8>, Then) {
+        let reset = |code: u32| (frame(RST_STREAM, 0, stream, &code.to_be_bytes()), Then::Keeps);
+        let goodbye = |last: u32, code: u32| {
+            let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
+            (frame(GOAWAY, 0, 0, &payload), Then::Closes)
+        };
+        match (self, number) {
+            (Self::Refuses, 2) | (Self::RefusesAlso, 2 | 3) => reset(7),
+            (Self::LeavesOut, 2) => goodbye(stream - 2, 0),
+            (Self::TakesAndCloses, 2) => goodbye(stream, 0),
+            (Self::Errs, 2) => goodbye(stream - 2, 2),
+            (Self::Resets, 2) => reset(2),
+            (Self::Closes, 2) => (Vec::new(), Then::Closes),
+            _ => (hello_of(stream), Then::Keeps),
+        }
+    }
+}
+
+/// A proxy before an origin that has answered one request, and how many heads the origin has seen.
+fn met(ends: Ends) -> (Proxy, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let addr: SocketAddr =
+        frames::origin(move |stream| ends.frames(counted.fetch_add(1, Ordering::SeqCst) + 1, stream));
+    let proxy = proxy().upstream(&format!("h2c://{addr}")).run();
+    assert_eq!(proxy.get("/first", "").text(), "hello");
+    (proxy, count)
+}
+
+fn status(proxy: &Proxy, method: &str, body: &str) -> u16 {
+    let mut client = proxy.client();
+    let length = body.len();
+    client.send(format!("{method} / HTTP/1.1\r\nHost: site.test\r\nContent-Length: {length}\r\n\r\n{body}"));
+    client.response(method).status()
+}
+
+/// RFC 9113, 8.7: the origin says that it did nothing, so any method may be asked again.
+#[test]
+fn a_request_that_the_origin_did_not_begin_is_asked_again() {
+    for ends in [Ends::Refuses, Ends::LeavesOut] {
+        for method in ["GET", "POST", "PATCH"] {
+            let (proxy, count) = met(ends);
+            assert_eq!(status(&proxy, method, ""), 200, "{ends:?}, {method}");
+            assert_eq!(count.load(Ordering::SeqCst), 3, "{ends:?}, {method}");
+        }
+    }
+}
+
+/// Once: an origin that refuses again means it.
+#[test]
+fn a_request_that_is_refused_twice_is_not_asked_a_third_time() {
+    let (proxy, count) = met(Ends::RefusesAlso);
+    assert_eq!(status(&proxy, "GET", ""), 502);
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+    assert_eq!(status(&proxy, "GET", ""), 200);
+}
+
+/// A body has gone, and is not kept for a second time.
+#[test]
+fn a_request_with_a_body_is_not_asked_again() {
+    let (proxy, count) = met(Ends::Refuses);
+    assert_eq!(status(&proxy, "POST", "body"), 502);
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+/// The origin may have begun, whatever it did then; whoever asks next gets another connection.
+#[test]
+fn a_request_that_may_have_been_begun_is_sent_once() {
+    for ends in [Ends::TakesAndCloses, Ends::Errs, Ends::Resets, Ends::Closes] {
+        let (proxy, count) = met(ends);
+        assert_eq!(status(&proxy, "POST", ""), 502, "{ends:?}");
+        assert_eq!(count.load(Ordering::SeqCst), 2, "{ends:?}");
+        assert_eq!(status(&proxy, "POST", ""), 200, "{ends:?}");
+    }
+}
+
+/// As over HTTP/1.1: only a connection that was idle for a while may be one that the origin had just given up.
+#[test]
+fn an_idempotent_request_on_a_stale_connection_is_asked_again() {
+    for (method, wanted) in [("GET", 200), ("HEAD", 200), ("PUT", 200), ("POST", 502)] {
+        let (proxy, count) = met(Ends::Closes);
+        let idle_since = std::time::Instant::now();
+        wait_until("the connection has been idle", || idle_since.elapsed().as_millis() > 500);
+        assert_eq!(status(&proxy, method, ""), wanted, "{method}");
+        assert_eq!(count.load(Ordering::SeqCst), if wanted == 200 { 3 } else { 2 }, "{method}");
+    }
+}
