@@ -23,6 +23,7 @@ const LIMITS: config::Store = config::Store {
     checkpoint: Duration::from_secs(3_600),
     shared: None,
     retention: None,
+    pack_after: Some(100_000),
 };
 
 /// `callers` tasks share `total` records, each waiting for every one of its own.

@@ -26,6 +26,7 @@ const LIMITS: config::Store = config::Store {
     record_burst: u32::MAX,
     checkpoint: std::time::Duration::from_secs(3_600),
     retention: None,
+    pack_after: Some(100_000),
     shared: None,
 };
 

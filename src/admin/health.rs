@@ -37,9 +37,10 @@ pub(super) async fn ready(State(state): State<AdminState>, uri: Uri) -> Response
 fn checks(state: &AdminState) -> Vec<Check> {
     let health = state.store.health();
     let draining = state.draining.load(Ordering::Relaxed);
-    let journal = match &health.journal_error {
-        None => format!("writing; {} waiting, {} records", health.backlog, health.records),
-        Some(error) => format!("cannot write: {error}; opt-outs are enforced by cookie meanwhile"),
+    let journal = match (&health.journal_error, &health.damage) {
+        (None, Some(damage)) => format!("writing; damaged: {damage}"),
+        (None, None) => format!("writing; {} waiting, {} records", health.backlog, health.records),
+        (Some(error), _) => format!("cannot write: {error}; opt-outs are enforced by cookie meanwhile"),
     };
     vec![
         Check {

@@ -322,6 +322,7 @@ tables! {
         confirm_within: Period = Period(Duration::from_millis(500)),
         checkpoint: Period = seconds(3_600),
         retention: Keeping = Keeping(super::Store::default().retention),
+        pack_after: u64 = 100_000,
     }
     /// `[cache]`
     RawCache {

@@ -23,6 +23,8 @@ pub struct Store {
     pub checkpoint: Duration,
     /// How long a record is kept whole; `None` for ever.
     pub retention: Option<Duration>,
+    /// Records after which what is known is written to a file of its own, for a quick start; `None`: never.
+    pub pack_after: Option<u64>,
     /// The database that nodes share; `None`: this node is alone.
     pub shared: Option<Shared>,
 }
@@ -37,6 +39,7 @@ impl Default for Store {
             checkpoint: Duration::from_secs(3_600),
             // 24 months, whichever they are (11 CCR 7101).
             retention: Some(Duration::from_secs(731 * 86_400)),
+            pack_after: Some(100_000),
             shared: None,
         }
     }
@@ -135,6 +138,7 @@ pub(super) fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
         record_burst: raw.record_burst,
         checkpoint: raw.checkpoint.0,
         retention: raw.retention.0,
+        pack_after: (raw.pack_after > 0).then_some(raw.pack_after),
         shared: shared(raw, problems),
     }
 }

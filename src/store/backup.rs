@@ -117,6 +117,7 @@ fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(written)?;
     runtime.block_on(store.close());
     journal::mark::remove(&data_dir.join(JOURNAL)).map_err(written)?;
+    super::packed::remove(&data_dir.join(JOURNAL)).map_err(written)?;
     // The journal last: without it the folder is only keys, and the restore can be typed again.
     for name in names.into_iter().chain([JOURNAL]) {
         let place: PathBuf = data_dir.join(name);

@@ -35,6 +35,8 @@ impl Collector for StoreCollector {
         put("accounts_opted_out", "Accounts known as opted out", &gauge(health.accounts_opted_out))?;
         let up = u64::from(health.journal_error.is_none());
         put("journal_up", "1 while the journal can write", &gauge(up))?;
+        let damaged = u64::from(health.damage.is_some());
+        put("journal_damaged", "1 once a look over the journal found it damaged", &gauge(damaged))?;
         let dropped = ConstCounter::new(health.flood_dropped);
         put("flood_dropped", "Changes honoured without a record, above the configured rate", &dropped)?;
         let overflowed = ConstCounter::new(health.overflowed);

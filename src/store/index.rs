@@ -22,8 +22,8 @@ use super::record::{Kind, Source};
 use crate::privacy::{Standing, Subject};
 
 /// ```text
-/// bit  63 ............ 8   7          6          5    4    3 .. 0
-///      seq of last record   programme  overruled  in   out  sources recorded in this standing
+/// bit  63 ............ 9   8        7          6          5    4    3 .. 0
+///      seq of last record   claimed  programme  overruled  in   out  sources recorded in this standing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Known(u64);
@@ -35,7 +35,11 @@ impl Known {
     const OVERRULED: u64 = 1 << 6;
     /// It keeps a programme in spite of opting out; a signal does not end that, its own opt-out does.
     const PROGRAMME: u64 = 1 << 7;
-    const SEQ_SHIFT: u32 = 8;
+    /// An opt-out of it is on its way to the journal.
+    const CLAIMED: u64 = 1 << 8;
+    const SEQ_SHIFT: u32 = 9;
+
+    const SOURCES: u64 = 0b1111;
 
     const fn standing_bit(kind: Kind) -> u64 {
         match kind {
@@ -79,6 +83,31 @@ impl Known {
         Self(Self::standing_bit(kind) | Self::source_bit(source) | overruled | programme)
     }
 
+    /// As a file of the index keeps it; `None` for what the file need not say, because whoever reads it learns it
+    /// elsewhere: that nothing is known, or an opt-out that no record of this journal tells (it is among the
+    /// suppressed ones, or comes from other nodes, or was never recorded).
+    ///
+    /// Of an opt-out that is not on disk yet only the standing is kept: should its record never come to be, the next
+    /// signal makes another.
+    const fn kept(self) -> Option<u64> {
+        let word = if self.is_claimed() { self.0 & !(Self::SOURCES | Self::CLAIMED) } else { self.0 };
+        if self.seq() == 0 && word & Self::SOURCES == 0 { None } else { Some(word) }
+    }
+
+    const fn is_claimed(self) -> bool {
+        self.0 & Self::CLAIMED != 0
+    }
+
+    /// What is left of an account that stood like this when its records were forgotten.
+    const fn left_of(standing: Standing) -> Self {
+        match standing {
+            // Of a conflict and of a programme nothing is left: only that the opt-out holds.
+            Standing::OptedOut | Standing::Overruled | Standing::Programme => Self(Self::OUT),
+            Standing::OptedOutByImport => Self(Self::OUT | Self::source_bit(Source::Import)),
+            Standing::OptedIn | Standing::Unknown | Standing::NoAccount | Standing::NotLoaded => Self(0),
+        }
+    }
+
     const fn with_seq(self, seq: i64) -> Self {
         Self(self.0 & ((1 << Self::SEQ_SHIFT) - 1) | (seq.unsigned_abs() << Self::SEQ_SHIFT))
     }
@@ -88,7 +117,7 @@ impl Known {
     }
 
     const fn standing(self) -> Standing {
-        let only_import = self.0 & 0b1111 == Self::source_bit(Source::Import);
+        let only_import = self.0 & Self::SOURCES == Self::source_bit(Source::Import);
         match (self.is(Kind::OptOut), self.is(Kind::OptIn)) {
             (true, _) if self.is(Kind::Programme) => Standing::Programme,
             (true, _) if self.0 & Self::OVERRULED != 0 => Standing::Overruled,
@@ -120,22 +149,59 @@ impl Hasher for SubjectHasher {
 }
 
 /// Accounts and their standing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index {
     accounts: DashMap<Subject, Known, BuildHasherDefault<SubjectHasher>>,
     opted_out: AtomicU64,
 }
 
+/// Parts of the map, each with a lock of its own. Many, so that one that grows, or is written to a file, is small.
+const SHARDS: usize = 256;
+
+impl Default for Index {
+    fn default() -> Self {
+        let accounts = DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS);
+        Self { accounts, opted_out: AtomicU64::new(0) }
+    }
+}
+
 impl Index {
+    /// Accounts known. Takes every shard's read lock in turn.
+    pub(super) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Every account with its word, for a file of the index. A shard is locked for reading while its accounts are
+    /// handed out; what changes meanwhile is in it or not.
+    pub(super) fn each(&self, mut take: impl FnMut(&Subject, u64)) {
+        for entry in &self.accounts {
+            if let Some(word) = entry.value().kept() {
+                take(entry.key(), word);
+            }
+        }
+    }
+
+    /// An account as [`Index::each`] gave it.
+    pub(super) fn put(&self, subject: Subject, word: u64) {
+        self.change(subject, |_| Known(word));
+    }
+
+    /// Forgets everything: what was put came from a file that is not whole.
+    pub(super) fn clear(&self) {
+        self.accounts.clear();
+        self.opted_out.store(0, Ordering::Relaxed);
+    }
+
     /// What is known about an account. One shard's read lock and one probe.
     pub(super) fn standing(&self, subject: &Subject) -> Standing {
         self.accounts.get(subject).map_or(Standing::Unknown, |known| known.standing())
     }
 
-    /// The sequence number of the record of this very state, if it is on disk.
+    /// The sequence number of the last record of an account that this change would leave as it is; `None` when it
+    /// changes something, or no record is on disk.
     pub(super) fn recorded(&self, subject: &Subject, kind: Kind, source: Source) -> Option<i64> {
         let known = *self.accounts.get(subject)?;
-        (known.holds(kind, source) && known.seq() > 0).then(|| known.seq())
+        (known.after(kind, source) == known && known.seq() > 0).then(|| known.seq())
     }
 
     /// Whether this very change is known, on disk or on its way there.
@@ -157,15 +223,16 @@ impl Index {
         known.is(Kind::OptOut).then(|| by.unwrap_or(Source::Form))
     }
 
-    /// A change is about to be queued behind. `false`: it is known already, nothing to record.
+    /// A change is about to be queued behind. `false`: it changes nothing, nothing to record.
     ///
     /// An opt-out counts from here on; an opt-in only once it is on disk.
     pub(super) fn claim(&self, subject: Subject, kind: Kind, source: Source) -> bool {
         let mut new = false;
         match kind {
             Kind::OptOut => self.change(subject, |known| {
-                new = !known.holds(kind, source);
-                known.after(kind, source)
+                let after = known.after(kind, source);
+                new = after != known;
+                if new { Known(after.0 | Known::CLAIMED) } else { after }
             }),
             Kind::OptIn | Kind::Programme => {
                 new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source))
@@ -177,26 +244,26 @@ impl Index {
     /// A claimed change will not be recorded now. The standing stays, so that it is honoured; the
     /// source is forgotten, so that the next request tries again.
     pub(super) fn unclaim(&self, subject: Subject, source: Source) {
-        self.change(subject, |known| Known(known.0 & !Known::source_bit(source)));
+        self.change(subject, |known| Known(known.0 & !(Known::source_bit(source) | Known::CLAIMED)));
     }
 
     /// A record is in the journal. Called in journal order, this is the fold.
     pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
-        self.change(subject, |known| known.after(kind, source).with_seq(seq));
+        self.change(subject, |known| Known(known.after(kind, source).0 & !Known::CLAIMED).with_seq(seq));
     }
 
     /// The account's records up to `seq` are forgotten, and it stood like this then. A later record has the
-    /// last word; the next change is recorded like a new account's.
+    /// last word, also one that is on its way; the next change is recorded like a new account's.
     pub(super) fn suppress(&self, subject: Subject, standing: Standing, seq: i64) {
-        let left = match standing {
-            // Of a conflict and of a programme nothing is left: only that the opt-out holds.
-            Standing::OptedOut | Standing::Overruled | Standing::Programme => Known(Known::OUT),
-            Standing::OptedOutByImport => Known(Known::OUT | Known::source_bit(Source::Import)),
-            Standing::OptedIn | Standing::Unknown | Standing::NoAccount | Standing::NotLoaded => {
-                Known::default()
-            }
-        };
-        self.change(subject, |known| if known.seq() > seq { known } else { left });
+        let left = Known::left_of(standing);
+        self.change(subject, |known| if known.seq() > seq || known.is_claimed() { known } else { left });
+    }
+
+    /// The account's last record, which had this number, is pruned.
+    pub(super) fn pruned(&self, subject: Subject, seq: i64) {
+        self.change(subject, |known| {
+            if known.seq() != seq || known.is_claimed() { known } else { Known::left_of(known.standing()) }
+        });
     }
 
     /// Another node recorded an opt-out.
@@ -307,6 +374,25 @@ mod tests {
         assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedOut, 1));
         index.settle(A, Kind::OptOut, Source::Gpc, 7);
         assert_eq!(index.standing(&A), Standing::OptedOut);
+    }
+
+    /// 11 CCR 7025(c)(3) and (4): the person's own hand settles a conflict and ends a programme, and that is recorded,
+    /// also when the same was recorded before.
+    #[test]
+    fn an_opt_out_by_hand_that_ends_a_programme_or_a_conflict_is_a_change() {
+        let index = Index::default();
+        index.settle(A, Kind::OptOut, Source::Form, 1);
+        assert!(!index.claim(A, Kind::OptOut, Source::Form));
+        assert_eq!(index.recorded(&A, Kind::OptOut, Source::Form), Some(1));
+        index.settle(A, Kind::Programme, Source::Form, 2);
+        assert_eq!(index.recorded(&A, Kind::OptOut, Source::Gpc), None, "a way that is not recorded yet");
+        assert_eq!(index.recorded(&A, Kind::OptOut, Source::Form), None);
+        assert!(index.claim(A, Kind::OptOut, Source::Form));
+        assert_eq!(index.standing(&A), Standing::OptedOut);
+        index.settle(B, Kind::OptIn, Source::Form, 3);
+        index.settle(B, Kind::OptOut, Source::Gpc, 4);
+        assert_eq!(index.recorded(&B, Kind::OptOut, Source::Gpc), Some(4), "the conflict stays one");
+        assert!(index.claim(B, Kind::OptOut, Source::Form));
     }
 
     /// At most one row a source and standing, whatever order two browsers of one account ask in.

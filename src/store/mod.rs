@@ -13,7 +13,7 @@
 //!
 //! With a database that nodes share, the feed brings this node's records there and takes in those of the others.
 //!
-//! A data folder holds `journal.sqlite3`, `journal.mark`, `secret.key`, `signing.key`, `lock` and
+//! A data folder holds `journal.sqlite3`, `journal.mark`, `index.packed`, `secret.key`, `signing.key`, `lock` and
 //! `third-parties.json`, and belongs to one process.
 
 mod backup;
@@ -26,7 +26,9 @@ mod index;
 mod journal;
 mod keys;
 mod lending;
+mod look;
 mod merge;
+mod packed;
 pub mod proof;
 mod record;
 mod reference;
@@ -147,8 +149,8 @@ impl Store {
     /// Opens (or creates) the journal in a data folder, starts the writer thread, loads the index.
     /// Returns once everything is loaded.
     ///
-    /// Blocks for the time of reading the whole journal once (about 1 us a record): call it before
-    /// serving.
+    /// Blocks for the time of reading the file of the index and what came after it, or the whole journal: call it
+    /// before serving.
     ///
     /// # Errors
     /// Names the file and says what to do.
@@ -176,6 +178,7 @@ impl Store {
             signing_key: data_dir.join(SIGNING),
             checkpoint: limits.checkpoint,
             retention: limits.retention,
+            pack_after: limits.pack_after,
             lock_file,
             lock,
             state: Arc::clone(&state),

@@ -1,6 +1,6 @@
 //! What the handles and the writer share: the index and the figures.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Health {
     pub loaded: bool,
     /// Why the journal cannot write; `None` while it can.
     pub journal_error: Option<String>,
+    /// What is wrong with records that were written long ago; `None` while nothing is known to be.
+    pub damage: Option<String>,
     /// Records waiting.
     pub backlog: usize,
     /// Records in the journal.
@@ -45,6 +47,12 @@ pub(super) struct State {
     /// Those of them that nobody waits for.
     pub(super) behind: AtomicUsize,
     pub(super) records: AtomicU64,
+    /// Records taken into the index since the start, of other nodes too.
+    pub(super) taken: AtomicU64,
+    /// The journal is open here.
+    pub(super) open: AtomicBool,
+    /// What was found wrong with the journal beside the work.
+    damage: Mutex<Option<String>>,
     flood_dropped: AtomicU64,
     overflowed: AtomicU64,
     commits: AtomicU64,
@@ -64,6 +72,9 @@ impl State {
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            open: AtomicBool::new(false),
+            damage: Mutex::new(None),
             flood_dropped: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             commits: AtomicU64::new(0),
@@ -102,14 +113,24 @@ impl State {
 
     /// Sets or clears why the journal cannot write; returns what it was.
     pub(super) fn set_journal_error(&self, error: Option<String>) -> Option<String> {
-        std::mem::replace(&mut *self.lock_error(), error)
+        std::mem::replace(&mut *lock(&self.journal_error), error)
+    }
+
+    /// A look at the whole journal found it damaged.
+    pub(super) fn is_damaged(&self, what: String) {
+        tracing::error!(
+            "{what}; opt-outs are honoured and recorded as before. Keep the journal as evidence, and restore it from \
+             a backup"
+        );
+        *lock(&self.damage) = Some(what);
     }
 
     pub(super) fn health(&self) -> Health {
         let nanos = self.commit_nanos.load(Ordering::Relaxed);
         Health {
             loaded: self.is_loaded(),
-            journal_error: self.lock_error().clone(),
+            journal_error: lock(&self.journal_error).clone(),
+            damage: lock(&self.damage).clone(),
             backlog: self.backlog.load(Ordering::Relaxed),
             records: self.records.load(Ordering::Relaxed),
             flood_dropped: self.flood_dropped.load(Ordering::Relaxed),
@@ -123,8 +144,16 @@ impl State {
     /// A record of this node is on disk. Called in journal order.
     pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
         self.index.settle(subject, kind, source, seq);
+        self.taken.fetch_add(1, Ordering::Relaxed);
         if let Some(feed) = self.feed.as_ref().filter(|_| kind.is_weighed()) {
             feed.recheck(subject);
+        }
+    }
+
+    /// As [`State::settle`], at a start, for a record that the account may have taken in already.
+    pub(super) fn settle_later(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
+        if self.index.last_word(&subject).1 < seq {
+            self.settle(subject, kind, source, seq);
         }
     }
 
@@ -132,9 +161,9 @@ impl State {
     pub(super) fn is_loaded(&self) -> bool {
         self.feed.as_ref().is_none_or(|feed| feed.is_loaded())
     }
+}
 
-    fn lock_error(&self) -> MutexGuard<'_, Option<String>> {
-        // A string is whole whatever its holder was doing.
-        self.journal_error.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(text: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
+    // A string is whole whatever its holder was doing.
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }

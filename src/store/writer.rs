@@ -17,10 +17,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::index::Index;
-use super::journal::chain::{Account, Fields};
-use super::journal::forget::{Erased, Pruned};
+use super::journal::chain::{Account, Fields, Head};
+use super::journal::forget::{Erased, Pruned, PrunedPage};
 use super::journal::sqlite::{Fold, Found, Journal, Key};
 use super::lending::{self, Lent, Next};
+use super::look;
+use super::merge::Seen;
+use super::packed::{Packed, Packer, Point};
 use super::record::{Change, Kind, Receipt, RecordView, Source};
 use super::state::State;
 use super::{OpenError, RecordError};
@@ -79,6 +82,8 @@ pub(super) struct Start {
     pub(super) checkpoint: Duration,
     /// How long records are kept whole; `None` for ever.
     pub(super) retention: Option<Duration>,
+    /// Changes after which the index is written to its file again; `None`: never.
+    pub(super) pack_after: Option<u64>,
     /// The file whose lock is held while the journal is open.
     pub(super) lock_file: PathBuf,
     pub(super) lock: File,
@@ -99,8 +104,18 @@ pub(super) fn spawn(start: Start) -> Result<Arc<str>, OpenError> {
 }
 
 fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
-    let Start { journal, key_checks, signing_key, checkpoint, retention, lock_file, lock, state, inbox } =
-        start;
+    let Start {
+        journal,
+        key_checks,
+        signing_key,
+        checkpoint,
+        retention,
+        pack_after,
+        lock_file,
+        lock,
+        state,
+        inbox,
+    } = start;
     let _guard = DeadGuard(Arc::clone(&state));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -112,8 +127,8 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
         }
     };
     let ended = runtime.block_on(async {
-        let opened = load(&journal, &key_checks, &signing_key, &state).await?;
-        let _ = ready.send(Ok(Arc::clone(opened.node())));
+        let opened = load(&journal, &key_checks, &signing_key, (&state, pack_after)).await?;
+        let _ = ready.send(Ok(Arc::clone(opened.journal.node())));
         let mut writer = Writer::new(opened, (checkpoint, retention), Arc::clone(&state), inbox);
         let mut lock = lock;
         loop {
@@ -127,7 +142,7 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
                 Next::TakeBack => {
                     let reopen = async || {
                         let lock = super::lock(&lock_file)?;
-                        Ok((load(&journal, &key_checks, &signing_key, &state).await?, lock))
+                        Ok((load(&journal, &key_checks, &signing_key, (&state, pack_after)).await?, lock))
                     };
                     let (opened, inbox, again) = match lending::take_back(inbox, &state, reopen).await {
                         Ok(((opened, again), inbox)) => (opened, inbox, again),
@@ -150,36 +165,101 @@ fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
     }
 }
 
+/// A journal that was folded into the index, and who writes the index's file.
+struct Opened {
+    journal: Journal,
+    packer: Packer,
+}
+
 /// Opens the journal and folds it into the index.
 async fn load(
     path: &Path,
     key_checks: &[String],
     signing_key: &Path,
-    state: &State,
-) -> Result<Journal, OpenError> {
-    let journal = Journal::open(path, key_checks, signing_key, &mut &state.index).await?;
+    (state, pack_after): (&Arc<State>, Option<u64>),
+) -> Result<Opened, OpenError> {
+    let mut loading = Loading::new(path, state, pack_after);
+    let journal = Journal::open(path, key_checks, signing_key, &mut loading).await?;
+    let resumed = loading.resumed;
     state.records.store(journal.len(), Ordering::Relaxed);
+    state.open.store(true, Ordering::Relaxed);
     if let Some(feed) = &state.feed {
         feed.committed(journal.last());
+        // What a file says of other nodes holds for the records that it says it of.
+        if let Some(point) = &resumed {
+            feed.has_seen(point);
+        }
     }
-    Ok(journal)
+    if resumed.is_some() {
+        look::over(path, state);
+    }
+    Ok(Opened { packer: Packer::new(path, pack_after, resumed.is_some()), journal })
 }
 
-impl Fold for &Index {
+/// A start: the file of the index, if it is of this journal, then the journal.
+struct Loading<'a> {
+    state: &'a State,
+    packed: Option<Packed>,
+    /// What the file told, once it is in the index.
+    resumed: Option<Point>,
+}
+
+impl<'a> Loading<'a> {
+    fn new(path: &Path, state: &'a State, pack_after: Option<u64>) -> Self {
+        // Taken back from another process, the index knows more than its file.
+        let wanted = pack_after.is_some() && state.index.len() == 0;
+        let packed = wanted.then(|| Packed::open(path)).flatten();
+        // What other nodes told holds among them only.
+        let fits = |packed: &Packed| state.feed.is_some() || packed.point.seen == Seen::default();
+        Self { state, packed: packed.filter(fits), resumed: None }
+    }
+}
+
+impl Fold for Loading<'_> {
+    fn known_to(&self) -> Option<Head> {
+        self.packed.as_ref().map(|packed| packed.point.head)
+    }
+
+    fn resume(&mut self) -> bool {
+        let Some(packed) = self.packed.take() else { return false };
+        let point = packed.point.clone();
+        match packed.load(&self.state.index) {
+            Ok(()) => self.resumed = Some(point),
+            Err(error) => {
+                tracing::warn!(%error, "index.packed cannot be used; the whole journal is read instead")
+            }
+        }
+        self.resumed.is_some()
+    }
+
     fn record(&mut self, fields: &Fields<'_>, account: Account) {
         if let (Account::Known(subject), Some(kind), Some(source)) =
             (account, Kind::parse(fields.kind), Source::parse(fields.signal))
         {
-            self.settle(subject, kind, source, fields.seq);
+            match self.resumed {
+                Some(_) => self.state.settle_later(subject, kind, source, fields.seq),
+                None => self.state.index.settle(subject, kind, source, fields.seq),
+            }
         }
     }
 
     fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64) {
-        self.suppress(subject, standing, seq);
+        self.state.index.suppress(subject, standing, seq);
     }
 }
 
-async fn close_journal(journal: Journal) {
+/// What is pruned is known no longer than a start would know it.
+fn forget_pruned(page: &PrunedPage, index: &Index, packer: &mut Packer) {
+    page.gone.iter().for_each(|(subject, seq)| index.pruned(*subject, *seq));
+    if page.pruned.records > 0
+        && let Err(error) = packer.discard()
+    {
+        tracing::warn!(%error, "index.packed cannot be removed; it is written anew");
+    }
+}
+
+async fn close_journal(journal: Journal, state: &State) {
+    state.open.store(false, Ordering::Relaxed);
     if let Err(error) = journal.close().await {
         tracing::warn!(%error, "the journal was not closed cleanly; it will recover when opened");
     }
@@ -247,6 +327,7 @@ enum Forget {
 
 struct Writer {
     journal: Journal,
+    packer: Packer,
     /// Time between two checkpoints, and when the next is due if there is anything to sign.
     checkpoint: (Duration, Instant),
     retention: Option<Sweep>,
@@ -271,13 +352,14 @@ struct Writer {
 
 impl Writer {
     fn new(
-        journal: Journal,
+        Opened { journal, packer }: Opened,
         (checkpoint, retention): (Duration, Option<Duration>),
         state: Arc<State>,
         inbox: UnboundedReceiver<Command>,
     ) -> Self {
         Self {
             journal,
+            packer,
             checkpoint: (checkpoint, Instant::now() + checkpoint),
             retention: retention.map(Sweep::new),
             counts: Instant::now() + MINUTE,
@@ -311,12 +393,15 @@ impl Writer {
             }
             self.sweep().await;
             self.forget().await;
+            self.pack(true).await;
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
                     self.note_carried().await;
                     self.write_counts().await;
                     self.sign().await;
-                    close_journal(self.journal).await;
+                    self.pack(false).await;
+                    self.packer.wait();
+                    close_journal(self.journal, &self.state).await;
                     return Ended::Lent { inbox: self.inbox, lent };
                 }
                 Some(lent) => drop(lent.send(Err(RecordError::Journal("it cannot write".into())))),
@@ -334,7 +419,9 @@ impl Writer {
         self.note_carried().await;
         self.write_counts().await;
         self.sign().await;
-        close_journal(self.journal).await;
+        self.pack(false).await;
+        self.packer.wait();
+        close_journal(self.journal, &self.state).await;
         Ended::Closed(self.done)
     }
 
@@ -399,9 +486,10 @@ impl Writer {
         let index = &self.state.index;
         let page = self.journal.prune_page(sweep.after, before_us, &|s| index.last_word(s), false).await;
         match page {
-            Ok((page, last)) => {
-                sweep.pruned.add(&page);
-                match last {
+            Ok(page) => {
+                sweep.pruned.add(&page.pruned);
+                forget_pruned(&page, index, &mut self.packer);
+                match page.last {
                     Some(last) => sweep.after = last,
                     None => sweep.over(now),
                 }
@@ -454,16 +542,19 @@ impl Writer {
         let (mut pruned, mut after) = (Pruned::default(), Some(0));
         while let Some(from) = after {
             let index = &self.state.index;
-            let (page, last) =
-                self.journal.prune_page(from, before_us, &|s| index.last_word(s), dry_run).await?;
-            pruned.add(&page);
-            after = last;
+            let page = self.journal.prune_page(from, before_us, &|s| index.last_word(s), dry_run).await?;
+            pruned.add(&page.pruned);
+            if !dry_run {
+                forget_pruned(&page, index, &mut self.packer);
+            }
+            after = page.last;
         }
         Ok(pruned)
     }
 
     async fn erase(&mut self, subjects: &[Subject]) -> Result<Erased, sqlx::Error> {
         let mut erased = Erased::default();
+        self.packer.discard()?;
         for subject in subjects {
             let (standing, by) = self.state.index.last_word(subject);
             let (one, seq) = self.journal.erase(subject, (standing, by)).await?;
@@ -473,6 +564,27 @@ impl Writer {
             erased.suppressed |= one.suppressed;
         }
         Ok(erased)
+    }
+
+    /// Has the index written to its file beside the work, if that is worth it; `growing`: more will come.
+    async fn pack(&mut self, growing: bool) {
+        let taken = self.state.taken.load(Ordering::Relaxed);
+        let pruning = self.retention.as_ref().is_some_and(|sweep| sweep.after > 0);
+        if self.retry.is_some() || pruning || !self.packer.is_due(taken, &self.state.index, growing) {
+            return;
+        }
+        let point = match &self.state.feed {
+            None => Some(Point { head: self.journal.head(), seen: Seen::default() }),
+            Some(feed) => match feed.weighed_to() {
+                Some((seq, seen)) => {
+                    self.journal.head_at(seq).await.ok().flatten().map(|head| Point { head, seen })
+                }
+                None => None,
+            },
+        };
+        if let Some(point) = point {
+            self.packer.begin(taken, point, &self.state);
+        }
     }
 
     /// Signs what came since the last checkpoint. A journal that cannot write is signed later.

@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod model;
 mod oracle;
+mod packed;
 mod power;
 mod starved;
 mod syncs;
@@ -35,7 +36,11 @@ const WIDE: config::Store = config::Store {
     checkpoint: std::time::Duration::from_secs(3_600),
     shared: None,
     retention: None,
+    pack_after: None,
 };
+
+/// As [`WIDE`], with a file of the index after every change.
+const PACKED: config::Store = config::Store { pack_after: Some(1), ..WIDE };
 
 fn change(kind: Kind, source: Source, account: Option<u64>) -> Change {
     Change {
@@ -477,6 +482,7 @@ async fn the_figures_are_exposed_under_their_names() {
         "optgate_ledger_backlog 0",
         "optgate_accounts_opted_out 1",
         "optgate_journal_up 1",
+        "optgate_journal_damaged 0",
         "optgate_flood_dropped_total 0",
         "optgate_queue_overflow_total 0",
         "optgate_ledger_append_seconds_count 1",

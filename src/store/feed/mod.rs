@@ -16,7 +16,7 @@ mod tail;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use super::journal::chain::Fields;
 use super::journal::forget::word;
 use super::journal::postgres::{Database, Trouble};
 use super::merge::{Seen, merge};
+use super::packed::Point;
 use super::record::{Kind, Receipt, RecordView};
 use super::state::State;
 use super::writer::Answer;
@@ -55,6 +56,10 @@ pub(super) struct Line {
     shipped: watch::Sender<Shipping>,
     to_feed: mpsc::UnboundedSender<Ask>,
     seen: Mutex<Seen>,
+    /// Up to which record of its own and of the others this node has weighed everything there was to weigh.
+    weighed: Mutex<Option<(i64, Seen)>>,
+    /// Subjects that were to be weighed once more, so far.
+    rechecks: AtomicU64,
     /// Everything the database held at some moment since the start is in the index.
     loaded: AtomicBool,
     /// When the others' records were last all read, in milliseconds after `opened`; negative: never.
@@ -121,6 +126,8 @@ impl Line {
             shipped: watch::Sender::new(Shipping { seq: 0, error: None }),
             to_feed,
             seen: Mutex::default(),
+            weighed: Mutex::default(),
+            rechecks: AtomicU64::new(0),
             loaded: AtomicBool::new(false),
             heard_at: AtomicI64::new(-1),
             opened: Instant::now(),
@@ -145,8 +152,20 @@ impl Line {
 
     /// An opt-in of this node is in the index, which may have taken in an opt-out of another since it was recorded.
     pub(super) fn recheck(&self, subject: Subject) {
+        self.rechecks.fetch_add(1, Ordering::Relaxed);
         // A feed that has ended takes in nothing.
         let _ = self.to_feed.send(Ask::Recheck(subject));
+    }
+
+    /// Up to which records the index is what all choices of everybody come to; `None` when that is not known.
+    pub(super) fn weighed_to(&self) -> Option<(i64, Seen)> {
+        self.lock_weighed().clone()
+    }
+
+    /// The index has taken in this much already.
+    pub(super) fn has_seen(&self, Point { head, seen }: &Point) {
+        *self.lock_weighed() = Some((head.seq, seen.clone()));
+        self.lock_seen().clone_from(seen);
     }
 
     /// The record behind a normalised reference, of whichever node.
@@ -204,6 +223,11 @@ impl Line {
         *self.lock_tail_error() = None;
     }
 
+    /// Of this node's records up to one, and of what was heard, nothing is left to be weighed.
+    fn is_weighed(&self, own: i64) {
+        *self.lock_weighed() = Some((own, self.seen()));
+    }
+
     fn advance(&self, node: &str, seq: i64) {
         self.lock_seen().advance(node, seq);
     }
@@ -219,6 +243,11 @@ impl Line {
     fn lock_seen(&self) -> MutexGuard<'_, Seen> {
         // Whole whatever its holder was doing: one number changes at a time.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_weighed(&self) -> MutexGuard<'_, Option<(i64, Seen)>> {
+        // Replaced as one.
+        self.weighed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_tail_error(&self) -> MutexGuard<'_, Option<String>> {

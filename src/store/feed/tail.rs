@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sqlx::postgres::PgListener;
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ pub(super) struct Tail {
     line: Arc<Line>,
     /// Subjects whose choices must be weighed against each other, because one of them is no opt-out.
     doubtful: HashSet<Subject>,
+    /// How many of them were asked for.
+    rechecked: u64,
 }
 
 /// What one connection needs.
@@ -45,7 +48,16 @@ impl Tail {
         line: Arc<Line>,
     ) -> Self {
         let (settings, key_checks) = (settings.clone(), key_checks.to_owned());
-        Self { settings, journal, node: Arc::clone(node), key_checks, state, line, doubtful: HashSet::new() }
+        Self {
+            settings,
+            journal,
+            node: Arc::clone(node),
+            key_checks,
+            state,
+            line,
+            doubtful: HashSet::new(),
+            rechecked: 0,
+        }
     }
 
     /// Listens for as long as it is let. `recheck`: subjects to be weighed once more.
@@ -91,25 +103,37 @@ impl Tail {
         recheck: &mut mpsc::UnboundedReceiver<Subject>,
     ) -> Trouble {
         loop {
+            // What was to be weighed once more for records up to here was asked for before they counted as committed.
+            let (own, asked) = (*self.line.committed.borrow(), self.line.rechecks.load(Ordering::Relaxed));
             while let Ok(subject) = recheck.try_recv() {
-                self.doubtful.insert(subject);
+                self.doubt(subject);
             }
             if let Err(trouble) = self.take_all(&mut sources).await {
                 return trouble;
             }
+            if self.rechecked == asked && self.doubtful.is_empty() {
+                self.line.is_weighed(own);
+            }
             self.line.heard_all();
+            let poll = self.settings.poll;
             let came = async {
                 tokio::select! {
-                    subject = recheck.recv() => drop(subject.map(|subject| self.doubtful.insert(subject))),
+                    subject = recheck.recv() => drop(subject.map(|subject| self.doubt(subject))),
                     lost = notified(&mut sources.listener, &self.node) => return lost,
                 }
                 None
             };
             // The look after the pause is what correctness rests on; a notification only comes sooner.
-            if let Ok(Some(trouble)) = timeout(self.settings.poll, came).await {
+            if let Ok(Some(trouble)) = timeout(poll, came).await {
                 return trouble;
             }
         }
+    }
+
+    /// A subject is to be weighed once more.
+    fn doubt(&mut self, subject: Subject) {
+        self.rechecked += 1;
+        self.doubtful.insert(subject);
     }
 
     async fn take_all(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
@@ -135,6 +159,7 @@ impl Tail {
 
     /// An opt-out counts at once. Where something else was chosen as well, all choices of the person are weighed after.
     fn take(&mut self, page: &[Heard]) {
+        self.state.taken.fetch_add(page.len() as u64, Ordering::Relaxed);
         for (subject, kind, source) in page.iter().filter_map(|record| record.choice) {
             let chosen =
                 matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);

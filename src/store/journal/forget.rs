@@ -50,6 +50,16 @@ impl Pruned {
     }
 }
 
+/// What became of a page of the journal.
+#[derive(Debug, Default)]
+pub(in crate::store) struct PrunedPage {
+    pub(in crate::store) pruned: Pruned,
+    /// Accounts that lost their last record, and its number.
+    pub(in crate::store) gone: Vec<(Subject, i64)>,
+    /// Where the page ended; `None` at the end of the journal.
+    pub(in crate::store) last: Option<i64>,
+}
+
 /// What was erased.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
@@ -96,15 +106,15 @@ pub enum HoldOrder {
 }
 
 impl Journal {
-    /// Prunes what is older than `before_us` among the records that follow `after`, up to a page; says where the
-    /// page ended, `None` at the end of the journal. `last_word` tells how an account stands, and by which record.
+    /// Prunes what is older than `before_us` among the records that follow `after`, up to a page. `last_word` tells
+    /// how an account stands, and by which record.
     pub(in crate::store) async fn prune_page(
         &mut self,
         after: i64,
         before_us: i64,
         last_word: &dyn Fn(&Subject) -> (Standing, i64),
         dry_run: bool,
-    ) -> Result<(Pruned, Option<i64>)> {
+    ) -> Result<PrunedPage> {
         self.settle_doubt().await?;
         let done = self.prune_rows(after, before_us, last_word, dry_run).await;
         if let Err(error) = &done {
@@ -119,7 +129,7 @@ impl Journal {
         before_us: i64,
         last_word: &dyn Fn(&Subject) -> (Standing, i64),
         dry_run: bool,
-    ) -> Result<(Pruned, Option<i64>)> {
+    ) -> Result<PrunedPage> {
         let (head, live_since, live) = (self.head.seq, self.live_since, self.key_check.clone());
         let connection = self.connection()?;
         let rows = sqlx::query(
@@ -133,7 +143,7 @@ impl Journal {
         .await?;
         let last = rows.last().map(|row| row.try_get(0)).transpose()?;
         let holds = list(connection).await?;
-        let mut pruned = Pruned::default();
+        let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
         let mut begun = false;
         for row in &rows {
             let (seq, canonical): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(2)?);
@@ -172,12 +182,13 @@ impl Journal {
             if let Some((subject, how)) = lasting {
                 let key_check = if seq < live_since { EARLIER } else { &live };
                 suppress(connection, &subject, how, head, key_check).await?;
+                gone.push((subject, seq));
             }
         }
         if begun {
             sqlx::query("COMMIT").execute(connection).await?;
         }
-        Ok((pruned, last))
+        Ok(PrunedPage { pruned, gone, last })
     }
 
     /// Takes what ties records to an account out of the journal; says up to which record that holds.

@@ -108,11 +108,17 @@ impl Unsigned {
         if signed != self.from {
             *self = Self { from: signed, tree: Tree::default() };
         }
+        self.read_to(connection, i64::MAX).await
+    }
+
+    /// Takes in the records up to one.
+    async fn read_to(&mut self, connection: &mut SqliteConnection, last: i64) -> Result<()> {
         loop {
             let rows = sqlx::query(
-                "SELECT seq, canonical, digest FROM journal WHERE seq > ? ORDER BY seq LIMIT 1024",
+                "SELECT seq, canonical, digest FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1024",
             )
             .bind(self.to())
+            .bind(last)
             .fetch_all(&mut *connection)
             .await?;
             for row in &rows {
@@ -142,6 +148,16 @@ struct Sealed {
 
 /// What a start makes of a journal.
 pub(in crate::store) trait Fold: Send {
+    /// The record up to which everything may be known without being read; `None`: nothing is.
+    fn known_to(&self) -> Option<Head> {
+        None
+    }
+
+    /// That record is in the journal. Whether everything up to it is known: then only what follows is read.
+    fn resume(&mut self) -> bool {
+        false
+    }
+
     /// A record, in order. `account` is whose it is.
     fn record(&mut self, fields: &Fields<'_>, account: Account);
 
@@ -195,6 +211,20 @@ impl Journal {
     /// The last record.
     pub(in crate::store) const fn last(&self) -> i64 {
         self.head.seq
+    }
+
+    /// The same, as the chain has it.
+    pub(in crate::store) const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The record with a number, as the chain has it.
+    pub(in crate::store) async fn head_at(&mut self, seq: i64) -> Result<Option<Head>> {
+        if seq == self.head.seq {
+            return Ok(Some(self.head));
+        }
+        let link = link_of(self.connection()?, seq).await?;
+        Ok(link.map(|link| Head { seq, link }))
     }
 
     /// The name of this node.
@@ -514,7 +544,14 @@ async fn prepare(
     let signed = last_checkpoint(connection).await.map_err(named)?;
     let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
     let mut unsigned = Unsigned { from: signed.seq, tree: Tree::default() };
-    let head = read_records(path, connection, Head::default(), (&signed, &mut unsigned), fold).await?;
+    let known_to = match fold.known_to() {
+        Some(known) if is_there(connection, &known, &signed).await.map_err(named)? && fold.resume() => known,
+        _ => Head::default(),
+    };
+    if known_to.seq > signed.seq {
+        unsigned.read_to(connection, known_to.seq).await.map_err(named)?;
+    }
+    let head = read_records(path, connection, known_to, (&signed, &mut unsigned), fold).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
     let mut mark = Mark::open(path)?;
     read_suppressions(connection, fold).await.map_err(named)?;
@@ -633,6 +670,25 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
     let Some(row) = row else { return Ok(Head::default()) };
     let link = row.try_get::<&[u8], _>(1)?.try_into();
     Ok(Head { seq: row.try_get(0)?, link: link.map_err(|_| sqlx::Error::Protocol(BROKEN.into()))? })
+}
+
+/// Whether a journal that was signed up to a record holds that record, and another.
+async fn is_there(connection: &mut SqliteConnection, known: &Head, signed: &Head) -> Result<bool> {
+    for head in [known, signed].into_iter().filter(|head| head.seq > 0) {
+        if link_of(connection, head.seq).await? != Some(head.link) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The chain value of a record.
+async fn link_of(connection: &mut SqliteConnection, seq: i64) -> Result<Option<Link>> {
+    let link: Option<Vec<u8>> = sqlx::query_scalar("SELECT chain FROM journal WHERE seq = ?")
+        .bind(seq)
+        .fetch_optional(connection)
+        .await?;
+    Ok(link.and_then(|link| link.try_into().ok()))
 }
 
 /// Reads all records after a head in order, verifies the chain, returns its new head.

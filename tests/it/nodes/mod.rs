@@ -91,6 +91,8 @@ fn limits(database: &str) -> config::Store {
         records_per_second: 1_000_000,
         record_burst: 100_000,
         shared: Some(shared(database)),
+        // A file of the index after every change: each start begins with one.
+        pack_after: Some(1),
         ..config::Store::default()
     }
 }

@@ -16,7 +16,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use optgate::store::{Change, Kind, Source, Store};
 
 use super::super::support::random::Random;
-use super::{WIDE, change, signal, subject};
+use super::{PACKED, change, signal, subject};
 
 const ROLE: &str = "OPTGATE_TEST_STORE_ROLE";
 const FOLDER: &str = "OPTGATE_TEST_STORE_FOLDER";
@@ -28,7 +28,7 @@ fn child_process() {
     let (Ok(role), Some(folder)) = (std::env::var(ROLE), std::env::var_os(FOLDER)) else { return };
     let folder = PathBuf::from(folder);
     say("OPENING");
-    let store = match Store::open(&folder, &WIDE) {
+    let store = match Store::open(&folder, &PACKED) {
         Ok(store) => store,
         Err(error) => return say(&format!("REFUSED {error}")),
     };

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use optgate::config;
 use optgate::privacy::Standing;
 use optgate::store::{Kind, RecordView, Store, export};
 
-use super::{WIDE, out, subject};
+use super::super::support::wait_until;
+use super::{PACKED, WIDE, out, subject};
 
 /// Rounds of a test: a few, or `OPTGATE_STORE_ROUNDS`.
 pub(super) fn rounds(few: u64) -> u64 {
@@ -57,7 +59,7 @@ impl Oracle {
     pub(super) fn lost(&self, folder: &Path) -> Result<usize, String> {
         if self.promised.is_empty() {
             // It may have ended while the journal was being made: there may be none, or half of one.
-            let store = Store::open(folder, &WIDE).map_err(|e| format!("open: {e}"))?;
+            let store = open(folder, &WIDE)?;
             block_on(store.close());
         }
         // Before the store recovers what a crash left: an export does not need it.
@@ -71,15 +73,18 @@ impl Oracle {
             kept.get(reference).is_some_and(|r| r.kind == kind.as_str() && r.account)
         };
         let missing = self.promised.len() - self.promised.iter().filter(in_journal).count();
-        let store = Store::open(folder, &WIDE).map_err(|e| format!("open: {e}"))?;
-        let health = store.health();
-        let forgotten =
-            self.asked.iter().filter(|(account, asked)| !stands(&store, **account, asked)).count();
-        block_on(store.close());
-        if health.records != kept.len() as u64 || health.journal_error.is_some() {
-            return Err(format!("{} rows exported, {health:?}", kept.len()));
+        let mut lost = missing;
+        // First from the file of the index, if there is one, then from the whole journal.
+        for limits in [&PACKED, &WIDE] {
+            let store = open(folder, limits)?;
+            let health = store.health();
+            lost = lost.max(self.forgotten(&store));
+            block_on(store.close());
+            if health.records != kept.len() as u64 || health.journal_error.is_some() {
+                return Err(format!("{} rows exported, {health:?}", kept.len()));
+            }
         }
-        Ok(missing.max(forgotten))
+        Ok(lost)
     }
 
     /// Accounts that an open store does not know as they were told.
@@ -92,6 +97,20 @@ impl Oracle {
         let acknowledged = self.acknowledged();
         assert_eq!(self.lost(folder), Ok(0), "lost of {acknowledged} acknowledged, {what}");
     }
+}
+
+/// Opens a store that may have been open here just now: a process that another test starts at that moment has its
+/// lock for as long as it takes to become another program.
+fn open(folder: &Path, limits: &config::Store) -> Result<Store, String> {
+    let mut opened = Store::open(folder, limits);
+    wait_until("the folder is free", || {
+        let taken = matches!(&opened, Err(error) if error.to_string().contains("another optgate"));
+        if taken {
+            opened = Store::open(folder, limits);
+        }
+        !taken
+    });
+    opened.map_err(|e| format!("open: {e}"))
 }
 
 /// Whether an account stands as it was last told, or as it asked for after that.

@@ -46,7 +46,7 @@ pub fn beside(name: &str, test: &str) -> Option<PathBuf> {
 }
 
 /// Waits until something holds that another thread brings about.
-pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !holds() {
         assert!(start.elapsed() < DEADLINE, "never: {what}");
