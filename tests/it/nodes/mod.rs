@@ -7,6 +7,7 @@
 
 mod killed;
 mod outages;
+mod packed;
 mod refusals;
 mod servers;
 mod serving;
@@ -35,7 +36,11 @@ struct Node {
 impl Node {
     /// A node with an empty folder that holds only the secret of the tests.
     fn start(database: &str) -> Self {
-        let folder = folder();
+        Self::start_in(folder(), database)
+    }
+
+    /// A node with this folder.
+    fn start_in(folder: TempDir, database: &str) -> Self {
         let store = Store::open(folder.path(), &limits(database)).unwrap();
         Self { folder, store }
     }
