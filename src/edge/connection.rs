@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
@@ -314,21 +314,8 @@ async fn http1_connection<S>(
     let (timeouts, limits) = (&settings.timeouts, &settings.limits);
     let link = Arc::new(Link::default());
     let times = HeadLimits { idle: timeouts.idle, header_read: timeouts.header_read };
-    let gate = Gate::strict(stream, Arc::clone(&link), head_limits(settings), times);
-    let (calls, told): (_, &Link) = (Cell::new(0), &link);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
-        calls.set(calls.get() + 1);
-        let number = calls.get();
-        async move {
-            if let Some(reason) = told.refusal(number) {
-                return Ok::<_, Infallible>(finish::malformed(&core, &hop, &request, reason));
-            }
-            let response = corridor::handle(core, hop, request).await;
-            told.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
-            Ok(response)
-        }
-    });
+    let mut gate = Gate::strict(stream, Arc::clone(&link), head_limits(settings), times);
+    let (calls, told): (_, &Link) = (&Cell::new(0), &link);
     let mut builder = http1::Builder::new();
     builder
         // The gate's matter.
@@ -340,16 +327,43 @@ async fn http1_connection<S>(
         // hyper's default of 100 needs no allocation; any other number does.
         builder.max_headers(limits.header_count);
     }
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(gate), service).with_upgrades());
-    let ended = match until_stopping(connection.as_mut(), phase).await {
-        Some(ended) => ended,
-        None => {
-            let ended = head_read(connection.as_mut(), &link).await;
-            connection.as_mut().graceful_shutdown();
-            match ended {
-                Some(ended) => ended,
-                None => connection.await,
+    let ended = loop {
+        let service = service_fn(|request: Request<Incoming>| {
+            let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
+            calls.set(calls.get() + 1);
+            let number = calls.get();
+            async move {
+                if let Some(reason) = told.refusal(number) {
+                    return Ok::<_, Infallible>(finish::malformed(&core, &hop, &request, reason));
+                }
+                let response = corridor::handle(core, hop, request).await;
+                told.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                Ok(response)
             }
+        });
+        let mut connection = builder.serve_connection(TokioIo::new(gate), service).with_upgrades();
+        let driven = until_stopping(pin!(ended_or_quiet(&mut connection, &link)), phase.clone()).await;
+        match driven {
+            Some(Some(ended)) => break ended,
+            Some(None) => {}
+            None => {
+                let mut connection = Pin::new(&mut connection);
+                let ended = head_read(connection.as_mut(), &link).await;
+                connection.as_mut().graceful_shutdown();
+                break match ended {
+                    Some(ended) => ended,
+                    None => connection.await,
+                };
+            }
+        }
+        // Two buffers and the room for a request are given back until somebody needs them again.
+        let Some(io) = connection.into_parts().map(|parts| parts.io) else { return };
+        gate = io.into_inner();
+        let _parked = Parked::new(core);
+        tokio::select! {
+            () = gate.stirs() => {}
+            // Between two requests there is nothing to wait for. How it goes is nobody's concern any more.
+            () = stopping(phase.clone()) => return drop(gate.shutdown().await),
         }
     };
     // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
@@ -359,6 +373,32 @@ async fn http1_connection<S>(
         && error.is_parse()
     {
         events::message_refused(&core.house.metrics, "downstream", "other", &error);
+    }
+}
+
+/// Drives a connection to its end; `None` when it is quiet.
+async fn ended_or_quiet<F: Future + Unpin>(connection: &mut F, link: &Link) -> Option<F::Output> {
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if link.is_quiet() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Counts a connection for as long as only its socket is held.
+struct Parked<'a>(&'a Core);
+
+impl<'a> Parked<'a> {
+    fn new(core: &'a Core) -> Self {
+        core.house.metrics.connections_quiet.inc();
+        Self(core)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.house.metrics.connections_quiet.dec();
     }
 }
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
@@ -176,6 +176,9 @@ impl HeadLimits {
 /// Longer than any connection lives.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// How long nothing may have come for a next head before the connection is quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// The wait of one connection for its next head.
 ///
 /// hyper could wait too, with a timer that it makes anew for every request. Here the connection keeps its slot, and
@@ -185,6 +188,8 @@ pub struct HeadWait {
     limits: HeadLimits,
     /// It waits, and has seen some of the head.
     waits: Option<bool>,
+    /// It has waited for [`QUIET`] and seen nothing.
+    quiet: bool,
     deadline: Option<Deadline>,
 }
 
@@ -192,24 +197,39 @@ impl HeadWait {
     /// Nothing is waited for yet.
     #[must_use]
     pub const fn new(limits: HeadLimits) -> Self {
-        Self { limits, waits: None, deadline: None }
+        Self { limits, waits: None, quiet: false, deadline: None }
     }
 
     /// Waits on. `begun`: some of the head is there. Ready once that took too long.
     pub fn poll(&mut self, begun: bool, cx: &mut Context<'_>) -> Poll<()> {
+        let until_quiet = self.limits.idle.min(QUIET);
         if self.waits != Some(begun) {
-            self.waits = Some(begun);
-            let limit = if begun { self.limits.header_read } else { self.limits.idle };
+            (self.waits, self.quiet) = (Some(begun), false);
+            let limit = if begun { self.limits.header_read } else { until_quiet };
             match &mut self.deadline {
                 Some(deadline) => deadline.restart(limit),
                 none => *none = Some(Deadline::new(limit)),
             }
         }
-        self.deadline.as_mut().map_or(Poll::Pending, |deadline| deadline.poll(cx))
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        ready!(deadline.poll(cx));
+        if begun || self.quiet {
+            return Poll::Ready(());
+        }
+        self.quiet = true;
+        deadline.restart(self.limits.idle.saturating_sub(until_quiet));
+        deadline.poll(cx)
+    }
+
+    /// Whether it has waited for a while and seen nothing.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// The head is there.
     pub fn end(&mut self) {
+        self.quiet = false;
         if self.waits.take().is_some()
             && let Some(deadline) = &mut self.deadline
         {

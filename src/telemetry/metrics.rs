@@ -290,6 +290,8 @@ pub struct Metrics {
     pub choices: Counter,
     /// Downstream connections open.
     pub connections: Gauge<i64, AtomicI64>,
+    /// Of them, HTTP/1.1 connections that have been idle for so long that only their sockets are held.
+    pub connections_quiet: Gauge<i64, AtomicI64>,
     /// Downstream connections refused at the limit.
     pub connections_refused: Counter,
     /// Limits that were reached.
@@ -448,8 +450,13 @@ impl Metrics {
         let build = Family::<Labels, Gauge>::default();
         build.get_or_create(&labels(&[("version", env!("CARGO_PKG_VERSION"))])).set(1);
         x.register("build_info", "The running version", build);
-        let connections = Gauge::default();
+        let (connections, connections_quiet) = (Gauge::default(), Gauge::default());
         x.register("connections", "Downstream connections open", connections.clone());
+        x.register(
+            "connections_quiet",
+            "Idle HTTP/1.1 connections whose buffers were given back",
+            connections_quiet.clone(),
+        );
         let memory = Gauge::default();
         x.register(
             "memory_bytes",
@@ -528,6 +535,7 @@ impl Metrics {
             accounts,
             connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
             connections,
+            connections_quiet,
             exposition: x,
         }
     }

@@ -200,7 +200,7 @@ fn traffic_reloads_and_restarts_for_a_while_leave_nothing_behind() {
     let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
     let (first, second) = (origin.url(), restarted.addr());
     let (binary, admin) = Binary::observed(builder.toml(&format!(
-        "[timeouts]\nupstream_idle = \"1s\"\nidle = \"5s\"\n[outlier]\nfailures = 0\n\
+        "[timeouts]\nupstream_idle = \"1s\"\nidle = \"30s\"\n[outlier]\nfailures = 0\n\
          [tls]\nlisten = [\"{tls}\"]\n{certificate}\
          [[sites]]\nname = \"site\"\nhosts = [\"site.test\"]\nupstream = {first:?}\n\
          [[sites]]\nname = \"again\"\nhosts = [\"again.test\"]\nupstream = \"http://{second}\"\n",

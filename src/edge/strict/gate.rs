@@ -1,5 +1,6 @@
 //! What stands between a visitor's bytes and hyper's HTTP/1.1 reader.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,8 @@ pub struct Link {
     answered: AtomicU64,
     /// Part of a head is held.
     in_head: AtomicBool,
+    /// Nothing has come for a while, and nothing is under way.
+    quiet: AtomicBool,
     /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
     is_waiting: AtomicBool,
     waiting: Mutex<Option<Waker>>,
@@ -61,6 +64,13 @@ impl Link {
     #[must_use]
     pub fn is_in_head(&self) -> bool {
         self.in_head.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing has come for a while and nothing is under way: what hyper holds of the connection can go. Cost:
+    /// one load.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
     }
 
     /// Notes that a request has its answer: what stands behind it may be read, as what it now is. Cost: a store
@@ -119,6 +129,8 @@ pub struct Gate<S> {
     wait: HeadWait,
     /// Number of the last request whose head has passed.
     request: u64,
+    /// Everything that was written has gone to the system.
+    flushed: bool,
     held: Held,
     linger: Option<(Deadline, usize)>,
 }
@@ -127,7 +139,7 @@ impl<S> Gate<S> {
     /// HTTP/1.1 is read strictly, and its heads are waited for so long.
     pub fn strict(io: S, link: Arc<Link>, limits: Limits, times: HeadLimits) -> Self {
         let (state, held, wait) = (State::Head(Scan::default()), Held::default(), HeadWait::new(times));
-        Self { io, meter: None, link, limits, state, wait, request: 0, held, linger: None }
+        Self { io, meter: None, link, limits, state, wait, request: 0, flushed: true, held, linger: None }
     }
 
     /// Another protocol, of which bytes are only counted.
@@ -191,7 +203,14 @@ impl<S> Gate<S> {
     /// Nothing more has come. Gives up when it was the rest of a head, or a next one, that did not.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let State::Head(scan) = &self.state else { return Poll::Pending };
-        ready!(self.wait.poll(scan.has_begun(), cx));
+        if self.wait.poll(scan.has_begun(), cx).is_pending() {
+            // hyper asks for a next head when the last one is answered and its answer written, flushed or not; with
+            // two requests in one read it has the second already.
+            let answered = self.link.answer_of(self.request).is_some();
+            let quiet = self.wait.is_quiet() && answered && self.flushed && self.held.is_empty();
+            self.link.quiet.store(quiet, Ordering::Relaxed);
+            return Poll::Pending;
+        }
         self.state = State::Late;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -229,6 +248,30 @@ impl<S> Gate<S> {
             self.settle();
         }
         given
+    }
+}
+
+impl<S: AsyncRead + Unpin> Gate<S> {
+    /// Waits, in hyper's place, until a quiet connection has something for it: bytes, which are held for it, its end,
+    /// or that it was quiet for too long.
+    pub async fn stirs(&mut self) {
+        poll_fn(|cx| self.poll_stirs(cx)).await;
+    }
+
+    fn poll_stirs(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut room = [0; 512];
+        let mut buf = ReadBuf::new(&mut room);
+        let polled = match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+            // Errors and the end are there for whoever reads next.
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.wait(cx).map(drop),
+        };
+        if polled.is_ready() {
+            self.link.quiet.store(false, Ordering::Relaxed);
+            self.held.keep(buf.filled());
+            self.look_at_held();
+        }
+        polled
     }
 }
 
@@ -274,7 +317,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        this.flushed = false;
+        Pin::new(&mut this.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -282,7 +327,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        this.flushed = false;
+        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -290,7 +337,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        this.flushed |= flushed.is_ready();
+        flushed
     }
 
     /// Ends the sending side; then, where a client may still be sending, reads on for a moment.

@@ -56,6 +56,11 @@ impl Held {
         false
     }
 
+    /// Takes in bytes that nobody has looked at.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Has what has not passed looked at.
     pub(super) fn look_again(&mut self, look: impl FnOnce(&[u8]) -> usize) {
         self.passed += look(&self.bytes[self.passed..]);
