@@ -3,6 +3,7 @@
 //! they were. Out of descriptors: `client_limits`; out of memory: `client_limits` and `failing_closed`; a full disk:
 //! `store`.
 
+mod ciphered;
 mod clock;
 mod names;
 mod network;
