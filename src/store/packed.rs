@@ -59,14 +59,24 @@ pub(super) fn beside(journal: &Path) -> PathBuf {
     journal.with_file_name("index.packed")
 }
 
-/// Takes the file away, durably.
+/// Takes the file away, and one that is not finished; durably.
 pub(super) fn remove(journal: &Path) -> io::Result<()> {
     let path = beside(journal);
-    match fs::remove_file(&path) {
-        Ok(()) => files::sync_folder_of(&path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    let removed = [remove_one(&path)?, remove_one(&unfinished(&path))?];
+    if removed.contains(&true) { files::sync_folder_of(&path) } else { Ok(()) }
+}
+
+/// Takes one file away; whether there was one.
+fn remove_one(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    files::with_ending(path, ".new")
 }
 
 /// Writes the file whenever it is worth it.
@@ -88,6 +98,8 @@ pub(super) struct Packer {
 impl Packer {
     /// For a journal that was opened just now, with its file of the index (`whole`) or without.
     pub(super) fn new(journal: &Path, after: Option<u64>, whole: bool) -> Self {
+        // One that a crash left may hold what was erased since.
+        let _ = remove_one(&unfinished(&beside(journal)));
         Self {
             journal: journal.to_owned(),
             after,
@@ -183,21 +195,18 @@ impl Place {
     /// Writes the file beside its place and moves it there.
     fn write(&self, point: &Point, index: &Index) -> io::Result<()> {
         let path = beside(&self.journal);
-        let new = files::with_ending(&path, ".new");
+        let new = unfinished(&path);
         // What a crash left there may have other permissions.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_one(&new)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         let done = fill(&file, point, index).and_then(|()| file.sync_all());
-        done.and_then(|()| self.put(&new, &path)).inspect_err(|_| _ = fs::remove_file(&new))
+        done.and_then(|()| self.put(&new, &path)).inspect_err(|_| _ = remove_one(&new))
     }
 
     fn put(&self, new: &Path, path: &Path) -> io::Result<()> {
         let thrown = lock(&self.thrown);
         if *thrown != self.was {
-            return fs::remove_file(new);
+            return remove_one(new).map(drop);
         }
         fs::rename(new, path)?;
         files::sync_folder_of(path)
