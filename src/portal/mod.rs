@@ -65,8 +65,32 @@ pub struct Visit {
     pub policy: String,
     /// `YYYYMM` of now, for the cookie.
     pub month: u32,
+    /// The account as the site calls it, where an opt-out may have to be told to others and it is at hand; see
+    /// [`Told`].
+    pub told: Told,
     /// The client asks more often than it should: its choice holds, its record must not take others' room.
     pub crowding: bool,
+}
+
+/// Whether others are told of an account's opt-out, and what the site calls the account.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum Told {
+    /// The settings name nobody.
+    #[default]
+    Nobody,
+    /// Recipients, who must be told whose it is; `None`: nothing but its hash is at hand.
+    Recipients(Option<Vec<u8>>),
+}
+
+impl std::fmt::Debug for Told {
+    /// Without the account.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "Nobody",
+            Self::Recipients(None) => "Recipients(None)",
+            Self::Recipients(Some(_)) => "Recipients(..)",
+        })
+    }
 }
 
 impl Visit {
