@@ -42,6 +42,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const IN_A_ROUND: i64 = 64;
 /// How long a request may wait for its own record before an earlier one of its account is taken for it.
 const OWN_RECORD_US: i64 = 3_600 * 1_000_000;
+/// How long after a request its record is looked for every second.
+const SOON_US: i64 = 60 * 1_000_000;
 /// Between two rounds that prune.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -96,7 +98,7 @@ impl Teller {
         let store = self.house.store.clone();
         let recipients = store.recipients();
         recipients.keep_sightings().await?;
-        self.find_records().await?;
+        let awaited = self.find_records().await?;
         recipients.plan(&settings).await?;
         let more = self.send(&settings).await?;
         recipients.count().await?;
@@ -114,31 +116,37 @@ impl Teller {
         let until = due.map_or(ROUND, |due| {
             Duration::from_micros(u64::try_from(due.saturating_sub(now_us())).unwrap_or(0))
         });
+        if awaited {
+            return Ok(PAUSE);
+        }
         // One that is due and whose recipient is left alone, or no longer in the settings, is no reason to hurry.
         Ok(until.clamp(PAUSE, ROUND))
     }
 
-    /// Requests whose record nobody named: what a crash left, and what was recorded without waiting.
-    async fn find_records(&self) -> Result<(), RecipientsError> {
+    /// Requests whose record nobody named: what a crash left, and what was recorded without waiting. Whether a record is
+    /// on its way.
+    async fn find_records(&self) -> Result<bool, RecipientsError> {
         let store = &self.house.store;
-        let mut found = Vec::new();
+        let (mut found, mut awaited) = (Vec::new(), false);
         for pending in store.recipients().pending().await? {
+            let age_us = now_us().saturating_sub(pending.requested_us);
+            awaited |= age_us < SOON_US;
             let standing = store.lookup(&pending.subject);
             if standing == Standing::NotLoaded || !standing.is_out() {
                 continue;
             }
             // One that cannot be read is looked for again.
             let Ok(Some(last)) = store.last_record(&pending.subject).await else { continue };
-            let waited = now_us().saturating_sub(pending.requested_us) > OWN_RECORD_US;
-            if last.kind == "opt-out" && (last.time_us >= pending.requested_us || waited) {
+            let own = last.time_us >= pending.requested_us || age_us > OWN_RECORD_US;
+            if last.kind == "opt-out" && own {
                 let (subject, reference, effective_us) = (pending.subject, last.reference, last.time_us);
                 found.push(Recorded { subject, reference, effective_us });
             }
         }
-        match found.is_empty() {
-            true => Ok(()),
-            false => store.recipients().recorded(found).await,
+        if !found.is_empty() {
+            store.recipients().recorded(found).await?;
         }
+        Ok(awaited)
     }
 
     /// Sends what is due, to all recipients at once. Whether there may be more at once.

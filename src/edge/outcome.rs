@@ -166,7 +166,7 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
         _ => return,
     };
     if x.named.is_nobody() && source == Source::Gpc && document && !known {
-        record_one(core, x, source, basis, None);
+        record_one(core, x, (source, basis), None, now_us());
     }
     let levels = [(x.named.account, x.signals.account), (x.named.profile, x.signals.profile)];
     for (subject, standing) in levels {
@@ -177,29 +177,40 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
             _ => false,
         };
         if new && subject.is_some() {
+            let time_us = now_us();
             if let (Some(subject), true) = (subject, subject == x.named.account) {
-                tell_recipients(core, x, subject);
+                tell_recipients(core, x, subject, time_us);
             }
-            record_one(core, x, source, basis, subject);
+            record_one(core, x, (source, basis), subject, time_us);
         }
     }
 }
 
 /// Has those told who get the account's data whatever its pages do (11 CCR 7026(f)(2)).
-fn tell_recipients(core: &Core, x: &Exchange, subject: Subject) {
+fn tell_recipients(core: &Core, x: &Exchange, subject: Subject, time_us: i64) {
     if x.snapshot.settings.tells_of_signals() {
         core.house.store.recipients().note(Request {
             subject,
             site: x.site().settings.name.clone(),
-            requested_us: jiff::Timestamp::now().as_microsecond(),
+            requested_us: time_us,
             who: x.account_key.as_deref().map(<[u8]>::to_vec),
         });
     }
 }
 
-fn record_one(core: &Core, x: &Exchange, source: Source, basis: Basis, subject: Option<Subject>) {
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+fn record_one(
+    core: &Core,
+    x: &Exchange,
+    (source, basis): (Source, Basis),
+    subject: Option<Subject>,
+    time_us: i64,
+) {
     core.house.store.record_behind(Change {
-        time_us: jiff::Timestamp::now().as_microsecond(),
+        time_us,
         site: x.site().settings.name.clone(),
         kind: Kind::OptOut,
         source,

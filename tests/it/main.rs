@@ -61,6 +61,7 @@ mod protocols;
 mod proxy_protocol;
 mod proxying;
 mod queueing;
+mod recipients;
 mod registry;
 mod reload;
 mod server_timing;
