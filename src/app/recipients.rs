@@ -22,7 +22,7 @@ use super::outward;
 use crate::config::{Settings, Way, Webhook};
 use crate::edge::{House, Phase, connection};
 use crate::privacy::Standing;
-use crate::store::recipients::{Due, Failed, Recorded, RecipientsError, Settled};
+use crate::store::recipients::{Due, Failed, RecipientsError, Recorded, Settled};
 
 /// Longest time between two rounds: how old a sighting may be that a crash takes along.
 const ROUND: Duration = Duration::from_secs(60);
@@ -34,6 +34,8 @@ const MOST_BYTES: usize = 64 << 10;
 const MOST_RECEIPT: usize = 500;
 /// The pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Shortest time between two rounds that nobody asked for.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4 * 3_600);
 /// Longest time for which a recipient that fails is asked nothing at all.
@@ -109,18 +111,27 @@ impl Teller {
             recipients.prune(now_us().saturating_sub(keep)).await?;
             self.pruned = Some(Instant::now());
         }
-        if more {
-            return Ok(Duration::ZERO);
+        match (more, awaited) {
+            (true, _) => Ok(Duration::ZERO),
+            (_, true) => Ok(PAUSE),
+            _ => self.until_next(&settings).await,
         }
-        let due = recipients.next_due().await?;
-        let until = due.map_or(ROUND, |due| {
-            Duration::from_micros(u64::try_from(due.saturating_sub(now_us())).unwrap_or(0))
-        });
-        if awaited {
-            return Ok(PAUSE);
+    }
+
+    /// How long until the next message. One whose recipient is left alone, or no longer in the settings, is no reason to
+    /// hurry.
+    async fn until_next(&self, settings: &Settings) -> Result<Duration, RecipientsError> {
+        let mut wait = ROUND;
+        for recipient in settings.recipients.iter().filter(|r| matches!(r.way, Way::Webhook(_))) {
+            if let Some(due) = self.house.store.recipients().next_due(recipient.name.clone()).await? {
+                let due = u64::try_from(due.saturating_sub(now_us())).unwrap_or(0);
+                let left = self.waits.get(&recipient.name);
+                let left =
+                    left.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+                wait = wait.min(left.max(Duration::from_micros(due)));
+            }
         }
-        // One that is due and whose recipient is left alone, or no longer in the settings, is no reason to hurry.
-        Ok(until.clamp(PAUSE, ROUND))
+        Ok(wait.max(LEAST_WAIT))
     }
 
     /// Requests whose record nobody named: what a crash left, and what was recorded without waiting. Whether a record is
@@ -187,7 +198,8 @@ impl Teller {
                 }
                 Err(Refusal { why, of_this_one, .. }) => {
                     let pause = pause(message.tries);
-                    let next_us = now_us().saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+                    let next_us =
+                        now_us().saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
                     let wait = if of_this_one { PAUSE } else { pause.min(LONGEST_WAIT) };
                     (Settled::Failed(Failed { why, next_us: Some(next_us) }), Some(wait))
                 }

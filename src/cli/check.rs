@@ -59,7 +59,8 @@ pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
         Err(problem) => return vec![problem],
     };
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(unknown_vendor(&loaded.settings, &registry).map(|unknown| vendor_problem(loaded, &unknown)));
+    problems
+        .extend(unknown_vendor(&loaded.settings, &registry).map(|unknown| vendor_problem(loaded, &unknown)));
     for (i, site) in loaded.settings.sites.iter().enumerate() {
         let found: Vec<PolicyError> = match Policy::resolve(Arc::clone(&registry), &site.policy) {
             Err(error) => vec![error],
@@ -132,7 +133,8 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
 /// A vendor that a recipient is to stand for and that nobody knows, at the list that names it.
 fn vendor_problem(loaded: &Loaded, unknown: &UnknownVendor) -> String {
     let named = |recipient: &Arc<crate::config::Recipient>| recipient.vendors.contains(&unknown.id);
-    let list = loaded.settings.recipients.iter().position(named).map(|at| format!("recipients[{at}].vendors"));
+    let list =
+        loaded.settings.recipients.iter().position(named).map(|at| format!("recipients[{at}].vendors"));
     let written = loaded
         .origins
         .iter()

@@ -132,7 +132,12 @@ fn name(
     let path = path.key("name");
     let Some(name) = one.name.as_ref().filter(|name| !name.trim().is_empty()) else {
         let next = "add name = \"Example Ads\"; do not change it later, for tasks are kept under it";
-        problems.missing(&path, format!("`{path}` is missing"), "whoever reads a task must know whose it is", next);
+        problems.missing(
+            &path,
+            format!("`{path}` is missing"),
+            "whoever reads a task must know whose it is",
+            next,
+        );
         return None;
     };
     if name.len() > MOST_NAME || name.chars().any(char::is_control) {
@@ -192,7 +197,12 @@ fn way(path: &KeyPath, one: &RawRecipient, problems: &mut Problems<'_>) -> Optio
             if !good {
                 let path = path.key("mail");
                 let why = format!("\"{address}\" is no mail address");
-                problems.wrong(&path, format!("`{path}` cannot be used"), &why, "write \"privacy@ads.example\"");
+                problems.wrong(
+                    &path,
+                    format!("`{path}` cannot be used"),
+                    &why,
+                    "write \"privacy@ads.example\"",
+                );
             }
             good.then(|| Way::Mail(address.clone()))
         }

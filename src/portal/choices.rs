@@ -358,13 +358,7 @@ pub(super) async fn record(
     record_change(portal, visit, change(visit, kind, subject, basis, time_us)).await
 }
 
-fn change(
-    visit: &Visit,
-    kind: Kind,
-    subject: Option<Subject>,
-    basis: Option<Basis>,
-    time_us: i64,
-) -> Change {
+fn change(visit: &Visit, kind: Kind, subject: Option<Subject>, basis: Option<Basis>, time_us: i64) -> Change {
     Change {
         time_us,
         site: visit.site.name.clone(),

@@ -101,7 +101,8 @@ impl Desk<'_> {
 
     /// The days on which vendors were seen, as they are in the file, once there are any.
     fn windows(&self) -> Vec<(String, String, i64, i64)> {
-        let all = || self.query("SELECT site, vendor, first_day, last_day FROM windows ORDER BY site, vendor");
+        let all =
+            || self.query("SELECT site, vendor, first_day, last_day FROM windows ORDER BY site, vendor");
         wait_until("a window is kept", || !all().is_empty());
         all()
     }
@@ -206,7 +207,10 @@ fn an_imported_request_lists_and_tells_whoever_was_on_the_site_since() {
     assert!(honoured(&proxy.get("/", GPC)));
     let windows = Desk(proxy.dir()).windows();
     let today = jiff::Timestamp::now().as_second().div_euclid(86_400);
-    assert!(windows.iter().any(|(_, vendor, first, last)| vendor == "meta-pixel" && first == last), "{windows:?}");
+    assert!(
+        windows.iter().any(|(_, vendor, first, last)| vendor == "meta-pixel" && first == last),
+        "{windows:?}"
+    );
     assert!(windows.iter().all(|(_, _, _, last)| (today - 1..=today).contains(last)), "{windows:?}");
     let kept = proxy.stop();
     let desk = Desk(kept.path());
@@ -233,7 +237,10 @@ fn an_imported_request_lists_and_tells_whoever_was_on_the_site_since() {
     let text = desk.ok(&["recipients", &references[1]]);
     assert!(text.contains("meta-pixel") && text.contains("to be told:\n  msg_"), "{text}");
     let browser = desk.ok(&["recipients", &references[0]]);
-    assert!(browser.contains("(effective at once)") && browser.contains("a browser has no name"), "{browser}");
+    assert!(
+        browser.contains("(effective at once)") && browser.contains("a browser has no name"),
+        "{browser}"
+    );
     // Without the file's own proof nothing else could be believed: the journal is what it was.
     assert!(desk.ok(&["verify"]).contains("records: 3\n"));
     let addr = own_address();
@@ -297,7 +304,9 @@ fn a_request_whose_record_was_not_named_finds_it() {
 #[test]
 fn a_form_that_could_be_recorded_later_only_leaves_a_gap() {
     let origin = shop(&["/"]);
-    for recipient in ["", "[[recipients]]\nname = \"Ads\"\nvendors = [\"meta-pixel\"]\nmail = \"a@ads.example\"\n"] {
+    for recipient in
+        ["", "[[recipients]]\nname = \"Ads\"\nvendors = [\"meta-pixel\"]\nmail = \"a@ads.example\"\n"]
+    {
         let proxy = site(&origin, recipient).run();
         let desk = Desk(proxy.dir());
         assert!(honoured(&proxy.get("/", GPC)));
@@ -360,7 +369,8 @@ impl Drop for Blocked {
 #[test]
 fn a_person_tells_a_recipient_by_mail_and_notes_it() {
     let origin = shop(&["/"]);
-    let recipient = "[[recipients]]\nname = \"Co-op\"\nalways = true\ndelay = \"24h\"\nmail = \"privacy@coop.example\"\n";
+    let recipient =
+        "[[recipients]]\nname = \"Co-op\"\nalways = true\ndelay = \"24h\"\nmail = \"privacy@coop.example\"\n";
     let proxy = site(&origin, recipient).run();
     let desk = Desk(proxy.dir());
     let reference = opt_out(proxy.addr(), ANN);
@@ -371,10 +381,15 @@ fn a_person_tells_a_recipient_by_mail_and_notes_it() {
     let list = desk.ok(&["recipients"]);
     assert!(list.contains(&format!("ledger recipients text {id}")) && !list.contains("ann@"), "{list}");
     let text = desk.ok(&["recipients", "text", id]);
-    assert!(text.starts_with("To: privacy@coop.example\n") && text.contains("\n    ann@example.com\n"), "{text}");
+    assert!(
+        text.starts_with("To: privacy@coop.example\n") && text.contains("\n    ann@example.com\n"),
+        "{text}"
+    );
     assert!(text.contains(&reference) && text.contains(id), "{text}");
     assert!(desk.ledger(&["recipients", "done", id, "--receipt", " "]).err.contains("1 to 500 characters"));
-    assert!(desk.ledger(&["recipients", "done", "msg_x", "--receipt", "x"]).err.contains("no open task msg_x"));
+    assert!(
+        desk.ledger(&["recipients", "done", "msg_x", "--receipt", "x"]).err.contains("no open task msg_x")
+    );
     desk.ok(&["recipients", "done", id, "--receipt", "mail of Tuesday"]);
     let shown = desk.of(&reference);
     let told = &shown["recipients"][0];
@@ -395,7 +410,11 @@ fn a_refusal_is_named_and_stays_open() {
     assert_eq!(ads.seen(2).len(), 2);
     proxy.wait_for_line("optgate_recipients_stuck 1");
     let task = desk.open().remove(0);
-    assert_eq!((&task["state"], &task["error"]), (&"refused".into(), &"it refused with 410".into()), "{task}");
+    assert_eq!(
+        (&task["state"], &task["error"]),
+        (&"refused".into(), &"it refused with 410".into()),
+        "{task}"
+    );
     let id = task["task"].as_str().unwrap();
     desk.ok(&["recipients", "retry", id]);
     // Something else wakes the sender, as a minute would.
@@ -532,7 +551,7 @@ fn recipients_that_cannot_be_are_refused_with_a_hint() {
     let named = format!("name = \"Ads\"\n{mail}\n");
     for (recipient, hint) in [
         (format!("{named}vendors = [\"meta-pixl\"]"), "did you mean `meta-pixel`?"),
-        (format!("{named}"), "would never be told"),
+        (named.clone(), "would never be told"),
         (format!("{mail}\nalways = true"), "`recipients[0].name` is missing"),
         ("name = \"Ads\"\nalways = true".to_owned(), "says not how it is told"),
         (format!("{named}always = true\nwebhook = \"https://a.example/\""), "one way too many"),

@@ -207,7 +207,9 @@ fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
     }
     let time = written.parse::<Timestamp>().ok().or_else(|| day(written));
     let time = time.ok_or_else(|| {
-        format!("`{written}` in `requested_at` is no time like 2026-11-26T09:30:00Z, and no date like 2026-11-26")
+        format!(
+            "`{written}` in `requested_at` is no time like 2026-11-26T09:30:00Z, and no date like 2026-11-26"
+        )
     })?;
     if time > now {
         return Err(format!("`{written}` in `requested_at` is in the future"));
@@ -245,7 +247,10 @@ async fn record(
         if !seen.insert(request.subject) || store.knows(&change) {
             counts.known += 1;
         } else if store.lookup(&request.subject) == Standing::OptedIn
-            && store.last_record(&request.subject).await?.is_some_and(|last| last.time_us >= end_of(request.date))
+            && store
+                .last_record(&request.subject)
+                .await?
+                .is_some_and(|last| last.time_us >= end_of(request.date))
         {
             counts.overruled += 1;
         } else {

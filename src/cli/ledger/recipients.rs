@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Global, settings};
 use crate::cli::Output;
-use crate::config::Settings;
+use crate::config::{Settings, Way};
 use crate::store::recipients::{self, OptOut, Task, TaskText};
 use crate::store::{self, RecordView};
 
@@ -74,7 +74,7 @@ pub fn run(global: &Global, args: &RecipientsArgs, out: &mut dyn Write) -> Resul
         (Some(RecipientsCommand::Retry { task }), _) => retry(data_dir, task),
         (Some(RecipientsCommand::Text { task }), _) => text(data_dir, task, out),
         (None, Some(reference)) => one(&settings, reference, args.format, out),
-        (None, None) => open(data_dir, args.format, out),
+        (None, None) => open(&settings, args.format, out),
     }
     .map_err(Failure::from)
 }
@@ -83,7 +83,10 @@ fn done(data_dir: &Path, task: &str, receipt: &str) -> anyhow::Result<()> {
     let good = !receipt.trim().is_empty()
         && receipt.chars().count() <= MOST_RECEIPT
         && !receipt.chars().any(char::is_control);
-    anyhow::ensure!(good, "--receipt is 1 to {MOST_RECEIPT} characters on one line: what shows that it was told");
+    anyhow::ensure!(
+        good,
+        "--receipt is 1 to {MOST_RECEIPT} characters on one line: what shows that it was told"
+    );
     let found = recipients::done(data_dir, task, receipt)?;
     anyhow::ensure!(found, "there is no open task {task}; `optgate ledger recipients` lists them");
     Ok(())
@@ -96,8 +99,8 @@ fn retry(data_dir: &Path, task: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open(data_dir: &Path, format: Output, out: &mut dyn Write) -> anyhow::Result<()> {
-    let tasks = recipients::open_tasks(data_dir)?;
+fn open(settings: &Settings, format: Output, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tasks = recipients::open_tasks(&settings.data_dir)?;
     if format == Output::Json {
         for task in &tasks {
             serde_json::to_writer(&mut *out, &shown(task)?)?;
@@ -106,7 +109,7 @@ fn open(data_dir: &Path, format: Output, out: &mut dyn Write) -> anyhow::Result<
         return Ok(());
     }
     for task in &tasks {
-        writeln!(out, "{} {}", task.reference, line(task))?;
+        writeln!(out, "{} {}", task.reference, line(task, settings))?;
     }
     eprintln!("{} open", tasks.len());
     Ok(())
@@ -123,7 +126,12 @@ fn one(settings: &Settings, reference: &str, format: Output, out: &mut dyn Write
         Ok(())
     })?;
     let record = record.with_context(|| format!("there is no record {reference} that is not pruned"))?;
-    anyhow::ensure!(record.kind == "opt-out", "{} is no opt-out, but {}: nobody is told", record.reference, record.kind);
+    anyhow::ensure!(
+        record.kind == "opt-out",
+        "{} is no opt-out, but {}: nobody is told",
+        record.reference,
+        record.kind
+    );
     let found = recipients::of_record(&settings.data_dir, &record.reference)?;
     let shown = Shown::of(&record, found, settings);
     match format {
@@ -146,10 +154,11 @@ struct Shown<'a> {
     tasks: Vec<Task>,
     /// Why nobody is told, or not yet.
     why: Option<&'static str>,
+    settings: &'a Settings,
 }
 
 impl<'a> Shown<'a> {
-    fn of(record: &'a RecordView, found: Option<OptOut>, settings: &Settings) -> Self {
+    fn of(record: &'a RecordView, found: Option<OptOut>, settings: &'a Settings) -> Self {
         let at_once = OptOut {
             requested_us: record.time_us,
             effective_us: record.time_us,
@@ -163,9 +172,13 @@ impl<'a> Shown<'a> {
         } else if !tasks.is_empty() {
             None
         } else if !record.account {
-            Some("a browser has no name, so that nobody can be told whose data it is; from its own next page on it gets none of them")
+            Some(
+                "a browser has no name, so that nobody can be told whose data it is; from its own next page on it gets none of them",
+            )
         } else if record.basis == "profile" {
-            Some("a browser's profile has no name outside the site, so that nobody can be told whose data it is")
+            Some(
+                "a browser's profile has no name outside the site, so that nobody can be told whose data it is",
+            )
         } else if settings.recipients.is_empty() {
             Some("the settings name no [[recipients]]")
         } else if requested_us >= effective_us {
@@ -175,7 +188,7 @@ impl<'a> Shown<'a> {
         };
         let stands = |vendor: &String| settings.recipients.iter().any(|r| r.vendors.contains(vendor));
         let nobody = vendors.iter().filter(|vendor| !stands(vendor)).cloned().collect();
-        Self { record, requested_us, effective_us, vendors, nobody, tasks, why }
+        Self { record, requested_us, effective_us, vendors, nobody, tasks, why, settings }
     }
 
     fn text(&self, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -195,7 +208,7 @@ impl<'a> Shown<'a> {
             None => writeln!(out, "to be told:")?,
         }
         for task in &self.tasks {
-            writeln!(out, "  {}", line(task))?;
+            writeln!(out, "  {}", line(task, self.settings))?;
         }
         Ok(())
     }
@@ -220,7 +233,12 @@ fn shown(task: &Task) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(task)?)
 }
 
-fn line(task: &Task) -> String {
+/// Whether a running server can send a task's message.
+fn is_sent(task: &Task, settings: &Settings) -> bool {
+    settings.recipients.iter().any(|r| r.name == task.recipient && matches!(r.way, Way::Webhook(_)))
+}
+
+fn line(task: &Task, settings: &Settings) -> String {
     let Task { task: id, recipient, way, address, state, tries, .. } = task;
     let more = match (state.as_str(), &task.receipt, &task.error) {
         ("done", receipt, _) => {
@@ -231,6 +249,9 @@ fn line(task: &Task) -> String {
             "nothing to call the account by is kept: tell it by the reference, then note `done`".to_owned()
         }
         ("open", _, None) if way == "mail" => format!("write to it: optgate ledger recipients text {id}"),
+        ("open", _, _) if way == "webhook" && !is_sent(task, settings) => {
+            "the settings have no webhook for it any more: tell it, then note `done`".to_owned()
+        }
         (_, _, Some(error)) => format!("{tries} tries, the last: {error}"),
         (_, _, None) => format!("{tries} tries"),
     };

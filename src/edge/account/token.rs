@@ -152,8 +152,7 @@ impl Verifier {
         };
         let mut validation = Validation::new(head.alg);
         self.demand(&mut validation);
-        let claims =
-            first_that_signed(token, &candidates, &validation).map_err(|error| reason(&error))?;
+        let claims = first_that_signed(token, &candidates, &validation).map_err(|error| reason(&error))?;
         let account = claims.get(&self.settings.claim).and_then(text).ok_or(Token::Claim)?;
         // What is not a number has been refused; what is too large is far away.
         let ends = claims.get("exp").and_then(Value::as_f64).map_or(i64::MAX, |exp| exp as i64);

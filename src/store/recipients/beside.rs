@@ -85,7 +85,8 @@ fn rfc3339<S: Serializer>(time_us: &Option<i64>, serializer: S) -> Result<S::Ok,
     serializer.collect_str(&format_args!("{:.0}", time.map_err(serde::ser::Error::custom)?))
 }
 
-const TASKS: &str = "SELECT t.id, t.recipient, t.way, t.address, r.reference, r.site, t.vendors, t.state, t.tries,
+const TASKS: &str =
+    "SELECT t.id, t.recipient, t.way, t.address, r.reference, r.site, t.vendors, t.state, t.tries,
     t.error, t.told_us, t.receipt, r.requested_us, r.effective_us, t.until_us, r.subject, r.who
     FROM tasks t JOIN requests r ON r.id = t.request";
 
@@ -113,7 +114,9 @@ fn task(row: &SqliteRow) -> sqlx::Result<Task> {
 /// The file cannot be read.
 pub fn open_tasks(data_dir: &Path) -> Result<Vec<Task>, OpenError> {
     let found = with(data_dir, async |connection| {
-        let sql = format!("{TASKS} WHERE t.state IN ('open', 'refused', 'failed', 'unnamed') ORDER BY t.request, t.id");
+        let sql = format!(
+            "{TASKS} WHERE t.state IN ('open', 'refused', 'failed', 'unnamed') ORDER BY t.request, t.id"
+        );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
         rows.iter().map(task).collect()
     })?;

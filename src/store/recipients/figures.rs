@@ -45,7 +45,11 @@ impl Collector for RecipientsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let figures = &self.0;
         let gauges = [
-            ("recipients_open", "Recipients that are to be told of an opt-out and were not yet", &figures.open),
+            (
+                "recipients_open",
+                "Recipients that are to be told of an opt-out and were not yet",
+                &figures.open,
+            ),
             ("recipients_stuck", "Of those, the ones that only a person can tell", &figures.stuck),
         ];
         for (name, help, value) in gauges {
@@ -58,7 +62,11 @@ impl Collector for RecipientsCollector {
         let counters = [
             ("recipients_sent", "Messages about opt-outs that their recipient took", &figures.sent),
             ("recipients_failed", "Tries to tell a recipient that failed", &figures.failed),
-            ("recipients_lost", "Opt-outs of which no recipient can be told: they could not be kept", &figures.lost),
+            (
+                "recipients_lost",
+                "Opt-outs of which no recipient can be told: they could not be kept",
+                &figures.lost,
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value.load(Ordering::Relaxed));

@@ -29,9 +29,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Notify, oneshot};
 
 pub use beside::{OptOut, Task, TaskText, account_text, done, of_record, open_tasks, retry};
+pub(super) use beside::{copy, restore};
 pub use figures::RecipientsCollector;
 pub use sightings::SiteSightings;
-pub(super) use beside::{copy, restore};
 pub(super) use table::FILE;
 
 use super::signing::{SIGNATURE_BYTES, Signer};
@@ -276,12 +276,12 @@ impl Recipients {
         self.run(move |table| Box::pin(async move { table.due(&recipient, now_us, most).await })).await
     }
 
-    /// When the next message is due, in microseconds since the Unix epoch.
+    /// When the next message to a recipient is due, in microseconds since the Unix epoch.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn next_due(&self) -> Result<Option<i64>, RecipientsError> {
-        self.run(|table| Box::pin(table.next_due())).await
+    pub async fn next_due(&self, recipient: String) -> Result<Option<i64>, RecipientsError> {
+        self.run(move |table| Box::pin(async move { table.next_due(&recipient).await })).await
     }
 
     /// What came of a message.

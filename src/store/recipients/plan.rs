@@ -98,8 +98,7 @@ fn there(windows: &[Window], sites: &[String], (from_us, until_us): (i64, i64)) 
         return Vec::new();
     }
     let (from, until) = (day_of(from_us), day_of(until_us));
-    let overlaps =
-        |window: &&Window| window.first - SLACK_DAYS <= until && from <= window.last + SLACK_DAYS;
+    let overlaps = |window: &&Window| window.first - SLACK_DAYS <= until && from <= window.last + SLACK_DAYS;
     let here = windows.iter().filter(|window| sites.contains(&window.site)).filter(overlaps);
     let mut vendors: Vec<String> = here.map(|window| window.vendor.clone()).collect();
     vendors.sort_unstable();
@@ -172,9 +171,14 @@ mod tests {
     #[test]
     fn a_recipient_is_told_when_its_window_meets_the_gap() {
         let one = || vec![recipient("one", |_| {})];
-        for (requested, effective, hit) in
-            [(92, 93, true), (91, 92, false), (105, 106, true), (117, 119, true), (118, 119, false), (50, 200, true)]
-        {
+        for (requested, effective, hit) in [
+            (92, 93, true),
+            (91, 92, false),
+            (105, 106, true),
+            (117, 119, true),
+            (118, 119, false),
+            (50, 200, true),
+        ] {
             let (vendors, names) = told(one(), &asked(requested, effective));
             assert_eq!((vendors.len(), names.len()), (usize::from(hit), usize::from(hit)), "{requested}");
         }

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteTransaction};
 
 use super::figures::Figures;
@@ -136,7 +134,9 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
     for sql in MIGRATIONS.iter().skip(have) {
         sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
     }
-    sqlx::raw_sql("PRAGMA application_id = 1330664530; PRAGMA user_version = 1").execute(&mut *transaction).await?;
+    sqlx::raw_sql("PRAGMA application_id = 1330664530; PRAGMA user_version = 1")
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await
 }
 
@@ -396,11 +396,13 @@ impl Table {
         Ok(found)
     }
 
-    /// When the next message is due, of anybody.
-    pub(super) async fn next_due(&mut self) -> Result<Option<i64>> {
+    /// When the next message to a recipient is due.
+    pub(super) async fn next_due(&mut self, recipient: &str) -> Result<Option<i64>> {
         let Some(connection) = self.open(false).await? else { return Ok(None) };
-        let row = sqlx::query("SELECT min(due_us) FROM tasks WHERE state = 'open' AND way = 'webhook'");
-        row.fetch_one(connection).await?.try_get(0)
+        let row = sqlx::query(
+            "SELECT min(due_us) FROM tasks WHERE state = 'open' AND way = 'webhook' AND recipient = ?",
+        );
+        row.bind(recipient).fetch_one(connection).await?.try_get(0)
     }
 
     /// A recipient was asked, with this result.
@@ -481,7 +483,8 @@ impl Table {
                 let subject = subject(row, 1)?;
                 let opened = seal.open(row.try_get(2)?, &subject).filter(|opened| opened.earlier);
                 if let Some(again) = opened.and_then(|opened| seal.close(&opened.plain, &subject)) {
-                    let anew = sqlx::query("UPDATE requests SET who = ? WHERE id = ?").bind(again).bind(after);
+                    let anew =
+                        sqlx::query("UPDATE requests SET who = ? WHERE id = ?").bind(again).bind(after);
                     anew.execute(&mut *transaction).await?;
                 }
             }
