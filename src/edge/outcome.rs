@@ -193,7 +193,7 @@ fn tell_recipients(core: &Core, x: &Exchange, subject: Subject, time_us: i64) {
             subject,
             site: x.site().settings.name.clone(),
             requested_us: time_us,
-            who: x.account_key.as_deref().map(<[u8]>::to_vec),
+            who: x.account_key.clone(),
         });
     }
 }

@@ -14,7 +14,7 @@ use super::two_acts::{self, Act, Confirmation};
 use super::{Asked, Pages, Shared, Told, Visit, VisitOf, origin, pages, programme};
 use crate::enforce::cookies::{expire_other_forms, own_line};
 use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie};
-use crate::store::recipients::{Recorded, Request};
+use crate::store::recipients::{AccountKey, Recorded, Request};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
@@ -299,7 +299,7 @@ async fn account_out(
     time_us: i64,
 ) -> Result<Receipt, RecordError> {
     let recipients = portal.store.recipients();
-    let keep = async |who: Option<Vec<u8>>| {
+    let keep = async |who: Option<AccountKey>| {
         let site = visit.site.name.clone();
         let request = Request { subject, site, requested_us: time_us, who };
         if let Err(error) = recipients.requested(vec![request]).await {

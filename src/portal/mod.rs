@@ -42,6 +42,7 @@ use crate::config::LinkTitle;
 use crate::privacy::{Decision, Named, Signals};
 use crate::registry::Policy;
 use crate::store::Store;
+use crate::store::recipients::AccountKey;
 use crate::telemetry::metrics::SharedMetrics;
 
 /// What the corridor knows about a portal request; put into the request's extensions.
@@ -73,24 +74,13 @@ pub struct Visit {
 }
 
 /// Whether others are told of an account's opt-out, and what the site calls the account.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Told {
     /// The settings name nobody.
     #[default]
     Nobody,
     /// Recipients, who must be told whose it is; `None`: nothing but its hash is at hand.
-    Recipients(Option<Vec<u8>>),
-}
-
-impl std::fmt::Debug for Told {
-    /// Without the account.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Nobody => "Nobody",
-            Self::Recipients(None) => "Recipients(None)",
-            Self::Recipients(Some(_)) => "Recipients(..)",
-        })
-    }
+    Recipients(Option<AccountKey>),
 }
 
 impl Visit {

@@ -23,7 +23,7 @@ use super::forget::with_store;
 use super::{Failure, Global, settings};
 use crate::config::Settings;
 use crate::privacy::{Basis, Keys, Standing, Subject};
-use crate::store::recipients::{self, Recorded};
+use crate::store::recipients::{self, AccountKey, Recorded};
 use crate::store::{Change, Kind, Receipt, RecordError, Source, Store};
 
 /// Records under way at once: what one commit takes.
@@ -276,7 +276,7 @@ async fn record_all(
     let told = !settings.recipients.is_empty();
     let (mut requests, mut changes) = (Vec::new(), Vec::new());
     for (Request { subject, account, site, requested_us, .. }, change) in chunk {
-        let who = account.filter(|_| told).map(String::into_bytes);
+        let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
         requests.push(recipients::Request { subject, site, requested_us, who });
         changes.push((subject, change));
     }

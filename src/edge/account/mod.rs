@@ -16,6 +16,7 @@ use super::house::{Core, Snapshot};
 use crate::config::Session;
 use crate::privacy::signal::cookie_pairs;
 use crate::privacy::{Mark, Mode, OwnCookie, Standing, decide};
+use crate::store::recipients::AccountKey;
 use crate::telemetry::accounts::Token;
 
 /// Step 4: whom a request names, and what is known of each.
@@ -45,7 +46,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
         None => Standing::NoAccount,
     };
     if recording && about_to_opt_out(x) {
-        x.account_key = key(x, headers).map(Vec::into_boxed_slice);
+        x.account_key = key(x, headers);
     }
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
@@ -67,14 +68,14 @@ fn about_to_opt_out(x: &Exchange) -> bool {
 ///
 /// Cost: for a token, its verification once more.
 #[must_use]
-pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<Vec<u8>> {
+pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<AccountKey> {
     let by_header = || {
         let name = x.snapshot.settings.account.header.as_ref().filter(|_| x.client.peer_trusted)?;
-        headers.get(name).filter(|key| !key.is_empty()).map(|key| key.as_bytes().to_vec())
+        headers.get(name).filter(|key| !key.is_empty()).map(|key| AccountKey::from(key.as_bytes()))
     };
     let by_token = || {
         let verifier = x.snapshot.verifier.as_ref()?;
-        verifier.account_key(verifier.token(headers)?).map(String::into_bytes)
+        verifier.account_key(verifier.token(headers)?).map(|key| AccountKey::from(key.into_bytes()))
     };
     by_header().or_else(by_token)
 }
@@ -136,7 +137,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     }
     x.named.account = Some(account.subject);
     x.signals.account = standing(core, site, &account, x.mode == Mode::Enforce);
-    x.account_key = about_to_opt_out(x).then(|| named.as_bytes().into());
+    x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if x.decision.opted_out() {
         return false;

@@ -57,6 +57,28 @@ impl From<RecipientsError> for super::RecordError {
     }
 }
 
+/// What a site calls an account. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccountKey(pub Box<[u8]>);
+
+impl std::fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccountKey(..)")
+    }
+}
+
+impl From<&[u8]> for AccountKey {
+    fn from(key: &[u8]) -> Self {
+        Self(key.into())
+    }
+}
+
+impl From<Vec<u8>> for AccountKey {
+    fn from(key: Vec<u8>) -> Self {
+        Self(key.into())
+    }
+}
+
 /// An opt-out that was asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -67,7 +89,7 @@ pub struct Request {
     /// When, in microseconds since the Unix epoch.
     pub requested_us: i64,
     /// What the site calls the account, if that is at hand; it is sealed, and kept until everybody was told.
-    pub who: Option<Vec<u8>>,
+    pub who: Option<AccountKey>,
 }
 
 /// An opt-out that is on record.

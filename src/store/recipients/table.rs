@@ -221,7 +221,7 @@ impl Table {
         let mut lost = 0;
         let mut transaction = self.made().await?.begin_with("BEGIN IMMEDIATE").await?;
         for request in requests {
-            let who = request.who.as_ref().filter(|who| who.len() <= MOST);
+            let who = request.who.as_ref().map(|who| &who.0).filter(|who| who.len() <= MOST);
             let who = who.and_then(|who| seal?.close(who, &request.subject));
             let waits = sqlx::query(
                 "UPDATE requests SET requested_us = min(requested_us, ?2), who = coalesce(?3, who)
@@ -268,11 +268,11 @@ impl Table {
         transaction.commit().await
     }
 
-    /// Requests whose opt-out is not known to be on record, oldest first.
+    /// Requests whose opt-out is not known to be on record, newest first: an old one may be of somebody who did not try again.
     pub(super) async fn pending(&mut self) -> Result<Vec<Pending>> {
         let Some(connection) = self.open(false).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query(
-            "SELECT subject, requested_us FROM requests WHERE reference IS NULL ORDER BY requested_us LIMIT 1024",
+            "SELECT subject, requested_us FROM requests WHERE reference IS NULL ORDER BY requested_us DESC LIMIT 1024",
         );
         let pending = |row: &SqliteRow| -> Result<Pending> {
             Ok(Pending { subject: subject(row, 0)?, requested_us: row.try_get(1)? })
