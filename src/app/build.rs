@@ -26,6 +26,7 @@ use crate::enforce::csp::Wall;
 use crate::portal::Portal;
 use crate::registry::lists::ListSet;
 use crate::registry::{Policy, PolicyError, Registry};
+use crate::store::recipients::{RecipientsCollector, SiteSightings};
 use crate::store::{Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
@@ -80,6 +81,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     let mut metrics = Metrics::new();
     let switches = Arc::new(Switches::open(&settings.data_dir)?);
     metrics.register_collector(Box::new(StoreCollector::new(&store)));
+    metrics.register_collector(Box::new(RecipientsCollector::new(&store)));
     metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches))));
     let lasting = Lasting { store: store.clone(), metrics: Arc::new(metrics), switches };
     let snapshot = snapshot(&settings, &registry, lists, verifier, &lasting)?;
@@ -145,6 +147,10 @@ pub fn snapshot(
     verifier: Option<Arc<Verifier>>,
     lasting: &Lasting,
 ) -> anyhow::Result<Snapshot> {
+    if let Some(unknown) = unknown_vendor(settings, registry) {
+        let (id, hint) = (&unknown.id, unknown.hint());
+        anyhow::bail!("`recipients`: the registry holds no vendor `{id}`\n  next: {hint}");
+    }
     let sites = settings.sites.iter().enumerate();
     let sites = sites
         .map(|(index, site)| resolve(index, site, settings, registry, &lists, lasting))
@@ -277,6 +283,7 @@ fn resolve(
         name: site.name.as_str().into(),
         settings: Arc::clone(site),
         metrics: Arc::new(lasting.metrics.site(&site.name)),
+        sightings: sightings(site, registry, lasting),
         switch: lasting.switches.of(&site.name)?,
         version,
         group: Arc::new(group),
@@ -295,6 +302,39 @@ fn resolve(
         None => None,
     };
     Ok(Site { programme, ..resolved })
+}
+
+/// Where the site's pages note the vendors that everybody else's pages load.
+fn sightings(site: &config::Site, registry: &Registry, lasting: &Lasting) -> Arc<SiteSightings> {
+    let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());
+    lasting.store.recipients().sightings(&site.name.as_str().into(), vendors)
+}
+
+/// Recipients whose vendors the registry does not hold, in words; `None` when it holds all.
+#[must_use]
+pub fn unknown_vendor(settings: &Settings, registry: &Registry) -> Option<UnknownVendor> {
+    let named = settings.recipients.iter().flat_map(|recipient| recipient.vendors.iter());
+    let unknown = named.into_iter().find(|id| registry.lookup_id(id).is_none())?;
+    let nearest = registry.nearest_id(unknown).map(str::to_owned);
+    Some(UnknownVendor { id: unknown.clone(), nearest })
+}
+
+/// A vendor that a recipient is to stand for and that nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVendor {
+    /// As it is written.
+    pub id: String,
+    /// The known id that is most like it.
+    pub nearest: Option<String>,
+}
+
+impl UnknownVendor {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let near = self.nearest.as_ref().map(|id| format!("did you mean `{id}`? ")).unwrap_or_default();
+        format!("{near}`optgate registry list` shows every id")
+    }
 }
 
 /// A site for an account that keeps its programme: to the programme's vendors the opt-out does not apply.

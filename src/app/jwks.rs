@@ -7,24 +7,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use http::{Method, StatusCode, header};
+use http_body_util::Full;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use url::{Host, Position};
 
+use super::outward;
 use crate::config::{JwksUrl, JwtKeys};
 use crate::edge::House;
 use crate::edge::account::keys::KeySet;
 use crate::edge::account::token::Verifier;
-use crate::edge::tls;
 use crate::telemetry::events;
 
 /// Longest time for one fetch.
@@ -34,8 +28,6 @@ const MOST_BYTES: usize = 256 << 10;
 /// The pause after the first failure; it doubles with each further one, up to the refresh or `LONGEST_PAUSE`.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Who asks, in the issuer's log.
-const AGENT: &str = concat!("optgate/", env!("CARGO_PKG_VERSION"));
 
 /// The task for the settings in force; it ends when others are.
 #[derive(Debug)]
@@ -103,45 +95,10 @@ async fn keep_fresh(house: Arc<House>, verifier: Arc<Verifier>) {
 
 /// The body at an address. Redirects are not followed: the keys are where the settings say, or nowhere.
 async fn fetch(source: &JwksUrl) -> anyhow::Result<Bytes> {
-    let url = &source.url;
-    let port = url.port_or_known_default().context("the address has no port")?;
-    let tcp = match url.host().context("the address has no host")? {
-        Host::Domain(name) => TcpStream::connect((name, port)).await,
-        Host::Ipv4(ip) => TcpStream::connect((ip, port)).await,
-        Host::Ipv6(ip) => TcpStream::connect((ip, port)).await,
-    };
-    let tcp = tcp.context("its server cannot be reached")?;
-    let host = &url[Position::BeforeHost..Position::AfterPort];
-    let request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, AGENT)
+    let request = outward::request(Method::GET, &source.url)
         .header(header::ACCEPT, "application/jwk-set+json, application/json")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    if url.scheme() != "https" {
-        return ask(tcp, request).await;
-    }
-    let config = tls::client_config(source.roots.as_deref(), false)?;
-    let name = match url.host() {
-        Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())?,
-        Some(Host::Ipv4(ip)) => ServerName::from(std::net::IpAddr::from(ip)),
-        Some(Host::Ipv6(ip)) => ServerName::from(std::net::IpAddr::from(ip)),
-        None => anyhow::bail!("the address has no host"),
-    };
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-    ask(tls.context("its server cannot be verified")?, request).await
-}
-
-async fn ask<S>(io: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Bytes>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
-    // It ends with the sender and the body, which both end here.
-    tokio::spawn(connection);
-    let answer = sender.send_request(request).await?;
-    ensure!(answer.status() == StatusCode::OK, "its server answers {}", answer.status().as_u16());
-    let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("the set cannot be read to its end: {error}"))?;
-    Ok(body.to_bytes())
+        .body(Full::default())?;
+    let (status, body) = outward::ask(&source.url, source.roots.as_deref(), request, MOST_BYTES).await?;
+    ensure!(status == StatusCode::OK, "its server answers {}", status.as_u16());
+    Ok(body)
 }

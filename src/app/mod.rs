@@ -13,13 +13,15 @@ mod lists;
 mod memory;
 mod orders;
 mod origins;
+mod outward;
+mod recipients;
 mod reload;
 mod service;
 mod sockets;
 mod upgrade;
 
 pub use admin_door::AdminKey;
-pub use build::{file_problems, registry};
+pub use build::{UnknownVendor, file_problems, registry, unknown_vendor};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -147,6 +149,7 @@ fn serve(
     }
     background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
     background.spawn(memory::watch(Arc::clone(&house)));
+    background.spawn(recipients::tell(Arc::clone(&house), phases.clone()));
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
     let keys = KeyFetcher::new(background.handle().clone());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Failure, Global};
+use crate::app::{UnknownVendor, unknown_vendor};
 use crate::config::Settings;
 use crate::config::error::{ConfigError, Place};
 use crate::config::load::Loaded;
@@ -58,6 +59,8 @@ pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
         Err(problem) => return vec![problem],
     };
     let mut problems: Vec<String> = Vec::new();
+    problems
+        .extend(unknown_vendor(&loaded.settings, &registry).map(|unknown| vendor_problem(loaded, &unknown)));
     for (i, site) in loaded.settings.sites.iter().enumerate() {
         let found: Vec<PolicyError> = match Policy::resolve(Arc::clone(&registry), &site.policy) {
             Err(error) => vec![error],
@@ -125,6 +128,24 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
     let place = place_of(loaded, site, id).unwrap_or(Place::Default);
     let what = format!("the settings for vendor `{id}` cannot hold");
     ConfigError { place, what, why, next }.to_string()
+}
+
+/// A vendor that a recipient is to stand for and that nobody knows, at the list that names it.
+fn vendor_problem(loaded: &Loaded, unknown: &UnknownVendor) -> String {
+    let named = |recipient: &Arc<crate::config::Recipient>| recipient.vendors.contains(&unknown.id);
+    let list =
+        loaded.settings.recipients.iter().position(named).map(|at| format!("recipients[{at}].vendors"));
+    let written = loaded
+        .origins
+        .iter()
+        .filter(|entry| list.as_ref().is_some_and(|list| entry.key.starts_with(list.as_str())));
+    let error = ConfigError {
+        place: written.map(|entry| entry.place.clone()).next().unwrap_or(Place::Default),
+        what: format!("`recipients` cannot name the vendor `{}`", unknown.id),
+        why: "the registry holds no vendor of this id".to_owned(),
+        next: unknown.hint(),
+    };
+    error.to_string()
 }
 
 /// A source that the second wall of site `site` may never have, at the list that holds it.

@@ -293,7 +293,8 @@ fn refuse_public_secrets(top: &KeyPath, written: &RawAccountJwt, problems: &mut 
     }
 }
 
-fn jwks_url(path: &KeyPath, text: &str, problems: &mut Problems<'_>) -> Option<Url> {
+/// An address to be called that nobody on the way can change: https, or http on loopback; no secret in it.
+pub(super) fn outward_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(Url::has_host);
     let loopback = |url: &Url| match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -302,20 +303,20 @@ fn jwks_url(path: &KeyPath, text: &str, problems: &mut Problems<'_>) -> Option<U
         None => false,
     };
     let plain = |url: &Url| url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    match url {
-        Some(url) if plain(&url) && (url.scheme() == "https" || url.scheme() == "http" && loopback(&url)) => {
-            Some(url)
-        }
-        _ => {
-            problems.wrong(
-                path,
-                format!("`{path}` cannot be used"),
-                &format!("\"{text}\" is no https URL (http only on loopback): who can change keys on their way can name any account"),
-                "write the address of the issuer's key set: \"https://id.example.com/.well-known/jwks.json\"",
-            );
-            None
-        }
+    url.filter(|url| plain(url) && (url.scheme() == "https" || url.scheme() == "http" && loopback(url)))
+}
+
+fn jwks_url(path: &KeyPath, text: &str, problems: &mut Problems<'_>) -> Option<Url> {
+    let url = outward_url(text);
+    if url.is_none() {
+        problems.wrong(
+            path,
+            format!("`{path}` cannot be used"),
+            &format!("\"{text}\" is no https URL (http only on loopback): who can change keys on their way can name any account"),
+            "write the address of the issuer's key set: \"https://id.example.com/.well-known/jwks.json\"",
+        );
     }
+    url
 }
 
 #[cfg(test)]

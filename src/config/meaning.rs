@@ -10,7 +10,7 @@ use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
     Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts, account,
-    acme, listen, lists, sharing, sites, store, tls,
+    acme, listen, lists, recipients, sharing, sites, store, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -54,6 +54,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
     let raw = &merged.raw;
     let account = account::account(merged, problems);
     let (sites, default_site) = sites::sites(merged, without_sites, problems);
+    let recipients = recipients::recipients(merged, &sites, problems);
     let settings = Settings {
         listen: listen::listeners(raw, &KeyPath::of("listen"), &raw.listen.0, problems),
         tls: tls::settings(merged, problems),
@@ -81,6 +82,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         lists_check: lists::check(&raw.lists_check, problems),
         sites,
         default_site,
+        recipients,
     };
     distinct_addresses(&settings, problems);
     settings

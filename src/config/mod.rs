@@ -19,6 +19,7 @@ mod meaning;
 pub mod origins;
 mod programme;
 pub mod raw;
+mod recipients;
 mod server_timing;
 mod sharing;
 mod sites;
@@ -46,6 +47,7 @@ pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
 pub use programme::Programme;
+pub use recipients::{Recipient, Way, Webhook};
 pub use server_timing::ServerTiming;
 pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
 pub use store::{DatabaseUrl, Engine, Shared, Store, parse_url as parse_database};
@@ -110,6 +112,16 @@ pub struct Settings {
     pub sites: Vec<Arc<Site>>,
     /// Index into `sites` for hosts nobody named; `None` answers 421.
     pub default_site: Option<usize>,
+    /// Who is told of opt-outs, in file order.
+    pub recipients: Vec<Arc<Recipient>>,
+}
+
+impl Settings {
+    /// Whether somebody is told of every opt-out of an account, also of one that took effect at once.
+    #[must_use]
+    pub fn tells_of_signals(&self) -> bool {
+        self.recipients.iter().any(|recipient| recipient.always || !recipient.delay.is_zero())
+    }
 }
 
 /// Where log lines go and in what form.

@@ -75,6 +75,8 @@ pub struct Raw {
     pub sites: Vec<RawSite>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<RawGroup>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<RawRecipient>,
 }
 
 fn is_empty<T>(list: &OneOrMany<T>) -> bool {
@@ -460,6 +462,25 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         cookie_domain: Option<String> = None,
     }
+    /// `[[recipients]]`
+    RawRecipient {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String> = None,
+        sites: OneOrMany<String> = OneOrMany::default(),
+        vendors: OneOrMany<String> = OneOrMany::default(),
+        always: bool = false,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<Date> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Date> = None,
+        delay: Period = Period(Duration::ZERO),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        webhook: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        roots: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mail: Option<String> = None,
+    }
     /// `health` of a site.
     RawSiteHealth {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -566,6 +587,7 @@ impl Default for Raw {
             contracts: BTreeMap::new(),
             sites: Vec::new(),
             groups: Vec::new(),
+            recipients: Vec::new(),
         }
     }
 }

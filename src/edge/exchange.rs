@@ -18,6 +18,7 @@ use super::stages::Stages;
 use super::strict::Reason;
 use crate::config::Limits;
 use crate::privacy::{Decision, Mark, Mode, Named, Signals};
+use crate::store::recipients::AccountKey;
 
 /// A trusted client's wish to be told why.
 static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
@@ -45,6 +46,8 @@ pub struct Exchange {
     pub signals: Signals,
     /// Whom it names (step 4), or its answer does.
     pub named: Named,
+    /// What the site calls the account, while its opt-out is about to be recorded and others must be told of it.
+    pub account_key: Option<AccountKey>,
     /// The account keeps a programme of the site in spite of its opt-out.
     pub programme: bool,
     /// Its session, where answers name accounts (step 4).
@@ -232,6 +235,7 @@ impl Exchange {
             signals: Signals::NONE,
             named: Named::NOBODY,
             programme: false,
+            account_key: None,
             session: None,
             decision: Decision::NONE,
             stages: Stages::default(),

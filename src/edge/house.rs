@@ -31,6 +31,7 @@ use crate::privacy::{Keys, Mode};
 use crate::registry::lists::{ListSet, Matcher};
 use crate::registry::{CloakedHosts, Policy};
 use crate::store::Store;
+use crate::store::recipients::SiteSightings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{SharedMetrics, SiteMetrics, VendorsMetrics};
 
@@ -67,6 +68,8 @@ pub struct Site {
     pub settings: Arc<config::Site>,
     /// Its counters.
     pub metrics: Arc<SiteMetrics>,
+    /// Where its pages note the vendors they lost.
+    pub sightings: Arc<SiteSightings>,
     /// Its kill switch.
     pub switch: Arc<Switch>,
     /// Changes with anything that changes a rewritten page; part of ETags and records.

@@ -10,15 +10,17 @@ use http::header::CONTENT_TYPE;
 
 use super::exchange::Exchange;
 use super::house::{Core, Site};
+use crate::config::VendorAction;
 use crate::enforce::html::Summary;
 use crate::enforce::html::body::{Done, OnDone};
 use crate::enforce::html::plan::{BodyPlan, PassReason};
 use crate::enforce::request::RequestChanges;
 use crate::enforce::response::ResponseChanges;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, Subject, signal};
+use crate::store::recipients::Request;
 use crate::store::{Change, Kind, Source};
 use crate::telemetry::events;
-use crate::telemetry::metrics::{CookieSide, LinkOutcome, Outcome, SiteMetrics, VendorsMetrics};
+use crate::telemetry::metrics::{CookieSide, LinkOutcome, Outcome, VendorsMetrics};
 
 /// Counts a decision on an HTML response.
 fn count(site: &Site, decision: Decision, outcome: Outcome) {
@@ -54,7 +56,7 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
         let metrics = &house.metrics;
         let outcome = match done {
             Done::Finished(summary) => {
-                count_summary(&site.metrics, &vendors, &summary);
+                count_summary(&site, &vendors, &summary);
                 house.siblings.note(&site.name, &summary.siblings);
                 Outcome::Enforced
             }
@@ -78,20 +80,30 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
 /// What is counted at the end of a page that was only observed.
 #[must_use]
 pub fn when_observed(x: &Exchange) -> OnDone {
-    let vendors = Arc::clone(&x.snapshot.vendors);
+    let (site, vendors) = (Arc::clone(x.site()), Arc::clone(&x.snapshot.vendors));
     Box::new(move |done| {
         if let Done::Finished(summary) = done {
             for (vendor, action, times) in &summary.vendors {
                 vendors.observed(vendor.0, *action, u64::from(*times));
+                sighted(&site, vendor.0, *action);
             }
         }
     })
 }
 
-fn count_summary(site: &SiteMetrics, vendors: &VendorsMetrics, summary: &Summary) {
+/// What an opted-out visitor's page lost, everybody else's page loaded (11 CCR 7026(f)(2)).
+fn sighted(site: &Site, vendor: u16, action: VendorAction) {
+    if action != VendorAction::Allow {
+        site.sightings.note(vendor);
+    }
+}
+
+fn count_summary(site: &Site, vendors: &VendorsMetrics, summary: &Summary) {
     for (vendor, action, times) in &summary.vendors {
         vendors.neutralised(vendor.0, *action, u64::from(*times));
+        sighted(site, vendor.0, *action);
     }
+    let site = &site.metrics;
     if !summary.document {
         return;
     }
@@ -154,7 +166,7 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
         _ => return,
     };
     if x.named.is_nobody() && source == Source::Gpc && document && !known {
-        record_one(core, x, source, basis, None);
+        record_one(core, x, (source, basis), None, now_us());
     }
     let levels = [(x.named.account, x.signals.account), (x.named.profile, x.signals.profile)];
     for (subject, standing) in levels {
@@ -165,14 +177,40 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
             _ => false,
         };
         if new && subject.is_some() {
-            record_one(core, x, source, basis, subject);
+            let time_us = now_us();
+            if let (Some(subject), true) = (subject, subject == x.named.account) {
+                tell_recipients(core, x, subject, time_us);
+            }
+            record_one(core, x, (source, basis), subject, time_us);
         }
     }
 }
 
-fn record_one(core: &Core, x: &Exchange, source: Source, basis: Basis, subject: Option<Subject>) {
+/// Has those told who get the account's data whatever its pages do (11 CCR 7026(f)(2)).
+fn tell_recipients(core: &Core, x: &Exchange, subject: Subject, time_us: i64) {
+    if x.snapshot.settings.tells_of_signals() {
+        core.house.store.recipients().note(Request {
+            subject,
+            site: x.site().settings.name.clone(),
+            requested_us: time_us,
+            who: x.account_key.clone(),
+        });
+    }
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+fn record_one(
+    core: &Core,
+    x: &Exchange,
+    (source, basis): (Source, Basis),
+    subject: Option<Subject>,
+    time_us: i64,
+) {
     core.house.store.record_behind(Change {
-        time_us: jiff::Timestamp::now().as_microsecond(),
+        time_us,
         site: x.site().settings.name.clone(),
         kind: Kind::OptOut,
         source,

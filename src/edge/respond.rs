@@ -30,7 +30,7 @@ use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
 use crate::enforce::{cookies, fields, signals};
-use crate::portal::Visit;
+use crate::portal::{Told, Visit};
 use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie};
 use crate::registry::lists::{PageLists, VENDOR};
@@ -387,6 +387,10 @@ pub async fn reserved(
         rules: Arc::clone(&x.rule().policy),
         policy: x.site().version.to_string(),
         month: core.month(),
+        told: match opts_out && x.named.account.is_some() && !x.snapshot.settings.recipients.is_empty() {
+            true => Told::Recipients(account::key(x, &parts.headers)),
+            false => Told::Nobody,
+        },
         crowding,
     };
     if opts_out && !x.decision.opted_out() {
@@ -474,6 +478,7 @@ pub fn collector(core: &Core, x: &Exchange, intercepted: Intercepted, asked: &He
     core.house.metrics.collectors.inc();
     if let Some(vendor) = intercepted.vendor {
         x.snapshot.vendors.neutralised(vendor.0, VendorAction::Strip, 1);
+        x.site().sightings.note(vendor.0);
     }
     intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }

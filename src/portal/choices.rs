@@ -11,9 +11,10 @@ use http::header::{CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::two_acts::{self, Act, Confirmation};
-use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages, programme};
+use super::{Asked, Pages, Shared, Told, Visit, VisitOf, origin, pages, programme};
 use crate::enforce::cookies::{expire_other_forms, own_line};
 use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie};
+use crate::store::recipients::{AccountKey, Recorded, Request};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
@@ -278,12 +279,52 @@ async fn record_out(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Recei
     let mut first = Err(RecordError::Closed);
     for (number, level) in account.into_iter().chain(profile).chain(browser).enumerate() {
         let (subject, basis) = level;
-        let recorded = record(portal, visit, Kind::OptOut, subject, Some(basis), time_us).await;
+        let recorded = match subject {
+            Some(account) if basis == Basis::Account => account_out(portal, visit, account, time_us).await,
+            _ => record(portal, visit, Kind::OptOut, subject, Some(basis), time_us).await,
+        };
         if number == 0 || first.is_ok() && recorded.is_err() {
             first = recorded;
         }
     }
     first
+}
+
+/// Records an account's opt-out. When it was asked for is kept until it is on record, for those who get data in
+/// between, or whatever the pages do (11 CCR 7026(f)(2)). Whether that works changes nothing for the person.
+async fn account_out(
+    portal: &Pages,
+    visit: &Visit,
+    subject: Subject,
+    time_us: i64,
+) -> Result<Receipt, RecordError> {
+    let recipients = portal.store.recipients();
+    let keep = async |who: Option<AccountKey>| {
+        let site = visit.site.name.clone();
+        let request = Request { subject, site, requested_us: time_us, who };
+        if let Err(error) = recipients.requested(vec![request]).await {
+            tracing::error!(site = %visit.site.name, %error, "recipients may not be told of an opt-out");
+        }
+    };
+    let change = change(visit, Kind::OptOut, Some(subject), Some(Basis::Account), time_us);
+    let known = portal.store.knows(&change);
+    if let (Told::Recipients(who), false) = (&visit.told, known) {
+        keep(who.clone()).await;
+    }
+    let recorded = record_change(portal, visit, change).await;
+    match &recorded {
+        Ok(receipt) => {
+            let (reference, effective_us) = (receipt.reference.clone(), receipt.time_us);
+            let record = Recorded { subject, reference, effective_us };
+            if let Err(error) = recipients.recorded(vec![record]).await {
+                tracing::warn!(%error, "whose record a request has will be looked for again");
+            }
+        }
+        // From now on others get what they should not.
+        Err(_) if visit.told == Told::Nobody => keep(None).await,
+        Err(_) => {}
+    }
+    recorded
 }
 
 /// Records an opt-in for the browser and each level that is named, and stops where one cannot be recorded: then
@@ -314,7 +355,11 @@ pub(super) async fn record(
     basis: Option<Basis>,
     time_us: i64,
 ) -> Result<Receipt, RecordError> {
-    let change = Change {
+    record_change(portal, visit, change(visit, kind, subject, basis, time_us)).await
+}
+
+fn change(visit: &Visit, kind: Kind, subject: Option<Subject>, basis: Option<Basis>, time_us: i64) -> Change {
+    Change {
         time_us,
         site: visit.site.name.clone(),
         kind,
@@ -322,7 +367,11 @@ pub(super) async fn record(
         basis,
         policy: visit.policy.clone(),
         subject,
-    };
+    }
+}
+
+async fn record_change(portal: &Pages, visit: &Visit, change: Change) -> Result<Receipt, RecordError> {
+    let kind = change.kind;
     let recorded = match visit.crowding {
         true => portal.store.record_crowding(change).await,
         false => portal.store.record(change).await,

@@ -42,6 +42,7 @@ use crate::config::LinkTitle;
 use crate::privacy::{Decision, Named, Signals};
 use crate::registry::Policy;
 use crate::store::Store;
+use crate::store::recipients::AccountKey;
 use crate::telemetry::metrics::SharedMetrics;
 
 /// What the corridor knows about a portal request; put into the request's extensions.
@@ -65,8 +66,21 @@ pub struct Visit {
     pub policy: String,
     /// `YYYYMM` of now, for the cookie.
     pub month: u32,
+    /// The account as the site calls it, where an opt-out may have to be told to others and it is at hand; see
+    /// [`Told`].
+    pub told: Told,
     /// The client asks more often than it should: its choice holds, its record must not take others' room.
     pub crowding: bool,
+}
+
+/// Whether others are told of an account's opt-out, and what the site calls the account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Told {
+    /// The settings name nobody.
+    #[default]
+    Nobody,
+    /// Recipients, who must be told whose it is; `None`: nothing but its hash is at hand.
+    Recipients(Option<AccountKey>),
 }
 
 impl Visit {

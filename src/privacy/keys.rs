@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Two keys derived from one secret: one signs the opt-out cookie, one hashes subjects. And those of the secrets
+/// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them until
+/// others were told. And those of the secrets
 /// before it, under which browsers and accounts are still known.
 ///
 /// Never printed: `Debug` shows no bytes.
@@ -13,6 +14,7 @@ use sha2::Sha256;
 pub struct Keys {
     cookie: [u8; 32],
     subject: [u8; 32],
+    sealing: [u8; 32],
     older: Arc<[Self]>,
 }
 
@@ -23,12 +25,13 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Derives both keys from a secret (any length; 32 random bytes by `store`).
+    /// Derives the keys from a secret (any length; 32 random bytes by `store`).
     #[must_use]
     pub fn derive(secret: &[u8]) -> Self {
         Self {
             cookie: mac(secret, &[b"optgate cookie v1"]),
             subject: mac(secret, &[b"optgate subject v1"]),
+            sealing: mac(secret, &[b"optgate sealing v1"]),
             older: Arc::default(),
         }
     }
@@ -43,6 +46,12 @@ impl Keys {
     #[must_use]
     pub fn older(&self) -> &[Self] {
         &self.older
+    }
+
+    /// Seals what must be readable again: a cipher's key of 256 bits, and nothing else's.
+    #[must_use]
+    pub fn sealing(&self) -> &[u8; 32] {
+        &self.sealing
     }
 
     /// MAC over a cookie's state and month.

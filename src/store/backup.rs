@@ -1,8 +1,8 @@
 //! A copy of the journal that can be put back: taken beside a running server, proven before it is put in place.
 //!
-//! A backup is a folder that looks like a data folder: `journal.sqlite3`, and with the keys `secret.key` and
-//! `signing.key`. Whoever has journal and secret can tell whether an account they know is in it, so the keys are
-//! only taken along when that is asked for.
+//! A backup is a folder that looks like a data folder: `journal.sqlite3`, `recipients.sqlite3` if there is one, and with
+//! the keys `secret.key` and `signing.key`. Whoever has journal and secret can tell whether an account they know is in
+//! it, so the keys are only taken along when that is asked for.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::proof::{Proven, Verifier};
-use super::{JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, evidence, files, journal};
+use super::{JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, evidence, files, journal, recipients};
 use crate::config;
 
 fn failed(path: &Path, why: impl Into<String>) -> OpenError {
@@ -32,6 +32,7 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
     journal::audit::copy(&data_dir.join(JOURNAL), &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).map_err(written)?;
     File::open(&copy).and_then(|file| file.sync_all()).map_err(written)?;
+    recipients::copy(data_dir, to).map_err(written)?;
     if with_keys {
         for name in [SECRET, SIGNING] {
             let from = data_dir.join(name);
@@ -70,8 +71,13 @@ pub fn restore(from: &Path, data_dir: &Path) -> Result<Proven, OpenError> {
     let written = |e: io::Error| failed(data_dir, format!("cannot be written: {e}"));
     files::make_folder(data_dir).map_err(written)?;
     let _lock = super::lock(&data_dir.join(LOCK))?;
-    if placed.exists() {
-        return Err(failed(&placed, "is there already; move it away, it is not overwritten"));
+    let told = data_dir.join(recipients::FILE);
+    // The same one is of a restore that was broken off.
+    let others_tasks = told.exists() && fs::read(&told).ok() != fs::read(from.join(recipients::FILE)).ok();
+    for (there, file) in [(placed.exists(), &placed), (others_tasks, &told)] {
+        if there {
+            return Err(failed(file, "is there already; move it away, it is not overwritten"));
+        }
     }
     let proven = verified(from)?;
     let stage = data_dir.join("restoring");
@@ -118,6 +124,7 @@ fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
     runtime.block_on(store.close());
     journal::mark::remove(&data_dir.join(JOURNAL)).map_err(written)?;
     super::packed::remove(&data_dir.join(JOURNAL)).map_err(written)?;
+    recipients::restore(from, data_dir).map_err(written)?;
     // The journal last: without it the folder is only keys, and the restore can be typed again.
     for name in names.into_iter().chain([JOURNAL]) {
         let place: PathBuf = data_dir.join(name);

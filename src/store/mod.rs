@@ -13,8 +13,8 @@
 //!
 //! With a database that nodes share, the feed brings this node's records there and takes in those of the others.
 //!
-//! A data folder holds `journal.sqlite3`, `journal.mark`, `index.packed`, `secret.key`, `signing.key`, `lock` and
-//! `third-parties.json`, and belongs to one process.
+//! A data folder holds `journal.sqlite3`, `journal.mark`, `index.packed`, `secret.key`, `signing.key`, `lock`,
+//! `third-parties.json` and `recipients.sqlite3`, and belongs to one process.
 
 mod backup;
 mod bound;
@@ -30,6 +30,7 @@ mod look;
 mod merge;
 mod packed;
 pub mod proof;
+pub mod recipients;
 mod record;
 mod reference;
 mod rotation;
@@ -66,6 +67,7 @@ pub use third_parties::{ThirdParties, ThirdParty};
 use bound::Bound;
 use counts::Became;
 use journal::sqlite::Key;
+use recipients::Recipients;
 use state::State;
 use writer::{Answer, Command, Waiting};
 
@@ -140,6 +142,7 @@ struct Shared {
     keys: Keys,
     bound: Bound,
     third_parties: ThirdParties,
+    recipients: Recipients,
     /// Records that may wait without anybody waiting for them.
     queue: usize,
     opened: Instant,
@@ -164,10 +167,12 @@ impl Store {
             tracing::warn!(path = %journal.display(), "there is a secret but no journal; beginning an empty one");
         }
         let secret = keys::load_or_create(&secret_path, journal.exists())?;
-        let third_parties = ThirdParties::open(data_dir).map_err(|error| OpenError::Folder {
+        let no_thread = |error: std::io::Error| OpenError::Folder {
             path: data_dir.display().to_string(),
             why: format!("no thread can be started: {error}"),
-        })?;
+        };
+        let third_parties = ThirdParties::open(data_dir).map_err(no_thread)?;
+        let recipients = Recipients::open(data_dir, &secret.keys).map_err(no_thread)?;
         let (line, asks) = limits.shared.as_ref().map(|_| feed::Line::new()).unzip();
         let state = Arc::new(State::new(line.map(Arc::new)));
         let (to_writer, inbox) = mpsc::unbounded_channel();
@@ -200,6 +205,7 @@ impl Store {
             keys: secret.keys,
             bound: Bound::new(limits.records_per_second, limits.record_burst),
             third_parties,
+            recipients,
             queue: limits.queue,
             opened: Instant::now(),
         })))
@@ -369,12 +375,21 @@ impl Store {
         &self.0.third_parties
     }
 
+    /// Who is told of opt-outs.
+    #[must_use]
+    pub fn recipients(&self) -> &Recipients {
+        &self.0.recipients
+    }
+
     /// Prunes every record of before a time (microseconds since the Unix epoch) that is not held: its bytes give
     /// way to their digest. An account whose last record goes stays opted out. `dry_run` only counts.
     ///
     /// # Errors
     /// When the journal cannot be written; what was pruned until then stays pruned.
     pub async fn prune(&self, before_us: i64, dry_run: bool) -> Result<Pruned, RecordError> {
+        if !dry_run {
+            self.0.recipients.prune(before_us).await?;
+        }
         self.ask(|answer| Command::Prune { before_us, dry_run, answer }).await
     }
 
@@ -390,12 +405,14 @@ impl Store {
                 feed.erase(*subject, self.0.state.index.standing(subject)).await?;
             }
         }
+        self.0.recipients.erase(subjects.clone()).await?;
         self.ask(|answer| Command::Erase { subjects, answer }).await
     }
 
     /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because
     /// they are known under an earlier one alone.
     async fn retire(&self) -> Result<u64, RecordError> {
+        self.0.recipients.reseal().await?;
         self.ask(|answer| Command::Retire { answer }).await
     }
 
@@ -435,6 +452,7 @@ impl Store {
             feed.close().await;
         }
         self.0.third_parties.close();
+        self.0.recipients.close().await;
     }
 
     /// What the collector reads.

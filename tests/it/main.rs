@@ -62,6 +62,7 @@ mod proxy_protocol;
 mod proxying;
 mod queueing;
 mod quiet;
+mod recipients;
 mod registry;
 mod reload;
 mod server_timing;

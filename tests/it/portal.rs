@@ -95,6 +95,7 @@ impl House {
             rules: default_policy(),
             policy: "0123456789ab".into(),
             month: 202_611,
+            told: optgate::portal::Told::default(),
             crowding: false,
         };
         let mut request = Request::builder().method(method).uri(path).header("host", "shop.example");

@@ -130,5 +130,6 @@ pub fn settings(data_dir: &Path) -> Settings {
         },
         sites: vec![Arc::new(site)],
         default_site: Some(0),
+        recipients: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A row that cannot be read is named and left out, the others are recorded: an opt-out must not wait for another's
 //! slip. The record's `policy` says the source, the file's digest, its row and the date of the request. The same file
-//! twice adds nothing.
+//! twice adds nothing. Between the request and now data went on leaving: see `store::recipients`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
@@ -21,8 +21,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::forget::with_store;
 use super::{Failure, Global, settings};
+use crate::config::Settings;
 use crate::privacy::{Basis, Keys, Standing, Subject};
-use crate::store::{Change, Kind, Source, Store};
+use crate::store::recipients::{self, AccountKey, Recorded};
+use crate::store::{Change, Kind, Receipt, RecordError, Source, Store};
 
 /// Records under way at once: what one commit takes.
 const AT_ONCE: usize = 1024;
@@ -39,7 +41,8 @@ pub struct ImportArgs {
     /// Only say what would be recorded
     #[arg(long)]
     pub dry_run: bool,
-    /// CSV with a head line: `account` (or `subject`, its keyed hash in hexadecimal), `site`, `date` (YYYY-MM-DD)
+    /// CSV with a head line: `account` (or `subject`, its keyed hash in hexadecimal), `site`, `date` (YYYY-MM-DD), and
+    /// if known `requested_at` (a day or RFC 3339): who got data since then is told
     #[arg(value_name = "FILE.csv")]
     pub file: PathBuf,
 }
@@ -75,14 +78,20 @@ struct Row {
     subject: String,
     site: String,
     date: String,
+    #[serde(default)]
+    requested_at: String,
 }
 
 /// A row that can be recorded.
 struct Request {
     line: u64,
     subject: Subject,
+    /// What the site calls the account; not where the row has its hash.
+    account: Option<String>,
     site: String,
     date: Date,
+    /// When it was asked for, in microseconds since the Unix epoch.
+    requested_us: i64,
 }
 
 #[derive(Debug, Default)]
@@ -109,8 +118,8 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     let counts = with_store(&settings, async |store| {
         let mut requests = Vec::new();
         for (line, row) in rows {
-            match row.and_then(|row| request(row, store.keys(), &sites)) {
-                Ok((subject, site, date)) => requests.push(Request { line, subject, site, date }),
+            match row.and_then(|row| request(line, row, store.keys(), &sites)) {
+                Ok(request) => requests.push(request),
                 Err(why) => {
                     refused += 1;
                     eprintln!("{name}:{line}: {why}");
@@ -118,7 +127,11 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
             }
         }
         let provenance = format!("{} sha256:{digest}", args.source.word());
-        record(store, requests, &provenance, args.dry_run).await
+        let counts = record(store, requests, &settings, &provenance, args.dry_run).await?;
+        if !args.dry_run {
+            store.recipients().plan(&settings).await?;
+        }
+        Ok(counts)
     })?;
     writeln!(out, "{}: {}", if args.dry_run { "would be recorded" } else { "recorded" }, counts.recorded)?;
     writeln!(out, "recorded before: {}", counts.known)?;
@@ -161,74 +174,155 @@ fn rows(bytes: &[u8]) -> anyhow::Result<Vec<(u64, Result<Row, String>)>> {
     Ok(reader.records().map(row).collect())
 }
 
-fn request(row: Row, keys: &Keys, sites: &HashMap<&str, &str>) -> Result<(Subject, String, Date), String> {
+fn request(line: u64, row: Row, keys: &Keys, sites: &HashMap<&str, &str>) -> Result<Request, String> {
     if row.site.is_empty() || (!sites.is_empty() && !sites.contains_key(row.site.as_str())) {
         return Err(format!("`{}` is no site of the settings", row.site));
     }
     let date: Date = row.date.parse().map_err(|_| format!("`{}` is no date like 2026-11-26", row.date))?;
-    let subject = match (row.account.as_str(), row.subject.as_str()) {
-        ("", "") => return Err("it names neither an account nor a subject".into()),
-        (account, "") => {
-            let scope = sites.get(row.site.as_str()).copied().unwrap_or(&row.site);
-            Subject::of_account(keys, scope, account.as_bytes())
+    let requested_us = requested(&row.requested_at, date, Timestamp::now())?;
+    let (subject, account) = match (row.account, row.subject) {
+        (account, subject) if account.is_empty() && subject.is_empty() => {
+            return Err("it names neither an account nor a subject".into());
         }
-        ("", subject) => {
+        (account, subject) if subject.is_empty() => {
+            let scope = sites.get(row.site.as_str()).copied().unwrap_or(&row.site);
+            (Subject::of_account(keys, scope, account.as_bytes()), Some(account))
+        }
+        (account, subject) if account.is_empty() => {
             let bytes = HEXLOWER_PERMISSIVE.decode(subject.as_bytes()).ok().and_then(|b| b.try_into().ok());
-            Subject::from_bytes(bytes.ok_or("its subject is not 32 hexadecimal digits")?)
+            (Subject::from_bytes(bytes.ok_or("its subject is not 32 hexadecimal digits")?), None)
         }
         _ => return Err("it names both an account and a subject".into()),
     };
-    Ok((subject, row.site, date))
+    Ok(Request { line, subject, account, site: row.site, date, requested_us })
+}
+
+/// When a request was made, in microseconds since the Unix epoch: at the time that is written, or from the start of the
+/// day (UTC) that is, or else of the row's date.
+fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
+    let start = |date: Date| TimeZone::UTC.to_timestamp(date.to_datetime(Time::midnight())).ok();
+    let day = |text: &str| (text.len() == 10).then(|| text.parse::<Date>().ok().and_then(start)).flatten();
+    if written.is_empty() {
+        return Ok(start(date).map_or(i64::MAX, Timestamp::as_microsecond));
+    }
+    let time = written.parse::<Timestamp>().ok().or_else(|| day(written));
+    let time = time.ok_or_else(|| {
+        format!(
+            "`{written}` in `requested_at` is no time like 2026-11-26T09:30:00Z, and no date like 2026-11-26"
+        )
+    })?;
+    if time > now {
+        return Err(format!("`{written}` in `requested_at` is in the future"));
+    }
+    // 24 months, whichever they are (11 CCR 7101).
+    if now.as_second() - time.as_second() > 731 * 86_400 {
+        return Err(format!("`{written}` in `requested_at` is more than 24 months ago"));
+    }
+    Ok(time.as_microsecond())
 }
 
 async fn record(
     store: &Store,
     requests: Vec<Request>,
+    settings: &Settings,
     provenance: &str,
     dry_run: bool,
-) -> Result<Counts, crate::store::RecordError> {
+) -> Result<Counts, RecordError> {
     let (mut counts, mut seen) = (Counts::default(), HashSet::new());
-    let mut under_way = FuturesUnordered::new();
     let total = requests.len();
-    for (n, Request { line, subject, site, date }) in requests.into_iter().enumerate() {
+    let mut chunk = Vec::new();
+    for (n, request) in requests.into_iter().enumerate() {
         if n > 0 && n % PROGRESS == 0 {
             eprintln!("{n} of {total}");
         }
         let change = Change {
             time_us: Timestamp::now().as_microsecond(),
-            site,
+            site: request.site.clone(),
             kind: Kind::OptOut,
             source: Source::Import,
             basis: Some(Basis::Import),
-            policy: format!("{provenance} line {line} of {date}"),
-            subject: Some(subject),
+            policy: format!("{provenance} line {} of {}", request.line, request.date),
+            subject: Some(request.subject),
         };
-        if !seen.insert(subject) || store.knows(&change) {
+        if !seen.insert(request.subject) || store.knows(&change) {
             counts.known += 1;
-        } else if store.lookup(&subject) == Standing::OptedIn
-            && store.last_record(&subject).await?.is_some_and(|last| last.time_us >= end_of(date))
+        } else if store.lookup(&request.subject) == Standing::OptedIn
+            && store
+                .last_record(&request.subject)
+                .await?
+                .is_some_and(|last| last.time_us >= end_of(request.date))
         {
             counts.overruled += 1;
         } else {
             counts.recorded += 1;
-            if !dry_run {
-                under_way.push(store.record(change));
-            }
+            chunk.push((request, change));
         }
-        if under_way.len() >= AT_ONCE
-            && let Some(done) = under_way.next().await
-        {
-            done?;
+        if chunk.len() >= AT_ONCE && !dry_run {
+            record_all(store, std::mem::take(&mut chunk), settings).await?;
         }
     }
-    while let Some(done) = under_way.next().await {
-        done?;
+    if !dry_run {
+        record_all(store, chunk, settings).await?;
     }
     Ok(counts)
+}
+
+/// Records some: first when they were asked for, so that whatever comes in between nobody is left untold.
+async fn record_all(
+    store: &Store,
+    chunk: Vec<(Request, Change)>,
+    settings: &Settings,
+) -> Result<(), RecordError> {
+    let told = !settings.recipients.is_empty();
+    let (mut requests, mut changes) = (Vec::new(), Vec::new());
+    for (Request { subject, account, site, requested_us, .. }, change) in chunk {
+        let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
+        requests.push(recipients::Request { subject, site, requested_us, who });
+        changes.push((subject, change));
+    }
+    store.recipients().requested(requests).await?;
+    let recording = changes.into_iter().map(async |(subject, change)| {
+        let Receipt { reference, time_us, .. } = store.record(change).await?;
+        Ok::<_, RecordError>(Recorded { subject, reference, effective_us: time_us })
+    });
+    let recorded = try_join_all(recording).await?;
+    Ok(store.recipients().recorded(recorded).await?)
 }
 
 /// The end of a day in UTC, in microseconds since the Unix epoch: what was said within it may have been said after.
 fn end_of(date: Date) -> i64 {
     let day = TimeZone::UTC.to_timestamp(date.to_datetime(Time::midnight()));
     day.map_or(i64::MAX, |start| start.as_microsecond().saturating_add(86_400_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 11 CCR 7026(f)(2): the gap begins with the request. The earliest moment that fits what is written counts.
+    #[test]
+    fn a_request_is_dated_by_its_time_its_day_or_the_rows_date() {
+        let now: Timestamp = "2026-11-26T12:00:00Z".parse().unwrap();
+        let date = Date::constant(2026, 11, 20);
+        let at = |text: &str| text.parse::<Timestamp>().unwrap().as_microsecond();
+        for (written, expected) in [
+            ("", "2026-11-20T00:00:00Z"),
+            ("2026-11-19", "2026-11-19T00:00:00Z"),
+            ("2026-11-19T09:30:00Z", "2026-11-19T09:30:00Z"),
+            ("2026-11-19T09:30:00+02:00", "2026-11-19T07:30:00Z"),
+            ("2026-11-26T12:00:00Z", "2026-11-26T12:00:00Z"),
+        ] {
+            assert_eq!(requested(written, date, now), Ok(at(expected)), "{written}");
+        }
+        for (written, word) in [
+            ("yesterday", "no time like"),
+            ("2026-11-19T09:30:00", "no time like"),
+            ("2026-02-30", "no time like"),
+            ("2026-11-26T12:00:01Z", "in the future"),
+            ("2026-11-27", "in the future"),
+            ("2024-11-24", "more than 24 months ago"),
+        ] {
+            assert!(requested(written, date, now).unwrap_err().contains(word), "{written}");
+        }
+    }
 }

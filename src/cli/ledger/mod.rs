@@ -12,6 +12,7 @@ pub mod backup;
 pub mod export;
 pub mod forget;
 pub mod import;
+pub mod recipients;
 pub mod verify;
 
 /// `optgate ledger ...`
@@ -35,6 +36,8 @@ pub enum LedgerCommand {
     Restore(backup::RestoreArgs),
     /// Record the opt-outs of a CSV file, each with where it came from
     Import(import::ImportArgs),
+    /// Show who is to be told of opt-outs, and note that somebody was
+    Recipients(recipients::RecipientsArgs),
     /// Keep records from being pruned
     #[command(subcommand)]
     Hold(forget::HoldCommand),
@@ -56,6 +59,7 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
         LedgerCommand::Backup(args) => backup::backup(global, args),
         LedgerCommand::Restore(args) => backup::restore(global, args),
         LedgerCommand::Import(args) => import::run(global, args, out),
+        LedgerCommand::Recipients(args) => recipients::run(global, args, out),
         LedgerCommand::Hold(command) => forget::hold(global, command, out),
         LedgerCommand::Erase(args) => forget::erase(global, args, out),
         LedgerCommand::Key => {

@@ -15,7 +15,8 @@ use super::exchange::Exchange;
 use super::house::{Core, Snapshot};
 use crate::config::Session;
 use crate::privacy::signal::cookie_pairs;
-use crate::privacy::{Mark, Mode, Standing, decide};
+use crate::privacy::{Mark, Mode, OwnCookie, Standing, decide};
+use crate::store::recipients::AccountKey;
 use crate::telemetry::accounts::Token;
 
 /// Step 4: whom a request names, and what is known of each.
@@ -44,12 +45,39 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
         None if pending => Standing::NotLoaded,
         None => Standing::NoAccount,
     };
+    if recording && about_to_opt_out(x) {
+        x.account_key = key(x, headers);
+    }
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
         x.named.profile = Some(profile.subject);
         x.signals.profile = standing(core, site, &profile, recording);
     }
+}
+
+/// Whether this request opts its account out, as far as can be said before step 10, and others are told of that.
+fn about_to_opt_out(x: &Exchange) -> bool {
+    let new = matches!(x.signals.account, Standing::Unknown | Standing::OptedIn);
+    let out = x.signals.gpc || matches!(x.signals.own, OwnCookie::Out(_));
+    new && out && x.named.account.is_some() && x.snapshot.settings.tells_of_signals()
+}
+
+/// What the site calls the account of a request, for those who must be told of its opt-out; not where the account is
+/// known by its session alone.
+///
+/// Cost: for a token, its verification once more.
+#[must_use]
+pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<AccountKey> {
+    let by_header = || {
+        let name = x.snapshot.settings.account.header.as_ref().filter(|_| x.client.peer_trusted)?;
+        headers.get(name).filter(|key| !key.is_empty()).map(|key| AccountKey::from(key.as_bytes()))
+    };
+    let by_token = || {
+        let verifier = x.snapshot.verifier.as_ref()?;
+        verifier.account_key(verifier.token(headers)?).map(|key| AccountKey::from(key.into_bytes()))
+    };
+    by_header().or_else(by_token)
 }
 
 fn by_token(
@@ -109,6 +137,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     }
     x.named.account = Some(account.subject);
     x.signals.account = standing(core, site, &account, x.mode == Mode::Enforce);
+    x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if x.decision.opted_out() {
         return false;

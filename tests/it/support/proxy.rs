@@ -138,6 +138,12 @@ impl Proxy {
         self.running().reload(settings(&file))
     }
 
+    /// Stops it and gives up its folder.
+    pub fn stop(mut self) -> TempDir {
+        self.running.take().unwrap().stop().unwrap();
+        std::mem::replace(&mut self.dir, TempDir::with_prefix("optgate-test-").unwrap())
+    }
+
     /// A connection to it.
     pub fn client(&self) -> Client {
         Client::connect(self.addr())

@@ -1,0 +1,299 @@
+//! `optgate ledger recipients`: who got data between an opt-out's request and its effect, who is to be told of it, and
+//! who was (11 CCR 7026(f)(2)). Works beside a running server.
+//!
+//! Lists never say whose opt-out it is. The one text that does is for the message that a person writes.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use data_encoding::BASE64;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Failure, Global, settings};
+use crate::cli::Output;
+use crate::config::{Settings, Way};
+use crate::store::recipients::{self, OptOut, Task, TaskText};
+use crate::store::{self, RecordView};
+
+/// Which opt-out, or what was done.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RecipientsArgs {
+    /// The record's reference; without it, every task that is open
+    #[arg(value_name = "REFERENCE")]
+    pub reference: Option<String>,
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t, value_name = "text|json")]
+    pub format: Output,
+    /// Something else than a list
+    #[command(subcommand)]
+    pub command: Option<RecipientsCommand>,
+}
+
+/// `optgate ledger recipients ...`
+#[derive(Debug, Subcommand)]
+pub enum RecipientsCommand {
+    /// Note that a person told a recipient
+    Done {
+        /// The task's id in the list
+        #[arg(value_name = "TASK")]
+        task: String,
+        /// What shows it: a message's id, a date, a name
+        #[arg(long, value_name = "TEXT")]
+        receipt: String,
+    },
+    /// Send a message again that was refused or given up
+    Retry {
+        /// The task's id in the list
+        #[arg(value_name = "TASK")]
+        task: String,
+    },
+    /// Print what to write to a recipient: it names the account
+    Text {
+        /// The task's id in the list
+        #[arg(value_name = "TASK")]
+        task: String,
+    },
+}
+
+/// Longest receipt that is kept.
+const MOST_RECEIPT: usize = 500;
+
+/// Does one of them.
+///
+/// # Errors
+/// There is no such record or task, or the data folder cannot be read.
+pub fn run(global: &Global, args: &RecipientsArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let settings = settings(global, Vec::new(), true)?.settings;
+    let data_dir = &settings.data_dir;
+    match (&args.command, &args.reference) {
+        (Some(RecipientsCommand::Done { task, receipt }), _) => done(data_dir, task, receipt),
+        (Some(RecipientsCommand::Retry { task }), _) => retry(data_dir, task),
+        (Some(RecipientsCommand::Text { task }), _) => text(data_dir, task, out),
+        (None, Some(reference)) => one(&settings, reference, args.format, out),
+        (None, None) => open(&settings, args.format, out),
+    }
+    .map_err(Failure::from)
+}
+
+fn done(data_dir: &Path, task: &str, receipt: &str) -> anyhow::Result<()> {
+    let good = !receipt.trim().is_empty()
+        && receipt.chars().count() <= MOST_RECEIPT
+        && !receipt.chars().any(char::is_control);
+    anyhow::ensure!(
+        good,
+        "--receipt is 1 to {MOST_RECEIPT} characters on one line: what shows that it was told"
+    );
+    let found = recipients::done(data_dir, task, receipt)?;
+    anyhow::ensure!(found, "there is no open task {task}; `optgate ledger recipients` lists them");
+    Ok(())
+}
+
+fn retry(data_dir: &Path, task: &str) -> anyhow::Result<()> {
+    let found = recipients::retry(data_dir, task)?;
+    anyhow::ensure!(found, "no message {task} can be sent again: it was taken, or is no webhook's");
+    eprintln!("{task}: a running server sends it again within a minute");
+    Ok(())
+}
+
+fn open(settings: &Settings, format: Output, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tasks = recipients::open_tasks(&settings.data_dir)?;
+    if format == Output::Json {
+        for task in &tasks {
+            serde_json::to_writer(&mut *out, &shown(task)?)?;
+            writeln!(out)?;
+        }
+        return Ok(());
+    }
+    for task in &tasks {
+        writeln!(out, "{} {}", task.reference, line(task, settings))?;
+    }
+    eprintln!("{} open", tasks.len());
+    Ok(())
+}
+
+/// What became of one opt-out.
+fn one(settings: &Settings, reference: &str, format: Output, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut record = None;
+    let wanted = reference.replace('-', "");
+    store::export(&settings.data_dir, &mut |view| {
+        if view.reference.replace('-', "").eq_ignore_ascii_case(&wanted) {
+            record = Some(view);
+        }
+        Ok(())
+    })?;
+    let record = record.with_context(|| format!("there is no record {reference} that is not pruned"))?;
+    anyhow::ensure!(
+        record.kind == "opt-out",
+        "{} is no opt-out, but {}: nobody is told",
+        record.reference,
+        record.kind
+    );
+    let found = recipients::of_record(&settings.data_dir, &record.reference)?;
+    let shown = Shown::of(&record, found, settings);
+    match format {
+        Output::Text => shown.text(out),
+        Output::Json => {
+            serde_json::to_writer(&mut *out, &shown.json()?)?;
+            Ok(writeln!(out)?)
+        }
+    }
+}
+
+/// An opt-out as it is shown.
+struct Shown<'a> {
+    record: &'a RecordView,
+    requested_us: i64,
+    effective_us: i64,
+    vendors: Vec<String>,
+    /// Those of them for whom no recipient of the settings stands.
+    nobody: Vec<String>,
+    tasks: Vec<Task>,
+    /// Why nobody is told, or not yet.
+    why: Option<&'static str>,
+    settings: &'a Settings,
+}
+
+impl<'a> Shown<'a> {
+    fn of(record: &'a RecordView, found: Option<OptOut>, settings: &'a Settings) -> Self {
+        let at_once = OptOut {
+            requested_us: record.time_us,
+            effective_us: record.time_us,
+            vendors: Vec::new(),
+            planned: true,
+            tasks: Vec::new(),
+        };
+        let OptOut { requested_us, effective_us, vendors, planned, tasks } = found.unwrap_or(at_once);
+        let why = if !planned {
+            Some("who is to be told is worked out within a minute while a server runs")
+        } else if !tasks.is_empty() {
+            None
+        } else if !record.account {
+            Some(
+                "a browser has no name, so that nobody can be told whose data it is; from its own next page on it gets none of them",
+            )
+        } else if record.basis == "profile" {
+            Some(
+                "a browser's profile has no name outside the site, so that nobody can be told whose data it is",
+            )
+        } else if settings.recipients.is_empty() {
+            Some("the settings name no [[recipients]]")
+        } else if requested_us >= effective_us {
+            Some("nobody got data in between, and no [[recipients]] gets any beside the pages")
+        } else {
+            Some("no [[recipients]] got data in between")
+        };
+        let stands = |vendor: &String| settings.recipients.iter().any(|r| r.vendors.contains(vendor));
+        let nobody = vendors.iter().filter(|vendor| !stands(vendor)).cloned().collect();
+        Self { record, requested_us, effective_us, vendors, nobody, tasks, why, settings }
+    }
+
+    fn text(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let at_once = self.requested_us >= self.effective_us;
+        writeln!(out, "reference: {}", self.record.reference)?;
+        writeln!(out, "site: {}", self.record.site)?;
+        writeln!(out, "requested: {}", time(self.requested_us))?;
+        let how = if at_once { " (effective at once)" } else { "" };
+        writeln!(out, "effective: {}{how}", time(self.effective_us))?;
+        let or_none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        writeln!(out, "vendors that got data in between: {}", or_none(&self.vendors))?;
+        if !self.nobody.is_empty() {
+            writeln!(out, "for whom no [[recipients]] stands: {}", self.nobody.join(", "))?;
+        }
+        match self.why {
+            Some(why) => writeln!(out, "to be told: nobody ({why})")?,
+            None => writeln!(out, "to be told:")?,
+        }
+        for task in &self.tasks {
+            writeln!(out, "  {}", line(task, self.settings))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> anyhow::Result<Value> {
+        let tasks = self.tasks.iter().map(shown).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(json!({
+            "reference": self.record.reference,
+            "site": self.record.site,
+            "requested_at": time(self.requested_us),
+            "effective_at": time(self.effective_us),
+            "at_once": self.requested_us >= self.effective_us,
+            "vendors": self.vendors,
+            "vendors_without_recipient": self.nobody,
+            "recipients": tasks,
+            "why_nobody": self.why,
+        }))
+    }
+}
+
+fn shown(task: &Task) -> anyhow::Result<Value> {
+    Ok(serde_json::to_value(task)?)
+}
+
+/// Whether a running server can send a task's message.
+fn is_sent(task: &Task, settings: &Settings) -> bool {
+    settings.recipients.iter().any(|r| r.name == task.recipient && matches!(r.way, Way::Webhook(_)))
+}
+
+fn line(task: &Task, settings: &Settings) -> String {
+    let Task { task: id, recipient, way, address, state, tries, .. } = task;
+    let more = match (state.as_str(), &task.receipt, &task.error) {
+        ("done", receipt, _) => {
+            let told = task.told_us.map(time).unwrap_or_default();
+            format!("told {told} ({})", receipt.as_deref().unwrap_or("no receipt"))
+        }
+        ("unnamed", _, _) => {
+            "nothing to call the account by is kept: tell it by the reference, then note `done`".to_owned()
+        }
+        ("open", _, None) if way == "mail" => format!("write to it: optgate ledger recipients text {id}"),
+        ("open", _, _) if way == "webhook" && !is_sent(task, settings) => {
+            "the settings have no webhook for it any more: tell it, then note `done`".to_owned()
+        }
+        (_, _, Some(error)) => format!("{tries} tries, the last: {error}"),
+        (_, _, None) => format!("{tries} tries"),
+    };
+    format!("{id} {state} {recipient:?} {way} {address}: {more}")
+}
+
+/// The message that a person sends.
+fn text(data_dir: &Path, task: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let found = recipients::account_text(data_dir, task)?;
+    let TaskText { task, account } =
+        found.with_context(|| format!("there is no task {task}; `optgate ledger recipients` lists them"))?;
+    let (requested_us, effective_us, until_us) = task.times();
+    let account = match account.map(String::from_utf8) {
+        Some(Ok(account)) => account,
+        Some(Err(bytes)) => format!("{} (base64)", BASE64.encode(bytes.as_bytes())),
+        None => "(not kept; name it by the reference)".to_owned(),
+    };
+    writeln!(out, "To: {}", task.address)?;
+    writeln!(out, "Subject: Opt-out of sale and sharing, reference {}", task.reference)?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "The consumer whom we know as\n\n    {account}\n\nhas opted out of the sale and sharing of personal information: \
+         requested {}, in effect {}.",
+        time(requested_us),
+        time(effective_us)
+    )?;
+    if !task.vendors.is_empty() {
+        writeln!(out, "This concerns what you received by: {}.", task.vendors.join(", "))?;
+    }
+    writeln!(
+        out,
+        "\nPlease comply with the opt-out for the personal information that you received from {} to {}, and forward \
+         it to every person to whom you disclosed or shared that information in that time (11 CCR 7026(f)). Please \
+         confirm, naming {}.",
+        time(requested_us),
+        time(until_us),
+        task.task
+    )?;
+    Ok(())
+}
+
+fn time(time_us: i64) -> String {
+    Timestamp::from_microsecond(time_us).map_or_else(|_| format!("{time_us}us"), |time| format!("{time:.0}"))
+}
