@@ -302,7 +302,7 @@ async fn account_out(
     let keep = async |who: Option<AccountKey>| {
         let site = visit.site.name.clone();
         let request = Request { subject, site, requested_us: time_us, who };
-        if let Err(error) = recipients.requested(vec![request]).await {
+        if let Err(error) = recipients.for_a_page(recipients.requested(vec![request])).await {
             tracing::error!(site = %visit.site.name, %error, "recipients may not be told of an opt-out");
         }
     };
@@ -316,7 +316,7 @@ async fn account_out(
         Ok(receipt) => {
             let (reference, effective_us) = (receipt.reference.clone(), receipt.time_us);
             let record = Recorded { subject, reference, effective_us };
-            if let Err(error) = recipients.recorded(vec![record]).await {
+            if let Err(error) = recipients.for_a_page(recipients.recorded(vec![record])).await {
                 tracing::warn!(%error, "whose record a request has will be looked for again");
             }
         }

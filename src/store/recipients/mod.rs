@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -45,6 +46,9 @@ use table::Table;
 
 /// Orders that may wait for the thread.
 const WAITING: usize = 4_096;
+
+/// How long a page waits for the file: a disk that hangs must not keep a person from their answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the file could not be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -239,6 +243,19 @@ impl Recipients {
     /// The file cannot be written.
     pub async fn requested(&self, requests: Vec<Request>) -> Result<(), RecipientsError> {
         self.run(move |table| Box::pin(async move { table.requested(&requests).await })).await
+    }
+
+    /// For somebody who is waiting for a page: what takes longer goes on behind it, and this ends with an error.
+    ///
+    /// # Errors
+    /// As the work's, or that it takes too long.
+    pub async fn for_a_page(
+        &self,
+        work: impl Future<Output = Result<(), RecipientsError>>,
+    ) -> Result<(), RecipientsError> {
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .unwrap_or_else(|_| Err(RecipientsError("it takes too long".into())))
     }
 
     /// As [`Self::requested`], for one whose opt-out is recorded without waiting: neither does this. One that cannot be
