@@ -190,25 +190,27 @@ pub struct HeadWait {
     waits: Option<bool>,
     /// It has waited for [`QUIET`] and seen nothing.
     quiet: bool,
+    /// When it has waited for too long.
+    end: Instant,
     deadline: Option<Deadline>,
 }
 
 impl HeadWait {
     /// Nothing is waited for yet.
     #[must_use]
-    pub const fn new(limits: HeadLimits) -> Self {
-        Self { limits, waits: None, quiet: false, deadline: None }
+    pub fn new(limits: HeadLimits) -> Self {
+        Self { limits, waits: None, quiet: false, end: now(), deadline: None }
     }
 
     /// Waits on. `begun`: some of the head is there. Ready once that took too long.
     pub fn poll(&mut self, begun: bool, cx: &mut Context<'_>) -> Poll<()> {
-        let until_quiet = self.limits.idle.min(QUIET);
         if self.waits != Some(begun) {
-            (self.waits, self.quiet) = (Some(begun), false);
-            let limit = if begun { self.limits.header_read } else { until_quiet };
+            let (now, limit) = (now(), if begun { self.limits.header_read } else { self.limits.idle });
+            (self.waits, self.quiet, self.end) = (Some(begun), false, now + limit + TICK);
+            let first = if begun { self.end } else { now + limit.min(QUIET) + TICK };
             match &mut self.deadline {
-                Some(deadline) => deadline.restart(limit),
-                none => *none = Some(Deadline::new(limit)),
+                Some(deadline) => deadline.move_to(first),
+                none => *none = Some(Deadline::at(first)),
             }
         }
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
@@ -217,7 +219,7 @@ impl HeadWait {
             return Poll::Ready(());
         }
         self.quiet = true;
-        deadline.restart(self.limits.idle.saturating_sub(until_quiet));
+        deadline.move_to(self.end);
         deadline.poll(cx)
     }
 
