@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use url::Host;
 
-use super::Site;
 use super::key::KeyPath;
 use super::meaning::Problems;
 use super::raw::RawGroup;
+use super::{Site, sites};
 
 /// Puts the sites of each group under its name, and its cookie's domain.
 pub(super) fn join(written: &[RawGroup], sites: &mut [Site], problems: &mut Problems<'_>) {
@@ -47,16 +47,7 @@ fn members(
     let mut found = Vec::new();
     for (i, name) in group.sites.0.iter().enumerate() {
         let path = path.at(i);
-        let Some(at) = sites.iter().position(|site| site.name == *name) else {
-            let names: Vec<&str> = sites.iter().map(|site| site.name.as_str()).collect();
-            problems.wrong(
-                &path,
-                format!("`{path}` names no site: \"{name}\""),
-                &format!("the sites are: {}", names.join(", ")),
-                "write the `name` of one of [[sites]]; without one it is its first host",
-            );
-            continue;
-        };
+        let Some(at) = sites::named(&path, name, sites, problems) else { continue };
         let Some(taken) = member_of.get_mut(at) else { continue };
         match taken {
             Some(other) => problems.wrong(

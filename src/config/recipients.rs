@@ -12,7 +12,7 @@ use super::key::KeyPath;
 use super::load::Merged;
 use super::meaning::{Problems, readable};
 use super::raw::RawRecipient;
-use super::{Site, account, written};
+use super::{Site, account, sites, written};
 
 /// Longest time for which a recipient may go on getting data: an opt-out takes effect within 15 business days
 /// (11 CCR 7026(f)(1)), which are no more than 25 days even around the holidays.
@@ -88,7 +88,9 @@ fn read(
     problems: &mut Problems<'_>,
 ) -> Option<Recipient> {
     let name = name(path, (number, all), one, problems);
-    check_sites(path, one, sites, problems);
+    for (i, name) in one.sites.0.iter().enumerate() {
+        sites::named(&path.key("sites").at(i), name, sites, problems);
+    }
     if one.vendors.0.is_empty() && !one.always {
         problems.missing(
             &path.key("vendors"),
@@ -151,21 +153,6 @@ fn name(
         return None;
     }
     Some(name.clone())
-}
-
-fn check_sites(path: &KeyPath, one: &RawRecipient, sites: &[Arc<Site>], problems: &mut Problems<'_>) {
-    for (i, name) in one.sites.0.iter().enumerate() {
-        if !sites.iter().any(|site| site.name == *name) {
-            let path = path.key("sites").at(i);
-            let names: Vec<&str> = sites.iter().map(|site| site.name.as_str()).collect();
-            problems.wrong(
-                &path,
-                format!("`{path}` names no site: \"{name}\""),
-                &format!("the sites are: {}", names.join(", ")),
-                "write the `name` of one of [[sites]]; without one it is its first host",
-            );
-        }
-    }
 }
 
 fn way(path: &KeyPath, one: &RawRecipient, problems: &mut Problems<'_>) -> Option<Way> {

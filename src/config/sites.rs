@@ -1,5 +1,6 @@
 //! Sites: hosts, origins, policy and path rules.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +22,26 @@ use crate::privacy::Mode;
 
 /// Sources that the second wall may name.
 const MOST_SOURCES: usize = 200;
+
+/// The position of the site that a setting names; otherwise it is said which there are.
+pub(super) fn named<S: Borrow<Site>>(
+    path: &KeyPath,
+    name: &str,
+    sites: &[S],
+    problems: &mut Problems<'_>,
+) -> Option<usize> {
+    let found = sites.iter().position(|site| site.borrow().name == name);
+    if found.is_none() {
+        let names: Vec<&str> = sites.iter().map(|site| site.borrow().name.as_str()).collect();
+        problems.wrong(
+            path,
+            format!("`{path}` names no site: \"{name}\""),
+            &format!("the sites are: {}", names.join(", ")),
+            "write the `name` of one of [[sites]]; without one it is its first host",
+        );
+    }
+    found
+}
 
 /// The sites in order, and the one for hosts nobody named.
 pub(super) fn sites(

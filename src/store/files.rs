@@ -23,17 +23,54 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// As the system has it.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = with_ending(path, ".new");
-    // One that a crash left there may have other permissions.
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    Unplaced::write(path, |mut file| file.write_all(bytes))?.place()
+}
+
+/// A whole file (mode 0600) that is on the disk beside its place; removed if it is not to go there.
+pub(super) struct Unplaced<'a> {
+    path: &'a Path,
+    beside: PathBuf,
+}
+
+impl<'a> Unplaced<'a> {
+    /// Fills and syncs one.
+    pub(super) fn write(path: &'a Path, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<Self> {
+        let beside = beside(path);
+        // One that a crash left there may have other permissions.
+        remove(&beside)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let this = Self { path, beside };
+        fill(&file)?;
+        file.sync_all()?;
+        Ok(this)
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_folder_of(path)
+
+    /// Moves it to its place; durable when it returns.
+    pub(super) fn place(self) -> io::Result<()> {
+        fs::rename(&self.beside, self.path)?;
+        sync_folder_of(self.path)
+    }
+}
+
+impl Drop for Unplaced<'_> {
+    fn drop(&mut self) {
+        // Once placed it is not there any more.
+        let _ = remove(&self.beside);
+    }
+}
+
+/// Where a file is written before it is whole.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    with_ending(path, ".new")
+}
+
+/// Removes a file; whether there was one.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a new name in a folder durable.

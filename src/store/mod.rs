@@ -546,6 +546,16 @@ pub fn evidence(
     journal::audit::read(&data_dir.join(JOURNAL), each)
 }
 
+/// The record behind a reference, as a person types it, beside a running server; `None`: there is none that is not
+/// pruned.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn record(data_dir: &Path, reference: &str) -> Result<Option<RecordView>, OpenError> {
+    let Some(reference) = reference::normalise(reference) else { return Ok(None) };
+    journal::audit::record(&data_dir.join(JOURNAL), &reference)
+}
+
 /// What proves one record alone, beside a running server.
 ///
 /// # Errors

@@ -14,9 +14,8 @@
 //! What is erased or pruned in the journal must not live on in this file: it is thrown away before. Whoever is writing
 //! a newer one meanwhile throws that away too.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -24,7 +23,7 @@ use std::thread::JoinHandle;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::files;
+use super::files::{self, Unplaced};
 use super::index::Index;
 use super::journal::chain::Head;
 use super::merge::Seen;
@@ -62,21 +61,8 @@ pub(super) fn beside(journal: &Path) -> PathBuf {
 /// Takes the file away, and one that is not finished; durably.
 pub(super) fn remove(journal: &Path) -> io::Result<()> {
     let path = beside(journal);
-    let removed = [remove_one(&path)?, remove_one(&unfinished(&path))?];
+    let removed = [files::remove(&path)?, files::remove(&files::beside(&path))?];
     if removed.contains(&true) { files::sync_folder_of(&path) } else { Ok(()) }
-}
-
-/// Takes one file away; whether there was one.
-fn remove_one(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn unfinished(path: &Path) -> PathBuf {
-    files::with_ending(path, ".new")
 }
 
 /// Writes the file whenever it is worth it.
@@ -99,7 +85,7 @@ impl Packer {
     /// For a journal that was opened just now, with its file of the index (`whole`) or without.
     pub(super) fn new(journal: &Path, after: Option<u64>, whole: bool) -> Self {
         // One that a crash left may hold what was erased since.
-        let _ = remove_one(&unfinished(&beside(journal)));
+        let _ = files::remove(&files::beside(&beside(journal)));
         Self {
             journal: journal.to_owned(),
             after,
@@ -192,24 +178,12 @@ struct Place {
 }
 
 impl Place {
-    /// Writes the file beside its place and moves it there.
+    /// Writes the file and moves it to its place.
     fn write(&self, point: &Point, index: &Index) -> io::Result<()> {
         let path = beside(&self.journal);
-        let new = unfinished(&path);
-        // What a crash left there may have other permissions.
-        remove_one(&new)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let done = fill(&file, point, index).and_then(|()| file.sync_all());
-        done.and_then(|()| self.put(&new, &path)).inspect_err(|_| _ = remove_one(&new))
-    }
-
-    fn put(&self, new: &Path, path: &Path) -> io::Result<()> {
+        let file = Unplaced::write(&path, |file| fill(file, point, index))?;
         let thrown = lock(&self.thrown);
-        if *thrown != self.was {
-            return remove_one(new).map(drop);
-        }
-        fs::rename(new, path)?;
-        files::sync_folder_of(path)
+        if *thrown == self.was { file.place() } else { Ok(()) }
     }
 }
 

@@ -117,14 +117,7 @@ fn open(settings: &Settings, format: Output, out: &mut dyn Write) -> anyhow::Res
 
 /// What became of one opt-out.
 fn one(settings: &Settings, reference: &str, format: Output, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut record = None;
-    let wanted = reference.replace('-', "");
-    store::export(&settings.data_dir, &mut |view| {
-        if view.reference.replace('-', "").eq_ignore_ascii_case(&wanted) {
-            record = Some(view);
-        }
-        Ok(())
-    })?;
+    let record = store::record(&settings.data_dir, reference)?;
     let record = record.with_context(|| format!("there is no record {reference} that is not pruned"))?;
     anyhow::ensure!(
         record.kind == "opt-out",

@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::beside::{on_this_thread, reading, there};
-use super::chain::{Head, Kept, digest};
+use super::chain::{Fields, Head, Kept, digest};
 use super::checkpoint::Checkpoint;
 use super::merkle;
 use super::schema::schema_version;
@@ -15,6 +15,7 @@ use super::{BROKEN, explain, mark, refuse};
 use crate::store::OpenError;
 use crate::store::counts::Count;
 use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
+use crate::store::record::RecordView;
 
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
 const PAGE: i64 = 4096;
@@ -38,6 +39,19 @@ pub(in crate::store) fn read(
             }
         });
         hand_out(inbox, each)
+    })
+}
+
+/// One record by its normalised reference, if it is there and not pruned.
+pub(in crate::store) fn record(path: &Path, reference: &str) -> Result<Option<RecordView>, OpenError> {
+    reading(path, async move |connection| {
+        let named = |e: sqlx::Error| explain(path, &e);
+        let row = sqlx::query("SELECT canonical FROM journal WHERE reference = ? AND canonical IS NOT NULL");
+        let row = row.bind(reference).fetch_optional(connection).await.map_err(named)?;
+        let Some(row) = row else { return Ok(None) };
+        let fields = row.try_get(0).map(Fields::decode).map_err(named)?;
+        let broken = || refuse(path, format!("the record {reference} {BROKEN}"));
+        fields.map(|fields| Some(fields.view())).ok_or_else(broken)
     })
 }
 

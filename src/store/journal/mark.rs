@@ -78,10 +78,7 @@ fn parse(bytes: &[u8]) -> Option<Head> {
 
 /// Takes the mark away, for another journal that is put in the place of the one it was of.
 pub(in crate::store) fn remove(journal: &Path) -> io::Result<()> {
-    match std::fs::remove_file(beside(journal)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove(&beside(journal)).map(drop)
 }
 
 /// Refuses a journal without its file, which SQLite would make anew, removing the WAL that lies there. Called before

@@ -146,13 +146,13 @@ pub(super) struct Table {
     connection: Option<SqliteConnection>,
     /// Requests in it.
     requests: i64,
-    seal: Option<Seal>,
+    seal: Option<Arc<Seal>>,
     figures: Arc<Figures>,
 }
 
 impl Table {
     pub(super) fn new(path: PathBuf, seal: Option<Seal>, figures: Arc<Figures>) -> Self {
-        Self { path, connection: None, requests: 0, seal, figures }
+        Self { path, connection: None, requests: 0, seal: seal.map(Arc::new), figures }
     }
 
     /// The connection. One that has failed is opened anew: what it had not committed is not there.
@@ -208,13 +208,8 @@ impl Table {
 
     /// Keeps requests until their opt-outs are on record. Of one that is kept already the first time holds.
     pub(super) async fn requested(&mut self, requests: &[Request]) -> Result<()> {
-        let seal = self.seal.take();
-        let done = self.keep(requests, seal.as_ref()).await;
-        self.seal = seal;
-        done
-    }
-
-    async fn keep(&mut self, requests: &[Request], seal: Option<&Seal>) -> Result<()> {
+        let seal = self.seal.clone();
+        // How many there are is known once the file is open.
         self.made().await?;
         let mut room = MOST_REQUESTS - self.requests;
         let before = room;
@@ -222,7 +217,7 @@ impl Table {
         let mut transaction = self.made().await?.begin_with("BEGIN IMMEDIATE").await?;
         for request in requests {
             let who = request.who.as_ref().map(|who| &who.0).filter(|who| who.len() <= MOST);
-            let who = who.and_then(|who| seal?.close(who, &request.subject));
+            let who = who.and_then(|who| seal.as_ref()?.close(who, &request.subject));
             let waits = sqlx::query(
                 "UPDATE requests SET requested_us = min(requested_us, ?2), who = coalesce(?3, who)
                  WHERE subject = ?1 AND reference IS NULL",
@@ -284,7 +279,7 @@ impl Table {
     /// and that took effect at once says no more than its record, and goes.
     pub(super) async fn plan(&mut self, planner: &Planner, now_us: i64) -> Result<()> {
         let Some(connection) = self.open(false).await? else { return Ok(()) };
-        let mut gone = 0;
+        let (mut gone, mut windows) = (0, None);
         loop {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let rows = sqlx::query(
@@ -295,7 +290,10 @@ impl Table {
             if rows.is_empty() {
                 break;
             }
-            let windows = windows(&mut transaction).await?;
+            let windows = match &mut windows {
+                Some(read) => read,
+                none => none.insert(all_windows(&mut transaction).await?),
+            };
             for row in &rows {
                 let id: i64 = row.try_get(0)?;
                 let asked = Asked {
@@ -303,7 +301,7 @@ impl Table {
                     requested_us: row.try_get(2)?,
                     effective_us: row.try_get(3)?,
                 };
-                let (vendors, told) = planner.plan(&asked, &windows);
+                let (vendors, told) = planner.plan(&asked, windows);
                 if told.is_empty() && asked.requested_us >= asked.effective_us {
                     let gone_now = sqlx::query("DELETE FROM requests WHERE id = ?").bind(id);
                     gone += gone_now.execute(&mut *transaction).await?.rows_affected();
@@ -349,19 +347,7 @@ impl Table {
 
     /// The next tasks of a recipient that it is time for. What cannot be opened any more is for a person.
     pub(super) async fn due(&mut self, recipient: &str, now_us: i64, most: i64) -> Result<Vec<Due>> {
-        let seal = self.seal.take();
-        let found = self.find_due(recipient, now_us, most, seal.as_ref()).await;
-        self.seal = seal;
-        found
-    }
-
-    async fn find_due(
-        &mut self,
-        recipient: &str,
-        now_us: i64,
-        most: i64,
-        seal: Option<&Seal>,
-    ) -> Result<Vec<Due>> {
+        let seal = self.seal.clone();
         let Some(connection) = self.open(false).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query(
             "SELECT t.id, t.recipient, t.vendors, t.until_us, t.tries,
@@ -375,7 +361,7 @@ impl Table {
         for row in rows {
             let (subject, who) = (subject(&row, 5)?, row.try_get::<Option<Vec<u8>>, _>(10)?);
             let id: String = row.try_get(0)?;
-            let Some(opened) = who.and_then(|who| seal?.open(&who, &subject)) else {
+            let Some(opened) = who.and_then(|who| seal.as_ref()?.open(&who, &subject)) else {
                 let stuck = sqlx::query("UPDATE tasks SET state = 'unnamed' WHERE id = ?").bind(&id);
                 stuck.execute(&mut *connection).await?;
                 continue;
@@ -463,13 +449,7 @@ impl Table {
 
     /// Seals with the live secret what an earlier one sealed, so that that one may go.
     pub(super) async fn reseal(&mut self) -> Result<()> {
-        let Some(seal) = self.seal.take() else { return Ok(()) };
-        let done = self.reseal_with(&seal).await;
-        self.seal = Some(seal);
-        done
-    }
-
-    async fn reseal_with(&mut self, seal: &Seal) -> Result<()> {
+        let Some(seal) = self.seal.clone() else { return Ok(()) };
         let Some(connection) = self.open(false).await? else { return Ok(()) };
         let mut after = 0_i64;
         loop {
@@ -521,7 +501,7 @@ pub(super) async fn done(
     Ok(new)
 }
 
-async fn windows(transaction: &mut SqliteTransaction<'_>) -> Result<Vec<Window>> {
+async fn all_windows(transaction: &mut SqliteTransaction<'_>) -> Result<Vec<Window>> {
     let rows = sqlx::query("SELECT site, vendor, first_day, last_day FROM windows");
     let window = |row: &SqliteRow| -> Result<Window> {
         Ok(Window {
