@@ -5,6 +5,7 @@
 //! it by a loopback name or its own address, and no form of another page.
 
 mod api;
+pub mod books;
 mod collector;
 mod door;
 mod health;

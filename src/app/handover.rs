@@ -51,6 +51,8 @@ pub enum Role {
     Tls,
     /// `admin.listen`.
     Admin,
+    /// The socket in the data folder.
+    Books,
 }
 
 /// A listening socket and the setting it was opened for.

@@ -4,6 +4,7 @@
 
 mod acme;
 mod admin_door;
+mod books;
 mod build;
 mod core_thread;
 mod dns;
@@ -114,9 +115,16 @@ fn serve(
     let mut plain = bind(Role::Plain, &settings.listen)?;
     let mut encrypted = bind(Role::Tls, &settings.tls.listen)?;
     let for_admin = bind(Role::Admin, &[Listen::from(settings.admin)])?;
-    let all = [(Role::Plain, &plain), (Role::Tls, &encrypted), (Role::Admin, &for_admin)];
+    let mut for_books: Vec<_> = books::bind(&mut sockets, &settings).into_iter().collect();
+    let all = [
+        (Role::Plain, &plain),
+        (Role::Tls, &encrypted),
+        (Role::Admin, &for_admin),
+        (Role::Books, &for_books),
+    ];
     let copies = copies(&all).context("no descriptor is left for the listening sockets")?;
-    let files = plain.iter_mut().chain(&mut encrypted).filter_map(|entrance| entrance.file.take()).collect();
+    let with_files = plain.iter_mut().chain(&mut encrypted).chain(&mut for_books);
+    let files = with_files.filter_map(|entrance| entrance.file.take()).collect();
 
     let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)
@@ -142,6 +150,12 @@ fn serve(
         _ => None,
     };
     let door = (Arc::clone(&parts.reloader.admin_door), settings.timeouts.tls_handshake);
+    let unix = paths(plain.iter().chain(&encrypted), |_| true);
+    let inherited =
+        paths(plain.iter().chain(&encrypted).chain(&for_books), |entrance| entrance.inherits_file);
+    for entrance in for_books {
+        books::serve(&background, entrance, &parts.admin, &phases)?;
+    }
     let admin_task = serve_admin(&background, for_admin, door, parts.admin, phases.clone())?;
     look_up_hosts(&background, &settings, &house);
     if let Some(upkeep) = &upkeep {
@@ -164,8 +178,6 @@ fn serve(
         })
         .collect::<Result<Vec<_>, _>>()?;
     background.spawn(service::watchdog(pulses));
-    let unix = paths(&plain, &encrypted, |_| true);
-    let inherited = paths(&plain, &encrypted, |entrance| entrance.inherits_file);
     let admin = admin.first().copied().context("the admin listener has no address")?;
     let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
     Ok((
@@ -207,8 +219,11 @@ fn copies(all: &[(Role, &Vec<Entrance>)]) -> std::io::Result<Vec<Listener>> {
 }
 
 /// Paths of some of the Unix sockets.
-fn paths(plain: &[Entrance], tls: &[Entrance], fits: impl Fn(&Entrance) -> bool) -> Vec<PathBuf> {
-    let fitting = plain.iter().chain(tls).filter(|entrance| fits(entrance));
+fn paths<'a>(
+    entrances: impl Iterator<Item = &'a Entrance>,
+    fits: impl Fn(&Entrance) -> bool,
+) -> Vec<PathBuf> {
+    let fitting = entrances.filter(|entrance| fits(entrance));
     let path = |entrance: &Entrance| match &entrance.wanted {
         ListenAt::Unix { path, .. } => Some(path.clone()),
         ListenAt::Tcp(_) => None,

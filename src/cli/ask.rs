@@ -1,16 +1,17 @@
 //! One HTTP request of ours to a listener of ours.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, response};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::app::AdminKey;
@@ -27,7 +28,7 @@ pub async fn ask(
     key: Option<&AdminKey>,
     request: http::request::Builder,
 ) -> anyhow::Result<(response::Parts, Bytes)> {
-    let request = request.header(HOST, address.to_string()).body(Empty::<Bytes>::new());
+    let request = request.header(HOST, address.to_string()).body(Full::default());
     let request = request.context("the request cannot be written")?;
     let scheme = if key.is_some() { "https" } else { "http" };
     let target = format!("{scheme}://{address}{}", request.uri());
@@ -43,10 +44,26 @@ pub async fn ask(
     }
 }
 
+/// Sends a request to a Unix socket and reads the whole answer.
+///
+/// # Errors
+/// Names the socket and what failed.
+pub async fn ask_socket(
+    socket: &Path,
+    request: http::request::Builder,
+    body: Vec<u8>,
+) -> anyhow::Result<(response::Parts, Bytes)> {
+    let target = socket.display().to_string();
+    let request = request.header(HOST, "localhost").body(Full::from(body));
+    let request = request.context("the request cannot be written")?;
+    let stream = UnixStream::connect(socket).await.with_context(|| format!("cannot reach {target}"))?;
+    exchange(stream, &target, request).await
+}
+
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     target: &str,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> anyhow::Result<(response::Parts, Bytes)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

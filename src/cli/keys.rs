@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+use super::books::Books;
 use super::{Failure, Global, settings};
 use crate::store;
 
@@ -14,7 +15,7 @@ pub enum KeysCommand {
     List,
     /// Put a new secret in front; the others stay, so that nobody's opt-out is lost. Taken at the next start
     Rotate(RotateArgs),
-    /// Take earlier secrets away, if no opted-out account is known under them alone; needs the server stopped
+    /// Take earlier secrets away, if no opted-out account is known under them alone
     Retire,
     /// Make a signing key in place of one that is lost; no earlier key vouches for it
     NewSigner,
@@ -33,14 +34,15 @@ pub struct RotateArgs {
 /// # Errors
 /// A key is missing or cannot be written, or is still needed.
 pub fn run(global: &Global, command: &KeysCommand, out: &mut dyn Write) -> Result<(), Failure> {
-    let folder = settings(global, Vec::new(), true)?.settings.data_dir;
+    let settings = settings(global, Vec::new(), true)?.settings;
+    let folder = settings.data_dir.clone();
     let lines = match command {
         KeysCommand::List => store::key_lines(&folder),
         KeysCommand::Rotate(RotateArgs { signing: false }) => store::rotate_secret(&folder),
         KeysCommand::Rotate(RotateArgs { signing: true }) => return key(store::rotate_signer(&folder), out),
         KeysCommand::NewSigner => return key(store::new_signer(&folder), out),
         KeysCommand::Retire => {
-            let left = store::retire(&folder).map_err(anyhow::Error::new)?;
+            let left = Books::open(&settings)?.retire()?;
             if left > 0 {
                 return Err(anyhow::anyhow!(
                     "{left} opted-out accounts are known under an earlier secret alone and would be lost; each is \
@@ -48,7 +50,7 @@ pub fn run(global: &Global, command: &KeysCommand, out: &mut dyn Write) -> Resul
                 )
                 .into());
             }
-            store::key_lines(&folder)
+            store::forget_earlier_secrets(&folder).and_then(|()| store::key_lines(&folder))
         }
     };
     for line in lines.map_err(anyhow::Error::new)? {

@@ -13,6 +13,7 @@ use crate::config::load::{Flag, Inputs, Loaded, load};
 
 mod ask;
 pub mod bench;
+mod books;
 pub mod check;
 pub mod completions;
 pub mod demo;

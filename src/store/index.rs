@@ -13,121 +13,16 @@
 //!    file, which most are, never touch it.
 //! 3. This map, holding only what changed since the file was made; it is asked first.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 
+use super::known::{Known, Underway};
 use super::record::{Kind, Source};
 use crate::privacy::{Standing, Subject};
-
-/// ```text
-/// bit  63 ............ 9   8        7          6          5    4    3 .. 0
-///      seq of last record   claimed  programme  overruled  in   out  sources recorded in this standing
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Known(u64);
-
-impl Known {
-    const OUT: u64 = 1 << 4;
-    const IN: u64 = 1 << 5;
-    /// A signal opted it out after it had opted back in.
-    const OVERRULED: u64 = 1 << 6;
-    /// It keeps a programme in spite of opting out; a signal does not end that, its own opt-out does.
-    const PROGRAMME: u64 = 1 << 7;
-    /// An opt-out of it is on its way to the journal.
-    const CLAIMED: u64 = 1 << 8;
-    const SEQ_SHIFT: u32 = 9;
-
-    const SOURCES: u64 = 0b1111;
-
-    const fn standing_bit(kind: Kind) -> u64 {
-        match kind {
-            Kind::OptOut => Self::OUT,
-            Kind::OptIn => Self::IN,
-            Kind::Programme => Self::PROGRAMME,
-        }
-    }
-
-    const fn source_bit(source: Source) -> u64 {
-        match source {
-            Source::Gpc => 1,
-            Source::Form => 1 << 1,
-            Source::Cmp => 1 << 2,
-            Source::Import => 1 << 3,
-        }
-    }
-
-    const fn is(self, kind: Kind) -> bool {
-        self.0 & Self::standing_bit(kind) != 0
-    }
-
-    const fn holds(self, kind: Kind, source: Source) -> bool {
-        self.is(kind) && self.0 & Self::source_bit(source) != 0
-    }
-
-    /// The state after a change; the other standing's sources are forgotten.
-    const fn after(self, kind: Kind, source: Source) -> Self {
-        if matches!(kind, Kind::Programme) {
-            return Self(self.0 & !Self::OVERRULED | Self::PROGRAMME);
-        }
-        // What a person chooses with their own hand is no conflict any more, and no exception to it holds.
-        let settled = matches!(source, Source::Form);
-        let ends = if settled && matches!(kind, Kind::OptOut) { Self::PROGRAMME } else { 0 };
-        if self.is(kind) {
-            let ends = if settled { ends | Self::OVERRULED } else { ends };
-            return Self(self.0 & !ends | Self::source_bit(source));
-        }
-        let overruled = if self.is(Kind::OptIn) && !settled { Self::OVERRULED } else { 0 };
-        let programme = self.0 & Self::PROGRAMME & !ends;
-        Self(Self::standing_bit(kind) | Self::source_bit(source) | overruled | programme)
-    }
-
-    /// As a file of the index keeps it; `None` for what the file need not say, because whoever reads it learns it
-    /// elsewhere: that nothing is known, or an opt-out that no record of this journal tells (it is among the
-    /// suppressed ones, or comes from other nodes, or was never recorded).
-    ///
-    /// Of an opt-out that is not on disk yet only the standing is kept: should its record never come to be, the next
-    /// signal makes another.
-    const fn kept(self) -> Option<u64> {
-        let word = if self.is_claimed() { self.0 & !(Self::SOURCES | Self::CLAIMED) } else { self.0 };
-        if self.seq() == 0 && word & Self::SOURCES == 0 { None } else { Some(word) }
-    }
-
-    const fn is_claimed(self) -> bool {
-        self.0 & Self::CLAIMED != 0
-    }
-
-    /// What is left of an account that stood like this when its records were forgotten.
-    const fn left_of(standing: Standing) -> Self {
-        match standing {
-            // Of a conflict and of a programme nothing is left: only that the opt-out holds.
-            Standing::OptedOut | Standing::Overruled | Standing::Programme => Self(Self::OUT),
-            Standing::OptedOutByImport => Self(Self::OUT | Self::source_bit(Source::Import)),
-            Standing::OptedIn | Standing::Unknown | Standing::NoAccount | Standing::NotLoaded => Self(0),
-        }
-    }
-
-    const fn with_seq(self, seq: i64) -> Self {
-        Self(self.0 & ((1 << Self::SEQ_SHIFT) - 1) | (seq.unsigned_abs() << Self::SEQ_SHIFT))
-    }
-
-    const fn seq(self) -> i64 {
-        (self.0 >> Self::SEQ_SHIFT).cast_signed()
-    }
-
-    const fn standing(self) -> Standing {
-        let only_import = self.0 & Self::SOURCES == Self::source_bit(Source::Import);
-        match (self.is(Kind::OptOut), self.is(Kind::OptIn)) {
-            (true, _) if self.is(Kind::Programme) => Standing::Programme,
-            (true, _) if self.0 & Self::OVERRULED != 0 => Standing::Overruled,
-            (true, _) if only_import => Standing::OptedOutByImport,
-            (true, _) => Standing::OptedOut,
-            (false, true) => Standing::OptedIn,
-            (false, false) => Standing::Unknown,
-        }
-    }
-}
 
 /// Subjects are already keyed hashes: their first eight bytes are as good as any hash of them.
 #[derive(Debug, Default, Clone, Copy)]
@@ -148,10 +43,14 @@ impl Hasher for SubjectHasher {
     }
 }
 
+type ByAccount = BuildHasherDefault<SubjectHasher>;
+
 /// Accounts and their standing.
 #[derive(Debug)]
 pub(super) struct Index {
-    accounts: DashMap<Subject, Known, BuildHasherDefault<SubjectHasher>>,
+    accounts: DashMap<Subject, Known, ByAccount>,
+    /// Accounts with opt-outs on their way to the journal. Locked under the account's shard lock.
+    underway: Mutex<HashMap<Subject, Underway, ByAccount>>,
     opted_out: AtomicU64,
 }
 
@@ -161,7 +60,7 @@ const SHARDS: usize = 256;
 impl Default for Index {
     fn default() -> Self {
         let accounts = DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS);
-        Self { accounts, opted_out: AtomicU64::new(0) }
+        Self { accounts, underway: Mutex::default(), opted_out: AtomicU64::new(0) }
     }
 }
 
@@ -171,11 +70,12 @@ impl Index {
         self.accounts.len()
     }
 
-    /// Every account with its word, for a file of the index. A shard is locked for reading while its accounts are
-    /// handed out; what changes meanwhile is in it or not.
+    /// Every account with its word, for a file of the index: what the journal tells of it, and no opt-out that is not
+    /// there yet. A shard is locked for reading while its accounts are handed out; what changes meanwhile is in it or
+    /// not.
     pub(super) fn each(&self, mut take: impl FnMut(&Subject, u64)) {
         for entry in &self.accounts {
-            if let Some(word) = entry.value().kept() {
+            if let Some(word) = self.durable(entry.key(), *entry.value()).kept() {
                 take(entry.key(), word);
             }
         }
@@ -189,6 +89,7 @@ impl Index {
     /// Forgets everything: what was put came from a file that is not whole.
     pub(super) fn clear(&self) {
         self.accounts.clear();
+        self.all_underway().clear();
         self.opted_out.store(0, Ordering::Relaxed);
     }
 
@@ -200,7 +101,7 @@ impl Index {
     /// The sequence number of the last record of an account that this change would leave as it is; `None` when it
     /// changes something, or no record is on disk.
     pub(super) fn recorded(&self, subject: &Subject, kind: Kind, source: Source) -> Option<i64> {
-        let known = *self.accounts.get(subject)?;
+        let known = self.durable(subject, *self.accounts.get(subject)?);
         (known.after(kind, source) == known && known.seq() > 0).then(|| known.seq())
     }
 
@@ -209,9 +110,11 @@ impl Index {
         self.accounts.get(subject).is_some_and(|known| known.holds(kind, source))
     }
 
-    /// How an account stands, and its last record in the journal; 0 for none.
+    /// How an account stands in the journal, and its last record there; 0 for none.
     pub(super) fn last_word(&self, subject: &Subject) -> (Standing, i64) {
-        self.accounts.get(subject).map_or((Standing::Unknown, 0), |known| (known.standing(), known.seq()))
+        let Some(known) = self.accounts.get(subject) else { return (Standing::Unknown, 0) };
+        let durable = self.durable(subject, *known);
+        (durable.standing(), durable.seq())
     }
 
     /// One of the ways that an opt-out arrived, the strongest: an import only when there was nothing else. `None`
@@ -227,43 +130,81 @@ impl Index {
     ///
     /// An opt-out counts from here on; an opt-in only once it is on disk.
     pub(super) fn claim(&self, subject: Subject, kind: Kind, source: Source) -> bool {
-        let mut new = false;
-        match kind {
-            Kind::OptOut => self.change(subject, |known| {
-                let after = known.after(kind, source);
-                new = after != known;
-                if new { Known(after.0 | Known::CLAIMED) } else { after }
-            }),
-            Kind::OptIn | Kind::Programme => {
-                new = !self.accounts.get(&subject).is_some_and(|k| k.holds(kind, source))
-            }
+        if kind != Kind::OptOut {
+            return !self.holds(&subject, kind, source);
         }
+        let mut new = false;
+        self.update(subject, |known| {
+            new = known.after(kind, source) != known;
+            if new { self.with_underway(subject, known, |underway| underway.claim(source)) } else { known }
+        });
         new
     }
 
     /// A claimed change will not be recorded now. The standing stays, so that it is honoured; the
     /// source is forgotten, so that the next request tries again.
     pub(super) fn unclaim(&self, subject: Subject, source: Source) {
-        self.change(subject, |known| Known(known.0 & !(Known::source_bit(source) | Known::CLAIMED)));
+        self.update(subject, |known| self.with_underway(subject, known, |underway| underway.unclaim(source)));
     }
 
     /// A record is in the journal. Called in journal order, this is the fold.
     pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
-        self.change(subject, |known| Known(known.after(kind, source).0 & !Known::CLAIMED).with_seq(seq));
+        self.take_record(subject, kind, source, seq, false);
+    }
+
+    /// As [`Index::settle`], for a record that was claimed.
+    pub(super) fn settle_claimed(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
+        self.take_record(subject, kind, source, seq, kind == Kind::OptOut);
+    }
+
+    fn take_record(&self, subject: Subject, kind: Kind, source: Source, seq: i64, claimed: bool) {
+        let take = |known: Known| known.after(kind, source).with_seq(seq);
+        self.update(subject, |known| {
+            if !known.is_underway() {
+                return take(known);
+            }
+            self.with_underway(subject, known, |underway| {
+                underway.durable = take(underway.durable);
+                if claimed {
+                    underway.is_recorded(source);
+                }
+                if kind != Kind::OptOut {
+                    underway.forget_dropped();
+                }
+            })
+        });
+    }
+
+    /// As [`Index::settle`], at a start; `false`, and nothing is changed, when the account has taken it in already.
+    pub(super) fn settle_later(&self, subject: Subject, kind: Kind, source: Source, seq: i64) -> bool {
+        let mut later = false;
+        self.change(subject, |known| {
+            later = known.seq() < seq;
+            if later { known.after(kind, source).with_seq(seq) } else { known }
+        });
+        later
+    }
+
+    /// At a start, before the records: those of this account up to `seq` are forgotten, and it stood like this then.
+    pub(super) fn stood(&self, subject: Subject, standing: Standing, seq: i64) {
+        let left = Known::left_of(standing).with_seq(seq);
+        self.change(subject, |known| if known.seq() > seq { known } else { left });
     }
 
     /// The account's records up to `seq` are forgotten, and it stood like this then. A later record has the
-    /// last word, also one that is on its way; the next change is recorded like a new account's.
+    /// last word; the next change is recorded like a new account's.
     pub(super) fn suppress(&self, subject: Subject, standing: Standing, seq: i64) {
-        let left = Known::left_of(standing);
-        self.change(subject, |known| if known.seq() > seq || known.is_claimed() { known } else { left });
+        self.change(subject, |known| if known.seq() > seq { known } else { Known::left_of(standing) });
     }
 
     /// The account's last record, which had this number, is pruned.
     pub(super) fn pruned(&self, subject: Subject, seq: i64) {
-        self.change(subject, |known| {
-            if known.seq() != seq || known.is_claimed() { known } else { Known::left_of(known.standing()) }
-        });
+        self.change(
+            subject,
+            |known| {
+                if known.seq() == seq { Known::left_of(known.standing()) } else { known }
+            },
+        );
     }
 
     /// Another node recorded an opt-out.
@@ -273,7 +214,7 @@ impl Index {
 
     /// An account whose records are erased everywhere is opted out; what is known here of later records stands.
     pub(super) fn hear_suppressed(&self, subject: Subject) {
-        self.change(subject, |known| if known == Known::default() { Known(Known::OUT) } else { known });
+        self.change(subject, Known::suppressed);
     }
 
     /// All choices of a person, on every node and up to `last` on this one, come to this. `false`, and nothing is
@@ -282,13 +223,11 @@ impl Index {
         let mut taken = false;
         self.change(subject, |known| {
             taken = known.seq() <= last;
-            if held.is_empty() {
-                // What is known then is what was kept of records that are forgotten.
-                return known;
-            }
-            let fold =
-                || held.iter().fold(Known::default(), |known, (kind, source)| known.after(*kind, *source));
-            if taken { fold().with_seq(known.seq()) } else { known }
+            // Without an opt-out or opt-in on record, what is known was kept of records that are forgotten.
+            let chosen = held.iter().any(|(kind, _)| *kind != Kind::Programme);
+            let before = if chosen { Known::default().with_seq(known.seq()) } else { known };
+            let fold = || held.iter().fold(before, |known, (kind, source)| known.after(*kind, *source));
+            if taken { fold() } else { known }
         });
         taken
     }
@@ -298,8 +237,18 @@ impl Index {
         self.opted_out.load(Ordering::Relaxed)
     }
 
-    /// Changes one account and keeps the count, under the account's shard lock.
+    /// Changes what the journal or other nodes tell of one account. Opt-outs on their way stand above it.
     fn change(&self, subject: Subject, to: impl FnOnce(Known) -> Known) {
+        self.update(subject, |known| {
+            if !known.is_underway() {
+                return to(known);
+            }
+            self.with_underway(subject, known, |underway| underway.durable = to(underway.durable))
+        });
+    }
+
+    /// Changes what counts for one account, and keeps the count, under the account's shard lock.
+    fn update(&self, subject: Subject, to: impl FnOnce(Known) -> Known) {
         let mut entry = self.accounts.entry(subject).or_default();
         let (before, after) = (*entry, to(*entry));
         *entry = after;
@@ -308,6 +257,31 @@ impl Index {
             (true, false) => self.opted_out.fetch_sub(1, Ordering::Relaxed),
             _ => 0,
         };
+    }
+
+    /// Changes what is underway of an account, and says what counts then.
+    fn with_underway(&self, subject: Subject, known: Known, change: impl FnOnce(&mut Underway)) -> Known {
+        let mut all = self.all_underway();
+        let one = all.entry(subject).or_insert_with(|| Underway::of(known));
+        change(one);
+        let live = one.live();
+        if !live.is_underway() {
+            all.remove(&subject);
+        }
+        live
+    }
+
+    /// What an account comes to without opt-outs on their way.
+    fn durable(&self, subject: &Subject, known: Known) -> Known {
+        match known.is_underway() {
+            true => self.all_underway().get(subject).map_or(known, |underway| underway.durable),
+            false => known,
+        }
+    }
+
+    fn all_underway(&self) -> MutexGuard<'_, HashMap<Subject, Underway, ByAccount>> {
+        // What a panic in here would leave is whole: nothing that it calls can panic half way.
+        self.underway.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -402,7 +376,9 @@ mod tests {
         let sources = [Source::Gpc, Source::Cmp, Source::Gpc, Source::Cmp, Source::Gpc];
         assert_eq!(sources.iter().filter(|s| index.claim(A, Kind::OptOut, **s)).count(), 2);
         assert_eq!(index.opted_out(), 1);
-        index.settle(A, Kind::OptIn, Source::Form, 1);
+        index.settle_claimed(A, Kind::OptOut, Source::Gpc, 1);
+        index.settle_claimed(A, Kind::OptOut, Source::Cmp, 2);
+        index.settle(A, Kind::OptIn, Source::Form, 3);
         assert!(index.claim(A, Kind::OptOut, Source::Gpc), "after an opt-in a signal is a change again");
     }
 
@@ -415,6 +391,91 @@ mod tests {
         assert_eq!(index.standing(&A), Standing::OptedOut);
         assert!(index.claim(A, Kind::OptOut, Source::Gpc));
         assert!(!index.claim(A, Kind::OptOut, Source::Gpc));
+    }
+
+    fn in_file(index: &Index, subject: Subject) -> Option<Known> {
+        let mut found = None;
+        index.each(|one, word| found = if *one == subject { Some(Known(word)) } else { found });
+        found
+    }
+
+    /// A file of the index is what the journal comes to: an opt-out whose record may never come to be is not in it,
+    /// and takes nothing out of it.
+    #[test]
+    fn what_is_on_its_way_is_in_no_file() {
+        let index = Index::default();
+        index.claim(A, Kind::OptOut, Source::Gpc);
+        assert_eq!(in_file(&index, A), None);
+        index.settle_claimed(A, Kind::OptOut, Source::Gpc, 1);
+        index.claim(A, Kind::OptOut, Source::Import);
+        index.settle(B, Kind::OptIn, Source::Form, 2);
+        index.claim(B, Kind::OptOut, Source::Cmp);
+        index.claim(B, Kind::OptOut, Source::Form);
+        assert!(in_file(&index, A).unwrap().holds(Kind::OptOut, Source::Gpc));
+        assert!(!in_file(&index, A).unwrap().holds(Kind::OptOut, Source::Import));
+        let kept = in_file(&index, B).unwrap();
+        assert_eq!((kept.standing(), kept.seq()), (Standing::OptedIn, 2));
+        assert_eq!((index.standing(&B), index.last_word(&B)), (Standing::OptedOut, (Standing::OptedIn, 2)));
+        index.settle_claimed(B, Kind::OptOut, Source::Cmp, 3);
+        assert_eq!(in_file(&index, B).unwrap().standing(), Standing::Overruled);
+        assert_eq!(index.standing(&B), Standing::OptedOut);
+        index.settle_claimed(B, Kind::OptOut, Source::Form, 4);
+        assert_eq!(in_file(&index, B).unwrap().standing(), Standing::OptedOut);
+        index.settle_claimed(A, Kind::OptOut, Source::Import, 5);
+        assert!(index.all_underway().is_empty());
+    }
+
+    /// 11 CCR 7025(c)(3): an opt-out that came after an opt-in holds, also while only that one is on disk.
+    #[test]
+    fn an_opt_out_on_its_way_stands_above_a_choice_made_before() {
+        let index = Index::default();
+        index.claim(A, Kind::OptOut, Source::Gpc);
+        index.settle(A, Kind::OptIn, Source::Form, 1);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::Overruled, 1));
+        index.suppress(A, Standing::OptedIn, 1);
+        assert!(index.weighed(A, &[(Kind::OptIn, Source::Form)], 1));
+        assert!(index.standing(&A).is_out());
+        index.settle_claimed(A, Kind::OptOut, Source::Gpc, 2);
+        assert_eq!((index.standing(&A), index.last_word(&A).1), (Standing::Overruled, 2));
+        assert!(index.all_underway().is_empty());
+    }
+
+    /// Nothing of an opt-out that was only honoured stays once the person has chosen by hand.
+    #[test]
+    fn an_unrecorded_opt_out_ends_with_the_next_choice() {
+        let index = Index::default();
+        index.settle(A, Kind::OptIn, Source::Form, 1);
+        index.claim(A, Kind::OptOut, Source::Gpc);
+        index.unclaim(A, Source::Gpc);
+        assert!(index.standing(&A).is_out());
+        assert_eq!(in_file(&index, A).unwrap().standing(), Standing::OptedIn);
+        index.settle(A, Kind::OptIn, Source::Form, 2);
+        assert_eq!((index.standing(&A), index.opted_out()), (Standing::OptedIn, 0));
+        assert!(index.all_underway().is_empty());
+    }
+
+    /// 11 CCR 7025(c)(4): a programme is an exception to an opt-out, also to one that only its hash is left of. What
+    /// holds is the same at a start, for a node that hears of it, and where it was chosen.
+    #[test]
+    fn a_programme_after_a_forgotten_opt_out_leaves_it_an_opt_out() {
+        let (here, start, node) = (Index::default(), Index::default(), Index::default());
+        here.settle(A, Kind::OptOut, Source::Gpc, 1);
+        here.suppress(A, Standing::OptedOut, 1);
+        here.settle(A, Kind::Programme, Source::Form, 2);
+        start.stood(A, Standing::OptedOut, 1);
+        assert!(!start.settle_later(A, Kind::OptIn, Source::Form, 1), "what was before it is forgotten");
+        assert!(start.settle_later(A, Kind::Programme, Source::Form, 2));
+        start.suppress(A, Standing::OptedOut, 1);
+        node.settle(A, Kind::Programme, Source::Form, 2);
+        node.hear_suppressed(A);
+        assert!(node.weighed(A, &[(Kind::Programme, Source::Form)], 2));
+        for index in [&here, &start, &node] {
+            assert_eq!((index.standing(&A), index.opted_out()), (Standing::Programme, 1));
+            assert_eq!(index.last_word(&A).1, 2);
+        }
+        start.stood(B, Standing::OptedOutByImport, 7);
+        start.suppress(B, Standing::OptedOutByImport, 7);
+        assert_eq!(start.last_word(&B), (Standing::OptedOutByImport, 0), "no record is its last");
     }
 
     /// For an opted-out person, failing to enforce is the worst outcome.

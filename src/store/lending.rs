@@ -90,12 +90,12 @@ fn closed<T>() -> Result<T, RecordError> {
     Err(RecordError::Closed)
 }
 
-fn finish(Waiting { change, answer }: Waiting, receipt: Result<Receipt, RecordError>, state: &State) {
+fn finish(waiting: Waiting, receipt: Result<Receipt, RecordError>, state: &State) {
     state.backlog.fetch_sub(1, Ordering::Relaxed);
-    if let (Some(subject), Ok(receipt)) = (change.subject, &receipt) {
-        state.settle(subject, change.kind, change.source, receipt.seq);
+    if let Ok(receipt) = &receipt {
+        waiting.settle(receipt.seq, state);
     }
-    match answer {
+    match waiting.answer {
         // Whoever stopped waiting has its record all the same.
         Some(answer) => drop(answer.send(receipt)),
         None => {

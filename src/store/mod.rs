@@ -22,9 +22,11 @@ mod collector;
 mod counts;
 mod feed;
 pub mod files;
+pub mod import;
 mod index;
 mod journal;
 mod keys;
+mod known;
 mod lending;
 mod look;
 mod merge;
@@ -41,12 +43,12 @@ mod writer;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::config;
@@ -59,7 +61,9 @@ pub use feed::FeedHealth;
 pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
-pub use rotation::{KeyLine, key_lines, new_signer, retire, rotate_secret, rotate_signer};
+pub use rotation::{
+    KeyLine, forget_earlier_secrets, key_lines, live_secret, new_signer, rotate_secret, rotate_signer,
+};
 pub use signing::PublicKey;
 pub use state::Health;
 pub use third_parties::{ThirdParties, ThirdParty};
@@ -69,7 +73,7 @@ use counts::Became;
 use journal::sqlite::Key;
 use recipients::Recipients;
 use state::State;
-use writer::{Answer, Command, Waiting};
+use writer::{Answer, Command, ToWriter, Waiting};
 
 /// The journal's file name.
 const JOURNAL: &str = "journal.sqlite3";
@@ -77,6 +81,8 @@ const JOURNAL: &str = "journal.sqlite3";
 const SECRET: &str = "secret.key";
 /// The signing key's file name.
 const SIGNING: &str = "signing.key";
+/// The socket over which commands reach the server that has the folder.
+const SOCKET: &str = "books.sock";
 /// The file whose lock says that a process uses the folder.
 const LOCK: &str = "lock";
 
@@ -113,6 +119,14 @@ pub enum OpenError {
         /// Why, and what to do.
         why: String,
     },
+    /// A server, or a command, has the data folder.
+    #[error(
+        "{path}: another optgate uses this data folder; stop it, or give this one its own with --data-dir"
+    )]
+    InUse {
+        /// The file that it has locked.
+        path: String,
+    },
     /// The database that nodes share cannot be used.
     #[error("{url}: {why}")]
     Database {
@@ -138,8 +152,10 @@ impl std::fmt::Debug for Store {
 
 struct Shared {
     state: Arc<State>,
-    to_writer: UnboundedSender<Command>,
+    to_writer: ToWriter,
     keys: Keys,
+    /// Of the live secret.
+    key_check: String,
     bound: Bound,
     third_parties: ThirdParties,
     recipients: Recipients,
@@ -177,6 +193,7 @@ impl Store {
         let state = Arc::new(State::new(line.map(Arc::new)));
         let (to_writer, inbox) = mpsc::unbounded_channel();
         let key_checks = secret.checks;
+        let key_check = key_checks.first().cloned().unwrap_or_default();
         let node = writer::spawn(writer::Start {
             journal: journal.clone(),
             key_checks: key_checks.clone(),
@@ -200,9 +217,10 @@ impl Store {
             })?;
         }
         Ok(Self(Arc::new(Shared {
+            to_writer: ToWriter::new(to_writer, Arc::clone(&state)),
             state,
-            to_writer,
             keys: secret.keys,
+            key_check,
             bound: Bound::new(limits.records_per_second, limits.record_burst),
             third_parties,
             recipients,
@@ -215,6 +233,12 @@ impl Store {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    /// Tells the live secret apart from others.
+    #[must_use]
+    pub fn key_check(&self) -> &str {
+        &self.0.key_check
     }
 
     /// What is known about an account. Memory only: one shard's read lock and one probe.
@@ -245,7 +269,7 @@ impl Store {
                 if let Some(live) = new {
                     if self.0.enqueue(change) {
                         // Closed, there is no next start to tell either.
-                        let _ = self.0.to_writer.send(Command::Carried(subject));
+                        self.0.to_writer.send(Command::Carried(subject));
                     } else {
                         index.unclaim(live, source);
                     }
@@ -410,8 +434,11 @@ impl Store {
     }
 
     /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because
-    /// they are known under an earlier one alone.
-    async fn retire(&self) -> Result<u64, RecordError> {
+    /// they are known under an earlier one alone. With none, [`forget_earlier_secrets`] may follow.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn retire(&self) -> Result<u64, RecordError> {
         self.0.recipients.reseal().await?;
         self.ask(|answer| Command::Retire { answer }).await
     }
@@ -444,7 +471,7 @@ impl Store {
     /// Flushes everything queued and ends the writer thread. Later calls answer [`RecordError::Closed`].
     pub async fn close(&self) {
         let (done, ended) = oneshot::channel();
-        if self.0.to_writer.send(Command::Close { done }).is_ok() {
+        if self.0.to_writer.send(Command::Close { done }) {
             // An error means the writer ended before it saw the message: closed all the same.
             let _ = ended.await;
         }
@@ -467,7 +494,9 @@ impl Store {
     /// What the writer answers to a command.
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, RecordError> {
         let (answer, answered) = oneshot::channel();
-        self.0.to_writer.send(command(answer)).map_err(|_| RecordError::Closed)?;
+        if !self.0.to_writer.send(command(answer)) {
+            return Err(RecordError::Closed);
+        }
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 }
@@ -496,12 +525,18 @@ impl Shared {
     fn hand_over(&self, waiting: Waiting) -> bool {
         // Counted first, so that the writer can never count down below nothing.
         self.state.backlog.fetch_add(1, Ordering::Relaxed);
-        let sent = self.to_writer.send(Command::Record(waiting)).is_ok();
+        let sent = self.to_writer.send(Command::Record(waiting));
         if !sent {
             self.state.backlog.fetch_sub(1, Ordering::Relaxed);
         }
         sent
     }
+}
+
+/// Where a server listens for commands about its data folder.
+#[must_use]
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join(SOCKET)
 }
 
 /// Takes the folder for this process; the system gives it back however the process ends.
@@ -513,9 +548,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(failed(
-            "another optgate uses this data folder; stop it, or give this one its own with --data-dir".into(),
-        )),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.display().to_string() }),
         Err(TryLockError::Error(e)) => Err(failed(format!("cannot be locked: {e}"))),
     }
 }

@@ -11,13 +11,14 @@
 //! by their number, and those that an account has taken in already are passed over. It holds nothing that the journal
 //! does not, and is never needed: one that is not whole, or not of this journal, is passed over and written anew.
 //!
-//! What is erased or pruned in the journal must not live on in this file: it is thrown away before. Whoever is writing
-//! a newer one meanwhile throws that away too.
+//! What is erased or pruned in the journal must not live on in this file: it is thrown away before, and so is a newer
+//! one that is being written.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use data_encoding::HEXLOWER;
@@ -65,6 +66,14 @@ pub(super) fn remove(journal: &Path) -> io::Result<()> {
     if removed.contains(&true) { files::sync_folder_of(&path) } else { Ok(()) }
 }
 
+/// A file being written.
+#[derive(Debug)]
+struct Writing {
+    thread: JoinHandle<bool>,
+    /// It is not wanted any more.
+    unwanted: Arc<AtomicBool>,
+}
+
 /// Writes the file whenever it is worth it.
 #[derive(Debug)]
 pub(super) struct Packer {
@@ -74,10 +83,8 @@ pub(super) struct Packer {
     /// Changes there had been when it was last written, of those that are counted since the start; `None` while
     /// there is no file.
     written_at: Option<u64>,
-    /// How often a file was thrown away; locked while one is put in its place or taken away.
-    thrown: Arc<Mutex<u64>>,
     /// Who is writing one.
-    writing: Option<JoinHandle<bool>>,
+    writing: Option<Writing>,
     failed: bool,
 }
 
@@ -90,7 +97,6 @@ impl Packer {
             journal: journal.to_owned(),
             after,
             written_at: whole.then_some(0),
-            thrown: Arc::default(),
             writing: None,
             failed: false,
         }
@@ -100,7 +106,7 @@ impl Packer {
     /// index is, the more changes it takes, and no byte is written more than a few times.
     pub(super) fn is_due(&self, changes: u64, index: &Index, growing: bool) -> bool {
         let Some(after) = self.after else { return false };
-        if growing && self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if growing && self.writing.as_ref().is_some_and(|writing| !writing.thread.is_finished()) {
             return false;
         }
         match self.written_at {
@@ -116,22 +122,20 @@ impl Packer {
     pub(super) fn begin(&mut self, changes: u64, point: Point, state: &Arc<State>) {
         self.wait();
         self.written_at = Some(changes);
-        let place = Place {
-            journal: self.journal.clone(),
-            was: *lock(&self.thrown),
-            thrown: Arc::clone(&self.thrown),
-        };
-        let state = Arc::clone(state);
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let (path, state, stop) = (beside(&self.journal), Arc::clone(state), Arc::clone(&unwanted));
         let work = move || {
-            let written = place.write(&point, &state.index);
-            if let Err(error) = &written {
-                let path = beside(&place.journal);
-                tracing::warn!(%error, path = %path.display(), "cannot be written; a start reads the whole journal");
+            let written = write(&path, &point, &state.index, &stop);
+            match &written {
+                Err(error) if !stop.load(Ordering::Relaxed) => {
+                    tracing::warn!(%error, path = %path.display(), "cannot be written; a start reads the whole journal");
+                }
+                _ => {}
             }
             written.is_ok()
         };
         match std::thread::Builder::new().name("optgate-index".into()).spawn(work) {
-            Ok(thread) => self.writing = Some(thread),
+            Ok(thread) => self.writing = Some(Writing { thread, unwanted }),
             Err(error) => {
                 tracing::warn!(%error, "no thread can be started to write index.packed");
                 (self.written_at, self.failed) = (None, true);
@@ -141,8 +145,8 @@ impl Packer {
 
     /// Waits for who is writing.
     pub(super) fn wait(&mut self) {
-        if let Some(thread) = self.writing.take() {
-            self.failed = !thread.join().unwrap_or(false);
+        if let Some(writing) = self.writing.take() {
+            self.failed = !writing.thread.join().unwrap_or(false);
             if self.failed {
                 self.written_at = None;
             }
@@ -151,8 +155,11 @@ impl Packer {
 
     /// Throws the file away, durably, and what is being written.
     pub(super) fn discard(&mut self) -> io::Result<()> {
-        let mut thrown = lock(&self.thrown);
-        *thrown += 1;
+        if let Some(Writing { thread, unwanted }) = self.writing.take() {
+            unwanted.store(true, Ordering::Relaxed);
+            // However it ended, there is nothing left of it after the removal.
+            let _ = thread.join();
+        }
         self.written_at = None;
         remove(&self.journal)
     }
@@ -164,37 +171,27 @@ impl Drop for Packer {
     }
 }
 
-fn lock(thrown: &Mutex<u64>) -> MutexGuard<'_, u64> {
-    // A number is whole whatever its holder was doing.
-    thrown.lock().unwrap_or_else(PoisonError::into_inner)
+/// Writes the file and moves it to its place.
+fn write(path: &Path, point: &Point, index: &Index, unwanted: &AtomicBool) -> io::Result<()> {
+    let file = Unplaced::write(path, |file| fill(file, point, index, unwanted))?;
+    if unwanted.load(Ordering::Relaxed) { Err(not_wanted()) } else { file.place() }
 }
 
-/// Where one file goes, as long as none is thrown away meanwhile.
-struct Place {
-    journal: PathBuf,
-    /// How often one had been thrown away when this one was begun.
-    was: u64,
-    thrown: Arc<Mutex<u64>>,
-}
-
-impl Place {
-    /// Writes the file and moves it to its place.
-    fn write(&self, point: &Point, index: &Index) -> io::Result<()> {
-        let path = beside(&self.journal);
-        let file = Unplaced::write(&path, |file| fill(file, point, index))?;
-        let thrown = lock(&self.thrown);
-        if *thrown == self.was { file.place() } else { Ok(()) }
-    }
+fn not_wanted() -> io::Error {
+    io::Error::other("it is not wanted any more")
 }
 
 /// The index is read at the speed of memory into pieces that wait for the disk, so that no part of it is locked for
 /// as long as a disk takes.
-fn fill(file: &File, point: &Point, index: &Index) -> io::Result<()> {
+fn fill(file: &File, point: &Point, index: &Index, unwanted: &AtomicBool) -> io::Result<()> {
     let (pieces, inbox) = mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
         let written = scope.spawn(move || {
             let (mut out, mut digest) = (BufWriter::with_capacity(CHUNK, file), Sha256::new());
             for piece in inbox {
+                if unwanted.load(Ordering::Relaxed) {
+                    return Err(not_wanted());
+                }
                 digest.update(&piece);
                 out.write_all(&piece)?;
             }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::keys::{self, Secret};
 use super::signing::Signer;
-use super::{JOURNAL, OpenError, SECRET, SIGNING, Store, journal};
-use crate::config;
+use super::{JOURNAL, OpenError, SECRET, SIGNING, journal};
+use crate::privacy::Keys;
 
 /// A secret of the file, without itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,28 +51,23 @@ pub fn rotate_secret(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
     rotated.map(|secret| lines(&secret)).map_err(|e| failed(&path, format!("cannot be written: {e}")))
 }
 
-/// Takes earlier secrets away, unless opted-out accounts are known under them alone: answers how many. Needs the
-/// data folder for itself.
+/// The keys of a data folder, and what tells the live secret apart from others.
 ///
 /// # Errors
-/// A server uses it, or something cannot be written.
-pub fn retire(data_dir: &Path) -> Result<u64, OpenError> {
-    let path = data_dir.join(SECRET);
+/// The file is not there or cannot be read.
+pub fn live_secret(data_dir: &Path) -> Result<(Keys, String), OpenError> {
     let secret = secret(data_dir)?;
-    let limits = config::Store { retention: None, ..config::Store::default() };
-    let store = Store::open(data_dir, &limits)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| failed(data_dir, e.to_string()))?;
-    let left = runtime.block_on(async {
-        let left = store.retire().await;
-        store.close().await;
-        left
-    });
-    let left = left.map_err(|e| failed(data_dir, e.to_string()))?;
-    if left == 0 {
-        secret.retire(&path).map_err(|e| failed(&path, format!("cannot be written: {e}")))?;
-    }
-    Ok(left)
+    let check = secret.checks.first().cloned().unwrap_or_default();
+    Ok((secret.keys, check))
+}
+
+/// Takes earlier secrets away, once [`Store::retire`](super::Store::retire) found nobody who is known under them alone.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn forget_earlier_secrets(data_dir: &Path) -> Result<(), OpenError> {
+    let path = data_dir.join(SECRET);
+    secret(data_dir)?.retire(&path).map_err(|e| failed(&path, format!("cannot be written: {e}")))
 }
 
 /// Makes a new signing key; it and the one before it vouch for each other. A running server takes it at its next

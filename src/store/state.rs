@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::Notify;
 
 use super::counts::Counts;
 use super::feed::{FeedHealth, Line};
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub(super) records: AtomicU64,
     /// Records taken into the index since the start, of other nodes too.
     pub(super) taken: AtomicU64,
+    /// Somebody waits for the writer.
+    pub(super) urgent: Notify,
     /// The journal is open here.
     pub(super) open: AtomicBool,
     /// What was found wrong with the journal beside the work.
@@ -73,6 +76,7 @@ impl State {
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            urgent: Notify::new(),
             open: AtomicBool::new(false),
             damage: Mutex::new(None),
             flood_dropped: AtomicU64::new(0),
@@ -144,16 +148,20 @@ impl State {
     /// A record of this node is on disk. Called in journal order.
     pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
         self.index.settle(subject, kind, source, seq);
+        self.is_taken(subject, kind);
+    }
+
+    /// As [`State::settle`], for a record that was claimed.
+    pub(super) fn settle_claimed(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
+        self.index.settle_claimed(subject, kind, source, seq);
+        self.is_taken(subject, kind);
+    }
+
+    /// A record was taken into the index.
+    pub(super) fn is_taken(&self, subject: Subject, kind: Kind) {
         self.taken.fetch_add(1, Ordering::Relaxed);
         if let Some(feed) = self.feed.as_ref().filter(|_| kind.is_weighed()) {
             feed.recheck(subject);
-        }
-    }
-
-    /// As [`State::settle`], at a start, for a record that the account may have taken in already.
-    pub(super) fn settle_later(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
-        if self.index.last_word(&subject).1 < seq {
-            self.settle(subject, kind, source, seq);
         }
     }
 

@@ -11,9 +11,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::index::Index;
@@ -32,8 +34,8 @@ use crate::privacy::{Standing, Subject};
 /// Records of one commit at most.
 const GROUP: usize = 1024;
 
-/// How long records that nobody waits for may gather company.
-const LINGER: Duration = Duration::from_millis(2);
+/// How long records that nobody waits for may gather company: a commit costs as much as some hundred records.
+const LINGER: Duration = Duration::from_millis(25);
 
 /// Pause after a failed commit; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +46,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
 /// A record, and whether it is signed.
 pub(super) type Checked = Option<(RecordView, bool)>;
 
-/// What a handle asks of the writer.
+/// What a handle asks of the writer; see [`ToWriter`].
 pub(super) enum Command {
     /// Write a change; `answer` after it is durable.
     Record(Waiting),
@@ -66,10 +68,50 @@ pub(super) enum Command {
     Close { done: oneshot::Sender<()> },
 }
 
+impl Command {
+    /// Whether somebody waits for it. What nobody waits for gathers company, and wakes no thread.
+    const fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Record(Waiting { answer: None, .. }) | Self::Carried(_))
+    }
+}
+
+/// The way to the writer.
+pub(super) struct ToWriter {
+    inbox: UnboundedSender<Command>,
+    state: Arc<State>,
+}
+
+impl ToWriter {
+    pub(super) const fn new(inbox: UnboundedSender<Command>, state: Arc<State>) -> Self {
+        Self { inbox, state }
+    }
+
+    /// Hands a command over; whether there is somebody who takes it.
+    pub(super) fn send(&self, command: Command) -> bool {
+        let urgent = command.is_urgent();
+        let sent = self.inbox.send(command).is_ok();
+        if urgent {
+            self.state.urgent.notify_one();
+        }
+        sent
+    }
+}
+
 /// A change on its way to the journal, and who waits for it.
 pub(super) struct Waiting {
     pub(super) change: Change,
     pub(super) answer: Option<Answer<Receipt>>,
+}
+
+impl Waiting {
+    /// Its record is on disk: the index hears of it. What nobody waits for was claimed before.
+    pub(super) fn settle(&self, seq: i64, state: &State) {
+        let Change { subject: Some(subject), kind, source, .. } = self.change else { return };
+        match self.answer {
+            Some(_) => state.settle(subject, kind, source, seq),
+            None => state.settle_claimed(subject, kind, source, seq),
+        }
+    }
 }
 
 /// What the writer needs to begin.
@@ -232,13 +274,18 @@ impl Fold for Loading<'_> {
         self.resumed.is_some()
     }
 
+    fn stood(&mut self, subject: Subject, standing: Standing, seq: i64) {
+        self.state.index.stood(subject, standing, seq);
+    }
+
     fn record(&mut self, fields: &Fields<'_>, account: Account) {
         if let (Account::Known(subject), Some(kind), Some(source)) =
             (account, Kind::parse(fields.kind), Source::parse(fields.signal))
         {
-            match self.resumed {
-                Some(_) => self.state.settle_later(subject, kind, source, fields.seq),
-                None => self.state.index.settle(subject, kind, source, fields.seq),
+            // What is known already must not be gone through again, as if the person were choosing anew.
+            let later = self.state.index.settle_later(subject, kind, source, fields.seq);
+            if later && self.resumed.is_some() {
+                self.state.is_taken(subject, kind);
             }
         }
     }
@@ -320,9 +367,20 @@ impl Sweep {
 
 /// What somebody asked to be forgotten, and who.
 enum Forget {
-    Before { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
+    Before(Pruning),
     Accounts { subjects: Vec<Subject>, answer: Answer<Erased> },
     Secrets { answer: Answer<u64> },
+}
+
+/// A round through the journal that somebody asked for: a page at a time, so that whoever opts out meanwhile does not
+/// wait for all of it.
+struct Pruning {
+    before_us: i64,
+    dry_run: bool,
+    /// The record it stands at.
+    after: i64,
+    pruned: Pruned,
+    answer: Answer<Pruned>,
 }
 
 struct Writer {
@@ -428,21 +486,35 @@ impl Writer {
     /// Waits for work: until somebody waits for an answer, a group is full, [`LINGER`] is over, or it
     /// is time to try again.
     async fn gather(&mut self) {
-        let failing = self.retry.is_some();
-        let mut deadline = self.retry.map(|(at, _)| at);
-        while !self.pressing && !self.ended && (failing || self.queue.len() < GROUP) {
-            let received = match deadline.or_else(|| self.next_chore()) {
-                None => Ok(self.inbox.recv().await),
-                Some(at) => timeout_at(at, self.inbox.recv()).await,
-            };
-            match received {
+        self.take_available();
+        if self.queue.is_empty() && self.retry.is_none() && !self.is_called() {
+            match self.first().await {
                 Ok(Some(command)) => self.take(command),
                 Ok(None) => self.ended = true,
-                Err(_) => break,
+                Err(_) => return,
             }
-            deadline.get_or_insert_with(|| Instant::now() + LINGER);
         }
+        // A call that was answered already is used up, and only then looked whether there is another.
+        while self.state.urgent.notified().now_or_never().is_some() {}
         self.take_available();
+        if !self.is_called() {
+            let until = self.retry.map_or_else(|| Instant::now() + LINGER, |(at, _)| at);
+            let _ = timeout_at(until, self.state.urgent.notified()).await;
+            self.take_available();
+        }
+    }
+
+    /// The next command; an error when there is something else to do first.
+    async fn first(&mut self) -> Result<Option<Command>, Elapsed> {
+        match self.next_chore() {
+            None => Ok(self.inbox.recv().await),
+            Some(at) => timeout_at(at, self.inbox.recv()).await,
+        }
+    }
+
+    /// Whether what was taken waits for nothing more.
+    fn is_called(&self) -> bool {
+        self.pressing || self.ended || (self.retry.is_none() && self.queue.len() >= GROUP)
     }
 
     /// When to sign; `None` while there is nothing to sign, or signing would fail.
@@ -527,9 +599,7 @@ impl Writer {
         for order in std::mem::take(&mut self.forget) {
             let told = |error: sqlx::Error| RecordError::Journal(error.to_string());
             match order {
-                Forget::Before { before_us, dry_run, answer } => {
-                    drop(answer.send(self.prune(before_us, dry_run).await.map_err(told)));
-                }
+                Forget::Before(pruning) => self.prune(pruning).await,
                 Forget::Secrets { answer } => drop(answer.send(self.retire().await.map_err(told))),
                 Forget::Accounts { subjects, answer } => {
                     drop(answer.send(self.erase(&subjects).await.map_err(told)));
@@ -538,18 +608,28 @@ impl Writer {
         }
     }
 
-    async fn prune(&mut self, before_us: i64, dry_run: bool) -> Result<Pruned, sqlx::Error> {
-        let (mut pruned, mut after) = (Pruned::default(), Some(0));
-        while let Some(from) = after {
-            let index = &self.state.index;
-            let page = self.journal.prune_page(from, before_us, &|s| index.last_word(s), dry_run).await?;
-            pruned.add(&page.pruned);
-            if !dry_run {
-                forget_pruned(&page, index, &mut self.packer);
+    /// Prunes the next page, and answers after the last.
+    async fn prune(&mut self, mut pruning: Pruning) {
+        let Pruning { before_us, dry_run, after, .. } = pruning;
+        let index = &self.state.index;
+        let page = match self.journal.prune_page(after, before_us, &|s| index.last_word(s), dry_run).await {
+            Ok(page) => page,
+            Err(error) => {
+                return drop(pruning.answer.send(Err(RecordError::Journal(error.to_string()))));
             }
-            after = page.last;
+        };
+        if !dry_run {
+            forget_pruned(&page, index, &mut self.packer);
         }
-        Ok(pruned)
+        pruning.pruned.add(&page.pruned);
+        match page.last {
+            Some(last) => {
+                pruning.after = last;
+                self.forget.push(Forget::Before(pruning));
+                self.pressing = true;
+            }
+            None => drop(pruning.answer.send(Ok(pruning.pruned))),
+        }
     }
 
     async fn erase(&mut self, subjects: &[Subject]) -> Result<Erased, sqlx::Error> {
@@ -569,7 +649,7 @@ impl Writer {
     /// Has the index written to its file beside the work, if that is worth it; `growing`: more will come.
     async fn pack(&mut self, growing: bool) {
         let taken = self.state.taken.load(Ordering::Relaxed);
-        let pruning = self.retention.as_ref().is_some_and(|sweep| sweep.after > 0);
+        let pruning = !self.forget.is_empty() || self.retention.as_ref().is_some_and(|sweep| sweep.after > 0);
         if self.retry.is_some() || pruning || !self.packer.is_due(taken, &self.state.index, growing) {
             return;
         }
@@ -629,7 +709,8 @@ impl Writer {
             }
             Command::Prune { before_us, dry_run, answer } => {
                 self.pressing = true;
-                self.forget.push(Forget::Before { before_us, dry_run, answer });
+                let (after, pruned) = (0, Pruned::default());
+                self.forget.push(Forget::Before(Pruning { before_us, dry_run, after, pruned, answer }));
             }
             Command::Erase { subjects, answer } => {
                 self.pressing = true;
@@ -684,12 +765,10 @@ impl Writer {
         let (feed, mut confirmed) = (self.state.feed.clone(), Vec::new());
         let last = receipts.last().map_or(0, |receipt| receipt.seq);
         let group = self.queue.drain(..receipts.len());
-        for (Waiting { change, answer }, receipt) in group.zip(receipts) {
-            if let Some(subject) = change.subject {
-                self.state.settle(subject, change.kind, change.source, receipt.seq);
-            }
+        for (waiting, receipt) in group.zip(receipts) {
+            waiting.settle(receipt.seq, &self.state);
             self.state.backlog.fetch_sub(1, Ordering::Relaxed);
-            match answer {
+            match waiting.answer {
                 Some(answer) if feed.is_some() => confirmed.push((answer, receipt)),
                 // Whoever stopped waiting has its record all the same.
                 Some(answer) => drop(answer.send(Ok(receipt))),

@@ -13,6 +13,8 @@ use optgate::config;
 use optgate::privacy::{Basis, Standing, Subject};
 use optgate::store::{Change, Kind, Source, Store};
 
+use super::support::opened;
+
 /// A data folder, and what a person types about it.
 struct House {
     dir: tempfile::TempDir,
@@ -44,23 +46,11 @@ impl House {
 
     /// Why the store cannot be opened.
     fn refusal(&self) -> String {
-        loop {
-            let error = Store::open(&self.folder(), &config::Store::default()).unwrap_err().to_string();
-            if !error.contains("another optgate") {
-                return error;
-            }
-        }
+        opened(&self.folder(), &config::Store::default()).unwrap_err().to_string()
     }
 
     fn store_with(&self, limits: &config::Store) -> Store {
-        loop {
-            match Store::open(&self.folder(), limits) {
-                Ok(store) => return store,
-                // A program that another test starts holds our lock with it, for the moment between fork and exec.
-                Err(error) if error.to_string().contains("another optgate") => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        }
+        opened(&self.folder(), limits).unwrap()
     }
 
     /// Opens the store, records so many opt-outs of accounts, closes it; their references.
@@ -400,7 +390,7 @@ fn old_records_give_way_to_their_digests_and_nobodys_opt_out_is_lost() {
     let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
     assert!(said.out.contains("records: 7\npruned: 6\n"), "the chain goes on: {}", said.out);
     let store = house.store();
-    house.optgate(&later).failed("stop the server for a moment");
+    house.optgate(&later).failed("another optgate has the data folder and does not listen");
     block_on(store.close());
 }
 
@@ -645,7 +635,7 @@ fn a_file_of_opt_outs_is_imported_once_and_says_where_each_came_from() {
     let store = house.store();
     let of = |account: &[u8]| store.lookup(&Subject::of_account(store.keys(), "shop", account));
     assert_eq!((of(b"ann"), of(b"bob")), (Standing::OptedOutByImport, Standing::OptedOutByImport));
-    import(&[]).failed("stop the server for a moment");
+    import(&[]).failed("another optgate has the data folder and does not listen");
     block_on(store.close());
 
     let bad = "account,site,date\ncarl,shop,2026-11-20\n,shop,2026-11-20\ndora,shop,yesterday\nemil,,2026-11-20\n\

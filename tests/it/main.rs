@@ -12,6 +12,7 @@ mod admin_tls;
 mod architecture;
 mod balancing;
 mod bench_command;
+mod beside;
 mod blockers;
 mod bodies;
 mod browser;

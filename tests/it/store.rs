@@ -27,6 +27,7 @@ use optgate::telemetry::metrics::Metrics;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use crate::support::opened;
 use crate::support::postgres::Cluster;
 
 const WIDE: config::Store = config::Store {
@@ -81,7 +82,7 @@ fn records(folder: &Path) -> Vec<RecordView> {
 }
 
 fn refusal(folder: &Path) -> String {
-    match Store::open(folder, &WIDE) {
+    match opened(folder, &WIDE) {
         Ok(_) => panic!("the store opened"),
         Err(error) => error.to_string(),
     }
@@ -98,7 +99,7 @@ async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
 /// A closed journal with three records.
 async fn three_records() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &WIDE).unwrap();
+    let store = opened(folder.path(), &WIDE).unwrap();
     for account in 0..3 {
         store.record(out(account)).await.unwrap();
     }
@@ -120,7 +121,7 @@ impl Engine {
     /// A store that knows everything there is to know.
     async fn open(&self, folder: &Path, limits: &config::Store) -> Store {
         let shared = self.0.as_ref().map(|(_, shared)| shared.clone());
-        let store = Store::open(folder, &config::Store { shared, ..limits.clone() }).unwrap();
+        let store = opened(folder, &config::Store { shared, ..limits.clone() }).unwrap();
         while !store.health().loaded {
             tokio::task::yield_now().await;
         }
@@ -343,7 +344,7 @@ on_both_engines! {
 async fn the_secret_and_its_folder_are_for_their_owner_only() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("a/b");
-    let store = Store::open(&folder, &WIDE).unwrap();
+    let store = opened(&folder, &WIDE).unwrap();
     store.close().await;
     let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(folder.clone()), 0o700);
@@ -354,14 +355,14 @@ async fn the_secret_and_its_folder_are_for_their_owner_only() {
 #[tokio::test]
 async fn a_second_process_is_refused_and_told_why() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &WIDE).unwrap();
-    let error = refusal(folder.path());
+    let store = opened(folder.path(), &WIDE).unwrap();
+    let error = Store::open(folder.path(), &WIDE).unwrap_err().to_string();
     assert!(error.contains("/lock: another optgate uses this data folder"), "{error}");
     let other = child::child("open", folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&other.stdout).into_owned();
     assert!(said.contains("REFUSED") && said.contains("another optgate uses this data folder"), "{said}");
     store.close().await;
-    Store::open(folder.path(), &WIDE).unwrap().close().await;
+    opened(folder.path(), &WIDE).unwrap().close().await;
 }
 
 /// A damaged journal is evidence: refused with its name, and left as it is.
@@ -421,7 +422,7 @@ async fn a_lost_or_exchanged_secret_is_refused() {
     let error = refusal(folder.path());
     assert!(error.contains("another secret.key"), "{error}");
     std::fs::write(&secret, kept).unwrap();
-    Store::open(folder.path(), &WIDE).unwrap().close().await;
+    opened(folder.path(), &WIDE).unwrap().close().await;
 }
 
 /// Any flipped byte of a record is found at start, with the record's number.
@@ -472,7 +473,7 @@ async fn an_export_finds_a_changed_column() {
 #[tokio::test]
 async fn the_figures_are_exposed_under_their_names() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &WIDE).unwrap();
+    let store = opened(folder.path(), &WIDE).unwrap();
     store.record(out(1)).await.unwrap();
     let mut metrics = Metrics::new();
     metrics.register_collector(Box::new(StoreCollector::new(&store)));

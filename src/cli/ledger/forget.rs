@@ -9,9 +9,9 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use super::{Failure, Global, settings};
-use crate::config::Settings;
+use crate::cli::books::Books;
 use crate::privacy::Subject;
-use crate::store::{self, HoldOrder, RecordError, Store};
+use crate::store::{self, HoldOrder};
 
 /// What to prune.
 #[derive(Debug, Args)]
@@ -65,10 +65,10 @@ pub struct HoldArgs {
     pub reason: String,
 }
 
-/// Prunes a data folder that no server uses.
+/// Prunes the journal, beside a running server too.
 ///
 /// # Errors
-/// A server uses it, or it cannot be written.
+/// It cannot be written.
 pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
     let now = Timestamp::now();
@@ -83,7 +83,7 @@ pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(
         }
         (None, None) => return Err(anyhow::anyhow!("`store.retention` is \"none\"; give --before").into()),
     };
-    let pruned = with_store(&settings, async |store| store.prune(before_us, args.dry_run).await)?;
+    let pruned = Books::open(&settings)?.prune(before_us, args.dry_run)?;
     writeln!(out, "{}: {}", if args.dry_run { "would be pruned" } else { "pruned" }, pruned.records)?;
     writeln!(out, "held: {}", pruned.held)?;
     writeln!(out, "of the first format, kept whole: {}", pruned.first_format)?;
@@ -91,10 +91,10 @@ pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// Erases an account from its records.
+/// Erases an account from its records, beside a running server too.
 ///
 /// # Errors
-/// A server uses the data folder, or it cannot be written.
+/// The journal cannot be written.
 pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
     let account = match &args.account {
@@ -114,12 +114,11 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
     let mut scopes = vec![args.site.as_str()];
     scopes.extend(settings.sites.iter().find(|site| site.name == args.site).map(|site| site.scope.as_str()));
     scopes.dedup();
-    let erased = with_store(&settings, async |store| {
-        let keys = std::iter::once(store.keys()).chain(store.keys().older());
-        let account = account.as_bytes();
-        let of = |keys| scopes.iter().map(move |scope| Subject::of_account(keys, scope, account));
-        store.erase(keys.flat_map(of).collect()).await
-    })?;
+    let books = Books::open(&settings)?;
+    let (account, keys) = (account.as_bytes(), std::iter::once(books.keys()).chain(books.keys().older()));
+    let of = |keys| scopes.iter().map(move |scope| Subject::of_account(keys, scope, account));
+    let subjects = keys.flat_map(of).collect();
+    let erased = books.erase(subjects)?;
     writeln!(out, "records erased from: {}", erased.records)?;
     writeln!(out, "of the first format, whose bytes hold the account's hash: {}", erased.first_format)?;
     let kept = if erased.suppressed { "yes" } else { "no" };
@@ -152,26 +151,4 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
         writeln!(out, "{}\t{what}\t{since:.0}\t{}", hold.id, hold.reason)?;
     }
     Ok(())
-}
-
-/// Opens a data folder that no server uses, and closes it after.
-pub(super) fn with_store<T>(
-    settings: &Settings,
-    work: impl AsyncFnOnce(&Store) -> Result<T, RecordError>,
-) -> anyhow::Result<T> {
-    let journal = settings.data_dir.join("journal.sqlite3");
-    if !journal.is_file() {
-        anyhow::bail!("{}: there is no journal here; check --data-dir", journal.display());
-    }
-    // Nothing is to be pruned by the way.
-    let limits = crate::config::Store { retention: None, ..settings.store.clone() };
-    let store = Store::open(&settings.data_dir, &limits).context(
-        "this needs the data folder for itself: stop the server for a moment (it prunes by itself once a day)",
-    )?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let done = work(&store).await;
-        store.close().await;
-        Ok(done?)
-    })
 }

@@ -11,23 +11,19 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use futures_util::future::try_join_all;
+use data_encoding::HEXLOWER;
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::forget::with_store;
 use super::{Failure, Global, settings};
+use crate::cli::books::Books;
 use crate::config::Settings;
-use crate::privacy::{Basis, Keys, Standing, Subject};
-use crate::store::recipients::{self, AccountKey, Recorded};
-use crate::store::{Change, Kind, Receipt, RecordError, Source, Store};
-
-/// Records under way at once: what one commit takes.
-const AT_ONCE: usize = 1024;
+use crate::privacy::{Keys, Subject};
+use crate::store::import::{AT_ONCE, Arrival, Imported, parse_subject};
 
 /// Rows between two words about how far it is.
 const PROGRESS: usize = 10_000;
@@ -82,29 +78,10 @@ struct Row {
     requested_at: String,
 }
 
-/// A row that can be recorded.
-struct Request {
-    line: u64,
-    subject: Subject,
-    /// What the site calls the account; not where the row has its hash.
-    account: Option<String>,
-    site: String,
-    date: Date,
-    /// When it was asked for, in microseconds since the Unix epoch.
-    requested_us: i64,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    recorded: usize,
-    known: usize,
-    overruled: usize,
-}
-
-/// Records the opt-outs of a file in a data folder that no server uses.
+/// Records the opt-outs of a file, beside a running server too.
 ///
 /// # Errors
-/// Rows that cannot be read (the others are recorded), a server that uses the folder, a file that cannot be read.
+/// Rows that cannot be read (the others are recorded), a file that cannot be read, a journal that cannot be written.
 pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
     let name = args.file.display().to_string();
@@ -115,24 +92,24 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
         settings.sites.iter().map(|site| (site.name.as_str(), site.scope.as_str())).collect();
     let rows = rows(&bytes).with_context(|| format!("{name}:1"))?;
     let mut refused = 0;
-    let counts = with_store(&settings, async |store| {
-        let mut requests = Vec::new();
-        for (line, row) in rows {
-            match row.and_then(|row| request(line, row, store.keys(), &sites)) {
-                Ok(request) => requests.push(request),
-                Err(why) => {
-                    refused += 1;
-                    eprintln!("{name}:{line}: {why}");
-                }
+    let books = Books::open(&settings)?;
+    let provenance = format!("{} sha256:{digest}", args.source.word());
+    let (mut arrivals, mut seen, mut twice) = (Vec::new(), HashSet::new(), 0);
+    for (line, row) in rows {
+        match row.and_then(|row| arrival(line, row, &provenance, books.keys(), &sites)) {
+            Ok(arrival) if seen.insert(arrival.subject) => arrivals.push(arrival),
+            Ok(_) => twice += 1,
+            Err(why) => {
+                refused += 1;
+                eprintln!("{name}:{line}: {why}");
             }
         }
-        let provenance = format!("{} sha256:{digest}", args.source.word());
-        let counts = record(store, requests, &settings, &provenance, args.dry_run).await?;
-        if !args.dry_run {
-            store.recipients().plan(&settings).await?;
-        }
-        Ok(counts)
-    })?;
+    }
+    let mut counts = record(&books, arrivals, &settings, args.dry_run)?;
+    counts.known += twice;
+    if !args.dry_run {
+        books.plan(&settings)?;
+    }
     writeln!(out, "{}: {}", if args.dry_run { "would be recorded" } else { "recorded" }, counts.recorded)?;
     writeln!(out, "recorded before: {}", counts.known)?;
     writeln!(out, "older than the account's own opt-in: {}", counts.overruled)?;
@@ -174,7 +151,13 @@ fn rows(bytes: &[u8]) -> anyhow::Result<Vec<(u64, Result<Row, String>)>> {
     Ok(reader.records().map(row).collect())
 }
 
-fn request(line: u64, row: Row, keys: &Keys, sites: &HashMap<&str, &str>) -> Result<Request, String> {
+fn arrival(
+    line: u64,
+    row: Row,
+    provenance: &str,
+    keys: &Keys,
+    sites: &HashMap<&str, &str>,
+) -> Result<Arrival, String> {
     if row.site.is_empty() || (!sites.is_empty() && !sites.contains_key(row.site.as_str())) {
         return Err(format!("`{}` is no site of the settings", row.site));
     }
@@ -189,12 +172,12 @@ fn request(line: u64, row: Row, keys: &Keys, sites: &HashMap<&str, &str>) -> Res
             (Subject::of_account(keys, scope, account.as_bytes()), Some(account))
         }
         (account, subject) if account.is_empty() => {
-            let bytes = HEXLOWER_PERMISSIVE.decode(subject.as_bytes()).ok().and_then(|b| b.try_into().ok());
-            (Subject::from_bytes(bytes.ok_or("its subject is not 32 hexadecimal digits")?), None)
+            (parse_subject(&subject).ok_or("its subject is not 32 hexadecimal digits")?, None)
         }
         _ => return Err("it names both an account and a subject".into()),
     };
-    Ok(Request { line, subject, account, site: row.site, date, requested_us })
+    let policy = format!("{provenance} line {line} of {date}");
+    Ok(Arrival { subject, account, site: row.site, policy, requested_us, until_us: end_of(date) })
 }
 
 /// When a request was made, in microseconds since the Unix epoch: at the time that is written, or from the start of the
@@ -221,72 +204,36 @@ fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
     Ok(time.as_microsecond())
 }
 
-async fn record(
-    store: &Store,
-    requests: Vec<Request>,
+/// Records all of them, a commit's worth at a time, and says how far it is.
+fn record(
+    books: &Books,
+    arrivals: Vec<Arrival>,
     settings: &Settings,
-    provenance: &str,
     dry_run: bool,
-) -> Result<Counts, RecordError> {
-    let (mut counts, mut seen) = (Counts::default(), HashSet::new());
-    let total = requests.len();
-    let mut chunk = Vec::new();
-    for (n, request) in requests.into_iter().enumerate() {
-        if n > 0 && n % PROGRESS == 0 {
-            eprintln!("{n} of {total}");
+) -> anyhow::Result<Imported> {
+    let (told, total) = (!settings.recipients.is_empty(), arrivals.len());
+    let (mut imported, mut done, mut arrivals) = (Imported::default(), 0, arrivals.into_iter());
+    // Hidden where standard error is no terminal.
+    let bar = ProgressBar::new(total as u64).with_style(bar_style());
+    loop {
+        let some: Vec<_> = arrivals.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            bar.finish_and_clear();
+            return Ok(imported);
         }
-        let change = Change {
-            time_us: Timestamp::now().as_microsecond(),
-            site: request.site.clone(),
-            kind: Kind::OptOut,
-            source: Source::Import,
-            basis: Some(Basis::Import),
-            policy: format!("{provenance} line {} of {}", request.line, request.date),
-            subject: Some(request.subject),
-        };
-        if !seen.insert(request.subject) || store.knows(&change) {
-            counts.known += 1;
-        } else if store.lookup(&request.subject) == Standing::OptedIn
-            && store
-                .last_record(&request.subject)
-                .await?
-                .is_some_and(|last| last.time_us >= end_of(request.date))
-        {
-            counts.overruled += 1;
-        } else {
-            counts.recorded += 1;
-            chunk.push((request, change));
-        }
-        if chunk.len() >= AT_ONCE && !dry_run {
-            record_all(store, std::mem::take(&mut chunk), settings).await?;
+        let before = done;
+        done += some.len();
+        imported.add(&books.import(some, told, dry_run)?);
+        bar.set_position(done as u64);
+        if bar.is_hidden() && before / PROGRESS < done / PROGRESS && done < total {
+            eprintln!("{done} of {total}");
         }
     }
-    if !dry_run {
-        record_all(store, chunk, settings).await?;
-    }
-    Ok(counts)
 }
 
-/// Records some: first when they were asked for, so that whatever comes in between nobody is left untold.
-async fn record_all(
-    store: &Store,
-    chunk: Vec<(Request, Change)>,
-    settings: &Settings,
-) -> Result<(), RecordError> {
-    let told = !settings.recipients.is_empty();
-    let (mut requests, mut changes) = (Vec::new(), Vec::new());
-    for (Request { subject, account, site, requested_us, .. }, change) in chunk {
-        let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
-        requests.push(recipients::Request { subject, site, requested_us, who });
-        changes.push((subject, change));
-    }
-    store.recipients().requested(requests).await?;
-    let recording = changes.into_iter().map(async |(subject, change)| {
-        let Receipt { reference, time_us, .. } = store.record(change).await?;
-        Ok::<_, RecordError>(Recorded { subject, reference, effective_us: time_us })
-    });
-    let recorded = try_join_all(recording).await?;
-    Ok(store.recipients().recorded(recorded).await?)
+fn bar_style() -> ProgressStyle {
+    let style = "{wide_bar} {human_pos} of {human_len} rows, {per_sec}, {eta} left";
+    ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// The end of a day in UTC, in microseconds since the Unix epoch: what was said within it may have been said after.

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -29,7 +30,7 @@ const KEEP: &str = "INSERT INTO suppression VALUES (?, ?, ?, ?)
     ON CONFLICT (subject) DO UPDATE SET standing = excluded.standing, seq = excluded.seq";
 
 /// What was pruned, or would be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
     /// Records that gave their bytes for a digest.
     pub records: u64,
@@ -61,7 +62,7 @@ pub(in crate::store) struct PrunedPage {
 }
 
 /// What was erased.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erased {
     /// Records that nothing ties to the account any more.
     pub records: u64,

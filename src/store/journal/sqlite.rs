@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXUPPER;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
 use super::chain::{self, Account, BLINDING, Fields, Head, Link, Version, person};
@@ -158,10 +158,14 @@ pub(in crate::store) trait Fold: Send {
         false
     }
 
+    /// Before all records: an account whose records up to `seq` are pruned or erased, and how it stood then. What is
+    /// recorded later was chosen in front of that.
+    fn stood(&mut self, _subject: Subject, _standing: Standing, _seq: i64) {}
+
     /// A record, in order. `account` is whose it is.
     fn record(&mut self, fields: &Fields<'_>, account: Account);
 
-    /// After all records: an account whose records up to `seq` are pruned or erased, and how it stood then.
+    /// The same accounts, after all records.
     fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64);
 }
 
@@ -551,10 +555,12 @@ async fn prepare(
     if known_to.seq > signed.seq {
         unsigned.read_to(connection, known_to.seq).await.map_err(named)?;
     }
+    let suppressions = suppressions(connection).await.map_err(named)?;
+    suppressions.iter().for_each(|(subject, standing, seq)| fold.stood(*subject, *standing, *seq));
     let head = read_records(path, connection, known_to, (&signed, &mut unsigned), fold).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
     let mut mark = Mark::open(path)?;
-    read_suppressions(connection, fold).await.map_err(named)?;
+    suppressions.into_iter().for_each(|(subject, standing, seq)| fold.suppressed(subject, standing, seq));
     let live_since = live_since(connection, live, head.seq + 1).await.map_err(named)?;
     // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether
     // that failed.
@@ -777,10 +783,10 @@ fn follow(
     })
 }
 
-async fn read_suppressions(connection: &mut SqliteConnection, fold: &mut dyn Fold) -> Result<()> {
+async fn suppressions(connection: &mut SqliteConnection) -> Result<Vec<(Subject, Standing, i64)>> {
     let rows =
         sqlx::query("SELECT subject, standing, seq FROM suppression").fetch_all(&mut *connection).await?;
-    for row in rows {
+    let suppression = |row: SqliteRow| {
         let unreadable = || sqlx::Error::Protocol("a suppression entry cannot be read".into());
         let subject = row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| unreadable())?;
         let standing = match row.try_get(1)? {
@@ -788,9 +794,9 @@ async fn read_suppressions(connection: &mut SqliteConnection, fold: &mut dyn Fol
             "opted-out-by-import" => Standing::OptedOutByImport,
             _ => return Err(unreadable()),
         };
-        fold.suppressed(Subject::from_bytes(subject), standing, row.try_get(2)?);
-    }
-    Ok(())
+        Ok((Subject::from_bytes(subject), standing, row.try_get(2)?))
+    };
+    rows.into_iter().map(suppression).collect()
 }
 
 fn insert_statement(rows: usize) -> String {

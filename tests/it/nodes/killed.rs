@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use optgate::privacy::Standing;
-use optgate::store::Store;
 
 use super::{Node, folder, limits, number, out, recorded, subject, until};
+use crate::support::opened;
 use crate::support::postgres::{Cluster, connect};
 use crate::support::random::Random;
 
@@ -25,7 +25,7 @@ const ROUNDS: u64 = 6;
 fn child_process() {
     let (Some(folder), Ok(database)) = (std::env::var_os(FOLDER), std::env::var(DATABASE)) else { return };
     let first: u64 = std::env::var(FIRST).unwrap().parse().unwrap();
-    let store = Store::open(&PathBuf::from(folder), &limits(&database)).unwrap();
+    let store = opened(&PathBuf::from(folder), &limits(&database)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let callers = (0..8u64).map(|caller| {
@@ -86,7 +86,7 @@ async fn what_a_killed_node_confirmed_every_node_honours() {
         let said = killed(folder.path(), &database, round << 32, after);
         confirmed.extend(said);
     }
-    let store = Store::open(folder.path(), &limits(&database)).unwrap();
+    let store = opened(folder.path(), &limits(&database)).unwrap();
     until("all is shipped", async || store.health().feed.unwrap().unshipped == 0).await;
     until("the other node heard all", async || {
         confirmed.iter().all(|account| other.store.lookup(&subject(*account)) == Standing::OptedOut)

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
 mod killed;
+mod network;
 mod outages;
 mod packed;
 mod refusals;
@@ -24,8 +25,8 @@ use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::support::DEADLINE;
 use crate::support::postgres::{Cluster, connect};
+use crate::support::{DEADLINE, opened};
 
 /// A data folder, and the store on it.
 struct Node {
@@ -41,7 +42,7 @@ impl Node {
 
     /// A node with this folder.
     fn start_in(folder: TempDir, database: &str) -> Self {
-        let store = Store::open(folder.path(), &limits(database)).unwrap();
+        let store = opened(folder.path(), &limits(database)).unwrap();
         Self { folder, store }
     }
 
@@ -221,7 +222,7 @@ async fn a_person_goes_out_and_in_on_any_node() {
     let late = Node::start(&database);
     late.knows(1, Standing::OptedIn).await;
     let folder = a.stop().await;
-    let again = Store::open(folder.path(), &limits(&database)).unwrap();
+    let again = opened(folder.path(), &limits(&database)).unwrap();
     until("loaded", async || again.health().loaded).await;
     assert_eq!(again.lookup(&subject(1)), Standing::OptedIn);
     again.close().await;
@@ -293,7 +294,7 @@ async fn nodes_that_start_together_make_one_schema() {
 
 /// The error of a store that must not open.
 fn refusal(folder: &Path, limits: &config::Store) -> String {
-    match Store::open(folder, limits) {
+    match opened(folder, limits) {
         Ok(_) => panic!("the store opened"),
         Err(error @ OpenError::Database { .. }) => error.to_string(),
         Err(error) => panic!("{error}"),
@@ -359,7 +360,7 @@ async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
     let pruned = a.store.prune(i64::MAX, false).await.unwrap();
     assert_eq!((pruned.records, pruned.accounts_kept), (3, 2));
     let folder = a.stop().await;
-    let again = Store::open(folder.path(), &limits(&database)).unwrap();
+    let again = opened(folder.path(), &limits(&database)).unwrap();
     let whole = "SELECT count(*) FROM optgate.records WHERE canonical IS NOT NULL OR blinding IS NOT NULL";
     until("the database has pruned", async || number(&mut connect(&database).await, whole).await == 0).await;
     let late = Node::start(&database);

@@ -2,12 +2,12 @@
 
 use optgate::config;
 use optgate::privacy::Standing;
-use optgate::store::{Kind, Source, Store};
+use optgate::store::{Kind, Source};
 
 use super::{Node, back_in, change, folder, limits, number, out, recorded, subject, through, until};
-use crate::support::DEADLINE;
 use crate::support::postgres::{Cluster, connect};
 use crate::support::relay::{Line, Relay};
+use crate::support::{DEADLINE, opened};
 
 /// DESIGN 5: while the database is away choices are recorded here and honoured here; they arrive when it is back.
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn before_the_others_were_heard_an_account_counts_as_opted_out() {
     a.record(out(1)).await;
     let folder = a.stop().await;
     cluster.crash();
-    let store = Store::open(folder.path(), &limits(&database)).unwrap();
+    let store = opened(folder.path(), &limits(&database)).unwrap();
     assert!(!store.health().loaded);
     assert_eq!(store.lookup(&subject(1)), Standing::OptedOut, "of its own file");
     assert_eq!(store.lookup(&subject(2)), Standing::NotLoaded);
@@ -150,7 +150,7 @@ async fn what_the_database_lost_is_shipped_again() {
     .execute(&mut connection)
     .await
     .unwrap();
-    let again = Store::open(folder.path(), &limits(&database)).unwrap();
+    let again = opened(folder.path(), &limits(&database)).unwrap();
     until("all is shipped", async || again.health().feed.unwrap().unshipped == 0).await;
     let b = Node::start(&database);
     b.knows(9, Standing::OptedOut).await;
@@ -170,7 +170,7 @@ async fn a_stop_answers_those_who_wait_for_a_silent_database() {
     let mut limits = limits(&database);
     limits.shared = limits.shared.map(|shared| config::Shared { confirm_within: DEADLINE, ..shared });
     let folder = folder();
-    let store = Store::open(folder.path(), &limits).unwrap();
+    let store = opened(folder.path(), &limits).unwrap();
     relay.set(Line::Silent);
     let waiting = {
         let store = store.clone();

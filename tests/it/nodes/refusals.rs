@@ -1,8 +1,7 @@
 //! Databases and folders that must not be used, and what is said of them.
 
-use optgate::store::Store;
-
 use super::{Node, folder, limits, out, refusal};
+use crate::support::opened;
 use crate::support::postgres::{Cluster, connect};
 
 /// Accounts are hashes under the secret: nodes with two secrets would each ignore the other's opt-outs.
@@ -55,9 +54,9 @@ async fn a_copied_folder_is_fenced_and_says_so() {
     for file in ["journal.sqlite3", "secret.key", "signing.key"] {
         std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
     }
-    let original = Store::open(folder.path(), &limits(&database)).unwrap();
+    let original = opened(folder.path(), &limits(&database)).unwrap();
     original.record(out(2)).await.unwrap();
-    let twin = Node { store: Store::open(copy.path(), &limits(&database)).unwrap(), folder: copy };
+    let twin = Node { store: opened(copy.path(), &limits(&database)).unwrap(), folder: copy };
     let why = twin.is_cut_off().await;
     assert!(why.contains("is a copy, or was restored"), "{why}");
     // Its opt-outs are recorded in its file and honoured all the same.

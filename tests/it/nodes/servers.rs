@@ -2,16 +2,16 @@
 
 use optgate::config;
 use optgate::privacy::Standing;
-use optgate::store::Store;
 
 use super::{Node, back_in, folder, limits, number, out, shared, subject, through, until};
+use crate::support::opened;
 use crate::support::postgres::{Cluster, Pooler, connect};
 use crate::support::relay::Relay;
 
 fn node(shared: config::Shared) -> Node {
     let folder = folder();
     let limits = config::Store { shared: Some(shared), ..limits("postgres://x/x") };
-    let store = Store::open(folder.path(), &limits).unwrap();
+    let store = opened(folder.path(), &limits).unwrap();
     Node { folder, store }
 }
 

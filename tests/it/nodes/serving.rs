@@ -11,7 +11,7 @@ use crate::support::wait_until;
 const ANN: &str = "X-Account-Id: ann\r\n";
 
 /// Settings of a node with this database.
-fn node(origin: &Origin, database: &str) -> Builder {
+pub(super) fn node(origin: &Origin, database: &str) -> Builder {
     let builder =
         proxy().to(origin).toml("trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\n");
     let data = builder.dir().join("data");

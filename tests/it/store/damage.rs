@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use optgate::store::{Store, export};
+use optgate::store::export;
 
+use super::super::support::opened;
 use super::super::support::random::Random;
 use super::oracle::{Oracle, block_on, rounds, seed};
 use super::{WIDE, out};
@@ -20,7 +21,7 @@ fn left_behind() -> (tempfile::TempDir, Oracle) {
     let left = tempfile::tempdir().unwrap();
     let mut oracle = Oracle::default();
     for accounts in [0..200, 200..300] {
-        let store = Store::open(folder.path(), &WIDE).unwrap();
+        let store = opened(folder.path(), &WIDE).unwrap();
         for account in accounts.clone() {
             let receipt = block_on(store.record(out(account))).unwrap();
             oracle.hear(&format!("ASK {account} out"));
@@ -88,7 +89,7 @@ enum Outcome {
 fn judge(folder: &Path, oracle: &Oracle, what: &str) -> Outcome {
     let journal = folder.join(JOURNAL);
     let before = fs::read(&journal).unwrap();
-    match Store::open(folder, &WIDE) {
+    match opened(folder, &WIDE) {
         Err(error) => {
             let text = error.to_string();
             assert!(text.contains(JOURNAL) || text.contains("journal."), "{what}: {text}");

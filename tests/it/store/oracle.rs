@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use optgate::config;
 use optgate::privacy::Standing;
 use optgate::store::{Kind, RecordView, Store, export};
 
-use super::super::support::wait_until;
+use super::super::support::opened;
 use super::{PACKED, WIDE, out, subject};
 
 /// Rounds of a test: a few, or `OPTGATE_STORE_ROUNDS`.
@@ -59,7 +58,7 @@ impl Oracle {
     pub(super) fn lost(&self, folder: &Path) -> Result<usize, String> {
         if self.promised.is_empty() {
             // It may have ended while the journal was being made: there may be none, or half of one.
-            let store = open(folder, &WIDE)?;
+            let store = opened(folder, &WIDE).map_err(|e| format!("open: {e}"))?;
             block_on(store.close());
         }
         // Before the store recovers what a crash left: an export does not need it.
@@ -76,7 +75,7 @@ impl Oracle {
         let mut lost = missing;
         // First from the file of the index, if there is one, then from the whole journal.
         for limits in [&PACKED, &WIDE] {
-            let store = open(folder, limits)?;
+            let store = opened(folder, limits).map_err(|e| format!("open: {e}"))?;
             let health = store.health();
             lost = lost.max(self.forgotten(&store));
             block_on(store.close());
@@ -99,20 +98,6 @@ impl Oracle {
     }
 }
 
-/// Opens a store that may have been open here just now: a process that another test starts at that moment has its
-/// lock for as long as it takes to become another program.
-fn open(folder: &Path, limits: &config::Store) -> Result<Store, String> {
-    let mut opened = Store::open(folder, limits);
-    wait_until("the folder is free", || {
-        let taken = matches!(&opened, Err(error) if error.to_string().contains("another optgate"));
-        if taken {
-            opened = Store::open(folder, limits);
-        }
-        !taken
-    });
-    opened.map_err(|e| format!("open: {e}"))
-}
-
 /// Whether an account stands as it was last told, or as it asked for after that.
 fn stands(store: &Store, account: u64, asked: &[(Kind, bool)]) -> bool {
     let told = asked.iter().rposition(|(_, acknowledged)| *acknowledged);
@@ -133,7 +118,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn the_oracle_misses_what_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &WIDE).unwrap();
+    let store = opened(folder.path(), &WIDE).unwrap();
     let mut oracle = Oracle::default();
     for account in 0..3 {
         let receipt = block_on(store.record(out(account))).unwrap();

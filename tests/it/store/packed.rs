@@ -10,7 +10,7 @@ use optgate::store::{Kind, Source, Store};
 use sqlx::Connection;
 
 use super::super::support::random::Random;
-use super::super::support::wait_until;
+use super::super::support::{opened, wait_until};
 use super::oracle::{block_on, rounds, seed};
 use super::{PACKED, WIDE, change, execute, out, raw, records, subject};
 
@@ -34,7 +34,7 @@ fn copy(from: &Path) -> tempfile::TempDir {
 
 /// Everything that a store says of every account.
 fn told(folder: &Path, limits: &config::Store) -> Vec<String> {
-    let store = Store::open(folder, limits).unwrap();
+    let store = opened(folder, limits).unwrap();
     let told = (0..ACCOUNTS)
         .map(|account| {
             let standing = store.lookup(&subject(account));
@@ -73,7 +73,7 @@ fn a_start_from_the_file_knows_what_the_whole_journal_tells() {
     let mut random = Random(seed);
     let folder = tempfile::tempdir().unwrap();
     for round in 0..rounds(12) {
-        let store = Store::open(folder.path(), &PACKED).unwrap();
+        let store = opened(folder.path(), &PACKED).unwrap();
         let count = random.draw() % 60;
         some(&store, &mut random, count);
         if random.below(4) == 0 {
@@ -83,7 +83,7 @@ fn a_start_from_the_file_knows_what_the_whole_journal_tells() {
         // As if it had been killed: the file is older than the journal.
         if random.below(2) == 0 {
             let old = fs::read(packed(folder.path())).unwrap();
-            let store = Store::open(folder.path(), &PACKED).unwrap();
+            let store = opened(folder.path(), &PACKED).unwrap();
             some(&store, &mut random, 20);
             block_on(store.close());
             fs::write(packed(folder.path()), old).unwrap();
@@ -98,7 +98,7 @@ fn a_start_from_the_file_knows_what_the_whole_journal_tells() {
 #[test]
 fn a_file_that_is_not_whole_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     some(&store, &mut Random(7), 30);
     block_on(store.close());
     let whole = fs::read(packed(folder.path())).unwrap();
@@ -122,7 +122,7 @@ fn a_file_that_is_not_whole_is_passed_over() {
 fn a_file_of_another_journal_is_passed_over() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (folder, seed) in [(&one, 3), (&other, 5)] {
-        let store = Store::open(folder.path(), &PACKED).unwrap();
+        let store = opened(folder.path(), &PACKED).unwrap();
         some(&store, &mut Random(seed), 30);
         block_on(store.close());
     }
@@ -130,7 +130,7 @@ fn a_file_of_another_journal_is_passed_over() {
     fs::copy(packed(other.path()), packed(one.path())).unwrap();
     assert_eq!(told(one.path(), &PACKED), expected);
     let old = copy(one.path());
-    let store = Store::open(one.path(), &PACKED).unwrap();
+    let store = opened(one.path(), &PACKED).unwrap();
     some(&store, &mut Random(9), 30);
     block_on(store.close());
     fs::copy(packed(one.path()), packed(old.path())).unwrap();
@@ -138,7 +138,11 @@ fn a_file_of_another_journal_is_passed_over() {
 }
 
 fn holds(folder: &Path, account: u64) -> bool {
-    let bytes = fs::read(packed(folder)).unwrap_or_default();
+    is_in(&packed(folder), account)
+}
+
+fn is_in(file: &Path, account: u64) -> bool {
+    let bytes = fs::read(file).unwrap_or_default();
     bytes.windows(16).any(|window| window == subject(account).as_bytes())
 }
 
@@ -146,7 +150,7 @@ fn holds(folder: &Path, account: u64) -> bool {
 #[test]
 fn what_is_erased_or_pruned_does_not_live_on_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     for account in 0..4 {
         block_on(store.record(out(account))).unwrap();
         block_on(store.record(change(Kind::OptIn, Source::Form, Some(account)))).unwrap();
@@ -154,13 +158,13 @@ fn what_is_erased_or_pruned_does_not_live_on_in_the_file() {
     block_on(store.record(out(3))).unwrap();
     wait_until("the file is written", || holds(folder.path(), 1));
     // As a crash leaves one in the middle of being written.
-    fs::copy(packed(folder.path()), folder.path().join("index.packed.new")).unwrap();
+    let unfinished = folder.path().join("index.packed.new");
+    fs::copy(packed(folder.path()), &unfinished).unwrap();
     block_on(store.erase(vec![subject(1)])).unwrap();
-    assert!(!holds(folder.path(), 1), "gone before the answer");
-    assert!(!folder.path().join("index.packed.new").exists());
+    assert!(!holds(folder.path(), 1) && !is_in(&unfinished, 1), "gone before the answer");
     block_on(store.close());
     assert!(!holds(folder.path(), 1) && holds(folder.path(), 2));
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     assert_eq!(block_on(store.prune(i64::MAX, true)).unwrap().records, 9);
     assert!(holds(folder.path(), 2), "a dry run changes nothing");
     block_on(store.prune(i64::MAX, false)).unwrap();
@@ -168,7 +172,7 @@ fn what_is_erased_or_pruned_does_not_live_on_in_the_file() {
     assert_eq!(store.lookup(&subject(3)), Standing::OptedOut);
     block_on(store.close());
     assert!(!holds(folder.path(), 2));
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     assert_eq!(store.lookup(&subject(2)), Standing::Unknown);
     assert_eq!(store.lookup(&subject(3)), Standing::OptedOut, "kept apart");
     block_on(store.close());
@@ -178,19 +182,19 @@ fn what_is_erased_or_pruned_does_not_live_on_in_the_file() {
 #[tokio::test]
 async fn damage_that_a_start_did_not_read_is_found_behind_it() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     for account in 0..30 {
         store.record(out(account)).await.unwrap();
     }
     store.close().await;
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     store.close().await;
     let flip = "DROP TRIGGER journal_only_forgets; \
                 UPDATE journal SET canonical = CAST(replace(canonical, 'shop', 'shoq') AS BLOB) WHERE seq = 2";
     let mut connection = raw(folder.path()).await;
     execute(&mut connection, flip).await;
     connection.close().await.unwrap();
-    let store = Store::open(folder.path(), &PACKED).unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
     wait_until("the damage is found", || store.health().damage.is_some());
     let damage = store.health().damage.unwrap();
     assert!(damage.contains("journal.sqlite3") && damage.contains("record 2 does not fit"), "{damage}");
@@ -208,7 +212,7 @@ async fn damage_that_a_start_did_not_read_is_found_behind_it() {
 fn a_file_is_written_only_when_it_is_worth_it() {
     for (pack_after, changes, written) in [(None, 30, false), (Some(100), 30, false), (Some(20), 30, true)] {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), &config::Store { pack_after, ..WIDE }).unwrap();
+        let store = opened(folder.path(), &config::Store { pack_after, ..WIDE }).unwrap();
         for account in 0..changes {
             block_on(store.record(out(account))).unwrap();
         }

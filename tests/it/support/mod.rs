@@ -1,7 +1,10 @@
 //! What the tests share: a scripted origin, raw clients, certificates, and Optgate in between.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use optgate::config;
+use optgate::store::{OpenError, Store};
 
 pub mod authority;
 pub mod binary;
@@ -18,6 +21,7 @@ pub mod guard;
 pub mod h2;
 pub mod jar;
 pub mod leaks;
+pub mod netns;
 pub mod origin;
 pub mod pki;
 pub mod postgres;
@@ -60,8 +64,25 @@ pub fn skipped(test: &str, why: &str) {
 }
 
 /// Replaces text in a file.
-pub fn edit(file: &std::path::Path, from: &str, to: &str) {
+pub fn edit(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "{from:?} is not in {}", file.display());
     std::fs::write(file, text.replace(from, to)).unwrap();
+}
+
+/// Opens a store that may have been open here just now: a process that another test starts at that moment has its
+/// lock for as long as it takes to become another program.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn opened(folder: &Path, limits: &config::Store) -> Result<Store, OpenError> {
+    let mut opened = Store::open(folder, limits);
+    wait_until("the folder is free", || {
+        let taken = matches!(&opened, Err(OpenError::InUse { .. }));
+        if taken {
+            opened = Store::open(folder, limits);
+        }
+        !taken
+    });
+    opened
 }

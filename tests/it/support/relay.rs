@@ -42,7 +42,12 @@ pub struct Relay {
 impl Relay {
     /// A relay to an address, good at first; the seed makes its pieces and breaks.
     pub fn start(to: SocketAddr, seed: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", to, seed)
+    }
+
+    /// The same, listening at an address.
+    pub fn start_at(listen: &str, to: SocketAddr, seed: u64) -> Self {
+        let listener = TcpListener::bind(listen).unwrap();
         let addr = listener.local_addr().unwrap();
         let (line, broken) = (Mutex::new(Line::Good), AtomicUsize::new(0));
         let shared = Arc::new(Shared { to: Mutex::new(to), line, seed: AtomicU64::new(seed | 1), broken });

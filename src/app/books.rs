@@ -1,0 +1,65 @@
+//! The socket in the data folder, over which commands reach the server that has it.
+
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::handover::Role;
+use super::sockets::Sockets;
+use crate::admin::{AdminState, books};
+use crate::config::{Listen, ListenAt, Settings};
+use crate::edge::Phase;
+use crate::edge::listener::{Entrance, Listener};
+use crate::store;
+
+/// Longest path of a Unix socket, bytes (unix(7): 108 with the NUL).
+const LONGEST_PATH: usize = 107;
+
+/// Opens it, or takes it over. A server works without one: what needs the folder then waits until it is stopped.
+pub fn bind(sockets: &mut Sockets, settings: &Settings) -> Option<Entrance> {
+    let path = store::socket(&settings.data_dir);
+    let shown = path.display().to_string();
+    let bound = if path.as_os_str().len() > LONGEST_PATH {
+        Err(anyhow::anyhow!("its path is longer than {LONGEST_PATH} bytes"))
+    } else {
+        let listen = Listen { at: ListenAt::Unix { path, mode: 0o600 }, proxy_protocol: false };
+        sockets.take(Role::Books, &listen, 1)
+    };
+    let told = |error: &anyhow::Error| {
+        tracing::warn!(
+            path = shown,
+            "`optgate ledger prune`, `erase` and `import` will need a stop: {error:#}"
+        );
+    };
+    bound.inspect_err(told).ok()
+}
+
+/// Serves it until another process does.
+///
+/// # Errors
+/// The socket cannot be served.
+pub fn serve(
+    background: &Runtime,
+    entrance: Entrance,
+    state: &AdminState,
+    phase: &watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    let _entered = background.enter();
+    for socket in entrance.sockets {
+        let Listener::Unix(socket) = socket else { continue };
+        let socket = tokio::net::UnixListener::from_std(socket);
+        let socket = socket.context("cannot serve the data folder's socket")?;
+        let (router, mut phase) = (books::router(state.clone()), phase.clone());
+        background.spawn(async move {
+            let replaced = async move {
+                // A closed channel means that the process ends: the same.
+                let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
+            };
+            let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
+            if let Err(error) = served {
+                tracing::error!("the data folder's socket ended: {error}");
+            }
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The data folder, for a command that needs it: opened here, or asked of the server that has it.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use http::{Request, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+use super::ask::ask_socket;
+use crate::admin::books::{EraseOrder, ImportOrder, PruneOrder, SECRET};
+use crate::config::{self, Settings};
+use crate::privacy::{Keys, Subject};
+use crate::store::import::{Arrival, Imported, write_digits};
+use crate::store::{self, Erased, OpenError, Pruned, Store};
+
+/// Who has the folder.
+pub struct Books {
+    holder: Holder,
+    runtime: Runtime,
+}
+
+enum Holder {
+    /// This process.
+    Here(Store),
+    /// A server, which listens here.
+    Server { socket: PathBuf, keys: Keys, key_check: String },
+}
+
+impl Books {
+    /// Opens the folder of these settings, or finds the server that has it.
+    ///
+    /// # Errors
+    /// There is no journal; it cannot be opened; a server has it and does not listen.
+    pub fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let data_dir = &settings.data_dir;
+        let journal = data_dir.join("journal.sqlite3");
+        if !journal.is_file() {
+            anyhow::bail!("{}: there is no journal here; check --data-dir", journal.display());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Nothing is to be pruned by the way.
+        let limits = config::Store { retention: None, ..settings.store.clone() };
+        let holder = match Store::open(data_dir, &limits) {
+            Ok(store) => Holder::Here(store),
+            Err(OpenError::InUse { .. }) => {
+                let (keys, key_check) = store::live_secret(data_dir)?;
+                Holder::Server { socket: store::socket(data_dir), keys, key_check }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { holder, runtime })
+    }
+
+    /// The keys that subjects are hashed with.
+    pub fn keys(&self) -> &Keys {
+        match &self.holder {
+            Holder::Here(store) => store.keys(),
+            Holder::Server { keys, .. } => keys,
+        }
+    }
+
+    /// As [`Store::prune`].
+    ///
+    /// # Errors
+    /// The journal cannot be written, or the server does not answer.
+    pub fn prune(&self, before_us: i64, dry_run: bool) -> anyhow::Result<Pruned> {
+        match &self.holder {
+            Holder::Here(store) => Ok(self.runtime.block_on(store.prune(before_us, dry_run))?),
+            Holder::Server { .. } => self.order("/prune", &PruneOrder { before_us, dry_run }),
+        }
+    }
+
+    /// As [`Store::erase`].
+    ///
+    /// # Errors
+    /// The journal cannot be written, or the server does not answer.
+    pub fn erase(&self, subjects: Vec<Subject>) -> anyhow::Result<Erased> {
+        match &self.holder {
+            Holder::Here(store) => Ok(self.runtime.block_on(store.erase(subjects))?),
+            Holder::Server { .. } => {
+                let subjects = subjects.iter().map(write_digits).collect();
+                self.order("/erase", &EraseOrder { subjects })
+            }
+        }
+    }
+
+    /// As [`Store::import`]; a server knows itself whom it tells.
+    ///
+    /// # Errors
+    /// The journal cannot be written, or the server does not answer.
+    pub fn import(&self, arrivals: Vec<Arrival>, told: bool, dry_run: bool) -> anyhow::Result<Imported> {
+        match &self.holder {
+            Holder::Here(store) => Ok(self.runtime.block_on(store.import(arrivals, told, dry_run))?),
+            Holder::Server { .. } => self.order("/import", &ImportOrder { arrivals, dry_run }),
+        }
+    }
+
+    /// Works out who is to be told of what was imported. A server does so by itself.
+    ///
+    /// # Errors
+    /// What recipients are told from cannot be written.
+    pub fn plan(&self, settings: &Settings) -> anyhow::Result<()> {
+        match &self.holder {
+            Holder::Here(store) => Ok(self.runtime.block_on(store.recipients().plan(settings))?),
+            Holder::Server { .. } => Ok(()),
+        }
+    }
+
+    /// As [`Store::retire`].
+    ///
+    /// # Errors
+    /// The journal cannot be written, or the server does not answer.
+    pub fn retire(&self) -> anyhow::Result<u64> {
+        match &self.holder {
+            Holder::Here(store) => Ok(self.runtime.block_on(store.retire())?),
+            Holder::Server { .. } => self.order("/retire", &()),
+        }
+    }
+
+    fn order<T: DeserializeOwned>(&self, path: &'static str, order: &impl Serialize) -> anyhow::Result<T> {
+        let Holder::Server { socket, key_check, .. } = &self.holder else {
+            anyhow::bail!("{path}: no server has the folder");
+        };
+        let request = Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(SECRET, key_check.as_str());
+        let asked = ask_socket(socket, request, serde_json::to_vec(order)?);
+        let (head, body) = self.runtime.block_on(asked).with_context(|| {
+            format!(
+                "another optgate has the data folder and does not listen at {}; stop it, or wait until it is done",
+                socket.display()
+            )
+        })?;
+        if head.status == StatusCode::OK {
+            return serde_json::from_slice(&body).context("the server's answer cannot be understood");
+        }
+        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let detail = answer.get("detail").and_then(serde_json::Value::as_str);
+        let text = detail.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+        anyhow::bail!("the server that has the data folder answered {}: {text}", head.status)
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        if let Holder::Here(store) = &self.holder {
+            self.runtime.block_on(store.close());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Opt-outs that arrived elsewhere, recorded as imports.
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::recipients::{AccountKey, Recorded, Request};
+use super::{Change, Kind, Receipt, RecordError, Source, Store};
+use crate::privacy::{Basis, Standing, Subject};
+
+/// Arrivals to be given at once: what one commit takes.
+pub const AT_ONCE: usize = 1024;
+
+/// An opt-out that arrived elsewhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrival {
+    /// Whose it is, hashed with the live secret.
+    #[serde(serialize_with = "write_subject", deserialize_with = "read_subject")]
+    pub subject: Subject,
+    /// What the site calls the account, if that is at hand.
+    pub account: Option<String>,
+    /// The site's name.
+    pub site: String,
+    /// Where it came from: the record's `policy`.
+    pub policy: String,
+    /// When it was asked for, in microseconds since the Unix epoch.
+    pub requested_us: i64,
+    /// The end of the day it is dated, in microseconds since the Unix epoch: an opt-in from then on is the later word.
+    pub until_us: i64,
+}
+
+/// What became of some.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Recorded, or to be recorded.
+    pub recorded: usize,
+    /// On record before.
+    pub known: usize,
+    /// Older than the account's own opt-in.
+    pub overruled: usize,
+}
+
+impl Imported {
+    /// Adds what became of others.
+    pub const fn add(&mut self, more: &Self) {
+        self.recorded += more.recorded;
+        self.known += more.known;
+        self.overruled += more.overruled;
+    }
+}
+
+impl Store {
+    /// Records opt-outs that arrived elsewhere, each account once; all of them are durable when this returns. `told`:
+    /// somebody is to be told of them, so that what names an account is kept until then. `dry_run` only counts.
+    ///
+    /// # Errors
+    /// When the journal cannot be written: give the same again.
+    pub async fn import(
+        &self,
+        arrivals: Vec<Arrival>,
+        told: bool,
+        dry_run: bool,
+    ) -> Result<Imported, RecordError> {
+        let mut imported = Imported::default();
+        let (mut requests, mut changes) = (Vec::new(), Vec::new());
+        for Arrival { subject, account, site, policy, requested_us, until_us } in arrivals {
+            let change = Change {
+                time_us: Timestamp::now().as_microsecond(),
+                site: site.clone(),
+                kind: Kind::OptOut,
+                source: Source::Import,
+                basis: Some(Basis::Import),
+                policy,
+                subject: Some(subject),
+            };
+            if self.knows(&change) {
+                imported.known += 1;
+            } else if self.lookup(&subject) == Standing::OptedIn
+                && self.last_record(&subject).await?.is_some_and(|last| last.time_us >= until_us)
+            {
+                imported.overruled += 1;
+            } else {
+                imported.recorded += 1;
+                let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
+                requests.push(Request { subject, site, requested_us, who });
+                changes.push((subject, change));
+            }
+        }
+        if !dry_run {
+            // First when they were asked for, so that whatever comes in between nobody is left untold.
+            self.recipients().requested(requests).await?;
+            let recording = changes.into_iter().map(async |(subject, change)| {
+                let Receipt { reference, time_us, .. } = self.record_crowding(change).await?;
+                Ok::<_, RecordError>(Recorded { subject, reference, effective_us: time_us })
+            });
+            self.recipients().recorded(try_join_all(recording).await?).await?;
+        }
+        Ok(imported)
+    }
+}
+
+/// A subject from the 32 hexadecimal digits that it is written with.
+#[must_use]
+pub fn parse_subject(digits: &str) -> Option<Subject> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
+    bytes.try_into().ok().map(Subject::from_bytes)
+}
+
+/// The 32 hexadecimal digits of a subject: for a file of the person's own, or the socket of a data folder.
+#[must_use]
+pub fn write_digits(subject: &Subject) -> String {
+    HEXLOWER.encode(subject.as_bytes())
+}
+
+fn write_subject<S: serde::Serializer>(subject: &Subject, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&write_digits(subject))
+}
+
+fn read_subject<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Subject, D::Error> {
+    let digits = String::deserialize(from)?;
+    parse_subject(&digits).ok_or_else(|| serde::de::Error::custom("a subject is 32 hexadecimal digits"))
+}
