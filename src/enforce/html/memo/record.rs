@@ -7,7 +7,7 @@ use super::{Entry, MOST_PAGE, Point, Ticket};
 use crate::enforce::html::{Rewriter, Summary};
 
 /// Bytes between two points, while the page is small; later a part of what has come.
-const BETWEEN: usize = 8 << 10;
+const BETWEEN: usize = 4 << 10;
 
 /// Points of a page, whatever its pauses are.
 const MOST_POINTS: usize = 128;

@@ -12,7 +12,7 @@ use crate::registry::VendorId;
 /// Bytes by which a place of the page is found again.
 const SIGN: usize = 32;
 /// Points that are looked for at a time.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 /// How far a place may have moved, in bytes, to be found again.
 const SHIFT: usize = 16 << 10;
 /// How often a page may part with its entry before it is left to the rewriter.
