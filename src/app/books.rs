@@ -5,6 +5,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::handover::Role;
+use super::serve_until_replaced;
 use super::sockets::Sockets;
 use crate::admin::{AdminState, books};
 use crate::config::{Listen, ListenAt, Settings};
@@ -49,17 +50,8 @@ pub fn serve(
         let Listener::Unix(socket) = socket else { continue };
         let socket = tokio::net::UnixListener::from_std(socket);
         let socket = socket.context("cannot serve the data folder's socket")?;
-        let (router, mut phase) = (books::router(state.clone()), phase.clone());
-        background.spawn(async move {
-            let replaced = async move {
-                // A closed channel means that the process ends: the same.
-                let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
-            };
-            let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
-            if let Err(error) = served {
-                tracing::error!("the data folder's socket ended: {error}");
-            }
-        });
+        let (router, name) = (books::router(state.clone()), "the data folder's socket");
+        background.spawn(serve_until_replaced(socket, router, phase.clone(), name));
     }
     Ok(())
 }

@@ -237,24 +237,34 @@ fn serve_admin(
     socket: Option<std::net::TcpListener>,
     (door, patience): (Arc<AdminDoor>, Duration),
     state: admin::AdminState,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let router = admin::router(state);
     let _entered = background.enter();
     let socket = socket.context("the admin listener has no socket")?;
     let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
     let socket = AdminListener::new(socket, door, patience)?;
-    Ok(background.spawn(async move {
-        // It goes on answering while this process stops, so that `/readyz` can say so; it ends with the runtime.
-        let replaced = async move {
-            // A closed channel means that the process ends: the same.
-            let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
-        };
-        let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
-        if let Err(error) = served {
-            tracing::error!("the admin listener ended: {error}");
-        }
-    }))
+    Ok(background.spawn(serve_until_replaced(socket, router, phase, "the admin listener")))
+}
+
+/// Serves some of our own pages until another process does. It goes on answering while this process stops, so that
+/// `/readyz` can say so; it ends with the runtime.
+async fn serve_until_replaced<L>(
+    socket: L,
+    router: axum::Router,
+    mut phase: watch::Receiver<Phase>,
+    name: &'static str,
+) where
+    L: axum::serve::Listener<Addr: std::fmt::Debug>,
+{
+    let replaced = async move {
+        // A closed channel means that the process ends: the same.
+        let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
+    };
+    let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
+    if let Err(error) = served {
+        tracing::error!("{name} ended: {error}");
+    }
 }
 
 /// Starts the CNAME look-ups. Without a name server everything else works all the same.

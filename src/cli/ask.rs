@@ -60,6 +60,12 @@ pub async fn ask_socket(
     exchange(stream, &target, request).await
 }
 
+/// A text of an answer in JSON: why not, as RFC 9457 has it (`detail`), or what was done.
+pub fn said(body: &[u8], name: &str) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+    answer.get(name)?.as_str().map(str::to_owned)
+}
+
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     target: &str,

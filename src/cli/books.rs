@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
-use super::ask::ask_socket;
+use super::ask::{ask_socket, said};
 use crate::admin::books::{EraseOrder, ImportOrder, PruneOrder, SECRET};
 use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
@@ -24,8 +24,15 @@ pub struct Books {
 enum Holder {
     /// This process.
     Here(Store),
-    /// A server, which listens here.
-    Server { socket: PathBuf, keys: Keys, key_check: String },
+    /// A server.
+    Server(Server),
+}
+
+/// A server, which listens at a socket.
+struct Server {
+    socket: PathBuf,
+    keys: Keys,
+    key_check: String,
 }
 
 impl Books {
@@ -46,7 +53,7 @@ impl Books {
             Ok(store) => Holder::Here(store),
             Err(OpenError::InUse { .. }) => {
                 let (keys, key_check) = store::live_secret(data_dir)?;
-                Holder::Server { socket: store::socket(data_dir), keys, key_check }
+                Holder::Server(Server { socket: store::socket(data_dir), keys, key_check })
             }
             Err(error) => return Err(error.into()),
         };
@@ -57,7 +64,7 @@ impl Books {
     pub fn keys(&self) -> &Keys {
         match &self.holder {
             Holder::Here(store) => store.keys(),
-            Holder::Server { keys, .. } => keys,
+            Holder::Server(server) => &server.keys,
         }
     }
 
@@ -68,7 +75,7 @@ impl Books {
     pub fn prune(&self, before_us: i64, dry_run: bool) -> anyhow::Result<Pruned> {
         match &self.holder {
             Holder::Here(store) => Ok(self.runtime.block_on(store.prune(before_us, dry_run))?),
-            Holder::Server { .. } => self.order("/prune", &PruneOrder { before_us, dry_run }),
+            Holder::Server(server) => self.order(server, "/prune", &PruneOrder { before_us, dry_run }),
         }
     }
 
@@ -79,9 +86,9 @@ impl Books {
     pub fn erase(&self, subjects: Vec<Subject>) -> anyhow::Result<Erased> {
         match &self.holder {
             Holder::Here(store) => Ok(self.runtime.block_on(store.erase(subjects))?),
-            Holder::Server { .. } => {
+            Holder::Server(server) => {
                 let subjects = subjects.iter().map(write_digits).collect();
-                self.order("/erase", &EraseOrder { subjects })
+                self.order(server, "/erase", &EraseOrder { subjects })
             }
         }
     }
@@ -93,7 +100,7 @@ impl Books {
     pub fn import(&self, arrivals: Vec<Arrival>, told: bool, dry_run: bool) -> anyhow::Result<Imported> {
         match &self.holder {
             Holder::Here(store) => Ok(self.runtime.block_on(store.import(arrivals, told, dry_run))?),
-            Holder::Server { .. } => self.order("/import", &ImportOrder { arrivals, dry_run }),
+            Holder::Server(server) => self.order(server, "/import", &ImportOrder { arrivals, dry_run }),
         }
     }
 
@@ -104,7 +111,7 @@ impl Books {
     pub fn plan(&self, settings: &Settings) -> anyhow::Result<()> {
         match &self.holder {
             Holder::Here(store) => Ok(self.runtime.block_on(store.recipients().plan(settings))?),
-            Holder::Server { .. } => Ok(()),
+            Holder::Server(_) => Ok(()),
         }
     }
 
@@ -115,14 +122,16 @@ impl Books {
     pub fn retire(&self) -> anyhow::Result<u64> {
         match &self.holder {
             Holder::Here(store) => Ok(self.runtime.block_on(store.retire())?),
-            Holder::Server { .. } => self.order("/retire", &()),
+            Holder::Server(server) => self.order(server, "/retire", &()),
         }
     }
 
-    fn order<T: DeserializeOwned>(&self, path: &'static str, order: &impl Serialize) -> anyhow::Result<T> {
-        let Holder::Server { socket, key_check, .. } = &self.holder else {
-            anyhow::bail!("{path}: no server has the folder");
-        };
+    fn order<T: DeserializeOwned>(
+        &self,
+        Server { socket, key_check, .. }: &Server,
+        path: &'static str,
+        order: &impl Serialize,
+    ) -> anyhow::Result<T> {
         let request = Request::post(path)
             .header(http::header::CONTENT_TYPE, "application/json")
             .header(SECRET, key_check.as_str());
@@ -136,9 +145,7 @@ impl Books {
         if head.status == StatusCode::OK {
             return serde_json::from_slice(&body).context("the server's answer cannot be understood");
         }
-        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let detail = answer.get("detail").and_then(serde_json::Value::as_str);
-        let text = detail.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+        let text = said(&body, "detail").unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
         anyhow::bail!("the server that has the data folder answered {}: {text}", head.status)
     }
 }

@@ -2,7 +2,7 @@
 
 use http::{Request, StatusCode};
 
-use super::ask::ask;
+use super::ask::{ask, said};
 use super::{Failure, Global, RunArgs, settings};
 use crate::app::AdminKey;
 
@@ -39,8 +39,7 @@ fn order(global: &Global, args: &ReloadArgs, path: &'static str, done: &str) -> 
     let (head, body) = runtime.block_on(ask(admin, key.as_ref(), Request::post(path))).map_err(|error| {
         error.context("is optgate running, and is --admin (or --config FILE) the one it runs with?")
     })?;
-    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let said = |key: &str| answer.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let said = |name: &str| said(&body, name).unwrap_or_default();
     match head.status {
         StatusCode::OK => {
             eprintln!("{done}: {}", said("done"));

@@ -199,12 +199,8 @@ impl Index {
 
     /// The account's last record, which had this number, is pruned.
     pub(super) fn pruned(&self, subject: Subject, seq: i64) {
-        self.change(
-            subject,
-            |known| {
-                if known.seq() == seq { Known::left_of(known.standing()) } else { known }
-            },
-        );
+        let left = |known: Known| if known.seq() == seq { Known::left_of(known.standing()) } else { known };
+        self.change(subject, left);
     }
 
     /// Another node recorded an opt-out.

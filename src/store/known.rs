@@ -122,7 +122,7 @@ impl Known {
 }
 
 /// An account with opt-outs that count already and are not on disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Underway {
     /// What the account comes to without them.
     pub(super) durable: Known,
@@ -150,16 +150,17 @@ impl Underway {
 
     /// The last of this source will not be recorded now.
     pub(super) fn unclaim(&mut self, source: Source) {
-        let last = self.claims.iter_mut().rev().find(|claim| claim.source == source && !claim.dropped);
-        if let Some(claim) = last {
+        let mut latest = self.claims.iter_mut().rev();
+        if let Some(claim) = latest.find(|claim| claim.source == source && !claim.dropped) {
             claim.dropped = true;
         }
     }
 
     /// The first of this source is on disk.
     pub(super) fn is_recorded(&mut self, source: Source) {
-        let first = self.claims.iter().position(|claim| claim.source == source && !claim.dropped);
-        first.map(|at| self.claims.remove(at));
+        if let Some(at) = self.claims.iter().position(|claim| claim.source == source && !claim.dropped) {
+            self.claims.remove(at);
+        }
     }
 
     /// What the person chose with their own hand stands above what was only honoured.

@@ -126,11 +126,10 @@ impl Packer {
         let (path, state, stop) = (beside(&self.journal), Arc::clone(state), Arc::clone(&unwanted));
         let work = move || {
             let written = write(&path, &point, &state.index, &stop);
-            match &written {
-                Err(error) if !stop.load(Ordering::Relaxed) => {
-                    tracing::warn!(%error, path = %path.display(), "cannot be written; a start reads the whole journal");
-                }
-                _ => {}
+            if let Err(error) = &written
+                && !stop.load(Ordering::Relaxed)
+            {
+                tracing::warn!(%error, path = %path.display(), "cannot be written; a start reads the whole journal");
             }
             written.is_ok()
         };
