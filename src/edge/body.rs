@@ -202,6 +202,12 @@ impl RequestBody {
         }
     }
 
+    /// Whether the visitor waits to be asked for it.
+    #[must_use]
+    pub fn waits_for_leave(&self) -> bool {
+        self.0.as_ref().is_some_and(|limited| limited.leave.is_some())
+    }
+
     /// Reads nothing before the origin gives leave.
     pub fn wait_for(&mut self, leave: Leave) {
         if let Some(limited) = &mut self.0 {

@@ -336,7 +336,7 @@ async fn http1_connection<S>(
                 if let Some(reason) = told.refusal(number) {
                     return Ok::<_, Infallible>(finish::malformed(&core, &hop, &request, reason));
                 }
-                let response = corridor::handle(core, hop, request).await;
+                let response = corridor::handle(core, hop, Some(told), request).await;
                 told.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
                 Ok(response)
             }

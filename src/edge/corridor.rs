@@ -19,16 +19,23 @@ use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::finish::{self, Counted};
 use super::house::Core;
+use super::interim::Interim;
 use super::respond::{self, Asked};
 use super::stages::Stages;
+use super::strict::Link;
 use super::upstream::{Answer, Attempt, Choice};
 use super::{account, continuing, grpc, hop, https, outcome, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
 
-/// Answers one request. Always answers.
-pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>) -> Response<Counted> {
+/// Answers one request. Always answers. `link`: the visitor's connection, where interim answers can be written to it.
+pub async fn handle(
+    core: Rc<Core>,
+    hop: Rc<Hop>,
+    link: Option<&Link>,
+    mut request: Request<Incoming>,
+) -> Response<Counted> {
     let summary = finish::Summary::of(&request);
     let unfolded = upgrade::unfold(&mut request, || core.fresh_id());
     let mut exchange = match Exchange::identify(&core, &hop, &mut request) {
@@ -37,7 +44,9 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
     };
     exchange.stages = core.stages(&exchange.snapshot, summary.started());
     let method = request.method().clone();
-    let answered = run(&core, &hop, &mut exchange, request).await;
+    // RFC 9110, 15.2: HTTP/1.0 knows none.
+    let link = link.filter(|_| request.version() == Version::HTTP_11);
+    let answered = run(&core, &hop, link, &mut exchange, request).await;
     let answered = if unfolded { answered.and_then(upgrade::fold) } else { answered };
     let mut response = match answered {
         Ok(response) => response,
@@ -56,6 +65,7 @@ pub async fn handle(core: Rc<Core>, hop: Rc<Hop>, mut request: Request<Incoming>
 async fn run(
     core: &Rc<Core>,
     hop: &Hop,
+    link: Option<&Link>,
     x: &mut Exchange,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
@@ -95,7 +105,8 @@ async fn run(
         return Box::pin(respond::tunnel(core, x, request, downstream, asked)).await;
     }
     x.stages.ask();
-    let answer = send(core, x, request).await; // 7
+    let interim = link.map(|link| Interim::new(link, x, request.body().waits_for_leave()));
+    let answer = send(core, x, request, interim).await; // 7
     x.stages.answered();
     respond::answer(core, x, asked, answer?).await // 8, 9, 10
 }
@@ -168,17 +179,18 @@ fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
 }
 
 /// Step 7: the only wait on the network. Origins are tried as [`Choice`] says; the next one only when nothing was
-/// sent.
+/// sent. What an origin says before its answer goes to `interim`.
 pub async fn send(
     core: &Core,
     x: &Exchange,
     mut request: Request<RequestBody>,
+    interim: Option<Interim<'_>>,
 ) -> Result<Answer, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), false);
     let mut failure = ProxyError::Internal("the site has no origin");
     while let Some(origin) = choice.another() {
         aim(&mut request, x, origin);
-        match choice.send(origin, request).await {
+        match choice.send(origin, request, interim).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(ProxyError::UnaskedSwitch);
             }

@@ -71,7 +71,7 @@ pub async fn serve<S>(
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
         async move {
-            let response = corridor::handle(core, hop, request).await;
+            let response = corridor::handle(core, hop, None, request).await;
             Turn::note(|turn| turn.answered = true);
             Ok::<_, Infallible>(response)
         }

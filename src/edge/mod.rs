@@ -20,6 +20,7 @@ pub mod hop;
 pub mod house;
 pub mod http2;
 pub mod https;
+pub mod interim;
 pub mod listener;
 pub mod local;
 pub mod outcome;

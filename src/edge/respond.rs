@@ -115,7 +115,9 @@ pub async fn answer(
         };
         request::ask_again(&mut parts.headers, &mut asked.changes);
         x.stages.ask();
-        let again = corridor::send(core, x, Request::from_parts(*parts, RequestBody::empty())).await;
+        let request = Request::from_parts(*parts, RequestBody::empty());
+        // What comes before an answer the visitor has had from the first one.
+        let again = corridor::send(core, x, request, None).await;
         x.stages.answered();
         answer = again?;
     }
@@ -260,7 +262,7 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, scripts: Scripts) ->
 }
 
 /// The site's filter lists as this page asks them.
-fn lists(x: &Exchange) -> Option<PageLists> {
+pub fn lists(x: &Exchange) -> Option<PageLists> {
     x.snapshot.lists(x.site())?.for_page(&x.site().settings, &x.host_name(), &x.rule().policy)
 }
 

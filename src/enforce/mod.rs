@@ -8,6 +8,7 @@ pub mod csp;
 pub mod fields;
 pub mod guard;
 pub mod html;
+pub mod interim;
 pub mod keeper;
 mod permissions;
 pub mod references;

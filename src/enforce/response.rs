@@ -62,6 +62,19 @@ pub struct ResponseContext<'a> {
     pub cookie_domain: Option<&'a str>,
 }
 
+/// Whose a reference in a header is, for a visitor who has opted out.
+#[derive(Debug, Clone, Copy)]
+pub struct Judge<'a> {
+    /// The site's or path's policy.
+    pub policy: &'a Policy,
+    /// The operator's filter lists, for what the policy does not know.
+    pub lists: Option<&'a PageLists>,
+    /// As [`ResponseContext::page`].
+    pub page: Option<&'a Url>,
+    /// Whether the page has a guard.
+    pub guarded: bool,
+}
+
 /// What was changed, for counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ResponseChanges {
@@ -186,10 +199,13 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     });
     changes.cookies_removed = trackers;
     if opted_out {
-        changes.references_removed = strip_references(headers, ctx);
+        let judge = Judge { policy: ctx.policy, lists: ctx.lists, page: ctx.page, guarded: ctx.guarded };
+        // A visitor's own step to another page is theirs.
+        let location = ctx.asked.target != Target::Page(Kind::Document);
+        changes.references_removed = judge.strip_references(headers, location);
         let shown = ctx.plan.is_document() || matches!(ctx.plan, BodyPlan::Rewrite(_));
         if shown {
-            permissions::deny_advertising(headers, &|host| is_stripped(host, true, ctx));
+            permissions::deny_advertising(headers, &|host| judge.strips(host, true));
         }
         if shown || headers.contains_key(REFERRER_POLICY) {
             bound_referrer(headers);
@@ -221,49 +237,53 @@ fn answers_our_tag(ctx: &ResponseContext<'_>) -> bool {
     ctx.asked.tag_mapped && matches!(ctx.plan, BodyPlan::Pass(PassReason::NotModified))
 }
 
-fn strip_references(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) -> u32 {
-    let strips = |reference: &str, hint: bool| is_stripped(reference, hint, ctx);
-    let mut removed = references::filter(headers, &strips);
-    if ctx.asked.target != Target::Page(Kind::Document) {
-        // A picture or script of the page's own that only leads on to a tracker.
-        removed += references::filter_location(headers, &strips);
+impl Judge<'_> {
+    /// Takes references to trackers, and signals to advertising features, out of a head; gives how many went.
+    /// `location`: also where it only leads on to a tracker, as a picture or script of the page's own does.
+    pub fn strip_references(&self, headers: &mut HeaderMap, location: bool) -> u32 {
+        let strips = |reference: &str, hint: bool| self.strips(reference, hint);
+        let mut removed = references::filter(headers, &strips);
+        if location {
+            removed += references::filter_location(headers, &strips);
+        }
+        csp::drop_reports(headers, &|uri| strips(uri, true));
+        removed += fields::remove_where(headers, |name| {
+            SIGNALS.contains(&name) || SIGNAL_FAMILIES.iter().any(|family| name.starts_with(family))
+        });
+        // Fenced frames show advertisements of an auction; the header's other modes stay.
+        let loading = HeaderName::from_static("supports-loading-mode");
+        removed + references::filter_list(headers, &loading, |mode| mode.eq_ignore_ascii_case("fenced-frame"))
     }
-    csp::drop_reports(headers, &|uri| strips(uri, true));
-    removed += fields::remove_where(headers, |name| {
-        SIGNALS.contains(&name) || SIGNAL_FAMILIES.iter().any(|family| name.starts_with(family))
-    });
-    // Fenced frames show advertisements of an auction; the header's other modes stay.
-    let loading = HeaderName::from_static("supports-loading-mode");
-    removed + references::filter_list(headers, &loading, |mode| mode.eq_ignore_ascii_case("fenced-frame"))
-}
 
-/// Whether a reference in a header leads to a tracker. The page's own host is first party.
-fn is_stripped(reference: &str, hint: bool, ctx: &ResponseContext<'_>) -> bool {
-    // Without a page a reference may still be relative to the scheme alone: `//tracker.example`.
-    let url = ctx.page.map_or_else(
-        || Url::parse("https://page.invalid/").and_then(|page| page.join(reference)),
-        |page| page.join(reference),
-    );
-    let Ok(url) = url else { return false };
-    let Some(host) = url.host_str() else { return false };
-    if Some(host) == ctx.page.and_then(Url::host_str) {
-        return false;
+    /// Whether a reference leads to a tracker; `hint`: its host alone counts. The page's own host is first party.
+    #[must_use]
+    pub fn strips(&self, reference: &str, hint: bool) -> bool {
+        // Without a page a reference may still be relative to the scheme alone: `//tracker.example`.
+        let url = self.page.map_or_else(
+            || Url::parse("https://page.invalid/").and_then(|page| page.join(reference)),
+            |page| page.join(reference),
+        );
+        let Ok(url) = url else { return false };
+        let Some(host) = url.host_str() else { return false };
+        if Some(host) == self.page.and_then(Url::host_str) {
+            return false;
+        }
+        let host = host.trim_end_matches('.');
+        let hit = if hint {
+            self.policy.match_host(host).or_else(|| self.lists?.match_host(host))
+        } else {
+            let path = url.query().map_or(url.path().into(), |q| Cow::Owned(format!("{}?{q}", url.path())));
+            // The filters of fields do not tell what a reference is for; its ending mostly does.
+            let listed = || self.lists?.match_url(host, &path, RequestType::Guess);
+            self.policy.match_url(host, &path).or_else(listed)
+        };
+        hit.is_some_and(|hit| match hit.action {
+            VendorAction::Strip => true,
+            // `restrict` needs the guard on the page.
+            VendorAction::Restrict => !self.guarded,
+            VendorAction::Allow => false,
+        })
     }
-    let host = host.trim_end_matches('.');
-    let hit = if hint {
-        ctx.policy.match_host(host).or_else(|| ctx.lists?.match_host(host))
-    } else {
-        let path = url.query().map_or(url.path().into(), |q| Cow::Owned(format!("{}?{q}", url.path())));
-        // The filters of fields do not tell what a reference is for; its ending mostly does.
-        let listed = || ctx.lists?.match_url(host, &path, RequestType::Guess);
-        ctx.policy.match_url(host, &path).or_else(listed)
-    };
-    hit.is_some_and(|hit| match hit.action {
-        VendorAction::Strip => true,
-        // `restrict` needs the guard on the page.
-        VendorAction::Restrict => !ctx.guarded,
-        VendorAction::Allow => false,
-    })
 }
 
 /// At most `strict-origin-when-cross-origin`: another site sees the origin, and no less safe one sees

@@ -45,6 +45,7 @@ mod guard_verdicts;
 mod header_ways;
 mod heads;
 mod html_fixtures;
+mod interim;
 mod keeper;
 mod ledger;
 mod lifecycle;

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,29 +27,65 @@ const SWITCH: u8 = 2;
 const BEGUN: u8 = 4;
 /// No byte of the request has gone: whatever comes is no answer to it.
 const UNSENT: u8 = 8;
+/// Interim answers are wanted.
+const INTERIM: u8 = 16;
 
-/// Tells a gate what is expected next; held by whoever sends requests.
+/// Tells a gate what is expected next, and brings interim answers; held by whoever sends requests.
 #[derive(Debug, Clone, Default)]
-pub struct Expected(Arc<AtomicU8>);
+pub struct Expected(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    expected: AtomicU8,
+    /// Heads of interim answers, where they are wanted.
+    interim: Mutex<Vec<Vec<u8>>>,
+    /// Whether `interim` is worth a look.
+    any_interim: AtomicBool,
+}
 
 impl Expected {
-    /// A request goes out: an answer's head comes. `switch`: it may be a 101.
-    pub fn answer(&self, switch: bool) {
-        self.0.store(UNSENT | if switch { SWITCH } else { ANSWER }, Ordering::Relaxed);
+    /// A request goes out: an answer's head comes. `switch`: it may be a 101. `interim`: somebody wants the interim
+    /// answers before it.
+    pub fn answer(&self, switch: bool, interim: bool) {
+        let interim = if interim { INTERIM } else { 0 };
+        self.set(UNSENT | interim | if switch { SWITCH } else { ANSWER });
     }
 
     /// Bytes have gone to the origin.
     fn sent(&self) {
-        let expected = self.0.load(Ordering::Relaxed);
+        let expected = self.get();
         if expected & UNSENT != 0 {
-            self.0.store(expected & !UNSENT, Ordering::Relaxed);
+            self.set(expected & !UNSENT);
         }
     }
 
     /// Whether an answer is expected of which no byte has come.
     #[must_use]
     pub fn is_unheard(&self) -> bool {
-        matches!(self.0.load(Ordering::Relaxed) & !UNSENT, ANSWER | SWITCH)
+        matches!(self.get() & !(UNSENT | INTERIM), ANSWER | SWITCH)
+    }
+
+    /// The heads of interim answers that have come since, as they came. Cost: one load where there are none.
+    #[must_use]
+    pub fn take_interim(&self) -> Vec<Vec<u8>> {
+        if !self.0.any_interim.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.0.any_interim.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.0.interim.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn heard(&self, interim: &[u8]) {
+        self.0.interim.lock().unwrap_or_else(PoisonError::into_inner).push(interim.to_vec());
+        self.0.any_interim.store(true, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u8 {
+        self.0.expected.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, expected: u8) {
+        self.0.expected.store(expected, Ordering::Relaxed);
     }
 }
 
@@ -76,7 +112,7 @@ impl<S> AnswerGate<S> {
     fn look(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && self.refused.is_none() {
-            let expected = self.expected.0.load(Ordering::Relaxed);
+            let expected = self.expected.get();
             if expected == NOTHING {
                 return bytes.len();
             }
@@ -93,9 +129,14 @@ impl<S> AnswerGate<S> {
             match head.status {
                 101 if expected & SWITCH == 0 => self.refused = Some(Reason::UnaskedSwitch),
                 100..=199 if self.interim > MAX_INTERIM => self.refused = Some(Reason::ManyInterim),
-                100 | 102..=199 => at += head.length,
+                100 | 102..=199 => {
+                    if expected & INTERIM != 0 {
+                        self.expected.heard(&bytes[at..at + head.length]);
+                    }
+                    at += head.length;
+                }
                 _ => {
-                    self.expected.0.store(NOTHING, Ordering::Relaxed);
+                    self.expected.set(NOTHING);
                     at += head.length;
                 }
             }
@@ -117,12 +158,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
             let fresh = &buf.filled()[start..];
-            let expected = this.expected.0.load(Ordering::Relaxed);
+            let expected = this.expected.get();
             // What comes unasked is for hyper to see, which ends the connection.
             if fresh.is_empty() || expected == NOTHING || expected & UNSENT != 0 {
                 return Poll::Ready(Ok(()));
             }
-            this.expected.0.store(expected | BEGUN, Ordering::Relaxed);
+            this.expected.set(expected | BEGUN);
             let mut held = std::mem::take(&mut this.held);
             let given = held.take(buf, start, |bytes| this.look(bytes));
             this.held = held;
@@ -191,12 +232,12 @@ mod tests {
         let (io, mut origin) = tokio::io::duplex(1024);
         let expected = Expected::default();
         let mut gate = AnswerGate::new(io, expected.clone());
-        expected.answer(false);
+        expected.answer(false, false);
         origin.write_all(b"HTTP/1.1 200 OK\r\nX: ").await.unwrap();
         assert_eq!(read(&mut gate), Poll::Ready(b"HTTP/1.1 200 OK\r\nX: ".to_vec()));
         assert!(expected.is_unheard());
 
-        expected.answer(false);
+        expected.answer(false, false);
         gate.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         origin.write_all(b"HTTP/1.1 200 OK\r\nX: ").await.unwrap();
         assert_eq!(read(&mut gate), Poll::Pending, "held until it is whole");

@@ -14,6 +14,7 @@ use super::Reason;
 use super::chunks::Chunks;
 use super::head::{Framing, Limits, Scan};
 use super::held::Held;
+use super::interim::{Outbox, Outgoing};
 use crate::edge::timer::{Deadline, HeadLimits, HeadWait, ReadMeter};
 
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
@@ -40,6 +41,7 @@ pub struct Link {
     /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
     is_waiting: AtomicBool,
     waiting: Mutex<Option<Waker>>,
+    interim: Outbox,
 }
 
 impl Link {
@@ -73,9 +75,16 @@ impl Link {
         self.quiet.load(Ordering::Relaxed)
     }
 
+    /// Has an interim answer's head written before the answer to the request that is under way; it is dropped where
+    /// the visitor does not read.
+    pub fn tell(&self, head: &[u8]) {
+        self.interim.put(head);
+    }
+
     /// Notes that a request has its answer: what stands behind it may be read, as what it now is. Cost: a store
-    /// and a load.
+    /// and two loads.
     pub fn answered(&self, request: u64, switched: bool) {
+        self.interim.answered();
         self.answered.store(request * 2 + u64::from(switched), Ordering::Release);
         if !self.is_waiting.load(Ordering::Acquire) {
             return;
@@ -132,14 +141,26 @@ pub struct Gate<S> {
     /// Everything that was written has gone to the system.
     flushed: bool,
     held: Held,
+    interim: Outgoing,
     linger: Option<(Deadline, usize)>,
 }
 
 impl<S> Gate<S> {
     /// HTTP/1.1 is read strictly, and its heads are waited for so long.
     pub fn strict(io: S, link: Arc<Link>, limits: Limits, times: HeadLimits) -> Self {
-        let (state, held, wait) = (State::Head(Scan::default()), Held::default(), HeadWait::new(times));
-        Self { io, meter: None, link, limits, state, wait, request: 0, flushed: true, held, linger: None }
+        Self {
+            io,
+            meter: None,
+            link,
+            limits,
+            state: State::Head(Scan::default()),
+            wait: HeadWait::new(times),
+            request: 0,
+            flushed: true,
+            held: Held::default(),
+            interim: Outgoing::default(),
+            linger: None,
+        }
     }
 
     /// Another protocol, of which bytes are only counted.
@@ -315,9 +336,31 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Gate<S> {
+    #[cfg(test)]
+    pub(super) fn into_io(self) -> S {
+        self.io
+    }
+
+    /// Writes interim answers, where they have their place. `between`: all that hyper had has gone. Cost: one load
+    /// where there are none.
+    fn poll_interim(&mut self, between: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.interim.is_empty() {
+            let bytes = self.link.interim.take(between);
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.interim.set(bytes);
+            self.flushed = false;
+        }
+        self.interim.poll(&mut self.io, cx)
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(this.flushed, cx))?;
         this.flushed = false;
         Pin::new(&mut this.io).poll_write(cx, buf)
     }
@@ -328,6 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(this.flushed, cx))?;
         this.flushed = false;
         Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
     }
@@ -336,8 +380,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         self.io.is_write_vectored()
     }
 
+    /// hyper comes here when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(true, cx))?;
         let flushed = Pin::new(&mut this.io).poll_flush(cx);
         this.flushed |= flushed.is_ready();
         flushed

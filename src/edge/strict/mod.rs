@@ -13,6 +13,7 @@ mod chunks;
 mod gate;
 mod head;
 mod held;
+mod interim;
 
 pub use answer::{AnswerGate, Expected};
 pub use gate::{Gate, Link};

@@ -15,6 +15,7 @@ use crate::config::{Balance, HashOn, ProxyProtocol};
 use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::exchange::Exchange;
+use crate::edge::interim::Interim;
 use crate::edge::timer;
 use crate::privacy::signal::cookie_pairs;
 
@@ -157,13 +158,18 @@ impl<'a> Choice<'a> {
         Asking { client: self.client(origin), load: self.local.group.load(origin) }
     }
 
-    /// Asks an origin and notes what becomes of it.
+    /// Asks an origin and notes what becomes of it. What it says before its answer goes to `interim`.
     ///
     /// # Errors
     /// As [`Pool::send`].
-    pub async fn send(&mut self, origin: usize, request: Request<RequestBody>) -> Result<Answer, Attempt> {
+    pub async fn send(
+        &mut self,
+        origin: usize,
+        request: Request<RequestBody>,
+        interim: Option<Interim<'_>>,
+    ) -> Result<Answer, Attempt> {
         let Some(pool) = self.local.pools.get(origin) else { return Err(nobody(request)) };
-        let sent = pool.send(request, self.asking(origin)).await;
+        let sent = pool.send(request, self.asking(origin), interim).await;
         self.note(origin, sent.as_ref().map(|answer| answer.status().as_u16()));
         sent
     }

@@ -26,6 +26,7 @@ use super::transport::Transport;
 use super::turns::Turns;
 use crate::edge::body::{self, BodyError, RequestBody};
 use crate::edge::error::ProxyError;
+use crate::edge::interim::Interim;
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
 use crate::edge::strict::{AnswerGate, Expected};
@@ -204,7 +205,8 @@ impl Pool {
         self.idle.borrow().iter().any(|live| live.client == client && live.has_place(self))
     }
 
-    /// Sends a request; resolves when the answer's head is there.
+    /// Sends a request; resolves when the answer's head is there. What an HTTP/1.1 origin says before it goes to
+    /// `interim`.
     ///
     /// A pooled connection that turns out closed before the request was written is replaced by a
     /// fresh one. One that closes without a byte of an answer after it had been idle for a while is too, for an
@@ -216,6 +218,7 @@ impl Pool {
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
         asking: Asking,
+        interim: Option<Interim<'_>>,
     ) -> Result<Answer, Attempt> {
         if self.connector.upstream.http2 {
             return self.send_http2(request, asking).await;
@@ -231,7 +234,7 @@ impl Pool {
             };
             let again = if fresh { None } else { replayable(&live, &request) };
             live.once = once;
-            match self.exchange(&mut live, request).await {
+            match self.exchange(&mut live, request, interim).await {
                 Ok(response) => {
                     return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
                 }
@@ -251,14 +254,18 @@ impl Pool {
         &self,
         live: &mut Live,
         mut request: Request<RequestBody>,
+        interim: Option<Interim<'_>>,
     ) -> Result<Response<Incoming>, Attempt> {
-        live.expected.answer(false);
+        live.expected.answer(false, interim.is_some());
         let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
-        let Live { sender, machine, turns, .. } = live;
+        let Live { sender, machine, turns, expected, .. } = live;
         let mut answer = pin!(sender.try_send_request(request));
         std::future::poll_fn(|cx| {
             let answered = turns.take(cx, |turn| {
                 machine.drive(turn);
+                if let Some(interim) = interim {
+                    expected.take_interim().iter().for_each(|head| interim.pass(head));
+                }
                 // Only the connection brings the answer, so there is nobody else to be woken for it.
                 answer.as_mut().poll(&mut unheard())
             });
@@ -436,7 +443,7 @@ impl Pool {
             Ok(live) => live,
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
-        expected.answer(true);
+        expected.answer(true, false);
         let held = Held { _load: load, _place: place, _open: Some(open), ..Held::default() };
         let driver = machine.0.map(|connection| tokio::task::spawn_local(connection.with_upgrades()));
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;

@@ -1,0 +1,92 @@
+//! Interim answers (RFC 9110, 15.2): what an origin says before its answer is passed on to the visitor.
+//!
+//! Between HTTP/1.1 and HTTP/1.1 only: hyper shows nobody those of an HTTP/2 origin, and can send none over HTTP/2.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use url::Url;
+
+use super::exchange::Exchange;
+use super::strict::Link;
+use super::{hop, respond};
+use crate::enforce::interim;
+use crate::enforce::response::Judge;
+use crate::privacy::Mode;
+
+/// Where the interim answers to one request go.
+#[derive(Debug, Clone, Copy)]
+pub struct Interim<'a> {
+    /// The visitor's connection.
+    link: &'a Link,
+    x: &'a Exchange,
+    /// Whether the origin's `100 Continue` goes too: hyper says it itself to a visitor who waits for it.
+    with_continue: bool,
+}
+
+impl<'a> Interim<'a> {
+    /// To the visitor behind this connection, who speaks HTTP/1.1. `waits`: for leave to send the request's body.
+    #[must_use]
+    pub const fn new(link: &'a Link, x: &'a Exchange, waits: bool) -> Self {
+        Self { link, x, with_continue: !waits }
+    }
+
+    /// Passes one on, without what is not for this visitor. `head`: as it came, found well-formed.
+    pub fn pass(&self, head: &[u8]) {
+        let Some((status, mut headers)) = read(head) else { return };
+        if status == StatusCode::CONTINUE && !self.with_continue {
+            return;
+        }
+        hop::remove_from_answer(&mut headers);
+        let x = self.x;
+        let session = x.snapshot.settings.account.session.as_ref();
+        if let Some(session) = session {
+            headers.remove(&session.header);
+        }
+        if x.mode == Mode::Enforce {
+            // The answer itself may say that its visitor's account has opted out.
+            let opted_out = x.decision.opted_out() || session.is_some();
+            let (page, lists) = (self.page(), respond::lists(x));
+            let judge = Judge {
+                policy: &x.rule().policy,
+                lists: lists.as_ref(),
+                page: page.as_ref(),
+                guarded: false,
+            };
+            interim::apply(&mut headers, opted_out.then_some(&judge));
+        }
+        self.link.tell(&write(status, &headers));
+    }
+
+    /// The site's own address: enough to tell whose a reference is.
+    fn page(&self) -> Option<Url> {
+        let scheme = if self.x.client.secure { "https" } else { "http" };
+        Url::parse(&format!("{scheme}://{}/", self.x.host.to_str().ok()?)).ok()
+    }
+}
+
+/// The parts of a head. Names and values that the types refuse are left out.
+fn read(head: &[u8]) -> Option<(StatusCode, HeaderMap)> {
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let status = StatusCode::from_bytes(lines.next()?.split(|byte| *byte == b' ').nth(1)?).ok()?;
+    let fields = lines.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(line[..colon].trim_ascii_end()).ok()?;
+        Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
+    });
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(name, value);
+    }
+    Some((status, headers))
+}
+
+fn write(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
