@@ -3,8 +3,8 @@
 # once with counters in it, then a load on loopback, then again, with profile `dist`. Works from any folder.
 #   deploy/build-pgo.sh            the binary is target/dist/optgate
 #   SECONDS_EACH=10 deploy/build-pgo.sh     a longer load for each scenario
-# Needs llvm-profdata of rustc's own LLVM (`rustup component add llvm-tools`, or Debian's llvm-NN), nginx as the
-# origin and wrk as the client.
+# Needs an llvm-profdata that reads rustc's profiles (`rustup component add llvm-tools`, or Debian's llvm-19), nginx as
+# the origin and wrk as the client.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,16 +16,6 @@ seconds=${SECONDS_EACH:-5}
 host=$(rustc -vV | sed -n 's/^host: //p')
 llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 
-# Profiles are read by the LLVM that wrote them, and by no older one.
-find_profdata() {
-  local own
-  own="$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata"
-  for tool in "$own" "llvm-profdata-$llvm" "/usr/lib/llvm-$llvm/bin/llvm-profdata"; do
-    command -v "$tool" >/dev/null 2>&1 && { printf '%s' "$tool"; return; }
-  done
-  fail "llvm-profdata of LLVM $llvm is missing: rustup component add llvm-tools, or install llvm-$llvm"
-}
-profdata=$(find_profdata)
 for tool in cargo nginx wrk curl; do
   command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing: install it and run this again"
 done
@@ -38,6 +28,25 @@ cleanup() {
   rm -rf "$work"
 }
 trap cleanup EXIT
+
+# rustc's own LLVM reads what it writes, and an older one does while the format is the same: a trial tells, before the
+# long builds.
+find_profdata() {
+  local tool tools
+  mapfile -t tools < <(
+    printf '%s\n' "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" "llvm-profdata-$llvm"
+    find /usr/lib -maxdepth 1 -name 'llvm-*' | sort -rV | sed 's:$:/bin/llvm-profdata:'
+    printf 'llvm-profdata\n'
+  )
+  printf 'fn main() {}\n' >"$work/trial.rs"
+  rustc -Cprofile-generate="$work/trial" -o "$work/trial.bin" "$work/trial.rs" && "$work/trial.bin"
+  for tool in "${tools[@]}"; do
+    "$tool" merge -o "$work/trial.profdata" "$work"/trial/*.profraw 2>/dev/null && { printf '%s' "$tool"; return; }
+  done
+  fail "no llvm-profdata here reads the profiles of LLVM $llvm: rustup component add llvm-tools, or install llvm-19 or newer"
+}
+profdata=$(find_profdata)
+say "profiles are read with $profdata"
 
 # A build of its own: flags like these make every object another one. With the target named, build scripts and
 # macros go without them.
