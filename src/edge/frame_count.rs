@@ -6,7 +6,9 @@
 //! nothing earns: opening and resetting is the attack (CVE-2023-44487), and hyper only counts streams that were
 //! reset before they were read.
 //!
-//! Cost: a look at nine bytes of each frame; no allocation.
+//! Of the fields that stand in frames the blocks are looked at on the same way; see [`HeaderBlocks`].
+//!
+//! Cost: a look at nine bytes of each frame, and at each field; no allocation where a block comes in one piece.
 
 use std::io;
 use std::pin::Pin;
@@ -15,6 +17,8 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::header_blocks::HeaderBlocks;
+use super::strict::Reason;
 use super::timer;
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
@@ -32,7 +36,10 @@ const BY_BYTES: u32 = 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+/// A stream's number has one bit less than its field.
+const STREAM: u32 = u32::MAX >> 1;
 
 /// So many at once, a tenth as many more each second.
 #[derive(Debug)]
@@ -78,20 +85,40 @@ struct Frames {
     resets: Tokens,
     /// Bytes that have not earned a token yet.
     bytes: u32,
+    blocks: HeaderBlocks,
+    /// The frame under way belongs to a block.
+    in_block: bool,
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Flood(Limit),
+    Malformed(Reason),
+}
+
+impl From<Limit> for Fault {
+    fn from(limit: Limit) -> Self {
+        Self::Flood(limit)
+    }
 }
 
 impl Frames {
     fn new(resets: u32, control: u32) -> Self {
         let (control, resets) = (Tokens::new(control), Tokens::new(resets));
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, control, resets, bytes: 0 }
+        let blocks = HeaderBlocks::default();
+        Self { skip: PREFACE, head: [0; HEAD], have: 0, control, resets, bytes: 0, blocks, in_block: false }
     }
 
     /// Looks at bytes as they were read.
-    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Limit> {
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let step = bytes.len().min(self.skip as usize);
                 self.skip -= u32::try_from(step).unwrap_or(self.skip);
+                if self.in_block {
+                    self.blocks.piece(&bytes[..step], self.skip == 0).map_err(Fault::Malformed)?;
+                }
                 bytes = &bytes[step..];
                 continue;
             }
@@ -107,19 +134,28 @@ impl Frames {
         Ok(())
     }
 
-    fn frame(&mut self) -> Result<(), Limit> {
-        let [a, b, c, kind, flags, ..] = self.head;
+    fn frame(&mut self) -> Result<(), Fault> {
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length;
+        self.in_block = matches!(kind, HEADERS | CONTINUATION);
+        match kind {
+            HEADERS => self.blocks.begin(u32::from_be_bytes(stream) & STREAM, flags),
+            CONTINUATION => self.blocks.go_on(flags),
+            _ => {}
+        }
+        if self.in_block && length == 0 {
+            self.blocks.piece(&[], true).map_err(Fault::Malformed)?;
+        }
         match kind {
             HEADERS => self.control.earn(BY_REQUEST),
             DATA if length > 0 || flags & END_STREAM != 0 => {
                 self.control.earn(1);
                 self.moved(length);
             }
-            RST_STREAM if !self.resets.spend() => return Err(Limit::Http2Resets),
+            RST_STREAM if !self.resets.spend() => return Err(Limit::Http2Resets.into()),
             RST_STREAM => {}
-            _ if !self.control.spend() => return Err(Limit::Http2ControlFrames),
+            _ if !self.control.spend() => return Err(Limit::Http2ControlFrames.into()),
             _ => {}
         }
         Ok(())
@@ -158,9 +194,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameCount<S> {
         let this = self.get_mut();
         let start = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|limit| {
-            events::limit_reached(&this.metrics, limit);
-            io::Error::new(io::ErrorKind::ConnectionAborted, limit.as_str())
+        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|fault| match fault {
+            Fault::Flood(limit) => {
+                events::limit_reached(&this.metrics, limit);
+                io::Error::new(io::ErrorKind::ConnectionAborted, limit.as_str())
+            }
+            Fault::Malformed(reason) => {
+                events::message_refused(&this.metrics, "downstream", reason.label(), &reason);
+                reason.into_io()
+            }
         }))
     }
 }
@@ -230,12 +272,12 @@ mod tests {
         let mut seen = Frames::new(5, 10);
         seen.skip = 0;
         for _ in 0..100 {
-            let busy = [frame(HEADERS, 4, 9), frame(PING, 0, 8), frame(DATA, 0, 200), frame(PING, 0, 8)];
+            let busy = [frame(HEADERS, 4, 0), frame(PING, 0, 8), frame(DATA, 0, 200), frame(PING, 0, 8)];
             assert_eq!(seen.read(&busy.concat()), Ok(()));
         }
-        let reset = [frame(HEADERS, 5, 9), frame(RST_STREAM, 0, 4)].concat();
+        let reset = [frame(HEADERS, 5, 0), frame(RST_STREAM, 0, 4)].concat();
         let read: Vec<_> = (0..6).map(|_| seen.read(&reset)).collect();
-        assert_eq!((read[4], read[5]), (Ok(()), Err(Limit::Http2Resets)));
+        assert_eq!((read[4], read[5]), (Ok(()), Err(Limit::Http2Resets.into())));
     }
 
     #[test]
@@ -243,7 +285,48 @@ mod tests {
         let mut seen = Frames::new(5, 10);
         seen.skip = 0;
         let read: Vec<_> = (0..11).map(|_| seen.read(&frame(DATA, 0, 0))).collect();
-        assert_eq!(read[10], Err(Limit::Http2ControlFrames));
+        assert_eq!(read[10], Err(Limit::Http2ControlFrames.into()));
         assert!(read[..10].iter().all(Result::is_ok));
+    }
+
+    /// RFC 9113, 8.1, 8.3.1 and 6.2: wherever the bytes are cut, in frames of any make, before the last of them.
+    #[test]
+    fn malformed_blocks_are_found_at_every_cut_before_their_end() {
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let head = [0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
+            [&head[..], payload].concat()
+        };
+        // `:method: GET`, `:path` as it is kept in the table, `x: y`.
+        let asks = |path: &[u8]| {
+            [&[0x82, 0x44, u8::try_from(path.len()).unwrap()][..], path, b"\0\x01x\x01y"].concat()
+        };
+        let good = frame(HEADERS, 4, 1, &asks(b"/a"));
+        let data = frame(DATA, 0, 1, b"body");
+        let padded = [&[3, 0, 0, 0, 0, 9][..], &asks(b"/#"), &[0; 3]].concat();
+        for (bad, reason) in [
+            (frame(HEADERS, 5, 1, b"\0\x05:path\x01/"), Some(Reason::PseudoTrailer)),
+            (frame(HEADERS, 5, 1, b"\xbe"), Some(Reason::PseudoTrailer)),
+            (frame(HEADERS, 5, 1, b"\0\x05x-sum\x01#"), None),
+            (frame(HEADERS, 5, 3, &asks(b"/b?c%23")), None),
+            (frame(HEADERS, 5, 3, &asks(b"/b#c")), Some(Reason::Target)),
+            (frame(HEADERS, 0x2d, 3, &padded), Some(Reason::Target)),
+            (
+                [
+                    frame(HEADERS, 1, 3, &asks(b"/#")),
+                    frame(CONTINUATION, 0, 3, b""),
+                    frame(CONTINUATION, 4, 3, b"\x87"),
+                ]
+                .concat(),
+                Some(Reason::Target),
+            ),
+            (frame(HEADERS, 5, 3, b"\xbf"), Some(Reason::FieldBlock)),
+        ] {
+            let all = conversation(&[good.clone(), data.clone(), bad]);
+            for cut in 0..all.len() {
+                let mut seen = Frames::new(1, 9);
+                assert_eq!(seen.read(&all[..cut]), Ok(()), "cut at {cut}");
+                assert_eq!(seen.read(&all[cut..]).err(), reason.map(Fault::Malformed), "cut at {cut}");
+            }
+        }
     }
 }

@@ -90,6 +90,12 @@ pub enum Reason {
     /// No status line (RFC 9112, 4).
     #[error("the status line cannot be read")]
     StatusLine,
+    /// A pseudo-field among HTTP/2 trailers (RFC 9113, 8.1).
+    #[error("a pseudo-field stands among the trailers")]
+    PseudoTrailer,
+    /// A block of HTTP/2 fields that is none (RFC 7541, 3).
+    #[error("a block of fields cannot be read")]
+    FieldBlock,
     /// A 101 that nobody had asked for (RFC 9110, 15.2.2).
     #[error("the origin answered 101 to a request without Upgrade")]
     UnaskedSwitch,
@@ -125,6 +131,8 @@ impl Reason {
             Self::ChunkEnd => "chunk_end",
             Self::Trailer => "trailer",
             Self::StatusLine => "status_line",
+            Self::PseudoTrailer => "pseudo_trailer",
+            Self::FieldBlock => "field_block",
             Self::UnaskedSwitch => "unasked_switch",
             Self::ManyInterim => "many_interim",
         }
@@ -155,7 +163,9 @@ impl Reason {
         None
     }
 
-    fn into_io(self) -> std::io::Error {
+    /// As an error of the connection on which the message came.
+    #[must_use]
+    pub fn into_io(self) -> std::io::Error {
         std::io::Error::new(std::io::ErrorKind::InvalidData, self)
     }
 }
