@@ -130,6 +130,9 @@ fn main() {
     if whole {
         sizes.extend([100_000, 1_000_000]);
         sizes.extend(std::env::var("OPTGATE_ACCOUNTS").ok().and_then(|n| n.parse::<u64>().ok()));
+        // The folder grows from one to the next.
+        sizes.sort_unstable();
+        sizes.dedup();
     }
     let folder = tempfile::tempdir().unwrap();
     let mut clock: Vec<u32> = (0..100_000).map(|_| Instant::now().elapsed().as_nanos() as u32).collect();
