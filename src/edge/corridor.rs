@@ -24,7 +24,7 @@ use super::respond::{self, Asked};
 use super::stages::Stages;
 use super::strict::Link;
 use super::upstream::{Answer, Attempt, Choice};
-use super::{account, continuing, grpc, hop, https, outcome, sticky, upgrade};
+use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
@@ -80,21 +80,21 @@ async fn run(
     outcome::unreadable(core, x, request.headers());
     account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
-    if reserved && let Some(script) = respond::worker_script(x, request.uri().path()) {
+    if reserved && let Some(script) = own::worker_script(x, request.uri().path()) {
         return Ok(script);
     }
     if reserved {
-        return Box::pin(respond::reserved(core, x, request)).await;
+        return Box::pin(own::reserved(core, x, request)).await;
     }
     if let Some(intercepted) = collected(x, &request) {
-        return Ok(respond::collector(core, x, intercepted, request.headers()));
+        return Ok(own::collector(core, x, intercepted, request.headers()));
     }
     if core.house.shedding.load(Ordering::Relaxed) {
         // Before anything is asked of the origin. Nobody gets a page less carefully for it.
         return Err(ProxyError::Overloaded);
     }
     if hop::is_last_hop(&mut request) {
-        return Ok(respond::options());
+        return Ok(own::options());
     }
     // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
     let wants_upgrade = upgrade::wanted(&request) && x.site().group.http1 != 0;

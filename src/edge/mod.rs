@@ -26,6 +26,7 @@ pub mod interim;
 pub mod listener;
 pub mod local;
 pub mod outcome;
+pub mod own;
 pub mod pace;
 pub mod progress;
 pub mod proofs;

@@ -1,25 +1,22 @@
-//! Steps 8 to 10: from the origin's answer to the visitor's, and the answers that are ours.
+//! Steps 8 to 10: from the origin's answer to the visitor's.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, response};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use url::Url;
 
 use super::body::{Body, RequestBody};
-use super::clients::ClientKey;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
 use super::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
-use super::{account, connection, corridor, hop, outcome, timer, upgrade};
-use crate::config::{Compress, NoTransform, VendorAction};
-use crate::enforce::collectors::Intercepted;
-use crate::enforce::guard::{self, Placement};
+use super::{account, connection, corridor, hop, outcome, upgrade};
+use crate::config::{Compress, NoTransform};
+use crate::enforce::fields;
+use crate::enforce::guard::Placement;
 use crate::enforce::html::Plan;
 use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::coding::Bounds;
@@ -29,14 +26,8 @@ use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
-use crate::enforce::{cookies, fields, signals};
-use crate::portal::{Told, Visit};
-use crate::privacy::marks::ConsentCookies;
-use crate::privacy::{Basis, Decision, Mode, OwnCookie};
+use crate::privacy::{Mode, OwnCookie};
 use crate::registry::lists::{PageLists, VENDOR};
-use crate::telemetry::events;
-use crate::telemetry::limits::Limit;
-use crate::telemetry::metrics::CookieSide;
 
 /// Says why, to those who may ask (DESIGN 7).
 const WHY: http::HeaderName = http::HeaderName::from_static("optgate-why");
@@ -358,131 +349,6 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.insert(WHY, value);
     }
-}
-
-/// A consumer page. Its answers pass step 8 too: tracker cookies expire, our own is kept fresh.
-///
-/// # Errors
-/// A form that does not arrive in time; else the pages answer for themselves.
-pub async fn reserved(
-    core: &Rc<Core>,
-    x: &mut Exchange,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, ProxyError> {
-    let (mut parts, body) = request.into_parts();
-    let opts_out = parts.method == Method::POST && parts.uri.path().ends_with("/opt-out");
-    let shown = parts.uri.path() == &*x.snapshot.prefix;
-    let crowding = !within_rate(core, x, parts.uri.path());
-    if crowding && !opts_out {
-        return Err(ProxyError::TooManyRequests);
-    }
-    if crowding {
-        events::limit_reached(&core.house.metrics, Limit::PortalRate);
-    }
-    let visit = Visit {
-        site: Arc::clone(&x.site().settings),
-        signals: x.signals,
-        decision: x.decision,
-        named: x.named,
-        secure: x.client.secure,
-        host: x.host_name().into_owned(),
-        rules: Arc::clone(&x.rule().policy),
-        policy: x.site().version.to_string(),
-        month: core.month(),
-        told: match opts_out && x.named.account.is_some() && !x.snapshot.settings.recipients.is_empty() {
-            true => Told::Recipients(account::key(x, &parts.headers)),
-            false => Told::Nobody,
-        },
-        crowding,
-    };
-    if opts_out && !x.decision.opted_out() {
-        // From this very answer on the choice is in force, so its cookies go with it.
-        x.decision = Decision::out(Basis::Cookie);
-    }
-    let opts_in = parts.method == Method::POST && parts.uri.path().ends_with("/opt-in/confirm");
-    let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
-    let consent = ConsentCookies::read(&parts.headers);
-    parts.extensions.insert(visit);
-    let answering = x.snapshot.portal.answer(Request::from_parts(parts, axum::body::Body::new(body)));
-    let answer = match opts_out {
-        // It reads no body, and whatever the journal does it must answer with its cookie.
-        true => answering.await,
-        false => timer::within(x.snapshot.settings.timeouts.between_bytes, answering)
-            .await
-            .ok_or(ProxyError::BodyTimeout)?,
-    };
-    let (mut parts, body) = answer.into_parts();
-    if x.decision.opted_out() && (opts_out || shown) {
-        let host = x.host_name();
-        let expired = cookies::expire(&mut parts.headers, &trackers, &host, x.client.secure);
-        core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
-    }
-    if opts_in && parts.status.is_success() {
-        // Else what we wrote for the opt-out would outlive it.
-        signals::retract(&mut parts.headers, &consent, &x.host_name(), x.client.secure);
-    }
-    if shown {
-        let (month, secure) = (core.month(), x.client.secure);
-        let domain = x.cookie_domain();
-        let line = cookies::own_cookie(x.decision, x.signals, month, core.keys(), secure, domain);
-        if let Some(line) = line {
-            parts.headers.append(header::SET_COOKIE, line);
-        }
-        // With our cookie in the browser no later page would count as its first.
-        outcome::record(core, x, true);
-    }
-    Ok(Response::from_parts(parts, Body::Portal(body)))
-}
-
-/// Whether a client's request for a consumer page is within `limits.portal_rate`. What pages themselves load
-/// does not count: it is fixed bytes, and a page may need many.
-fn within_rate(core: &Core, x: &Exchange, path: &str) -> bool {
-    let limits = &x.snapshot.settings.limits;
-    let assets = |rest: &str| rest.starts_with("/assets/");
-    let counted = path.strip_prefix(&*x.snapshot.prefix).is_some_and(|rest| !assets(rest));
-    !counted
-        || core.house.portal_rates.take(
-            ClientKey::of(x.client.address),
-            limits.portal_rate,
-            limits.portal_burst,
-        )
-}
-
-/// The answer to an `OPTIONS` that was to go no further (RFC 9110, 7.6.2).
-#[must_use]
-pub fn options() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    response.headers_mut().insert(header::ALLOW, methods);
-    response
-}
-
-/// The guard's part for workers that a page makes itself, which fetch it by its name. `None`: another path.
-#[must_use]
-pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
-    let name = path.strip_prefix(&*x.snapshot.prefix)?.strip_prefix("/assets/")?;
-    if !guard::is_worker_name(name) {
-        return None;
-    }
-    let guard = x.snapshot.worker_guard(x.site(), name);
-    let mut response = Response::new(Body::full(Bytes::copy_from_slice(guard.worker().as_bytes())));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
-    // A worker made of a `data:` URL has no origin of its own.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    Some(response)
-}
-
-/// The empty answer to a tracker's collector behind a first-party address.
-#[must_use]
-pub fn collector(core: &Core, x: &Exchange, intercepted: Intercepted, asked: &HeaderMap) -> Response<Body> {
-    core.house.metrics.collectors.inc();
-    if let Some(vendor) = intercepted.vendor {
-        x.snapshot.vendors.neutralised(vendor.0, VendorAction::Strip, 1);
-        x.site().sightings.note(vendor.0);
-    }
-    intercepted.stand_in.answer(asked).map(|body| Body::full(Bytes::from_static(body)))
 }
 
 /// A request to change the protocol: joined with the origin's answer, or answered like any other. Origins

@@ -1,4 +1,16 @@
-//! Keep-alive connections of one core to one origin, and the body that gives them back.
+//! Keep-alive connections of one core to one origin.
+//!
+//! - here: HTTP/1.1 connections, their places, and a request over one of them
+//! - `http2`: the one connection of an origin that speaks HTTP/2
+//! - `tunnel`: connections that go on as another protocol
+//! - `body`: the body of an answer, which gives its connection back
+
+mod body;
+mod http2;
+mod tunnel;
+
+pub use body::UpstreamBody;
+pub use tunnel::Tunnel;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
@@ -6,40 +18,34 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper::upgrade::Upgraded;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::attempt::{self, Attempt};
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::queue::{Cap, Place};
-use super::shared::{Shared, Stream, Uses};
+use super::shared::{Shared, Stream};
 use super::transport::Transport;
 use super::turns::Turns;
-use crate::edge::body::{self, BodyError, RequestBody};
+use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::interim::Interim;
-use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
 use crate::edge::strict::{AnswerGate, Expected};
-use crate::edge::timer::{self, Deadline};
+use crate::edge::timer;
 use crate::telemetry::upstreams::UpstreamFigures;
 
 type Io = TokioIo<AnswerGate<Transport>>;
 
 /// Read buffer of an origin connection: whole in the second-level cache.
 const MAX_BUF: usize = 128 * 1024;
-
-/// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
-const MAX_FIELDS: u32 = 64 * 1024;
 
 /// One HTTP/1.1 connection: the handle and the machine that must be polled.
 struct Live {
@@ -165,17 +171,6 @@ impl std::fmt::Debug for Pool {
 
 /// An origin's answer: its head, and a body that owns the connection.
 pub type Answer = Response<UpstreamBody>;
-
-/// Both ends of an upgraded connection to the origin.
-#[derive(Debug)]
-pub struct Tunnel {
-    /// The 101 head.
-    pub head: http::response::Parts,
-    /// The bytes after it.
-    pub upgraded: Upgraded,
-    /// To be kept until the tunnel ends.
-    pub held: Held,
-}
 
 impl Pool {
     /// An empty pool.
@@ -420,137 +415,6 @@ impl Pool {
             open: Open::new(&self.figures),
         })
     }
-
-    /// Sends an upgrade request over a connection of its own.
-    ///
-    /// # Errors
-    /// [`Attempt::NotSent`] gives the request back for another origin.
-    pub async fn send_upgrade(
-        self: &Rc<Self>,
-        request: Request<RequestBody>,
-        asking: Asking,
-    ) -> Result<Result<Tunnel, Answer>, Attempt> {
-        let Asking { client, load } = asking;
-        let place = match self.place().await {
-            Ok(place) => place,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-        };
-        // Whoever gave the place up may have left a connection, and this request wants a fresh one.
-        if place.is_some() {
-            drop(self.checkout(client, |live| live.place.is_none()));
-        }
-        let Live { mut sender, machine, expected, open, .. } = match self.open(client).await {
-            Ok(live) => live,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-        };
-        expected.answer(true, false);
-        let held = Held { _load: load, _place: place, _open: Some(open), ..Held::default() };
-        let driver = machine.0.map(|connection| tokio::task::spawn_local(connection.with_upgrades()));
-        let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
-        let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
-        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-            // The connection ends with this answer; its task drives the body.
-            drop(driver);
-            let between = self.limits.between_bytes;
-            return Ok(Err(response.map(|body| UpstreamBody::detached(body, between, held))));
-        }
-        let (head, body) = response.into_parts();
-        let mut for_upgrade = Response::from_parts(head.clone(), body);
-        let upgraded = hyper::upgrade::on(&mut for_upgrade).await.map_err(Attempt::failed)?;
-        Ok(Ok(Tunnel { head, upgraded, held }))
-    }
-
-    /// The same over HTTP/2: a request without a body that the origin says it has not begun, and an idempotent one on
-    /// a connection that was idle and has broken, is sent a second time.
-    async fn send_http2(
-        self: &Rc<Self>,
-        mut request: Request<RequestBody>,
-        asking: Asking,
-    ) -> Result<Answer, Attempt> {
-        let Asking { load, .. } = asking;
-        // One connection carries many requests, so each of them takes a place.
-        let place = match self.place().await {
-            Ok(place) => place,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-        };
-        let mut may_ask_again = true;
-        let (response, stream) = loop {
-            let (sender, uses) = match self.http2_sender().await {
-                Ok(found) => found,
-                Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-            };
-            let again = if may_ask_again { attempt::copy(&request) } else { None };
-            let stale = uses.may_be_stale(timer::now()) && request.method().is_idempotent();
-            let stream = Stream::of(&uses);
-            let failure = match self.exchange_http2(sender, request, &stream).await {
-                Ok(response) => break (response, stream),
-                Err(failure) => failure,
-            };
-            match (failure, again) {
-                (Attempt::NotSent(unsent, _), _) if may_ask_again => request = *unsent,
-                (failure, Some(again)) if failure.was_not_begun() || stale && failure.was_cut() => {
-                    request = again;
-                }
-                (failure, _) => return Err(failure),
-            }
-            may_ask_again = false;
-        };
-        let between = self.limits.between_bytes;
-        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
-        Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
-    }
-
-    /// One request over the shared connection.
-    async fn exchange_http2(
-        &self,
-        mut sender: http2::SendRequest<RequestBody>,
-        mut request: Request<RequestBody>,
-        stream: &Stream,
-    ) -> Result<Response<Incoming>, Attempt> {
-        let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
-        let mut answer = pin!(sender.try_send_request(request));
-        let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => limit.poll(cx).map(|()| None),
-        });
-        let Some(sent) = sent.await else {
-            stream.give_up();
-            return Err(Attempt::Failed(ProxyError::FirstByteTimeout));
-        };
-        sent.map_err(Attempt::of).inspect_err(|failure| {
-            if failure.broke_the_connection() {
-                stream.give_up();
-            }
-        })
-    }
-
-    /// The connection for the next request: the open one, or a new one.
-    async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
-        self.forget_old_addresses();
-        let open = self.http2.borrow().clone();
-        if let Some(Shared { mut sender, uses, .. }) = open.filter(Shared::is_good)
-            && sender.ready().await.is_ok()
-        {
-            return Ok((sender, uses));
-        }
-        let version = self.connector.version();
-        let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
-        let handshake =
-            http2::Builder::new(LocalExecutor).max_header_list_size(MAX_FIELDS).handshake(TokioIo::new(io));
-        let (sender, connection) = Box::pin(handshake).await.map_err(ProxyError::Answer)?;
-        let open = Open::new(&self.figures);
-        tokio::task::spawn_local(async move {
-            let _open = open;
-            // A broken connection shows in the requests on it.
-            let _ = connection.await;
-        });
-        let uses = Rc::new(Uses::default());
-        if self.connector.version() == version {
-            *self.http2.borrow_mut() =
-                Some(Shared { sender: sender.clone(), address, uses: Rc::clone(&uses) });
-        }
-        Ok((sender, uses))
-    }
 }
 
 impl Drop for Pool {
@@ -600,116 +464,4 @@ fn expects_body(method: &Method) -> bool {
 fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let idle = timer::now().saturating_duration_since(live.idle_since) >= timer::TICK;
     if idle && request.method().is_idempotent() { attempt::copy(request) } else { None }
-}
-
-/// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early
-/// it closes the connection.
-pub struct UpstreamBody {
-    body: Incoming,
-    live: Option<(Box<Live>, Rc<Pool>)>,
-    held: Held,
-    between_bytes: Duration,
-    limit: Option<Deadline>,
-}
-
-impl std::fmt::Debug for UpstreamBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpstreamBody").field("body", &self.body).finish_non_exhaustive()
-    }
-}
-
-impl UpstreamBody {
-    fn http1(body: Incoming, live: Box<Live>, pool: &Rc<Pool>, load: Option<Load>) -> Self {
-        let mut this = Self {
-            body,
-            live: Some((live, Rc::clone(pool))),
-            held: Held { _load: load, ..Held::default() },
-            between_bytes: pool.limits.between_bytes,
-            limit: None,
-        };
-        if this.body.is_end_stream() {
-            this.release();
-        }
-        this
-    }
-
-    /// A body whose connection is driven by a task of its own.
-    const fn detached(body: Incoming, between_bytes: Duration, held: Held) -> Self {
-        Self { body, live: None, held, between_bytes, limit: None }
-    }
-
-    /// Gives the connection back if it can carry another request.
-    fn release(&mut self) {
-        self.held = Held::default();
-        let Some((mut live, pool)) = self.live.take() else { return };
-        if live.usable() && !live.sender.is_ready() {
-            // One more step lets the machine go from "body done" to "idle".
-            live.machine.drive(&mut unheard());
-        }
-        if live.usable() && live.sender.is_ready() {
-            pool.put_back(live);
-        }
-    }
-
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut body = Pin::new(&mut self.body);
-        let Some((live, _)) = &mut self.live else { return body.poll_frame(cx) };
-        let Live { machine, turns, .. } = &mut **live;
-        turns.take(cx, |turn| {
-            // As for the answer: what comes is brought by the connection.
-            if let Poll::Ready(frame) = body.as_mut().poll_frame(&mut unheard()) {
-                return Poll::Ready(frame);
-            }
-            // The body asked for more, and now it is driven for it.
-            turns.forget();
-            machine.drive(turn);
-            body.poll_frame(&mut unheard())
-        })
-    }
-}
-
-impl http_body::Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if let Poll::Ready(frame) = this.poll_inner(cx) {
-            this.limit = None;
-            let ends = frame.is_none();
-            let shared = this.held.stream.is_some();
-            if let (Some(Err(error)), Some(stream)) = (&frame, &this.held.stream)
-                && attempt::breaks_the_connection(error)
-            {
-                stream.give_up();
-            }
-            if ends || this.body.is_end_stream() {
-                this.release();
-            }
-            if ends && shared {
-                return Poll::Ready(body::checked_end(&this.body));
-            }
-            return Poll::Ready(frame.map(|result| result.map_err(BodyError::Origin)));
-        }
-        let between = this.between_bytes;
-        let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
-        ready!(limit.poll(cx));
-        this.live = None;
-        if let Some(stream) = &this.held.stream {
-            stream.give_up();
-        }
-        this.held = Held::default();
-        Poll::Ready(Some(Err(BodyError::Stalled)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -1,0 +1,117 @@
+//! The same over HTTP/2: one connection for all requests of the core.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
+
+use super::super::attempt::{self, Attempt};
+use super::super::connect::Connected;
+use super::super::shared::{Shared, Stream, Uses};
+use super::{Answer, Asking, Held, Open, Pool, UpstreamBody};
+use crate::edge::body::RequestBody;
+use crate::edge::error::ProxyError;
+use crate::edge::local::LocalExecutor;
+use crate::edge::progress::AnswerLimit;
+use crate::edge::timer;
+
+/// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
+const MAX_FIELDS: u32 = 64 * 1024;
+
+impl Pool {
+    /// As [`Pool::send`]: a request without a body that the origin says it has not begun, and an idempotent one on
+    /// a connection that was idle and has broken, is sent a second time.
+    pub(super) async fn send_http2(
+        self: &Rc<Self>,
+        mut request: Request<RequestBody>,
+        asking: Asking,
+    ) -> Result<Answer, Attempt> {
+        let Asking { load, .. } = asking;
+        // One connection carries many requests, so each of them takes a place.
+        let place = match self.place().await {
+            Ok(place) => place,
+            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+        };
+        let mut may_ask_again = true;
+        let (response, stream) = loop {
+            let (sender, uses) = match self.http2_sender().await {
+                Ok(found) => found,
+                Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
+            };
+            let again = if may_ask_again { attempt::copy(&request) } else { None };
+            let stale = uses.may_be_stale(timer::now()) && request.method().is_idempotent();
+            let stream = Stream::of(&uses);
+            let failure = match self.exchange_http2(sender, request, &stream).await {
+                Ok(response) => break (response, stream),
+                Err(failure) => failure,
+            };
+            match (failure, again) {
+                (Attempt::NotSent(unsent, _), _) if may_ask_again => request = *unsent,
+                (failure, Some(again)) if failure.was_not_begun() || stale && failure.was_cut() => {
+                    request = again;
+                }
+                (failure, _) => return Err(failure),
+            }
+            may_ask_again = false;
+        };
+        let between = self.limits.between_bytes;
+        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
+        Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
+    }
+
+    /// One request over the shared connection.
+    async fn exchange_http2(
+        &self,
+        mut sender: http2::SendRequest<RequestBody>,
+        mut request: Request<RequestBody>,
+        stream: &Stream,
+    ) -> Result<Response<Incoming>, Attempt> {
+        let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
+        let mut answer = pin!(sender.try_send_request(request));
+        let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => limit.poll(cx).map(|()| None),
+        });
+        let Some(sent) = sent.await else {
+            stream.give_up();
+            return Err(Attempt::Failed(ProxyError::FirstByteTimeout));
+        };
+        sent.map_err(Attempt::of).inspect_err(|failure| {
+            if failure.broke_the_connection() {
+                stream.give_up();
+            }
+        })
+    }
+
+    /// The connection for the next request: the open one, or a new one.
+    async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
+        self.forget_old_addresses();
+        let open = self.http2.borrow().clone();
+        if let Some(Shared { mut sender, uses, .. }) = open.filter(Shared::is_good)
+            && sender.ready().await.is_ok()
+        {
+            return Ok((sender, uses));
+        }
+        let version = self.connector.version();
+        let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
+        let handshake =
+            http2::Builder::new(LocalExecutor).max_header_list_size(MAX_FIELDS).handshake(TokioIo::new(io));
+        let (sender, connection) = Box::pin(handshake).await.map_err(ProxyError::Answer)?;
+        let open = Open::new(&self.figures);
+        tokio::task::spawn_local(async move {
+            let _open = open;
+            // A broken connection shows in the requests on it.
+            let _ = connection.await;
+        });
+        let uses = Rc::new(Uses::default());
+        if self.connector.version() == version {
+            *self.http2.borrow_mut() =
+                Some(Shared { sender: sender.clone(), address, uses: Rc::clone(&uses) });
+        }
+        Ok((sender, uses))
+    }
+}
