@@ -1,144 +1,32 @@
-//! The file: windows, requests whose effect came later, and a task for each recipient.
+//! The file: windows, requests whose effect came later, and a task for each recipient. Its tables are in `schema`, what
+//! is sent in `outbox`.
 //!
 //! `DATA/recipients.sqlite3` stands beside the journal and changes nothing in it. It is made when there is something to
 //! keep. Every change is durable before it is answered.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteTransaction};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection as _, Row as _, SqliteTransaction};
 
 use super::figures::Figures;
 use super::plan::{Asked, Planner, SLACK_DAYS, Window, day_of};
+use super::schema::connect;
 use super::seal::{MOST, Seal};
 use super::sightings::Sighting;
-use super::{Due, Failed, Pending, Recorded, Request, Settled};
+use super::{Pending, Recorded, Request};
 use crate::privacy::Subject;
-use crate::store::files;
-
-/// The file's name.
-pub(in crate::store) const FILE: &str = "recipients.sqlite3";
-
-/// `OPTR`: marks the file as ours.
-const APPLICATION_ID: i64 = 0x4f50_5452;
 
 /// Requests kept at most; with their tasks about 2 GiB.
 const MOST_REQUESTS: i64 = 5_000_000;
 
-/// How long another program (a backup, a command) may hold the lock.
-const BUSY: Duration = Duration::from_secs(5);
-
 /// Requests planned in one transaction.
 const PAGE: i64 = 256;
 
-/// How long a recipient is tried.
-const TRIED_FOR_US: i64 = 3 * 86_400 * 1_000_000;
-
-/// Forward only; a step is never changed once released.
-///
-/// A request without a reference waits for its record. `who` is sealed, and gone once everybody was told. A task's
-/// `state` is `open`, `refused` (the recipient said that it takes none), `failed` (tried for long enough), `unnamed`
-/// (there is nothing to call the person by) or `done`; all but the last are for somebody to see to.
-const MIGRATIONS: &[&str] = &["
-    CREATE TABLE windows (
-        site TEXT NOT NULL,
-        vendor TEXT NOT NULL,
-        first_day INTEGER NOT NULL,
-        last_day INTEGER NOT NULL,
-        PRIMARY KEY (site, vendor, first_day)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE requests (
-        id INTEGER PRIMARY KEY,
-        subject BLOB NOT NULL,
-        site TEXT NOT NULL,
-        requested_us INTEGER NOT NULL,
-        effective_us INTEGER,
-        reference TEXT UNIQUE,
-        who BLOB,
-        planned INTEGER NOT NULL DEFAULT 0,
-        vendors TEXT NOT NULL DEFAULT '[]'
-    ) STRICT;
-    CREATE INDEX requests_by_subject ON requests (subject);
-    CREATE INDEX requests_to_record ON requests (requested_us) WHERE reference IS NULL;
-    CREATE INDEX requests_to_plan ON requests (id) WHERE planned = 0 AND reference IS NOT NULL;
-    CREATE TABLE tasks (
-        id TEXT PRIMARY KEY,
-        request INTEGER NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
-        recipient TEXT NOT NULL,
-        way TEXT NOT NULL,
-        address TEXT NOT NULL,
-        vendors TEXT NOT NULL,
-        until_us INTEGER NOT NULL,
-        state TEXT NOT NULL,
-        tries INTEGER NOT NULL DEFAULT 0,
-        first_us INTEGER,
-        due_us INTEGER NOT NULL,
-        error TEXT,
-        told_us INTEGER,
-        receipt TEXT,
-        UNIQUE (request, recipient)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tasks_due ON tasks (recipient, due_us) WHERE state = 'open' AND way = 'webhook';
-    CREATE INDEX tasks_by_state ON tasks (state);
-    "];
-
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
-
-/// Opens the file; `make` it when it is not there, else `None`.
-pub(super) async fn connect(path: &Path, make: bool) -> Result<Option<SqliteConnection>> {
-    if !path.exists() {
-        if !make {
-            return Ok(None);
-        }
-        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.and_then(|_| files::sync_folder_of(path)).map_err(sqlx::Error::Io)?;
-    }
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY)
-        // What is erased must not lie about in the file.
-        .pragma("secure_delete", "ON");
-    let mut connection = options.disable_statement_logging().connect().await?;
-    migrate(&mut connection).await?;
-    Ok(Some(connection))
-}
-
-async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let number = async |transaction: &mut SqliteTransaction<'_>, sql: &'static str| -> Result<i64> {
-        sqlx::query(sql).fetch_one(&mut **transaction).await?.try_get(0)
-    };
-    let objects = number(&mut transaction, "SELECT count(*) FROM sqlite_master").await?;
-    let id = number(&mut transaction, "PRAGMA application_id").await?;
-    let version = number(&mut transaction, "PRAGMA user_version").await?;
-    if objects > 0 && id != APPLICATION_ID {
-        return Err(sqlx::Error::Protocol("it is a database of another program".into()));
-    }
-    let have = usize::try_from(version).unwrap_or(usize::MAX);
-    if have > MIGRATIONS.len() {
-        return Err(sqlx::Error::Protocol("it was written by a newer Optgate; run that version".into()));
-    }
-    if have == MIGRATIONS.len() {
-        return Ok(());
-    }
-    for sql in MIGRATIONS.iter().skip(have) {
-        sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
-    }
-    sqlx::raw_sql("PRAGMA application_id = 1330664530; PRAGMA user_version = 1")
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
-}
 
 /// The file with its one connection that writes.
 pub(super) struct Table {
@@ -146,8 +34,8 @@ pub(super) struct Table {
     connection: Option<SqliteConnection>,
     /// Requests in it.
     requests: i64,
-    seal: Option<Arc<Seal>>,
-    figures: Arc<Figures>,
+    pub(super) seal: Option<Arc<Seal>>,
+    pub(super) figures: Arc<Figures>,
 }
 
 impl Table {
@@ -156,7 +44,7 @@ impl Table {
     }
 
     /// The connection. One that has failed is opened anew: what it had not committed is not there.
-    async fn open(&mut self, make: bool) -> Result<Option<&mut SqliteConnection>> {
+    pub(super) async fn open(&mut self, make: bool) -> Result<Option<&mut SqliteConnection>> {
         // Somebody may have put the folder back to another state.
         if self.connection.is_none() {
             self.connection = connect(&self.path, make).await?;
@@ -345,76 +233,6 @@ impl Table {
         Ok(())
     }
 
-    /// The next tasks of a recipient that it is time for. What cannot be opened any more is for a person.
-    pub(super) async fn due(&mut self, recipient: &str, now_us: i64, most: i64) -> Result<Vec<Due>> {
-        let seal = self.seal.clone();
-        let Some(connection) = self.open(false).await? else { return Ok(Vec::new()) };
-        let rows = sqlx::query(
-            "SELECT t.id, t.recipient, t.vendors, t.until_us, t.tries,
-                    r.subject, r.site, r.requested_us, r.effective_us, r.reference, r.who
-             FROM tasks t JOIN requests r ON r.id = t.request
-             WHERE t.state = 'open' AND t.way = 'webhook' AND t.recipient = ? AND t.due_us <= ?
-             ORDER BY t.due_us LIMIT ?",
-        );
-        let rows = rows.bind(recipient).bind(now_us).bind(most).fetch_all(&mut *connection).await?;
-        let mut found = Vec::new();
-        for row in rows {
-            let (subject, who) = (subject(&row, 5)?, row.try_get::<Option<Vec<u8>>, _>(10)?);
-            let id: String = row.try_get(0)?;
-            let Some(opened) = who.and_then(|who| seal.as_ref()?.open(&who, &subject)) else {
-                let stuck = sqlx::query("UPDATE tasks SET state = 'unnamed' WHERE id = ?").bind(&id);
-                stuck.execute(&mut *connection).await?;
-                continue;
-            };
-            found.push(Due {
-                id,
-                recipient: row.try_get(1)?,
-                vendors: list(&row, 2)?,
-                until_us: row.try_get(3)?,
-                tries: u32::try_from(row.try_get::<i64, _>(4)?).unwrap_or(u32::MAX),
-                site: row.try_get(6)?,
-                requested_us: row.try_get(7)?,
-                effective_us: row.try_get(8)?,
-                reference: row.try_get(9)?,
-                who: opened.plain,
-            });
-        }
-        Ok(found)
-    }
-
-    /// When the next message to a recipient is due.
-    pub(super) async fn next_due(&mut self, recipient: &str) -> Result<Option<i64>> {
-        let Some(connection) = self.open(false).await? else { return Ok(None) };
-        let row = sqlx::query(
-            "SELECT min(due_us) FROM tasks WHERE state = 'open' AND way = 'webhook' AND recipient = ?",
-        );
-        row.bind(recipient).fetch_one(connection).await?.try_get(0)
-    }
-
-    /// A recipient was asked, with this result.
-    pub(super) async fn tried(&mut self, id: &str, at_us: i64, settled: &Settled) -> Result<()> {
-        let Some(connection) = self.open(false).await? else { return Ok(()) };
-        match settled {
-            Settled::Told(receipt) => {
-                done(connection, id, at_us, receipt, true).await?;
-                self.figures.sent.fetch_add(1, Ordering::Relaxed);
-            }
-            Settled::Failed(Failed { why, next_us }) => {
-                let failed = sqlx::query(
-                    "UPDATE tasks SET tries = tries + 1, first_us = coalesce(first_us, ?2), error = ?3,
-                            due_us = coalesce(?4, due_us),
-                            state = CASE WHEN ?4 IS NULL THEN 'refused'
-                                         WHEN ?4 - coalesce(first_us, ?2) > ?5 THEN 'failed' ELSE state END
-                     WHERE id = ?1 AND state = 'open'",
-                );
-                let failed = failed.bind(id).bind(at_us).bind(why).bind(next_us).bind(TRIED_FOR_US);
-                failed.execute(connection).await?;
-                self.figures.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
     /// Forgets these accounts and what was to be told of them.
     pub(super) async fn erase(&mut self, subjects: &[Subject]) -> Result<()> {
         let Some(connection) = self.open(false).await? else { return Ok(()) };
@@ -476,31 +294,6 @@ impl Table {
     }
 }
 
-/// A task is done; once all of a request are, nobody needs to know any more who it was. Whether there was such a task
-/// that was not done.
-pub(super) async fn done(
-    connection: &mut SqliteConnection,
-    id: &str,
-    at_us: i64,
-    receipt: &str,
-    by_message: bool,
-) -> Result<bool> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let told = sqlx::query(
-        "UPDATE tasks SET state = 'done', told_us = ?2, receipt = ?3, error = NULL, tries = tries + ?4
-         WHERE id = ?1 AND state <> 'done'",
-    );
-    let told = told.bind(id).bind(at_us).bind(receipt).bind(i64::from(by_message));
-    let new = told.execute(&mut *transaction).await?.rows_affected() > 0;
-    let forgotten = sqlx::query(
-        "UPDATE requests SET who = NULL WHERE id = (SELECT request FROM tasks WHERE id = ?) AND NOT EXISTS
-             (SELECT 1 FROM tasks WHERE tasks.request = requests.id AND tasks.state <> 'done')",
-    );
-    forgotten.bind(id).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(new)
-}
-
 async fn all_windows(transaction: &mut SqliteTransaction<'_>) -> Result<Vec<Window>> {
     let rows = sqlx::query("SELECT site, vendor, first_day, last_day FROM windows");
     let window = |row: &SqliteRow| -> Result<Window> {
@@ -533,16 +326,4 @@ fn json(list: &[String]) -> Result<String> {
 
 pub(super) fn list(row: &SqliteRow, at: usize) -> Result<Vec<String>> {
     serde_json::from_str(row.try_get(at)?).map_err(|e| sqlx::Error::Decode(Box::new(e)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The pragma's text and the constant say the same number.
-    #[test]
-    fn the_application_id_spells_optr() {
-        assert_eq!(APPLICATION_ID.to_string(), "1330664530");
-        assert_eq!(&APPLICATION_ID.to_be_bytes()[4..], b"OPTR");
-    }
 }
