@@ -109,3 +109,71 @@ pub(super) async fn done(
     transaction.commit().await?;
     Ok(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::retry;
+    use super::super::table::tests::{DAY_US, block_on, opt_out, table};
+    use super::*;
+
+    const HOUR_US: i64 = DAY_US / 24;
+
+    async fn stands(table: &mut Table) -> (String, i64) {
+        let row = sqlx::query("SELECT state, tries FROM tasks");
+        let row = row.fetch_one(table.open(false).await.unwrap().unwrap()).await.unwrap();
+        (row.get(0), row.get(1))
+    }
+
+    /// README, "Recipients": tried for three days from the first failure, then a person's to see to. Sent again by hand, it
+    /// has three days once more.
+    #[test]
+    fn a_message_is_given_up_three_days_after_it_first_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        block_on(async {
+            opt_out(&mut table, 1, 100).await;
+            // It waited a week for its first try, which counts for nothing.
+            let first = 107 * DAY_US;
+            let id = table.due("Ads", first, 9).await.unwrap().remove(0).id;
+            let failed = |next_us: i64| {
+                Settled::Failed(Failed { why: "it answered 503".into(), next_us: Some(next_us) })
+            };
+            for (at, next) in [
+                (first, first + HOUR_US),
+                (first + HOUR_US, first + 5 * HOUR_US),
+                (first + 71 * HOUR_US, first + 72 * HOUR_US),
+            ] {
+                table.tried(&id, at, &failed(next)).await.unwrap();
+                assert!(table.due("Ads", next - 1, 9).await.unwrap().is_empty(), "not before its time");
+                assert_eq!(table.due("Ads", next, 9).await.unwrap().len(), 1);
+                assert_eq!(table.next_due("Ads").await.unwrap(), Some(next));
+            }
+            table.tried(&id, first + 72 * HOUR_US, &failed(first + 76 * HOUR_US)).await.unwrap();
+            assert_eq!(stands(&mut table).await, ("failed".into(), 4));
+            assert!(table.due("Ads", i64::MAX, 9).await.unwrap().is_empty());
+            assert_eq!(table.next_due("Ads").await.unwrap(), None);
+            table.count().await.unwrap();
+            let figures = &table.figures;
+            assert_eq!(figures.open.load(Ordering::Relaxed), 1, "it is not over");
+            assert_eq!(figures.stuck.load(Ordering::Relaxed), 1);
+        });
+        assert!(retry(dir.path(), &id_of(&mut table)).unwrap());
+        block_on(async {
+            let again = jiff::Timestamp::now().as_microsecond();
+            let due = table.due("Ads", again, 9).await.unwrap().remove(0);
+            let failed = |next_us: i64| Settled::Failed(Failed { why: "503".into(), next_us: Some(next_us) });
+            table.tried(&due.id, again, &failed(again + 72 * HOUR_US)).await.unwrap();
+            assert_eq!(stands(&mut table).await, ("open".into(), 5));
+            table.tried(&due.id, again + 72 * HOUR_US, &failed(again + 73 * HOUR_US)).await.unwrap();
+            assert_eq!(stands(&mut table).await, ("failed".into(), 6));
+            table.close().await;
+        });
+    }
+
+    fn id_of(table: &mut Table) -> String {
+        block_on(async {
+            let row = sqlx::query("SELECT id FROM tasks");
+            row.fetch_one(table.open(false).await.unwrap().unwrap()).await.unwrap().get(0)
+        })
+    }
+}

@@ -32,15 +32,16 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 pub(super) struct Table {
     path: PathBuf,
     connection: Option<SqliteConnection>,
-    /// Requests in it.
+    /// Requests in it, and how many it takes.
     requests: i64,
+    most: i64,
     pub(super) seal: Option<Arc<Seal>>,
     pub(super) figures: Arc<Figures>,
 }
 
 impl Table {
     pub(super) fn new(path: PathBuf, seal: Option<Seal>, figures: Arc<Figures>) -> Self {
-        Self { path, connection: None, requests: 0, seal: seal.map(Arc::new), figures }
+        Self { path, connection: None, requests: 0, most: MOST_REQUESTS, seal: seal.map(Arc::new), figures }
     }
 
     /// The connection. One that has failed is opened anew: what it had not committed is not there.
@@ -99,7 +100,7 @@ impl Table {
         let seal = self.seal.clone();
         // How many there are is known once the file is open.
         self.made().await?;
-        let mut room = MOST_REQUESTS - self.requests;
+        let mut room = self.most - self.requests;
         let before = room;
         let mut lost = 0;
         let mut transaction = self.made().await?.begin_with("BEGIN IMMEDIATE").await?;
@@ -137,6 +138,7 @@ impl Table {
     pub(super) async fn recorded(&mut self, records: &[Recorded]) -> Result<()> {
         let Some(connection) = self.open(false).await? else { return Ok(()) };
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut gone = 0;
         for Recorded { subject, reference, effective_us } in records {
             let subject = &subject.as_bytes()[..];
             let done = sqlx::query(
@@ -146,9 +148,11 @@ impl Table {
             done.bind(subject).bind(reference).bind(effective_us).execute(&mut *transaction).await?;
             // One that asked for the same record a second time.
             let twice = sqlx::query("DELETE FROM requests WHERE subject = ? AND reference IS NULL");
-            twice.bind(subject).execute(&mut *transaction).await?;
+            gone += twice.bind(subject).execute(&mut *transaction).await?.rows_affected();
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        self.requests -= i64::try_from(gone).unwrap_or(0);
+        Ok(())
     }
 
     /// Requests whose opt-out is not known to be on record, newest first: an old one may be of somebody who did not try again.
@@ -326,4 +330,169 @@ fn json(list: &[String]) -> Result<String> {
 
 pub(super) fn list(row: &SqliteRow, at: usize) -> Result<Vec<String>> {
     serde_json::from_str(row.try_get(at)?).map_err(|e| sqlx::Error::Decode(Box::new(e)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Recipient, Way, Webhook};
+    use crate::privacy::Keys;
+    use crate::store::recipients::{AccountKey, Settled};
+
+    pub const DAY_US: i64 = 86_400 * 1_000_000;
+
+    pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    pub fn table(dir: &Path) -> Table {
+        let path = dir.join(crate::store::recipients::FILE);
+        Table::new(path, Seal::of(&Keys::derive(b"s")), Arc::default())
+    }
+
+    fn account(number: u8) -> Subject {
+        Subject::from_bytes([number; 16])
+    }
+
+    /// An account asks on a day.
+    fn request(number: u8, day: i64) -> Request {
+        let who = Some(AccountKey::from(&b"ann"[..]));
+        Request { subject: account(number), site: "shop".into(), requested_us: day * DAY_US, who }
+    }
+
+    fn record(number: u8, reference: &str, day: i64) -> Recorded {
+        let reference = reference.into();
+        Recorded { subject: account(number), reference, effective_us: day * DAY_US }
+    }
+
+    /// Whoever opts out is told to one recipient, by this way.
+    fn planner(way: Way) -> Planner {
+        let recipient = Recipient {
+            name: "Ads".into(),
+            sites: Vec::new(),
+            vendors: Vec::new(),
+            always: true,
+            from: None,
+            until: None,
+            delay: Duration::ZERO,
+            way,
+        };
+        Planner { recipients: vec![Arc::new(recipient)], together: HashMap::new() }
+    }
+
+    /// An opt-out of one account that took effect on a day, and a message about it.
+    pub async fn opt_out(table: &mut Table, number: u8, day: i64) {
+        table.requested(&[request(number, day)]).await.unwrap();
+        table.recorded(&[record(number, &format!("R{number}"), day)]).await.unwrap();
+        let webhook = Webhook { url: "https://ads.example/".parse().unwrap(), roots: None };
+        table.plan(&planner(Way::Webhook(webhook)), day * DAY_US).await.unwrap();
+    }
+
+    async fn kept(table: &mut Table) -> Vec<u8> {
+        let rows = sqlx::query("SELECT subject FROM requests ORDER BY subject");
+        let rows = rows.fetch_all(table.made().await.unwrap()).await.unwrap();
+        rows.iter().map(|row| subject(row, 0).unwrap().as_bytes()[0]).collect()
+    }
+
+    async fn windows(table: &mut Table) -> Vec<(i64, i64)> {
+        let rows = sqlx::query("SELECT first_day, last_day FROM windows ORDER BY first_day");
+        let rows = rows.fetch_all(table.made().await.unwrap()).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// 11 CCR 7101: what is older than records are kept goes with them. Somebody who is still to be told is not over,
+    /// however old.
+    #[test]
+    fn pruning_takes_what_is_over_and_leaves_whoever_is_to_be_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        block_on(async {
+            let pixel = [Sighting { site: "shop".into(), vendor: "pixel".into() }];
+            for day in [100, 105, 149, 200] {
+                table.seen(day, &pixel).await.unwrap();
+            }
+            assert_eq!(windows(&mut table).await, [(100, 105), (149, 149), (200, 200)]);
+            // 1 is told, 2 refused it, 3 is being told, 4 is told and not old; 5 has no record, 6 has one since.
+            for (number, day) in [(1, 100), (2, 100), (3, 100), (4, 150)] {
+                opt_out(&mut table, number, day).await;
+            }
+            for due in table.due("Ads", 150 * DAY_US, 9).await.unwrap() {
+                let told = Settled::Told("r".into());
+                let refused = Settled::Failed(super::super::Failed { why: "410".into(), next_us: None });
+                match due.reference.as_str() {
+                    "R1" | "R4" => table.tried(&due.id, 150 * DAY_US, &told).await.unwrap(),
+                    "R2" => table.tried(&due.id, 150 * DAY_US, &refused).await.unwrap(),
+                    _ => {}
+                }
+            }
+            table.requested(&[request(5, 149), request(6, 149)]).await.unwrap();
+            table.recorded(&[record(6, "R6", 150)]).await.unwrap();
+            table.prune(150 * DAY_US).await.unwrap();
+            assert_eq!(kept(&mut table).await, [2, 3, 4, 6]);
+            assert_eq!(windows(&mut table).await, [(200, 200)]);
+            assert_eq!(table.requests, 4, "there is room again");
+            table.prune(149 * DAY_US).await.unwrap();
+            assert_eq!(kept(&mut table).await, [2, 3, 4, 6]);
+            table.close().await;
+        });
+    }
+
+    /// A window's last day is not over before its end.
+    #[test]
+    fn a_window_lasts_until_its_last_day_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        block_on(async {
+            table.seen(100, &[Sighting { site: "shop".into(), vendor: "pixel".into() }]).await.unwrap();
+            table.prune(101 * DAY_US - 1).await.unwrap();
+            assert_eq!(windows(&mut table).await, [(100, 100)]);
+            table.prune(101 * DAY_US).await.unwrap();
+            assert_eq!(windows(&mut table).await, []);
+            table.close().await;
+        });
+    }
+
+    /// A disk must not fill because of somebody who opts out without end. What finds no room is counted, what has some
+    /// already is not touched, and whatever goes makes room.
+    #[test]
+    fn a_full_file_takes_no_more_and_says_so_until_something_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        table.most = 3;
+        let lost = |table: &Table| table.figures.lost.load(Ordering::Relaxed);
+        block_on(async {
+            table.requested(&[request(1, 10), request(2, 10), request(3, 10), request(4, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![1, 2, 3], 1));
+            // It has its place: only its time changes.
+            table.requested(&[request(1, 9)]).await.unwrap();
+            assert_eq!(lost(&table), 1);
+            assert_eq!(table.pending().await.unwrap().last().unwrap().requested_us, 9 * DAY_US);
+            // What opened anew counts what is there.
+            table.close().await;
+            table.requested(&[request(4, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![1, 2, 3], 2));
+            // Gone, in each of the ways: erased, told to nobody, asked for a second time, pruned.
+            table.erase(&[account(1)]).await.unwrap();
+            table.requested(&[request(4, 10)]).await.unwrap();
+            table.recorded(&[record(2, "R2", 10)]).await.unwrap();
+            table.plan(&Planner { recipients: Vec::new(), together: HashMap::new() }, 0).await.unwrap();
+            table.requested(&[request(5, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![3, 4, 5], 2));
+            table.recorded(&[record(3, "R3", 11)]).await.unwrap();
+            table.erase(&[account(5)]).await.unwrap();
+            table.requested(&[request(3, 12)]).await.unwrap();
+            table.recorded(&[record(3, "R3", 12)]).await.unwrap();
+            assert_eq!(kept(&mut table).await, [3, 4]);
+            table.requested(&[request(6, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![3, 4, 6], 2));
+            table.prune(11 * DAY_US).await.unwrap();
+            table.requested(&[request(7, 11), request(8, 11), request(9, 11)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![3, 7, 8], 3));
+            table.close().await;
+        });
+    }
 }
