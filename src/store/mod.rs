@@ -97,9 +97,17 @@ pub enum RecordError {
     /// The journal cannot write now.
     #[error("the journal cannot write: {0}")]
     Journal(String),
-    /// The store is shutting down.
+    /// The store is shutting down. What was asked may have been begun.
     #[error("the store is closed")]
     Closed,
+    /// An upgrade gave the store to another process before what was asked was begun: that one may be asked.
+    #[error("another process has the store now")]
+    HandedOver,
+    /// An upgrade gave the store to another process while records were pruned.
+    #[error(
+        "another process has the store now; {0} records were pruned until then, prune again for the rest"
+    )]
+    HalfPruned(u64),
 }
 
 /// Why the store could not be opened.

@@ -14,6 +14,20 @@ pub(super) enum Forget {
     Secrets { answer: Answer<u64> },
 }
 
+impl Forget {
+    /// Another process has the journal next, which is the one to ask again.
+    pub(super) fn break_off(self) {
+        match self {
+            Self::Before(Pruning { pruned, dry_run: false, answer, .. }) if pruned.records > 0 => {
+                drop(answer.send(Err(RecordError::HalfPruned(pruned.records))));
+            }
+            Self::Before(Pruning { answer, .. }) => drop(answer.send(Err(RecordError::HandedOver))),
+            Self::Accounts { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
+            Self::Secrets { answer } => drop(answer.send(Err(RecordError::HandedOver))),
+        }
+    }
+}
+
 impl Writer {
     /// What somebody asked to be forgotten.
     pub(super) async fn forget(&mut self) {

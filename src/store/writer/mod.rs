@@ -289,6 +289,7 @@ impl Writer {
             self.pack(true).await;
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
+                    self.forget.drain(..).for_each(Forget::break_off);
                     self.bring_up_to_date().await;
                     close_journal(self.journal, &self.state).await;
                     return Ended::Lent { inbox: self.inbox, lent };
