@@ -3,7 +3,8 @@
 //!
 //! They come over a socket in the folder itself, so that whoever may write the folder may ask, nobody else, and never the
 //! wrong server. Each request names the live secret that its subjects were hashed with: a server that runs with another
-//! would not know whose they are.
+//! would not know whose they are. A refusal with `Retry-After` says that an upgrade came first: nothing of the order was
+//! carried out that carrying it out again would not do just so, and the next process takes it over the same socket.
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -11,7 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router, middleware};
-use http::{HeaderName, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{AdminState, problem};
@@ -65,7 +67,7 @@ pub fn router(state: AdminState) -> Router {
 }
 
 async fn check(State(store): State<Store>, request: Request, next: Next) -> Response {
-    let named = request.headers().get(SECRET).map(http::HeaderValue::as_bytes);
+    let named = request.headers().get(SECRET).map(HeaderValue::as_bytes);
     match named == Some(store.key_check().as_bytes()) {
         true => next.run(request).await,
         false => problem(
@@ -99,6 +101,11 @@ async fn retire(State(state): State<AdminState>) -> http::Response<Body> {
 fn answer<T: Serialize>(done: Result<T, RecordError>) -> http::Response<Body> {
     match done {
         Ok(done) => Json(done).into_response(),
+        Err(error @ RecordError::HandedOver) => {
+            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}."));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("0"));
+            response
+        }
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}.")),
     }
 }

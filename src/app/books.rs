@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::handover::Role;
 use super::serve_until_replaced;
@@ -35,7 +36,7 @@ pub fn bind(sockets: &mut Sockets, settings: &Settings) -> Option<Entrance> {
     bound.inspect_err(told).ok()
 }
 
-/// Serves it until another process does.
+/// Serves it until another process does; the tasks end when the last order is answered.
 ///
 /// # Errors
 /// The socket cannot be served.
@@ -44,14 +45,15 @@ pub fn serve(
     entrance: Entrance,
     state: &AdminState,
     phase: &watch::Receiver<Phase>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut tasks = Vec::new();
     let _entered = background.enter();
     for socket in entrance.sockets {
         let Listener::Unix(socket) = socket else { continue };
         let socket = tokio::net::UnixListener::from_std(socket);
         let socket = socket.context("cannot serve the data folder's socket")?;
         let (router, name) = (books::router(state.clone()), "the data folder's socket");
-        background.spawn(serve_until_replaced(socket, router, phase.clone(), name));
+        tasks.push(background.spawn(serve_until_replaced(socket, router, phase.clone(), name)));
     }
-    Ok(())
+    Ok(tasks)
 }

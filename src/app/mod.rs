@@ -32,6 +32,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -77,7 +78,8 @@ pub struct Running {
     reloader: Arc<Reloader>,
     upgrader: Arc<Upgrader>,
     cores: Vec<JoinHandle<()>>,
-    admin_task: tokio::task::JoinHandle<()>,
+    /// What serves our own pages and orders.
+    own_pages: Vec<tokio::task::JoinHandle<()>>,
     background: Runtime,
 }
 
@@ -153,10 +155,11 @@ fn serve(
     let unix = paths(plain.iter().chain(&encrypted), |_| true);
     let inherited =
         paths(plain.iter().chain(&encrypted).chain(&for_books), |entrance| entrance.inherits_file);
+    let mut own_pages = Vec::new();
     for entrance in for_books {
-        books::serve(&background, entrance, &parts.admin, &phases)?;
+        own_pages.extend(books::serve(&background, entrance, &parts.admin, &phases)?);
     }
-    let admin_task = serve_admin(&background, for_admin, door, parts.admin, phases.clone())?;
+    own_pages.push(serve_admin(&background, for_admin, door, parts.admin, phases.clone())?);
     look_up_hosts(&background, &settings, &house);
     if let Some(upkeep) = &upkeep {
         background.spawn(Arc::clone(upkeep).work(phases.clone()));
@@ -191,7 +194,7 @@ fn serve(
             reloader,
             upgrader,
             cores,
-            admin_task,
+            own_pages,
             background,
         },
         parts.orders,
@@ -360,8 +363,9 @@ impl Running {
             "drained"
         );
         if *self.upgrader.phase.borrow() == Phase::Finishing {
-            // Whoever ordered the upgrade gets its answer.
-            let answered = async { tokio::time::timeout(Duration::from_secs(1), self.admin_task).await };
+            // Whoever ordered the upgrade gets its answer, and whoever ordered something of the journal just then.
+            let pages = join_all(self.own_pages);
+            let answered = async { tokio::time::timeout(Duration::from_secs(1), pages).await };
             drop(self.background.block_on(answered));
         }
         self.background.block_on(self.house.store.close());

@@ -1,8 +1,11 @@
 //! The data folder, for a command that needs it: opened here, or asked of the server that has it.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +17,10 @@ use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
 use crate::store::import::{Arrival, Imported, write_digits};
 use crate::store::{self, Erased, OpenError, Pruned, Store};
+
+/// How long an order waits for the process that an upgrade brings, and the pause between two tries.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Who has the folder.
 pub struct Books {
@@ -49,13 +56,23 @@ impl Books {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Nothing is to be pruned by the way.
         let limits = config::Store { retention: None, ..settings.store.clone() };
-        let holder = match Store::open(data_dir, &limits) {
-            Ok(store) => Holder::Here(store),
-            Err(OpenError::InUse { .. }) => {
+        let socket = store::socket(data_dir);
+        // A server that listens has the folder, also while an upgrade lets go of its lock for a moment: taken then, the
+        // next process could not open it. A file that a killed server left behind takes nobody.
+        let opened = match UnixStream::connect(&socket) {
+            Ok(_) => None,
+            Err(_) => match Store::open(data_dir, &limits) {
+                Ok(store) => Some(store),
+                Err(OpenError::InUse { .. }) => None,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let holder = match opened {
+            Some(store) => Holder::Here(store),
+            None => {
                 let (keys, key_check) = store::live_secret(data_dir)?;
-                Holder::Server(Server { socket: store::socket(data_dir), keys, key_check })
+                Holder::Server(Server { socket, keys, key_check })
             }
-            Err(error) => return Err(error.into()),
         };
         Ok(Self { holder, runtime })
     }
@@ -132,10 +149,24 @@ impl Books {
         path: &'static str,
         order: &impl Serialize,
     ) -> anyhow::Result<T> {
-        let request = Request::post(path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .header(SECRET, key_check.as_str());
-        let asked = ask_socket(socket, request, serde_json::to_vec(order)?);
+        let order = serde_json::to_vec(order)?;
+        let asked = async {
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let request = Request::post(path)
+                    .header(CONTENT_TYPE, "application/json")
+                    .header(SECRET, key_check.as_str());
+                let (head, body) = ask_socket(socket, request, order.clone()).await?;
+                // Only this answer says that the order was not begun. One that did not come, or another, may stand for
+                // something done, and counting that twice would be untrue.
+                let handed_over =
+                    head.status == StatusCode::SERVICE_UNAVAILABLE && head.headers.contains_key(RETRY_AFTER);
+                if !handed_over || Instant::now() >= until {
+                    return Ok::<_, anyhow::Error>((head, body));
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
         let (head, body) = self.runtime.block_on(asked).with_context(|| {
             format!(
                 "another optgate has the data folder and does not listen at {}; stop it, or wait until it is done",

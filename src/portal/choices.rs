@@ -121,7 +121,7 @@ pub(super) async fn opt_out(
 const fn out_status(recorded: &Result<Receipt, RecordError>) -> StatusCode {
     match recorded {
         Ok(_) | Err(RecordError::Flood) => StatusCode::OK,
-        Err(RecordError::Journal(_) | RecordError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -141,7 +141,7 @@ fn opted_out(
             super::scope(false, false),
             vec![IN_FORCE, "We get very many requests just now, so there is no reference this time."],
         ),
-        Err(RecordError::Journal(_) | RecordError::Closed) => (
+        Err(_) => (
             "You are opted out on this browser",
             super::scope(false, false),
             vec![

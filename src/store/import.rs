@@ -95,7 +95,12 @@ impl Store {
                 let Receipt { reference, time_us, .. } = self.record_crowding(change).await?;
                 Ok::<_, RecordError>(Recorded { subject, reference, effective_us: time_us })
             });
-            self.recipients().recorded(try_join_all(recording).await?).await?;
+            // From here on some may be on record, so that nobody is told that nothing was begun.
+            let begun = |error| match error {
+                RecordError::HandedOver => RecordError::Closed,
+                error => error,
+            };
+            self.recipients().recorded(try_join_all(recording).await.map_err(begun)?).await?;
         }
         Ok(imported)
     }

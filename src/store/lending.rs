@@ -73,21 +73,16 @@ pub(super) async fn forward(
                 let change = waiting.change.clone();
                 let (answer, answered) = oneshot::channel();
                 let sent = peer.send(Forwarded { change, answer }).is_ok();
-                let receipt =
-                    if sent { answered.await.unwrap_or(Err(RecordError::Closed)) } else { closed() };
-                finish(waiting, receipt, state);
+                let receipt = if sent { answered.await.ok() } else { None };
+                finish(waiting, receipt.unwrap_or(Err(RecordError::Closed)), state);
             }
-            other => refuse(other, &mut done),
+            other => refuse(other, || RecordError::HandedOver, &mut done),
         }
         if !done.is_empty() {
             inbox.close();
         }
     }
     done
-}
-
-fn closed<T>() -> Result<T, RecordError> {
-    Err(RecordError::Closed)
 }
 
 fn finish(waiting: Waiting, receipt: Result<Receipt, RecordError>, state: &State) {
@@ -107,18 +102,18 @@ fn finish(waiting: Waiting, receipt: Result<Receipt, RecordError>, state: &State
     }
 }
 
-/// Answers what only the owner of the journal can do.
-fn refuse(command: Command, done: &mut Vec<oneshot::Sender<()>>) {
+/// Answers what only the owner of the journal can do: nothing of it is begun here.
+fn refuse(command: Command, why: impl Fn() -> RecordError, done: &mut Vec<oneshot::Sender<()>>) {
     match command {
         Command::Record(_) => {}
-        Command::Read { answer, .. } => drop(answer.send(closed())),
+        Command::Read { answer, .. } => drop(answer.send(Err(why()))),
         // The next owner sees for itself who comes under an earlier secret.
         Command::Carried(_) => {}
-        Command::Retire { answer } => drop(answer.send(closed())),
-        Command::Check { answer, .. } => drop(answer.send(closed())),
-        Command::Prune { answer, .. } => drop(answer.send(closed())),
-        Command::Erase { answer, .. } => drop(answer.send(closed())),
-        Command::Lend { lent } => drop(lent.send(closed())),
+        Command::Retire { answer } => drop(answer.send(Err(why()))),
+        Command::Check { answer, .. } => drop(answer.send(Err(why()))),
+        Command::Prune { answer, .. } => drop(answer.send(Err(why()))),
+        Command::Erase { answer, .. } => drop(answer.send(Err(why()))),
+        Command::Lend { lent } => drop(lent.send(Err(why()))),
         Command::Close { done: waiting } => done.push(waiting),
     }
 }
@@ -146,7 +141,7 @@ pub(super) async fn take_back<T>(
                 while let Ok(Some(command)) = timeout_at(until, inbox.recv()).await {
                     match command {
                         Command::Record(w) => finish(w, Err(RecordError::Journal(text.clone())), state),
-                        other => refuse(other, &mut done),
+                        other => refuse(other, || RecordError::Journal(text.clone()), &mut done),
                     }
                 }
                 if !done.is_empty() {

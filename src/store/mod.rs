@@ -17,6 +17,7 @@
 //! `third-parties.json` and `recipients.sqlite3`, and belongs to one process.
 
 mod backup;
+mod beside;
 mod bound;
 mod collector;
 mod counts;
@@ -55,6 +56,7 @@ use crate::config;
 use crate::privacy::{Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
+pub use beside::{counts, evidence, export, export_shared, holds, inclusion, public_key, record};
 pub use collector::StoreCollector;
 pub use counts::Count;
 pub use feed::FeedHealth;
@@ -95,9 +97,17 @@ pub enum RecordError {
     /// The journal cannot write now.
     #[error("the journal cannot write: {0}")]
     Journal(String),
-    /// The store is shutting down.
+    /// The store is shutting down. What was asked may have been begun.
     #[error("the store is closed")]
     Closed,
+    /// An upgrade gave the store to another process before what was asked was begun: that one may be asked.
+    #[error("another process has the store now")]
+    HandedOver,
+    /// An upgrade gave the store to another process while records were pruned.
+    #[error(
+        "another process has the store now; {0} records were pruned until then, prune again for the rest"
+    )]
+    HalfPruned(u64),
 }
 
 /// Why the store could not be opened.
@@ -551,95 +561,4 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.display().to_string() }),
         Err(TryLockError::Error(e)) => Err(failed(format!("cannot be locked: {e}"))),
     }
-}
-
-/// Reads every record of a journal, in order, beside a running server (read-only connection). The
-/// chain is verified on the way, and every column against it. Pruned records are left out.
-///
-/// # Errors
-/// Names the file, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
-pub fn export(
-    data_dir: &Path,
-    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
-) -> Result<(), OpenError> {
-    evidence(data_dir, &mut |item| match item.view() {
-        Some(view) => each(view),
-        None => Ok(()),
-    })
-}
-
-/// As [`export`], everything that proves the journal: keys, records, checkpoints; see [`proof`].
-///
-/// # Errors
-/// As [`export`].
-pub fn evidence(
-    data_dir: &Path,
-    each: &mut dyn FnMut(proof::Item) -> std::io::Result<()>,
-) -> Result<(), OpenError> {
-    journal::audit::read(&data_dir.join(JOURNAL), each)
-}
-
-/// The record behind a reference, as a person types it, beside a running server; `None`: there is none that is not
-/// pruned.
-///
-/// # Errors
-/// The journal cannot be read.
-pub fn record(data_dir: &Path, reference: &str) -> Result<Option<RecordView>, OpenError> {
-    let Some(reference) = reference::normalise(reference) else { return Ok(None) };
-    journal::audit::record(&data_dir.join(JOURNAL), &reference)
-}
-
-/// What proves one record alone, beside a running server.
-///
-/// # Errors
-/// There is no such record, it is not signed yet, or the journal does not fit together.
-pub fn inclusion(data_dir: &Path, reference: &str) -> Result<proof::Inclusion, OpenError> {
-    let journal = data_dir.join(JOURNAL);
-    let reference = reference::normalise(reference).ok_or_else(|| OpenError::Journal {
-        path: journal.display().to_string(),
-        why: format!("has no record {reference}: a reference is 16 letters and digits"),
-    })?;
-    journal::audit::inclusion(&journal, &reference)
-}
-
-/// How many changes came by the minute, oldest first, beside a running server; the last minute may be missing.
-///
-/// # Errors
-/// The journal cannot be read.
-pub fn counts(data_dir: &Path) -> Result<Vec<Count>, OpenError> {
-    journal::audit::counts(&data_dir.join(JOURNAL))
-}
-
-/// Legal holds of a data folder: what is not pruned. Works beside a running server.
-///
-/// # Errors
-/// The journal cannot be opened, or no server of this version has opened it yet.
-pub fn holds(data_dir: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
-    journal::forget::holds(&data_dir.join(JOURNAL), order)
-}
-
-/// The public half of the key that signs a data folder's journal.
-///
-/// # Errors
-/// The key file is not there or cannot be read.
-pub fn public_key(data_dir: &Path) -> Result<PublicKey, OpenError> {
-    let path = data_dir.join(SIGNING);
-    let failed = |why: String| OpenError::Folder { path: path.display().to_string(), why };
-    match signing::Signer::load(&path) {
-        Ok(Some(signer)) => Ok(signer.public()),
-        Ok(None) => Err(failed("is missing; it is made when a server first opens this data folder".into())),
-        Err(error) => Err(failed(format!("cannot be used: {error}"))),
-    }
-}
-
-/// Reads every record of every node from the database that nodes share: by node, in its order. Each node's chain is
-/// verified on the way, and every column against it.
-///
-/// # Errors
-/// Names the database, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
-pub fn export_shared(
-    url: &config::DatabaseUrl,
-    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
-) -> Result<(), OpenError> {
-    journal::shared_audit::export(url, each)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::process::Signal;
@@ -14,8 +14,10 @@ use serde_json::Value;
 use super::acceptance_choices::{honoured, shop};
 use super::support::binary::Binary;
 use super::support::client::{Client, get};
+use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy, site};
 use super::support::wait_until;
+use super::upgrade::Ends;
 
 const GPC: &str = "Sec-GPC: 1\r\n";
 
@@ -23,9 +25,10 @@ fn account(name: &str) -> String {
     format!("X-Account-Id: {name}\r\n")
 }
 
-/// A site whose accounts a trusted hop names.
+/// A site whose accounts a trusted hop names, and profiles a cookie.
 fn settings(url: &str) -> Builder {
-    site(&[format!("{url:?}")], "name = \"shop\"\n[account]\nheader = \"x-account-id\"\n")
+    let account = "[account]\nheader = \"x-account-id\"\nprofile_cookie = \"visitor\"\n";
+    site(&[format!("{url:?}")], &format!("name = \"shop\"\n{account}"))
         .toml("trusted_proxies = [\"127.0.0.0/8\"]\n")
 }
 
@@ -132,6 +135,29 @@ fn an_account_is_erased_beside_a_server() {
     assert!(said.contains("is whole, but nothing is signed yet"), "{said}");
 }
 
+/// Domain 6, 11 CCR 7025(c)(1): a person is known at two levels, and a profile is erased like an account. What is erased
+/// at one level does not reach the other.
+#[test]
+fn a_profile_is_erased_beside_a_server_apart_from_an_account_of_its_key() {
+    let origin = shop(&["/"]);
+    let binary = Binary::start(settings(origin.url()));
+    let (addr, file) = (binary.addr(), binary.file());
+    let profile = "Cookie: visitor=77\r\n";
+    assert!(honoured(&get(addr, "/", &format!("{profile}{GPC}"))));
+    assert!(honoured(&get(addr, "/", &(account("77") + GPC))));
+    wait_until("both are recorded", || exported(&file).len() == 2);
+    let said = ok(&file, &["ledger", "erase", "--site", "shop", "--profile", "77"]);
+    assert!(said.starts_with("records erased from: 1\n") && said.ends_with("alone: yes\n"), "{said}");
+    let said = ok(&file, &["ledger", "erase", "--site", "shop", "--profile", "77"]);
+    assert!(said.starts_with("records erased from: 0\n") && said.ends_with("alone: yes\n"), "{said}");
+    // Both at once, of which the profile has nothing left.
+    let said = ok(&file, &["ledger", "erase", "--site", "shop", "--account", "77", "--profile", "77"]);
+    assert!(said.starts_with("records erased from: 1\n"), "{said}");
+    assert!(honoured(&get(addr, "/", profile)) && honoured(&get(addr, "/", &account("77"))));
+    let said = failed(&file, &["ledger", "erase", "--site", "shop", "--profile", ""]);
+    assert!(said.contains("no profile was named"), "{said}");
+}
+
 /// Whoever opts out while much is pruned does not wait for all of it, and is not pruned.
 #[test]
 fn opt_outs_go_on_while_a_server_prunes() {
@@ -226,4 +252,69 @@ fn a_folder_whose_name_is_too_long_for_a_socket_is_served_all_the_same() {
     assert!(honoured(&get(binary.addr(), "/", GPC)));
     let said = failed(&binary.file(), &["ledger", "prune"]);
     assert!(said.contains("does not listen at") && said.contains("stop it"), "{said}");
+}
+
+/// An order that is typed while an upgrade hands the store over is carried out by the next process, and needs no second
+/// typing: whichever of the two it reaches, and whenever.
+#[test]
+fn orders_that_are_typed_over_upgrades_are_carried_out() {
+    let origin = shop(&["/"]);
+    let mut binary = Binary::start(settings(origin.url()));
+    let file = binary.file();
+    let (done, typed) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let orders: [&[&str]; 3] = [
+        &["ledger", "prune", "--dry-run"],
+        &["ledger", "erase", "--site", "shop", "--account", "ann"],
+        &["keys", "retire"],
+    ];
+    thread::scope(|scope| {
+        for order in orders {
+            let (done, typed, file) = (&done, &typed, &file);
+            scope.spawn(move || {
+                while !done.load(Ordering::Acquire) {
+                    ok(file, order);
+                    typed.fetch_add(1, Ordering::AcqRel);
+                }
+            });
+        }
+        let _end = Ends(&done);
+        for _ in 0..4 {
+            let before = typed.load(Ordering::Acquire);
+            wait_until("orders are typed", || typed.load(Ordering::Acquire) > before + 3);
+            binary.upgrade();
+        }
+    });
+    println!("{} orders over 4 upgrades", typed.into_inner());
+}
+
+/// The program asks again where a server says that nothing was begun, and nowhere else: what may have been done is not
+/// done twice.
+#[test]
+fn an_order_is_sent_again_only_where_nothing_of_it_was_begun() {
+    let kept = settings(shop(&["/"]).url()).run().stop();
+    let file = kept.path().join("optgate.toml");
+    let refusal = |fields: &'static str| {
+        format!("HTTP/1.1 503 Service Unavailable\r\n{fields}Content-Length: 15\r\n\r\n{{\"detail\":\"no\"}}")
+    };
+    let prune = ["ledger", "prune", "--before", "2026-01-01"];
+    for (fields, asked) in [("Retry-After: 0\r\n", 3), ("", 1)] {
+        let refused = AtomicUsize::new(0);
+        let server = Origin::start_unix(&kept.path().join("data/books.sock")).on("/prune", move |x| {
+            x.body()?;
+            match refused.fetch_add(1, Ordering::SeqCst) {
+                0 | 1 => x.send(refusal(fields)),
+                _ => {
+                    x.ok("application/json", br#"{"records":7,"held":0,"first_format":0,"accounts_kept":0}"#)
+                }
+            }
+        });
+        match asked {
+            1 => assert!(failed(&file, &prune).contains("503 Service Unavailable: no")),
+            _ => assert!(ok(&file, &prune).starts_with("pruned: 7\n")),
+        }
+        fs::remove_file(kept.path().join("data/books.sock")).unwrap();
+        let orders: Vec<_> = server.seen(asked).into_iter().map(|order| order.body).collect();
+        assert_eq!(orders.len(), asked, "{fields}");
+        assert!(orders.iter().all(|order| *order == orders[0]), "the same order");
+    }
 }

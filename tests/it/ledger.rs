@@ -704,6 +704,35 @@ fn after_a_lost_secret_the_old_journal_is_evidence_and_a_new_one_begins() {
     assert!(said.out.contains("records: 1\n"), "{}", said.out);
 }
 
+/// Domain 6: a pseudonymous profile is erased by its key, and under every secret that it may have been hashed with.
+#[test]
+fn an_erased_profile_is_in_no_record_under_any_secret() {
+    let house = House::new();
+    let profile = |store: &Store| Change {
+        basis: Some(Basis::Profile),
+        subject: Some(Subject::of_profile(store.keys(), "shop", b"\x01")),
+        ..out(store, 1)
+    };
+    for _ in 0..2 {
+        let store = house.store();
+        block_on(async {
+            store.record(profile(&store)).await.unwrap();
+            store.record(out(&store, 1)).await.unwrap();
+            store.close().await;
+        });
+        house.optgate(&["keys", "rotate"]).ok();
+    }
+    let said = house.optgate_told(&["ledger", "erase", "--site", "shop", "--profile"], "\u{1}\n").ok();
+    assert!(said.out.starts_with("records erased from: 2\n"), "{}", said.out);
+    assert!(said.out.ends_with("hash alone: yes\n"), "{}", said.out);
+    let store = house.store();
+    let older = store.keys().older().iter().map(|keys| Subject::of_profile(keys, "shop", b"\x01"));
+    assert!(older.map(|subject| store.lookup(&subject)).all(|standing| standing == Standing::OptedOut));
+    block_on(store.close());
+    let said = house.optgate(&["ledger", "erase", "--site", "shop", "--account", "\u{1}"]).ok();
+    assert!(said.out.starts_with("records erased from: 2\n"), "the account was left alone: {}", said.out);
+}
+
 /// Sites of one operator share opt-outs: an account of theirs is kept under the group's name, and found there by what
 /// is typed for either site.
 #[test]

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::acceptance_choices::{honoured, post, shop};
 use super::support::binary::{Binary, own_address, serving};
 use super::support::origin::{Origin, Recorded};
+use super::support::pki::Authority;
 use super::support::proxy::{Builder, figure, proxy};
 use super::support::wait_until;
 
@@ -25,8 +26,12 @@ const OPT_OUT: &str = "/privacy-choices/opt-out";
 
 /// A recipient's server: it answers the first requests with these statuses, and takes what comes after.
 fn ads(refusals: &[&'static str]) -> Origin {
+    ads_at(Origin::start(), refusals)
+}
+
+fn ads_at(server: Origin, refusals: &[&'static str]) -> Origin {
     let (refusals, asked) = (refusals.to_vec(), Arc::new(AtomicUsize::new(0)));
-    Origin::start().on("/hook", move |x| {
+    server.on("/hook", move |x| {
         x.body()?;
         match refusals.get(asked.fetch_add(1, Ordering::SeqCst)) {
             Some(status) => x.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")),
@@ -41,7 +46,11 @@ fn hook(ads: &Origin) -> String {
 
 /// A site whose accounts a trusted hop names; `recipients` in the words of a settings file.
 fn site(origin: &Origin, recipients: &str) -> Builder {
-    proxy().to(origin).toml(&format!(
+    with_accounts(proxy().to(origin), recipients)
+}
+
+fn with_accounts(builder: Builder, recipients: &str) -> Builder {
+    builder.toml(&format!(
         "trusted_proxies = [\"127.0.0.0/8\"]\n[account]\nheader = \"x-account-id\"\n{recipients}\n"
     ))
 }
@@ -111,17 +120,31 @@ impl Desk<'_> {
     where
         R: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
     {
+        // It is made when there is something to keep.
+        self.asked(sql, true).unwrap_or_default()
+    }
+
+    /// Something that nobody can type: time that passed.
+    fn change<R>(&self, sql: &'static str) -> Vec<R>
+    where
+        R: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
+    {
+        self.asked(sql, false).unwrap()
+    }
+
+    fn asked<R>(&self, sql: &'static str, read_only: bool) -> sqlx::Result<Vec<R>>
+    where
+        R: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
+    {
         use sqlx::{ConnectOptions as _, Connection as _};
         let path = self.0.join("data/recipients.sqlite3");
-        let rows = block_on(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).read_only(true);
+        block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).read_only(read_only);
             let mut connection = options.connect().await?;
             let rows = sqlx::query_as::<_, R>(sql).fetch_all(&mut connection).await?;
             connection.close().await?;
-            Ok::<_, sqlx::Error>(rows)
-        });
-        // It is made when there is something to keep.
-        rows.unwrap_or_default()
+            Ok(rows)
+        })
     }
 }
 
@@ -423,6 +446,92 @@ fn a_refusal_is_named_and_stays_open() {
     assert!(messages.iter().filter(|message| id_of(message) == id).count() == 3, "{messages:?}");
     proxy.wait_for_line("optgate_recipients_open 0");
     assert!(desk.ledger(&["recipients", "retry", id]).err.contains("can be sent again"));
+}
+
+/// Whose opt-out it is goes to nobody who is not the recipient: its certificate must lead to `roots`, or to the system's
+/// roots without them. Until it does, the message waits.
+#[test]
+fn a_recipient_is_told_over_tls_that_leads_to_its_roots_and_to_no_other() {
+    let (origin, authority, stranger) = (shop(&["/"]), Authority::new(), Authority::new());
+    let ads = ads_at(Origin::start_tls(authority.leaf("127.0.0.1").server()), &[]);
+    let builder = proxy();
+    let folder = |name: &str| {
+        let folder = builder.dir().join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let (own, other) = (authority.write(&folder("own")), stranger.write(&folder("other")));
+    let of = |name: &str, roots: &str| {
+        format!("[[recipients]]\nname = \"{name}\"\nalways = true\n{}\n{roots}\n", hook(&ads))
+    };
+    let recipients = [
+        of("own roots", &format!("roots = {own:?}")),
+        of("other roots", &format!("roots = {other:?}")),
+        of("the system's", ""),
+    ];
+    let proxy = with_accounts(builder.to(&origin), &recipients.concat()).run();
+    let desk = Desk(proxy.dir());
+    let reference = opt_out(proxy.addr(), ANN);
+    assert_eq!(data_of(&ads.first())["recipient"], "own roots");
+    proxy.wait_for_line("optgate_recipients_sent_total 1");
+    let failed = || desk.open().iter().filter(|task| task["error"].is_string()).count();
+    wait_until("both others were tried", || failed() == 2);
+    for task in desk.open() {
+        let error = task["error"].as_str().unwrap();
+        assert!(error.contains("certificate"), "{task}");
+        assert_eq!((&task["state"], &task["reference"]), (&"open".into(), &reference.clone().into()));
+    }
+    let to: Vec<_> = ads.seen(1).iter().map(|message| data_of(message)["recipient"].clone()).collect();
+    assert_eq!(to, ["own roots"], "nobody else was told");
+}
+
+/// 11 CCR 7101: told and older than records are kept, it goes with them: by order, and by the day.
+#[test]
+fn what_recipients_were_told_is_pruned_with_the_records() {
+    let (origin, ads) = (shop(&["/"]), ads(&[]));
+    let recipient = format!("[[recipients]]\nname = \"Ads\"\nalways = true\n{}", hook(&ads));
+    let proxy = site(&origin, &recipient).run();
+    let desk = Desk(proxy.dir());
+    opt_out(proxy.addr(), ANN);
+    assert!(honoured(&proxy.get("/", GPC)));
+    proxy.wait_for_line("optgate_recipients_sent_total 1");
+    assert!(!desk.windows().is_empty());
+    let kept =
+        || desk.query::<(i64, i64)>("SELECT (SELECT count(*) FROM requests), (SELECT count(*) FROM tasks)");
+    let day = |days: i64| {
+        let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+        then.to_string()[..10].to_owned()
+    };
+    desk.ok(&["prune", "--before", &day(2), "--dry-run"]);
+    desk.ok(&["prune", "--before", &day(-1)]);
+    assert_eq!(kept(), [(1, 1)], "neither counted for gone nor old");
+    desk.ok(&["prune", "--before", &day(2)]);
+    assert_eq!(kept(), [(0, 0)]);
+    let windows = || desk.query::<(i64,)>("SELECT count(*) FROM windows");
+    assert_eq!(windows(), [(0,)]);
+}
+
+/// `store.retention`: a server prunes them by itself, once a day.
+#[test]
+fn a_server_prunes_what_recipients_were_told_by_itself() {
+    let (origin, ads) = (shop(&["/"]), ads(&[]));
+    let recipient = format!("[[recipients]]\nname = \"Ads\"\nalways = true\n{}", hook(&ads));
+    let builder = site(&origin, &format!("{recipient}\n[store]\nretention = \"2d\"\n"));
+    let proxy = builder.run();
+    opt_out(proxy.addr(), ANN);
+    opt_out(proxy.addr(), "X-Account-Id: bob\r\n");
+    proxy.wait_for_line("optgate_recipients_sent_total 2");
+    let kept = proxy.stop();
+    let desk = Desk(kept.path());
+    let ages = "UPDATE requests SET requested_us = requested_us - 259200000000, \
+                effective_us = effective_us - 259200000000 WHERE id = 1 RETURNING id";
+    assert_eq!(desk.change::<(i64,)>(ages), [(1,)]);
+    let addr = own_address();
+    let _binary =
+        Binary::of(serving(&kept.path().join("optgate.toml"), addr), addr, tempfile::tempdir().unwrap());
+    let left = || desk.query::<(i64,)>("SELECT id FROM requests");
+    wait_until("what is three days old is pruned", || left().len() < 2);
+    assert_eq!(left(), [(2,)]);
 }
 
 /// Erasure takes what was kept to tell others; the sealed name is not in the file before either.

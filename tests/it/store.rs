@@ -7,6 +7,7 @@ mod clock;
 mod crash;
 mod damage;
 mod disk;
+mod handover;
 mod model;
 mod oracle;
 mod packed;

@@ -52,7 +52,7 @@ fn load(addr: std::net::SocketAddr, fresh: bool, done: &AtomicBool, answered: &A
 }
 
 /// Ends the load however the test ends.
-struct Ends<'a>(&'a AtomicBool);
+pub struct Ends<'a>(pub &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {

@@ -1,6 +1,6 @@
 //! `optgate ledger prune`, `hold` and `erase`: what is forgotten, and what must not be.
 
-use std::io::{Read as _, Write};
+use std::io::Write;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
-use crate::privacy::Subject;
+use crate::privacy::{Keys, Subject};
 use crate::store::{self, HoldOrder};
 
 /// What to prune.
@@ -24,16 +24,70 @@ pub struct PruneArgs {
     pub before: Option<Date>,
 }
 
-/// Which account.
+/// Whom to erase.
 #[derive(Debug, Args)]
 pub struct EraseArgs {
-    /// The site whose account it is
+    /// The site whose account or profile it is
     #[arg(long, value_name = "NAME")]
     pub site: String,
-    /// The account, as `account.header` names it; without it, the first line of standard input, which stays out
-    /// of the shell's history
-    #[arg(long, value_name = "KEY")]
-    pub account: Option<String>,
+    /// The account, as the site names it. Without KEY it is read from standard input, where it stays out of the shell's
+    /// history; so it is without --account and --profile
+    #[arg(long, value_name = "KEY", num_args = 0..=1)]
+    pub account: Option<Option<String>>,
+    /// The pseudonymous profile, by the value of the cookie `account.profile_cookie`; without KEY the next line of
+    /// standard input. Of a person with both, both are to be named: nothing here links them
+    #[arg(long, value_name = "KEY", num_args = 0..=1)]
+    pub profile: Option<Option<String>>,
+}
+
+impl EraseArgs {
+    /// The keys that were typed, or stand in `input`, one a line: the account's first.
+    ///
+    /// # Errors
+    /// One is missing.
+    fn keys(&self, input: impl FnOnce() -> std::io::Result<String>) -> anyhow::Result<Vec<(Level, String)>> {
+        let (account, profile) = match (self.account.clone(), self.profile.clone()) {
+            (None, None) => (Some(None), None),
+            named => named,
+        };
+        let typed = [(Level::Account, account), (Level::Profile, profile)];
+        let text = match typed.iter().any(|(_, key)| matches!(key, Some(None))) {
+            true => input().context("standard input cannot be read")?,
+            false => String::new(),
+        };
+        let mut lines = text.lines();
+        let named = typed.into_iter().filter_map(|(level, key)| Some((level, key?)));
+        named
+            .map(|(level, key)| match key.or_else(|| lines.next().map(str::to_owned)) {
+                Some(key) if !key.is_empty() => Ok((level, key)),
+                _ => Err(level.unnamed()),
+            })
+            .collect()
+    }
+}
+
+/// At which level somebody is known (11 CCR 7025(c)(1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Account,
+    Profile,
+}
+
+impl Level {
+    fn subject(self, keys: &Keys, scope: &str, key: &[u8]) -> Subject {
+        match self {
+            Self::Account => Subject::of_account(keys, scope, key),
+            Self::Profile => Subject::of_profile(keys, scope, key),
+        }
+    }
+
+    fn unnamed(self) -> anyhow::Error {
+        let (word, flag) = match self {
+            Self::Account => ("account", "--account"),
+            Self::Profile => ("profile", "--profile"),
+        };
+        anyhow::anyhow!("no {word} was named: give its key with {flag}, or on standard input")
+    }
 }
 
 /// `optgate ledger hold ...`
@@ -91,33 +145,24 @@ pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// Erases an account from its records, beside a running server too.
+/// Erases an account, or a profile, from its records, beside a running server too.
 ///
 /// # Errors
-/// The journal cannot be written.
+/// Nobody is named, or the journal cannot be written.
 pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
-    let account = match &args.account {
-        Some(account) => account.clone(),
-        None => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
-            text.lines().next().unwrap_or_default().to_owned()
-        }
-    };
-    if account.is_empty() {
-        return Err(
-            anyhow::anyhow!("no account was named: give --account, or its key on standard input").into()
-        );
-    }
-    // In a group the account is kept under the group's name, and under the site's own from before.
+    let named = args.keys(|| std::io::read_to_string(std::io::stdin()))?;
+    // In a group they are kept under the group's name, and under the site's own from before.
     let mut scopes = vec![args.site.as_str()];
     scopes.extend(settings.sites.iter().find(|site| site.name == args.site).map(|site| site.scope.as_str()));
     scopes.dedup();
     let books = Books::open(&settings)?;
-    let (account, keys) = (account.as_bytes(), std::iter::once(books.keys()).chain(books.keys().older()));
-    let of = |keys| scopes.iter().map(move |scope| Subject::of_account(keys, scope, account));
-    let subjects = keys.flat_map(of).collect();
+    let mut subjects = Vec::new();
+    for keys in std::iter::once(books.keys()).chain(books.keys().older()) {
+        for (level, key) in &named {
+            subjects.extend(scopes.iter().map(|scope| level.subject(keys, scope, key.as_bytes())));
+        }
+    }
     let erased = books.erase(subjects)?;
     writeln!(out, "records erased from: {}", erased.records)?;
     writeln!(out, "of the first format, whose bytes hold the account's hash: {}", erased.first_format)?;
@@ -151,4 +196,35 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
         writeln!(out, "{}\t{what}\t{since:.0}\t{}", hold.id, hold.reason)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What names a person may stay out of the shell's history, at either level; and neither is taken for the other.
+    #[test]
+    fn keys_come_from_the_command_line_or_a_line_each_of_standard_input() {
+        let keys = |account: Option<Option<&str>>, profile: Option<Option<&str>>, input: &str| {
+            let own = |key: Option<Option<&str>>| key.map(|key| key.map(str::to_owned));
+            let args = EraseArgs { site: "shop".into(), account: own(account), profile: own(profile) };
+            args.keys(|| Ok(input.to_owned())).map_err(|error| error.to_string())
+        };
+        let (account, profile) =
+            (|key: &str| (Level::Account, key.to_owned()), |key: &str| (Level::Profile, key.to_owned()));
+        assert_eq!(keys(None, None, "ann\nx\n"), Ok(vec![account("ann")]));
+        assert_eq!(keys(Some(None), None, "ann\r\n"), Ok(vec![account("ann")]));
+        assert_eq!(keys(None, Some(None), "77\n"), Ok(vec![profile("77")]));
+        assert_eq!(keys(Some(None), Some(None), "ann\n77"), Ok(vec![account("ann"), profile("77")]));
+        assert_eq!(keys(Some(Some("ann")), Some(None), "77"), Ok(vec![account("ann"), profile("77")]));
+        assert_eq!(keys(Some(Some("ann")), Some(Some("77")), "no"), Ok(vec![account("ann"), profile("77")]));
+        for (account, profile, input, word) in [
+            (None, None, "", "no account"),
+            (Some(Some("")), None, "ann", "no account"),
+            (None, Some(None), "\n77", "no profile"),
+            (Some(None), Some(None), "ann", "no profile"),
+        ] {
+            assert!(keys(account, profile, input).unwrap_err().starts_with(word), "{input:?}");
+        }
+    }
 }

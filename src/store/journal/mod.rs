@@ -1,7 +1,8 @@
 //! The append-only record on disk.
 //!
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
-//! node, in the tables of [`schema`]; [`checkpoint`] says what is signed, over the trees of [`merkle`];
+//! node, in the tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees
+//! of [`merkle`], by the keys of [`signers`], and [`signed`] how far that is;
 //! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased.
 //! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
 //! records, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
@@ -15,9 +16,11 @@ pub(super) mod forget;
 pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod postgres;
+pub(super) mod replay;
 mod schema;
 mod secrets;
 pub(super) mod shared_audit;
+mod signed;
 pub(super) mod signers;
 pub(super) mod sqlite;
 mod wal;
@@ -30,6 +33,11 @@ use crate::config::DatabaseUrl;
 /// Why a record is refused when it is read.
 const BROKEN: &str = "does not fit the chain: it, or one before it, was changed, lost or put in after it was \
                       written. Restore the journal from a backup and keep this file: it is evidence";
+
+/// The same, for a record at hand.
+fn broken() -> sqlx::Error {
+    sqlx::Error::Protocol(format!("a record {BROKEN}"))
+}
 
 /// An error that names the journal.
 fn refuse(path: &Path, why: impl Into<String>) -> OpenError {
@@ -75,7 +83,8 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
     use super::chain::{Account, Fields, Head, Version};
-    use super::sqlite::{Fold, Journal, Key, connect_options};
+    use super::replay::Fold;
+    use super::sqlite::{Journal, Key, connect_options};
     use super::{audit, chain, schema};
     use crate::privacy::{Standing, Subject};
     use crate::store::record::{Change, Kind, Receipt, Source};

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::beside::changing;
 use super::checkpoint::vouched;
-use super::explain;
+use super::{explain, refuse};
 use crate::store::OpenError;
 use crate::store::signing::Signer;
 
@@ -40,3 +40,38 @@ async fn write(connection: &mut SqliteConnection, old: Option<&Signer>, new: &Si
     }
     transaction.commit().await
 }
+
+/// The key that signs this journal; made when the journal was never signed.
+pub(super) async fn of_journal(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    key_file: &Path,
+) -> Result<Signer, OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let unusable = |e: std::io::Error| refuse(key_file, format!("cannot be used: {e}"));
+    let known: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM signers").fetch_all(&mut *connection).await.map_err(named)?;
+    let signer = match Signer::load(key_file).map_err(unusable)? {
+        Some(signer) if known.contains(&signer.public().id()) => return Ok(signer),
+        Some(signer) if known.is_empty() => signer,
+        None if known.is_empty() => {
+            let (signer, seed) = Signer::generate().map_err(unusable)?;
+            Signer::save(key_file, &seed).map_err(|e| refuse(key_file, format!("cannot be made: {e}")))?;
+            signer
+        }
+        None => return Err(refuse(key_file, format!("is missing, but {SIGNED}"))),
+        Some(_) => return Err(refuse(key_file, format!("is another key, but {SIGNED}"))),
+    };
+    sqlx::query("INSERT INTO signers VALUES (?, ?, ?)")
+        .bind(signer.public().id())
+        .bind(signer.public().as_bytes().to_vec())
+        .bind(jiff::Timestamp::now().as_microsecond())
+        .execute(connection)
+        .await
+        .map_err(named)?;
+    Ok(signer)
+}
+
+/// What to do about a signing key that is not the journal's.
+const SIGNED: &str = "there is a journal that is signed with one. Restore it from a backup; if it is lost, \
+                      `optgate keys new-signer` makes another, which no earlier key vouches for";

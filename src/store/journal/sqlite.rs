@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_encoding::HEXUPPER;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
-use super::chain::{self, Account, BLINDING, Fields, Head, Link, Version, person};
+use super::chain::{self, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
 use super::mark::{self, Mark};
-use super::merkle::Tree;
+use super::replay::{Fold, Found, is_there, link_of, read_head, read_records, suppressions};
 use super::schema::{configure, migrate, refuse_damage, refuse_strangers};
 use super::secrets::{live_since, refuse_other};
-use super::{BROKEN, explain, primary_code, refuse, wal};
-use crate::privacy::{Standing, Subject};
+use super::signed::{Unsigned, checkpoint_from, last_checkpoint};
+use super::{BROKEN, broken, explain, primary_code, refuse, signers, wal};
+use crate::privacy::Subject;
 use crate::store::counts::Line;
 use crate::store::merge::Seen;
-use crate::store::record::{Change, Kind, Receipt, RecordView, Source};
-use crate::store::signing::{PublicKey, Signer};
+use crate::store::record::{Change, Receipt, RecordView};
+use crate::store::signing::Signer;
 use crate::store::{OpenError, files, reference};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -62,79 +62,6 @@ pub(in crate::store) struct Journal {
     found: Vec<Found>,
 }
 
-/// A record that is in the journal though its commit reported an error.
-pub(in crate::store) struct Found {
-    pub(in crate::store) subject: Option<Subject>,
-    pub(in crate::store) kind: Option<Kind>,
-    pub(in crate::store) source: Option<Source>,
-    pub(in crate::store) seq: i64,
-}
-
-impl Fold for Vec<Found> {
-    fn record(&mut self, fields: &Fields<'_>, account: Account) {
-        let subject = if let Account::Known(subject) = account { Some(subject) } else { None };
-        let (kind, source) = (Kind::parse(fields.kind), Source::parse(fields.signal));
-        self.push(Found { subject, kind, source, seq: fields.seq });
-    }
-
-    /// Only a start reads those.
-    fn suppressed(&mut self, _: Subject, _: Standing, _: i64) {}
-}
-
-/// Records since the last checkpoint.
-#[derive(Debug, Default)]
-struct Unsigned {
-    /// The last that is signed.
-    from: i64,
-    tree: Tree,
-}
-
-impl Unsigned {
-    /// A record is in the journal. Those before the last checkpoint are signed already.
-    fn push(&mut self, seq: i64, digest: impl FnOnce() -> Link) {
-        if seq > self.from {
-            self.tree.push(&digest());
-        }
-    }
-
-    /// The last record of the tree.
-    fn to(&self) -> i64 {
-        self.from.saturating_add_unsigned(self.tree.count())
-    }
-
-    /// Takes in what reached the disk though its commit reported an error.
-    async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
-        let signed = last_checkpoint(connection).await?.map_or(0, |checkpoint| checkpoint.head.seq);
-        if signed != self.from {
-            *self = Self { from: signed, tree: Tree::default() };
-        }
-        self.read_to(connection, i64::MAX).await
-    }
-
-    /// Takes in the records up to one.
-    async fn read_to(&mut self, connection: &mut SqliteConnection, last: i64) -> Result<()> {
-        loop {
-            let rows = sqlx::query(
-                "SELECT seq, canonical, digest FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1024",
-            )
-            .bind(self.to())
-            .bind(last)
-            .fetch_all(&mut *connection)
-            .await?;
-            for row in &rows {
-                let digest = match row.try_get::<Option<&[u8]>, _>(1)? {
-                    Some(canonical) => chain::digest(canonical),
-                    None => row.try_get::<&[u8], _>(2)?.try_into().map_err(|_| broken())?,
-                };
-                self.push(row.try_get(0)?, || digest);
-            }
-            if rows.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-}
-
 struct Sealed {
     receipt: Receipt,
     canonical: Vec<u8>,
@@ -144,29 +71,6 @@ struct Sealed {
     /// For anything but an opt-out: what this node had taken in of the others.
     seen: Option<String>,
     head: Head,
-}
-
-/// What a start makes of a journal.
-pub(in crate::store) trait Fold: Send {
-    /// The record up to which everything may be known without being read; `None`: nothing is.
-    fn known_to(&self) -> Option<Head> {
-        None
-    }
-
-    /// That record is in the journal. Whether everything up to it is known: then only what follows is read.
-    fn resume(&mut self) -> bool {
-        false
-    }
-
-    /// Before all records: an account whose records up to `seq` are pruned or erased, and how it stood then. What is
-    /// recorded later was chosen in front of that.
-    fn stood(&mut self, _subject: Subject, _standing: Standing, _seq: i64) {}
-
-    /// A record, in order. `account` is whose it is.
-    fn record(&mut self, fields: &Fields<'_>, account: Account);
-
-    /// The same accounts, after all records.
-    fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64);
 }
 
 impl Journal {
@@ -265,7 +169,7 @@ impl Journal {
 
     /// Whether records came since the last checkpoint.
     pub(in crate::store) fn has_unsigned(&self) -> bool {
-        self.head.seq > self.unsigned.from
+        self.head.seq > self.unsigned.from()
     }
 
     /// Signs what came since the last checkpoint, if anything did; durable when this returns.
@@ -278,9 +182,9 @@ impl Journal {
         }
         let canonical = Checkpoint {
             node: self.node.to_string(),
-            from: self.unsigned.from,
+            from: self.unsigned.from(),
             head: self.head,
-            root: self.unsigned.tree.root(),
+            root: self.unsigned.root(),
             time_us: now_us,
             key: self.signer.public().id(),
         }
@@ -293,7 +197,7 @@ impl Journal {
             .execute(self.connection()?)
             .await;
         match &written {
-            Ok(_) => self.unsigned = Unsigned { from: self.head.seq, tree: Tree::default() },
+            Ok(_) => self.unsigned = Unsigned::after(self.head.seq),
             Err(error) => self.doubt(error).await,
         }
         written.map(drop)
@@ -544,10 +448,10 @@ async fn prepare(
     let node = migrate(connection, live).await.map_err(named)?;
     configure(connection).await.map_err(named)?;
     refuse_other(path, connection, key_checks).await?;
-    let signer = signer(path, connection, signing_key).await?;
+    let signer = signers::of_journal(path, connection, signing_key).await?;
     let signed = last_checkpoint(connection).await.map_err(named)?;
     let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
-    let mut unsigned = Unsigned { from: signed.seq, tree: Tree::default() };
+    let mut unsigned = Unsigned::after(signed.seq);
     let known_to = match fold.known_to() {
         Some(known) if is_there(connection, &known, &signed).await.map_err(named)? && fold.resume() => known,
         _ => Head::default(),
@@ -569,69 +473,6 @@ async fn prepare(
     Ok(Prepared { node, live_since, signer, head, unsigned, mark })
 }
 
-/// The key that signs this journal; made when the journal was never signed.
-async fn signer(
-    path: &Path,
-    connection: &mut SqliteConnection,
-    key_file: &Path,
-) -> Result<Signer, OpenError> {
-    let named = |e: sqlx::Error| explain(path, &e);
-    let unusable = |e: std::io::Error| refuse(key_file, format!("cannot be used: {e}"));
-    let known: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM signers").fetch_all(&mut *connection).await.map_err(named)?;
-    let signer = match Signer::load(key_file).map_err(unusable)? {
-        Some(signer) if known.contains(&signer.public().id()) => return Ok(signer),
-        Some(signer) if known.is_empty() => signer,
-        None if known.is_empty() => {
-            let (signer, seed) = Signer::generate().map_err(unusable)?;
-            Signer::save(key_file, &seed).map_err(|e| refuse(key_file, format!("cannot be made: {e}")))?;
-            signer
-        }
-        None => return Err(refuse(key_file, format!("is missing, but {SIGNED}"))),
-        Some(_) => return Err(refuse(key_file, format!("is another key, but {SIGNED}"))),
-    };
-    sqlx::query("INSERT INTO signers VALUES (?, ?, ?)")
-        .bind(signer.public().id())
-        .bind(signer.public().as_bytes().to_vec())
-        .bind(jiff::Timestamp::now().as_microsecond())
-        .execute(connection)
-        .await
-        .map_err(named)?;
-    Ok(signer)
-}
-
-/// What to do about a signing key that is not the journal's.
-const SIGNED: &str = "there is a journal that is signed with one. Restore it from a backup; if it is lost, \
-                      `optgate keys new-signer` makes another, which no earlier key vouches for";
-
-/// The last checkpoint, if it bears its signature.
-async fn last_checkpoint(connection: &mut SqliteConnection) -> Result<Option<Checkpoint>> {
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT max(seq) FROM checkpoints").fetch_one(&mut *connection).await?;
-    match last {
-        Some(last) => checkpoint_from(connection, last).await,
-        None => Ok(None),
-    }
-}
-
-/// The first checkpoint at or after a record, if it bears its signature.
-async fn checkpoint_from(connection: &mut SqliteConnection, seq: i64) -> Result<Option<Checkpoint>> {
-    let row = sqlx::query("SELECT canonical, signature FROM checkpoints WHERE seq >= ? ORDER BY seq LIMIT 1")
-        .bind(seq)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let (canonical, signature): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-    let wrong = || sqlx::Error::Protocol("a checkpoint does not bear its key's signature".into());
-    let checkpoint = Checkpoint::decode(canonical).ok_or_else(wrong)?;
-    let public: Option<Vec<u8>> = sqlx::query_scalar("SELECT public FROM signers WHERE id = ?")
-        .bind(checkpoint.key.as_str())
-        .fetch_optional(connection)
-        .await?;
-    let key = public.as_deref().and_then(PublicKey::from_bytes).ok_or_else(wrong)?;
-    key.verifies(&checkpoint::signed(canonical), signature).then_some(Some(checkpoint)).ok_or_else(wrong)
-}
-
 /// Options all connections share; `create_if_missing` is off.
 pub(in crate::store) fn connect_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -639,10 +480,6 @@ pub(in crate::store) fn connect_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY)
         .row_buffer_size(1024)
         .disable_statement_logging()
-}
-
-fn broken() -> sqlx::Error {
-    sqlx::Error::Protocol(format!("a record {BROKEN}"))
 }
 
 fn not_open() -> sqlx::Error {
@@ -667,136 +504,6 @@ async fn reopen(path: &Path) -> Result<SqliteConnection> {
             Err(error)
         }
     }
-}
-
-async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
-    let row = sqlx::query("SELECT seq, chain FROM journal ORDER BY seq DESC LIMIT 1")
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(Head::default()) };
-    let link = row.try_get::<&[u8], _>(1)?.try_into();
-    Ok(Head { seq: row.try_get(0)?, link: link.map_err(|_| sqlx::Error::Protocol(BROKEN.into()))? })
-}
-
-/// Whether a journal that was signed up to a record holds that record, and another.
-async fn is_there(connection: &mut SqliteConnection, known: &Head, signed: &Head) -> Result<bool> {
-    for head in [known, signed].into_iter().filter(|head| head.seq > 0) {
-        if link_of(connection, head.seq).await? != Some(head.link) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The chain value of a record.
-async fn link_of(connection: &mut SqliteConnection, seq: i64) -> Result<Option<Link>> {
-    let link: Option<Vec<u8>> = sqlx::query_scalar("SELECT chain FROM journal WHERE seq = ?")
-        .bind(seq)
-        .fetch_optional(connection)
-        .await?;
-    Ok(link.and_then(|link| link.try_into().ok()))
-}
-
-/// Reads all records after a head in order, verifies the chain, returns its new head.
-///
-/// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
-/// a page of records into one text, in hexadecimal because only text is joined by its rules.
-async fn read_records(
-    path: &Path,
-    connection: &mut SqliteConnection,
-    mut head: Head,
-    (signed, unsigned): (&Head, &mut Unsigned),
-    fold: &mut dyn Fold,
-) -> Result<Head, OpenError> {
-    let mut bytes = Vec::new();
-    loop {
-        let page: Option<String> = sqlx::query(
-            "SELECT group_concat(
-                CASE WHEN canonical IS NULL THEN 'P' WHEN blinding IS NOT NULL THEN 'B'
-                     WHEN subject IS NOT NULL THEN 'S' ELSE 'N' END
-                || hex(chain) || hex(subject) || hex(blinding) || hex(coalesce(canonical, digest))) FROM
-             (SELECT chain, subject, blinding, canonical, digest FROM journal
-              WHERE seq > ? ORDER BY seq LIMIT 1024)",
-        )
-        .bind(head.seq)
-        .fetch_one(&mut *connection)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(|e| explain(path, &e))?;
-        let Some(page) = page else { break };
-        for record in page.split(',') {
-            let next = follow(&head, record, &mut bytes, unsigned, fold);
-            // What was signed stands above what the rows say among themselves.
-            let next = next.filter(|next| next.seq != signed.seq || next == signed);
-            head = next.ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
-        }
-    }
-    if head.seq < signed.seq {
-        let (have, had) = (head.seq, signed.seq);
-        return Err(refuse(path, format!("ends with record {have}, but record {had} was signed: {LOST}")));
-    }
-    Ok(head)
-}
-
-/// What to do about records that were signed and are not there.
-const LOST: &str = "what came after it is lost. Restore the journal from a backup and keep this file: it is \
-                    evidence";
-
-/// The head after a record as [`read_records`] packs it; `None` when it does not follow. `bytes` is room to
-/// work in.
-fn follow(
-    head: &Head,
-    record: &str,
-    bytes: &mut Vec<u8>,
-    unsigned: &mut Unsigned,
-    fold: &mut dyn Fold,
-) -> Option<Head> {
-    let (shape, digits) = record.split_at_checked(1)?;
-    bytes.resize(HEXUPPER.decode_len(digits.len()).ok()?, 0);
-    HEXUPPER.decode_mut(digits.as_bytes(), bytes).ok()?;
-    let (link, rest) = bytes.split_first_chunk::<32>()?;
-    let (subject, blinding, canonical) = match shape {
-        "P" => {
-            let digest: Link = rest.try_into().ok()?;
-            let next = head.next_digest(&digest);
-            unsigned.push(next.seq, || digest);
-            return (*link == next.link).then_some(next);
-        }
-        "B" => {
-            let (subject, rest) = rest.split_at_checked(16)?;
-            let (blinding, canonical) = rest.split_at_checked(BLINDING)?;
-            (Some(subject), Some(blinding), canonical)
-        }
-        "S" => {
-            let (subject, canonical) = rest.split_at_checked(16)?;
-            (Some(subject), None, canonical)
-        }
-        _ => (None, None, rest),
-    };
-    let next = head.next(canonical);
-    let fields = Fields::decode(canonical)?;
-    let account = fields.account(subject, blinding)?;
-    (fields.seq == next.seq && *link == next.link).then(|| {
-        fold.record(&fields, account);
-        unsigned.push(next.seq, || chain::digest(canonical));
-        next
-    })
-}
-
-async fn suppressions(connection: &mut SqliteConnection) -> Result<Vec<(Subject, Standing, i64)>> {
-    let rows =
-        sqlx::query("SELECT subject, standing, seq FROM suppression").fetch_all(&mut *connection).await?;
-    let suppression = |row: SqliteRow| {
-        let unreadable = || sqlx::Error::Protocol("a suppression entry cannot be read".into());
-        let subject = row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| unreadable())?;
-        let standing = match row.try_get(1)? {
-            "opted-out" => Standing::OptedOut,
-            "opted-out-by-import" => Standing::OptedOutByImport,
-            _ => return Err(unreadable()),
-        };
-        Ok((Subject::from_bytes(subject), standing, row.try_get(2)?))
-    };
-    rows.into_iter().map(suppression).collect()
 }
 
 fn insert_statement(rows: usize) -> String {

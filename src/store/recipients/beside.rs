@@ -9,8 +9,10 @@ use serde::{Serialize, Serializer};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Row as _};
 
+use super::schema::FILE;
 use super::seal::Seal;
-use super::table::{self, FILE, list, subject};
+use super::table::{list, subject};
+use super::{outbox, schema};
 use crate::store::{OpenError, SECRET, files, keys, reference};
 
 /// A recipient that is to be told of an opt-out, or was. Never says whose it is.
@@ -153,7 +155,7 @@ pub fn of_record(data_dir: &Path, written: &str) -> Result<Option<OptOut>, OpenE
 /// The file cannot be written.
 pub fn done(data_dir: &Path, id: &str, receipt: &str) -> Result<bool, OpenError> {
     let now_us = jiff::Timestamp::now().as_microsecond();
-    let done = with(data_dir, async |connection| table::done(connection, id, now_us, receipt, false).await)?;
+    let done = with(data_dir, async |connection| outbox::done(connection, id, now_us, receipt, false).await)?;
     Ok(done.unwrap_or(false))
 }
 
@@ -202,7 +204,7 @@ fn with<T>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| failed(format!("cannot be read: {e}")))?;
     let done = runtime.block_on(async {
-        let Some(mut connection) = table::connect(&path, false).await? else { return Ok(None) };
+        let Some(mut connection) = schema::connect(&path, false).await? else { return Ok(None) };
         let done = work(&mut connection).await;
         let closed = connection.close().await;
         done.and_then(|done| closed.map(|()| Some(done)))

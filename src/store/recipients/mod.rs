@@ -14,7 +14,9 @@
 
 mod beside;
 mod figures;
+mod outbox;
 mod plan;
+mod schema;
 mod seal;
 mod sightings;
 mod table;
@@ -32,8 +34,8 @@ use tokio::sync::{Notify, oneshot};
 pub use beside::{OptOut, Task, TaskText, account_text, done, of_record, open_tasks, retry};
 pub(super) use beside::{copy, restore};
 pub use figures::RecipientsCollector;
+pub(super) use schema::FILE;
 pub use sightings::SiteSightings;
-pub(super) use table::FILE;
 
 use super::signing::{SIGNATURE_BYTES, Signer};
 use crate::config::Settings;

@@ -68,9 +68,9 @@ pub(super) struct Planned {
 /// What the settings say about recipients and sites.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Planner {
-    recipients: Vec<Arc<Recipient>>,
+    pub(super) recipients: Vec<Arc<Recipient>>,
     /// Sites that share accounts with each.
-    together: HashMap<String, Vec<String>>,
+    pub(super) together: HashMap<String, Vec<String>>,
 }
 
 impl Planner {

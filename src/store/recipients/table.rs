@@ -1,162 +1,51 @@
-//! The file: windows, requests whose effect came later, and a task for each recipient.
+//! The file: windows, requests whose effect came later, and a task for each recipient. Its tables are in `schema`, what
+//! is sent in `outbox`.
 //!
 //! `DATA/recipients.sqlite3` stands beside the journal and changes nothing in it. It is made when there is something to
 //! keep. Every change is durable before it is answered.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteTransaction};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection as _, Row as _, SqliteTransaction};
 
 use super::figures::Figures;
 use super::plan::{Asked, Planner, SLACK_DAYS, Window, day_of};
+use super::schema::connect;
 use super::seal::{MOST, Seal};
 use super::sightings::Sighting;
-use super::{Due, Failed, Pending, Recorded, Request, Settled};
+use super::{Pending, Recorded, Request};
 use crate::privacy::Subject;
-use crate::store::files;
-
-/// The file's name.
-pub(in crate::store) const FILE: &str = "recipients.sqlite3";
-
-/// `OPTR`: marks the file as ours.
-const APPLICATION_ID: i64 = 0x4f50_5452;
 
 /// Requests kept at most; with their tasks about 2 GiB.
 const MOST_REQUESTS: i64 = 5_000_000;
 
-/// How long another program (a backup, a command) may hold the lock.
-const BUSY: Duration = Duration::from_secs(5);
-
 /// Requests planned in one transaction.
 const PAGE: i64 = 256;
 
-/// How long a recipient is tried.
-const TRIED_FOR_US: i64 = 3 * 86_400 * 1_000_000;
-
-/// Forward only; a step is never changed once released.
-///
-/// A request without a reference waits for its record. `who` is sealed, and gone once everybody was told. A task's
-/// `state` is `open`, `refused` (the recipient said that it takes none), `failed` (tried for long enough), `unnamed`
-/// (there is nothing to call the person by) or `done`; all but the last are for somebody to see to.
-const MIGRATIONS: &[&str] = &["
-    CREATE TABLE windows (
-        site TEXT NOT NULL,
-        vendor TEXT NOT NULL,
-        first_day INTEGER NOT NULL,
-        last_day INTEGER NOT NULL,
-        PRIMARY KEY (site, vendor, first_day)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE requests (
-        id INTEGER PRIMARY KEY,
-        subject BLOB NOT NULL,
-        site TEXT NOT NULL,
-        requested_us INTEGER NOT NULL,
-        effective_us INTEGER,
-        reference TEXT UNIQUE,
-        who BLOB,
-        planned INTEGER NOT NULL DEFAULT 0,
-        vendors TEXT NOT NULL DEFAULT '[]'
-    ) STRICT;
-    CREATE INDEX requests_by_subject ON requests (subject);
-    CREATE INDEX requests_to_record ON requests (requested_us) WHERE reference IS NULL;
-    CREATE INDEX requests_to_plan ON requests (id) WHERE planned = 0 AND reference IS NOT NULL;
-    CREATE TABLE tasks (
-        id TEXT PRIMARY KEY,
-        request INTEGER NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
-        recipient TEXT NOT NULL,
-        way TEXT NOT NULL,
-        address TEXT NOT NULL,
-        vendors TEXT NOT NULL,
-        until_us INTEGER NOT NULL,
-        state TEXT NOT NULL,
-        tries INTEGER NOT NULL DEFAULT 0,
-        first_us INTEGER,
-        due_us INTEGER NOT NULL,
-        error TEXT,
-        told_us INTEGER,
-        receipt TEXT,
-        UNIQUE (request, recipient)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tasks_due ON tasks (recipient, due_us) WHERE state = 'open' AND way = 'webhook';
-    CREATE INDEX tasks_by_state ON tasks (state);
-    "];
-
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
-
-/// Opens the file; `make` it when it is not there, else `None`.
-pub(super) async fn connect(path: &Path, make: bool) -> Result<Option<SqliteConnection>> {
-    if !path.exists() {
-        if !make {
-            return Ok(None);
-        }
-        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.and_then(|_| files::sync_folder_of(path)).map_err(sqlx::Error::Io)?;
-    }
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY)
-        // What is erased must not lie about in the file.
-        .pragma("secure_delete", "ON");
-    let mut connection = options.disable_statement_logging().connect().await?;
-    migrate(&mut connection).await?;
-    Ok(Some(connection))
-}
-
-async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let number = async |transaction: &mut SqliteTransaction<'_>, sql: &'static str| -> Result<i64> {
-        sqlx::query(sql).fetch_one(&mut **transaction).await?.try_get(0)
-    };
-    let objects = number(&mut transaction, "SELECT count(*) FROM sqlite_master").await?;
-    let id = number(&mut transaction, "PRAGMA application_id").await?;
-    let version = number(&mut transaction, "PRAGMA user_version").await?;
-    if objects > 0 && id != APPLICATION_ID {
-        return Err(sqlx::Error::Protocol("it is a database of another program".into()));
-    }
-    let have = usize::try_from(version).unwrap_or(usize::MAX);
-    if have > MIGRATIONS.len() {
-        return Err(sqlx::Error::Protocol("it was written by a newer Optgate; run that version".into()));
-    }
-    if have == MIGRATIONS.len() {
-        return Ok(());
-    }
-    for sql in MIGRATIONS.iter().skip(have) {
-        sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
-    }
-    sqlx::raw_sql("PRAGMA application_id = 1330664530; PRAGMA user_version = 1")
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
-}
 
 /// The file with its one connection that writes.
 pub(super) struct Table {
     path: PathBuf,
     connection: Option<SqliteConnection>,
-    /// Requests in it.
+    /// Requests in it, and how many it takes.
     requests: i64,
-    seal: Option<Arc<Seal>>,
-    figures: Arc<Figures>,
+    most: i64,
+    pub(super) seal: Option<Arc<Seal>>,
+    pub(super) figures: Arc<Figures>,
 }
 
 impl Table {
     pub(super) fn new(path: PathBuf, seal: Option<Seal>, figures: Arc<Figures>) -> Self {
-        Self { path, connection: None, requests: 0, seal: seal.map(Arc::new), figures }
+        Self { path, connection: None, requests: 0, most: MOST_REQUESTS, seal: seal.map(Arc::new), figures }
     }
 
     /// The connection. One that has failed is opened anew: what it had not committed is not there.
-    async fn open(&mut self, make: bool) -> Result<Option<&mut SqliteConnection>> {
+    pub(super) async fn open(&mut self, make: bool) -> Result<Option<&mut SqliteConnection>> {
         // Somebody may have put the folder back to another state.
         if self.connection.is_none() {
             self.connection = connect(&self.path, make).await?;
@@ -211,7 +100,7 @@ impl Table {
         let seal = self.seal.clone();
         // How many there are is known once the file is open.
         self.made().await?;
-        let mut room = MOST_REQUESTS - self.requests;
+        let mut room = self.most - self.requests;
         let before = room;
         let mut lost = 0;
         let mut transaction = self.made().await?.begin_with("BEGIN IMMEDIATE").await?;
@@ -249,6 +138,7 @@ impl Table {
     pub(super) async fn recorded(&mut self, records: &[Recorded]) -> Result<()> {
         let Some(connection) = self.open(false).await? else { return Ok(()) };
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut gone = 0;
         for Recorded { subject, reference, effective_us } in records {
             let subject = &subject.as_bytes()[..];
             let done = sqlx::query(
@@ -258,9 +148,11 @@ impl Table {
             done.bind(subject).bind(reference).bind(effective_us).execute(&mut *transaction).await?;
             // One that asked for the same record a second time.
             let twice = sqlx::query("DELETE FROM requests WHERE subject = ? AND reference IS NULL");
-            twice.bind(subject).execute(&mut *transaction).await?;
+            gone += twice.bind(subject).execute(&mut *transaction).await?.rows_affected();
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        self.requests -= i64::try_from(gone).unwrap_or(0);
+        Ok(())
     }
 
     /// Requests whose opt-out is not known to be on record, newest first: an old one may be of somebody who did not try again.
@@ -345,76 +237,6 @@ impl Table {
         Ok(())
     }
 
-    /// The next tasks of a recipient that it is time for. What cannot be opened any more is for a person.
-    pub(super) async fn due(&mut self, recipient: &str, now_us: i64, most: i64) -> Result<Vec<Due>> {
-        let seal = self.seal.clone();
-        let Some(connection) = self.open(false).await? else { return Ok(Vec::new()) };
-        let rows = sqlx::query(
-            "SELECT t.id, t.recipient, t.vendors, t.until_us, t.tries,
-                    r.subject, r.site, r.requested_us, r.effective_us, r.reference, r.who
-             FROM tasks t JOIN requests r ON r.id = t.request
-             WHERE t.state = 'open' AND t.way = 'webhook' AND t.recipient = ? AND t.due_us <= ?
-             ORDER BY t.due_us LIMIT ?",
-        );
-        let rows = rows.bind(recipient).bind(now_us).bind(most).fetch_all(&mut *connection).await?;
-        let mut found = Vec::new();
-        for row in rows {
-            let (subject, who) = (subject(&row, 5)?, row.try_get::<Option<Vec<u8>>, _>(10)?);
-            let id: String = row.try_get(0)?;
-            let Some(opened) = who.and_then(|who| seal.as_ref()?.open(&who, &subject)) else {
-                let stuck = sqlx::query("UPDATE tasks SET state = 'unnamed' WHERE id = ?").bind(&id);
-                stuck.execute(&mut *connection).await?;
-                continue;
-            };
-            found.push(Due {
-                id,
-                recipient: row.try_get(1)?,
-                vendors: list(&row, 2)?,
-                until_us: row.try_get(3)?,
-                tries: u32::try_from(row.try_get::<i64, _>(4)?).unwrap_or(u32::MAX),
-                site: row.try_get(6)?,
-                requested_us: row.try_get(7)?,
-                effective_us: row.try_get(8)?,
-                reference: row.try_get(9)?,
-                who: opened.plain,
-            });
-        }
-        Ok(found)
-    }
-
-    /// When the next message to a recipient is due.
-    pub(super) async fn next_due(&mut self, recipient: &str) -> Result<Option<i64>> {
-        let Some(connection) = self.open(false).await? else { return Ok(None) };
-        let row = sqlx::query(
-            "SELECT min(due_us) FROM tasks WHERE state = 'open' AND way = 'webhook' AND recipient = ?",
-        );
-        row.bind(recipient).fetch_one(connection).await?.try_get(0)
-    }
-
-    /// A recipient was asked, with this result.
-    pub(super) async fn tried(&mut self, id: &str, at_us: i64, settled: &Settled) -> Result<()> {
-        let Some(connection) = self.open(false).await? else { return Ok(()) };
-        match settled {
-            Settled::Told(receipt) => {
-                done(connection, id, at_us, receipt, true).await?;
-                self.figures.sent.fetch_add(1, Ordering::Relaxed);
-            }
-            Settled::Failed(Failed { why, next_us }) => {
-                let failed = sqlx::query(
-                    "UPDATE tasks SET tries = tries + 1, first_us = coalesce(first_us, ?2), error = ?3,
-                            due_us = coalesce(?4, due_us),
-                            state = CASE WHEN ?4 IS NULL THEN 'refused'
-                                         WHEN ?4 - coalesce(first_us, ?2) > ?5 THEN 'failed' ELSE state END
-                     WHERE id = ?1 AND state = 'open'",
-                );
-                let failed = failed.bind(id).bind(at_us).bind(why).bind(next_us).bind(TRIED_FOR_US);
-                failed.execute(connection).await?;
-                self.figures.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
     /// Forgets these accounts and what was to be told of them.
     pub(super) async fn erase(&mut self, subjects: &[Subject]) -> Result<()> {
         let Some(connection) = self.open(false).await? else { return Ok(()) };
@@ -476,31 +298,6 @@ impl Table {
     }
 }
 
-/// A task is done; once all of a request are, nobody needs to know any more who it was. Whether there was such a task
-/// that was not done.
-pub(super) async fn done(
-    connection: &mut SqliteConnection,
-    id: &str,
-    at_us: i64,
-    receipt: &str,
-    by_message: bool,
-) -> Result<bool> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let told = sqlx::query(
-        "UPDATE tasks SET state = 'done', told_us = ?2, receipt = ?3, error = NULL, tries = tries + ?4
-         WHERE id = ?1 AND state <> 'done'",
-    );
-    let told = told.bind(id).bind(at_us).bind(receipt).bind(i64::from(by_message));
-    let new = told.execute(&mut *transaction).await?.rows_affected() > 0;
-    let forgotten = sqlx::query(
-        "UPDATE requests SET who = NULL WHERE id = (SELECT request FROM tasks WHERE id = ?) AND NOT EXISTS
-             (SELECT 1 FROM tasks WHERE tasks.request = requests.id AND tasks.state <> 'done')",
-    );
-    forgotten.bind(id).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(new)
-}
-
 async fn all_windows(transaction: &mut SqliteTransaction<'_>) -> Result<Vec<Window>> {
     let rows = sqlx::query("SELECT site, vendor, first_day, last_day FROM windows");
     let window = |row: &SqliteRow| -> Result<Window> {
@@ -536,13 +333,166 @@ pub(super) fn list(row: &SqliteRow, at: usize) -> Result<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+    use std::time::Duration;
 
-    /// The pragma's text and the constant say the same number.
+    use super::*;
+    use crate::config::{Recipient, Way, Webhook};
+    use crate::privacy::Keys;
+    use crate::store::recipients::{AccountKey, Settled};
+
+    pub const DAY_US: i64 = 86_400 * 1_000_000;
+
+    pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    pub fn table(dir: &Path) -> Table {
+        let path = dir.join(crate::store::recipients::FILE);
+        Table::new(path, Seal::of(&Keys::derive(b"s")), Arc::default())
+    }
+
+    fn account(number: u8) -> Subject {
+        Subject::from_bytes([number; 16])
+    }
+
+    /// An account asks on a day.
+    fn request(number: u8, day: i64) -> Request {
+        let who = Some(AccountKey::from(&b"ann"[..]));
+        Request { subject: account(number), site: "shop".into(), requested_us: day * DAY_US, who }
+    }
+
+    fn record(number: u8, reference: &str, day: i64) -> Recorded {
+        let reference = reference.into();
+        Recorded { subject: account(number), reference, effective_us: day * DAY_US }
+    }
+
+    /// Whoever opts out is told to one recipient, by this way.
+    fn planner(way: Way) -> Planner {
+        let recipient = Recipient {
+            name: "Ads".into(),
+            sites: Vec::new(),
+            vendors: Vec::new(),
+            always: true,
+            from: None,
+            until: None,
+            delay: Duration::ZERO,
+            way,
+        };
+        Planner { recipients: vec![Arc::new(recipient)], together: HashMap::new() }
+    }
+
+    /// An opt-out of one account that took effect on a day, and a message about it.
+    pub async fn opt_out(table: &mut Table, number: u8, day: i64) {
+        table.requested(&[request(number, day)]).await.unwrap();
+        table.recorded(&[record(number, &format!("R{number}"), day)]).await.unwrap();
+        let webhook = Webhook { url: "https://ads.example/".parse().unwrap(), roots: None };
+        table.plan(&planner(Way::Webhook(webhook)), day * DAY_US).await.unwrap();
+    }
+
+    async fn kept(table: &mut Table) -> Vec<u8> {
+        let rows = sqlx::query("SELECT subject FROM requests ORDER BY subject");
+        let rows = rows.fetch_all(table.made().await.unwrap()).await.unwrap();
+        rows.iter().map(|row| subject(row, 0).unwrap().as_bytes()[0]).collect()
+    }
+
+    async fn windows(table: &mut Table) -> Vec<(i64, i64)> {
+        let rows = sqlx::query("SELECT first_day, last_day FROM windows ORDER BY first_day");
+        let rows = rows.fetch_all(table.made().await.unwrap()).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// 11 CCR 7101: what is older than records are kept goes with them. Somebody who is still to be told is not over,
+    /// however old.
     #[test]
-    fn the_application_id_spells_optr() {
-        assert_eq!(APPLICATION_ID.to_string(), "1330664530");
-        assert_eq!(&APPLICATION_ID.to_be_bytes()[4..], b"OPTR");
+    fn pruning_takes_what_is_over_and_leaves_whoever_is_to_be_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        block_on(async {
+            let pixel = [Sighting { site: "shop".into(), vendor: "pixel".into() }];
+            for day in [100, 105, 149, 200] {
+                table.seen(day, &pixel).await.unwrap();
+            }
+            assert_eq!(windows(&mut table).await, [(100, 105), (149, 149), (200, 200)]);
+            // 1 is told, 2 refused it, 3 is being told, 4 is told and not old; 5 has no record, 6 has one since.
+            for (number, day) in [(1, 100), (2, 100), (3, 100), (4, 150)] {
+                opt_out(&mut table, number, day).await;
+            }
+            for due in table.due("Ads", 150 * DAY_US, 9).await.unwrap() {
+                let told = Settled::Told("r".into());
+                let refused = Settled::Failed(super::super::Failed { why: "410".into(), next_us: None });
+                match due.reference.as_str() {
+                    "R1" | "R4" => table.tried(&due.id, 150 * DAY_US, &told).await.unwrap(),
+                    "R2" => table.tried(&due.id, 150 * DAY_US, &refused).await.unwrap(),
+                    _ => {}
+                }
+            }
+            table.requested(&[request(5, 149), request(6, 149)]).await.unwrap();
+            table.recorded(&[record(6, "R6", 150)]).await.unwrap();
+            table.prune(150 * DAY_US).await.unwrap();
+            assert_eq!(kept(&mut table).await, [2, 3, 4, 6]);
+            assert_eq!(windows(&mut table).await, [(200, 200)]);
+            assert_eq!(table.requests, 4, "there is room again");
+            table.prune(149 * DAY_US).await.unwrap();
+            assert_eq!(kept(&mut table).await, [2, 3, 4, 6]);
+            table.close().await;
+        });
+    }
+
+    /// A window's last day is not over before its end.
+    #[test]
+    fn a_window_lasts_until_its_last_day_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        block_on(async {
+            table.seen(100, &[Sighting { site: "shop".into(), vendor: "pixel".into() }]).await.unwrap();
+            table.prune(101 * DAY_US - 1).await.unwrap();
+            assert_eq!(windows(&mut table).await, [(100, 100)]);
+            table.prune(101 * DAY_US).await.unwrap();
+            assert_eq!(windows(&mut table).await, []);
+            table.close().await;
+        });
+    }
+
+    /// A disk must not fill because of somebody who opts out without end. What finds no room is counted, what has some
+    /// already is not touched, and whatever goes makes room.
+    #[test]
+    fn a_full_file_takes_no_more_and_says_so_until_something_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = table(dir.path());
+        table.most = 3;
+        let lost = |table: &Table| table.figures.lost.load(Ordering::Relaxed);
+        block_on(async {
+            table.requested(&[request(1, 10), request(2, 10), request(3, 10), request(4, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![1, 2, 3], 1));
+            // It has its place: only its time changes.
+            table.requested(&[request(1, 9)]).await.unwrap();
+            assert_eq!(lost(&table), 1);
+            assert_eq!(table.pending().await.unwrap().last().unwrap().requested_us, 9 * DAY_US);
+            // What opened anew counts what is there.
+            table.close().await;
+            table.requested(&[request(4, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![1, 2, 3], 2));
+            // Gone, in each of the ways: erased, told to nobody, asked for a second time, pruned.
+            table.erase(&[account(1)]).await.unwrap();
+            table.requested(&[request(4, 10)]).await.unwrap();
+            table.recorded(&[record(2, "R2", 10)]).await.unwrap();
+            table.plan(&Planner { recipients: Vec::new(), together: HashMap::new() }, 0).await.unwrap();
+            table.requested(&[request(5, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![3, 4, 5], 2));
+            table.recorded(&[record(3, "R3", 11)]).await.unwrap();
+            table.erase(&[account(5)]).await.unwrap();
+            table.requested(&[request(3, 12)]).await.unwrap();
+            table.recorded(&[record(3, "R3", 12)]).await.unwrap();
+            assert_eq!(kept(&mut table).await, [3, 4]);
+            table.requested(&[request(6, 10)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![3, 4, 6], 2));
+            table.prune(11 * DAY_US).await.unwrap();
+            table.requested(&[request(7, 11), request(8, 11), request(9, 11)]).await.unwrap();
+            assert_eq!((kept(&mut table).await, lost(&table)), (vec![3, 7, 8], 3));
+            table.close().await;
+        });
     }
 }

@@ -1,10 +1,12 @@
 //! Two proxies, as two machines behind a load balancer would run them.
 
+use std::process::Command;
+
 use optgate::config::load::{Inputs, load};
 
-use super::folder;
+use super::{folder, number};
 use crate::support::origin::Origin;
-use crate::support::postgres::Cluster;
+use crate::support::postgres::{Cluster, connect};
 use crate::support::proxy::{Builder, Proxy, proxy};
 use crate::support::wait_until;
 
@@ -41,6 +43,47 @@ fn an_accounts_signal_on_one_proxy_is_honoured_on_the_other() {
     assert_eq!(decision(&b, &origin, ANN), "none");
     assert_eq!(decision(&a, &origin, &format!("{ANN}Sec-GPC: 1\r\n")), "opted-out;basis=gpc");
     wait_until("the other proxy knows", || decision(&b, &origin, ANN) == "opted-out;basis=account");
+}
+
+/// Domain 6: a profile that is erased on the node that recorded it is in no record of the database either; it is honoured
+/// on both all the same.
+#[test]
+fn a_profile_erased_on_one_proxy_is_erased_in_the_database() {
+    let Some(cluster) = Cluster::shared("a_profile_erased_on_one_proxy_is_erased_in_the_database") else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(cluster.database());
+    let origin =
+        Origin::start().on("/", |x| x.ok("text/html", b"<html><head></head><body>shop</body></html>"));
+    let node =
+        || node(&origin, &database).replacing("[account]\n", "[account]\nprofile_cookie = \"visitor\"\n");
+    let (a, b) = (node().run(), node().run());
+    wait_until("both have heard each other", || [&a, &b].iter().all(|p| p.running().store().health().loaded));
+    let (profile, other) = ("Cookie: visitor=77\r\n", "Cookie: visitor=78\r\n");
+    for visitor in [profile, other] {
+        decision(&a, &origin, &format!("{visitor}Sec-GPC: 1\r\n"));
+        wait_until("the other proxy knows", || decision(&b, &origin, visitor) == "opted-out;basis=account");
+    }
+    let tied = || {
+        let sql = "SELECT count(*) FROM optgate.records WHERE subject IS NOT NULL OR blinding IS NOT NULL";
+        runtime.block_on(async { number(&mut connect(&database).await, sql).await })
+    };
+    assert_eq!(tied(), 2);
+    let output = Command::new(env!("CARGO_BIN_EXE_optgate"))
+        .args(["ledger", "erase", "--site", "default", "--profile", "77", "--config"])
+        .arg(a.dir().join("optgate.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.starts_with("records erased from: 1\n") && said.ends_with("alone: yes\n"), "{output:?}");
+    assert_eq!(tied(), 1);
+    let late = node().run();
+    wait_until("a third has heard both", || late.running().store().health().loaded);
+    for proxy in [&a, &b, &late] {
+        assert_eq!(decision(proxy, &origin, profile), "opted-out;basis=account");
+        assert_eq!(decision(proxy, &origin, other), "opted-out;basis=account");
+    }
 }
 
 /// Settings that cannot work are refused with what to write.

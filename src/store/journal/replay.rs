@@ -1,0 +1,188 @@
+//! A journal read from a record on, in order: its chain verified, every record handed to who makes something of it.
+
+use std::path::Path;
+
+use data_encoding::HEXUPPER;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::chain::{self, Account, BLINDING, Fields, Head, Link};
+use super::signed::Unsigned;
+use super::{BROKEN, explain, refuse};
+use crate::privacy::{Standing, Subject};
+use crate::store::OpenError;
+use crate::store::record::{Kind, Source};
+
+type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
+
+/// What a start makes of a journal.
+pub(in crate::store) trait Fold: Send {
+    /// The record up to which everything may be known without being read; `None`: nothing is.
+    fn known_to(&self) -> Option<Head> {
+        None
+    }
+
+    /// That record is in the journal. Whether everything up to it is known: then only what follows is read.
+    fn resume(&mut self) -> bool {
+        false
+    }
+
+    /// Before all records: an account whose records up to `seq` are pruned or erased, and how it stood then. What is
+    /// recorded later was chosen in front of that.
+    fn stood(&mut self, _subject: Subject, _standing: Standing, _seq: i64) {}
+
+    /// A record, in order. `account` is whose it is.
+    fn record(&mut self, fields: &Fields<'_>, account: Account);
+
+    /// The same accounts, after all records.
+    fn suppressed(&mut self, subject: Subject, standing: Standing, seq: i64);
+}
+
+/// A record that is in the journal though its commit reported an error.
+pub(in crate::store) struct Found {
+    pub(in crate::store) subject: Option<Subject>,
+    pub(in crate::store) kind: Option<Kind>,
+    pub(in crate::store) source: Option<Source>,
+    pub(in crate::store) seq: i64,
+}
+
+impl Fold for Vec<Found> {
+    fn record(&mut self, fields: &Fields<'_>, account: Account) {
+        let subject = if let Account::Known(subject) = account { Some(subject) } else { None };
+        let (kind, source) = (Kind::parse(fields.kind), Source::parse(fields.signal));
+        self.push(Found { subject, kind, source, seq: fields.seq });
+    }
+
+    /// Only a start reads those.
+    fn suppressed(&mut self, _: Subject, _: Standing, _: i64) {}
+}
+
+/// Reads all records after a head in order, verifies the chain, returns its new head.
+///
+/// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
+/// a page of records into one text, in hexadecimal because only text is joined by its rules.
+pub(super) async fn read_records(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    mut head: Head,
+    (signed, unsigned): (&Head, &mut Unsigned),
+    fold: &mut dyn Fold,
+) -> Result<Head, OpenError> {
+    let mut bytes = Vec::new();
+    loop {
+        let page: Option<String> = sqlx::query(
+            "SELECT group_concat(
+                CASE WHEN canonical IS NULL THEN 'P' WHEN blinding IS NOT NULL THEN 'B'
+                     WHEN subject IS NOT NULL THEN 'S' ELSE 'N' END
+                || hex(chain) || hex(subject) || hex(blinding) || hex(coalesce(canonical, digest))) FROM
+             (SELECT chain, subject, blinding, canonical, digest FROM journal
+              WHERE seq > ? ORDER BY seq LIMIT 1024)",
+        )
+        .bind(head.seq)
+        .fetch_one(&mut *connection)
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|e| explain(path, &e))?;
+        let Some(page) = page else { break };
+        for record in page.split(',') {
+            let next = follow(&head, record, &mut bytes, unsigned, fold);
+            // What was signed stands above what the rows say among themselves.
+            let next = next.filter(|next| next.seq != signed.seq || next == signed);
+            head = next.ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
+        }
+    }
+    if head.seq < signed.seq {
+        let (have, had) = (head.seq, signed.seq);
+        return Err(refuse(path, format!("ends with record {have}, but record {had} was signed: {LOST}")));
+    }
+    Ok(head)
+}
+
+/// What to do about records that were signed and are not there.
+const LOST: &str = "what came after it is lost. Restore the journal from a backup and keep this file: it is \
+                    evidence";
+
+/// The head after a record as [`read_records`] packs it; `None` when it does not follow. `bytes` is room to
+/// work in.
+fn follow(
+    head: &Head,
+    record: &str,
+    bytes: &mut Vec<u8>,
+    unsigned: &mut Unsigned,
+    fold: &mut dyn Fold,
+) -> Option<Head> {
+    let (shape, digits) = record.split_at_checked(1)?;
+    bytes.resize(HEXUPPER.decode_len(digits.len()).ok()?, 0);
+    HEXUPPER.decode_mut(digits.as_bytes(), bytes).ok()?;
+    let (link, rest) = bytes.split_first_chunk::<32>()?;
+    let (subject, blinding, canonical) = match shape {
+        "P" => {
+            let digest: Link = rest.try_into().ok()?;
+            let next = head.next_digest(&digest);
+            unsigned.push(next.seq, || digest);
+            return (*link == next.link).then_some(next);
+        }
+        "B" => {
+            let (subject, rest) = rest.split_at_checked(16)?;
+            let (blinding, canonical) = rest.split_at_checked(BLINDING)?;
+            (Some(subject), Some(blinding), canonical)
+        }
+        "S" => {
+            let (subject, canonical) = rest.split_at_checked(16)?;
+            (Some(subject), None, canonical)
+        }
+        _ => (None, None, rest),
+    };
+    let next = head.next(canonical);
+    let fields = Fields::decode(canonical)?;
+    let account = fields.account(subject, blinding)?;
+    (fields.seq == next.seq && *link == next.link).then(|| {
+        fold.record(&fields, account);
+        unsigned.push(next.seq, || chain::digest(canonical));
+        next
+    })
+}
+
+pub(super) async fn suppressions(connection: &mut SqliteConnection) -> Result<Vec<(Subject, Standing, i64)>> {
+    let rows =
+        sqlx::query("SELECT subject, standing, seq FROM suppression").fetch_all(&mut *connection).await?;
+    let suppression = |row: SqliteRow| {
+        let unreadable = || sqlx::Error::Protocol("a suppression entry cannot be read".into());
+        let subject = row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| unreadable())?;
+        let standing = match row.try_get(1)? {
+            "opted-out" => Standing::OptedOut,
+            "opted-out-by-import" => Standing::OptedOutByImport,
+            _ => return Err(unreadable()),
+        };
+        Ok((Subject::from_bytes(subject), standing, row.try_get(2)?))
+    };
+    rows.into_iter().map(suppression).collect()
+}
+
+pub(super) async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {
+    let row = sqlx::query("SELECT seq, chain FROM journal ORDER BY seq DESC LIMIT 1")
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(Head::default()) };
+    let link = row.try_get::<&[u8], _>(1)?.try_into();
+    Ok(Head { seq: row.try_get(0)?, link: link.map_err(|_| sqlx::Error::Protocol(BROKEN.into()))? })
+}
+
+/// Whether a journal that was signed up to a record holds that record, and another.
+pub(super) async fn is_there(connection: &mut SqliteConnection, known: &Head, signed: &Head) -> Result<bool> {
+    for head in [known, signed].into_iter().filter(|head| head.seq > 0) {
+        if link_of(connection, head.seq).await? != Some(head.link) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The chain value of a record.
+pub(super) async fn link_of(connection: &mut SqliteConnection, seq: i64) -> Result<Option<Link>> {
+    let link: Option<Vec<u8>> = sqlx::query_scalar("SELECT chain FROM journal WHERE seq = ?")
+        .bind(seq)
+        .fetch_optional(connection)
+        .await?;
+    Ok(link.and_then(|link| link.try_into().ok()))
+}

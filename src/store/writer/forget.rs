@@ -1,0 +1,69 @@
+//! What somebody asked to be forgotten: an account is erased, earlier secrets are retired, records of before a day are
+//! pruned.
+
+use super::retention::Pruning;
+use super::{Answer, Writer};
+use crate::privacy::Subject;
+use crate::store::RecordError;
+use crate::store::journal::forget::Erased;
+
+/// What somebody asked to be forgotten, and who.
+pub(super) enum Forget {
+    Before(Pruning),
+    Accounts { subjects: Vec<Subject>, answer: Answer<Erased> },
+    Secrets { answer: Answer<u64> },
+}
+
+impl Forget {
+    /// Another process has the journal next, which is the one to ask again.
+    pub(super) fn break_off(self) {
+        match self {
+            Self::Before(Pruning { pruned, dry_run: false, answer, .. }) if pruned.records > 0 => {
+                drop(answer.send(Err(RecordError::HalfPruned(pruned.records))));
+            }
+            Self::Before(Pruning { answer, .. }) => drop(answer.send(Err(RecordError::HandedOver))),
+            Self::Accounts { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
+            Self::Secrets { answer } => drop(answer.send(Err(RecordError::HandedOver))),
+        }
+    }
+}
+
+impl Writer {
+    /// What somebody asked to be forgotten.
+    pub(super) async fn forget(&mut self) {
+        for order in std::mem::take(&mut self.forget) {
+            let told = |error: sqlx::Error| RecordError::Journal(error.to_string());
+            match order {
+                Forget::Before(pruning) => self.prune(pruning).await,
+                Forget::Secrets { answer } => drop(answer.send(self.retire().await.map_err(told))),
+                Forget::Accounts { subjects, answer } => {
+                    drop(answer.send(self.erase(&subjects).await.map_err(told)));
+                }
+            }
+        }
+    }
+
+    async fn erase(&mut self, subjects: &[Subject]) -> Result<Erased, sqlx::Error> {
+        let mut erased = Erased::default();
+        self.packer.discard()?;
+        for subject in subjects {
+            let (standing, by) = self.state.index.last_word(subject);
+            let (one, seq) = self.journal.erase(subject, (standing, by)).await?;
+            self.state.index.suppress(*subject, standing, seq);
+            erased.records += one.records;
+            erased.first_format += one.first_format;
+            erased.suppressed |= one.suppressed;
+        }
+        Ok(erased)
+    }
+
+    /// Has the journal need the live secret only, unless opted-out accounts are known under others alone.
+    async fn retire(&mut self) -> Result<u64, sqlx::Error> {
+        let left = self.journal.under_earlier_secrets().await?;
+        let left = left.iter().filter(|subject| self.state.index.standing(subject).is_out()).count() as u64;
+        if left == 0 {
+            self.journal.retire().await?;
+        }
+        Ok(left)
+    }
+}

@@ -1,0 +1,363 @@
+//! The one thread that writes: takes what is queued, commits it as one group, then answers.
+//!
+//! Order is kept: records reach the journal in the order they were handed over, also after an
+//! outage, so the journal's last word on an account is the person's last word.
+//!
+//! Here stand what may be asked of it, the thread, and the order of its work. `recovery` opens the journal and makes the
+//! index; `group_commit` gathers, commits and answers; `retention` prunes, by the day and by order; `forget` carries out
+//! what somebody asked to be forgotten; `maintenance` is what nobody asked for.
+
+mod forget;
+mod group_commit;
+mod maintenance;
+mod recovery;
+mod retention;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::journal::forget::{Erased, Pruned};
+use super::journal::sqlite::{Journal, Key};
+use super::lending::{self, Lent, Next};
+use super::packed::Packer;
+use super::record::{Change, Receipt, RecordView};
+use super::state::State;
+use super::{OpenError, RecordError};
+use crate::privacy::Subject;
+use forget::Forget;
+use maintenance::MINUTE;
+use recovery::{Opened, close_journal, load};
+use retention::{Pruning, Sweep};
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
+
+/// A record, and whether it is signed.
+pub(super) type Checked = Option<(RecordView, bool)>;
+
+/// What a handle asks of the writer; see [`ToWriter`].
+pub(super) enum Command {
+    /// Write a change; `answer` after it is durable.
+    Record(Waiting),
+    /// Look a record up.
+    Read { key: Key, answer: Answer<Option<RecordView>> },
+    /// Look a record up and hold it against what was signed.
+    Check { reference: String, answer: Answer<Checked> },
+    /// Prune every record before a time, or only say which would be.
+    Prune { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
+    /// An account of an earlier secret was recorded under the live one just before.
+    Carried(Subject),
+    /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it.
+    Retire { answer: Answer<u64> },
+    /// Take what ties records to these accounts out of the journal.
+    Erase { subjects: Vec<Subject>, answer: Answer<Erased> },
+    /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
+    Lend { lent: Answer<Lent> },
+    /// Flush and end; `done` after the file is closed and unlocked.
+    Close { done: oneshot::Sender<()> },
+}
+
+impl Command {
+    /// Whether somebody waits for it. What nobody waits for gathers company, and wakes no thread.
+    const fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Record(Waiting { answer: None, .. }) | Self::Carried(_))
+    }
+}
+
+/// The way to the writer.
+pub(super) struct ToWriter {
+    inbox: UnboundedSender<Command>,
+    state: Arc<State>,
+}
+
+impl ToWriter {
+    pub(super) const fn new(inbox: UnboundedSender<Command>, state: Arc<State>) -> Self {
+        Self { inbox, state }
+    }
+
+    /// Hands a command over; whether there is somebody who takes it.
+    pub(super) fn send(&self, command: Command) -> bool {
+        let urgent = command.is_urgent();
+        let sent = self.inbox.send(command).is_ok();
+        if urgent {
+            self.state.urgent.notify_one();
+        }
+        sent
+    }
+}
+
+/// A change on its way to the journal, and who waits for it.
+pub(super) struct Waiting {
+    pub(super) change: Change,
+    pub(super) answer: Option<Answer<Receipt>>,
+}
+
+impl Waiting {
+    /// Its record is on disk: the index hears of it. What nobody waits for was claimed before.
+    pub(super) fn settle(&self, seq: i64, state: &State) {
+        let Change { subject: Some(subject), kind, source, .. } = self.change else { return };
+        match self.answer {
+            Some(_) => state.settle(subject, kind, source, seq),
+            None => state.settle_claimed(subject, kind, source, seq),
+        }
+    }
+}
+
+/// What the writer needs to begin.
+pub(super) struct Start {
+    pub(super) journal: PathBuf,
+    pub(super) key_checks: Vec<String>,
+    /// The file of the key that signs.
+    pub(super) signing_key: PathBuf,
+    /// Time between two checkpoints.
+    pub(super) checkpoint: Duration,
+    /// How long records are kept whole; `None` for ever.
+    pub(super) retention: Option<Duration>,
+    /// Changes after which the index is written to its file again; `None`: never.
+    pub(super) pack_after: Option<u64>,
+    /// The file whose lock is held while the journal is open.
+    pub(super) lock_file: PathBuf,
+    pub(super) lock: File,
+    pub(super) state: Arc<State>,
+    pub(super) inbox: UnboundedReceiver<Command>,
+}
+
+/// Starts the thread; returns when the index is loaded, with the node's name, or why it cannot be.
+pub(super) fn spawn(start: Start) -> Result<Arc<str>, OpenError> {
+    let (ready, opened) = sync_channel(1);
+    let path = start.journal.display().to_string();
+    let failed = |why: String| OpenError::Journal { path: path.clone(), why };
+    std::thread::Builder::new()
+        .name("optgate-journal".into())
+        .spawn(move || thread(start, &ready))
+        .map_err(|e| failed(format!("its thread cannot start: {e}")))?;
+    opened.recv().unwrap_or_else(|_| Err(failed("its thread ended while loading; please report this".into())))
+}
+
+fn thread(start: Start, ready: &SyncSender<Result<Arc<str>, OpenError>>) {
+    let _guard = DeadGuard(Arc::clone(&start.state));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let path = start.journal.display().to_string();
+            let _ =
+                ready.send(Err(OpenError::Journal { path, why: format!("its thread cannot start: {e}") }));
+            return;
+        }
+    };
+    let ended = runtime.block_on(work(start, ready));
+    drop(runtime);
+    match ended {
+        Ok((done, lock)) => {
+            // Only now may somebody be told that it is over: they may open the folder again at once.
+            drop(lock);
+            done.into_iter().for_each(|done| _ = done.send(()));
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+/// Opens the journal and works until closed, through whatever becomes of it between. Who waits for the end, and the lock
+/// if it is still held.
+async fn work(
+    start: Start,
+    ready: &SyncSender<Result<Arc<str>, OpenError>>,
+) -> Result<(Vec<oneshot::Sender<()>>, Option<File>), OpenError> {
+    let Start { journal, key_checks, signing_key, lock_file, mut lock, state, inbox, .. } = start;
+    let pack_after = start.pack_after;
+    let times = (start.checkpoint, start.retention);
+    let open = async || load(&journal, &key_checks, &signing_key, (&state, pack_after)).await;
+    let opened = open().await?;
+    let _ = ready.send(Ok(Arc::clone(opened.journal.node())));
+    let mut writer = Writer::new(opened, times, Arc::clone(&state), inbox);
+    loop {
+        let (inbox, lent) = match writer.run().await {
+            Ended::Closed(done) => return Ok((done, Some(lock))),
+            Ended::Lent { inbox, lent } => (inbox, lent),
+        };
+        drop(lock);
+        match Lent::until_decided(lent).await {
+            Next::Forward(peer) => return Ok((lending::forward(inbox, &state, &peer).await, None)),
+            Next::TakeBack => {
+                let reopen = async || {
+                    let lock = super::lock(&lock_file)?;
+                    Ok((open().await?, lock))
+                };
+                let (opened, inbox, again) = match lending::take_back(inbox, &state, reopen).await {
+                    Ok(((opened, again), inbox)) => (opened, inbox, again),
+                    Err(done) => return Ok((done, None)),
+                };
+                lock = again;
+                writer = Writer::new(opened, times, Arc::clone(&state), inbox);
+            }
+        }
+    }
+}
+
+/// Whatever ends the thread, health must not go on saying that the journal can write.
+struct DeadGuard(Arc<State>);
+
+impl Drop for DeadGuard {
+    fn drop(&mut self) {
+        self.0.set_journal_error(Some("the writer has ended".into()));
+    }
+}
+
+/// Why a writer stopped working.
+enum Ended {
+    /// For good; these wait for the end.
+    Closed(Vec<oneshot::Sender<()>>),
+    /// Another process has the journal; what is in the inbox waits.
+    Lent { inbox: UnboundedReceiver<Command>, lent: Answer<Lent> },
+}
+
+struct Writer {
+    journal: Journal,
+    packer: Packer,
+    /// Time between two checkpoints, and when the next is due if there is anything to sign.
+    checkpoint: (Duration, Instant),
+    retention: Option<Sweep>,
+    /// When to write the counts, if there are any.
+    counts: Instant,
+    forget: Vec<Forget>,
+    /// Accounts of earlier secrets that were recorded anew.
+    carried: Vec<Subject>,
+    state: Arc<State>,
+    inbox: UnboundedReceiver<Command>,
+    queue: VecDeque<Waiting>,
+    reads: Vec<(Key, Answer<Option<RecordView>>)>,
+    checks: Vec<(String, Answer<Checked>)>,
+    done: Vec<oneshot::Sender<()>>,
+    lend: Option<Answer<Lent>>,
+    /// Somebody waits for what was taken last.
+    pressing: bool,
+    ended: bool,
+    /// Set while the journal cannot write: when to try again, and the pause that led there.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Writer {
+    fn new(
+        Opened { journal, packer }: Opened,
+        (checkpoint, retention): (Duration, Option<Duration>),
+        state: Arc<State>,
+        inbox: UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            journal,
+            packer,
+            checkpoint: (checkpoint, Instant::now() + checkpoint),
+            retention: retention.map(Sweep::new),
+            counts: Instant::now() + MINUTE,
+            forget: Vec::new(),
+            carried: Vec::new(),
+            state,
+            inbox,
+            queue: VecDeque::new(),
+            reads: Vec::new(),
+            checks: Vec::new(),
+            done: Vec::new(),
+            lend: None,
+            pressing: false,
+            ended: false,
+            retry: None,
+        }
+    }
+
+    /// Works until closed, lent or until every handle is gone.
+    async fn run(mut self) -> Ended {
+        while !self.ended {
+            self.gather().await;
+            self.commit_all().await;
+            self.answer_reads().await;
+            if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
+                self.sign().await;
+            }
+            self.note_carried().await;
+            if self.counts <= Instant::now() {
+                self.write_counts().await;
+            }
+            self.sweep().await;
+            self.forget().await;
+            self.pack(true).await;
+            match self.lend.take() {
+                Some(lent) if self.queue.is_empty() && !self.ended => {
+                    self.forget.drain(..).for_each(Forget::break_off);
+                    self.bring_up_to_date().await;
+                    close_journal(self.journal, &self.state).await;
+                    return Ended::Lent { inbox: self.inbox, lent };
+                }
+                Some(lent) => drop(lent.send(Err(RecordError::Journal("it cannot write".into())))),
+                None => {}
+            }
+        }
+        self.inbox.close();
+        while let Ok(command) = self.inbox.try_recv() {
+            self.take(command);
+        }
+        self.commit_all().await;
+        self.answer_reads().await;
+        // Only records that nobody waits for are still here, and only if the journal cannot write.
+        self.state.count_overflow(self.queue.len() as u64);
+        self.bring_up_to_date().await;
+        close_journal(self.journal, &self.state).await;
+        Ended::Closed(self.done)
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Record(waiting) => {
+                self.pressing |= waiting.answer.is_some();
+                self.queue.push_back(waiting);
+            }
+            Command::Read { key, answer } => {
+                self.pressing = true;
+                self.reads.push((key, answer));
+            }
+            Command::Check { reference, answer } => {
+                self.pressing = true;
+                self.checks.push((reference, answer));
+            }
+            Command::Carried(subject) => self.carried.push(subject),
+            Command::Retire { answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Secrets { answer });
+            }
+            Command::Prune { before_us, dry_run, answer } => {
+                self.pressing = true;
+                let (after, pruned) = (0, Pruned::default());
+                self.forget.push(Forget::Before(Pruning { before_us, dry_run, after, pruned, answer }));
+            }
+            Command::Erase { subjects, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Accounts { subjects, answer });
+            }
+            Command::Lend { lent } => {
+                self.pressing = true;
+                self.lend = Some(lent);
+            }
+            Command::Close { done } => {
+                self.ended = true;
+                self.done.push(done);
+            }
+        }
+    }
+
+    async fn answer_reads(&mut self) {
+        for (key, answer) in std::mem::take(&mut self.reads) {
+            let read = self.journal.read(&key).await;
+            drop(answer.send(read.map_err(|e| RecordError::Journal(e.to_string()))));
+        }
+        for (reference, answer) in std::mem::take(&mut self.checks) {
+            let checked = self.journal.check(&reference).await;
+            drop(answer.send(checked.map_err(|e| RecordError::Journal(e.to_string()))));
+        }
+    }
+}
