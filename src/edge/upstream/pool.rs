@@ -26,6 +26,7 @@ use super::transport::Transport;
 use super::turns::Turns;
 use crate::edge::body::{self, BodyError, RequestBody};
 use crate::edge::error::ProxyError;
+use crate::edge::http2::unshare;
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
 use crate::edge::strict::{AnswerGate, Expected};
@@ -501,6 +502,7 @@ impl Pool {
         stream: &Stream,
     ) -> Result<Response<Incoming>, Attempt> {
         let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
+        unshare(request.headers_mut());
         let mut answer = pin!(sender.try_send_request(request));
         let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
