@@ -2,9 +2,9 @@
 //!
 //! The loop is open, and each run asks directly too, so what is printed is a difference within one run. The rate is the
 //! same for all; how busy it keeps a proxy's core stands beside it. Sender and origin share the second core, so a quiet
-//! machine is needed: runs that were not are counted as inconclusive, by the rules of `optgate bench`, and stay in the
-//! medians. `OPTGATE_RATE=15000 OPTGATE_ROUNDS=9 cargo bench --bench latency` sets both; `-- --program PATH` measures
-//! another build of Optgate.
+//! machine is needed: runs on one that was not are counted as inconclusive, by the rules of `optgate bench`, and stay in
+//! the medians. `OPTGATE_RATE=12000 OPTGATE_ROUNDS=9 cargo bench --bench latency` sets both; `OPTGATE_REALTIME=1` keeps
+//! others off the proxies' core; `-- --program PATH` measures another build of Optgate.
 
 #![allow(clippy::unwrap_used)] // a bench that cannot run should say so and stop
 
@@ -17,6 +17,9 @@ use beside::{Proxy, Stage, program};
 
 /// How long each run measures.
 const SECONDS: &str = "4s";
+
+/// Connections to each side: a machine that stood still for a moment must not have a thousand opened at once.
+const CONNECTIONS: &str = "32";
 
 /// What one run found, in microseconds but for the last.
 #[derive(Default)]
@@ -32,6 +35,7 @@ impl Found {
     fn add(&mut self, proxy: &Proxy, stage: &Stage, rate: &str) {
         let output = Command::new(program())
             .args(["bench", "--path", "/", "--format", "json", "--duration", SECONDS, "--rate", rate])
+            .args(["--connections", CONNECTIONS])
             .args(["--upstream", &format!("http://{}", stage.origin)])
             .args(["--through", &format!("http://{}", proxy.clear), "--pid", &proxy.id().to_string()])
             .output()
