@@ -16,12 +16,12 @@ use crate::telemetry::events;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Looks between two times that memory is given back: some two seconds.
-const GIVES_BACK: u32 = 20;
+const GIVES_BACK: u64 = 20;
 
 /// Looks for ever.
 pub async fn watch(house: Arc<House>) {
     let of_cgroup = cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
-    for look in 1_u32.. {
+    for look in 1_u64.. {
         if look % GIVES_BACK == 0 {
             give_back();
         }
