@@ -15,10 +15,16 @@ use crate::telemetry::events;
 /// Between two looks. In that time two cores can fill some hundred MiB at most.
 const EVERY: Duration = Duration::from_millis(100);
 
+/// Looks between two times that memory is given back: some two seconds.
+const GIVES_BACK: u64 = 20;
+
 /// Looks for ever.
 pub async fn watch(house: Arc<House>) {
     let of_cgroup = cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
-    loop {
+    for look in 1_u64.. {
+        if look % GIVES_BACK == 0 {
+            give_back();
+        }
         let limit = match house.snapshot.load().settings.limits.memory {
             ProcessMemory::Unlimited => None,
             ProcessMemory::Bytes(bytes) => Some(bytes),
@@ -35,6 +41,12 @@ pub async fn watch(house: Arc<House>) {
         }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// Has the allocator give back what was freed a second ago and not used again. It looks for that when somebody frees
+/// something large, and after a rush of visitors nobody may for hours. Nothing is touched, so this costs a microsecond.
+fn give_back() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(1024 * 1024)));
 }
 
 /// Begins at the limit and ends a tenth below it, so that it does not flicker.

@@ -179,9 +179,9 @@ async fn serve(
     let hop = Hop::new(peer, beginning.tls.is_some());
     if let Some(server) = beginning.tls {
         let acceptor = TlsAcceptor::from(Arc::clone(&server.config));
-        // Boxed, as what follows: a connection in clear holds no room for TLS, nor one of HTTP/1.1 for HTTP/2.
-        let handshake =
-            timer::within(settings.timeouts.tls_handshake, Box::pin(acceptor.accept(stream))).await;
+        // Boxed: a connection in clear holds no room for a handshake, nor what drives HTTP room for TLS.
+        let accepted = Box::pin(async { acceptor.accept(stream).await.map(Box::new) });
+        let handshake = timer::within(settings.timeouts.tls_handshake, accepted).await;
         let Some(Ok(stream)) = handshake else { return };
         let session = stream.get_ref().1;
         if session.alpn_protocol() == Some(proofs::ALPN) {
@@ -190,7 +190,7 @@ async fn serve(
         }
         let http2 = session.alpn_protocol() == Some(b"h2");
         let hop = Rc::new(hop.for_requests_to(server.shown(session.server_name())));
-        Box::pin(http(&core, settings, stream, hop, http2, phase)).await;
+        http(&core, settings, stream, hop, http2, phase).await;
     } else {
         let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
         let http2 = tokio::select! {
@@ -295,10 +295,11 @@ async fn http<S>(
 {
     let (rate, window) = (settings.limits.min_send_rate, settings.timeouts.slow_send);
     let stream = Paced::new(stream, Pace::new(rate, window), Arc::clone(&core.house.metrics));
+    // Boxed: what a connection was before holds no room for both.
     if is_http2 {
         Box::pin(http2::serve(core, settings, stream, hop, phase)).await;
     } else {
-        http1_connection(core, settings, stream, hop, phase).await;
+        Box::pin(http1_connection(core, settings, stream, hop, phase)).await;
     }
 }
 

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -28,6 +29,7 @@ use super::client_addr::Hop;
 use super::connection::{self, Phase};
 use super::corridor;
 use super::frame_count::FrameCount;
+use super::gather::gather;
 use super::house::Core;
 use super::pace::Pace;
 use super::strict::Gate;
@@ -71,8 +73,9 @@ pub async fn serve<S>(
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
         async move {
-            let response = corridor::handle(core, hop, None, request).await;
+            let mut response = corridor::handle(core, hop, None, request).await;
             Turn::note(|turn| turn.answered = true);
+            unshare(response.headers_mut());
             Ok::<_, Infallible>(response)
         }
     });
@@ -89,11 +92,12 @@ pub async fn serve<S>(
         .enable_connect_protocol()
         .keep_alive_interval(timeouts.idle)
         .keep_alive_timeout(timeouts.header_read);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(counted), service));
+    let (gathering, gathered) = gather(counted);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(gathering), service));
     // How a connection ends is told by its requests. GOAWAY tells a client which of them are still answered
     // (RFC 9113, 6.8).
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = gathered.drive(connection.as_mut()) => Some(ended),
         () = connection::not_serving(phase) => None,
         () = streams.quiet_for(timeouts.idle) => None,
     };
@@ -103,7 +107,7 @@ pub async fn serve<S>(
             connection.as_mut().graceful_shutdown();
             streams.quiet_since.set(timer::now());
             tokio::select! {
-                ended = connection.as_mut() => ended,
+                ended = gathered.drive(connection.as_mut()) => ended,
                 // It does not even take the rest of what it asked for.
                 () = streams.quiet_for(timeouts.idle) => Ok(()),
             }
@@ -128,6 +132,23 @@ fn bound<E>(builder: &mut http2::Builder<E>, streams: u32, resets: u32, header_b
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1);
+}
+
+/// Gives fields memory of their own. HTTP/2 remembers fields that it has sent for as long as a connection lasts
+/// (RFC 7541, 2.3.2), and a value that is a part of what was read would keep all that was read with it.
+///
+/// Cost: an allocation, and a copy of the values.
+pub fn unshare(fields: &mut HeaderMap) {
+    let mut all = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
+    fields.values().for_each(|value| all.extend_from_slice(value.as_bytes()));
+    let mut all = all.freeze();
+    for value in fields.values_mut() {
+        // What was a value is one still.
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(all.split_to(value.len())) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
 }
 
 /// Whether hyper's reader ended the connection because its client asked too much of it.
@@ -201,10 +222,9 @@ where
 {
     fn execute(&self, future: F) {
         let mut watch = Watch::new(Rc::clone(&self.0));
-        tokio::task::spawn_local(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| watch.poll(cx, future.as_mut())).await;
-        });
+        // Boxed once: a task is moved several times on its way to its place, and a stream is some KiB.
+        let mut future = Box::pin(future);
+        tokio::task::spawn_local(poll_fn(move |cx| watch.poll(cx, future.as_mut())));
     }
 }
 
@@ -257,6 +277,26 @@ impl Drop for Watch {
 mod tests {
     use super::*;
     use crate::edge::local::LocalExecutor;
+
+    /// RFC 7541, 2.3.2: what the table of a connection remembers must not hold the buffers that were read.
+    #[test]
+    fn fields_keep_their_values_and_not_the_buffer_they_were_read_into() {
+        let read = bytes::Bytes::from(b"etag: \"a\" and eight KiB".repeat(350));
+        let mut fields = HeaderMap::new();
+        fields.insert("etag", HeaderValue::from_maybe_shared(read.slice(6..9)).unwrap());
+        fields.append("set-cookie", HeaderValue::from_maybe_shared(read.slice(0..4)).unwrap());
+        fields.append("set-cookie", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        fields.insert("x", HeaderValue::from_static(""));
+        let mut secret = HeaderValue::from_static("s");
+        secret.set_sensitive(true);
+        fields.insert("authorization", secret);
+        let before = fields.clone();
+        unshare(&mut fields);
+        assert_eq!(fields, before);
+        assert!(fields["authorization"].is_sensitive() && !fields["etag"].is_sensitive());
+        drop(before);
+        assert!(read.is_unique(), "nobody holds what was read");
+    }
 
     /// reliability.md 2: hyper 1.2 to 1.5 passed the wrong option through, which could switch a limit off.
     #[test]

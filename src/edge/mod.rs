@@ -15,6 +15,7 @@ pub mod error;
 pub mod exchange;
 pub mod finish;
 pub mod frame_count;
+pub mod gather;
 pub mod grpc;
 pub mod header_blocks;
 pub mod hop;

@@ -15,6 +15,7 @@ use super::super::shared::{Shared, Stream, Uses};
 use super::{Answer, Asking, Held, Open, Pool, UpstreamBody};
 use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
+use crate::edge::http2::unshare;
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
 use crate::edge::timer;
@@ -71,6 +72,7 @@ impl Pool {
         stream: &Stream,
     ) -> Result<Response<Incoming>, Attempt> {
         let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
+        unshare(request.headers_mut());
         let mut answer = pin!(sender.try_send_request(request));
         let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
