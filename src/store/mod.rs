@@ -440,7 +440,12 @@ impl Store {
             }
         }
         self.0.recipients.erase(subjects.clone()).await?;
-        self.ask(|answer| Command::Erase { subjects, answer }).await
+        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), answer }).await?;
+        if let Some(feed) = &self.0.state.feed {
+            // What was read from the journal before, and reached the database after.
+            feed.untie(subjects).await?;
+        }
+        Ok(erased)
     }
 
     /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because

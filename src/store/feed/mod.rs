@@ -47,6 +47,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// How long a stop waits for records to reach the database. They stay in the file, and go with the next start.
 const LAST_SHIPMENT: Duration = Duration::from_secs(2);
 
+/// How long an erasure waits for records that are on their way to the database.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
 /// What the writer, the handles and the feed share.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -99,6 +102,8 @@ enum Ask {
     Recheck(Subject),
     /// Forget whose an account's records are.
     Erase { subject: Subject, standing: Standing, answer: Answer<()> },
+    /// Once the database has every record that this node has now, forget whose those of these accounts are.
+    Untie { subjects: Vec<Subject>, answer: Answer<()> },
     /// A record of another node.
     Find { reference: String, answer: Answer<Option<RecordView>> },
     /// Ship what is left and end.
@@ -183,6 +188,11 @@ impl Line {
     /// Takes what ties records to an account out of the database.
     pub(super) async fn erase(&self, subject: Subject, standing: Standing) -> Result<(), RecordError> {
         self.ask(|answer| Ask::Erase { subject, standing, answer }).await
+    }
+
+    /// Takes what ties this node's own records to accounts out of the database once they have all arrived there.
+    pub(super) async fn untie(&self, subjects: Vec<Subject>) -> Result<(), RecordError> {
+        self.ask(|answer| Ask::Untie { subjects, answer }).await
     }
 
     /// Ships what is left, for a moment, and ends the feed.
@@ -309,7 +319,7 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     let (to_tail, recheck) = mpsc::unbounded_channel();
     let tail = tail::Tail::new(&settings, journal, &node, &key_checks, state, Arc::clone(&line));
     let tailing = tokio::task::spawn_local(tail.run(recheck));
-    let (done, mut answering) = serve(asks, &line, &settings, &key_checks, &to_tail).await;
+    let (done, mut answering) = serve(asks, (&line, &node), &settings, &key_checks, &to_tail).await;
     let committed = *line.committed.borrow();
     let mut shipped = line.shipped.subscribe();
     if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
@@ -336,7 +346,7 @@ async fn first_look(settings: &config::Shared, key_checks: &[String]) -> Result<
 /// Answers what is asked until closed; returns who waits for the end, and the answers that are under way.
 async fn serve(
     Asks(mut asks): Asks,
-    line: &Arc<Line>,
+    (line, node): (&Arc<Line>, &Arc<str>),
     settings: &config::Shared,
     key_checks: &[String],
     to_tail: &mpsc::UnboundedSender<Subject>,
@@ -367,6 +377,13 @@ async fn serve(
                 answering.spawn_local(async move {
                     let erased = erase(&url, &key_checks, subject, standing).await;
                     drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
+            Ask::Untie { subjects, answer } => {
+                let (url, node, line) = (settings.url.clone(), Arc::clone(node), Arc::clone(line));
+                answering.spawn_local(async move {
+                    let untied = untie(&url, &node, &line, &subjects).await;
+                    drop(answer.send(untied.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
             Ask::Close { done } => return (Some(done), answering),
@@ -401,6 +418,23 @@ async fn erase(
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
     database.erase(&subject, kept).await
+}
+
+/// Erases accounts from a node's own records when all of those that it has now have arrived.
+async fn untie(
+    url: &config::DatabaseUrl,
+    node: &str,
+    line: &Line,
+    subjects: &[Subject],
+) -> Result<(), Trouble> {
+    let last = *line.committed.borrow();
+    let mut shipped = line.shipped.subscribe();
+    if timeout(ARRIVAL, shipped.wait_for(|s| s.seq >= last)).await.is_err() {
+        let why =
+            "records of the account may still be on their way there; erase it again once they have arrived";
+        return Err(Trouble::Away(why.into()));
+    }
+    Database::connect(url).await?.untie(node, last, subjects).await
 }
 
 /// Connects, and brings the schema up to date.

@@ -333,6 +333,29 @@ impl Database {
         .await
     }
 
+    /// Takes what ties a node's records up to a number to these accounts out of them.
+    pub(in crate::store) async fn untie(
+        &mut self,
+        node: &str,
+        last: i64,
+        subjects: &[Subject],
+    ) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            let subjects: Vec<Vec<u8>> = subjects.iter().map(|subject| subject.as_bytes().to_vec()).collect();
+            query(
+                "UPDATE optgate.records SET subject = NULL, blinding = NULL \
+                 WHERE node = $1 AND seq <= $2 AND subject = ANY($3)",
+            )
+            .bind(node.to_owned())
+            .bind(last)
+            .bind(subjects)
+            .execute(&mut *connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Erased accounts that are opted out.
     pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
         self.call(async |connection| {

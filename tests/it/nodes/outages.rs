@@ -3,6 +3,8 @@
 use optgate::config;
 use optgate::privacy::Standing;
 use optgate::store::{Kind, Source};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use super::{Node, back_in, change, folder, limits, number, out, recorded, subject, through, until};
 use crate::support::postgres::{Cluster, connect};
@@ -179,4 +181,45 @@ async fn a_stop_answers_those_who_wait_for_a_silent_database() {
     until("it is on the disk", async || recorded(folder.path()) == 1).await;
     store.close().await;
     assert_eq!(waiting.await.unwrap().unwrap().seq, 1);
+}
+
+/// Erasure: a record that is on its way to the database while its account is erased arrives tied to that account; it is
+/// untied there too before the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_on_its_way_while_its_account_is_erased_is_untied_in_the_database() {
+    let Some(cluster) =
+        Cluster::shared("a_record_on_its_way_while_its_account_is_erased_is_untied_in_the_database")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let node = Node::start(&database);
+    node.record(out(0)).await;
+    node.is_shipped().await;
+    // A node's records come with its line, so that they wait for whoever holds that.
+    let mut holder = connect(&database).await;
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM optgate.nodes FOR UPDATE").execute(&mut holder).await.unwrap();
+    node.record(out(1)).await;
+    let erasing = {
+        let store = node.store.clone();
+        tokio::spawn(async move { store.erase(vec![subject(1)]).await })
+    };
+    let journal = SqliteConnectOptions::new().filename(node.folder.path().join("journal.sqlite3"));
+    let mut journal = journal.read_only(true).connect().await.unwrap();
+    while sqlx::query_scalar::<_, i64>("SELECT count(subject) FROM journal")
+        .fetch_one(&mut journal)
+        .await
+        .unwrap()
+        > 1
+    {
+        tokio::task::yield_now().await;
+    }
+    journal.close().await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    assert_eq!(erasing.await.unwrap().unwrap().records, 1);
+    node.is_shipped().await;
+    let tied = "SELECT count(*) FROM optgate.records WHERE subject IS NOT NULL OR blinding IS NOT NULL";
+    assert_eq!(number(&mut holder, tied).await, 1, "only the other account's record leads to anybody");
+    assert_eq!(node.store.lookup(&subject(1)), Standing::OptedOut);
+    node.stop().await;
 }
