@@ -344,10 +344,14 @@ fn allocations(scenario: &Scenario) -> f64 {
     let running = app::start(loaded.settings).unwrap();
     let mut client = Client::new(running.listen()[0], scenario).unwrap();
     client.ask(SHORT);
-    let region = Region::new(COUNTED);
-    client.ask(scenario.more);
-    let found = region.change();
-    (found.allocations + found.reallocations) as f64 / f64::from(scenario.more)
+    // What the process does beside requests only ever adds, and more of it on a slow machine: the least counts.
+    let rounds = (0..3).map(|_| {
+        let region = Region::new(COUNTED);
+        client.ask(scenario.more);
+        let found = region.change();
+        (found.allocations + found.reallocations) as f64 / f64::from(scenario.more)
+    });
+    rounds.fold(f64::INFINITY, f64::min)
 }
 
 /// A kind of figure.
