@@ -17,6 +17,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::{ClientConfig, HandshakeKind};
 
@@ -43,22 +44,14 @@ const SCENARIOS: [Scenario; 7] = [
         name: "full handshake, 1 request",
         times: 400,
         both: true,
-        ask: |stage, proxy, times| {
-            let mut config = stage.client("http/1.1");
-            config.resumption = rustls::client::Resumption::disabled();
-            handshakes(proxy, config, times, HandshakeKind::Full);
-        },
+        ask: |stage, proxy, times| full_handshakes(stage, proxy, kx_group::X25519, times),
     },
     // What browsers offer today, and OpenSSL from 3.5 on: a key agreement that is to outlast quantum computers.
     Scenario {
         name: "full, X25519MLKEM768",
         times: 400,
         both: false,
-        ask: |stage, proxy, times| {
-            let mut config = stage.client_offering("http/1.1", kx_group::X25519MLKEM768);
-            config.resumption = rustls::client::Resumption::disabled();
-            handshakes(proxy, config, times, HandshakeKind::Full);
-        },
+        ask: |stage, proxy, times| full_handshakes(stage, proxy, kx_group::X25519MLKEM768, times),
     },
     Scenario {
         name: "resumed, 1 request",
@@ -70,11 +63,7 @@ const SCENARIOS: [Scenario; 7] = [
             let mut first = Connection::open(proxy, &config);
             first.ask("/", &mut room());
             drop(first);
-            for _ in 0..times {
-                let mut connection = Connection::open(proxy, &config);
-                connection.ask("/", &mut room());
-                assert_eq!(connection.0.conn.handshake_kind(), Some(HandshakeKind::Resumed));
-            }
+            handshakes(proxy, &config, times, HandshakeKind::Resumed);
         },
     },
     Scenario {
@@ -135,13 +124,20 @@ impl Connection {
 }
 
 /// So many connections, one after the other, each with one request.
-fn handshakes(proxy: &Proxy, config: ClientConfig, times: usize, kind: HandshakeKind) {
-    let (config, mut room) = (Arc::new(config), room());
+fn handshakes(proxy: &Proxy, config: &Arc<ClientConfig>, times: usize, kind: HandshakeKind) {
+    let mut room = room();
     for _ in 0..times {
-        let mut connection = Connection::open(proxy, &config);
+        let mut connection = Connection::open(proxy, config);
         connection.ask("/", &mut room);
         assert_eq!(connection.0.conn.handshake_kind(), Some(kind));
     }
+}
+
+/// The same, with nothing remembered from one to the next.
+fn full_handshakes(stage: &Stage, proxy: &Proxy, group: &'static dyn SupportedKxGroup, times: usize) {
+    let mut config = stage.client_offering("http/1.1", group);
+    config.resumption = rustls::client::Resumption::disabled();
+    handshakes(proxy, &Arc::new(config), times, HandshakeKind::Full);
 }
 
 /// So many requests on one HTTP/2 connection, so many of them at a time.

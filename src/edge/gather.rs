@@ -15,22 +15,22 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::unsent::Unsent;
+
 /// What is kept at most: a TLS record (RFC 8446, 5.1).
 const ROOM: usize = 16 * 1024;
 
 /// Parts a writer and the one who sends what it wrote.
 pub fn gather<S>(io: S) -> (Gathering<S>, Gathered<S>) {
-    let shared =
-        Rc::new(RefCell::new(Shared { io, kept: Vec::new(), sent: 0, broken: false, failure: None }));
+    let shared = Rc::new(RefCell::new(Shared { io, kept: Unsent::default(), broken: false, failure: None }));
     (Gathering(Rc::clone(&shared)), Gathered(shared))
 }
 
 #[derive(Debug)]
 struct Shared<S> {
     io: S,
-    kept: Vec<u8>,
-    /// So many of the kept bytes are sent.
-    sent: usize,
+    /// An idle connection holds none.
+    kept: Unsent,
     /// Sending failed; why, until somebody was told.
     broken: bool,
     failure: Option<io::Error>,
@@ -50,15 +50,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
     /// Sends what is kept.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.whole()?;
-        while self.sent < self.kept.len() {
-            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.kept[self.sent..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                more => self.sent += more,
-            }
-        }
-        // Given back, so that an idle connection holds none.
-        (self.kept, self.sent) = (Vec::new(), 0);
-        Poll::Ready(Ok(()))
+        self.kept.poll_write(&mut self.io, cx)
     }
 
     fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -73,16 +65,16 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.whole()?;
-        if self.kept.len() + length > ROOM {
+        if self.kept.held() + length > ROOM {
             ready!(self.poll_send(cx))?;
         }
         if length > ROOM {
             return Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         }
         if self.kept.capacity() == 0 {
-            self.kept.reserve_exact(ROOM);
+            self.kept.reserve(ROOM);
         }
-        bufs.iter().for_each(|buf| self.kept.extend_from_slice(buf));
+        bufs.iter().for_each(|buf| self.kept.push(buf));
         Poll::Ready(Ok(length))
     }
 }

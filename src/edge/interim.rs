@@ -3,7 +3,6 @@
 //! Between HTTP/1.1 and HTTP/1.1 only: hyper shows nobody those of an HTTP/2 origin, and can send none over HTTP/2.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use url::Url;
 
 use super::exchange::Exchange;
 use super::strict::Link;
@@ -44,7 +43,8 @@ impl<'a> Interim<'a> {
         if x.mode == Mode::Enforce {
             // The answer itself may say that its visitor's account has opted out.
             let opted_out = x.decision.opted_out() || session.is_some();
-            let (page, lists) = (self.page(), respond::lists(x));
+            // The site's own address is enough to tell whose a reference is.
+            let (page, lists) = (respond::address(x, "/"), respond::lists(x));
             let judge = Judge {
                 policy: &x.rule().policy,
                 lists: lists.as_ref(),
@@ -54,12 +54,6 @@ impl<'a> Interim<'a> {
             interim::apply(&mut headers, opted_out.then_some(&judge));
         }
         self.link.tell(&write(status, &headers));
-    }
-
-    /// The site's own address: enough to tell whose a reference is.
-    fn page(&self) -> Option<Url> {
-        let scheme = if self.x.client.secure { "https" } else { "http" };
-        Url::parse(&format!("{scheme}://{}/", self.x.host.to_str().ok()?)).ok()
     }
 }
 

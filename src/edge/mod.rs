@@ -42,6 +42,7 @@ pub mod timer;
 pub mod tls;
 pub mod trailers;
 pub mod unix;
+pub mod unsent;
 pub mod upgrade;
 pub mod upstream;
 

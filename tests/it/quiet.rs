@@ -139,10 +139,29 @@ fn a_tunnel_opens_from_a_connection_that_was_quiet() {
     assert_eq!(quiet(admin), 0);
 }
 
+/// What each of so many idle connections holds, in KiB, once that is less than `most`.
+fn memory_of_each<C>(
+    binary: &Binary,
+    admin: SocketAddr,
+    connections: u64,
+    most: f64,
+    open: impl Fn(u64) -> Vec<C>,
+) -> f64 {
+    let _first = open(100);
+    is_quiet(admin, 100);
+    let before = binary.memory("RssAnon");
+    let _clients = open(connections);
+    is_quiet(admin, connections + 100);
+    // Nobody asks for anything any more, and what was freed goes back to the system all the same.
+    let each = || binary.memory("RssAnon").saturating_sub(before) as f64 / connections as f64;
+    wait_until("memory is back", || each() < most);
+    assert_eq!(quiet(admin), connections + 100, "they are still there");
+    each()
+}
+
 /// Issue 5: no more than 20 KiB for a connection that waits for its next request.
 #[test]
 fn an_idle_connection_holds_little_memory() {
-    const CONNECTIONS: u64 = 2_000;
     let (binary, admin) = Binary::observed(proxy().to(&Origin::start()));
     let rush = |count: u64| -> Vec<Client> {
         let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(binary.addr())).collect();
@@ -153,22 +172,13 @@ fn an_idle_connection_holds_little_memory() {
         clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status(), 200));
         clients
     };
-    let _first = rush(100);
-    is_quiet(admin, 100);
-    let before = binary.memory("RssAnon");
-    let _clients = rush(CONNECTIONS);
-    is_quiet(admin, CONNECTIONS + 100);
-    // Nobody asks for anything any more, and what was freed goes back to the system all the same.
-    let each = || binary.memory("RssAnon").saturating_sub(before) as f64 / CONNECTIONS as f64;
-    wait_until("memory is back", || each() < 11.0);
-    assert_eq!(quiet(admin), CONNECTIONS + 100, "they are still there");
-    println!("memory: {:.1} KiB for an idle connection", each());
+    let each = memory_of_each(&binary, admin, 2_000, 11.0, rush);
+    println!("memory: {each:.1} KiB for an idle connection");
 }
 
 /// Issue 5: neither for one with TLS.
 #[test]
 fn an_idle_connection_with_tls_holds_little_memory() {
-    const CONNECTIONS: u64 = 1_000;
     let authority = Authority::new();
     let builder = proxy().to(&Origin::start());
     let pair = authority.leaf("site.test").toml(builder.dir(), "site");
@@ -181,13 +191,6 @@ fn an_idle_connection_with_tls_holds_little_memory() {
         clients.iter_mut().for_each(|client| assert_eq!(client.get("/", "").status(), 200));
         clients
     };
-    let _first = open(100);
-    is_quiet(admin, 100);
-    let before = binary.memory("RssAnon");
-    let _clients = open(CONNECTIONS);
-    is_quiet(admin, CONNECTIONS + 100);
-    let each = || binary.memory("RssAnon").saturating_sub(before) as f64 / CONNECTIONS as f64;
-    wait_until("memory is back", || each() < 20.0);
-    assert_eq!(quiet(admin), CONNECTIONS + 100, "they are still there");
-    println!("memory: {:.1} KiB for an idle connection with TLS", each());
+    let each = memory_of_each(&binary, admin, 1_000, 20.0, open);
+    println!("memory: {each:.1} KiB for an idle connection with TLS");
 }

@@ -14,8 +14,9 @@ use super::Reason;
 use super::chunks::Chunks;
 use super::head::{Framing, Limits, Scan};
 use super::held::Held;
-use super::interim::{Outbox, Outgoing};
+use super::interim::Outbox;
 use crate::edge::timer::{Deadline, HeadLimits, HeadWait, ReadMeter};
+use crate::edge::unsent::Unsent;
 
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
 /// answers to the requests before it. A client cannot make one count as refused: only [`Link`] can.
@@ -141,7 +142,8 @@ pub struct Gate<S> {
     /// Everything that was written has gone to the system.
     flushed: bool,
     held: Held,
-    interim: Outgoing,
+    /// Interim answers that are being written.
+    interim: Unsent,
     linger: Option<(Deadline, usize)>,
 }
 
@@ -158,7 +160,7 @@ impl<S> Gate<S> {
             request: 0,
             flushed: true,
             held: Held::default(),
-            interim: Outgoing::default(),
+            interim: Unsent::default(),
             linger: None,
         }
     }
@@ -350,10 +352,10 @@ impl<S: AsyncWrite + Unpin> Gate<S> {
             if bytes.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.interim.set(bytes);
+            self.interim = bytes.into();
             self.flushed = false;
         }
-        self.interim.poll(&mut self.io, cx)
+        self.interim.poll_write(&mut self.io, cx)
     }
 }
 

@@ -3,13 +3,8 @@
 //! hyper's server writes none but `100 Continue`, so they are written past it: where everything it had for the
 //! socket has gone, nothing but the beginning of the final answer can come next.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
-
-use tokio::io::AsyncWrite;
 
 /// So many bytes wait for a visitor who does not read; what comes on top is dropped.
 const MOST: usize = 64 * 1024;
@@ -57,46 +52,14 @@ impl Outbox {
     }
 }
 
-/// Interim answers that are being written.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    bytes: Vec<u8>,
-    written: usize,
-}
-
-impl Outgoing {
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    pub(super) fn set(&mut self, bytes: Vec<u8>) {
-        *self = Self { bytes, written: 0 };
-    }
-
-    /// Ready when nothing is left to write.
-    pub(super) fn poll<S: AsyncWrite + Unpin>(
-        &mut self,
-        io: &mut S,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.written < self.bytes.len() {
-            let step = ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.written..]))?;
-            if step == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += step;
-        }
-        *self = Self::default();
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
     use std::sync::Arc;
-    use std::task::Waker;
+    use std::task::{Context, Poll, Waker};
 
-    use tokio::io::{AsyncRead, ReadBuf};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::super::gate::{Gate, Link};
     use super::super::head::Limits;
