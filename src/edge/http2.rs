@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::client_addr::Hop;
+use super::client_addr::{self, Hop};
 use super::connection::{self, Phase};
 use super::corridor;
 use super::frame_count::FrameCount;
@@ -45,8 +45,13 @@ pub const PIECE: usize = 16 * 1024;
 
 /// Send buffer of a stream: bounds memory of a slow reader.
 const SEND_BUFFER: usize = 128 * 1024;
-/// Window of a stream and of a connection: one upload cannot take the whole connection.
-const WINDOWS: (u32, u32) = (512 * 1024, 2 * 1024 * 1024);
+/// Window of a stream: what a peer may send that nobody takes.
+pub const STREAM_WINDOW: u32 = 512 * 1024;
+/// Window of a visitor's connection: its uploads that nobody takes hold up its others before they take much memory.
+const VISITOR_WINDOW: u32 = 2 * 1024 * 1024;
+/// The largest window (RFC 9113, 6.9.1). For a connection that many visitors share: with less, a few streams that
+/// stand still would hold up all others.
+pub const SHARED_WINDOW: u32 = i32::MAX.unsigned_abs();
 /// Largest list of fields that is taken in, whatever HTTP/1.1 may send: fields of one byte are made from one byte
 /// each (CVE-2026-49975). Each counts 32 bytes more than it has (RFC 9113, 6.5.2).
 const MOST_FIELDS: u32 = 64 * 1024;
@@ -67,6 +72,9 @@ pub async fn serve<S>(
     let (timeouts, limits) = (&settings.timeouts, &settings.limits);
     let meter = ReadMeter::default();
     let metrics = &core.house.metrics;
+    // Behind a trusted proxy are many visitors.
+    let is_shared = client_addr::is_in(&settings.trusted_proxies, hop.peer);
+    let window = if is_shared { SHARED_WINDOW } else { VISITOR_WINDOW };
     let gate = Gate::open(stream, meter.clone(), Arc::default(), connection::head_limits(settings));
     let counted =
         FrameCount::new(gate, limits.http2_resets, limits.http2_control_frames, Arc::clone(metrics));
@@ -88,6 +96,7 @@ pub async fn serve<S>(
     let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(&streams)));
     bound(&mut builder, limits.http2_streams, limits.http2_resets, limits.header_bytes);
     builder
+        .initial_connection_window_size(window)
         .timer(HeadTimer::new(meter, timeouts.header_read))
         .enable_connect_protocol()
         .keep_alive_interval(timeouts.idle)
@@ -130,8 +139,7 @@ fn bound<E>(builder: &mut http2::Builder<E>, streams: u32, resets: u32, header_b
         .max_local_error_reset_streams(usize::try_from(resets).unwrap_or(usize::MAX))
         .max_header_list_size(fields)
         .max_send_buf_size(SEND_BUFFER)
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1);
+        .initial_stream_window_size(STREAM_WINDOW);
 }
 
 /// Gives fields memory of their own. HTTP/2 remembers fields that it has sent for as long as a connection lasts

@@ -80,6 +80,7 @@ mod surface;
 mod tls;
 mod upgrade;
 mod visitor;
+mod windows;
 mod worked_examples;
 mod workers;
 mod xml_documents;

@@ -15,7 +15,7 @@ use super::super::shared::{Shared, Stream, Uses};
 use super::{Answer, Asking, Held, Open, Pool, UpstreamBody};
 use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
-use crate::edge::http2::unshare;
+use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
 use crate::edge::timer;
@@ -89,20 +89,37 @@ impl Pool {
         })
     }
 
-    /// The connection for the next request: the open one, or a new one.
-    async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
+    /// The open connection, if it takes requests.
+    async fn http2_open(&self) -> Option<(http2::SendRequest<RequestBody>, Rc<Uses>)> {
         self.forget_old_addresses();
         let open = self.http2.borrow().clone();
-        if let Some(Shared { mut sender, uses, .. }) = open.filter(Shared::is_good)
-            && sender.ready().await.is_ok()
-        {
-            return Ok((sender, uses));
+        let Shared { mut sender, uses, .. } = open.filter(Shared::is_good)?;
+        sender.ready().await.is_ok().then_some((sender, uses))
+    }
+
+    /// The connection for the next request: the open one, or a new one.
+    async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
+        if let Some(found) = self.http2_open().await {
+            return Ok(found);
+        }
+        // Whoever comes meanwhile waits for that connection, once: else an origin that comes back would be met by
+        // one for each request.
+        let turn = self.http2_connecting.try_acquire();
+        if turn.is_err() {
+            drop(self.http2_connecting.acquire().await);
+            if let Some(found) = self.http2_open().await {
+                return Ok(found);
+            }
         }
         let version = self.connector.version();
         let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
-        let handshake =
-            http2::Builder::new(LocalExecutor).max_header_list_size(MAX_FIELDS).handshake(TokioIo::new(io));
-        let (sender, connection) = Box::pin(handshake).await.map_err(ProxyError::Answer)?;
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .max_header_list_size(MAX_FIELDS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(SHARED_WINDOW);
+        let (sender, connection) =
+            Box::pin(builder.handshake(TokioIo::new(io))).await.map_err(ProxyError::Answer)?;
         let open = Open::new(&self.figures);
         tokio::task::spawn_local(async move {
             let _open = open;

@@ -26,6 +26,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 
 use super::attempt::{self, Attempt};
 use super::connect::{Connected, Connector};
@@ -161,6 +162,8 @@ pub struct Pool {
     #[allow(clippy::vec_box)]
     idle: RefCell<Vec<Box<Live>>>,
     http2: RefCell<Option<Shared>>,
+    /// Held by whoever makes it.
+    http2_connecting: Semaphore,
 }
 
 impl std::fmt::Debug for Pool {
@@ -186,6 +189,7 @@ impl Pool {
             limits,
             idle: RefCell::default(),
             http2: RefCell::default(),
+            http2_connecting: Semaphore::new(1),
         });
         if let Some(cap) = &pool.cap {
             let task = tokio::task::spawn_local(give_up_places(Rc::downgrade(&pool), cap.watch()));
