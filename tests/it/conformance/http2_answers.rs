@@ -26,6 +26,9 @@ enum Want {
     Whole,
     /// 200 and `hello`: asked once more, because the origin said that it had done nothing (RFC 9113, 8.7).
     Again,
+    /// 502; or as `Again`, where the connection had been idle and may have broken before it was asked (RFC 9110,
+    /// 9.2.2): that is told by the clock.
+    Broken,
     /// Any of these, or 504: what the standard leaves open, or must only be outlasted.
     Safe,
 }
@@ -149,8 +152,8 @@ fn bodies() -> Vec<Case> {
             [head(s, &[], false), cut[..12].to_vec()].concat()
         })
         .closes(),
-        case("cut in its head", Want::BadGateway, |s| good(s)[..11].to_vec()).closes(),
-        case("nothing", Want::BadGateway, |_| Vec::new()).closes(),
+        case("cut in its head", Want::Broken, |s| good(s)[..11].to_vec()).closes(),
+        case("nothing", Want::Broken, |_| Vec::new()).closes(),
         case("silence", Want::Safe, |_| Vec::new()),
         case("HTTP/1.1", Want::BadGateway, |_| b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil".to_vec()),
         case("garbage", Want::BadGateway, |_| (0..2_000u32).map(|n| (n * 7_919 % 251) as u8).collect()),
@@ -250,12 +253,14 @@ fn is_wanted(case: &Case, status: u16, body: Option<&[u8]>) -> bool {
     let cut = status == 200 && body.is_none();
     // What a HEAD or a 204 has behind its head is nobody's.
     let bodiless = case.method == "HEAD" && status == 200 || status == 204;
+    let (bad_gateway, again) = (status == 502 && body.is_some(), status == 200 && body == Some(b"hello"));
     let whole = status == 200 && body == Some(b"ok") || bodiless && body == Some(b"");
     match case.want {
-        Want::BadGateway => status == 502 && body.is_some(),
+        Want::BadGateway => bad_gateway,
         Want::Cut => cut || status == 502,
         Want::Whole => whole,
-        Want::Again => status == 200 && body == Some(b"hello"),
+        Want::Again => again,
+        Want::Broken => bad_gateway || again,
         Want::Safe => failed || cut || whole,
     }
 }

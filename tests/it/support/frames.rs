@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -103,29 +103,30 @@ pub fn origin(answer: impl Fn(u32) -> (Vec<u8>, Then) + Send + Sync + 'static) -
     addr
 }
 
-fn serve(mut stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Option<()> {
+fn serve(stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Option<()> {
     let read = |mut stream: &TcpStream, count: usize| {
         let mut bytes = vec![0; count];
         stream.read_exact(&mut bytes).ok().map(|()| bytes)
     };
+    // In the background, so that what comes meanwhile is read; in one place, so that no frame is put into another.
+    let mut writing = stream.try_clone().ok()?;
+    let (writer, frames) = mpsc::channel::<Vec<u8>>();
+    thread::spawn(move || frames.iter().try_for_each(|frames| writing.write_all(&frames)));
     read(stream, PREFACE.len())?;
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).ok()?;
+    writer.send(frame(SETTINGS, 0, 0, &[])).ok()?;
     loop {
         let head = read(stream, 9)?;
         let payload = read(stream, u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)?;
         let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         match head[3] {
-            SETTINGS if head[4] == 0 => stream.write_all(&frame(SETTINGS, 1, 0, &[])).ok()?,
-            PING if head[4] == 0 => stream.write_all(&frame(PING, 1, 0, &payload)).ok()?,
+            SETTINGS if head[4] == 0 => writer.send(frame(SETTINGS, 1, 0, &[])).ok()?,
+            PING if head[4] == 0 => writer.send(frame(PING, 1, 0, &payload)).ok()?,
             HEADERS => {
                 let (frames, then) = answer(id);
+                writer.send(frames).ok()?;
                 if then == Then::Closes {
-                    stream.write_all(&frames).ok()?;
                     return None;
                 }
-                // In the background, so that what comes meanwhile is read.
-                let mut writing = stream.try_clone().ok()?;
-                thread::spawn(move || writing.write_all(&frames));
             }
             _ => {}
         }
