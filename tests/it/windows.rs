@@ -1,9 +1,11 @@
-//! Windows of HTTP/2 connections that many visitors share (RFC 9113, 5.2): whoever does not take what was sent for
-//! them holds up nobody else.
+//! HTTP/2 connections that many visitors share: whoever does not take what was sent for them (RFC 9113, 5.2), or has
+//! no end of it (RFC 9113, 5.1.2), holds up nobody else.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::support::DEADLINE;
@@ -190,4 +192,47 @@ fn uploads_that_nobody_takes_hold_up_no_others_of_a_trusted_proxy() {
     assert_eq!(free.first().body, b"hello");
     release.send(()).unwrap();
     assert_eq!(first.response("GET").text(), "slow");
+}
+
+/// An origin that allows two streams on each connection, and never ends the first two; it counts its connections.
+fn narrow_origin() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&connections);
+    thread::spawn(move || {
+        for (number, wire) in listener.incoming().flatten().enumerate() {
+            counting.fetch_add(1, Ordering::SeqCst);
+            thread::spawn(move || {
+                let mut end = End::new(wire, b"", &[0, 3, 0, 0, 0, 2]);
+                end.take(PREFACE.len()).unwrap();
+                while let Some((kind, stream, _)) = end.next() {
+                    match (kind, number) {
+                        (HEADERS, 0) => end.send(&head(stream, &[], false)),
+                        (HEADERS, _) => end.send(&hello_of(stream)),
+                        _ => {}
+                    }
+                }
+            });
+        }
+    });
+    (addr, connections)
+}
+
+/// What hyper has too much for a connection waits in it, without a word, for another stream's end.
+#[test]
+fn a_request_beyond_what_a_connection_carries_gets_another_connection() {
+    let (addr, connections) = narrow_origin();
+    let proxy = proxy().upstream(&format!("h2c://{addr}")).toml("drain_timeout = \"1s\"\n").run();
+    let endless = || {
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        assert_eq!(client.final_head().status, 200);
+        client
+    };
+    let _held = [endless(), endless()];
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/", "").text(), "hello");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2, "the second is used again");
 }

@@ -5,6 +5,7 @@
 //! request and its answer wake one task only. When the answer's body has ended the connection goes
 //! back to the pool.
 
+mod announced;
 mod attempt;
 mod balance;
 pub mod check;

@@ -1,5 +1,5 @@
-//! The HTTP/2 connection that the requests of one core to one origin share: when it has been idle for too long, and
-//! when it is not to be trusted any more.
+//! An HTTP/2 connection that the requests of one core to one origin share: when it has been idle for too long, when
+//! it carries all that it may, and when it is not to be trusted any more.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -10,6 +10,10 @@ use hyper::client::conn::http2::SendRequest;
 
 use crate::edge::body::RequestBody;
 use crate::edge::timer;
+
+/// Streams that a connection carries before its origin has said how many it allows, as hyper has it too: what it
+/// should allow at least (RFC 9113, 6.5.2).
+const UNTOLD: u32 = 100;
 
 /// The connection.
 #[derive(Clone)]
@@ -27,19 +31,38 @@ impl Shared {
     pub fn is_good(&self) -> bool {
         !self.sender.is_closed() && !self.uses.given_up.get()
     }
+
+    /// Whether it carries less than its origin allows: a request more would wait in it for another's end.
+    pub fn has_room(&self) -> bool {
+        self.uses.streams.get() < self.uses.most.get()
+    }
 }
 
 /// What a connection is used for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Uses {
-    streams: Cell<usize>,
+    streams: Cell<u32>,
+    /// Streams that the origin allows.
+    most: Cell<u32>,
     /// When the last of them ended.
     idle_since: Cell<Option<Instant>>,
     /// A request had no answer in time, or no more of it, or the connection failed under it.
     given_up: Cell<bool>,
 }
 
+impl Default for Uses {
+    fn default() -> Self {
+        let (idle_since, given_up) = (Cell::default(), Cell::default());
+        Self { streams: Cell::new(0), most: Cell::new(UNTOLD), idle_since, given_up }
+    }
+}
+
 impl Uses {
+    /// The origin allows so many streams. One that allows none for now is asked all the same.
+    pub fn allow(&self, most: u32) {
+        self.most.set(most.max(1));
+    }
+
     /// How long it has carried nothing; `None` while it does.
     pub fn idle_for(&self, now: Instant) -> Option<Duration> {
         let since = self.idle_since.get().filter(|_| self.streams.get() == 0)?;

@@ -1,4 +1,4 @@
-//! The same over HTTP/2: one connection for all requests of the core.
+//! The same over HTTP/2: one connection for all requests of the core, while its origin allows as many streams.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
+use super::super::announced::Announced;
 use super::super::attempt::{self, Attempt};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
@@ -89,30 +90,42 @@ impl Pool {
         })
     }
 
-    /// The open connection, if it takes requests.
+    /// An open connection that takes requests.
     async fn http2_open(&self) -> Option<(http2::SendRequest<RequestBody>, Rc<Uses>)> {
         self.forget_old_addresses();
-        let open = self.http2.borrow().clone();
-        let Shared { mut sender, uses, .. } = open.filter(Shared::is_good)?;
+        let found = {
+            let mut open = self.http2.borrow_mut();
+            open.retain(Shared::is_good);
+            open.iter().find(|open| open.has_room()).cloned()
+        };
+        let Shared { mut sender, uses, .. } = found?;
         sender.ready().await.is_ok().then_some((sender, uses))
     }
 
-    /// The connection for the next request: the open one, or a new one.
+    /// The connection for the next request: an open one, or a new one.
+    ///
+    /// One is made at a time, and whoever comes meanwhile waits for it: else an origin that comes back would be met
+    /// by one for each request. Where it could not be made, each of them tries for itself.
     async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
         if let Some(found) = self.http2_open().await {
             return Ok(found);
         }
-        // Whoever comes meanwhile waits for that connection, once: else an origin that comes back would be met by
-        // one for each request.
-        let turn = self.http2_connecting.try_acquire();
-        if turn.is_err() {
-            drop(self.http2_connecting.acquire().await);
-            if let Some(found) = self.http2_open().await {
-                return Ok(found);
-            }
+        let failures = self.http2_failures.get();
+        let turn = self.http2_turn.acquire().await;
+        if let Some(found) = self.http2_open().await {
+            return Ok(found);
         }
+        let _turn = turn.ok().filter(|_| self.http2_failures.get() == failures);
+        self.http2_connect().await.inspect_err(|_| {
+            self.http2_failures.update(|failures| failures.wrapping_add(1));
+        })
+    }
+
+    async fn http2_connect(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
         let version = self.connector.version();
         let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
+        let uses = Rc::new(Uses::default());
+        let io = Announced::new(io, Rc::clone(&uses));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .max_header_list_size(MAX_FIELDS)
@@ -126,10 +139,9 @@ impl Pool {
             // A broken connection shows in the requests on it.
             let _ = connection.await;
         });
-        let uses = Rc::new(Uses::default());
         if self.connector.version() == version {
-            *self.http2.borrow_mut() =
-                Some(Shared { sender: sender.clone(), address, uses: Rc::clone(&uses) });
+            let shared = Shared { sender: sender.clone(), address, uses: Rc::clone(&uses) };
+            self.http2.borrow_mut().push(shared);
         }
         Ok((sender, uses))
     }

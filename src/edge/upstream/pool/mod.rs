@@ -1,7 +1,7 @@
 //! Keep-alive connections of one core to one origin.
 //!
 //! - here: HTTP/1.1 connections, their places, and a request over one of them
-//! - `http2`: the one connection of an origin that speaks HTTP/2
+//! - `http2`: connections of an origin that speaks HTTP/2
 //! - `tunnel`: connections that go on as another protocol
 //! - `body`: the body of an answer, which gives its connection back
 
@@ -161,9 +161,10 @@ pub struct Pool {
     /// Boxed, because a connection moves between the pool and a body with every request.
     #[allow(clippy::vec_box)]
     idle: RefCell<Vec<Box<Live>>>,
-    http2: RefCell<Option<Shared>>,
-    /// Held by whoever makes it.
-    http2_connecting: Semaphore,
+    http2: RefCell<Vec<Shared>>,
+    /// Whose turn it is to make one of these, and how often that failed.
+    http2_turn: Semaphore,
+    http2_failures: Cell<u64>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -189,7 +190,8 @@ impl Pool {
             limits,
             idle: RefCell::default(),
             http2: RefCell::default(),
-            http2_connecting: Semaphore::new(1),
+            http2_turn: Semaphore::new(1),
+            http2_failures: Cell::new(0),
         });
         if let Some(cap) = &pool.cap {
             let task = tokio::task::spawn_local(give_up_places(Rc::downgrade(&pool), cap.watch()));
@@ -310,11 +312,8 @@ impl Pool {
             return;
         }
         self.idle.borrow_mut().retain(|live| self.connector.leads_to(live.address));
-        let mut http2 = self.http2.borrow_mut();
-        if http2.as_ref().is_some_and(|open| !self.connector.leads_to(open.address)) {
-            // Requests on it go on; the next one opens another.
-            *http2 = None;
-        }
+        // Requests on them go on; the next one opens another.
+        self.http2.borrow_mut().retain(|open| self.connector.leads_to(open.address));
     }
 
     /// An idle connection of this client that is still open.
@@ -388,10 +387,7 @@ impl Pool {
         }
         let for_long =
             |open: &Shared| open.uses.idle_for(now).is_some_and(|idle| idle >= self.limits.idle_for);
-        let mut http2 = self.http2.borrow_mut();
-        if http2.as_ref().is_some_and(for_long) {
-            *http2 = None;
-        }
+        self.http2.borrow_mut().retain(|open| !for_long(open));
     }
 
     async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
