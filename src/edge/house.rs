@@ -391,6 +391,7 @@ impl Core {
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
         let snapshot = Held::new(house.snapshot.load_full(), 0);
         let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
+        memo.borrow_mut().work_aside(Box::new(|work| drop(tokio::task::spawn_blocking(work))));
         let month = Cell::new((timer::now(), current_month()));
         Rc::new(Self {
             house,

@@ -14,6 +14,8 @@ pub struct MemoMetrics {
     pub partial: Counter<u64, AtomicU64>,
     /// Pages that were not remembered.
     pub misses: Counter<u64, AtomicU64>,
+    /// Pages that were coded anew, in fewer bytes.
+    pub recoded: Counter<u64, AtomicU64>,
     /// Bytes that are remembered.
     pub bytes: Gauge<i64, AtomicI64>,
 }

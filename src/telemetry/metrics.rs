@@ -337,6 +337,7 @@ fn memo_figures(x: &mut Exposition) -> MemoMetrics {
         hits: single(x, "memo_hits", "Rewritten pages whose bytes were the same as before"),
         partial: single(x, "memo_partial", "Rewritten pages that were remembered and partly others"),
         misses: single(x, "memo_misses", "Rewritten pages that were not remembered"),
+        recoded: single(x, "memo_recoded", "Remembered pages that were compressed anew, in fewer bytes"),
         bytes,
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Issue 5, "The rewrite memo". That what goes out is what the rewriter would have made is `enforce::html::memo`'s.
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::support::client::Response;
 use super::support::origin::{Origin, answer};
 use super::support::proxy::{Proxy, proxy};
+use super::support::wait_until;
 
 const VISIT: &str = "Sec-Fetch-Dest: document\r\nAccept: text/html\r\n";
 const GPC: &str = "Sec-GPC: 1\r\n";
@@ -105,4 +107,40 @@ fn the_memo_can_be_switched_off() {
         assert!(!ask(&proxy, GPC).text().contains(PIXEL));
     }
     assert_eq!(figures(&proxy), [0, 0, 0]);
+}
+
+/// Issue 5: compressed pages that come often are compressed better, once, where no visitor waits for it.
+#[test]
+fn a_compressed_page_that_comes_often_goes_out_in_fewer_bytes() {
+    let page = page("");
+    let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    coder.write_all(page.as_bytes()).unwrap();
+    let coded = coder.finish().unwrap();
+    let site = Origin::start()
+        .on("/", move |x| x.send(answer("Content-Type: text/html\r\nContent-Encoding: gzip\r\n", &coded)));
+    let proxy = proxy().to(&site).run();
+    let ask = || {
+        let response = proxy.get("/", &format!("{VISIT}{GPC}Accept-Encoding: gzip\r\n"));
+        assert_eq!(response.head.one("content-encoding"), Some("gzip"));
+        response.body
+    };
+    let first = ask();
+    let memo = &proxy.running().metrics().memo;
+    let bytes = || memo.bytes.get();
+    (0..50).for_each(|_| assert!(ask() == first));
+    let before = bytes();
+    wait_until("it is compressed anew", || {
+        ask();
+        memo.recoded.get() == 1
+    });
+    let last = ask();
+    assert!(last.len() < first.len(), "{} of {}", last.len(), first.len());
+    assert_eq!(before - bytes(), i64::try_from(first.len() - last.len()).unwrap());
+    assert!(plain(&last) == plain(&first));
+}
+
+fn plain(coded: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(coded).read_to_string(&mut text).unwrap();
+    text
 }

@@ -9,12 +9,18 @@ use zstd::stream::raw::{self as zstd_raw, InBuffer, Operation as _, OutBuffer};
 use super::coding::{CodingError, STEP, ZLIB_WINDOW_BITS};
 use super::negotiate::Coding;
 
-/// Fast levels: re-encoding costs more than rewriting does.
-const GZIP_LEVEL: u32 = 2;
-const ZSTD_LEVEL: i32 = 1;
-const BROTLI_LEVEL: u32 = 2;
-/// 256 KiB: most pages fit, and the encoder's memory stays small.
-const BROTLI_WINDOW_LOG: u32 = 18;
+/// How much work an encoder does for how few bytes.
+struct Levels {
+    gzip: u32,
+    zstd: i32,
+    brotli: u32,
+    brotli_window_log: u32,
+}
+
+/// Re-encoding costs more than rewriting does. 256 KiB: most pages fit, and the encoder's memory stays small.
+const FAST: Levels = Levels { gzip: 2, zstd: 1, brotli: 2, brotli_window_log: 18 };
+/// For what is coded once and sent often. Windows stay within what browsers take (RFC 9659).
+const BEST: Levels = Levels { gzip: 9, zstd: 12, brotli: 9, brotli_window_log: 20 };
 
 enum Writer {
     Identity,
@@ -40,24 +46,36 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// An encoder for one body.
+    /// A fast encoder for one body.
     ///
     /// # Errors
     /// When the zstd library cannot allocate.
     pub fn new(coding: Coding) -> Result<Self, CodingError> {
+        Self::with(coding, &FAST)
+    }
+
+    /// One that takes its time, and some megabytes: not for a body that somebody waits for.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn best(coding: Coding) -> Result<Self, CodingError> {
+        Self::with(coding, &BEST)
+    }
+
+    fn with(coding: Coding, levels: &Levels) -> Result<Self, CodingError> {
         let writer = match coding {
             Coding::Identity => Writer::Identity,
-            Coding::Gzip => Writer::Zlib(Compress::new_gzip(Compression::new(GZIP_LEVEL), ZLIB_WINDOW_BITS)),
+            Coding::Gzip => Writer::Zlib(Compress::new_gzip(Compression::new(levels.gzip), ZLIB_WINDOW_BITS)),
             // Always zlib's form: it is what the name means (RFC 9110, 8.4.1.2).
-            Coding::Deflate => Writer::Zlib(Compress::new(Compression::new(GZIP_LEVEL), true)),
+            Coding::Deflate => Writer::Zlib(Compress::new(Compression::new(levels.gzip), true)),
             Coding::Zstd => {
-                Writer::Zstd(Box::new(zstd_raw::Encoder::new(ZSTD_LEVEL).map_err(|_| CodingError::Encoder)?))
+                Writer::Zstd(Box::new(zstd_raw::Encoder::new(levels.zstd).map_err(|_| CodingError::Encoder)?))
             }
             Coding::Brotli => Writer::Brotli(Some(Box::new(CompressorWriter::new(
                 Vec::new(),
                 STEP,
-                BROTLI_LEVEL,
-                BROTLI_WINDOW_LOG,
+                levels.brotli,
+                levels.brotli_window_log,
             )))),
         };
         let buffer = if coding == Coding::Zstd { vec![0; STEP].into() } else { Box::default() };

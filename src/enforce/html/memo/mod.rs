@@ -8,11 +8,12 @@
 //!
 //! What was compared is given out only as far as the rewriter itself would have given it out by then: the points
 //! say how far that is. Coded bodies have no points: they are compared whole, which takes no decoding, and given
-//! out whole.
+//! out whole; those that are given out often are coded anew, in fewer bytes (`better`).
 //!
 //! An entry is of one core and one state of the settings; it costs the page twice, and some kilobytes for its
 //! points. A page is remembered when it is asked for the second time.
 
+mod better;
 mod record;
 mod replay;
 
@@ -29,6 +30,8 @@ use super::{Rewriter, Summary};
 use crate::enforce::guard::Placement;
 use crate::telemetry::memo::MemoMetrics;
 
+use better::Recoding;
+pub use better::{Aside, Work as AsideWork};
 pub(super) use record::Recording;
 pub(super) use replay::{Parting, Replay, Taken};
 
@@ -90,25 +93,32 @@ struct Point {
 #[derive(Debug)]
 pub(super) struct Entry {
     original: Bytes,
-    output: Bytes,
+    output: RefCell<Bytes>,
     /// In order; the first is the start.
     points: Vec<Point>,
     summary: Summary,
     misfits: Cell<u8>,
     used: Cell<u64>,
+    /// How often it was given out whole; and it was coded anew, or that was tried.
+    given: Cell<u32>,
+    recoded: Cell<bool>,
 }
 
 /// Bytes that a rewriter's state takes, about.
 const POINT: usize = 4 << 10;
 
 impl Entry {
+    fn new(original: Bytes, output: Bytes, points: Vec<Point>, summary: Summary) -> Self {
+        let (misfits, used, given, recoded) = Default::default();
+        Self { original, output: RefCell::new(output), points, summary, misfits, used, given, recoded }
+    }
+
     fn size(&self) -> usize {
-        self.original.len() + self.output.len() + self.points.len() * POINT
+        self.original.len() + self.output.borrow().len() + self.points.len() * POINT
     }
 }
 
 /// The pages that one core remembers.
-#[derive(Debug)]
 pub struct Memo {
     entries: HashMap<Key, Rc<Entry>>,
     /// Marks of the pages that were seen once: odd, or even where a recording of the page was of no use.
@@ -122,7 +132,18 @@ pub struct Memo {
     patience: Duration,
     /// Pages that are being recorded.
     recordings: usize,
+    aside: Option<Aside>,
+    recoding: Option<Recoding>,
     metrics: MemoMetrics,
+}
+
+impl std::fmt::Debug for Memo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memo")
+            .field("pages", &self.entries.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A core's memo, as the bodies under way share it.
@@ -145,10 +166,27 @@ impl Memo {
         let seen = marks(most);
         let hasher = RandomState::new();
         let entries = HashMap::new();
-        let (patience, recordings) = (PATIENCE, 0);
-        let memo =
-            Self { entries, seen, hasher, bytes: 0, most, uses: 0, epoch: 0, patience, recordings, metrics };
-        Rc::new(RefCell::new(memo))
+        let (bytes, uses, epoch, recordings) = (0, 0, 0, 0);
+        let (patience, aside, recoding) = (PATIENCE, None, None);
+        Rc::new(RefCell::new(Self {
+            entries,
+            seen,
+            hasher,
+            bytes,
+            most,
+            uses,
+            epoch,
+            patience,
+            recordings,
+            aside,
+            recoding,
+            metrics,
+        }))
+    }
+
+    /// Pages that go out coded and often are coded better, there.
+    pub fn work_aside(&mut self, aside: Aside) {
+        self.aside = Some(aside);
     }
 
     /// Forgets everything: other settings are in force. `most` is the bound from now on.
@@ -158,11 +196,13 @@ impl Memo {
         self.seen = marks(most);
         (self.bytes, self.most) = (0, most);
         self.epoch += 1;
+        self.recoding = None;
         self.metrics.shrink(bytes);
     }
 
     fn look_up(&mut self, key: &Key) -> Known {
         self.uses += 1;
+        self.take_recoded();
         if let Some(entry) = self.entries.get(key) {
             entry.used.set(self.uses);
             return Known::Entry(Rc::clone(entry));

@@ -1,6 +1,5 @@
 //! A page that is remembered while it is rewritten.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use super::{Entry, MOST_PAGE, Point, Ticket};
@@ -80,14 +79,12 @@ impl Recording {
         if self.given_up || slow || self.original.is_empty() {
             return;
         }
-        let entry = Entry {
-            original: std::mem::take(&mut self.original).into(),
-            output: std::mem::take(&mut self.output).into(),
-            points: std::mem::take(&mut self.points),
-            summary: summary.clone(),
-            misfits: Cell::new(0),
-            used: Cell::new(0),
-        };
+        let entry = Entry::new(
+            std::mem::take(&mut self.original).into(),
+            std::mem::take(&mut self.output).into(),
+            std::mem::take(&mut self.points),
+            summary.clone(),
+        );
         self.ticket.remember(entry);
     }
 }

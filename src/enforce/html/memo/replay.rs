@@ -107,14 +107,15 @@ impl Replay {
         if self.at < self.entry.original.len() {
             return Err(self.part(0));
         }
-        let out = self.entry.output.slice(self.sent..);
+        let out = self.entry.output.borrow().slice(self.sent..);
+        self.ticket.given(&self.entry);
         Ok((out, self.summary(self.entry.summary.clone())))
     }
 
     /// What of the output the rewriter would have given out for what came.
     pub(in super::super) fn due(&mut self) -> Bytes {
         let to = self.point().map_or(0, |(_, point)| point.output).max(self.sent);
-        let out = self.entry.output.slice(self.sent..to);
+        let out = self.entry.output.borrow().slice(self.sent..to);
         self.sent = to;
         out
     }
@@ -482,14 +483,8 @@ mod tests {
             guard: None,
             keeper: false,
         };
-        let entry = || Entry {
-            original: page.clone().into(),
-            output: page.clone().into(),
-            points: Vec::new(),
-            summary: Summary::default(),
-            misfits: Cell::new(0),
-            used: Cell::new(0),
-        };
+        let page: Bytes = page.into();
+        let entry = || Entry::new(page.clone(), page.clone(), Vec::new(), Summary::default());
         for at in 0..30 {
             Ticket::new(&memo, key(at)).remember(entry());
             assert!(
