@@ -2,7 +2,7 @@
 //! MadeYouReset, floods of frames without work, HPACK bombs, windows that never open. A bystander is served all
 //! the while, and memory comes back. Floods end by their number of frames, not by the clock.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use super::support::binary::Binary;
 use super::support::client::{Client, metrics};
 use super::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, frame, hello, section,
+    SETTINGS, WINDOW_UPDATE, frame, hello, next_frame, section,
 };
 use super::support::origin::Origin;
 use super::support::proxy::{figure, proxy};
@@ -349,15 +349,6 @@ fn streams_whose_window_never_opens_are_reset() {
         answer_pings(&wire);
     }
     assert!(counted(admin, "min_send_rate") >= 40);
-}
-
-/// Head and payload of the next frame.
-fn next_frame(mut wire: &TcpStream) -> io::Result<([u8; 9], Vec<u8>)> {
-    let mut head = [0; 9];
-    wire.read_exact(&mut head)?;
-    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-    wire.read_exact(&mut payload)?;
-    Ok((head, payload))
 }
 
 /// Answers pings until the peer ends the connection.

@@ -12,7 +12,7 @@ use super::support::DEADLINE;
 use super::support::client::Client;
 use super::support::frames::{
     DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE, data, frame, head,
-    hello_of, section,
+    hello_of, next_frame, section,
 };
 use super::support::origin::{Origin, held};
 use super::support::proxy::proxy;
@@ -43,15 +43,14 @@ impl End {
         self.wire.write_all(bytes).unwrap();
     }
 
-    fn take(&mut self, count: usize) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; count];
-        self.wire.read_exact(&mut bytes).ok().map(|()| bytes)
+    /// Reads a client's preface.
+    fn greeted(&mut self) {
+        self.wire.read_exact(&mut [0; PREFACE.len()]).unwrap();
     }
 
     /// Kind, stream and payload of the next frame; `None` when none comes.
     fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
-        let head = self.take(9)?;
-        let payload = self.take(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)?;
+        let (head, payload) = next_frame(&self.wire).ok()?;
         let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
         let stream = number(&head[5..]);
         match (head[3], stream) {
@@ -131,7 +130,7 @@ fn origin() -> SocketAddr {
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         let mut end = End::new(listener.accept().unwrap().0, b"", &[]);
-        end.take(PREFACE.len()).unwrap();
+        end.greeted();
         while let Some((kind, stream, _)) = end.next() {
             if kind == HEADERS && stream < NEXT {
                 end.send(&head(stream, &[], false));
@@ -205,7 +204,7 @@ fn narrow_origin() -> (SocketAddr, Arc<AtomicUsize>) {
             counting.fetch_add(1, Ordering::SeqCst);
             thread::spawn(move || {
                 let mut end = End::new(wire, b"", &[0, 3, 0, 0, 0, 2]);
-                end.take(PREFACE.len()).unwrap();
+                end.greeted();
                 while let Some((kind, stream, _)) = end.next() {
                     match (kind, number) {
                         (HEADERS, 0) => end.send(&head(stream, &[], false)),

@@ -3,12 +3,10 @@
 //!
 //! An origin's first frame is its SETTINGS (RFC 9113, 3.4). What it says later is hyper's to heed.
 
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncRead;
+use tokio_util::io::InspectReader;
 
 use super::shared::Uses;
 
@@ -56,62 +54,18 @@ impl First {
     }
 }
 
-/// A connection to an HTTP/2 origin that tells its uses how many streams there may be.
-#[derive(Debug)]
-pub struct Announced<S> {
-    io: S,
-    /// `None` once it is known.
-    first: Option<First>,
-    uses: Rc<Uses>,
-}
-
-impl<S> Announced<S> {
-    /// Of a connection that nothing was read from.
-    pub fn new(io: S, uses: Rc<Uses>) -> Self {
-        Self { io, first: Some(First::default()), uses }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Announced<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let start = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if let Some(first) = &mut this.first {
-            let said = first.read(&buf.filled()[start..]);
-            if said != Said::NotYet {
-                this.uses.allow(if let Said::Streams(most) = said { most } else { u32::MAX });
-                this.first = None;
-            }
+/// A connection that nothing was read from yet; it tells its uses how many streams there may be.
+pub fn announced<S: AsyncRead>(io: S, uses: Rc<Uses>) -> InspectReader<S, impl FnMut(&[u8])> {
+    let mut first = Some(First::default());
+    InspectReader::new(io, move |bytes| {
+        let Some(reading) = &mut first else { return };
+        match reading.read(bytes) {
+            Said::NotYet => return,
+            Said::Nothing => uses.allow(u32::MAX),
+            Said::Streams(most) => uses.allow(most),
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Announced<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
+        first = None;
+    })
 }
 
 #[cfg(test)]

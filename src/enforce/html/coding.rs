@@ -408,7 +408,7 @@ const fn brotli_window_log(first: u8) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const CODINGS: [Coding; 5] =
@@ -426,7 +426,7 @@ mod tests {
         text
     }
 
-    fn encode(coding: Coding, pieces: &[&[u8]]) -> Vec<u8> {
+    pub fn encode(coding: Coding, pieces: &[&[u8]]) -> Vec<u8> {
         let mut encoder = Encoder::new(coding).unwrap();
         let mut out = Vec::new();
         for piece in pieces {
@@ -437,7 +437,7 @@ mod tests {
         out
     }
 
-    fn decode<'a>(
+    pub fn decode<'a>(
         coding: Coding,
         ratio: u32,
         pieces: impl IntoIterator<Item = &'a [u8]>,

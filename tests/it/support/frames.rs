@@ -1,7 +1,7 @@
 //! HTTP/2 frames (RFC 9113, 4 and 6), written by hand so that they can be wrong. Field sections are literals
 //! without indexing and without Huffman coding (RFC 7541, 6.2.2). And an origin that answers with such frames.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -27,6 +27,15 @@ pub type Field<'a> = (&'a [u8], &'a [u8]);
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Head and payload of the next frame.
+pub fn next_frame(mut wire: &TcpStream) -> io::Result<([u8; 9], Vec<u8>)> {
+    let mut head = [0; 9];
+    wire.read_exact(&mut head)?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    wire.read_exact(&mut payload)?;
+    Ok((head, payload))
 }
 
 /// What a client says first: the preface and settings of nothing.
@@ -103,20 +112,15 @@ pub fn origin(answer: impl Fn(u32) -> (Vec<u8>, Then) + Send + Sync + 'static) -
     addr
 }
 
-fn serve(stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Option<()> {
-    let read = |mut stream: &TcpStream, count: usize| {
-        let mut bytes = vec![0; count];
-        stream.read_exact(&mut bytes).ok().map(|()| bytes)
-    };
+fn serve(mut stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Option<()> {
     // In the background, so that what comes meanwhile is read; in one place, so that no frame is put into another.
     let mut writing = stream.try_clone().ok()?;
     let (writer, frames) = mpsc::channel::<Vec<u8>>();
     thread::spawn(move || frames.iter().try_for_each(|frames| writing.write_all(&frames)));
-    read(stream, PREFACE.len())?;
+    stream.read_exact(&mut [0; PREFACE.len()]).ok()?;
     writer.send(frame(SETTINGS, 0, 0, &[])).ok()?;
     loop {
-        let head = read(stream, 9)?;
-        let payload = read(stream, u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)?;
+        let (head, payload) = next_frame(stream).ok()?;
         let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         match head[3] {
             SETTINGS if head[4] == 0 => writer.send(frame(SETTINGS, 1, 0, &[])).ok()?,

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
-use super::super::announced::Announced;
+use super::super::announced::announced;
 use super::super::attempt::{self, Attempt};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
@@ -40,7 +40,7 @@ impl Pool {
         };
         let mut may_ask_again = true;
         let (response, stream) = loop {
-            let (sender, uses) = match self.http2_sender().await {
+            let Shared { sender, uses, .. } = match self.http2_connection().await {
                 Ok(found) => found,
                 Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
             };
@@ -91,22 +91,22 @@ impl Pool {
     }
 
     /// An open connection that takes requests.
-    async fn http2_open(&self) -> Option<(http2::SendRequest<RequestBody>, Rc<Uses>)> {
+    async fn http2_open(&self) -> Option<Shared> {
         self.forget_old_addresses();
         let found = {
             let mut open = self.http2.borrow_mut();
             open.retain(Shared::is_good);
             open.iter().find(|open| open.has_room()).cloned()
         };
-        let Shared { mut sender, uses, .. } = found?;
-        sender.ready().await.is_ok().then_some((sender, uses))
+        let mut found = found?;
+        found.sender.ready().await.is_ok().then_some(found)
     }
 
     /// The connection for the next request: an open one, or a new one.
     ///
     /// One is made at a time, and whoever comes meanwhile waits for it: else an origin that comes back would be met
     /// by one for each request. Where it could not be made, each of them tries for itself.
-    async fn http2_sender(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
+    async fn http2_connection(&self) -> Result<Shared, ProxyError> {
         if let Some(found) = self.http2_open().await {
             return Ok(found);
         }
@@ -121,11 +121,11 @@ impl Pool {
         })
     }
 
-    async fn http2_connect(&self) -> Result<(http2::SendRequest<RequestBody>, Rc<Uses>), ProxyError> {
+    async fn http2_connect(&self) -> Result<Shared, ProxyError> {
         let version = self.connector.version();
         let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
         let uses = Rc::new(Uses::default());
-        let io = Announced::new(io, Rc::clone(&uses));
+        let io = announced(io, Rc::clone(&uses));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .max_header_list_size(MAX_FIELDS)
@@ -139,10 +139,10 @@ impl Pool {
             // A broken connection shows in the requests on it.
             let _ = connection.await;
         });
+        let shared = Shared { sender, address, uses };
         if self.connector.version() == version {
-            let shared = Shared { sender: sender.clone(), address, uses: Rc::clone(&uses) };
-            self.http2.borrow_mut().push(shared);
+            self.http2.borrow_mut().push(shared.clone());
         }
-        Ok((sender, uses))
+        Ok(shared)
     }
 }

@@ -92,25 +92,7 @@ fn recode(output: &[u8], coding: Coding) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enforce::html::coding::CodingError;
-
-    fn coded(text: &[u8], coding: Coding) -> Vec<u8> {
-        let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
-        encoder.write(text, &mut out).unwrap();
-        encoder.finish(&mut out).unwrap();
-        out
-    }
-
-    fn decoded(coded: &[u8], coding: Coding) -> Vec<u8> {
-        let (mut decoder, mut out) = (Decoder::new(coding, Bounds::ratio(1_000)).unwrap(), Vec::new());
-        let mut sink = |piece: &[u8]| {
-            out.extend_from_slice(piece);
-            Ok::<_, CodingError>(())
-        };
-        decoder.write(coded, &mut sink).unwrap();
-        decoder.finish().unwrap();
-        out
-    }
+    use crate::enforce::html::coding::tests::{decode, encode};
 
     #[test]
     fn a_page_coded_anew_says_the_same_in_fewer_bytes() {
@@ -118,20 +100,20 @@ mod tests {
             (0..20_000u32).map(|n| format!("<p class=\"c{}\">Line {} of it.</p>", n % 7, n * 7_919 % 1_000));
         let text: String = lines.collect();
         for coding in [Coding::Gzip, Coding::Deflate, Coding::Zstd, Coding::Brotli] {
-            let fast = coded(text.as_bytes(), coding);
+            let fast = encode(coding, &[text.as_bytes()]);
             let better = recode(&fast, coding).unwrap();
             assert!(better.len() < fast.len(), "{coding:?}: {} of {}", better.len(), fast.len());
-            assert!(decoded(&better, coding) == text.as_bytes(), "{coding:?}");
+            assert!(decode(coding, 1_000, [&better[..]]).unwrap() == text.as_bytes(), "{coding:?}");
         }
     }
 
     #[test]
     fn what_gets_no_smaller_or_is_none_stays() {
         let noise: Vec<u8> = (0..4_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-        let best = recode(&coded(&noise, Coding::Zstd), Coding::Zstd);
+        let best = recode(&encode(Coding::Zstd, &[&noise]), Coding::Zstd);
         assert!(best.is_none_or(|best| recode(&best, Coding::Zstd).is_none()));
         assert!(recode(b"no such coding", Coding::Gzip).is_none());
-        let cut = coded(&noise, Coding::Gzip);
+        let cut = encode(Coding::Gzip, &[&noise]);
         assert!(recode(&cut[..cut.len() / 2], Coding::Gzip).is_none());
     }
 }
