@@ -2,11 +2,11 @@
 //!
 //! Between HTTP/1.1 and HTTP/1.1 only: hyper shows nobody those of an HTTP/2 origin, and can send none over HTTP/2.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::exchange::Exchange;
 use super::strict::Link;
-use super::{hop, respond};
+use super::{hop, respond, wire};
 use crate::enforce::interim;
 use crate::enforce::response::Judge;
 use crate::privacy::Mode;
@@ -30,7 +30,7 @@ impl<'a> Interim<'a> {
 
     /// Passes one on, without what is not for this visitor. `head`: as it came, found well-formed.
     pub fn pass(&self, head: &[u8]) {
-        let Some((status, mut headers)) = read(head) else { return };
+        let Some((status, mut headers)) = wire::read_answer(head) else { return };
         if status == StatusCode::CONTINUE && !self.with_continue {
             return;
         }
@@ -53,34 +53,6 @@ impl<'a> Interim<'a> {
             };
             interim::apply(&mut headers, opted_out.then_some(&judge));
         }
-        self.link.tell(&write(status, &headers));
+        self.link.tell(&wire::write_answer(status, &headers));
     }
-}
-
-/// The parts of a head. Names and values that the types refuse are left out.
-fn read(head: &[u8]) -> Option<(StatusCode, HeaderMap)> {
-    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let status = StatusCode::from_bytes(lines.next()?.split(|byte| *byte == b' ').nth(1)?).ok()?;
-    let fields = lines.filter_map(|line| {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let name = HeaderName::from_bytes(line[..colon].trim_ascii_end()).ok()?;
-        Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
-    });
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(name, value);
-    }
-    Some((status, headers))
-}
-
-fn write(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let reason = status.canonical_reason().unwrap_or_default();
-    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
-    for (name, value) in headers {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            head.extend_from_slice(part);
-        }
-    }
-    head.extend_from_slice(b"\r\n");
-    head
 }

@@ -45,6 +45,7 @@ pub mod unix;
 pub mod unsent;
 pub mod upgrade;
 pub mod upstream;
+pub mod wire;
 
 pub use connection::Phase;
 pub use house::{Core, House};

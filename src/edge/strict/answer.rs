@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,8 +29,12 @@ const BEGUN: u8 = 4;
 const UNSENT: u8 = 8;
 /// Interim answers are wanted.
 const INTERIM: u8 = 16;
+/// What goes out is kept, to be asked again.
+const KEPT: u8 = 32;
+/// A kept head larger than this takes its room with it, bytes.
+const ROOM: usize = 8 * 1024;
 
-/// Tells a gate what is expected next, and brings interim answers; held by whoever sends requests.
+/// Tells a gate what is expected next, brings interim answers, and keeps requests; held by whoever sends them.
 #[derive(Debug, Clone, Default)]
 pub struct Expected(Arc<Shared>);
 
@@ -41,6 +45,8 @@ struct Shared {
     interim: Mutex<Vec<Vec<u8>>>,
     /// Whether `interim` is worth a look.
     any_interim: AtomicBool,
+    /// A request's head as it goes out.
+    kept: Mutex<Vec<u8>>,
 }
 
 impl Expected {
@@ -49,6 +55,38 @@ impl Expected {
     pub fn answer(&self, switch: bool, interim: bool) {
         let interim = if interim { INTERIM } else { 0 };
         self.set(UNSENT | interim | if switch { SWITCH } else { ANSWER });
+    }
+
+    /// The request that goes out now has no body, and its head is to be kept until the next one.
+    ///
+    /// The connection's buffer is used again, so this costs a copy of a few hundred bytes and no allocation, where
+    /// a copy of the request would take one for most of its fields.
+    pub fn keep(&self) {
+        let mut kept = self.kept();
+        kept.clear();
+        kept.shrink_to(ROOM);
+        self.set(self.get() | KEPT);
+    }
+
+    /// The head of the request that went out, if it is kept.
+    #[must_use]
+    pub fn take_kept(&self) -> Vec<u8> {
+        if self.get() & KEPT == 0 { Vec::new() } else { std::mem::take(&mut *self.kept()) }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes are about to go to the origin. What is to be kept is whole in the first of them, however much of it
+    /// the origin takes.
+    fn offered<'a>(&self, bytes: impl Iterator<Item = &'a [u8]>) {
+        let expected = self.get();
+        if expected & (UNSENT | KEPT) == UNSENT | KEPT {
+            let mut kept = self.kept();
+            kept.clear();
+            bytes.for_each(|bytes| kept.extend_from_slice(bytes));
+        }
     }
 
     /// Bytes have gone to the origin.
@@ -62,7 +100,7 @@ impl Expected {
     /// Whether an answer is expected of which no byte has come.
     #[must_use]
     pub fn is_unheard(&self) -> bool {
-        matches!(self.get() & !(UNSENT | INTERIM), ANSWER | SWITCH)
+        matches!(self.get() & !(UNSENT | INTERIM | KEPT), ANSWER | SWITCH)
     }
 
     /// The heads of interim answers that have come since, as they came. Cost: one load where there are none.
@@ -177,6 +215,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerGate<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerGate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.expected.offered(std::iter::once(buf));
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, buf));
         this.expected.sent();
         Poll::Ready(written)
@@ -188,6 +227,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerGate<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.expected.offered(bufs.iter().map(|bytes| &**bytes));
         let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs));
         this.expected.sent();
         Poll::Ready(written)

@@ -69,9 +69,9 @@ impl Uses {
         Some(now.saturating_duration_since(since))
     }
 
-    /// Whether it was idle for so long that the origin may be closing it right now.
-    pub fn may_be_stale(&self, now: Instant) -> bool {
-        self.idle_for(now).is_some_and(|idle| idle >= timer::TICK)
+    /// Whether it has carried a request to its end, so that its origin may be closing it right now.
+    pub const fn has_served(&self) -> bool {
+        self.idle_since.get().is_some()
     }
 }
 

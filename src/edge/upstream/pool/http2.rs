@@ -19,14 +19,13 @@ use crate::edge::error::ProxyError;
 use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::timer;
 
 /// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
 const MAX_FIELDS: u32 = 64 * 1024;
 
 impl Pool {
     /// As [`Pool::send`]: a request without a body that the origin says it has not begun, and an idempotent one on
-    /// a connection that was idle and has broken, is sent a second time.
+    /// a connection that had served others and has broken, is sent a second time.
     pub(super) async fn send_http2(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
@@ -45,7 +44,7 @@ impl Pool {
                 Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
             };
             let again = if may_ask_again { attempt::copy(&request) } else { None };
-            let stale = uses.may_be_stale(timer::now()) && request.method().is_idempotent();
+            let stale = uses.has_served() && request.method().is_idempotent();
             let stream = Stream::of(&uses);
             let failure = match self.exchange_http2(sender, request, &stream).await {
                 Ok(response) => break (response, stream),

@@ -28,7 +28,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 
-use super::attempt::{self, Attempt};
+use super::attempt::Attempt;
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::queue::{Cap, Place};
@@ -41,6 +41,7 @@ use crate::edge::interim::Interim;
 use crate::edge::progress::AnswerLimit;
 use crate::edge::strict::{AnswerGate, Expected};
 use crate::edge::timer;
+use crate::edge::wire;
 use crate::telemetry::upstreams::UpstreamFigures;
 
 type Io = TokioIo<AnswerGate<Transport>>;
@@ -209,9 +210,9 @@ impl Pool {
     /// Sends a request; resolves when the answer's head is there. What an HTTP/1.1 origin says before it goes to
     /// `interim`.
     ///
-    /// A pooled connection that turns out closed before the request was written is replaced by a
-    /// fresh one. One that closes without a byte of an answer after it had been idle for a while is too, for an
-    /// idempotent request without a body (RFC 9110, 9.2.2); nothing else is ever sent twice.
+    /// A pooled connection that turns out closed before the request was written is replaced by a fresh one. One
+    /// that closes without a byte of an answer is too, once, for an idempotent request without a body (RFC 9110,
+    /// 9.2.2): its origin may have given it up just before. Nothing else is ever sent twice.
     ///
     /// # Errors
     /// [`Attempt::NotSent`] gives the request back for another origin.
@@ -233,19 +234,22 @@ impl Pool {
                 Ok(found) => found,
                 Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
             };
-            let again = if fresh { None } else { replayable(&live, &request) };
             live.once = once;
+            live.expected.answer(false, interim.is_some());
+            if !fresh && request.method().is_idempotent() && request.body().is_end_stream() {
+                live.expected.keep();
+            }
             match self.exchange(&mut live, request, interim).await {
                 Ok(response) => {
                     return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
                 }
                 Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
-                Err(failure) => match again {
-                    Some(again) if live.expected.is_unheard() && failure.was_cut() => {
-                        (request, retried) = (again, true);
-                    }
-                    _ => return Err(failure),
-                },
+                Err(failure) => {
+                    let unheard = live.expected.is_unheard() && failure.was_cut();
+                    let again = unheard.then(|| wire::read_request(&live.expected.take_kept())).flatten();
+                    let Some(again) = again else { return Err(failure) };
+                    (request, retried) = (again.map(|()| RequestBody::empty()), true);
+                }
             }
         }
     }
@@ -257,7 +261,6 @@ impl Pool {
         mut request: Request<RequestBody>,
         interim: Option<Interim<'_>>,
     ) -> Result<Response<Incoming>, Attempt> {
-        live.expected.answer(false, interim.is_some());
         let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
         let Live { sender, machine, turns, expected, .. } = live;
         let mut answer = pin!(sender.try_send_request(request));
@@ -457,11 +460,4 @@ const fn unheard() -> Context<'static> {
 /// Whether origins expect a body with this method (RFC 9110, 9.3).
 fn expects_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
-}
-
-/// A copy for another connection, where this one was idle for so long that the origin may be closing it right now.
-/// A busy connection's requests are not copied.
-fn replayable(live: &Live, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idle = timer::now().saturating_duration_since(live.idle_since) >= timer::TICK;
-    if idle && request.method().is_idempotent() { attempt::copy(request) } else { None }
 }
