@@ -96,7 +96,7 @@ fn card(html: &mut String, id: usize) {
 }
 
 /// A news page of about 300 kB: hints, scripts short and long, cards with links, pictures and icons.
-fn news() -> Vec<u8> {
+pub fn news() -> Vec<u8> {
     let mut html = String::from(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>News</title>\n",
     );

@@ -13,7 +13,7 @@ use super::service::Pulses;
 use crate::edge::connection::Beginning;
 use crate::edge::listener::{Entrance, Listener};
 use crate::edge::tls::Server;
-use crate::edge::{Core, House, Phase, connection, timer};
+use crate::edge::{Core, House, Phase, busy, connection, timer};
 
 /// How many ticks pass between looks at idle origin connections.
 const EXPIRE_EVERY: u32 = 50;
@@ -86,6 +86,7 @@ async fn serve(
 ) {
     let core = Core::new(house, seed);
     tokio::task::spawn_local(timer::sweep());
+    tokio::task::spawn_local(busy::watch(std::rc::Rc::clone(&core)));
     let expiring = std::rc::Rc::clone(&core);
     tokio::task::spawn_local(async move {
         loop {

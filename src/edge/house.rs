@@ -14,6 +14,7 @@ use http::HeaderValue;
 
 use super::account::sessions::Sessions;
 use super::account::token::{TokenMemory, Verifier};
+use super::busy::Busy;
 use super::clients::{ClientConnections, ClientRates};
 use super::proofs::Proofs;
 use super::siblings::Siblings;
@@ -371,6 +372,8 @@ pub struct Core {
     snapshot: RefCell<Held>,
     /// Rewritten pages, as the settings in force made them.
     memo: memo::Shared,
+    /// How busy it is.
+    pub busy: Busy,
     /// Tokens that were verified.
     pub tokens: RefCell<TokenMemory>,
     month: Cell<(Instant, u32)>,
@@ -398,6 +401,7 @@ impl Core {
             groups: RefCell::default(),
             snapshot: RefCell::new(snapshot),
             memo,
+            busy: Busy::default(),
             tokens: RefCell::default(),
             month,
             next_id: Cell::new(seed),

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod body;
+pub mod busy;
 pub mod claims;
 pub mod client_addr;
 pub mod clients;

@@ -172,7 +172,9 @@ async fn rewritten(
 ) -> Result<(Body, Primed), &'static str> {
     let on_failure = x.site().settings.on_rewrite_failure;
     let plan = rewriter_plan(x, recipe, page, scripts);
-    let mut body = RewriteBody::new(body, recipe, plan, bounds(x), on_failure).with_memo(ticket);
+    let mut body = RewriteBody::new(body, recipe, plan, bounds(x), on_failure)
+        .with_effort(core.busy.effort())
+        .with_memo(ticket);
     // A page that came without a coding, for a visitor who is not opted out, cannot fail at its start.
     let may_fail = recipe.opted_out || recipe.from != Coding::Identity;
     let primed = match may_fail {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use super::coding::{Bounds, CodingError, Decoder, Encoder};
+use super::coding::{Bounds, CodingError, Decoder, Effort, Encoder};
 use super::memo::{Parting, Taken, Ticket, Work};
 use super::pipeline::{Fault, Outcome, Pipeline};
 use super::plan::Recipe;
@@ -104,6 +104,7 @@ struct Parts {
     plan: Plan,
     bounds: Bounds,
     on_failure: OnRewriteFailure,
+    effort: Effort,
 }
 
 impl Machine {
@@ -115,8 +116,8 @@ impl Machine {
         if let Self::Planned(_) = self
             && let Self::Planned(parts) = std::mem::replace(self, Self::Broken)
         {
-            let Parts { recipe, plan, bounds, on_failure } = *parts;
-            let (decoder, encoder) = (Decoder::new(recipe.from, bounds)?, Encoder::new(recipe.to)?);
+            let Parts { recipe, plan, bounds, on_failure, effort } = *parts;
+            let (decoder, encoder) = (Decoder::new(recipe.from, bounds)?, Encoder::new(recipe.to, effort)?);
             *self = Self::Running(Box::new(Pipeline::new(decoder, encoder, &recipe, plan, on_failure)));
         }
         match self {
@@ -194,7 +195,7 @@ where
     #[must_use]
     pub fn new(inner: B, recipe: &Recipe, plan: Plan, bounds: Bounds, on_failure: OnRewriteFailure) -> Self {
         let bodiless = recipe.bodiless;
-        let parts = Parts { recipe: *recipe, plan, bounds, on_failure };
+        let parts = Parts { recipe: *recipe, plan, bounds, on_failure, effort: Effort::default() };
         Self {
             inner,
             queue: VecDeque::new(),
@@ -213,6 +214,15 @@ where
             done: bodiless.then(|| Done::Finished(Summary::default())),
             on_done: None,
         }
+    }
+
+    /// Codes it with so much work; [`Effort::Fast`] otherwise.
+    #[must_use]
+    pub fn with_effort(mut self, effort: Effort) -> Self {
+        if let Machine::Planned(parts) = &mut self.machine {
+            parts.effort = effort;
+        }
+        self
     }
 
     /// Looks the page up in the memo.

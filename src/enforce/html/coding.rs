@@ -9,8 +9,9 @@ use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{self as zstd_raw, DParameter, InBuffer, Operation as _, OutBuffer};
 
-pub use super::encoder::Encoder;
+pub use super::encoder::{Effort, Encoder};
 use super::negotiate::Coding;
+use super::reuse::{self, Shelf};
 
 /// Largest zstd window taken, as a power of two: 8 MiB (RFC 9659: what a browser must support).
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -151,16 +152,10 @@ impl Decoder {
             Coding::Identity => Reader::Identity,
             Coding::Gzip => Reader::GzipBetween,
             Coding::Deflate => Reader::DeflateStart(None),
-            Coding::Zstd => {
-                let mut decoder = zstd_raw::Decoder::new().map_err(|_| CodingError::Window)?;
-                decoder
-                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
-                    .map_err(|_| CodingError::Window)?;
-                Reader::Zstd { decoder: Box::new(decoder), open: false }
-            }
+            Coding::Zstd => Reader::Zstd { decoder: zstd_decoder()?, open: false },
             Coding::Brotli => Reader::BrotliStart,
         };
-        let buffer = if coding == Coding::Identity { Box::default() } else { vec![0; STEP].into() };
+        let buffer = if coding == Coding::Identity { Box::default() } else { step_buffer() };
         Ok(Self { reader, buffer, meter: Meter { coded: 0, decoded: 0, bounds, over: None } })
     }
 
@@ -311,6 +306,44 @@ impl Decoder {
     }
 }
 
+thread_local! {
+    static ZSTD: Shelf<(), Box<zstd_raw::Decoder<'static>>> = const { Shelf::new() };
+    static BUFFERS: Shelf<(), Box<[u8]>> = const { Shelf::new() };
+}
+
+impl Drop for Decoder {
+    /// Leaves what is worth it to the thread's next body. The library's gzip decoders cannot be used again.
+    fn drop(&mut self) {
+        return_buffer(std::mem::take(&mut self.buffer));
+        if let Reader::Zstd { decoder, .. } = std::mem::replace(&mut self.reader, Reader::Complete) {
+            reuse::keep(&ZSTD, (), decoder);
+        }
+    }
+}
+
+fn zstd_decoder() -> Result<Box<zstd_raw::Decoder<'static>>, CodingError> {
+    if let Some(mut decoder) = reuse::take(&ZSTD, &())
+        && decoder.reinit().is_ok()
+    {
+        return Ok(decoder);
+    }
+    let mut decoder = zstd_raw::Decoder::new().map_err(|_| CodingError::Window)?;
+    decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|_| CodingError::Window)?;
+    Ok(Box::new(decoder))
+}
+
+/// Room for one step. What others left in it is never read: a step gives out what it wrote.
+pub(super) fn step_buffer() -> Box<[u8]> {
+    reuse::take(&BUFFERS, &()).unwrap_or_else(|| vec![0; STEP].into())
+}
+
+/// Keeps it for the next; an empty one is none.
+pub(super) fn return_buffer(buffer: Box<[u8]>) {
+    if buffer.len() == STEP {
+        reuse::keep(&BUFFERS, (), buffer);
+    }
+}
+
 /// Whether two bytes begin zlib's form of `deflate` (RFC 1950, 2.2); some servers send the raw form.
 const fn is_zlib_header(first: u8, second: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7 && ((first as u16) << 8 | second as u16).is_multiple_of(31)
@@ -427,7 +460,7 @@ pub(super) mod tests {
     }
 
     pub fn encode(coding: Coding, pieces: &[&[u8]]) -> Vec<u8> {
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding, Effort::Fast).unwrap();
         let mut out = Vec::new();
         for piece in pieces {
             encoder.write(piece, &mut out).unwrap();
@@ -473,7 +506,7 @@ pub(super) mod tests {
     #[test]
     fn a_flushed_piece_can_be_read_before_the_next_comes() {
         for coding in CODINGS {
-            let mut encoder = Encoder::new(coding).unwrap();
+            let mut encoder = Encoder::new(coding, Effort::Fast).unwrap();
             let mut decoder = Decoder::new(coding, Bounds::ratio(100)).unwrap();
             let (mut coded, mut plain) = (Vec::new(), Vec::new());
             for piece in [&b"<html>"[..], b"<p>one</p>", b"x"] {

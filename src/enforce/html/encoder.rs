@@ -6,10 +6,22 @@ use brotli::CompressorWriter;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use zstd::stream::raw::{self as zstd_raw, InBuffer, Operation as _, OutBuffer};
 
-use super::coding::{CodingError, STEP, ZLIB_WINDOW_BITS};
+use super::coding::{CodingError, STEP, ZLIB_WINDOW_BITS, return_buffer, step_buffer};
 use super::negotiate::Coding;
+use super::reuse::{self, Shelf};
 
 /// How much work an encoder does for how few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Coding costs more than rewriting does, so a busy core does little of it.
+    #[default]
+    Fast,
+    /// For a core that has the time.
+    Better,
+    /// For what is coded once and sent often, away from its core: takes some megabytes.
+    Best,
+}
+
 struct Levels {
     gzip: u32,
     zstd: i32,
@@ -17,10 +29,21 @@ struct Levels {
     brotli_window_log: u32,
 }
 
-/// Re-encoding costs more than rewriting does. 256 KiB: most pages fit, and the encoder's memory stays small.
-const FAST: Levels = Levels { gzip: 2, zstd: 1, brotli: 2, brotli_window_log: 18 };
-/// For what is coded once and sent often. Windows stay within what browsers take (RFC 9659).
-const BEST: Levels = Levels { gzip: 9, zstd: 12, brotli: 9, brotli_window_log: 20 };
+impl Effort {
+    /// Windows of 256 KiB, where somebody waits: most pages fit, and the encoder's memory stays small. All are within
+    /// what browsers take (RFC 9659).
+    const fn levels(self) -> Levels {
+        match self {
+            Self::Fast => Levels { gzip: 2, zstd: 1, brotli: 2, brotli_window_log: 18 },
+            Self::Better => Levels { gzip: 5, zstd: 3, brotli: 4, brotli_window_log: 18 },
+            Self::Best => Levels { gzip: 9, zstd: 12, brotli: 9, brotli_window_log: 20 },
+        }
+    }
+}
+
+thread_local! {
+    static SHELF: Shelf<(Coding, Effort), Writer> = const { Shelf::new() };
+}
 
 enum Writer {
     Identity,
@@ -30,11 +53,42 @@ enum Writer {
     Brotli(Option<Box<CompressorWriter<Vec<u8>>>>),
 }
 
+impl Writer {
+    fn new(coding: Coding, levels: &Levels) -> Result<Self, CodingError> {
+        Ok(match coding {
+            Coding::Identity => Self::Identity,
+            Coding::Gzip => Self::Zlib(Compress::new_gzip(Compression::new(levels.gzip), ZLIB_WINDOW_BITS)),
+            // Always zlib's form: it is what the name means (RFC 9110, 8.4.1.2).
+            Coding::Deflate => Self::Zlib(Compress::new(Compression::new(levels.gzip), true)),
+            Coding::Zstd => {
+                Self::Zstd(Box::new(zstd_raw::Encoder::new(levels.zstd).map_err(|_| CodingError::Encoder)?))
+            }
+            Coding::Brotli => Self::Brotli(Some(Box::new(CompressorWriter::new(
+                Vec::new(),
+                STEP,
+                levels.brotli,
+                levels.brotli_window_log,
+            )))),
+        })
+    }
+
+    /// One that has coded a body, or a part of one, and can code another.
+    fn ready_again(mut self) -> Option<Self> {
+        match &mut self {
+            Self::Zlib(deflate) => deflate.reset(),
+            Self::Zstd(encoder) => encoder.reinit().ok()?,
+            Self::Identity | Self::Brotli(_) => return None,
+        }
+        Some(self)
+    }
+}
+
 /// Puts a content coding on, piece by piece.
 ///
 /// [`Encoder::finish`] must be called: an encoder that is only dropped leaves a body that ends early.
 pub struct Encoder {
     writer: Writer,
+    made_for: (Coding, Effort),
     buffer: Box<[u8]>,
     dirty: bool,
 }
@@ -46,46 +100,25 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// A fast encoder for one body.
+    /// An encoder for one body.
     ///
     /// # Errors
     /// When the zstd library cannot allocate.
-    pub fn new(coding: Coding) -> Result<Self, CodingError> {
-        Self::with(coding, &FAST)
-    }
-
-    /// One that takes its time, and some megabytes: not for a body that somebody waits for.
-    ///
-    /// # Errors
-    /// As [`Encoder::new`].
-    pub fn best(coding: Coding) -> Result<Self, CodingError> {
-        Self::with(coding, &BEST)
-    }
-
-    fn with(coding: Coding, levels: &Levels) -> Result<Self, CodingError> {
-        let writer = match coding {
-            Coding::Identity => Writer::Identity,
-            Coding::Gzip => Writer::Zlib(Compress::new_gzip(Compression::new(levels.gzip), ZLIB_WINDOW_BITS)),
-            // Always zlib's form: it is what the name means (RFC 9110, 8.4.1.2).
-            Coding::Deflate => Writer::Zlib(Compress::new(Compression::new(levels.gzip), true)),
-            Coding::Zstd => {
-                Writer::Zstd(Box::new(zstd_raw::Encoder::new(levels.zstd).map_err(|_| CodingError::Encoder)?))
-            }
-            Coding::Brotli => Writer::Brotli(Some(Box::new(CompressorWriter::new(
-                Vec::new(),
-                STEP,
-                levels.brotli,
-                levels.brotli_window_log,
-            )))),
+    pub fn new(coding: Coding, effort: Effort) -> Result<Self, CodingError> {
+        let made_for = (coding, effort);
+        let writer = match reuse::take(&SHELF, &made_for).and_then(Writer::ready_again) {
+            Some(writer) => writer,
+            None => Writer::new(coding, &effort.levels())?,
         };
-        let buffer = if coding == Coding::Zstd { vec![0; STEP].into() } else { Box::default() };
-        Ok(Self { writer, buffer, dirty: false })
+        let buffer = if coding == Coding::Zstd { step_buffer() } else { Box::default() };
+        Ok(Self { writer, made_for, buffer, dirty: false })
     }
 
     /// Puts nothing on.
     #[must_use]
     pub fn identity() -> Self {
-        Self { writer: Writer::Identity, buffer: Box::default(), dirty: false }
+        let made_for = (Coding::Identity, Effort::Fast);
+        Self { writer: Writer::Identity, made_for, buffer: Box::default(), dirty: false }
     }
 
     /// Whether bytes go out as they come.
@@ -174,6 +207,17 @@ impl Encoder {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Encoder {
+    /// Leaves what is worth it to the thread's next body.
+    fn drop(&mut self) {
+        return_buffer(std::mem::take(&mut self.buffer));
+        let reusable = matches!(self.writer, Writer::Zlib(_) | Writer::Zstd(_));
+        if reusable && self.made_for.1 != Effort::Best {
+            reuse::keep(&SHELF, self.made_for, std::mem::replace(&mut self.writer, Writer::Identity));
+        }
     }
 }
 

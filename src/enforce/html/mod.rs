@@ -29,6 +29,7 @@ mod pipeline;
 pub mod plan;
 mod quiet;
 mod references;
+mod reuse;
 pub mod shadow;
 mod slots;
 mod sniff;

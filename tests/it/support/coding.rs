@@ -1,11 +1,11 @@
 //! Whole bodies put into a coding, and taken out of it.
 
-use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Encoder};
+use optgate::enforce::html::coding::{Bounds, CodingError, Decoder, Effort, Encoder};
 use optgate::enforce::html::negotiate::Coding;
 
 /// A text in a coding.
 pub fn encoded(coding: Coding, text: &[u8]) -> Vec<u8> {
-    let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
+    let (mut encoder, mut out) = (Encoder::new(coding, Effort::Fast).unwrap(), Vec::new());
     encoder.write(text, &mut out).unwrap();
     encoder.finish(&mut out).unwrap();
     out

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use bytes::Bytes;
 
 use super::{Entry, Key, Memo, Ticket};
-use crate::enforce::html::coding::{Bounds, Decoder, Encoder};
+use crate::enforce::html::coding::{Bounds, Decoder, Effort, Encoder};
 use crate::enforce::html::negotiate::Coding;
 
 /// How often a page is given out before it is coded anew.
@@ -81,7 +81,7 @@ impl Memo {
 fn recode(output: &[u8], coding: Coding) -> Option<Bytes> {
     let bounds = Bounds { ratio: u32::MAX, bytes: MOST_DECODED, strict: true };
     let mut decoder = Decoder::new(coding, bounds).ok()?;
-    let mut encoder = Encoder::best(coding).ok()?;
+    let mut encoder = Encoder::new(coding, Effort::Best).ok()?;
     let mut better = Vec::with_capacity(output.len());
     decoder.write(output, &mut |decoded: &[u8]| encoder.write(decoded, &mut better)).ok()?;
     decoder.finish().ok()?;

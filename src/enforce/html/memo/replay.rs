@@ -238,7 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::super::body::{Done, RewriteBody};
-    use super::super::super::coding::{Bounds, Decoder, Encoder};
+    use super::super::super::coding::{Bounds, Decoder, Effort, Encoder};
     use super::super::super::negotiate::Coding;
     use super::super::super::{Kind, Plan, Summary, testing};
     use super::super::*;
@@ -392,7 +392,7 @@ mod tests {
     fn a_coded_page_goes_out_as_it_did_and_a_changed_one_is_rewritten() {
         for coding in [Coding::Gzip, Coding::Zstd, Coding::Brotli] {
             let code = |page: &[u8]| {
-                let (mut encoder, mut out) = (Encoder::new(coding).unwrap(), Vec::new());
+                let (mut encoder, mut out) = (Encoder::new(coding, Effort::Fast).unwrap(), Vec::new());
                 encoder.write(page, &mut out).unwrap();
                 encoder.finish(&mut out).unwrap();
                 out
@@ -428,7 +428,7 @@ mod tests {
     fn a_coded_page_that_comes_slowly_is_not_remembered() {
         let memo = memo();
         memo.borrow_mut().patience = Duration::ZERO;
-        let (mut encoder, mut page) = (Encoder::new(Coding::Gzip).unwrap(), Vec::new());
+        let (mut encoder, mut page) = (Encoder::new(Coding::Gzip, Effort::Fast).unwrap(), Vec::new());
         encoder.write(b"<body>x</body>", &mut page).unwrap();
         encoder.finish(&mut page).unwrap();
         for _ in 0..3 {
