@@ -78,24 +78,44 @@ async fn check(State(store): State<Store>, request: Request, next: Next) -> Resp
 }
 
 async fn prune(State(state): State<AdminState>, Json(order): Json<PruneOrder>) -> http::Response<Body> {
-    answer(state.store.prune(order.before_us, order.dry_run).await)
+    let PruneOrder { before_us, dry_run } = order;
+    let done = state.store.prune(before_us, dry_run).await;
+    if let (Ok(done), false) = (&done, dry_run) {
+        tracing::warn!(before_us, records = done.records, held = done.held, "records pruned by order");
+    }
+    answer(done)
 }
 
 async fn erase(State(state): State<AdminState>, Json(order): Json<EraseOrder>) -> http::Response<Body> {
     let subjects: Option<Vec<_>> = order.subjects.iter().map(|digits| parse_subject(digits)).collect();
     match subjects {
-        Some(subjects) => answer(state.store.erase(subjects).await),
+        Some(subjects) => {
+            let done = state.store.erase(subjects).await;
+            if let Ok(done) = &done {
+                tracing::warn!(records = done.records, "an account erased by order");
+            }
+            answer(done)
+        }
         None => problem(StatusCode::BAD_REQUEST, "A subject is 32 hexadecimal digits."),
     }
 }
 
 async fn import(State(state): State<AdminState>, Json(order): Json<ImportOrder>) -> http::Response<Body> {
     let told = !state.in_force.load().settings.recipients.is_empty();
-    answer(state.store.import(order.arrivals, told, order.dry_run).await)
+    let (arrivals, dry_run) = (order.arrivals.len(), order.dry_run);
+    let done = state.store.import(order.arrivals, told, dry_run).await;
+    if let (Ok(_), false) = (&done, dry_run) {
+        tracing::info!(arrivals, "opt-outs imported by order");
+    }
+    answer(done)
 }
 
 async fn retire(State(state): State<AdminState>) -> http::Response<Body> {
-    answer(state.store.retire().await)
+    let done = state.store.retire().await;
+    if done.is_ok() {
+        tracing::warn!("older secrets retired by order");
+    }
+    answer(done)
 }
 
 fn answer<T: Serialize>(done: Result<T, RecordError>) -> http::Response<Body> {

@@ -65,6 +65,14 @@ pub fn counts(data_dir: &Path) -> Result<Vec<Count>, OpenError> {
     journal::audit::counts(&data_dir.join(JOURNAL))
 }
 
+/// Whether a record that is not pruned is of a site of this name. Cost: may read the whole journal.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn has_records_of(data_dir: &Path, site: &str) -> Result<bool, OpenError> {
+    journal::audit::has_records_of(&data_dir.join(JOURNAL), site)
+}
+
 /// Legal holds of a data folder: what is not pruned. Works beside a running server.
 ///
 /// # Errors

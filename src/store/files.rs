@@ -26,6 +26,14 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Unplaced::write(path, |mut file| file.write_all(bytes))?.place()
 }
 
+/// Makes an empty file (mode 0600) where there is none.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A whole file (mode 0600) that is on the disk beside its place; removed if it is not to go there.
 pub(super) struct Unplaced<'a> {
     path: &'a Path,

@@ -56,7 +56,9 @@ use crate::config;
 use crate::privacy::{Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
-pub use beside::{counts, evidence, export, export_shared, holds, inclusion, public_key, record};
+pub use beside::{
+    counts, evidence, export, export_shared, has_records_of, holds, inclusion, public_key, record,
+};
 pub use collector::StoreCollector;
 pub use counts::Count;
 pub use feed::FeedHealth;

@@ -169,7 +169,7 @@ fn opt_outs_go_on_while_a_server_prunes() {
     fs::write(&csv, format!("account,site,date\n{rows}")).unwrap();
     ok(&file, &["ledger", "import", "--source", "crm", csv.to_str().unwrap()]);
     let tomorrow = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
-    let prune = ["ledger", "prune", "--before", &tomorrow[..10]];
+    let prune = ["ledger", "prune", "--force", "--before", &tomorrow[..10]];
     let said = ok(&file, &[&prune[..], &["--dry-run"]].concat());
     assert!(said.starts_with("would be pruned: 5000\n"), "{said}");
     let done = AtomicBool::new(false);
@@ -296,7 +296,7 @@ fn an_order_is_sent_again_only_where_nothing_of_it_was_begun() {
     let refusal = |fields: &'static str| {
         format!("HTTP/1.1 503 Service Unavailable\r\n{fields}Content-Length: 15\r\n\r\n{{\"detail\":\"no\"}}")
     };
-    let prune = ["ledger", "prune", "--before", "2026-01-01"];
+    let prune = ["ledger", "prune", "--force", "--before", "2026-01-01"];
     for (fields, asked) in [("Retry-After: 0\r\n", 3), ("", 1)] {
         let refused = AtomicUsize::new(0);
         let server = Origin::start_unix(&kept.path().join("data/books.sock")).on("/prune", move |x| {

@@ -358,14 +358,14 @@ fn old_records_give_way_to_their_digests_and_nobodys_opt_out_is_lost() {
     let hold = ["ledger", "hold", "add", "--reference", &references[1], "--reason", "case 12"];
     let said = house.optgate(&hold).ok();
     assert!(said.out.starts_with(&format!("1\trecord {}\t", references[1])), "{}", said.out);
-    let later = ["ledger", "prune", "--before", "2026-11-19"];
+    let later = ["ledger", "prune", "--force", "--before", "2026-11-19"];
     let dry = house.optgate(&["ledger", "prune", "--before", "2026-11-19", "--dry-run"]).ok();
     let counts =
         "held: 1\nof the first format, kept whole: 0\naccounts kept as opted out by their hash alone: 3\n";
     assert_eq!(dry.out, format!("would be pruned: 5\n{counts}"));
     assert_eq!(house.exported(), 6, "a dry run prunes nothing");
     assert_eq!(
-        house.optgate(&["ledger", "prune", "--before", "2026-11-18"]).ok().out.lines().next(),
+        house.optgate(&["ledger", "prune", "--force", "--before", "2026-11-18"]).ok().out.lines().next(),
         Some("pruned: 0")
     );
     assert_eq!(house.optgate(&["ledger", "prune"]).ok().out.lines().next(), Some("pruned: 0"), "24 months");
@@ -391,6 +391,69 @@ fn old_records_give_way_to_their_digests_and_nobodys_opt_out_is_lost() {
     assert!(said.out.contains("records: 7\npruned: 6\n"), "the chain goes on: {}", said.out);
     let store = house.store();
     house.optgate(&later).failed("another optgate has the data folder and does not listen");
+    block_on(store.close());
+}
+
+/// What the law has kept for 24 months goes only on purpose, and a word misspelt protects and erases nothing unsaid.
+#[test]
+fn young_records_are_pruned_only_on_purpose_and_names_nobody_has_are_refused() {
+    let house = House::new();
+    house.records(0..3);
+    for day in ["2026-11-19", "2099-01-01"] {
+        house.optgate(&["ledger", "prune", "--before", day]).failed("Say --dry-run to see how many, --force");
+    }
+    house.optgate(&["ledger", "prune", "--before", "2024-01-01"]).ok();
+    let said = house.optgate(&["ledger", "prune", "--force"]);
+    assert!(said.code == Some(2) && said.err.contains("--before"), "{}", said.err);
+    assert_eq!(house.exported(), 3);
+    for args in [&["hold", "add", "--site", "shpo", "--reason", "case 12"][..], &["erase", "--site", "shpo"]] {
+        house
+            .optgate_told(&[&["ledger"], args].concat(), "\u{1}\n")
+            .failed("no site is named \"shpo\", in the settings or in a record; the settings have default");
+    }
+    for site in ["shop", "default"] {
+        house.optgate(&["ledger", "hold", "add", "--site", site, "--reason", "case 12"]).ok();
+    }
+    let said = house.optgate(&["ledger", "hold", "add", "--site", "shop", "--reason", ""]);
+    assert!(said.code == Some(2) && said.err.contains("--reason"), "{}", said.err);
+}
+
+/// Only what the chain is over says how old a record is: columns that were changed beside it must not have it pruned.
+#[test]
+fn a_record_made_older_than_it_is_is_refused_and_not_pruned() {
+    for change in [
+        "UPDATE journal SET time_us = 1000000 WHERE seq = 2",
+        "UPDATE journal SET reference = '0000-0000-0000-0000' WHERE seq = 2",
+        "UPDATE journal SET reference = substr(reference, 2) WHERE seq = 2",
+        "UPDATE journal SET reference = '' WHERE seq = 2",
+        "UPDATE journal SET reference = NULL WHERE seq = 2",
+    ] {
+        let house = House::new();
+        house.records(0..3);
+        let store = house.store();
+        house.sql("DROP TRIGGER journal_only_forgets");
+        house.sql(change);
+        let error = block_on(store.prune(i64::MAX, false)).unwrap_err().to_string();
+        assert!(error.contains("record 2 does not fit the chain"), "{change}: {error}");
+        block_on(store.close());
+        house.optgate(&["ledger", "verify"]).failed("record 2 does not fit the chain");
+        assert!(house.refusal().contains("record 2 does not fit the chain"), "{change}");
+    }
+}
+
+/// In a folder that others may enter, too.
+#[test]
+fn the_journal_is_for_its_user_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let house = House::new();
+    fs::create_dir(house.folder()).unwrap();
+    fs::set_permissions(house.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    let store = house.store();
+    block_on(store.record(out(&store, 1))).unwrap();
+    for name in ["journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", "journal.mark"] {
+        let mode = fs::metadata(house.folder().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
     block_on(store.close());
 }
 

@@ -1,15 +1,18 @@
 //! `optgate ledger prune`, `hold` and `erase`: what is forgotten, and what must not be.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
+use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
 use crate::store::{self, HoldOrder};
 
@@ -22,6 +25,9 @@ pub struct PruneArgs {
     /// Prune records of before this day (UTC); without it, those older than `store.retention`
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub before: Option<Date>,
+    /// Also what is younger than 24 months and than `store.retention`: once pruned it cannot be had back
+    #[arg(long, requires = "before")]
+    pub force: bool,
 }
 
 /// Whom to erase.
@@ -115,7 +121,7 @@ pub struct HoldArgs {
     #[arg(long, value_name = "REFERENCE")]
     pub reference: Option<String>,
     /// Why, for whoever reads the list
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: String,
 }
 
@@ -126,6 +132,9 @@ pub struct HoldArgs {
 pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
     let now = Timestamp::now();
+    if let Some(day) = args.before.filter(|_| !args.dry_run && !args.force) {
+        refuse_young(day, settings.store.retention, now)?;
+    }
     let before_us = match (args.before, settings.store.retention) {
         (Some(day), _) => {
             let start = TimeZone::UTC.to_timestamp(day.to_datetime(Time::midnight()));
@@ -145,12 +154,39 @@ pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
+/// Refuses a day that takes records which are still to be kept: for 24 months by law (11 CCR 7101), or longer by the
+/// settings.
+fn refuse_young(day: Date, retention: Option<Duration>, now: Timestamp) -> anyhow::Result<()> {
+    let asked = config::Store::default().retention.unwrap_or_default();
+    let keep = retention.unwrap_or_default().max(asked);
+    let kept_from = SignedDuration::try_from(keep).ok().and_then(|keep| now.checked_sub(keep).ok());
+    let kept_from = TimeZone::UTC.to_datetime(kept_from.unwrap_or(Timestamp::MIN)).date();
+    if day <= kept_from {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "--before {day} would prune records that are to be kept: those from {kept_from} on are younger than 24 months \
+         (11 CCR 7101) or than `store.retention`, and what is pruned cannot be had back. Say --dry-run to see how many, \
+         --force to prune them all the same"
+    )
+}
+
+/// Refuses a site that neither the settings nor any record knows: a word misspelt would protect, or erase, nothing.
+fn refuse_unknown_site(settings: &Settings, name: &str) -> anyhow::Result<()> {
+    let known: Vec<&str> = settings.sites.iter().map(|site| site.name.as_str()).collect();
+    if known.contains(&name) || store::has_records_of(&settings.data_dir, name)? {
+        return Ok(());
+    }
+    anyhow::bail!("no site is named {name:?}, in the settings or in a record; the settings have {}", known.join(", "))
+}
+
 /// Erases an account, or a profile, from its records, beside a running server too.
 ///
 /// # Errors
 /// Nobody is named, or the journal cannot be written.
 pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
+    refuse_unknown_site(&settings, &args.site)?;
     let named = args.keys(|| std::io::read_to_string(std::io::stdin()))?;
     // In a group they are kept under the group's name, and under the site's own from before.
     let mut scopes = vec![args.site.as_str()];
@@ -176,9 +212,10 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
 /// # Errors
 /// The journal cannot be written, or there is no such record or hold.
 pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Result<(), Failure> {
-    let data_dir = super::data_dir(global)?;
+    let settings = settings(global, Vec::new(), true)?.settings;
     let order = match command {
         HoldCommand::Add(HoldArgs { site: Some(site), reason, .. }) => {
+            refuse_unknown_site(&settings, site)?;
             HoldOrder::Site(site.clone(), reason.clone())
         }
         HoldCommand::Add(HoldArgs { reference, reason, .. }) => {
@@ -187,7 +224,7 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
         HoldCommand::Remove { id } => HoldOrder::Remove(*id),
         HoldCommand::List => HoldOrder::List,
     };
-    for hold in store::holds(&data_dir, order).map_err(anyhow::Error::new)? {
+    for hold in store::holds(&settings.data_dir, order).map_err(anyhow::Error::new)? {
         let what = match (&hold.site, &hold.reference) {
             (Some(site), _) => format!("site {site}"),
             (None, reference) => format!("record {}", reference.as_deref().unwrap_or_default()),

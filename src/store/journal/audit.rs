@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::beside::{on_this_thread, reading, there};
-use super::chain::{Fields, Head, Kept, digest};
+use super::chain::{Fields, Head, Kept, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
 use super::schema::schema_version;
@@ -52,6 +52,17 @@ pub(in crate::store) fn record(path: &Path, reference: &str) -> Result<Option<Re
         let fields = row.try_get(0).map(Fields::decode).map_err(named)?;
         let broken = || refuse(path, format!("the record {reference} {BROKEN}"));
         fields.map(|fields| Some(fields.view())).ok_or_else(broken)
+    })
+}
+
+/// See [`crate::store::has_records_of`].
+pub(in crate::store) fn has_records_of(path: &Path, site: &str) -> Result<bool, OpenError> {
+    let mut field = Vec::new();
+    put(&mut field, site.as_bytes());
+    reading(path, async move |connection| {
+        let query = "SELECT EXISTS (SELECT 1 FROM journal WHERE instr(canonical, ?) > 0)";
+        let found = sqlx::query_scalar(query).bind(field.as_slice()).fetch_one(connection).await;
+        found.map_err(|e| explain(path, &e))
     })
 }
 

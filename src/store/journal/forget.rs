@@ -10,9 +10,9 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::beside::changing;
-use super::chain::{Fields, Version, digest};
+use super::chain::{Account, Fields, Version, digest};
 use super::sqlite::Journal;
-use super::{explain, refuse};
+use super::{BROKEN, explain, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::OpenError;
 use crate::store::reference;
@@ -107,6 +107,12 @@ pub enum HoldOrder {
 }
 
 impl Journal {
+    /// When the newest record was made, in microseconds since the Unix epoch.
+    pub(in crate::store) async fn newest_us(&mut self) -> Result<Option<i64>> {
+        let query = sqlx::query_scalar("SELECT time_us FROM journal ORDER BY seq DESC LIMIT 1");
+        query.fetch_optional(self.connection()?).await
+    }
+
     /// Prunes what is older than `before_us` among the records that follow `after`, up to a page. `last_word` tells
     /// how an account stands, and by which record.
     pub(in crate::store) async fn prune_page(
@@ -134,8 +140,8 @@ impl Journal {
         let (head, live_since, live) = (self.head.seq, self.live_since, self.key_check.clone());
         let connection = self.connection()?;
         let rows = sqlx::query(
-            "SELECT seq, subject, CASE WHEN time_us < ? THEN canonical END FROM journal
-             WHERE seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, time_us, reference, subject, blinding, CASE WHEN time_us < ? THEN canonical END
+             FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",
         )
         .bind(before_us)
         .bind(after)
@@ -147,10 +153,12 @@ impl Journal {
         let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
         let mut begun = false;
         for row in &rows {
-            let (seq, canonical): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(2)?);
+            let (seq, canonical): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(5)?);
             let Some(canonical) = canonical else { continue };
-            let fields = Fields::decode(canonical)
-                .ok_or_else(|| sqlx::Error::Protocol(format!("record {seq} cannot be read")))?;
+            // Only what the chain is over tells how old a record is, and whose: what goes here is gone.
+            let beside = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+            let (fields, account) = fitting(canonical, seq, beside)
+                .ok_or_else(|| sqlx::Error::Protocol(format!("record {seq} {BROKEN}")))?;
             if fields.version == Version::First {
                 pruned.first_format += 1;
                 continue;
@@ -160,8 +168,7 @@ impl Journal {
                 continue;
             }
             pruned.records += 1;
-            let subject = row.try_get::<Option<&[u8]>, _>(1)?.and_then(|bytes| bytes.try_into().ok());
-            let subject = subject.map(Subject::from_bytes);
+            let subject = if let Account::Known(subject) = account { Some(subject) } else { None };
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
@@ -230,6 +237,18 @@ impl Journal {
             suppressed: word(standing).is_some(),
         })
     }
+}
+
+/// What stands beside a record's bytes: its time, reference, subject and blinding.
+type Beside<'a> = (i64, Option<&'a str>, Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// A record's fields and whose it is, where its bytes say what stands beside them.
+fn fitting<'a>(canonical: &'a [u8], seq: i64, beside: Beside<'_>) -> Option<(Fields<'a>, Account)> {
+    let (time_us, reference, subject, blinding) = beside;
+    let fields = Fields::decode(canonical)?;
+    let fits = (fields.seq, fields.time_us, Some(fields.reference)) == (seq, time_us, reference);
+    let account = fields.account(subject, blinding)?;
+    fits.then_some((fields, account))
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.

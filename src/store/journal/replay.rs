@@ -60,7 +60,8 @@ impl Fold for Vec<Found> {
 /// Reads all records after a head in order, verifies the chain, returns its new head.
 ///
 /// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
-/// a page of records into one text, in hexadecimal because only text is joined by its rules.
+/// a page of records into one text, in hexadecimal because only text is joined by its rules. It also looks whether the
+/// reference beside a record is the one that its bytes end with.
 pub(super) async fn read_records(
     path: &Path,
     connection: &mut SqliteConnection,
@@ -72,10 +73,13 @@ pub(super) async fn read_records(
     loop {
         let page: Option<String> = sqlx::query(
             "SELECT group_concat(
-                CASE WHEN canonical IS NULL THEN 'P' WHEN blinding IS NOT NULL THEN 'B'
-                     WHEN subject IS NOT NULL THEN 'S' ELSE 'N' END
-                || hex(chain) || hex(subject) || hex(blinding) || hex(coalesce(canonical, digest))) FROM
-             (SELECT chain, subject, blinding, canonical, digest FROM journal
+                CASE WHEN canonical IS NULL THEN 'P'
+                     WHEN substr(hex(canonical), -8 - 2 * length(reference))
+                          IS NOT printf('%08X', length(reference)) || hex(reference) THEN 'X'
+                     WHEN blinding IS NOT NULL THEN 'B' WHEN subject IS NOT NULL THEN 'S' ELSE 'N' END
+                || printf('%016X', time_us) || hex(chain) || hex(subject) || hex(blinding)
+                || hex(coalesce(canonical, digest))) FROM
+             (SELECT time_us, reference, chain, subject, blinding, canonical, digest FROM journal
               WHERE seq > ? ORDER BY seq LIMIT 1024)",
         )
         .bind(head.seq)
@@ -114,7 +118,9 @@ fn follow(
     let (shape, digits) = record.split_at_checked(1)?;
     bytes.resize(HEXUPPER.decode_len(digits.len()).ok()?, 0);
     HEXUPPER.decode_mut(digits.as_bytes(), bytes).ok()?;
-    let (link, rest) = bytes.split_first_chunk::<32>()?;
+    let (time_us, rest) = bytes.split_first_chunk()?;
+    let time_us = i64::from_be_bytes(*time_us);
+    let (link, rest) = rest.split_first_chunk::<32>()?;
     let (subject, blinding, canonical) = match shape {
         "P" => {
             let digest: Link = rest.try_into().ok()?;
@@ -131,12 +137,13 @@ fn follow(
             let (subject, canonical) = rest.split_at_checked(16)?;
             (Some(subject), None, canonical)
         }
-        _ => (None, None, rest),
+        "N" => (None, None, rest),
+        _ => return None,
     };
     let next = head.next(canonical);
     let fields = Fields::decode(canonical)?;
     let account = fields.account(subject, blinding)?;
-    (fields.seq == next.seq && *link == next.link).then(|| {
+    (fields.seq == next.seq && fields.time_us == time_us && *link == next.link).then(|| {
         fold.record(&fields, account);
         unsigned.push(next.seq, || chain::digest(canonical));
         next

@@ -85,6 +85,8 @@ impl Journal {
     ) -> Result<Self, OpenError> {
         let marked = mark::read(path)?;
         mark::refuse_absent(path, marked.as_ref())?;
+        // What lies beside it, the WAL, gets the same permissions.
+        files::make_private(path).map_err(|e| refuse(path, format!("cannot be made: {e}")))?;
         let mut connection =
             connect_options(path).create_if_missing(true).connect().await.map_err(|e| explain(path, &e))?;
         let prepared = match prepare(path, &mut connection, (key_checks, signing_key), marked, fold).await {

@@ -15,6 +15,8 @@ use crate::store::packed::Packer;
 
 /// Time between two rounds.
 const DAY: Duration = Duration::from_secs(86_400);
+/// A start so long after the newest record may be one under a wrong clock, microseconds.
+const SUSPICIOUS_US: i64 = 31 * 86_400 * 1_000_000;
 
 /// The round through the journal, once a day, that prunes what is too old.
 pub(super) struct Sweep {
@@ -24,17 +26,35 @@ pub(super) struct Sweep {
     /// The record it stands at.
     pub(super) after: i64,
     pruned: Pruned,
+    /// The clock fits the newest record, or has been let run for a day.
+    trusts_clock: bool,
 }
 
 impl Sweep {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, next: Instant::now(), after: 0, pruned: Pruned::default() }
+        Self { keep, next: Instant::now(), after: 0, pruned: Pruned::default(), trusts_clock: false }
     }
 
     /// Records before this are too old, in microseconds since the Unix epoch.
     pub(super) fn before_us(&self) -> i64 {
         let keep = i64::try_from(self.keep.as_micros()).unwrap_or(i64::MAX);
         Timestamp::now().as_microsecond().saturating_sub(keep)
+    }
+
+    /// Puts the first round off by a day where the clock is far ahead of the newest record: what a wrong one prunes
+    /// cannot be had back, and a site that was away so long can wait.
+    fn doubts_clock(&mut self, newest_us: Option<i64>, now: Instant) -> bool {
+        let ahead_us = newest_us.map_or(0, |newest| Timestamp::now().as_microsecond().saturating_sub(newest));
+        if std::mem::replace(&mut self.trusts_clock, true) || ahead_us <= SUSPICIOUS_US {
+            return false;
+        }
+        let days = ahead_us / (24 * 3_600 * 1_000_000);
+        tracing::warn!(
+            days,
+            "the newest record is so many days old: is the clock right? nothing is pruned for a day"
+        );
+        self.next = now + DAY;
+        true
     }
 
     fn over(&mut self, now: Instant) {
@@ -64,6 +84,16 @@ impl Writer {
         let Some(sweep) = self.retention.as_mut().filter(|sweep| sweep.next <= now) else { return };
         if self.retry.is_some() {
             sweep.next = now + LONGEST_PAUSE;
+            return;
+        }
+        let newest_us = match self.journal.newest_us().await {
+            Ok(newest) => newest,
+            Err(error) => {
+                sweep.next = now + LONGEST_PAUSE;
+                return self.failed(&error);
+            }
+        };
+        if sweep.doubts_clock(newest_us, now) {
             return;
         }
         let before_us = sweep.before_us();
@@ -117,5 +147,25 @@ fn forget_pruned(page: &PrunedPage, index: &Index, packer: &mut Packer) {
         && let Err(error) = packer.discard()
     {
         tracing::warn!(%error, "index.packed cannot be removed; it is written anew");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that is years ahead at a start must not take every record at once; one that fits is believed.
+    #[tokio::test]
+    async fn a_start_long_after_the_newest_record_prunes_nothing_for_a_day() {
+        let (now, present) = (Instant::now(), Timestamp::now().as_microsecond());
+        for newest in [None, Some(present), Some(present - SUSPICIOUS_US + 60_000_000), Some(i64::MAX)] {
+            assert!(!Sweep::new(DAY).doubts_clock(newest, now), "{newest:?}");
+        }
+        for newest in [present - SUSPICIOUS_US - 60_000_000, 0, i64::MIN] {
+            let mut sweep = Sweep::new(DAY);
+            assert!(sweep.doubts_clock(Some(newest), now));
+            assert_eq!(sweep.next, now + DAY);
+            assert!(!sweep.doubts_clock(Some(newest), now + DAY), "a site that was away for long goes on");
+        }
     }
 }
