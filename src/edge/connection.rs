@@ -25,7 +25,7 @@ use super::clients::{ClientKey, ClientPlace};
 use super::house::Core;
 use super::pace::{Pace, Paced};
 use super::proxy_protocol::{self, Spoken};
-use super::socket::{Listening, Socket};
+use super::socket::{Listening, OverSocket, Socket};
 use super::strict::{self, Gate, Link};
 use super::timer::{self, HeadLimits};
 use super::{corridor, finish, http2, proofs, tls};
@@ -291,7 +291,7 @@ async fn http<S>(
     is_http2: bool,
     phase: watch::Receiver<Phase>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + OverSocket + Unpin + Send + 'static,
 {
     let (rate, window) = (settings.limits.min_send_rate, settings.timeouts.slow_send);
     let stream = Paced::new(stream, Pace::new(rate, window), Arc::clone(&core.house.metrics));

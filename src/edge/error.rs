@@ -12,6 +12,9 @@ use crate::telemetry::limits::Limit;
 /// Seconds after which a visitor who was turned away for want of room may come again.
 const RETRY_AFTER: &str = "5";
 
+/// Methods that are served.
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Whose side a failure is on; a label in metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -104,6 +107,9 @@ pub enum ProxyError {
     /// The origin broke off or answered something that is not HTTP.
     #[error("the origin's answer is not HTTP: {0}")]
     Answer(#[source] hyper::Error),
+    /// The head of an HTTP/2 origin's answer would not be one in HTTP/1.1.
+    #[error("the origin's answer is not well-formed: {0}")]
+    MalformedAnswer(#[source] Reason),
     /// The origin changed the protocol, and nobody had asked for that.
     #[error("the origin answered 101 to a request without Upgrade")]
     UnaskedSwitch,
@@ -146,6 +152,7 @@ impl ProxyError {
             Self::QueueTimeout => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_timeout"),
             Self::UpstreamTls(_) => (Upstream, StatusCode::BAD_GATEWAY, "tls"),
             Self::Answer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
+            Self::MalformedAnswer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
             Self::UnaskedSwitch => (Upstream, StatusCode::BAD_GATEWAY, "unasked_switch"),
             Self::FirstByteTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
             Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
@@ -157,7 +164,11 @@ impl ProxyError {
     #[must_use]
     pub fn is_the_origins(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::ConnectTimeout | Self::UpstreamTls(_) | Self::FirstByteTimeout => true,
+            Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::UpstreamTls(_)
+            | Self::MalformedAnswer(_)
+            | Self::FirstByteTimeout => true,
             // A visitor's body that breaks off breaks the exchange too.
             Self::Answer(error) => BodyError::cause_of(error).is_none(),
             _ => false,
@@ -238,9 +249,30 @@ impl ProxyError {
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static(RETRY_AFTER));
         }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110, 15.5.6.
+            headers.insert(header::ALLOW, http::HeaderValue::from_static(METHODS));
+        }
         if self.closes() {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9110, 15.5.6.
+    #[test]
+    fn a_refused_method_is_told_which_are_served() {
+        let response = ProxyError::MethodNotAllowed.respond();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            response.headers().get(header::ALLOW).map(|methods| methods.as_bytes()),
+            Some(METHODS.as_bytes())
+        );
+        assert!(!ProxyError::BadTarget.respond().headers().contains_key(header::ALLOW));
     }
 }

@@ -15,7 +15,7 @@ use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
-use super::strict::Reason;
+use super::strict;
 use crate::config::Limits;
 use crate::privacy::{Decision, Mark, Mode, Named, Signals};
 use crate::store::recipients::AccountKey;
@@ -178,12 +178,12 @@ fn distrust_empty(request: &mut Request<Incoming>) {
     }
 }
 
-/// Refuses values that begin or end with white space (RFC 9113, 8.2.1): in HTTP/1.1 it would be lost.
-fn check_values<B>(request: &Request<B>) -> Result<(), ProxyError> {
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let bad = |v: &HeaderValue| blank(v.as_bytes().first()) || blank(v.as_bytes().last());
-    let malformed = request.version() == Version::HTTP_2 && request.headers().values().any(bad);
-    if malformed { Err(ProxyError::Malformed(Reason::FieldValue)) } else { Ok(()) }
+/// Refuses the fields of an HTTP/2 request that HTTP/1.1 would read otherwise, or not at all.
+fn check_http2_fields<B>(request: &Request<B>) -> Result<(), ProxyError> {
+    match request.version() {
+        Version::HTTP_2 => strict::check_fields(request.headers()).map_err(ProxyError::Malformed),
+        _ => Ok(()),
+    }
 }
 
 impl Exchange {
@@ -194,7 +194,7 @@ impl Exchange {
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         check_target(request.method(), request.uri(), request.version())?;
         check_length(request.headers())?;
-        check_values(request)?;
+        check_http2_fields(request)?;
         distrust_empty(request);
         let host = host_of(request)?;
         let snapshot = core.snapshot();

@@ -185,9 +185,12 @@ pub fn failed(core: &Core, x: &Exchange, summary: &Summary, error: &ProxyError) 
     let site = &x.site().settings.name;
     events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
     told_of_limit(core, error);
-    if let ProxyError::Answer(cause) = error
-        && let Some(reason) = Reason::behind(cause)
-    {
+    let malformed = match error {
+        ProxyError::Answer(cause) => Reason::behind(cause),
+        ProxyError::MalformedAnswer(reason) => Some(*reason),
+        _ => None,
+    };
+    if let Some(reason) = malformed {
         events::message_refused(&core.house.metrics, side.as_str(), reason.label(), &reason);
     }
     summary.respond(error)

@@ -111,7 +111,14 @@ pub fn is_last_hop<B>(request: &mut Request<B>) -> bool {
         return false;
     }
     let headers = request.headers_mut();
-    let left = headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let digits = headers.get(header::MAX_FORWARDS).map(HeaderValue::as_bytes);
+    let digits = digits.filter(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit));
+    // A number too large is the largest there is.
+    let left = digits.map(|digits| {
+        digits
+            .iter()
+            .fold(0_u32, |left, digit| left.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+    });
     match left {
         Some(0) => true,
         Some(left) => {

@@ -3,6 +3,7 @@
 //! Between HTTP/1.1 and HTTP/1.1 only: hyper shows nobody those of an HTTP/2 origin, and can send none over HTTP/2.
 
 use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 
 use super::exchange::Exchange;
 use super::strict::Link;
@@ -35,6 +36,8 @@ impl<'a> Interim<'a> {
             return;
         }
         hop::remove_from_answer(&mut headers);
+        // It has no body (RFC 9110, 8.6).
+        headers.remove(CONTENT_LENGTH);
         let x = self.x;
         let session = x.snapshot.settings.account.session.as_ref();
         if let Some(session) = session {

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use super::clients::ClientKey;
-use super::error::ProxyError;
+use super::error::{METHODS, ProxyError};
 use super::exchange::Exchange;
 use super::house::Core;
 use super::{account, outcome, timer};
@@ -115,8 +115,7 @@ fn within_rate(core: &Core, x: &Exchange, path: &str) -> bool {
 #[must_use]
 pub fn options() -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    response.headers_mut().insert(header::ALLOW, methods);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::socket::OverSocket;
 use super::timer::{self, Deadline};
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
@@ -73,18 +74,27 @@ impl Pace {
     }
 }
 
-/// A visitor's connection whose writes keep a least pace.
+/// How often it is looked whether a visitor whom nobody reads from is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A visitor's connection whose writes keep a least pace, and which ends when it is reset while its visitor waits:
+/// hyper does not read then, since who has ended only the sending side still wants the answer.
+///
+/// Cost: a timer's slot from the first wait on, and a system call in each second of waiting.
 #[derive(Debug)]
 pub struct Paced<S> {
     io: S,
     pace: Pace,
     metrics: SharedMetrics,
+    /// Somebody waits for bytes, and hears of a reset.
+    reading: bool,
+    look: Option<Deadline>,
 }
 
 impl<S> Paced<S> {
     /// With the pace of what is sent.
     pub const fn new(io: S, pace: Pace, metrics: SharedMetrics) -> Self {
-        Self { io, pace, metrics }
+        Self { io, pace, metrics, reading: false, look: None }
     }
 
     /// What came of a write, or an error once the visitor is too slow.
@@ -110,11 +120,35 @@ impl<S> Paced<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.reading = polled.is_pending();
+        if this.reading {
+            // One that has run out would wake this connection again and again.
+            this.look.take_if(|look| look.is_over());
+        }
+        polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: OverSocket> Paced<S> {
+    /// An error once the visitor is found to have reset the connection.
+    fn check_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.reading {
+            return Ok(());
+        }
+        let look = self.look.get_or_insert_with(|| Deadline::new(LOOK));
+        while look.poll(cx).is_ready() {
+            if self.io.socket().is_reset() {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            look.restart(LOOK);
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncWrite + OverSocket + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_write(cx, buf);
@@ -138,6 +172,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_flush(cx);
+        // hyper comes here whenever it has done what it can.
+        this.check_reset(cx)?;
         this.paced(cx, polled, |()| 0)
     }
 

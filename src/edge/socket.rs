@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// The address of who connects to a Unix socket: this machine's own.
 pub const UNIX_PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,7 +46,34 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// What lies over a socket, TLS or nothing.
+pub trait OverSocket {
+    /// The socket.
+    fn socket(&self) -> &Socket;
+}
+
+impl OverSocket for Socket {
+    fn socket(&self) -> &Socket {
+        self
+    }
+}
+
+impl OverSocket for Box<TlsStream<Socket>> {
+    fn socket(&self) -> &Socket {
+        self.get_ref().0
+    }
+}
+
 impl Socket {
+    /// Whether the peer has reset the connection, or the network has lost it. Says so once. Cost: a system call.
+    pub fn is_reset(&self) -> bool {
+        let error = match self {
+            Self::Tcp(io) => io.take_error(),
+            Self::Unix(io) => io.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
     /// Looks at the first bytes without taking them.
     ///
     /// # Errors

@@ -90,6 +90,12 @@ impl Deadline {
         }
     }
 
+    /// Whether the time has come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        now() >= self.at
+    }
+
     /// Ready once the time has come.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if now() >= self.at {

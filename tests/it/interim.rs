@@ -35,7 +35,8 @@ fn an_interim_answer_is_there_before_the_answer_is() {
     let gate = Mutex::new(gate);
     let origin = Origin::start().on("/", move |x| {
         x.send(hint(
-            "Link: </a.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n",
+            "Link: </a.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
+             Content-Length: 5\r\n",
         ))?;
         gate.lock().unwrap().recv_timeout(DEADLINE).unwrap();
         x.send("HTTP/1.1 102 Processing\r\n\r\n")?;

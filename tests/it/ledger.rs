@@ -406,7 +406,8 @@ fn young_records_are_pruned_only_on_purpose_and_names_nobody_has_are_refused() {
     let said = house.optgate(&["ledger", "prune", "--force"]);
     assert!(said.code == Some(2) && said.err.contains("--before"), "{}", said.err);
     assert_eq!(house.exported(), 3);
-    for args in [&["hold", "add", "--site", "shpo", "--reason", "case 12"][..], &["erase", "--site", "shpo"]] {
+    for args in [&["hold", "add", "--site", "shpo", "--reason", "case 12"][..], &["erase", "--site", "shpo"]]
+    {
         house
             .optgate_told(&[&["ledger"], args].concat(), "\u{1}\n")
             .failed("no site is named \"shpo\", in the settings or in a record; the settings have default");

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use jiff::{SignedDuration, Timestamp};
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
@@ -177,7 +177,10 @@ fn refuse_unknown_site(settings: &Settings, name: &str) -> anyhow::Result<()> {
     if known.contains(&name) || store::has_records_of(&settings.data_dir, name)? {
         return Ok(());
     }
-    anyhow::bail!("no site is named {name:?}, in the settings or in a record; the settings have {}", known.join(", "))
+    anyhow::bail!(
+        "no site is named {name:?}, in the settings or in a record; the settings have {}",
+        known.join(", ")
+    )
 }
 
 /// Erases an account, or a profile, from its records, beside a running server too.

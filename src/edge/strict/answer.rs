@@ -15,8 +15,8 @@ use super::Reason;
 use super::head::{Limits, Scan};
 use super::held::Held;
 
-/// An answer's head may be so large.
-const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 1024 };
+/// An answer's head may be so large. hyper takes a hundred fields without an allocation; more are very rare.
+const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 100 };
 /// Interim answers before a final one; a page of early hints has a few.
 const MAX_INTERIM: u8 = 16;
 

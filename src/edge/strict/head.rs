@@ -343,7 +343,7 @@ fn blanks_off(mut value: &[u8]) -> &[u8] {
 }
 
 /// A plain number that every reader reads alike: digits, no leading zero, at most 2^63-1.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     let plain = match digits {
         [] => false,
         [b'0', _, ..] => false,

@@ -13,11 +13,13 @@ mod chunks;
 mod gate;
 mod head;
 mod held;
+mod http2;
 mod interim;
 
 pub use answer::{AnswerGate, Expected};
 pub use gate::{Gate, Link};
 pub use head::{Framing, Limits, RequestHead, Scan};
+pub use http2::check_fields;
 
 use http::StatusCode;
 

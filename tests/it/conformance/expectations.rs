@@ -1,7 +1,12 @@
 //! `Expect: 100-continue` (RFC 9110, 10.1.1) and answers that come before the request has ended.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::case::BEHIND;
 use super::recorder::{After, Script};
@@ -127,6 +132,38 @@ fn still_apart(subject: &Subject) {
     subject.echoes().unwrap();
     assert_eq!(subject.origin.malformed(), []);
     assert!(!subject.origin.requests().iter().any(|r| r.target() == "/smuggled"));
+}
+
+/// A visitor that resets its connection while the origin is silent, in front of its answer or in the middle of it, ends
+/// the request at the origin too: what nobody waits for holds nothing. (Who ends its sending side only is served.)
+#[test]
+fn a_visitor_that_resets_while_it_waits_takes_its_request_along() {
+    let (begin, begun) = mpsc::channel();
+    let (gone, left) = mpsc::channel();
+    let (begin, gone) = (Mutex::new(begin), Mutex::new(gone));
+    let origin = Origin::start().on("/case", move |x| {
+        if x.request().line().contains("begun") {
+            x.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")?;
+        }
+        begin.lock().unwrap().send(()).unwrap();
+        let _ = x.tunnel();
+        gone.lock().unwrap().send(()).unwrap();
+        x.cut();
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).run();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for (query, fields) in [("", ""), ("?begun", ""), ("", upgrade)] {
+        let client = TcpStream::connect(proxy.addr()).unwrap();
+        (&client)
+            .write_all(format!("GET /case{query} HTTP/1.1\r\nHost: site.test\r\n{fields}\r\n").as_bytes())
+            .unwrap();
+        begun.recv_timeout(DEADLINE).unwrap();
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        left.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("{query} {fields}: the origin still answers"));
+    }
+    assert_eq!(proxy.get("/next", "").text(), "hello");
 }
 
 /// A visitor that leaves in the middle of its body ends the request at the origin too, and nobody else suffers.

@@ -207,6 +207,21 @@ fn cases() -> Vec<Case> {
             &[b"body"],
             None,
         ),
+        bad("a length of 00 with data", "RFC 9113, 8.1.1", &GET).body(
+            &[(b"content-length", b"00")],
+            &[b"body"],
+            None,
+        ),
+        bad("an empty length", "RFC 9110, 8.6", &GET).body(&[(b"content-length", b"")], &[b""], None),
+        bad("an empty length with data", "RFC 9110, 8.6", &GET).body(
+            &[(b"content-length", b"")],
+            &[b"body"],
+            None,
+        ),
+        bad("an empty length without a body", "RFC 9110, 8.6", &plus(&[(b"content-length", b"")])),
+        bad("a length that begins with 0", "RFC 9110, 8.6", &GET)
+            .body(&[(b"content-length", b"04")], &[b"body"], None)
+            .should(),
         bad("a length without data", "RFC 9113, 8.1.1", &plus(&[(b"content-length", b"4")])),
         bad("two lengths", "RFC 9113, 8.1.1", &GET).body(
             &[(b"content-length", b"4"), (b"content-length", b"9")],

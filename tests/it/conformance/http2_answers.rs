@@ -81,6 +81,11 @@ fn heads() -> Vec<Case> {
         bad("Transfer-Encoding", &[(b":status", b"200"), (b"transfer-encoding", b"chunked")]),
         bad("two lengths", &[(b":status", b"200"), (b"content-length", b"4"), (b"content-length", b"5")]),
         bad("a length that is none", &[(b":status", b"200"), (b"content-length", b"x")]),
+        bad("an empty length", &[(b":status", b"200"), (b"content-length", b"")]),
+        bad("a length of 00", &[(b":status", b"200"), (b"content-length", b"00")]),
+        bad("a length that begins with 0", &[(b":status", b"200"), (b"content-length", b"04")]),
+        bad("a blank before a value", &[(b":status", b"200"), (b"x-a", b" b")]),
+        bad("a blank behind a value", &[(b":status", b"200"), (b"x-a", b"b\t")]),
         // The reader drops it (see the README's limits).
         case("a request's pseudo-field", Want::Safe, |s| {
             [head(s, &[(b":path", b"/evil")], false), data(s, b"ok", true)].concat()
@@ -108,6 +113,9 @@ fn bodies() -> Vec<Case> {
         }),
         case("more than its length", Want::Cut, |s| {
             [head(s, &[(b"content-length", b"1")], false), data(s, b"ok", true)].concat()
+        }),
+        case("a length of 0 and more", Want::Cut, |s| {
+            [head(s, &[(b"content-length", b"0")], false), data(s, b"evil", true)].concat()
         }),
         case("a length and nothing", Want::Cut, |s| head(s, &[(b"content-length", b"9")], true)),
         case("reset before its head", Want::BadGateway, |s| frame(RST_STREAM, 0, s, &2u32.to_be_bytes())),

@@ -223,6 +223,19 @@ pub fn cases() -> Vec<Case> {
         )
         .ours(),
     );
+    for (value, left) in
+        [("99999999999", "4294967294"), ("+0", "+0"), ("-1", "-1"), ("7 ", "6"), ("1, 2", "1, 2")]
+    {
+        cases.push(
+            forward(
+                format!("Max-Forwards of {value:?}"),
+                "RFC 9110, 7.6.2",
+                format!("OPTIONS /case HTTP/1.1\r\nHost: site.test\r\nMax-Forwards: {value}\r\n\r\n"),
+                [seen("OPTIONS /case").has("max-forwards", left)],
+            )
+            .ours(),
+        );
+    }
     cases.push(forward(
         "Max-Forwards says nothing of a GET",
         "RFC 9110, 7.6.2",

@@ -4,8 +4,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
@@ -19,6 +20,7 @@ use crate::edge::error::ProxyError;
 use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
+use crate::edge::strict::{self, Reason};
 
 /// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
 const MAX_FIELDS: u32 = 64 * 1024;
@@ -59,6 +61,8 @@ impl Pool {
             }
             may_ask_again = false;
         };
+        let response =
+            checked(response).map_err(|reason| Attempt::Failed(ProxyError::MalformedAnswer(reason)))?;
         let between = self.limits.between_bytes;
         let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
         Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
@@ -144,4 +148,15 @@ impl Pool {
         }
         Ok(shared)
     }
+}
+
+/// An answer as HTTP/1.1 can have it. A body that is said to be empty before it has ended loses its length: with data
+/// behind it the answer is malformed (RFC 9113, 8.1.1), which must show.
+fn checked(mut response: Response<Incoming>) -> Result<Response<Incoming>, Reason> {
+    strict::check_fields(response.headers())?;
+    let empty = response.headers().get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if empty && !response.body().is_end_stream() {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    Ok(response)
 }
