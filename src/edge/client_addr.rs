@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::tls::Shown;
+use crate::enforce::fields;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -172,7 +173,7 @@ impl Hop {
             http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
             _ => HeaderValue::from_static("1.1 optgate"),
         };
-        let via = if trusted { joined(headers, &header::VIA) } else { None };
+        let via = if trusted { joined(headers, &header::VIA) } else { own_passes(headers) };
         headers.insert(header::VIA, appended(via, &protocol));
         headers.insert(&X_REQUEST_ID, request_id.clone());
     }
@@ -254,6 +255,21 @@ pub fn request_id(
         return given.clone();
     }
     fresh()
+}
+
+/// How often a request has been here, or in front of another of this program, as `Via` says.
+///
+/// Cost: nothing without the field.
+#[must_use]
+pub fn passes(headers: &HeaderMap) -> usize {
+    fields::items(headers, &header::VIA).filter(|hop| hop.ends_with(" optgate")).count()
+}
+
+/// What an untrusted peer says of that: of its `Via` nothing else is kept, and this for [`passes`] of a request whose
+/// origin leads back here.
+fn own_passes(headers: &HeaderMap) -> Option<String> {
+    let passes = passes(headers);
+    (passes > 0).then(|| vec!["1.1 optgate"; passes].join(", "))
 }
 
 /// All lines of a field as one list; `None` when there is none, or it cannot be read.

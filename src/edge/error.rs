@@ -116,6 +116,9 @@ pub enum ProxyError {
     /// The origin was silent.
     #[error("the origin sent no response head within timeouts.first_byte")]
     FirstByteTimeout,
+    /// An origin leads back here (RFC 5842, 7.2).
+    #[error("the request has been here again and again: an upstream leads back to this program")]
+    Loop,
     /// The page cannot be rewritten for an opted-out visitor.
     #[error("the page cannot be rewritten for an opted-out visitor: {0}")]
     NotRewritable(&'static str),
@@ -155,6 +158,7 @@ impl ProxyError {
             Self::MalformedAnswer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
             Self::UnaskedSwitch => (Upstream, StatusCode::BAD_GATEWAY, "unasked_switch"),
             Self::FirstByteTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
+            Self::Loop => (Upstream, StatusCode::LOOP_DETECTED, "loop"),
             Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
             Self::Internal(_) => (Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
@@ -238,6 +242,9 @@ impl ProxyError {
             }
             StatusCode::GATEWAY_TIMEOUT => {
                 "504 Gateway Timeout\nThe site did not answer in time. Please try again later.\n"
+            }
+            StatusCode::LOOP_DETECTED => {
+                "508 Loop Detected\nThe address of this site leads back to itself.\n"
             }
             _ => "500 Internal Server Error\nSomething went wrong here. Please try again later.\n",
         };

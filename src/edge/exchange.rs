@@ -23,6 +23,10 @@ use crate::store::recipients::AccountKey;
 /// A trusted client's wish to be told why.
 static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
 
+/// So often a request may come by: fronts of one make are two or three, and an origin that leads back here would take
+/// every descriptor with one request.
+const MOST_PASSES: usize = 10;
+
 /// What step 1 finds out, and what the steps after it add.
 #[derive(Debug)]
 pub struct Exchange {
@@ -196,6 +200,9 @@ impl Exchange {
         check_length(request.headers())?;
         check_http2_fields(request)?;
         distrust_empty(request);
+        if client_addr::passes(request.headers()) >= MOST_PASSES {
+            return Err(ProxyError::Loop);
+        }
         let host = host_of(request)?;
         let snapshot = core.snapshot();
         let settings = &snapshot.settings;

@@ -1,5 +1,10 @@
 //! What the origin is told about the visitor, and what a stranger cannot make it believe.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
 use super::support::origin::{Origin, Recorded};
 use super::support::proxy::{Proxy, proxy};
 
@@ -46,6 +51,34 @@ fn via_names_this_proxy_once() {
     let (_proxy, seen) = from_a_stranger(FORGED);
     let via = seen.one("via").unwrap();
     assert!(via.starts_with("1.1 ") && !via.contains(','), "{via}");
+}
+
+/// One request must not take every descriptor there is (RFC 9110, 7.6.3: `Via` tells).
+#[test]
+fn an_origin_that_leads_back_here_ends_after_a_few_rounds() {
+    let back = Arc::new(OnceLock::<SocketAddr>::new());
+    let (told, rounds) = (Arc::clone(&back), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&rounds);
+    // The way back: what comes is sent to the proxy again as it came, as a name does that leads to it.
+    let origin = Origin::start().on("/loop", move |x| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let mut proxy = TcpStream::connect(told.get().unwrap())?;
+        let head = x.request().text().replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
+        proxy.write_all(head.as_bytes())?;
+        let mut answer = Vec::new();
+        proxy.read_to_end(&mut answer)?;
+        x.send(answer)?;
+        x.cut();
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).run();
+    back.set(proxy.addr()).unwrap();
+    let response = proxy.get("/loop", "");
+    assert_eq!(response.status(), 508);
+    assert!(response.text().contains("leads back to itself"), "{}", response.text());
+    assert_eq!(rounds.load(Ordering::SeqCst), 10);
+    assert_eq!(proxy.get("/", "Via: 1.1 optgate, 1.1 cdn\r\n").status(), 200);
+    assert_eq!(origin.seen(11)[10].one("via").as_deref(), Some("1.1 optgate, 1.1 optgate"));
 }
 
 /// Every request has an id of its own; a stranger's is replaced.
