@@ -36,6 +36,7 @@ const BY_BYTES: u32 = 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 /// A stream's number has one bit less than its field.
@@ -95,6 +96,16 @@ struct Frames {
 enum Fault {
     Flood(Limit),
     Malformed(Reason),
+}
+
+impl Fault {
+    /// `GOAWAY` for it (RFC 9113, 5.4.1): what a client sent after `last_stream` it may send again elsewhere.
+    fn goodbye(self, last_stream: u32) -> [u8; HEAD + 8] {
+        // PROTOCOL_ERROR and ENHANCE_YOUR_CALM (RFC 9113, 7).
+        let code = if matches!(self, Self::Flood(_)) { 0xb } else { 1 };
+        let [a, b, c, d] = last_stream.to_be_bytes();
+        [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, code]
+    }
 }
 
 impl From<Limit> for Fault {
@@ -176,34 +187,51 @@ pub struct FrameCount<S> {
     io: S,
     frames: Frames,
     metrics: SharedMetrics,
+    /// Everything written has gone, so the next byte begins a frame. The first is hyper's to write.
+    between_frames: bool,
 }
 
 impl<S> FrameCount<S> {
     /// With `limits.http2_resets` and `limits.http2_control_frames`.
     pub fn new(io: S, resets: u32, control: u32, metrics: SharedMetrics) -> Self {
-        Self { io, frames: Frames::new(resets, control), metrics }
+        Self { io, frames: Frames::new(resets, control), metrics, between_frames: false }
+    }
+
+    /// What ends a connection, told; hyper makes an end of it without a word.
+    fn end(&mut self, fault: Fault, cx: &mut Context<'_>) -> io::Error
+    where
+        S: AsyncWrite + Unpin,
+    {
+        if self.between_frames {
+            let goodbye = fault.goodbye(self.frames.blocks.last_stream);
+            // A client that takes nothing hears nothing.
+            let _ = Pin::new(&mut self.io).poll_write(cx, &goodbye);
+            let _ = Pin::new(&mut self.io).poll_flush(cx);
+        }
+        match fault {
+            Fault::Flood(limit) => {
+                events::limit_reached(&self.metrics, limit);
+                io::Error::new(io::ErrorKind::ConnectionAborted, limit.as_str())
+            }
+            Fault::Malformed(reason) => {
+                events::message_refused(&self.metrics, "downstream", reason.label(), &reason);
+                reason.into_io()
+            }
+        }
     }
 
     fn written(&mut self, bytes: usize) {
+        self.between_frames = false;
         self.frames.moved(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FrameCount<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FrameCount<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|fault| match fault {
-            Fault::Flood(limit) => {
-                events::limit_reached(&this.metrics, limit);
-                io::Error::new(io::ErrorKind::ConnectionAborted, limit.as_str())
-            }
-            Fault::Malformed(reason) => {
-                events::message_refused(&this.metrics, "downstream", reason.label(), &reason);
-                reason.into_io()
-            }
-        }))
+        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|fault| this.end(fault, cx)))
     }
 }
 
@@ -231,7 +259,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        this.between_frames |= matches!(flushed, Poll::Ready(Ok(())));
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -18,7 +18,7 @@ const MOST: usize = 256 * 1024;
 pub struct HeaderBlocks {
     table: Table,
     /// The last stream that a request began.
-    last_stream: u32,
+    pub last_stream: u32,
     /// The block under way is one of trailers.
     trailers: bool,
     /// Fragments before the frame under way.

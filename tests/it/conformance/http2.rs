@@ -1,11 +1,11 @@
 //! HTTP/2 requests become HTTP/1.1 requests without injection (RFC 9113, 8): frame by frame.
 
 use super::case::{Level, Seen, seen};
-use super::frames::{Outcome, ask, request, tunnel};
+use super::frames::{Outcome, ask, outcome, request, tunnel};
 use super::recorder::Script;
 use super::wire::Wire;
 use super::{Subject, Verdict, assert_none, lines, optgate, optgate_with_tls};
-use crate::support::frames::Field;
+use crate::support::frames::{END_HEADERS, END_STREAM, Field, HEADERS, frame, hello, section};
 
 const GET: [Field<'static>; 4] =
     [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/case"), (b":authority", b"site.test")];
@@ -502,5 +502,24 @@ fn an_answer_that_is_no_101_opens_no_tunnel_over_http2() {
         subject.echoes().unwrap();
         assert_eq!(subject.origin.malformed(), []);
         assert!(!subject.origin.requests().iter().any(|r| r.target() == "/smuggled" || !r.body.is_empty()));
+    }
+}
+
+/// RFC 9113, 5.4.1: who ends a connection for one request says so, and up to which stream, so that a client knows what
+/// of the rest it may send again elsewhere.
+#[test]
+fn a_connection_that_ends_for_a_malformed_request_ends_with_goaway() {
+    let (_proxy, subject) = optgate();
+    let head = |stream: u32, fields: &[Field<'_>]| {
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &section(fields))
+    };
+    for bad in [head(3, &with(b":path", b"/case#b")), head(1, &[(b":path", b"/case")])] {
+        let mut wire = subject.connect_http2();
+        wire.send([hello(), head(1, &GET)].concat());
+        assert_eq!(outcome(&mut wire, 1), Outcome::Answered(200));
+        wire.send(bad);
+        assert_eq!(outcome(&mut wire, 3), Outcome::Reset(1), "PROTOCOL_ERROR");
+        wire.raw(1 << 16);
+        assert!(wire.is_closed());
     }
 }
