@@ -503,9 +503,9 @@ fn what_recipients_were_told_is_pruned_with_the_records() {
         then.to_string()[..10].to_owned()
     };
     desk.ok(&["prune", "--before", &day(2), "--dry-run"]);
-    desk.ok(&["prune", "--before", &day(-1)]);
+    desk.ok(&["prune", "--force", "--before", &day(-1)]);
     assert_eq!(kept(), [(1, 1)], "neither counted for gone nor old");
-    desk.ok(&["prune", "--before", &day(2)]);
+    desk.ok(&["prune", "--force", "--before", &day(2)]);
     assert_eq!(kept(), [(0, 0)]);
     let windows = || desk.query::<(i64,)>("SELECT count(*) FROM windows");
     assert_eq!(windows(), [(0,)]);
