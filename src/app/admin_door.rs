@@ -161,8 +161,8 @@ impl AdminKey {
             None => builder.with_no_client_auth(),
             Some(files) => {
                 let (chain, key) = tls::read_pair(&files.chain, &files.key)?;
-                let mismatch = || tls::mismatch(&files.chain, &files.key);
-                builder.with_client_auth_cert(chain, key).with_context(mismatch)?
+                let mismatch = |error| tls::mismatch(&files.chain, &files.key, &error);
+                builder.with_client_auth_cert(chain, key).map_err(mismatch)?
             }
         };
         let name = match &tls.name {

@@ -104,6 +104,9 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         started: Instant::now(),
     };
     shelf.lists().for_each(|list| events::list_read(&metrics, list.name(), list.rules(), list.left_out()));
+    if let Some(certificates) = &certificates {
+        certificates.say_when_they_end(None, &metrics);
+    }
     if let (Some(certificates), Some(wanted)) = (&certificates, &settings.acme) {
         acme::take_up(wanted, &settings.data_dir, certificates, &metrics);
     }

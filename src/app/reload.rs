@@ -77,6 +77,7 @@ impl Reloader {
         build::follow(&self.lasting.switches, &snapshot);
         // From here on nothing can fail.
         if let Some((old, new)) = certificates {
+            new.say_when_they_end(Some(old), &self.lasting.metrics);
             old.replace_by(&new);
         }
         self.admin_door.replace_by(&admin_door);

@@ -203,6 +203,8 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// PEM private key.
     pub key: PathBuf,
+    /// The setting that names them.
+    pub setting: String,
 }
 
 /// Every time limit of the proxied path.

@@ -98,7 +98,7 @@ fn certificate_files(
         };
         Some(meaning::readable(&path, file, "a PEM file", problems))
     });
-    chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })
+    chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key, setting: table.to_string() })
 }
 
 /// Port to which a site's visitors are sent who come in clear.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,10 +13,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::extensions::GeneralName;
+use x509_parser::x509::X509Version;
 
 use super::proofs::{self, Proofs};
 use crate::config::CertificateFiles;
 use crate::telemetry::events;
+use crate::telemetry::metrics::Metrics;
 
 /// Chooses a certificate by the name a client asks for: the first file whose certificate holds it, else one that
 /// was fetched for it, else the first there is. Others can take their place while connections last.
@@ -33,8 +36,20 @@ pub struct Certificates {
 struct All {
     /// From files, in the settings' order.
     files: Arc<[Arc<CertifiedKey>]>,
+    /// How long those hold.
+    ends: Arc<[Ending]>,
     /// Fetched, by name.
     fetched: BTreeMap<Box<str>, Arc<CertifiedKey>>,
+}
+
+/// How long a certificate from a file holds.
+#[derive(Debug)]
+struct Ending {
+    file: PathBuf,
+    /// The names it is for; its file's where it has none.
+    names: Vec<String>,
+    /// Unix seconds.
+    until: i64,
 }
 
 impl Certificates {
@@ -43,14 +58,39 @@ impl Certificates {
     /// # Errors
     /// Names the file that cannot be read or does not fit its key.
     pub fn read(files: &[CertificateFiles]) -> anyhow::Result<Self> {
-        let all = All { files: read_keys(files)?.into(), ..All::default() };
+        let keys = files.iter().map(read_of).collect::<anyhow::Result<Vec<_>>>()?;
+        let ends = files.iter().zip(&keys).filter_map(|(file, key)| ending(&file.chain, key)).collect();
+        let all = All { files: keys.into(), ends, ..All::default() };
         Ok(Self { all: ArcSwap::from_pointee(all), proofs: Arc::default() })
     }
 
     /// From the next handshake on the others' files serve. Sessions are resumed as before.
     pub fn replace_by(&self, others: &Self) {
-        let files = Arc::clone(&others.all.load().files);
-        self.change(|all| all.files = Arc::clone(&files));
+        let others = others.all.load_full();
+        self.change(|all| {
+            all.files = Arc::clone(&others.files);
+            all.ends = Arc::clone(&others.ends);
+        });
+    }
+
+    /// Says how long certificates from files hold, and warns of those that end soon or have. `before`: those whose
+    /// place they take.
+    pub fn say_when_they_end(&self, before: Option<&Self>, metrics: &Metrics) {
+        let ends = Arc::clone(&self.all.load().ends);
+        for gone in before.into_iter().flat_map(|before| before.names()) {
+            if !ends.iter().any(|ending| ending.names.contains(&gone)) {
+                metrics.no_certificate(&gone);
+            }
+        }
+        let now = jiff::Timestamp::now().as_second();
+        for ending in ends.iter() {
+            events::certificate_read(metrics, &ending.file, &ending.names, ending.until, now);
+        }
+    }
+
+    /// Names of the certificates from files.
+    fn names(&self) -> Vec<String> {
+        self.all.load().ends.iter().flat_map(|ending| ending.names.clone()).collect()
     }
 
     /// From the next handshake on a fetched certificate serves for its name.
@@ -190,8 +230,30 @@ fn as_server_name(host: &str) -> Option<ServerName<'_>> {
     }
 }
 
-fn read_keys(files: &[CertificateFiles]) -> anyhow::Result<Vec<Arc<CertifiedKey>>> {
-    files.iter().map(|file| read_key(&file.chain, &file.key)).collect()
+fn read_of(files: &CertificateFiles) -> anyhow::Result<Arc<CertifiedKey>> {
+    read_key(&files.chain, &files.key).with_context(|| format!("`{}`", files.setting))
+}
+
+/// How long a certificate holds, and for whom. `None` where that cannot be read: then it serves all the same.
+fn ending(file: &Path, key: &CertifiedKey) -> Option<Ending> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes),
+        _ => None,
+    });
+    let mut names: Vec<String> = names.collect();
+    if names.is_empty() {
+        names.push(file.display().to_string());
+    }
+    Some(Ending { file: file.to_owned(), names, until: leaf.validity().not_after.timestamp() })
+}
+
+/// An address as certificates hold it.
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_string())
 }
 
 /// Reads a certificate chain and the key that it belongs to.
@@ -200,16 +262,37 @@ fn read_keys(files: &[CertificateFiles]) -> anyhow::Result<Vec<Arc<CertifiedKey>
 /// Names the file that cannot be read or does not fit its key.
 pub fn read_key(chain: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
     let (certificates, private) = read_pair(chain, key)?;
+    refuse_old_version(chain, &certificates)?;
     let builder = rustls::ServerConfig::builder();
     let certified = CertifiedKey::from_der(certificates, private, builder.crypto_provider())
-        .with_context(|| mismatch(chain, key))?;
+        .map_err(|error| mismatch(chain, key, &error))?;
     Ok(Arc::new(certified))
 }
 
 /// What is wrong with a chain and a key of another.
 #[must_use]
-pub fn mismatch(chain: &Path, key: &Path) -> String {
-    format!("{} and {} do not belong together", chain.display(), key.display())
+pub fn mismatch(chain: &Path, key: &Path, error: &rustls::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} and {} do not belong together: {error}\n  next: name the key that the chain's first certificate was \
+         issued for; the site's own certificate comes first, then what signed it",
+        chain.display(),
+        key.display()
+    )
+}
+
+/// Certificates of before X.509 v3 hold no names that anybody looks at.
+fn refuse_old_version(chain: &Path, certificates: &[CertificateDer<'_>]) -> anyhow::Result<()> {
+    let leaf = certificates.first().and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok());
+    let version = leaf.map_or(X509Version::V3, |(_, leaf)| leaf.version());
+    anyhow::ensure!(
+        version == X509Version::V3,
+        "{}: this is an X.509 v{} certificate, which no browser takes and Optgate does not serve\n  next: have one of \
+         version 3 issued, with the site's names in it; with openssl add `-addext subjectAltName=DNS:shop.example`, or \
+         `-extfile FILE` to `openssl x509 -req`",
+        chain.display(),
+        version.0.saturating_add(1)
+    );
+    Ok(())
 }
 
 /// Reads a certificate chain and its key.
@@ -222,9 +305,29 @@ pub fn read_pair(
 ) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let certificates = read_chain(chain)?;
     warn_if_exposed(key);
-    let key = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("{}: no private key can be read here", key.display()))?;
-    Ok((certificates, key))
+    Ok((certificates, read_private(key)?))
+}
+
+fn read_private(file: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+    let name = file.display();
+    PrivateKeyDer::from_pem_file(file).map_err(|error| {
+        if is_encrypted(file) {
+            return anyhow::anyhow!(
+                "{name}: this private key is encrypted, and nobody is asked for its passphrase\n  next: decrypt it with \
+                 `(umask 077; openssl pkey -in {name} -out {name}.plain)`, and name that file as the key"
+            );
+        }
+        anyhow::anyhow!(
+            "{name}: no private key can be read here: {error}\n  next: name a PEM file with BEGIN PRIVATE KEY in it"
+        )
+    })
+}
+
+/// Whether a file holds a private key under a passphrase, in either of the two forms.
+fn is_encrypted(file: &Path) -> bool {
+    let text = std::fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
 /// A private key that any user of the machine can read is one that any of them has.

@@ -80,6 +80,23 @@ pub fn key_exposed(file: &Path, mode: u32) {
     );
 }
 
+/// Seconds before a certificate's end in which its operator is warned.
+const ENDS_SOON: i64 = 14 * 86_400;
+
+/// A certificate from a file serves for these names, until a time (Unix seconds, as `now` is).
+pub fn certificate_read(metrics: &Metrics, file: &Path, names: &[String], until: i64, now: i64) {
+    names.iter().for_each(|name| metrics.certificate_until(name, until));
+    let (file, left) = (file.display(), until.saturating_sub(now));
+    if left <= 0 {
+        tracing::warn!(
+            "{file}: this certificate has expired, and browsers refuse it: put a new one there, then reload"
+        );
+    } else if left < ENDS_SOON {
+        let days = left / 86_400;
+        tracing::warn!("{file}: this certificate ends in {days} days: put a new one there, then reload");
+    }
+}
+
 /// A fetched certificate serves for a host, until a time (Unix seconds).
 pub fn certificate_in_place(metrics: &Metrics, host: &str, until: i64) {
     metrics.certificate_until(host, until);

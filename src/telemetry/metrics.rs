@@ -471,7 +471,7 @@ impl Metrics {
         let certificates_until = Gauges::default();
         x.register(
             "certificate_expiry_timestamp_seconds",
-            "When the fetched certificate of a host ends, Unix time",
+            "When the certificate of a host ends, Unix time; of files each name",
             certificates_until.clone(),
         );
         let cloaked_hosts = Gauge::default();
@@ -596,7 +596,12 @@ impl Metrics {
         self.list_changes.get_or_create(&labels(&[("result", what)])).inc();
     }
 
-    /// When a host's fetched certificate ends, Unix seconds.
+    /// No certificate is there for a host any more.
+    pub fn no_certificate(&self, host: &str) {
+        self.certificates_until.remove(&labels(&[("host", host)]));
+    }
+
+    /// When a host's certificate ends, Unix seconds.
     pub fn certificate_until(&self, host: &str, until: i64) {
         self.certificates_until.get_or_create(&labels(&[("host", host)])).set(until);
     }

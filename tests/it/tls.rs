@@ -9,12 +9,12 @@ use std::time::Duration;
 use http::Request;
 use rustls::HandshakeKind;
 
-use super::support::binary::{Binary, own_address, serving};
-use super::support::client::{Response, TlsClient, tcp};
+use super::support::binary::{Binary, optgate, own_address, serving};
+use super::support::client::{Response, TlsClient, metrics, tcp};
 use super::support::h2::{Frames, H2};
 use super::support::origin::Origin;
 use super::support::pki::Authority;
-use super::support::proxy::{Builder, Proxy, proxy};
+use super::support::proxy::{Builder, Proxy, figure, proxy};
 
 /// The settings of a TLS listener with one certificate for these names.
 fn with_certificate(builder: Builder, authority: &Authority, names: &[&str]) -> Builder {
@@ -186,6 +186,81 @@ fn a_private_key_that_everybody_may_read_is_warned_of() {
     binary.signal(rustix::process::Signal::HUP);
     let heard = binary.lines_until("reloaded: 1 sites");
     assert!(!heard.iter().any(|line| line.contains("every user")), "{heard:#?}");
+}
+
+/// X.509 version 1: without names, as `openssl x509 -req` makes it by itself.
+const FIRST_VERSION: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBIjCByQIUW2eDPpu22ZhutAIvCW7J8T/RJ/4wCgYIKoZIzj0EAwIwEzERMA8G
+A1UEAwwIb2xkLnRlc3QwIBcNMjYxMTI3MTUxNzE2WhgPMjEyNjExMDMxNTE3MTZa
+MBMxETAPBgNVBAMMCG9sZC50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+prZGmg8vHSdsnVSzghJiGpIobwR40V/UOFsNyMu7TZr9G6Pq/3NMbbrDbBXOZYiG
+yUiuahGGmesMJDPepVhC8TAKBggqhkjOPQQDAgNIADBFAiEAzG2AYJumCeWqgSXz
+sKcGXNzt2h2vcKmjZi8KkQ75NCgCIDimIrp/QZKifmiTAgNAAhXSEU5ocrsXK229
+MmQQuSjy
+-----END CERTIFICATE-----
+";
+
+/// What is wrong with a certificate or its key is said as it is, with the setting and what to type next.
+#[test]
+fn files_that_cannot_serve_are_refused_for_what_they_are() {
+    let authority = Authority::new();
+    let builder = with_certificate(proxy().to(&Origin::start()), &authority, &["one.test"]);
+    let (chain, key) = (builder.dir().join("leaf.pem"), builder.dir().join("leaf.key"));
+    let (good_chain, good_key) =
+        (std::fs::read_to_string(&chain).unwrap(), std::fs::read_to_string(&key).unwrap());
+    let rsa = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
+               -----END RSA PRIVATE KEY-----\n";
+    let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let other = authority.leaf("one.test").pem();
+    let encrypted = "this private key is encrypted";
+    for (chain_text, key_text, what, next) in [
+        (&*good_chain, rsa, encrypted, "openssl pkey -in"),
+        (&*good_chain, pkcs8, encrypted, "openssl pkey -in"),
+        (FIRST_VERSION, &*good_key, "this is an X.509 v1 certificate", "subjectAltName"),
+        (&*good_chain, &*other, "do not belong together", "name the key that"),
+    ] {
+        std::fs::write(&chain, chain_text).unwrap();
+        std::fs::write(&key, key_text).unwrap();
+        let (code, words) = optgate(&["check", "--config", &builder.write().display().to_string()]);
+        assert_eq!(code, Some(78), "{words}");
+        assert!(words.contains("`tls.certificates[0]`: ") && words.contains(what), "{words}");
+        assert!(words.contains("next: ") && words.contains(next), "{words}");
+    }
+}
+
+/// Nobody looks at a file's date until browsers do: the log and the figures say it before.
+#[test]
+fn the_end_of_a_certificate_from_a_file_is_said() {
+    let authority = Authority::new();
+    let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now()).date();
+    let end = |days: i64| {
+        let end = today.saturating_add(jiff::Span::new().days(days));
+        let (year, month, day) =
+            (i32::from(end.year()), end.month().unsigned_abs(), end.day().unsigned_abs());
+        move |params: &mut rcgen::CertificateParams| {
+            params.not_after = rcgen::date_time_ymd(year, month, day);
+        }
+    };
+    let builder = proxy().to(&Origin::start());
+    let certificate = authority.leaf_with(&["one.test"], end(-2)).toml(builder.dir(), "leaf");
+    let file = builder.dir().to_owned();
+    let builder = builder.toml(&format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}"));
+    let addr = own_address();
+    let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
+    let said = binary.wait_for_line("leaf.pem: this certificate has expired");
+    assert!(said.contains("WARN"), "{said}");
+    let admin = binary.admin("http").parse().unwrap();
+    let figure = |host: &str| {
+        let series = format!("optgate_certificate_expiry_timestamp_seconds{{host=\"{host}\"}}");
+        figure(&metrics(admin), &series)
+    };
+    assert!(figure("one.test").is_some());
+    authority.leaf_with(&["two.test"], end(10)).write(&file, "leaf");
+    binary.signal(rustix::process::Signal::HUP);
+    binary.wait_for_line("leaf.pem: this certificate ends in 9 days");
+    binary.wait_for_line("reloaded: 1 sites");
+    assert!(figure("one.test").is_none() && figure("two.test").is_some());
 }
 
 /// A site behind TLS with these settings of `[tls]`.
