@@ -64,6 +64,7 @@ fn checks(state: &AdminState) -> Vec<Check> {
         },
         nodes(health.feed.as_ref()),
         origins(state),
+        kill_switches(state),
     ]
 }
 
@@ -95,6 +96,19 @@ fn origins(state: &AdminState) -> Check {
         .collect();
     let detail = if away.is_empty() { "all get requests".to_owned() } else { away.join("; ") };
     Check { name: "origins", fine: away.is_empty(), required: false, detail }
+}
+
+/// Sites that are served as if there were no Optgate. Never red: somebody wanted it so.
+fn kill_switches(state: &AdminState) -> Check {
+    let engaged: Vec<String> =
+        state.switches.list().into_iter().filter(|(_, engaged)| *engaged).map(|(site, _)| site).collect();
+    let detail = match engaged.as_slice() {
+        [] => "none is engaged".to_owned(),
+        sites => {
+            format!("engaged for {}: nothing is enforced there, and opt-outs are not taken", sites.join(", "))
+        }
+    };
+    Check { name: "kill switch", fine: engaged.is_empty(), required: false, detail }
 }
 
 /// Failed checks are always named, the others with `?verbose`.

@@ -86,6 +86,8 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     let lasting = Lasting { store: store.clone(), metrics: Arc::new(metrics), switches };
     let snapshot = snapshot(&settings, &registry, lists, verifier, &lasting)?;
     follow(&lasting.switches, &snapshot);
+    let engaged = lasting.switches.list().into_iter().filter(|(_, engaged)| *engaged);
+    engaged.for_each(|(site, _)| events::switch_found_engaged(&site));
     let metrics = Arc::clone(&lasting.metrics);
     let draining = Arc::new(AtomicBool::new(false));
     let access_log = match settings.log.level {

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// In the data folder.
+const FOLDER: &str = "kill-switch";
+
 /// The switches of the sites in force, by the sites' names.
 #[derive(Debug)]
 pub struct Switches {
@@ -39,7 +42,7 @@ impl Switches {
     /// # Errors
     /// When the folder cannot be made; the message names it.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
-        let folder = data_dir.join("kill-switch");
+        let folder = data_dir.join(FOLDER);
         fs::create_dir_all(&folder).map_err(|e| named(&folder, &e))?;
         Ok(Self { known: Mutex::default(), folder })
     }
@@ -55,6 +58,12 @@ impl Switches {
         let file = self.folder.join(file_name(site));
         let engaged = file.try_exists().map_err(|e| named(&file, &e))?;
         Ok(Arc::new(Switch { engaged: AtomicBool::new(engaged), file }))
+    }
+
+    /// Whether a data folder says that a site's switch is engaged; what cannot be read says nothing.
+    #[must_use]
+    pub fn engaged_in(data_dir: &Path, site: &str) -> bool {
+        data_dir.join(FOLDER).join(file_name(site)).exists()
     }
 
     /// From now on these sites and no others are known.

@@ -25,6 +25,16 @@ pub fn request_failed(
     }
 }
 
+/// A site is served without anything of ours from the start.
+pub fn switch_found_engaged(site: &str) {
+    tracing::warn!(
+        site,
+        "the kill switch is engaged: nothing is enforced, the consumer pages and gpc.json go to the origin, and \
+         opt-outs are not taken; POST {{\"engaged\": false}} to /api/sites/{site}/kill-switch on the admin \
+         listener ends it"
+    );
+}
+
 /// A message was refused because of how it is written; `side` sent it, `reason` is from a closed set.
 pub fn message_refused(
     metrics: &Metrics,

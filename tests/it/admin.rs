@@ -99,6 +99,18 @@ async fn readiness_ends_when_draining_begins() {
     assert_eq!(office.get("/livez").await.0, StatusCode::OK);
 }
 
+/// While a switch is engaged nobody's opt-out is taken: that is not to be found out by chance.
+#[tokio::test]
+async fn an_engaged_kill_switch_shows_and_leaves_the_answer_green() {
+    let office = office(|_| ());
+    let (_, verbose) = office.get("/readyz?verbose").await;
+    assert!(verbose.contains("[+] kill switch: none is engaged"), "{verbose}");
+    office.throw("shop", r#"{"engaged": true}"#).await;
+    let (status, verbose) = office.get("/readyz?verbose").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(verbose.contains("[!] kill switch: engaged for shop: nothing is enforced"), "{verbose}");
+}
+
 /// `/metrics` is OpenMetrics and holds every family once.
 #[tokio::test]
 async fn metrics_hold_the_stores_and_the_switches_figures() {

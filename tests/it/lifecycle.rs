@@ -157,6 +157,19 @@ fn a_corrupt_journal_refuses_to_start_and_names_the_file() {
     assert!(words.contains(&name), "names {name}: {words}");
 }
 
+/// A switch outlives whoever engaged it: each start says what it means.
+#[test]
+fn a_start_with_an_engaged_kill_switch_warns() {
+    let builder = proxy().to(&Origin::start());
+    let switches = builder.settings().data_dir.join("kill-switch");
+    std::fs::create_dir_all(&switches).unwrap();
+    std::fs::write(switches.join("default"), "").unwrap();
+    let addr = own_address();
+    let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
+    let said = binary.wait_for_line("the kill switch is engaged");
+    assert!(said.contains("WARN") && said.contains("opt-outs are not taken"), "{said}");
+}
+
 /// A rotator moves the file away; from the signal on lines go to a new one under the old name.
 #[test]
 fn sigusr1_opens_the_log_anew() {
