@@ -49,10 +49,7 @@ impl Books {
     /// There is no journal; it cannot be opened; a server has it and does not listen.
     pub fn open(settings: &Settings) -> anyhow::Result<Self> {
         let data_dir = &settings.data_dir;
-        let journal = data_dir.join("journal.sqlite3");
-        if !journal.is_file() {
-            anyhow::bail!("{}: there is no journal here; check --data-dir", journal.display());
-        }
+        store::require_journal(data_dir)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Nothing is to be pruned by the way.
         let limits = config::Store { retention: None, ..settings.store.clone() };

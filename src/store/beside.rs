@@ -1,5 +1,7 @@
 //! What is read from a data folder, or from the database that nodes share, beside a running server.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::journal;
@@ -8,15 +10,35 @@ use super::{
 };
 use crate::config;
 
+/// Refuses a data folder without a journal, and one that this user may not look into.
+///
+/// # Errors
+/// Says which of the two.
+pub fn require_journal(data_dir: &Path) -> Result<(), OpenError> {
+    journal_there(&data_dir.join(JOURNAL))
+}
+
+/// As [`require_journal`], of the journal's file.
+pub(super) fn journal_there(path: &Path) -> Result<(), OpenError> {
+    let why = match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => return Ok(()),
+        Ok(_) => "is no regular file; check --data-dir".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            "there is no journal here; check --data-dir".to_owned()
+        }
+        Err(error) => {
+            format!("cannot be looked at: {error}; type this as the user that the server runs as")
+        }
+    };
+    Err(OpenError::Journal { path: path.display().to_string(), why })
+}
+
 /// Reads every record of a journal, in order, beside a running server (read-only connection). The
 /// chain is verified on the way, and every column against it. Pruned records are left out.
 ///
 /// # Errors
 /// Names the file, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
-pub fn export(
-    data_dir: &Path,
-    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
-) -> Result<(), OpenError> {
+pub fn export(data_dir: &Path, each: &mut dyn FnMut(RecordView) -> io::Result<()>) -> Result<(), OpenError> {
     evidence(data_dir, &mut |item| match item.view() {
         Some(view) => each(view),
         None => Ok(()),
@@ -29,7 +51,7 @@ pub fn export(
 /// As [`export`].
 pub fn evidence(
     data_dir: &Path,
-    each: &mut dyn FnMut(proof::Item) -> std::io::Result<()>,
+    each: &mut dyn FnMut(proof::Item) -> io::Result<()>,
 ) -> Result<(), OpenError> {
     journal::audit::read(&data_dir.join(JOURNAL), each)
 }
@@ -102,7 +124,7 @@ pub fn public_key(data_dir: &Path) -> Result<PublicKey, OpenError> {
 /// Names the database, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
 pub fn export_shared(
     url: &config::DatabaseUrl,
-    each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
+    each: &mut dyn FnMut(RecordView) -> io::Result<()>,
 ) -> Result<(), OpenError> {
     journal::shared_audit::export(url, each)
 }

@@ -3,6 +3,8 @@
 //! A secret that is rotated stays in `secret.key` behind the new one: browsers and accounts that come under it are
 //! honoured, and known under the new one from then on. A signing key and the one before it vouch for each other.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::keys::{self, Secret};
@@ -24,8 +26,21 @@ fn failed(path: &Path, why: impl Into<String>) -> OpenError {
 }
 
 fn secret(data_dir: &Path) -> Result<Secret, OpenError> {
+    refuse_strange_folder(data_dir, SECRET)?;
     // As if there were a journal: none is made here.
     keys::load_or_create(&data_dir.join(SECRET), true)
+}
+
+/// Refuses a folder that holds neither this file nor a journal: no key of it is lost.
+fn refuse_strange_folder(data_dir: &Path, name: &str) -> Result<(), OpenError> {
+    let absent = |path: &Path| fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let path = data_dir.join(name);
+    if absent(&path) && absent(&data_dir.join(JOURNAL)) {
+        let why = "is missing, and so is the journal: a server makes both when it first opens its data folder; \
+                   check --data-dir";
+        return Err(failed(&path, why));
+    }
+    Ok(())
 }
 
 fn lines(secret: &Secret) -> Vec<KeyLine> {
@@ -76,8 +91,9 @@ pub fn forget_earlier_secrets(data_dir: &Path) -> Result<(), OpenError> {
 /// # Errors
 /// There is no key, or something cannot be written.
 pub fn rotate_signer(data_dir: &Path) -> Result<super::PublicKey, OpenError> {
+    refuse_strange_folder(data_dir, SIGNING)?;
     let path = data_dir.join(SIGNING);
-    let unusable = |e: std::io::Error| failed(&path, format!("cannot be used: {e}"));
+    let unusable = |e: io::Error| failed(&path, format!("cannot be used: {e}"));
     let old = Signer::load(&path)
         .map_err(unusable)?
         .ok_or_else(|| failed(&path, "is missing; if it is lost, `optgate keys new-signer` makes another"))?;

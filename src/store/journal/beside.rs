@@ -12,7 +12,7 @@ use crate::store::OpenError;
 
 /// Refuses a place without a journal.
 pub(super) fn there(path: &Path) -> Result<(), OpenError> {
-    if path.is_file() { Ok(()) } else { Err(refuse(path, "there is no journal here; check --data-dir")) }
+    crate::store::beside::journal_there(path)
 }
 
 /// Does some work with a connection that only reads, on a thread of its own: the caller may already be inside a runtime.

@@ -13,7 +13,7 @@ use super::schema::FILE;
 use super::seal::Seal;
 use super::table::{list, subject};
 use super::{outbox, schema};
-use crate::store::{OpenError, SECRET, files, keys, reference};
+use crate::store::{OpenError, SECRET, files, keys, reference, require_journal};
 
 /// A recipient that is to be told of an opt-out, or was. Never says whose it is.
 #[derive(Debug, Clone, Serialize)]
@@ -181,6 +181,7 @@ pub fn retry(data_dir: &Path, id: &str) -> Result<bool, OpenError> {
 /// # Errors
 /// The file or the secret cannot be read.
 pub fn account_text(data_dir: &Path, id: &str) -> Result<Option<TaskText>, OpenError> {
+    require_journal(data_dir)?;
     let secret = keys::load_or_create(&data_dir.join(SECRET), true)?;
     let seal = Seal::of(&secret.keys);
     let found = with(data_dir, async |connection| {
@@ -194,11 +195,13 @@ pub fn account_text(data_dir: &Path, id: &str) -> Result<Option<TaskText>, OpenE
     Ok(found.flatten())
 }
 
-/// Does some work with the file; `None` when there is none, because there was nothing to keep yet.
+/// Does some work with the file; `None` when there is none, because there was nothing to keep yet. A folder without a
+/// journal is another than was meant.
 fn with<T>(
     data_dir: &Path,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
 ) -> Result<Option<T>, OpenError> {
+    require_journal(data_dir)?;
     let path = data_dir.join(FILE);
     let failed = |why: String| OpenError::Folder { path: path.display().to_string(), why };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
