@@ -1,12 +1,15 @@
 //! `optgate check`: everything `run` would read, without serving.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Failure, Global};
 use crate::app::{UnknownVendor, unknown_vendor};
-use crate::config::Settings;
 use crate::config::error::{ConfigError, Place};
 use crate::config::load::Loaded;
+use crate::config::{Settings, Site, Switches};
 use crate::enforce::csp::{NeverAllowed, Wall};
 use crate::registry::{Policy, PolicyError, Registry};
 
@@ -27,8 +30,38 @@ pub fn run(global: &Global) -> Result<(), Failure> {
 /// [`Failure::Refused`], with all of it.
 pub fn refuse(loaded: &Loaded) -> Result<(), Failure> {
     let mut problems = registry_problems(loaded);
+    problems.extend(log_problem(loaded));
     problems.extend(crate::app::file_problems(&loaded.settings));
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
+}
+
+/// A log file that cannot be opened, or whose folder is not there, at the line that names it.
+fn log_problem(loaded: &Loaded) -> Option<String> {
+    let file = loaded.settings.log.file.as_ref()?;
+    let open = |error: std::io::Error| format!("{}: {error}", file.display());
+    let why = match OpenOptions::new().append(true).open(file).map_err(|error| (error.kind(), error)) {
+        Ok(_) => return None,
+        // It is made at the start, in a folder that is there.
+        Err((ErrorKind::NotFound, _)) => {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or_else(|| Path::new("."));
+            match std::fs::metadata(folder) {
+                Ok(meta) if meta.is_dir() => return None,
+                Ok(_) => format!("{} is no folder", folder.display()),
+                Err(error) => format!("the folder {}: {error}", folder.display()),
+            }
+        }
+        Err((_, error)) => open(error),
+    };
+    let written = loaded.origins.iter().find(|entry| entry.key == "log.file");
+    let error = ConfigError {
+        place: written.map_or(Place::Default, |entry| entry.place.clone()),
+        what: "`log.file` cannot be written".to_owned(),
+        why,
+        next: "make its folder, writable for this user, or remove the setting: lines then go to stderr"
+            .to_owned(),
+    };
+    Some(error.to_string())
 }
 
 fn summary(loaded: &Loaded) -> String {
@@ -37,8 +70,12 @@ fn summary(loaded: &Loaded) -> String {
         [] => "no file".to_owned(),
         files => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
     };
-    let sites: Vec<String> =
-        settings.sites.iter().map(|site| format!("{} ({})", site.name, site.mode.as_str())).collect();
+    let site = |site: &Arc<Site>| {
+        let engaged = Switches::engaged_in(&settings.data_dir, &site.name);
+        let switch = if engaged { ", but its kill switch is engaged" } else { "" };
+        format!("{} ({}{switch})", site.name, site.mode.as_str())
+    };
+    let sites: Vec<String> = settings.sites.iter().map(site).collect();
     let listen: Vec<String> =
         settings.listen.iter().chain(&settings.tls.listen).map(ToString::to_string).collect();
     format!(

@@ -44,6 +44,12 @@ impl KeyPath {
     }
 }
 
+impl From<&str> for KeyPath {
+    fn from(dotted: &str) -> Self {
+        Self::of(dotted)
+    }
+}
+
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {

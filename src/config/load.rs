@@ -196,7 +196,19 @@ impl Merged {
         Place::Default
     }
 
+    /// Whether the value in force at a path is written as a list.
+    pub(super) fn is_list(&self, path: &KeyPath) -> bool {
+        self.value(path).is_some_and(|(value, _)| matches!(value.kind, ValueKind::Array(_)))
+    }
+
     fn find(&self, path: &KeyPath) -> Option<Place> {
+        let (value, walked) = self.value(path)?;
+        let number: usize = value.origin()?.parse().ok()?;
+        Some(self.layers.get(number)?.place(&walked, false))
+    }
+
+    /// The value in force at a path, and where that is among what was written.
+    fn value(&self, path: &KeyPath) -> Option<(&Value, KeyPath)> {
         let (mut value, mut walked) = (&self.tree, KeyPath::default());
         for step in &path.0 {
             value = match (&value.kind, step) {
@@ -208,8 +220,7 @@ impl Merged {
             };
             walked.0.push(step.clone());
         }
-        let number: usize = value.origin()?.parse().ok()?;
-        Some(self.layers.get(number)?.place(&walked, false))
+        Some((value, walked))
     }
 
     /// A path as its writer meant it: in a file, relative to that file's folder.

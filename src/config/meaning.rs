@@ -1,5 +1,6 @@
 //! From written settings to meant ones: the one conversion that can fail on a combination.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use super::load::Merged;
 use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
-    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts, account,
-    acme, listen, lists, recipients, sharing, sites, store, tls,
+    Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts,
+    UpstreamAddress, account, acme, listen, lists, recipients, sharing, sites, store, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -85,6 +86,15 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         recipients,
     };
     distinct_addresses(&settings, problems);
+    if settings.listen.is_empty() && settings.tls.listen.is_empty() {
+        problems.missing(
+            &KeyPath::of("listen"),
+            "`listen` is empty".to_owned(),
+            "there is no `tls.listen` either, so that no visitor could connect",
+            "write listen = \":80\", or remove it for its default",
+        );
+    }
+    origins_elsewhere(&settings, problems);
     settings
 }
 
@@ -173,10 +183,17 @@ fn timeouts(raw: &RawTimeouts, problems: &mut Problems<'_>) -> Timeouts {
 }
 
 /// Keeps a number within what the parts behind it can bear.
-pub(super) fn within(path: &str, value: u64, least: u64, most: u64, problems: &mut Problems<'_>) -> u64 {
+pub(super) fn within(
+    path: impl Into<KeyPath>,
+    value: u64,
+    least: u64,
+    most: u64,
+    problems: &mut Problems<'_>,
+) -> u64 {
     if !(least..=most).contains(&value) {
+        let path = path.into();
         problems.wrong(
-            &KeyPath::of(path),
+            &path,
             format!("`{path}` is out of range"),
             &format!("it may be {least} to {most}, and is {value}"),
             "write a value in range, or remove the setting for its default",
@@ -314,7 +331,7 @@ fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
 fn signals(raw: &Raw, problems: &mut Problems<'_>) -> SignalSettings {
     let written = &raw.signals;
     if written.gpp_sections.0.is_empty() {
-        problems.wrong(
+        problems.missing(
             &KeyPath::of("signals.gpp_sections"),
             "`signals.gpp_sections` is empty".to_owned(),
             "vendors that read the Global Privacy Platform would be told nothing",
@@ -373,6 +390,52 @@ fn distinct_addresses(settings: &Settings, problems: &mut Problems<'_>) {
                 "give each listener its own port",
             );
         }
+    }
+}
+
+/// Refuses origins that are our own listeners: every request would go round until none can be carried.
+fn origins_elsewhere(settings: &Settings, problems: &mut Problems<'_>) {
+    let listed = |name: &'static str, list: &[Listen]| -> Vec<(KeyPath, ListenAt)> {
+        list.iter().enumerate().map(|(i, l)| (KeyPath::of(name).at(i), l.at.clone())).collect()
+    };
+    let mut own = listed("listen", &settings.listen);
+    own.extend(listed("tls.listen", &settings.tls.listen));
+    own.push((KeyPath::of("admin.listen"), ListenAt::Tcp(settings.admin)));
+    let bare = problems.merged.raw.sites.is_empty();
+    for (i, site) in settings.sites.iter().enumerate() {
+        let top = if bare { KeyPath::default() } else { KeyPath::of("sites").at(i) };
+        for (j, upstream) in site.upstreams.iter().enumerate() {
+            let leads_to = |(_, at): &&(KeyPath, ListenAt)| leads_to(&upstream.address, at);
+            let Some((listener, at)) = own.iter().find(leads_to) else { continue };
+            let list = top.key("upstream");
+            let path = if problems.merged.is_list(&list) { list.at(j) } else { list };
+            problems.wrong(
+                &path,
+                format!("`{path}` leads to Optgate itself"),
+                &format!(
+                    "`{listener}` listens on {}: every request would come back until none can be carried",
+                    listen::show(at)
+                ),
+                "name the address of your site, or listen elsewhere",
+            );
+        }
+    }
+}
+
+/// Whether an origin's address is surely a listener's. Names other than localhost may be anybody's.
+fn leads_to(origin: &UpstreamAddress, listener: &ListenAt) -> bool {
+    match (origin, listener) {
+        (UpstreamAddress::Unix(origin), ListenAt::Unix { path, .. }) => origin == path,
+        (UpstreamAddress::Tcp { host, port }, ListenAt::Tcp(listener)) => {
+            let own = |ip: IpAddr| {
+                ip == listener.ip()
+                    || (listener.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified()))
+            };
+            let local =
+                host == "localhost" && (listener.ip().is_loopback() || listener.ip().is_unspecified());
+            *port == listener.port() && (local || host.parse().is_ok_and(own))
+        }
+        _ => false,
     }
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::written::{
     Address, AllowedSource, CookieName, Database, Date, FieldName, FileMode, FilePath, HashKey, Keeping,
-    ListenText, MemoryLimit, Network, OneOrMany, Origin, Period, RawListen, RawUpstream, SiteCookie, Size,
-    SizeLimit, Statuses,
+    ListenText, MemoryLimit, NameServer, Network, OneOrMany, Origin, Period, RawListen, RawUpstream,
+    SiteCookie, Size, SizeLimit, Statuses,
 };
 use super::{
     BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, Engine, HashOn, JwtAlgorithm, LinkTitle,
@@ -338,7 +338,7 @@ tables! {
     /// `[dns]`
     RawDns {
         enabled: bool = true,
-        servers: OneOrMany<Address> = OneOrMany::default(),
+        servers: OneOrMany<NameServer> = OneOrMany::default(),
         interval: Period = seconds(3_600),
         timeout: Period = seconds(5),
         hosts: usize = 256,

@@ -230,9 +230,8 @@ pub(super) fn health(
         }
     }
     let mut count = |name: &str, own: Option<u32>, all: u32| {
-        let path = here(name, own.is_some()).to_string();
         let value = own.unwrap_or(all);
-        within(&path, value.into(), 1, 1_000, problems);
+        within(here(name, own.is_some()), value.into(), 1, 1_000, problems);
         value
     };
     Some(Health {

@@ -283,8 +283,8 @@ fn upstreams(merged: &Merged, path: &KeyPath, site: &RawSite, problems: &mut Pro
         match written {
             RawUpstream::Url(url) => out.push(from_url(url)),
             RawUpstream::Table(table) => {
-                // A single table is written without a list around it.
-                let path = if site.upstream.0.len() > 1 { path.at(i) } else { path.clone() };
+                // A single table may be written without a list around it.
+                let path = if merged.is_list(&path) { path.at(i) } else { path.clone() };
                 out.extend(from_table(&path, table, problems));
             }
         }
@@ -361,7 +361,7 @@ fn from_table(path: &KeyPath, table: &RawUpstreamTable, problems: &mut Problems<
 fn share_of(upstream: &mut Upstream, path: &KeyPath, table: &RawUpstreamTable, problems: &mut Problems<'_>) {
     let mut count = |name: &str, written: Option<usize>| {
         let value = written?;
-        meaning::within(&path.key(name).to_string(), value as u64, 1, 100_000, problems);
+        meaning::within(path.key(name), value as u64, 1, 100_000, problems);
         Some(value)
     };
     let weight = count("weight", table.weight.map(|weight| weight as usize));
@@ -411,7 +411,7 @@ fn contracts(
             Some(value) if !value.is_empty() => value.to_owned(),
             _ => {
                 let path = path.key(name);
-                problems.wrong(
+                problems.missing(
                     &path,
                     format!("`{path}` is missing"),
                     "an allowance without a contract on file could not be shown to anyone (11 CCR 7051)",
@@ -433,7 +433,14 @@ fn paths(path: &KeyPath, site: &RawSite, forced: Option<Mode>, problems: &mut Pr
     let mut rules: Vec<PathRule> = Vec::new();
     for (i, rule) in site.paths.iter().enumerate() {
         let path = top.at(i).key("prefix");
-        if !is_request_path(&rule.prefix) {
+        if rule.prefix.is_empty() {
+            problems.missing(
+                &path,
+                format!("`{path}` is missing"),
+                "a rule holds for the paths that begin with it",
+                "write a path like \"/checkout\"",
+            );
+        } else if !is_request_path(&rule.prefix) {
             problems.wrong(
                 &path,
                 format!("`{path}` cannot be used"),

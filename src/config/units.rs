@@ -164,6 +164,21 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, Complaint> {
     Ok(SocketAddr::new(ip, port))
 }
 
+/// How a name server is written.
+pub const NAME_SERVER_HINT: &str = "write ADDRESS:PORT like \"9.9.9.9:53\" or \"[2620:fe::fe]:53\"";
+
+/// Reads the address of a name server: as [`parse_listen`], of a machine that can be asked.
+///
+/// # Errors
+/// No port, or a name.
+pub fn parse_name_server(text: &str) -> Result<SocketAddr, Complaint> {
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let whole = SocketAddr::new(address, 53);
+        return Err(Complaint::new(format!("\"{text}\" has no port"), format!("write \"{whole}\"")));
+    }
+    parse_listen(text).map_err(|complaint| Complaint::new(complaint.why, NAME_SERVER_HINT))
+}
+
 /// Reads a network in CIDR form, or one address.
 ///
 /// # Errors

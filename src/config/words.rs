@@ -73,6 +73,14 @@ fn unknown_word(rest: &str, path: &KeyPath) -> Parts {
 
 fn wrong_type(rest: &str, path: &KeyPath, place: &Place) -> Parts {
     let (found, expected) = rest.split_once(", expected ").unwrap_or((rest, "something else"));
+    if found == "map" && matches!(path.0.first(), Some(Step::Key(key)) if key == "upstream") {
+        return (
+            format!("`{path}` cannot be a table here"),
+            "at the top of the file `upstream` is short for one site, and takes URLs only".to_owned(),
+            "write [[sites]] above it, with what else is the site's; there `upstream` takes tables"
+                .to_owned(),
+        );
+    }
     let expected = plain_type(expected);
     let quoted = found.split('"').nth(1).unwrap_or_default();
     let in_file = matches!(place, Place::File { .. });

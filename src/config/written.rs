@@ -123,6 +123,9 @@ text_values! {
     Address(SocketAddr), "an address like \"127.0.0.1:8080\"",
         "write the address with its port in quotes, \":8080\" for every interface",
         units::parse_listen, ToString::to_string;
+    /// `"9.9.9.9:53"`.
+    NameServer(SocketAddr), "an address like \"9.9.9.9:53\"", units::NAME_SERVER_HINT,
+        units::parse_name_server, ToString::to_string;
     /// `"127.0.0.1:8080"`, `"unix:/run/optgate.sock"`.
     ListenText(ListenAt), "an address like \"127.0.0.1:8080\"",
         "write the address with its port in quotes, \":8080\" for every interface",

@@ -31,7 +31,10 @@ pub fn start_logging(log: &Log) -> std::io::Result<()> {
     };
     if let Some(file) = &log.file {
         let named = |error: std::io::Error| {
-            let why = format!("{}: the log file cannot be opened: {error}", file.display());
+            let why = format!(
+                "{}: `log.file` cannot be opened: {error}\n  next: let this user write there, or remove the setting",
+                file.display()
+            );
             std::io::Error::new(error.kind(), why)
         };
         sink::use_file(file).map_err(named)?;

@@ -84,6 +84,64 @@ fn check_says_ok_on_stderr_with_a_summary() {
     assert_eq!(out(&output), "");
 }
 
+/// What only a start found out would be found out at night.
+#[test]
+fn check_refuses_a_log_file_whose_folder_is_missing() {
+    let folder = folder();
+    let text = "upstream = \"http://a\"\n[log]\nfile = \"none/optgate.log\"\n";
+    std::fs::write(folder.path().join("optgate.toml"), text).unwrap();
+    for verb in ["check", "run"] {
+        let output = optgate(&folder, &[verb, "--config", "optgate.toml"]);
+        let words = words(&output);
+        assert_eq!(output.status.code(), Some(78), "{verb}: {words}");
+        assert!(words.contains("optgate.toml:3:8: `log.file` cannot be written"), "{words}");
+        assert!(words.contains("next: make its folder"), "{words}");
+    }
+}
+
+/// An all-clear, or a lost key, that comes of a slip in --data-dir would be believed.
+#[test]
+fn a_folder_that_is_none_is_said_to_be_none() {
+    let folder = folder();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let table: [(&[&str], &str); 8] = [
+        (&["ledger", "recipients"], "there is no journal here; check --data-dir"),
+        (&["ledger", "recipients", "text", "T"], "there is no journal here; check --data-dir"),
+        (&["ledger", "export"], "there is no journal here; check --data-dir"),
+        (&["ledger", "counts"], "there is no journal here; check --data-dir"),
+        (&["ledger", "prune"], "there is no journal here; check --data-dir"),
+        (&["keys", "list"], "is missing, and so is the journal"),
+        (&["keys", "rotate"], "is missing, and so is the journal"),
+        (&["keys", "rotate", "--signing"], "is missing, and so is the journal"),
+    ];
+    for (args, what) in table {
+        let output = optgate(&folder, &[args, &["--data-dir", "none"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", words(&output));
+        assert!(words(&output).contains(what), "{args:?}: {}", words(&output));
+    }
+    for args in [["ledger", "recipients"], ["ledger", "export"], ["ledger", "counts"], ["ledger", "prune"]] {
+        let output = optgate(&folder, &[&args[..], &["--data-dir", "file"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", words(&output));
+        assert!(words(&output).contains("cannot be looked at: Not a directory"), "{}", words(&output));
+    }
+}
+
+/// Whoever checks before a start is to hear that nobody's opt-out would be taken.
+#[test]
+fn check_says_that_a_kill_switch_is_engaged() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("kill-switch")).unwrap();
+    std::fs::write(folder.path().join("kill-switch/default"), "").unwrap();
+    let data = folder.path().display().to_string();
+    let output = with_env(
+        folder.path(),
+        &[("OPTGATE__UPSTREAM", "http://a"), ("OPTGATE__DATA_DIR", &data)],
+        &["check"],
+    );
+    let words = words(&output);
+    assert!(words.contains("default (enforce, but its kill switch is engaged)"), "{words}");
+}
+
 /// A settings file is work; a second `init` must not destroy it.
 #[test]
 fn init_never_overwrites_unless_forced() {

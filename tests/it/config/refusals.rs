@@ -88,6 +88,44 @@ fn a_bad_file_is_refused_with_place_line_reason_and_next_step() {
     }
 }
 
+/// What was taken out because it was wrong is not complained about once more as missing.
+#[test]
+fn a_complaint_has_no_second_one_for_company() {
+    for (text, what) in [
+        (
+            "upstream = \"http://a\"\n[contracts.x]\nentity = \"X\"\nreference = \"r\"\ndate = \"31.1.2026\"",
+            "optgate.toml:5:8: `contracts.x.date` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[signals]\ngpp_sections = [\"ustx\"]",
+            "optgate.toml:3:17: `signals.gpp_sections[0]` cannot be \"ustx\"",
+        ),
+        (
+            "[[sites]]\nupstream = \"http://a\"\n[[sites.paths]]\nprefx = \"/a\"",
+            "optgate.toml:4:1: unknown key `sites[0].paths[0].prefx`",
+        ),
+    ] {
+        let words = Desk::with(text).refused();
+        assert!(words.starts_with(what), "{text}: {words}");
+        assert_eq!(words.matches("next:").count(), 1, "{text}: {words}");
+    }
+}
+
+/// A name server is asked at port 53, and the hint for listeners would be none.
+#[test]
+fn hints_are_about_the_setting_at_hand() {
+    for (text, next) in [
+        ("upstream = \"http://a\"\n[dns]\nservers = [\"8.8.8.8\"]", "next: write \"8.8.8.8:53\""),
+        ("upstream = \"http://a\"\n[dns]\nservers = \"2620:fe::fe\"", "next: write \"[2620:fe::fe]:53\""),
+        ("upstream = \"http://a\"\n[dns]\nservers = \"dns.example:53\"", "like \"9.9.9.9:53\""),
+        ("upstream = [{ url = \"http://a\" }]", "next: write [[sites]] above it"),
+        ("upstream = { url = \"http://a\" }", "next: write [[sites]] above it"),
+    ] {
+        let words = Desk::with(text).refused();
+        assert!(words.contains(next), "{text}: {words}");
+    }
+}
+
 /// Combinations that cannot be meant are refused at the key that makes them so.
 #[test]
 fn impossible_combinations_are_refused_where_they_are_written() {
@@ -118,6 +156,20 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "[[sites]]\nhosts = [\"a:80\"]\nupstream = \"http://a\"",
             "optgate.toml:2:10: `sites[0].hosts[0]` is no host",
         ),
+        (
+            "[[sites]]\nupstream = [{ url = \"http://a\", weight = 0 }]",
+            "optgate.toml:2:42: `sites[0].upstream[0].weight` is out of range",
+        ),
+        (
+            "[[sites]]\nupstream = [\"http://b\", { url = \"http://a\", max_connections = 0 }]",
+            "optgate.toml:2:63: `sites[0].upstream[1].max_connections` is out of range",
+        ),
+        ("upstream = \"http://a\"\nlisten = []", "optgate.toml:2:10: `listen` is empty"),
+        ("upstream = \"http://127.0.0.1:8080\"", "optgate.toml:1:12: `upstream` leads to Optgate itself"),
+        (
+            "listen = \":3000\"\n[[sites]]\nupstream = [\"http://a\", \"http://localhost:3000\"]",
+            "optgate.toml:3:25: `sites[0].upstream[1]` leads to Optgate itself",
+        ),
         ("[[sites]]\nupstream = { http2 = true }", "optgate.toml:2:12: `sites[0].upstream.url` is missing"),
         (
             "[[sites]]\nupstream = { url = \"http://a\", roots = \"r.pem\" }",
@@ -133,7 +185,7 @@ fn impossible_combinations_are_refused_where_they_are_written() {
         ),
         (
             "[[sites]]\nupstream = \"http://a\"\n[[sites.paths]]\nrewrite = false",
-            "optgate.toml:3:1: `sites[0].paths[0].prefix` cannot be used",
+            "optgate.toml:3:1: `sites[0].paths[0].prefix` is missing",
         ),
         (
             "upstream = \"http://a\"\n[csp]\nallow = [\"a.example\", \"https:\"]",
