@@ -146,12 +146,16 @@ fn opted_out(
             super::scope(false, false),
             vec![
                 IN_FORCE,
-                "But the account-wide record could not be saved. Please try again in a few minutes.",
+                match visit.named {
+                    Named::NOBODY => "But the record of it could not be saved.",
+                    _ => "But the account-wide record could not be saved.",
+                },
+                "Please try again in a few minutes.",
             ],
         ),
     };
     let receipt = recorded.as_ref().ok();
-    let nonce = portal.clear_old_copies.then(two_acts::fresh_token).flatten();
+    let nonce = portal.clear_old_copies.then(two_acts::nonce).flatten();
     let status = out_status(recorded);
     let page = pages::Receipt {
         frame: portal.frame(heading),
@@ -183,7 +187,7 @@ pub(super) async fn ask_opt_in(
     if origin::is_cross_site(&asked.0, &headers) {
         return foreign_form(&portal);
     }
-    let Some(token) = two_acts::fresh_token() else { return not_saved(&portal) };
+    let Some(token) = visit.question(&portal, Act::OptIn).token() else { return not_saved(&portal) };
     let mut response = if wants_json(&headers) {
         json_value(
             StatusCode::OK,
@@ -220,7 +224,7 @@ pub(super) async fn confirm_opt_in(
             return portal.message(refused.status(), "Nothing has changed", &lines);
         }
     };
-    if !form.is_ours(&headers) {
+    if !form.is_ours(&headers, visit.question(&portal, Act::OptIn)) {
         let lines = [
             "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
             "To opt back in, start again on the choices page.",

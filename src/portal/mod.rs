@@ -88,6 +88,12 @@ impl Visit {
     fn scope(&self) -> &'static str {
         scope(self.named.account.is_some(), self.named.profile.is_some())
     }
+
+    /// A question of two acts, asked on this visit.
+    fn question<'a>(&'a self, portal: &'a Pages, act: two_acts::Act) -> two_acts::Question<'a> {
+        let (keys, site) = (portal.store.keys(), self.site.name.as_str());
+        two_acts::Question { keys, act, site, now_us: choices::now_us() }
+    }
 }
 
 const fn scope(account: bool, profile: bool) -> &'static str {

@@ -44,7 +44,7 @@ pub(super) async fn ask(
     if origin::is_cross_site(&asked.0, &headers) {
         return foreign_form(&portal);
     }
-    let Some(token) = two_acts::fresh_token() else { return not_saved(&portal) };
+    let Some(token) = visit.question(&portal, Act::Programme).token() else { return not_saved(&portal) };
     let page =
         pages::KeepProgramme { frame: portal.frame("Please confirm"), programme: shown, token: &token };
     let mut response = pages::html(StatusCode::OK, &page);
@@ -67,7 +67,8 @@ pub(super) async fn confirm(
     if origin::is_cross_site(&asked.0, &headers) {
         return foreign_form(&portal);
     }
-    if !form.is_ok_and(|axum::Form(form)| form.is_ours(&headers)) {
+    let question = visit.question(&portal, Act::Programme);
+    if !form.is_ok_and(|axum::Form(form)| form.is_ours(&headers, question)) {
         let lines = [
             "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
             "To keep the programme, start again on the choices page.",

@@ -1,19 +1,28 @@
-//! What stands between a question and its confirmation: a token from the first act, a random value that the hidden
-//! field and a short-lived `SameSite=Strict` cookie must both hold. Another site can neither read the one nor send the
-//! other, and no server state is needed.
+//! What stands between a question and its confirmation: a token from the first act, which the hidden field and a
+//! short-lived `SameSite=Strict` cookie must both hold. Another site can neither read the one nor send the other. The
+//! token is signed and holds when it was given out, so that no second act goes without a first; no server state is
+//! needed.
+//!
+//! A token is the time (8 bytes, Unix seconds), 16 random bytes, and a MAC over both, the act and the site.
 
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
 use super::Pages;
-use crate::privacy::signal;
+use crate::privacy::{Keys, signal};
 
 /// Cookie of the confirmation step; holds the token of the hidden field.
 const COOKIE_NAME: &str = "optgate-confirm";
 
 /// Seconds a confirmation page stays valid.
 const SECONDS: u32 = 600;
+
+/// Seconds by which another node's clock may be ahead of ours.
+const AHEAD: i64 = 60;
+
+/// Bytes of a token that are signed.
+const SIGNED: usize = 24;
 
 /// What is asked; the token of one question is none for another, for its cookie has the question's path.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +49,11 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Whether the confirmation cookie holds the form's token.
-    pub(super) fn is_ours(&self, headers: &HeaderMap) -> bool {
+    /// Whether the form's token is one that this act's question gave out lately, and the confirmation cookie holds it.
+    pub(super) fn is_ours(&self, headers: &HeaderMap, question: Question<'_>) -> bool {
         let token = self.token.as_bytes();
         // Both come from the same sender, so there is no secret whose timing could be measured.
-        !token.is_empty()
+        question.gave_out(token)
             && headers.get_all(COOKIE).iter().any(|field| {
                 signal::cookie_pairs(field.as_bytes())
                     .any(|(name, value)| name == COOKIE_NAME.as_bytes() && value == token)
@@ -52,14 +61,56 @@ impl Confirmation {
     }
 }
 
-/// A random text that serves once: a nonce, a token. `None` without random bytes, which is logged.
-pub(super) fn fresh_token() -> Option<String> {
+/// A question: what is asked, on which site, and now.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) keys: &'a Keys,
+    pub(super) act: Act,
+    pub(super) site: &'a str,
+    /// Microseconds since the Unix epoch.
+    pub(super) now_us: i64,
+}
+
+impl Question<'_> {
+    /// A token for it. `None` without random bytes, which is logged.
+    pub(super) fn token(self) -> Option<String> {
+        let mut token = self.now().to_be_bytes().to_vec();
+        token.extend(random()?);
+        let mac = self.keys.question_mac(&self.signed(&token));
+        token.extend(mac);
+        Some(BASE64URL_NOPAD.encode(&token))
+    }
+
+    /// Whether a token is of this question, and not too old.
+    fn gave_out(self, token: &[u8]) -> bool {
+        let token = BASE64URL_NOPAD.decode(token).unwrap_or_default();
+        let Some((signed, mac)) = token.split_first_chunk::<SIGNED>() else { return false };
+        let (Some(time), Ok(mac)) = (signed.first_chunk(), mac.try_into()) else { return false };
+        let age = self.now().saturating_sub(i64::from_be_bytes(*time));
+        self.keys.know_question(&self.signed(signed), mac) && (-AHEAD..=i64::from(SECONDS)).contains(&age)
+    }
+
+    fn signed<'b>(&'b self, time_and_random: &'b [u8]) -> [&'b [u8]; 3] {
+        [self.act.path().as_bytes(), self.site.as_bytes(), time_and_random]
+    }
+
+    const fn now(self) -> i64 {
+        self.now_us / 1_000_000
+    }
+}
+
+/// A random text that serves once, as a nonce. `None` without random bytes, which is logged.
+pub(super) fn nonce() -> Option<String> {
+    random().map(|random| BASE64URL_NOPAD.encode(&random))
+}
+
+fn random() -> Option<[u8; 16]> {
     let mut random = [0u8; 16];
     if let Err(error) = getrandom::fill(&mut random) {
         tracing::error!(%error, "the system gives no random bytes");
         return None;
     }
-    Some(BASE64URL_NOPAD.encode(&random))
+    Some(random)
 }
 
 /// Gives the browser the token of a question that has been asked.
@@ -94,14 +145,44 @@ fn set(headers: &mut HeaderMap, cookie: &str) {
 mod tests {
     use super::*;
 
+    const NOW_US: i64 = 1_795_000_000_000_000;
+
+    fn question(keys: &Keys, seconds_later: i64) -> Question<'_> {
+        Question { keys, act: Act::OptIn, site: "shop", now_us: NOW_US + seconds_later * 1_000_000 }
+    }
+
+    fn confirms(token: &str, cookie: &str, question: Question<'_>) -> bool {
+        let cookie = HeaderValue::try_from(format!("a=b; optgate-confirm={cookie}")).unwrap();
+        Confirmation { token: token.to_owned() }.is_ours(&HeaderMap::from_iter([(COOKIE, cookie)]), question)
+    }
+
     /// The token is nothing without its cookie, and an empty one never matches.
     #[test]
     fn a_confirmation_needs_its_cookie() {
-        let with = |cookie: &'static str| HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(cookie))]);
-        let form = |token: &str| Confirmation { token: token.to_owned() };
-        assert!(form("tok").is_ours(&with("a=b; optgate-confirm=tok")));
-        assert!(!form("other").is_ours(&with("a=b; optgate-confirm=tok")));
-        assert!(!form("tok").is_ours(&HeaderMap::new()));
-        assert!(!form("").is_ours(&with("optgate-confirm=")));
+        let keys = Keys::derive(b"secret");
+        let now = question(&keys, 0);
+        let (token, other) = (now.token().unwrap(), now.token().unwrap());
+        assert!(confirms(&token, &token, now));
+        assert!(!confirms(&other, &token, now));
+        assert!(!Confirmation { token }.is_ours(&HeaderMap::new(), now));
+        assert!(!confirms("", "", now));
+    }
+
+    /// 11 CCR 7028(a): whoever makes up both halves has not been asked, and an old question is none.
+    #[test]
+    fn a_second_act_needs_a_first_one_that_was_ours_and_lately() {
+        let keys = Keys::derive(b"secret");
+        let token = question(&keys, 0).token().unwrap();
+        let random = BASE64URL_NOPAD.encode(&[7; SIGNED + 32]);
+        for made_up in ["Z", "tok", &random, &token[1..], &token[..32]] {
+            assert!(!confirms(made_up, made_up, question(&keys, 0)), "{made_up}");
+        }
+        let at = |later| confirms(&token, &token, question(&keys, later));
+        assert!(at(599) && at(-59) && !at(602) && !at(-62));
+        assert!(!confirms(&token, &token, Question { act: Act::Programme, ..question(&keys, 0) }));
+        assert!(!confirms(&token, &token, Question { site: "blog", ..question(&keys, 0) }));
+        assert!(!confirms(&token, &token, question(&Keys::derive(b"another"), 0)));
+        let rotated = Keys::derive(b"new").with_older(&[b"secret"]);
+        assert!(confirms(&token, &token, question(&rotated, 0)), "asked before the secret was rotated");
     }
 }

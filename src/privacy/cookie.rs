@@ -85,7 +85,7 @@ fn sign(state: &str, month: u32, keys: &Keys) -> String {
 }
 
 /// Compares without leaking where the difference is.
-fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0u8, |acc, (x, y)| acc | (x ^ y)) == 0
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::cookie::constant_time_eq;
+
 /// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them until
-/// others were told. And those of the secrets
-/// before it, under which browsers and accounts are still known.
+/// others were told, and one signs what was asked. And those of the secrets before it, under which browsers and accounts are still known.
 ///
 /// Never printed: `Debug` shows no bytes.
 #[derive(Clone)]
@@ -15,6 +16,7 @@ pub struct Keys {
     cookie: [u8; 32],
     subject: [u8; 32],
     sealing: [u8; 32],
+    question: [u8; 32],
     older: Arc<[Self]>,
 }
 
@@ -32,6 +34,7 @@ impl Keys {
             cookie: mac(secret, &[b"optgate cookie v1"]),
             subject: mac(secret, &[b"optgate subject v1"]),
             sealing: mac(secret, &[b"optgate sealing v1"]),
+            question: mac(secret, &[b"optgate question v1"]),
             older: Arc::default(),
         }
     }
@@ -52,6 +55,19 @@ impl Keys {
     #[must_use]
     pub fn sealing(&self) -> &[u8; 32] {
         &self.sealing
+    }
+
+    /// MAC over a question that a person is asked.
+    #[must_use]
+    pub fn question_mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        mac(&self.question, parts)
+    }
+
+    /// Whether a MAC over a question is ours, or was under an earlier secret.
+    #[must_use]
+    pub fn know_question(&self, parts: &[&[u8]], sent: &[u8; 32]) -> bool {
+        let mut keys = std::iter::once(self).chain(self.older());
+        keys.any(|keys| constant_time_eq(&keys.question_mac(parts), sent))
     }
 
     /// MAC over a cookie's state and month.

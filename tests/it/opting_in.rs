@@ -94,6 +94,18 @@ fn nothing_but_the_two_acts_opts_anybody_back_in() {
     assert!(honoured(&browser.get(SITE, "/")));
 }
 
+/// 11 CCR 7028(a): whoever makes up a token and its cookie has done one act, not two.
+#[test]
+fn a_second_act_without_a_first_one_changes_nothing() {
+    let origin = shop(&["/"]);
+    let proxy = levels(&origin).run();
+    let mut browser = Browser::new(proxy.addr());
+    assert_eq!(browser.post(SITE, OPT_OUT, "").status(), 200);
+    browser.keep(SITE, "optgate-confirm=Z; Path=/");
+    assert_eq!(browser.post(SITE, "/privacy-choices/opt-in/confirm", "token=Z").status(), 403);
+    assert!(honoured(&browser.get(SITE, "/")));
+}
+
 /// 11 CCR 7025(c)(3): the signal beats an earlier opt-in; the page says so until the person has chosen; and the
 /// protective state holds meanwhile, also without the signal and after a restart.
 #[test]

@@ -359,7 +359,7 @@ async fn an_opt_out_that_cannot_be_recorded_still_sets_the_cookie() {
     let page = house.post("/opt-out", Ask::default()).await;
     assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(page.has_choice_cookie("out"));
-    assert!(page.body.contains("account-wide record could not be saved"), "{}", page.body);
+    assert!(page.body.contains("the record of it could not be saved"), "{}", page.body);
     assert!(page.body.contains("try again") && page.body.contains("action=\"/privacy-choices/opt-out\""));
     let answer = house.post("/opt-out", json()).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
