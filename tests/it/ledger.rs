@@ -717,7 +717,44 @@ fn a_file_of_opt_outs_is_imported_once_and_says_where_each_came_from() {
     said.failed("3 rows were refused");
     assert_eq!(house.standing(7), Standing::OptedIn, "an old request does not take a later opt-in back");
     fs::write(&file, "account,site\n").unwrap();
-    import(&[]).failed("the head line has no column `date`");
+    import(&[]).failed("the head line has no column `date`; it has `account`, `site`");
+}
+
+/// What customer databases export is read where it can be, and else refused once, for what it is.
+#[test]
+fn an_export_of_another_program_is_read_or_refused_at_its_head() {
+    let house = House::new();
+    house.records(0..1);
+    let file = house.file("crm.csv");
+    let import = |text: &str| {
+        fs::write(&file, text).unwrap();
+        house.optgate(&["ledger", "import", "--source", "crm", "--dry-run", file.to_str().unwrap()])
+    };
+    let row = "ann,default,2026-11-20";
+    let said = import(&format!("\u{feff}Account,SITE,Date,Requested At\n{row},2026-11-19\n")).ok();
+    assert!(said.out.starts_with("would be recorded: 1\n"), "{}", said.out);
+    for (text, why) in [
+        (
+            &*format!("account,site,date,email\n{row},a@b\n{row},a@b\n"),
+            "crm.csv:1: the head line has a column `email`",
+        ),
+        (&format!("acount,site,date\n{row}\n"), "did you mean `account`?"),
+        (&format!("account,site,date,Date\n{row},\n"), "has the column `date` twice"),
+        ("account;site;date\nann;default;2026-11-20\n", "the columns are separated by ';'"),
+        ("account\tsite\tdate\nann\tdefault\t2026-11-20\n", "the columns are separated by '\\t'"),
+    ] {
+        let said = import(text);
+        assert_eq!(said.err.lines().count(), 1, "{text}: {}", said.err);
+        said.failed(why);
+    }
+    let said =
+        import(&format!("account,site,date\n{row}\n\"bob,default,2026-11-20\nemil,default,2026-11-20\n"));
+    assert!(said.err.contains("crm.csv:3: the quote that opens here is never closed"), "{}", said.err);
+    assert!(
+        said.out.starts_with("would be recorded: 1\n") && said.out.ends_with("refused: 1\n"),
+        "{}",
+        said.out
+    );
 }
 
 /// Issue 6: per-minute counters beside the records; flood protection stays, and what it leaves out is counted.

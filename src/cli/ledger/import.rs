@@ -129,18 +129,15 @@ fn why(error: &csv::Error) -> String {
     }
 }
 
+/// What a row may hold.
+const COLUMNS: [&str; 5] = ["account", "subject", "site", "date", "requested_at"];
+
 /// Every row with its line.
 fn rows(bytes: &[u8]) -> anyhow::Result<Vec<(u64, Result<Row, String>)>> {
+    // Spreadsheets put it in front.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    let head = reader.headers().context("the head line cannot be read")?.clone();
-    let has = |column: &str| head.iter().any(|name| name == column);
-    for (there, columns) in [
-        (has("account") || has("subject"), "account` or `subject"),
-        (has("site"), "site"),
-        (has("date"), "date"),
-    ] {
-        anyhow::ensure!(there, "the head line has no column `{columns}`");
-    }
+    let head = head(reader.headers().context("the head line cannot be read")?)?;
     let row = |record: csv::Result<csv::StringRecord>| match record {
         Ok(record) => {
             let line = record.position().map_or(0, csv::Position::line);
@@ -148,7 +145,68 @@ fn rows(bytes: &[u8]) -> anyhow::Result<Vec<(u64, Result<Row, String>)>> {
         }
         Err(error) => (error.position().map_or(0, csv::Position::line), Err(why(&error))),
     };
-    Ok(reader.records().map(row).collect())
+    let mut rows: Vec<_> = reader.records().map(row).collect();
+    if let (Some(opened), Some((line, last))) = (unclosed_quote(bytes), rows.last_mut()) {
+        *line = opened;
+        *last = Err(
+            "the quote that opens here is never closed, so nothing from here on can be read; close it, or \
+                     write a quote within a value twice"
+                .into(),
+        );
+    }
+    Ok(rows)
+}
+
+/// The columns, whatever their letters' case. Each must be known: one that was meant for another would be lost.
+fn head(written: &csv::StringRecord) -> anyhow::Result<csv::StringRecord> {
+    let head: csv::StringRecord =
+        written.iter().map(|name| name.to_lowercase().replace([' ', '-'], "_")).collect();
+    let found = || written.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let separator = written.iter().flat_map(str::chars).find(|c| matches!(c, ';' | '\t'));
+    if let (1, Some(separator)) = (head.len(), separator) {
+        anyhow::bail!("the columns are separated by {separator:?}; save the file with commas between them");
+    }
+    for (number, (column, name)) in head.iter().zip(written).enumerate() {
+        anyhow::ensure!(
+            head.iter().take(number).all(|earlier| earlier != column),
+            "the head line has the column `{column}` twice; remove one of them"
+        );
+        if COLUMNS.contains(&column) {
+            continue;
+        }
+        let near = COLUMNS.iter().map(|known| (strsim::jaro_winkler(column, known), known));
+        let near = near.filter(|(likeness, _)| *likeness > 0.82).max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = near.map(|(_, known)| format!("did you mean `{known}`? ")).unwrap_or_default();
+        anyhow::bail!(
+            "the head line has a column `{name}`, which none is; {hint}Leave only {} in the file",
+            COLUMNS.map(|known| format!("`{known}`")).join(", ")
+        );
+    }
+    let has = |column: &str| head.iter().any(|name| name == column);
+    for (there, columns) in [
+        (has("account") || has("subject"), "account` or `subject"),
+        (has("site"), "site"),
+        (has("date"), "date"),
+    ] {
+        anyhow::ensure!(there, "the head line has no column `{columns}`; it has {}", found());
+    }
+    Ok(head)
+}
+
+/// The line at which a value's quote opens that nothing closes.
+fn unclosed_quote(bytes: &[u8]) -> Option<u64> {
+    let (mut line, mut opened, mut at_start) = (1, None, true);
+    let mut bytes = bytes.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        match (byte, opened) {
+            (b'"', None) if at_start => opened = Some(line),
+            (b'"', Some(_)) if bytes.next_if_eq(&&b'"').is_none() => opened = None,
+            _ => {}
+        }
+        line += u64::from(*byte == b'\n');
+        at_start = opened.is_none() && matches!(byte, b',' | b'\n' | b'\r');
+    }
+    opened
 }
 
 fn arrival(
