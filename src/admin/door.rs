@@ -4,7 +4,7 @@
 //! (rebinding) or under ours (a cross-site form). The first shows in `Host`, the second in
 //! `Sec-Fetch-Site` and `Origin`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -19,7 +19,8 @@ use super::{AdminState, problem};
 pub(super) async fn check(State(state): State<AdminState>, request: Request, next: Next) -> Response<Body> {
     let settings = Arc::clone(&state.in_force.load().settings);
     // A name that another page has bound to this address has no certificate here, so TLS has refused it.
-    let admin = (settings.admin_tls.is_none()).then_some(settings.admin);
+    let ours = Ours { address: settings.admin.ip(), names: &settings.admin_names };
+    let admin = (settings.admin_tls.is_none()).then_some(ours);
     let mut response = match refusal(request.method(), request.uri(), request.headers(), admin) {
         None => next.run(request).await,
         Some(detail) => problem(StatusCode::FORBIDDEN, detail),
@@ -30,18 +31,20 @@ pub(super) async fn check(State(state): State<AdminState>, request: Request, nex
     response
 }
 
-/// Why a request may not come in. `admin`: the listener's address, where any name may lead to it.
-fn refusal(
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    admin: Option<SocketAddr>,
-) -> Option<&'static str> {
+/// By what the listener may be asked, beside loopback's names and addresses.
+#[derive(Clone, Copy)]
+struct Ours<'a> {
+    address: IpAddr,
+    names: &'a [String],
+}
+
+/// Why a request may not come in. `admin`: by what it may be asked, where any name may lead to it.
+fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap, admin: Option<Ours<'_>>) -> Option<&'static str> {
     let host = uri.authority().cloned().or_else(|| Authority::try_from(headers.get(HOST)?.as_bytes()).ok());
-    let Some(host) = host.filter(|host| admin.is_none_or(|admin| is_ours(host.host(), admin.ip()))) else {
+    let Some(host) = host.filter(|host| admin.is_none_or(|admin| admin.has(host.host()))) else {
         return Some(
-            "The Host header must be a loopback name or address, or the address in admin.listen. \
-             Ask by that address.",
+            "The Host header must be a loopback name or address, the address in admin.listen, or a name in \
+             admin.names. Ask by one of them, or add the name there.",
         );
     };
     let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -49,13 +52,18 @@ fn refusal(
         .then_some("Changes are taken only from tools and from this listener's own pages.")
 }
 
-/// Whether a host is a loopback name or address, or the configured address. A listener on all
-/// addresses takes any literal address: only a name can be rebound.
-fn is_ours(host: &str, admin: IpAddr) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback() || address == admin || admin.is_unspecified(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
+impl Ours<'_> {
+    /// Whether a host is a loopback name or address, the configured address, or a configured name. A listener on all
+    /// addresses takes any literal address: only a name can be rebound.
+    fn has(self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback() || address == self.address || self.address.is_unspecified(),
+            Err(_) => {
+                host.eq_ignore_ascii_case("localhost")
+                    || self.names.iter().any(|name| host.eq_ignore_ascii_case(name))
+            }
+        }
     }
 }
 
@@ -73,6 +81,8 @@ fn is_cross_site(headers: &HeaderMap, host: &Authority) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn asks(method: Method, fields: &[(&'static str, &'static str)], admin: &str) -> bool {
@@ -80,7 +90,10 @@ mod tests {
             .iter()
             .map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v)))
             .collect();
-        refusal(&method, &Uri::from_static("/livez"), &headers, admin.parse().ok()).is_none()
+        let names = ["optgate.internal".to_owned()];
+        let address = admin.parse::<SocketAddr>().ok().map(|admin| admin.ip());
+        let ours = address.map(|address| Ours { address, names: &names });
+        refusal(&method, &Uri::from_static("/livez"), &headers, ours).is_none()
     }
 
     /// DNS rebinding: the browser sends the attacker's name.
@@ -97,7 +110,9 @@ mod tests {
         assert!(get("10.0.0.5:9180", "0.0.0.0:9180"));
         assert!(!get("evil.example", "0.0.0.0:9180"));
         assert!(!asks(Method::GET, &[], "127.0.0.1:9180"));
-        assert!(get("optgate.internal", "behind TLS") && !asks(Method::GET, &[], "behind TLS"));
+        assert!(get("Optgate.internal:9180", "0.0.0.0:9180") && get("optgate.internal", "127.0.0.1:9180"));
+        assert!(!get("x.optgate.internal", "0.0.0.0:9180"));
+        assert!(get("any.internal", "behind TLS") && !asks(Method::GET, &[], "behind TLS"));
     }
 
     /// OWASP ASVS 3.5.1: a form of another page changes nothing here.

@@ -106,6 +106,10 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         started: Instant::now(),
     };
     shelf.lists().for_each(|list| events::list_read(&metrics, list.name(), list.rules(), list.left_out()));
+    let shut = settings.admin_tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+    if !settings.admin.ip().is_loopback() && !shut {
+        events::admin_open(settings.admin, settings.admin_tls.is_some());
+    }
     if let Some(certificates) = &certificates {
         certificates.say_when_they_end(None, &metrics);
     }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Host;
+
 use super::error::{ConfigError, Place};
 use super::key::KeyPath;
 use super::load::Merged;
@@ -61,6 +63,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         tls: tls::settings(merged, problems),
         acme: acme::acme(merged, problems),
         admin: raw.admin.listen.0,
+        admin_names: admin_names(raw, problems),
         admin_tls: tls::admin(merged, problems),
         data_dir: data_dir(merged, problems),
         workers: workers(raw, problems),
@@ -96,6 +99,27 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
     }
     origins_elsewhere(&settings, problems);
     settings
+}
+
+/// Names of the admin listener. One that other pages could have led here would undo what the door is for.
+fn admin_names(raw: &Raw, problems: &mut Problems<'_>) -> Vec<String> {
+    let top = KeyPath::of("admin.names");
+    let mut names = Vec::new();
+    for (i, written) in raw.admin.names.0.iter().enumerate() {
+        match Host::parse(written) {
+            Ok(Host::Domain(name)) if !name.contains('*') => names.push(name),
+            _ => {
+                let path = top.at(i);
+                problems.wrong(
+                    &path,
+                    format!("`{path}` is no host name"),
+                    &format!("\"{written}\" is more or less than a name that a `Host` field may hold"),
+                    "write the name alone, without scheme or port: \"optgate.internal\"",
+                );
+            }
+        }
+    }
+    names
 }
 
 /// A file as its writer meant it. Reports one that cannot be opened now, rather than when it is needed.

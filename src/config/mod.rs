@@ -68,6 +68,8 @@ pub struct Settings {
     pub acme: Option<Acme>,
     /// The admin listener.
     pub admin: SocketAddr,
+    /// Names by which it may be asked in cleartext, beside its addresses.
+    pub admin_names: Vec<String>,
     /// TLS there; `None` is cleartext.
     pub admin_tls: Option<AdminTls>,
     /// Where journal and keys live.

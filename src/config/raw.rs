@@ -146,6 +146,7 @@ tables! {
     /// `[admin]`
     RawAdmin {
         listen: Address = Address(([127, 0, 0, 1], 9180).into()),
+        names: OneOrMany<String> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
         tls: Option<RawAdminTls> = None,
     }

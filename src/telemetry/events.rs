@@ -35,6 +35,15 @@ pub fn switch_found_engaged(site: &str) {
     );
 }
 
+/// The admin listener can be reached from elsewhere by whoever finds it; `encrypted`: it speaks TLS.
+pub fn admin_open(address: std::net::SocketAddr, encrypted: bool) {
+    let how = if encrypted { "it asks for no certificate" } else { "it speaks in clear" };
+    tracing::warn!(
+        "admin.listen = {address} can be reached from other machines, {how}, and has no log-in: whoever reaches it \
+         can throw the kill switch; listen on loopback, or set [admin.tls] with `client_roots`"
+    );
+}
+
 /// A message was refused because of how it is written; `side` sent it, `reason` is from a closed set.
 pub fn message_refused(
     metrics: &Metrics,

@@ -210,7 +210,11 @@ async fn strangers_are_turned_away_at_the_door() {
         office.ask(Request::get("/api/summary").header("host", "evil.example"), "").await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(headers["content-type"], "application/problem+json");
-    assert!(!body.contains("registry_version"));
+    assert!(!body.contains("registry_version") && body.contains("admin.names"), "{body}");
+    let named = self::office(|settings| settings.admin_names = vec!["optgate.internal".into()]);
+    let asks = |host: &'static str| Request::get("/readyz").header("host", host);
+    assert_eq!(named.ask(asks("optgate.internal:9180"), "").await.0, StatusCode::OK);
+    assert_eq!(named.ask(asks("evil.example"), "").await.0, StatusCode::FORBIDDEN);
     let request = Request::post("/api/sites/shop/kill-switch")
         .header("host", "127.0.0.1:9180")
         .header("origin", "https://evil.example")

@@ -44,6 +44,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         listen: Vec::new(),
         tls: Tls::default(),
         admin: ([127, 0, 0, 1], 9180).into(),
+        admin_names: Vec::new(),
         admin_tls: None,
         acme: None,
         data_dir: data_dir.to_owned(),

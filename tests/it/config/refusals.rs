@@ -164,6 +164,10 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "[[sites]]\nupstream = [\"http://b\", { url = \"http://a\", max_connections = 0 }]",
             "optgate.toml:2:63: `sites[0].upstream[1].max_connections` is out of range",
         ),
+        (
+            "upstream = \"http://a\"\n[admin]\nnames = [\"optgate.internal\", \"http://a\"]",
+            "optgate.toml:3:30: `admin.names[1]` is no host name",
+        ),
         ("upstream = \"http://a\"\nlisten = []", "optgate.toml:2:10: `listen` is empty"),
         ("upstream = \"http://127.0.0.1:8080\"", "optgate.toml:1:12: `upstream` leads to Optgate itself"),
         (
