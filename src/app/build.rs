@@ -92,7 +92,10 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     let draining = Arc::new(AtomicBool::new(false));
     let access_log = match settings.log.level {
         LogLevel::Error | LogLevel::Warn => None,
-        _ => Some(AccessLog::start(settings.log.format).context("cannot start the log's thread")?),
+        _ => {
+            let started = AccessLog::start(settings.log.format, metrics.access_lines_lost.clone());
+            Some(started.context("cannot start the log's thread")?)
+        }
     };
     let in_force = Arc::new(ArcSwap::from_pointee(in_force(&snapshot, registry)));
     let (to_process, orders) = mpsc::channel(ORDERS);

@@ -1,7 +1,7 @@
 //! One line a request, written when its last byte has been handed over.
 //!
 //! Lines never hold a query, a cookie or a whole address. A thread of its own writes them, so that a slow
-//! terminal or pipe stops no core; when it cannot keep up, lines are dropped and the number is written.
+//! terminal or pipe stops no core; when it cannot keep up, or the log cannot be written, lines are lost and counted.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,14 +9,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::redact;
-use super::sink::Sink;
+use prometheus_client::metrics::counter::Counter;
+
+use super::sink::{self, Sink};
+use super::{events, redact};
 use crate::config::LogFormat;
 
 /// Lines that may wait.
 const QUEUE: usize = 8192;
+
+/// Least time between two log lines about lost ones.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// What an access line says.
 #[derive(Debug)]
@@ -60,17 +65,17 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writing thread; lines go where the log goes.
+    /// Starts the writing thread; lines go where the log goes, and `lost` counts those that do not.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(format: LogFormat) -> std::io::Result<Self> {
+    pub fn start(format: LogFormat, lost: Counter) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        let lost = Arc::clone(&dropped);
+        let losses = Losses { dropped: Arc::clone(&dropped), counted: lost, failed: false, told: None };
         std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_lines(&receiver, &lost, format))?;
+            .spawn(move || write_lines(&receiver, losses, format))?;
         Ok(Self { sender, dropped })
     }
 
@@ -91,26 +96,61 @@ impl AccessLog {
     }
 }
 
-fn write_lines(receiver: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
+/// Lines that nobody will read.
+struct Losses {
+    /// For want of room in the queue, not counted yet.
+    dropped: Arc<AtomicU64>,
+    counted: Counter,
+    /// The last write failed.
+    failed: bool,
+    /// When it was said that the log cannot keep up.
+    told: Option<Instant>,
+}
+
+impl Losses {
+    /// Counts what was lost up to a write, and says so, not for each.
+    fn note(&mut self, lines: u64, written: std::io::Result<()>) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        self.counted.inc_by(dropped);
+        if dropped > 0 && self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
+            self.told = Some(Instant::now());
+            events::access_lines_dropped(dropped);
+        }
+        match written {
+            Ok(()) if self.failed => {
+                self.failed = false;
+                events::access_lines_written_again();
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.counted.inc_by(lines);
+                if !self.failed {
+                    self.failed = true;
+                    sink::say_beside(&events::access_lines_lost(&error));
+                }
+            }
+        }
+    }
+}
+
+fn write_lines(receiver: &Receiver<Entry>, mut losses: Losses, format: LogFormat) {
     let mut text = String::new();
     while let Ok(first) = receiver.recv() {
         text.clear();
+        let mut lines = 0;
         let now = jiff::Timestamp::now();
         let mut waiting = None;
         // Whatever else is waiting goes out in the same write.
         for entry in std::iter::once(first).chain(receiver.try_iter().take(256)) {
             match entry {
-                Entry::Line(line) => render(&line, now, format, &mut text),
+                Entry::Line(line) => {
+                    render(&line, now, format, &mut text);
+                    lines += 1;
+                }
                 Entry::Flush(done) => waiting = Some(done),
             }
         }
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let _ =
-                writeln!(text, "optgate: {lost} access lines were dropped because the log could not keep up");
-        }
-        // There is nobody to tell when the log itself is gone.
-        let _ = Sink.write_all(text.as_bytes());
+        losses.note(lines, Sink.write_all(text.as_bytes()));
         if let Some(done) = waiting {
             let _ = done.send(());
         }
@@ -136,7 +176,7 @@ fn render(line: &Line, now: jiff::Timestamp, format: LogFormat, out: &mut String
         ),
         LogFormat::Json => {
             let value = serde_json::json!({
-                "time": format!("{now:.3}"), "level": "info", "msg": "access", "client": client.to_string(),
+                "timestamp": format!("{now:.6}"), "level": "INFO", "message": "access", "client": client.to_string(),
                 "method": line.method.as_str(), "path": path, "status": line.status, "bytes": line.bytes,
                 "duration_us": line.duration_us, "site": &*line.site, "mode": line.mode,
                 "decision": line.decision, "request_id": line.id, "complete": line.complete,
@@ -186,6 +226,9 @@ mod tests {
         render(&line(), jiff::Timestamp::UNIX_EPOCH, LogFormat::Json, &mut out);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["status"], 200);
+        // As `tracing` names them, whose lines stand in the same file.
+        assert_eq!(value["timestamp"], "1970-01-01T00:00:00.000000Z");
+        assert_eq!((&value["level"], &value["message"]), (&"INFO".into(), &"access".into()));
         assert_eq!(out.lines().count(), 1);
     }
 }

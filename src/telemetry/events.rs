@@ -160,6 +160,31 @@ pub fn reload_refused(metrics: &Metrics, cause: &str) {
     tracing::error!("reload refused, all stays as it was: {cause}");
 }
 
+/// Access lines were lost because they came faster than they could be written.
+pub fn access_lines_dropped(lines: u64) {
+    tracing::warn!(
+        lines,
+        "access lines were lost because the log could not keep up: optgate_access_log_lines_lost_total counts them"
+    );
+}
+
+/// The log cannot be written, so this goes elsewhere.
+#[must_use]
+pub fn access_lines_lost(error: &std::io::Error) -> String {
+    format!(
+        "WARN the log cannot be written: {error}; access lines are lost until it can, and \
+         optgate_access_log_lines_lost_total counts them"
+    )
+}
+
+/// The log can be written again.
+pub fn access_lines_written_again() {
+    tracing::warn!(
+        "the log could not be written for a while: optgate_access_log_lines_lost_total says how many access lines \
+         are lost"
+    );
+}
+
 /// A new process serves in place of this one.
 pub fn upgraded(process: u32) {
     tracing::info!("upgraded: process {process} serves, this one finishes what is under way");

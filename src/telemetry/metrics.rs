@@ -276,6 +276,8 @@ pub struct Metrics {
     reports: [Counter; 3],
     /// Signals that were sent and could not be read: `Sec-GPC` fields, own cookies.
     pub malformed_signals: Counter,
+    /// Access lines that could not be written.
+    pub access_lines_lost: Counter,
     /// Own cookies that say `out` but had to be signed anew.
     pub resigned_cookies: Counter,
     /// First-party collector requests answered here.
@@ -515,6 +517,11 @@ impl Metrics {
             ],
             reports: ["read", "refused", "dropped"]
                 .map(|r| reports.get_or_create_owned(&labels(&[("result", r)]))),
+            access_lines_lost: single(
+                &mut x,
+                "access_log_lines_lost",
+                "Access lines that could not be written, or came faster than they could",
+            ),
             malformed_signals: single(
                 &mut x,
                 "malformed_signals",

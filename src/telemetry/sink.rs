@@ -43,6 +43,14 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
+/// Says on standard error what the log's file cannot hold. Nothing where the log goes there itself: then nobody reads
+/// either.
+pub fn say_beside(line: &str) {
+    if let Some(file) = FILE.get() {
+        let _ = writeln!(io::stderr().lock(), "optgate: {}: {line}", file.path.display());
+    }
+}
+
 /// Writes whole lines; for `tracing` and for access lines. Cheap to make.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sink;

@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use rustix::process::Signal;
 
 use super::support::binary::{Binary, command, own_address, serving};
-use super::support::client::{Client, get};
+use super::support::client::{Client, get, metrics};
 use super::support::origin::{Origin, held};
-use super::support::proxy::proxy;
+use super::support::proxy::{figure, proxy};
 use super::support::{DEADLINE, edit, wait_until};
 
 /// A port in use is refused by name; a second Optgate must not silently share it.
@@ -168,6 +168,39 @@ fn a_start_with_an_engaged_kill_switch_warns() {
     let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
     let said = binary.wait_for_line("the kill switch is engaged");
     assert!(said.contains("WARN") && said.contains("opt-outs are not taken"), "{said}");
+}
+
+/// A full disk must not take the access lines away in silence.
+#[test]
+fn access_lines_that_are_lost_are_counted_and_said_once() {
+    let builder = proxy().to(&Origin::start());
+    let (addr, admin) = (own_address(), own_address());
+    let settings = builder.write();
+    edit(&settings, "[log]", "[log]\nfile = \"/dev/full\"");
+    let mut command = serving(&settings, addr);
+    command.args(["--admin", &admin.to_string()]);
+    let binary = Binary::spawn(command, addr, builder.into_dir());
+    wait_until("it listens", || std::net::TcpStream::connect(addr).is_ok());
+    let lost = || figure(&metrics(admin), "optgate_access_log_lines_lost_total");
+    for round in 1..=2 {
+        assert_eq!(get(addr, "/", "").status(), 200);
+        wait_until("it is counted", || lost() >= Some(round));
+    }
+    let said = binary.wait_for_line("/dev/full: WARN the log cannot be written");
+    assert!(said.contains("access lines are lost"), "{said}");
+    assert!(!binary.said().iter().any(|line| line.contains("/dev/full")), "once");
+}
+
+/// Whoever can reach the admin listener can switch enforcement off.
+#[test]
+fn an_admin_listener_that_others_can_reach_is_warned_of() {
+    let builder = proxy().to(&Origin::start());
+    let addr = own_address();
+    let mut command = serving(&builder.write(), addr);
+    command.args(["--admin", "0.0.0.0:0"]);
+    let binary = Binary::spawn(command, addr, builder.into_dir());
+    let said = binary.wait_for_line("can be reached from other machines, it speaks in clear");
+    assert!(said.contains("WARN") && said.contains("client_roots"), "{said}");
 }
 
 /// A rotator moves the file away; from the signal on lines go to a new one under the old name.
