@@ -4,6 +4,18 @@ use std::process::Command;
 
 use super::support::skipped;
 
+/// Under `ProtectSystem=strict` the example's log file must lie in a folder that the unit makes.
+#[test]
+fn the_units_folders_hold_what_the_settings_name() {
+    let read = |file: &str| {
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+    };
+    let (unit, settings) = (read("deploy/optgate.service"), read("config/optgate.toml"));
+    let file = settings.lines().find_map(|line| line.strip_prefix("#file = \"/var/log/")).unwrap();
+    let folder = file.split('/').next().unwrap();
+    assert!(unit.lines().any(|line| line == format!("LogsDirectory={folder}")), "{folder}");
+}
+
 /// systemd finds nothing wrong with the unit, and its commands are ones that we have.
 #[test]
 fn the_systemd_unit_is_well_formed() {
