@@ -62,6 +62,12 @@ fn checks(state: &AdminState) -> Vec<Check> {
             required: state.in_force.load().settings.ready_requires_journal,
             detail: journal,
         },
+        Check {
+            name: "data folder",
+            fine: health.lost.is_none(),
+            required: true,
+            detail: health.lost.unwrap_or_else(|| "at its place".to_owned()),
+        },
         nodes(health.feed.as_ref()),
         origins(state),
         kill_switches(state),

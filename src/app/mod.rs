@@ -65,6 +65,9 @@ pub fn verifying() -> anyhow::Result<rustls::ClientConfig> {
 /// Threads for journal reads, admin and signals.
 const BACKGROUND_THREADS: usize = 2;
 
+/// Between two looks at the data folder.
+const LOOKS_AT_FOLDER: Duration = Duration::from_secs(60);
+
 /// A serving Optgate.
 #[derive(Debug)]
 pub struct Running {
@@ -166,6 +169,7 @@ fn serve(
     }
     background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
     background.spawn(memory::watch(Arc::clone(&house)));
+    background.spawn(look_at_folder(house.store.clone()));
     background.spawn(recipients::tell(Arc::clone(&house), phases.clone()));
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
@@ -199,6 +203,19 @@ fn serve(
         },
         parts.orders,
     ))
+}
+
+/// Looks for ever whether the data folder is still there.
+async fn look_at_folder(store: Store) {
+    loop {
+        tokio::time::sleep(LOOKS_AT_FOLDER).await;
+        let store = store.clone();
+        // A folder on a network may keep who looks at it waiting.
+        let looked = tokio::task::spawn_blocking(move || store.look_at_place()).await;
+        if looked.is_err() {
+            return;
+        }
+    }
 }
 
 /// Every socket once more, to be handed over.

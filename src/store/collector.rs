@@ -33,8 +33,8 @@ impl Collector for StoreCollector {
         put("optout_records", "Records in the journal", &gauge(health.records))?;
         put("ledger_backlog", "Records accepted and not yet on disk", &gauge(health.backlog as u64))?;
         put("accounts_opted_out", "Accounts known as opted out", &gauge(health.accounts_opted_out))?;
-        let up = u64::from(health.journal_error.is_none());
-        put("journal_up", "1 while the journal can write", &gauge(up))?;
+        let up = u64::from(health.journal_error.is_none() && health.lost.is_none());
+        put("journal_up", "1 while the journal can write, and is where it was opened", &gauge(up))?;
         let damaged = u64::from(health.damage.is_some());
         put("journal_damaged", "1 once a look over the journal found it damaged", &gauge(damaged))?;
         let dropped = ConstCounter::new(health.flood_dropped);

@@ -32,6 +32,7 @@ mod lending;
 mod look;
 mod merge;
 mod packed;
+mod place;
 pub mod proof;
 pub mod recipients;
 mod record;
@@ -76,6 +77,7 @@ pub use third_parties::{ThirdParties, ThirdParty};
 use bound::Bound;
 use counts::Became;
 use journal::sqlite::Key;
+use place::Place;
 use recipients::Recipients;
 use state::State;
 use writer::{Answer, Command, ToWriter, Waiting};
@@ -172,6 +174,7 @@ struct Shared {
     bound: Bound,
     third_parties: ThirdParties,
     recipients: Recipients,
+    place: Place,
     /// Records that may wait without anybody waiting for them.
     queue: usize,
     opened: Instant,
@@ -219,6 +222,7 @@ impl Store {
             state: Arc::clone(&state),
             inbox,
         })?;
+        let place = Place::of(journal.clone());
         if let (Some(settings), Some(asks)) = (limits.shared.clone(), asks) {
             feed::spawn(feed::Start {
                 settings,
@@ -237,6 +241,7 @@ impl Store {
             bound: Bound::new(limits.records_per_second, limits.record_burst),
             third_parties,
             recipients,
+            place,
             queue: limits.queue,
             opened: Instant::now(),
         })))
@@ -465,6 +470,12 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.state.health()
+    }
+
+    /// Looks whether the journal is still at its place; [`Health::lost`] says so from then on, and the log when that
+    /// changes. Blocks for the look.
+    pub fn look_at_place(&self) {
+        self.0.state.found(self.0.place.lost());
     }
 
     /// Gives the data folder to another process: everything queued is on disk, the journal closed and

@@ -22,6 +22,8 @@ pub struct Health {
     pub journal_error: Option<String>,
     /// What is wrong with records that were written long ago; `None` while nothing is known to be.
     pub damage: Option<String>,
+    /// Why the next start would not find what is recorded now; `None` while it would.
+    pub lost: Option<String>,
     /// Records waiting.
     pub backlog: usize,
     /// Records in the journal.
@@ -56,6 +58,8 @@ pub(super) struct State {
     pub(super) open: AtomicBool,
     /// What was found wrong with the journal beside the work.
     damage: Mutex<Option<String>>,
+    /// Why the journal is not where it was opened.
+    lost: Mutex<Option<String>>,
     flood_dropped: AtomicU64,
     overflowed: AtomicU64,
     commits: AtomicU64,
@@ -79,6 +83,7 @@ impl State {
             urgent: Notify::new(),
             open: AtomicBool::new(false),
             damage: Mutex::new(None),
+            lost: Mutex::new(None),
             flood_dropped: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             commits: AtomicU64::new(0),
@@ -129,12 +134,26 @@ impl State {
         *lock(&self.damage) = Some(what);
     }
 
+    /// What a look at the journal's place found: why it is lost, if it is.
+    pub(super) fn found(&self, lost: Option<String>) {
+        let was = std::mem::replace(&mut *lock(&self.lost), lost.clone());
+        match (was, lost) {
+            (None, Some(lost)) => tracing::error!(
+                "{lost}; opt-outs are honoured, but what is recorded from now on is not there after a stop. Put the data \
+                 folder back, or stop and restore it"
+            ),
+            (Some(_), None) => tracing::warn!("the journal is at its place again"),
+            _ => {}
+        }
+    }
+
     pub(super) fn health(&self) -> Health {
         let nanos = self.commit_nanos.load(Ordering::Relaxed);
         Health {
             loaded: self.is_loaded(),
             journal_error: lock(&self.journal_error).clone(),
             damage: lock(&self.damage).clone(),
+            lost: lock(&self.lost).clone(),
             backlog: self.backlog.load(Ordering::Relaxed),
             records: self.records.load(Ordering::Relaxed),
             flood_dropped: self.flood_dropped.load(Ordering::Relaxed),

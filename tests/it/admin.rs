@@ -99,6 +99,29 @@ async fn readiness_ends_when_draining_begins() {
     assert_eq!(office.get("/livez").await.0, StatusCode::OK);
 }
 
+/// A folder that is moved away while it is written takes the records along, and no write fails.
+#[tokio::test]
+async fn a_data_folder_that_is_gone_is_found_out_and_makes_it_unready() {
+    let office = office(|_| ());
+    office.state.store.look_at_place();
+    let (status, body) = office.get("/readyz?verbose").await;
+    assert!(status == StatusCode::OK && body.contains("[+] data folder: at its place"), "{body}");
+    let journal = office.folder.path().join("journal.sqlite3");
+    let aside = office.folder.path().join("aside");
+    std::fs::rename(&journal, &aside).unwrap();
+    for (text, why) in [(None, "is no longer at its place"), (Some("other"), "is another file than")] {
+        text.into_iter().for_each(|text| std::fs::write(&journal, text).unwrap());
+        office.state.store.look_at_place();
+        let (status, body) = office.get("/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("[-] data folder: ") && body.contains(why), "{body}");
+        assert!(office.get("/metrics").await.1.contains("optgate_journal_up 0"));
+    }
+    std::fs::rename(&aside, &journal).unwrap();
+    office.state.store.look_at_place();
+    assert_eq!(office.get("/readyz").await.0, StatusCode::OK);
+}
+
 /// While a switch is engaged nobody's opt-out is taken: that is not to be found out by chance.
 #[tokio::test]
 async fn an_engaged_kill_switch_shows_and_leaves_the_answer_green() {
