@@ -8,6 +8,7 @@ mod api;
 pub mod books;
 mod collector;
 mod door;
+mod exposition;
 mod health;
 mod orders;
 mod third_parties;
@@ -19,7 +20,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
@@ -71,7 +72,7 @@ pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(exposition::metrics))
         .route("/api/summary", get(api::summary))
         .route("/api/records/{reference}", get(api::record))
         .route("/api/third-parties", get(third_parties::list))
@@ -85,13 +86,6 @@ pub fn router(state: AdminState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(axum::middleware::from_fn_with_state(state.clone(), door::check))
         .with_state(state)
-}
-
-async fn metrics(State(state): State<AdminState>) -> Response<Body> {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let mut response = Response::new(Body::from(state.metrics.render()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
-    response
 }
 
 async fn missing() -> Response<Body> {

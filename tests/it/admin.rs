@@ -150,6 +150,13 @@ async fn metrics_hold_the_stores_and_the_switches_figures() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+    let old = Request::get("/metrics").header("host", "127.0.0.1:9180");
+    let (_, headers, older) = office.ask(old.header("accept", "text/plain;version=0.0.4"), "").await;
+    assert_eq!(headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert!(
+        older.contains("# TYPE optgate_malformed_signals_total counter\n") && !older.contains("# EOF"),
+        "{older}"
+    );
     let mut helps: Vec<_> = text.lines().filter(|l| l.starts_with("# HELP")).collect();
     let families = helps.len();
     helps.sort_unstable();
