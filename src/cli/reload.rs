@@ -37,7 +37,9 @@ fn order(global: &Global, args: &ReloadArgs, path: &'static str, done: &str) -> 
     let (admin, key) = (settings.admin, AdminKey::of(&settings)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (head, body) = runtime.block_on(ask(admin, key.as_ref(), Request::post(path))).map_err(|error| {
-        error.context("is optgate running, and is --admin (or --config FILE) the one it runs with?")
+        anyhow::anyhow!(
+            "{error:#}\n  next: is optgate running, and is --admin (or --config FILE) the one it runs with?"
+        )
     })?;
     let said = |name: &str| said(&body, name).unwrap_or_default();
     match head.status {

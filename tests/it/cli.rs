@@ -126,6 +126,30 @@ fn a_folder_that_is_none_is_said_to_be_none() {
     }
 }
 
+/// What every verb takes may stand before a subcommand too, and what goes with no subcommand is said.
+#[test]
+fn flags_of_every_verb_may_stand_before_a_subcommand() {
+    let folder = folder();
+    let code = |args: &[&str]| optgate(&folder, &[&["ledger"], args].concat()).status.code();
+    assert_eq!(
+        code(&["recipients", "--data-dir", ".", "text", "T"]),
+        Some(1),
+        "read, and there is no journal"
+    );
+    assert_eq!(code(&["hold", "--data-dir", ".", "list"]), Some(1));
+    assert_eq!(code(&["recipients", "R", "text", "T"]), Some(2));
+    assert_eq!(code(&["recipients", "--format", "json", "text", "T"]), Some(2));
+}
+
+/// The cause comes before the question that it raises.
+#[test]
+fn an_order_that_reaches_nobody_says_the_cause_first() {
+    let output = optgate(&folder(), &["reload", "--admin", "127.0.0.1:1"]);
+    let words = words(&output);
+    assert!(words.starts_with("optgate: cannot reach 127.0.0.1:1: "), "{words}");
+    assert!(words.contains("\n  next: is optgate running"), "{words}");
+}
+
 /// Whoever checks before a start is to hear that nobody's opt-out would be taken.
 #[test]
 fn check_says_that_a_kill_switch_is_engaged() {

@@ -7,20 +7,20 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Subcommand};
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Failure, Global, settings};
-use crate::cli::Output;
+use crate::cli::{Cli, Output};
 use crate::config::{Settings, Way};
 use crate::store::recipients::{self, OptOut, Task, TaskText};
 use crate::store::{self, RecordView};
 
 /// Which opt-out, or what was done.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct RecipientsArgs {
     /// The record's reference; without it, every task that is open
     #[arg(value_name = "REFERENCE")]
@@ -67,6 +67,11 @@ const MOST_RECEIPT: usize = 500;
 /// # Errors
 /// There is no such record or task, or the data folder cannot be read.
 pub fn run(global: &Global, args: &RecipientsArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    if args.command.is_some() && (args.reference.is_some() || args.format != Output::default()) {
+        // clap's own word for it would refuse what every verb takes (`--config`) before the subcommand as well.
+        let what = "REFERENCE and --format are for the list, and cannot be used with a subcommand";
+        Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
+    }
     let settings = settings(global, Vec::new(), true)?.settings;
     let data_dir = &settings.data_dir;
     match (&args.command, &args.reference) {
