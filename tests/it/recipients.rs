@@ -640,7 +640,12 @@ fn an_import_with_a_request_that_cannot_be_is_refused_by_its_line() {
         let found = said.err.lines().find(|l| l.contains(&format!("drop.csv:{line}: ")));
         assert!(found.is_some_and(|l| l.contains(why)), "line {line}: {}", said.err);
     }
-    assert!(said.out.starts_with("recorded: 1\n") && said.out.ends_with("refused: 3\n"), "{}", said.out);
+    assert!(
+        said.out.starts_with("recorded: 1\n") && said.out.ends_with("refused: 3\n"),
+        "{}{}",
+        said.out,
+        said.err
+    );
 }
 
 /// Settings that would tell nobody, or somebody else, are refused where they stand.
