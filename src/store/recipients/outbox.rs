@@ -157,6 +157,8 @@ mod tests {
             assert_eq!(figures.open.load(Ordering::Relaxed), 1, "it is not over");
             assert_eq!(figures.stuck.load(Ordering::Relaxed), 1);
         });
+        assert!(retry(dir.path(), "none").unwrap_err().to_string().contains("there is no journal here"));
+        std::fs::write(dir.path().join(crate::store::JOURNAL), "").unwrap();
         assert!(retry(dir.path(), &id_of(&mut table)).unwrap());
         block_on(async {
             let again = jiff::Timestamp::now().as_microsecond();
