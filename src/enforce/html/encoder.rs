@@ -8,7 +8,7 @@ use zstd::stream::raw::{self as zstd_raw, InBuffer, Operation as _, OutBuffer};
 
 use super::coding::{CodingError, STEP, ZLIB_WINDOW_BITS, return_buffer, step_buffer};
 use super::negotiate::Coding;
-use super::reuse::{self, Shelf};
+use super::reuse::Shelf;
 
 /// How much work an encoder does for how few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,7 +106,7 @@ impl Encoder {
     /// When the zstd library cannot allocate.
     pub fn new(coding: Coding, effort: Effort) -> Result<Self, CodingError> {
         let made_for = (coding, effort);
-        let writer = match reuse::take(&SHELF, &made_for).and_then(Writer::ready_again) {
+        let writer = match SHELF.with(|shelf| shelf.take(&made_for)).and_then(Writer::ready_again) {
             Some(writer) => writer,
             None => Writer::new(coding, &effort.levels())?,
         };
@@ -216,7 +216,9 @@ impl Drop for Encoder {
         return_buffer(std::mem::take(&mut self.buffer));
         let reusable = matches!(self.writer, Writer::Zlib(_) | Writer::Zstd(_));
         if reusable && self.made_for.1 != Effort::Best {
-            reuse::keep(&SHELF, self.made_for, std::mem::replace(&mut self.writer, Writer::Identity));
+            let writer = std::mem::replace(&mut self.writer, Writer::Identity);
+            // A thread that ends has no shelf any more.
+            let _ = SHELF.try_with(|shelf| shelf.keep(self.made_for, writer));
         }
     }
 }

@@ -2,12 +2,11 @@
 //! to make them anew takes as long as to code a small page.
 
 use std::cell::RefCell;
-use std::thread::LocalKey;
 
 /// Contexts kept of one kind; more bodies than that at once are rare, and make their own.
 const MOST: usize = 2;
 
-/// Contexts that wait for a body, each with what it was made for.
+/// Contexts that wait for a body, each with what it was made for. One of each thread.
 #[derive(Debug)]
 pub(super) struct Shelf<K, T>(RefCell<Vec<(K, T)>>);
 
@@ -15,34 +14,26 @@ impl<K: PartialEq, T> Shelf<K, T> {
     pub(super) const fn new() -> Self {
         Self(RefCell::new(Vec::new()))
     }
-}
 
-/// A context made for the same; `None` where none waits.
-pub(super) fn take<K: PartialEq, T>(shelf: &'static LocalKey<Shelf<K, T>>, made_for: &K) -> Option<T> {
-    shelf.with(|shelf| {
-        let mut shelf = shelf.0.borrow_mut();
+    /// A context made for the same; `None` where none waits.
+    pub(super) fn take(&self, made_for: &K) -> Option<T> {
+        let mut shelf = self.0.borrow_mut();
         let at = shelf.iter().rposition(|(key, _)| key == made_for)?;
         Some(shelf.swap_remove(at).1)
-    })
-}
+    }
 
-/// Keeps a context that is ready for another body. One too many is dropped.
-pub(super) fn keep<K, T>(shelf: &'static LocalKey<Shelf<K, T>>, made_for: K, context: T) {
-    // A thread that ends has no shelf any more.
-    let _ = shelf.try_with(|shelf| {
-        let mut shelf = shelf.0.borrow_mut();
-        // The oldest goes: what is asked for now is what will be asked for next.
+    /// Keeps a context for another body. The oldest goes for it: what is asked for now is what will be asked for next.
+    pub(super) fn keep(&self, made_for: K, context: T) {
+        let mut shelf = self.0.borrow_mut();
         if shelf.len() == MOST {
             shelf.remove(0);
         }
         shelf.push((made_for, context));
-    });
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::super::coding::tests::{decode, encode};
     use super::super::coding::{Bounds, CodingError, Decoder, Effort, Encoder};
     use super::super::negotiate::Coding;
@@ -55,12 +46,13 @@ mod tests {
             .collect()
     }
 
-    /// Whatever became of the body before, whole, cut off or flushed, the next one is coded as on a thread of its own.
+    /// Whatever became of the body before, whole, cut off or flushed, the next one is coded as with a context that was made for it.
     #[test]
     fn what_a_body_leaves_is_as_good_as_new() {
         let (before, text) = (lines(7), lines(90_000));
         for coding in CODINGS {
-            let fresh = thread::scope(|scope| scope.spawn(|| encode(coding, &[&text])).join().unwrap());
+            // Nothing waits yet: each test has a thread of its own.
+            let fresh = encode(coding, &[&text]);
             for ends in 0..3 {
                 let (mut encoder, mut out) = (Encoder::new(coding, Effort::Fast).unwrap(), Vec::new());
                 encoder.write(&before, &mut out).unwrap();
