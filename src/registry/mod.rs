@@ -147,8 +147,10 @@ impl Registry {
 
     /// Most specific host with a rule for the path, then its longest.
     fn rule(&self, host: &str, path: &str) -> Option<(&Node, &Rule)> {
-        self.index
-            .chain(host)
-            .find_map(|node| node.rules.iter().find(|rule| rule.path.matches(path)).map(|rule| (node, rule)))
+        let mut known = self.index.chain(host).peekable();
+        known.peek()?;
+        let path = pattern::plain(path);
+        known
+            .find_map(|node| node.rules.iter().find(|rule| rule.path.matches(&path)).map(|rule| (node, rule)))
     }
 }

@@ -1,9 +1,11 @@
 //! The two small pattern languages of the registry.
 //!
-//! - **Path prefixes** (DESIGN 4, Matching): `/tr` matches `/tr`, `/tr/x` and `/tr?x` but not
+//! - **Path prefixes** (DESIGN 4, Matching): `/tr` matches `/tr`, `/tr/x`, `/tr;x` and `/tr?x` but not
 //!   `/track`; `/tr/` matches below it; `/tr*` matches any continuation; `*` inside stands for any
 //!   run of characters of the path (never of the query).
 //! - **Globs** for names (cookies, parameters, hosts): `*` stands for any run of bytes.
+
+use std::borrow::Cow;
 
 /// Whether `pattern` (with `*` for any run of bytes) is the whole of `text`.
 ///
@@ -46,6 +48,7 @@ impl PathPrefix {
     /// Takes a checked pattern. A `*` after a final `/` adds nothing and is dropped, so that
     /// `/a/` and `/a/*` are seen to be the same rule.
     pub(super) fn new(written: &str) -> Self {
+        let written = &*plain(written);
         let trimmed = written.trim_end_matches('*');
         let text = if trimmed.ends_with('/') {
             trimmed.to_owned()
@@ -117,9 +120,38 @@ impl PathPrefix {
     }
 }
 
-/// A prefix ends at `/`, `?` or the end.
+/// A prefix ends at `/`, `?`, `;` or the end.
 const fn ends_here(rest: &[u8]) -> bool {
-    matches!(rest.first(), None | Some(b'/' | b'?'))
+    matches!(rest.first(), None | Some(b'/' | b'?' | b';'))
+}
+
+/// A path, with or without its query, as it is commonly written: no slash twice, and nothing as `%xx` that stands
+/// for itself (RFC 3986, 6.2.2.2). A server takes the other spellings for it.
+///
+/// Cost: a look at the path where it is written so.
+pub(super) fn plain(path: &str) -> Cow<'_, str> {
+    let end = memchr::memchr(b'?', path.as_bytes()).unwrap_or(path.len());
+    let (mut rest, query) = path.split_at(end);
+    if !rest.contains('%') && !rest.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    while let Some(c) = rest.chars().next() {
+        let (decoded, behind) = unreserved(rest).map_or((c, &rest[c.len_utf8()..]), |c| (c, &rest[3..]));
+        if decoded != '/' || !out.ends_with('/') {
+            out.push(decoded);
+        }
+        rest = behind;
+    }
+    out.push_str(query);
+    Cow::Owned(out)
+}
+
+/// The character that a text's first three stand for, if it never needs that.
+fn unreserved(text: &str) -> Option<char> {
+    let digits = text.strip_prefix('%')?.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let decoded = char::from(u8::from_str_radix(digits, 16).ok()?);
+    (decoded.is_ascii_alphanumeric() || matches!(decoded, '-' | '.' | '_' | '~')).then_some(decoded)
 }
 
 #[cfg(test)]
@@ -134,6 +166,7 @@ mod tests {
     #[test]
     fn a_prefix_ends_at_a_segment_boundary() {
         assert!(hits("/tr", "/tr") && hits("/tr", "/tr/") && hits("/tr", "/tr?id=1"));
+        assert!(hits("/tr", "/tr;x") && hits("/*/tr", "/a/tr;x"));
         assert!(!hits("/tr", "/track") && !hits("/tr", "/x/tr") && !hits("/tr", "/t"));
         assert!(
             hits("/pagead/", "/pagead/1p") && !hits("/pagead/", "/pagead") && !hits("/pagead/", "/pageads/")
@@ -151,6 +184,24 @@ mod tests {
         assert!(hits("/up_loader*.js", "/up_loader.1.1.0.js") && !hits("/up_loader*.js", "/up.js"));
         // The first occurrence does not end at a boundary; a later one does.
         assert!(hits("/a*b", "/axbyb") && hits("/*aa", "/aaa/"));
+    }
+
+    /// RFC 3986, 6.2.2.2; many slashes are one to most servers.
+    #[test]
+    fn a_path_is_matched_as_it_is_commonly_written() {
+        for (path, expected) in [
+            ("//tr", "/tr"),
+            ("/%74r", "/tr"),
+            ("///a//%7Eb%2f%2573?x=//%74", "/a/~b%2f%2573?x=//%74"),
+            ("/%7", "/%7"),
+            ("/%+4", "/%+4"),
+            ("/%%74", "/%t"),
+            ("/a/b?//", "/a/b?//"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(path), expected, "{path}");
+        }
+        assert_eq!(PathPrefix::new("//%74r*"), PathPrefix::new("/tr*"));
     }
 
     #[test]
@@ -194,14 +245,15 @@ mod tests {
 
         /// Against the same definition: a prefix, then the end or a boundary.
         #[test]
-        fn path_prefixes_agree_with_their_definition(pattern in "/[a/*]{0,5}", path in "/[a/]{0,7}(\\?[a/]{0,3})?") {
+        fn path_prefixes_agree_with_their_definition(pattern in "/[a/*]{0,5}", path in "/[a/;]{0,7}(\\?[a/]{0,3})?") {
             let bare = path.split('?').next().unwrap();
+            let pattern = &*plain(&pattern);
             let open = pattern.ends_with(['*', '/']);
             let expected = (0..=bare.len()).any(|at| {
-                let boundary = open || at == bare.len() || bare.as_bytes()[at] == b'/';
+                let boundary = open || at == bare.len() || matches!(bare.as_bytes()[at], b'/' | b';');
                 boundary && plainly(pattern.as_bytes(), &bare.as_bytes()[..at])
             });
-            proptest::prop_assert_eq!(PathPrefix::new(&pattern).matches(&path), expected, "{} {}", pattern, path);
+            proptest::prop_assert_eq!(PathPrefix::new(pattern).matches(&path), expected, "{} {}", pattern, path);
         }
     }
 }

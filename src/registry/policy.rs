@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{ServiceProviders, VendorAction, VendorPolicy};
 
 use super::collectors::FirstParty;
-use super::pattern::PathPrefix;
+use super::pattern::{PathPrefix, plain};
 use super::vendor::{Category, Role, Vendor, VendorId};
 use super::{Node, Registry};
 
@@ -366,7 +366,8 @@ impl Policy {
     /// Cost: one comparison a setting; no allocation.
     #[must_use]
     pub fn match_own_collector(&self, path: &str) -> bool {
-        self.own_collectors.iter().any(|prefix| prefix.matches(path))
+        let path = plain(path);
+        self.own_collectors.iter().any(|prefix| prefix.matches(&path))
     }
 
     /// The strongest action among vendors; the first of equals. Stops at the first to strip.

@@ -39,8 +39,11 @@ fn addresses(registry: &Registry) -> Vec<(&'static str, String)> {
             all.push(("hint", format!("https://{host}")));
             all.push(("socket", format!("wss://{host}/any")));
             for path in rule.paths.iter().map(|path| path.replace('*', "any")) {
-                for end in ["", "/", "?q=1", "more", "/more?q=/tr"] {
+                for end in ["", "/", "?q=1", "more", "/more?q=/tr", ";q"] {
                     all.push(("url", format!("https://{host}{path}{end}")));
+                }
+                for spelled in spellings(&path) {
+                    all.push(("url", format!("https://{host}{spelled}")));
                 }
             }
         }
@@ -58,12 +61,29 @@ fn addresses(registry: &Registry) -> Vec<(&'static str, String)> {
             _ => format!("{label}{}", random.one_of(&hosts)),
         };
         let path = random.one_of(&paths).replace('*', random.one_of(&["", "x", "x/y", "?"]));
-        let more = random.one_of(&["", "x", "/x", "?x", "#x", "//x", "/../x"]);
+        let more =
+            random.one_of(&["", "x", "/x", "?x", "#x", "//x", "/../x", ";x", "%2f", "%78", "%zz//?%74"]);
+        let path = match random.below(4) {
+            3 => path,
+            other => spellings(&path).swap_remove(other),
+        };
         let kind = random.one_of(&["url", "url", "hint", "socket"]);
         let scheme = if kind == "socket" { "wss" } else { "https" };
         all.push((kind, format!("{scheme}://{host}{path}{more}")));
     }
     all
+}
+
+/// Other ways to write a path, which servers take for it.
+fn spellings(path: &str) -> Vec<String> {
+    let coded = |from: usize| -> String {
+        let all = path.bytes().enumerate();
+        all.map(
+            |(at, b)| if at < from || b == b'/' { char::from(b).to_string() } else { format!("%{b:02x}") },
+        )
+        .collect()
+    };
+    vec![path.replace('/', "//"), coded(0), coded(path.len() - 1)]
 }
 
 /// What the server does with it.

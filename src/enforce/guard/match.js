@@ -1,7 +1,7 @@
 // Who is a tracker. The table and the rules are the registry's: see registry/verdicts.rs and table.rs.
 var { getOwnPropertyDescriptor: descriptor, defineProperty: define, getPrototypeOf, setPrototypeOf } = Object;
 var { apply, construct } = Reflect;
-var nativeURL = W.URL, later = W.setTimeout.bind(W);
+var nativeURL = W.URL, decoded = W.decodeURIComponent, later = W.setTimeout.bind(W);
 var MARK = Symbol.for("optgate");
 var nodes = Object.create(null), patterns = Object.create(null), blocked = Object.create(null);
 [...TABLE].reverse().join("").split(" ").forEach(line => {
@@ -38,12 +38,20 @@ function goes(name) {
   return (hashes.has(hash) || wild.test(name)) && !stays.test(name);
 }
 
-// A prefix ends at `/`, `?` or the end; `*` stands for any run of the path.
+// A prefix ends at `/`, `?`, `;` or the end; `*` stands for any run of the path.
 function under(rule, path) {
   var text = strips(rule) ? rule : rule.slice(1);
   var pattern = patterns[text] = patterns[text] || new RegExp(
-    "^" + text.split("*").map(literal).join("[^?]*") + (/[*\/]$/.test(text) ? "" : "(?=[/?]|$)"));
+    "^" + text.split("*").map(literal).join("[^?]*") + (/[*\/]$/.test(text) ? "" : "(?=[/?;]|$)"));
   return pattern.test(path);
+}
+
+// A path as it is commonly written: no slash twice, nothing as `%xx` that stands for itself.
+function common(path) {
+  return path.replace(/%[2-7][\da-f]/gi, coded => {
+    var c = decoded(coded);
+    return /[\w.~-]/.test(c) ? c : coded;
+  }).replace(/\/+/g, "/");
 }
 
 // Most specific domain, then longest path. Without a path: hints and sockets.
@@ -73,7 +81,7 @@ function tracker(reference, hint) {
   }
   var host = url.hostname.replace(/\.$/, "");
   if (host == own || !/^(https?|wss?|ftp):/.test(url.protocol)) return false;
-  var found = verdict(host, hint || /^ws/.test(url.protocol) ? null : url.pathname + url.search);
+  var found = verdict(host, hint || /^ws/.test(url.protocol) ? null : common(url.pathname) + url.search);
   if (found) blocked[host] = (blocked[host] || 0) + 1;
   return found;
 }
