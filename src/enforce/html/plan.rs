@@ -371,12 +371,19 @@ fn is_attachment(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Words that origins write for no coding. Browsers ignore a coding that they do not know.
+const NO_CODING: [&str; 6] = ["none", "utf-8", "utf8", "binary", "null", "\"\""];
+
 /// The one coding of a body; `None` for an unknown coding or more than one.
 fn content_coding(headers: &HeaderMap) -> Option<Coding> {
     let mut found = Coding::Identity;
     for value in headers.get_all(CONTENT_ENCODING) {
         for name in value.to_str().ok()?.split(',') {
-            match (Coding::of(name.trim())?, found) {
+            let name = name.trim();
+            if NO_CODING.iter().any(|none| name.eq_ignore_ascii_case(none)) {
+                continue;
+            }
+            match (Coding::of(name)?, found) {
                 (Coding::Identity, _) => {}
                 (coding, Coding::Identity) => found = coding,
                 _ => return None,
@@ -614,6 +621,13 @@ mod tests {
             }
         };
         assert_eq!(to(false, "identity"), Coding::Identity);
+        for none in ["none", "UTF-8", "utf8, gzip", "binary", "null", "\"\"", ""] {
+            assert_eq!(
+                to(false, none),
+                if none.contains("gzip") { Coding::Brotli } else { Coding::Identity },
+                "{none}"
+            );
+        }
         assert_eq!(to(true, "identity"), Coding::Brotli);
         assert_eq!(to(false, "gzip"), Coding::Brotli);
     }
