@@ -1,7 +1,7 @@
 //! Pages and what becomes of them, each whole, byte by byte and at 200 random cuts.
 //!
 //! `tests/fixtures/html/CASE/input.html` and `expected.html`; `plan.txt` beside them, one `key value` a
-//! line, where the case is not an opted-out document at `https://shop.example/page`.
+//! line, where the case is not an opted-out document at `https://shop.example/page` that names no charset.
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions fail the same way
 
@@ -9,12 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use encoding_rs::Encoding;
 use optgate::config::{LinkTitle, VendorAction};
 use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
 use optgate::enforce::keeper::{self, Keeper};
 
 use super::support::guard::{default_policy, folded, placement};
 use super::support::random::Random;
+
+/// What a page is in; `None`: it does not say.
+type Charset = Option<&'static Encoding>;
 
 fn plan(opted_out: bool) -> Plan {
     Plan {
@@ -32,8 +36,13 @@ fn plan(opted_out: bool) -> Plan {
 }
 
 fn run(plan: &Plan, cuts: &[&[u8]]) -> Result<(Vec<u8>, Summary), RewriteError> {
+    run_in(None, plan, cuts)
+}
+
+/// The same for a page in a charset.
+fn run_in(charset: Charset, plan: &Plan, cuts: &[&[u8]]) -> Result<(Vec<u8>, Summary), RewriteError> {
     let mut out = Vec::new();
-    let mut rewriter = Rewriter::new(plan.clone());
+    let mut rewriter = Rewriter::in_charset(plan.clone(), charset);
     for piece in cuts {
         rewriter.write(piece, &mut out)?;
     }
@@ -51,6 +60,12 @@ fn cut<'a>(random: &mut Random, input: &'a [u8]) -> Vec<&'a [u8]> {
 
 /// Rewrites at every kind of cut and insists on one answer.
 fn rewrite(plan: &Plan, input: &[u8], case: &str) -> (Vec<u8>, Summary) {
+    rewrite_in(None, plan, input, case)
+}
+
+/// The same for a page in a charset.
+fn rewrite_in(charset: Charset, plan: &Plan, input: &[u8], case: &str) -> (Vec<u8>, Summary) {
+    let run = |plan, cuts: &[&[u8]]| run_in(charset, plan, cuts);
     let whole = run(plan, &[input]).unwrap_or_else(|e| panic!("{case}: {e}"));
     let bytes: Vec<&[u8]> = input.chunks(1).collect();
     let each = run(plan, &bytes).unwrap_or_else(|e| panic!("{case}, byte by byte: {e}"));
@@ -73,9 +88,9 @@ fn text(bytes: &[u8]) -> String {
     folded(&String::from_utf8_lossy(bytes))
 }
 
-fn read_plan(file: &Path) -> Plan {
-    let mut plan = plan(true);
-    let Ok(written) = fs::read_to_string(file) else { return plan };
+fn read_plan(file: &Path) -> (Charset, Plan) {
+    let (mut charset, mut plan) = (None, plan(true));
+    let Ok(written) = fs::read_to_string(file) else { return (charset, plan) };
     for line in written.lines() {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("opted-out", "no") => plan.opted_out = false,
@@ -86,11 +101,12 @@ fn read_plan(file: &Path) -> Plan {
             ("link", "choices") => plan.link = LinkTitle::PrivacyChoices,
             ("keeper", "no") => plan.keeper = None,
             ("keeper", nonce) => plan.keeper = Some(Keeper { nonce: Some(Arc::from(nonce)) }),
+            ("charset", label) => charset = Encoding::for_label(label.as_bytes()),
             ("page", page) => plan.page = url::Url::parse(page).unwrap(),
             other => panic!("{}: unknown line {other:?}", file.display()),
         }
     }
-    plan
+    (charset, plan)
 }
 
 fn cases() -> Vec<PathBuf> {
@@ -148,7 +164,8 @@ fn every_fixture_comes_out_as_written_however_it_was_cut() {
     for case in cases {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let input = fs::read(case.join("input.html")).unwrap();
-        let (out, _) = rewrite(&read_plan(&case.join("plan.txt")), &input, &name);
+        let (charset, plan) = read_plan(&case.join("plan.txt"));
+        let (out, _) = rewrite_in(charset, &plan, &input, &name);
         let expected = expand(&fs::read(case.join("expected.html")).unwrap());
         let out = bytes_of(&folded(&chars(&out)));
         if out != expected {

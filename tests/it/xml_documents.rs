@@ -43,7 +43,7 @@ fn read_plan(file: &Path) -> Plan {
 type Rewritten = Result<(Vec<u8>, Summary, bool), RewriteError>;
 
 fn run<'a>(plan: &Plan, pieces: impl IntoIterator<Item = &'a [u8]>) -> Rewritten {
-    let (mut rewriter, mut out) = (Rewriter::xml(plan.clone(), false), Vec::new());
+    let (mut rewriter, mut out) = (Rewriter::xml(plan.clone(), None, false), Vec::new());
     for piece in pieces {
         rewriter.write(piece, &mut out)?;
     }
@@ -134,7 +134,8 @@ fn a_fault_stops_an_opted_out_document_and_loses_nobody_elses_bytes() {
         for opted_out in [true, false] {
             let small = Plan { memory: 20_000, ..plan(opted_out) };
             for size in [1, 7, 5_000, fault.len()] {
-                let (mut rewriter, mut out, mut given) = (Rewriter::xml(small.clone(), false), Vec::new(), 0);
+                let (mut rewriter, mut out, mut given) =
+                    (Rewriter::xml(small.clone(), None, false), Vec::new(), 0);
                 let error = fault.as_bytes().chunks(size).find_map(|piece| {
                     given += piece.len();
                     rewriter.write(piece, &mut out).err()

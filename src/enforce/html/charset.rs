@@ -1,7 +1,8 @@
 //! The character encoding of a page, as far as it matters here.
 //!
-//! The rewriter reads every encoding in which the bytes of ASCII mean ASCII. UTF-16 and ISO-2022-JP
-//! are not among them: they are transcoded to UTF-8. The result begins with a UTF-8 byte order mark,
+//! The rewriter reads every encoding in which the bytes of ASCII mean ASCII; those of a character's second
+//! half, as in Shift_JIS, it tells apart (`characters`), so that the page keeps its encoding, on which its forms,
+//! links and files rest. UTF-16 and ISO-2022-JP are not among them: they are transcoded to UTF-8. The result begins with a UTF-8 byte order mark,
 //! which browsers trust above the head and any `meta` (WHATWG HTML, "determining the character
 //! encoding"), so that no later word about the old encoding can mislead them.
 
@@ -22,6 +23,8 @@ pub enum Opening {
     Plain {
         /// Length of a UTF-8 byte order mark: 3 or 0.
         bom: usize,
+        /// What is named.
+        charset: Option<&'static Encoding>,
     },
     /// To be transcoded to UTF-8; so many bytes of byte order mark come first.
     Transcode {
@@ -50,7 +53,7 @@ pub fn of_content_type(value: &str) -> Option<&'static Encoding> {
 #[must_use]
 pub fn open(start: &[u8], ended: bool, head: Option<&'static Encoding>, xml: bool) -> Opening {
     match start {
-        [0xef, 0xbb, 0xbf, ..] => return Opening::Plain { bom: 3 },
+        [0xef, 0xbb, 0xbf, ..] => return Opening::Plain { bom: 3, charset: Some(UTF_8) },
         [0xfe, 0xff, ..] => return Opening::Transcode { from: UTF_16BE, bom: 2 },
         [0xff, 0xfe, ..] => return Opening::Transcode { from: UTF_16LE, bom: 2 },
         [] | [0xfe | 0xff | 0xef] | [0xef, 0xbb] if !ended => return Opening::More,
@@ -75,7 +78,7 @@ pub fn open(start: &[u8], ended: bool, head: Option<&'static Encoding>, xml: boo
     named(window)
         .or_else(|| declared(window))
         .or_else(|| shifts_to_japanese(window).then_some(ISO_2022_JP))
-        .map_or(Opening::Plain { bom: 0 }, by_encoding)
+        .map_or(Opening::Plain { bom: 0, charset: None }, by_encoding)
 }
 
 /// The encoding an XML declaration names; UTF-16 is none in which it could be read so.
@@ -99,7 +102,7 @@ fn by_encoding(encoding: &'static Encoding) -> Opening {
     if encoding == UTF_16BE || encoding == UTF_16LE || encoding == ISO_2022_JP {
         Opening::Transcode { from: encoding, bom: 0 }
     } else {
-        Opening::Plain { bom: 0 }
+        Opening::Plain { bom: 0, charset: Some(encoding) }
     }
 }
 
@@ -139,7 +142,7 @@ fn is_tag(bytes: &[u8], name: &[u8]) -> bool {
 }
 
 /// Reads a `meta`'s attributes: the encoding it names, and how long the tag is. `None`: it is cut.
-fn meta(bytes: &[u8]) -> Option<(Option<&'static Encoding>, usize)> {
+pub(super) fn meta(bytes: &[u8]) -> Option<(Option<&'static Encoding>, usize)> {
     let (mut pragma, mut in_content, mut in_charset) = (false, None, None);
     let mut attributes = Attributes { bytes, at: 0 };
     while let Some((name, value)) = attributes.next()? {
@@ -276,18 +279,22 @@ mod tests {
     use encoding_rs::{SHIFT_JIS, WINDOWS_1252};
 
     const JP: Opening = Opening::Transcode { from: ISO_2022_JP, bom: 0 };
-    const PLAIN: Opening = Opening::Plain { bom: 0 };
+    const PLAIN: Opening = Opening::Plain { bom: 0, charset: None };
+    const IN_UTF_8: Opening = Opening::Plain { bom: 0, charset: Some(UTF_8) };
 
     /// WHATWG HTML: byte order mark, then the head, then the prescan.
     #[test]
     fn a_byte_order_mark_beats_the_head_and_the_head_beats_a_meta() {
-        assert_eq!(open(b"\xef\xbb\xbfx", false, Some(UTF_16LE), false), Opening::Plain { bom: 3 });
+        assert_eq!(
+            open(b"\xef\xbb\xbfx", false, Some(UTF_16LE), false),
+            Opening::Plain { bom: 3, charset: Some(UTF_8) }
+        );
         assert_eq!(
             open(b"\xff\xfex\0", false, Some(UTF_8), false),
             Opening::Transcode { from: UTF_16LE, bom: 2 }
         );
         assert_eq!(open(b"\xfe\xff\0x", false, None, false), Opening::Transcode { from: UTF_16BE, bom: 2 });
-        assert_eq!(open(b"<meta charset=iso-2022-jp>", false, Some(UTF_8), false), PLAIN);
+        assert_eq!(open(b"<meta charset=iso-2022-jp>", false, Some(UTF_8), false), IN_UTF_8);
         assert_eq!(open(b"<", false, Some(UTF_16BE), false), Opening::Transcode { from: UTF_16BE, bom: 0 });
     }
 
@@ -295,7 +302,7 @@ mod tests {
     fn too_few_bytes_are_waited_for_and_an_end_decides() {
         for start in [&b""[..], b"\xef", b"\xef\xbb", b"\xfe", b"\xff"] {
             assert_eq!(open(start, false, Some(UTF_8), false), Opening::More, "{start:?}");
-            assert_eq!(open(start, true, Some(UTF_8), false), PLAIN, "{start:?}");
+            assert_eq!(open(start, true, Some(UTF_8), false), IN_UTF_8, "{start:?}");
         }
         assert_eq!(open(b"<html>", false, None, false), Opening::More);
         assert_eq!(open(b"<html>", true, None, false), PLAIN);
@@ -318,7 +325,6 @@ mod tests {
             assert_eq!(open(yes.as_bytes(), true, None, false), JP, "{yes}");
         }
         for no in [
-            "<meta charset=utf-16>",
             "<meta content='text/html; charset=iso-2022-jp'>",
             "<!-- <meta charset=iso-2022-jp> -->",
             "<p title='<meta charset=iso-2022-jp>'>",
@@ -340,18 +346,17 @@ mod tests {
         let declared = b"<?xml version='1.0' encoding = \"iso-2022-jp\"?><a/>";
         assert_eq!(open(declared, false, None, true), JP);
         assert_eq!(open(declared, true, None, false), JP);
-        assert_eq!(open(declared, true, Some(UTF_8), true), PLAIN);
+        assert_eq!(open(declared, true, Some(UTF_8), true), IN_UTF_8);
         let both = b"<?xml encoding='iso-2022-jp'?><meta charset=utf-8>";
-        assert_eq!(open(both, true, None, false), PLAIN);
+        assert_eq!(open(both, true, None, false), IN_UTF_8);
         assert_eq!(open(both, true, None, true), JP);
-        for no in [
-            "<?xml encoding='utf-16'?>",
-            "<?xmlx encoding='iso-2022-jp'?>",
-            "<?xml encoding=iso-2022-jp?>",
-            "<meta charset=iso-2022-jp>",
-        ] {
+        for no in
+            ["<?xmlx encoding='iso-2022-jp'?>", "<?xml encoding=iso-2022-jp?>", "<meta charset=iso-2022-jp>"]
+        {
             assert_eq!(open(no.as_bytes(), true, None, true), PLAIN, "{no}");
         }
+        assert_eq!(open(b"<?xml encoding='utf-16'?>", true, None, true), IN_UTF_8);
+        assert_eq!(open(b"<meta charset=utf-16>", true, None, false), IN_UTF_8);
         let wide = |big: bool| -> Vec<u8> {
             "<?xml?>".bytes().flat_map(|b| if big { [0, b] } else { [b, 0] }).collect()
         };
@@ -363,8 +368,8 @@ mod tests {
     #[test]
     fn a_page_that_shifts_to_japanese_without_a_word_is_iso_2022_jp() {
         assert_eq!(open(b"<p>\x1b$B$\"<\x1b(B</p>", true, None, false), JP);
-        assert_eq!(open(b"<p>\x1b$B$\"<\x1b(B</p>", true, Some(UTF_8), false), PLAIN);
-        assert_eq!(open(b"<meta charset=utf-8><p>\x1b$B", true, None, false), PLAIN);
+        assert_eq!(open(b"<p>\x1b$B$\"<\x1b(B</p>", true, Some(UTF_8), false), IN_UTF_8);
+        assert_eq!(open(b"<meta charset=utf-8><p>\x1b$B", true, None, false), IN_UTF_8);
         assert_eq!(open(b"<p>\x1b[1m", true, None, false), PLAIN);
     }
 

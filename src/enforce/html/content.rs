@@ -1,21 +1,20 @@
 //! Addresses that are content themselves: `data:` (WHATWG Fetch, "data: URL processor") and `javascript:`.
 //!
-//! Texts are the page's bytes read as windows-1252, before and after.
+//! An address is decoded when it comes here; what it brings has a charset of its own.
 
 use std::borrow::Cow;
 
 use data_encoding::{BASE64_NOPAD, Specification};
 
+use super::characters::{Charset, as_bytes, as_meant};
 use super::charset;
-use super::references::{as_bytes, as_text};
 
 /// What a `data:` address brings.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Data {
     /// Its media type with parameters, as written, without `;base64`.
     media: String,
-    /// The bytes.
-    pub text: String,
+    bytes: Vec<u8>,
 }
 
 /// What the content is read as.
@@ -30,7 +29,7 @@ pub(super) enum Form {
 }
 
 impl Data {
-    /// Reads an address in which references are resolved. `None`: another scheme, or without content.
+    /// Reads a decoded address. `None`: another scheme, or without content.
     pub(super) fn read(address: &str) -> Option<Self> {
         let address = tidy(address);
         let rest = behind(&address, "data:")?;
@@ -42,8 +41,26 @@ impl Data {
             _ => (media, false),
         };
         let bytes = if coded { forgiving_base64(&body)? } else { body };
-        let text = as_text(&bytes).into_owned();
-        Some(Self { media: media.to_owned(), text })
+        Some(Self { media: media.to_owned(), bytes })
+    }
+
+    /// Its charset, or the one of what it stands in.
+    pub(super) fn charset(&self, around: Charset) -> Charset {
+        Charset(charset::of_content_type(&self.media).or(around.0))
+    }
+
+    /// What it brings, in a charset.
+    pub(super) fn text(&self, charset: Charset) -> Cow<'_, str> {
+        charset.text(&self.bytes)
+    }
+
+    /// Whether a style sheet or a script may be made of it. A picture or a font is large, and never is.
+    pub(super) fn may_be_code(address: &str) -> bool {
+        let address = address.trim_start_matches(|c| c <= ' ');
+        let media = behind(address, "data:").unwrap_or("image/");
+        !["image/", "font/", "audio/", "video/", "application/font", "application/x-font"]
+            .iter()
+            .any(|other| behind(media, other).is_some())
     }
 
     /// What a frame or plug-in makes of it. `None`: a charset in which our reading would be another.
@@ -55,7 +72,7 @@ impl Data {
             _ => Form::Other,
         };
         let readable = charset::of_content_type(&self.media).is_none_or(|e| e.is_ascii_compatible());
-        let marked = self.text.starts_with("\u{fe}\u{ff}") || self.text.starts_with("\u{ff}\u{fe}");
+        let marked = self.bytes.starts_with(b"\xfe\xff") || self.bytes.starts_with(b"\xff\xfe");
         (form == Form::Other || readable && !marked).then_some(form)
     }
 
@@ -76,11 +93,11 @@ impl Data {
     }
 }
 
-/// The script in a `javascript:` address.
+/// The script in a decoded `javascript:` address.
 pub(super) fn script(address: &str) -> Option<String> {
     let address = tidy(address);
     let bytes = percent_decoded(behind(&address, "javascript:")?);
-    Some(as_text(&bytes).into_owned())
+    Some(as_meant(&String::from_utf8_lossy(&bytes)))
 }
 
 /// As a URL parser begins: no white space and controls around, no tabs and line ends inside.
@@ -98,9 +115,8 @@ fn behind<'a>(address: &'a str, scheme: &str) -> Option<&'a str> {
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = as_bytes(text);
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = &*bytes;
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let digit = |at: usize| tail.get(at).and_then(|b| char::from(*b).to_digit(16));
         let decoded = match (first, digit(0), digit(1)) {
@@ -131,7 +147,7 @@ mod tests {
     use super::*;
 
     fn data(address: &str) -> Option<(String, String)> {
-        Data::read(address).map(|d| (d.media, d.text))
+        Data::read(address).map(|d| (d.media.clone(), d.text(Charset::default()).into_owned()))
     }
 
     /// WHATWG Fetch, data: URLs; WHATWG Infra, forgiving-base64.

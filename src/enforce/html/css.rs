@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::references::push_as_bytes;
+use super::characters::push_meant;
 
 /// An address that loads nothing, whatever kind of file was asked for.
 pub(super) const NOTHING: &str = "data:,";
@@ -11,7 +11,7 @@ pub(super) const NOTHING: &str = "data:,";
 /// The places of the addresses that `drop` names, in order.
 ///
 /// `drop` is asked for every string and every unquoted `url()`, escapes resolved, in order. What an
-/// escape stands for is given as its bytes, as the page's own characters are.
+/// escape stands for is given as [`super::characters`] says.
 ///
 /// Cost: one pass; allocation only for addresses with escapes and for what is found.
 pub(super) fn addresses(css: &str, mut drop: impl FnMut(&str) -> bool) -> Vec<Range<usize>> {
@@ -149,7 +149,7 @@ fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
         }
         let code =
             u32::from_str_radix(&tail[..digits], 16).ok().and_then(char::from_u32).filter(|c| *c != '\0');
-        push_as_bytes(code.unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(&mut [0; 4]), &mut out);
+        push_meant(code.unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(&mut [0; 4]), &mut out);
         rest = &tail[digits..];
         let white = ["\r\n", " ", "\t", "\n", "\r", "\x0C"];
         rest = white.iter().find_map(|white| rest.strip_prefix(white)).unwrap_or(rest);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::references::{as_bytes, as_text};
+use super::characters::{Charset, as_bytes, as_text};
 use super::tag::attributes;
 use super::tokens::Tag;
 
@@ -11,7 +11,7 @@ fn lower(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(text.to_ascii_lowercase()) } else { text }
 }
 
-/// An attribute, its texts each byte a character.
+/// An attribute; its texts are [`super::characters`]'.
 #[derive(Debug)]
 pub(super) struct Item<'a> {
     /// Name in lower case.
@@ -40,11 +40,11 @@ impl<'a> Element<'a> {
     /// Reads a tag.
     ///
     /// Cost: an allocation, and one for each value that is not ASCII.
-    pub(super) fn new(tag: &Tag<'a>) -> Self {
+    pub(super) fn new(tag: &Tag<'a>, charset: Charset) -> Self {
         let raw = tag.raw;
         let items = attributes(raw).map(|a| Item {
             name: lower(as_text(a.name)),
-            value: as_text(a.value),
+            value: charset.text(a.value),
             written: a.name,
             raw: raw.get(a.place),
         });
@@ -125,7 +125,7 @@ mod tests {
 
     fn changed(raw: &str, self_closing: bool, change: impl FnOnce(&mut Element<'_>)) -> Option<String> {
         let tag = Tag { name: name::A, raw: raw.as_bytes(), at: 0, self_closing, space: Space::Html };
-        let mut element = Element::new(&tag);
+        let mut element = Element::new(&tag, Charset::default());
         change(&mut element);
         element.written().map(|bytes| String::from_utf8(bytes).unwrap())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::characters::Charset;
 use super::content::{self, Data, Form};
 use super::element::Element;
 use super::listed::{self, Asking};
@@ -154,9 +155,13 @@ fn link(state: &mut State, rel: &Rel, value: &str) -> Option<Judgement> {
     if !urls::may_be_content(value) {
         return None;
     }
-    let data = Data::read(Resolved::new(value, Place::Attribute).text())?;
-    let (vendor, text) = state.without_addresses(&Resolved::plain(&data.text))?;
-    Some((Some(vendor), Edit::Set(data.with(&text))))
+    let data = Data::read(&state.meaning(value))?;
+    let charset = data.charset(state.urls.charset);
+    let text = data.text(charset);
+    match state.within(charset, |inside| inside.without_addresses(&Resolved::plain(&text))) {
+        Some(changed) => changed.map(|(vendor, text)| (vendor, Edit::Set(data.with(&text)))),
+        None => Some((None, Edit::Remove)),
+    }
 }
 
 /// What stands in a frame: an address, a script, or a document of its own.
@@ -171,12 +176,15 @@ fn content(
     if !urls::may_be_content(value) {
         return Ok(None);
     }
-    let address = Resolved::new(value, Place::Attribute);
-    let Some(data) = Data::read(address.text()) else { return Ok(None) };
+    let Some(data) = Data::read(&state.meaning(value)) else { return Ok(None) };
     let inside = match data.form() {
         Some(Form::Other) => return Ok(None),
         None => Inside::Unread,
-        Some(Form::Html | Form::Xml) => state.inside(&data.text, true)?,
+        Some(Form::Html | Form::Xml) => {
+            let charset = data.charset(Charset::default());
+            let text = data.text(charset);
+            state.inside(&text, Some(charset))?
+        }
     };
     Ok(match inside {
         Inside::Same => None,
@@ -224,7 +232,7 @@ fn referrer(value: &str) -> Option<Judgement> {
 
 fn style(state: &mut State, value: &Resolved<'_>) -> Option<Judgement> {
     let (vendor, text) = state.without_addresses(value)?;
-    Some((Some(vendor), Edit::Set(text)))
+    Some((vendor, Edit::Set(text)))
 }
 
 /// SVG Animation, 2.3: a value, or several between semicolons, of an attribute that may be any.
@@ -292,7 +300,25 @@ impl State {
         {
             return Some(vendor);
         }
-        inline::imports(script).find_map(|import| self.strip_text(&import.address))
+        inline::imports(script).find_map(|import| self.strip_import(&import.address))
+    }
+
+    /// The same for what a script imports, which may be a script in its address.
+    fn strip_import(&mut self, address: &str) -> Option<VendorId> {
+        self.strip_text(address)
+            .or_else(|| self.strip_data(&Data::read(&self.urls.charset.meaning(address))?))
+    }
+
+    /// The script in a `data:` address.
+    fn strip_data(&mut self, data: &Data) -> Option<VendorId> {
+        let charset = data.charset(self.urls.charset);
+        let script = data.text(charset);
+        self.within(charset, |inside| inside.strip_inline(&script))?
+    }
+
+    /// A value as written, decoded.
+    fn meaning(&self, raw: &str) -> String {
+        self.urls.charset.meaning(Resolved::new(raw, Place::Attribute).text()).into_owned()
     }
 
     /// What stands in the place of an inline script; `None`: it stays.
@@ -320,7 +346,7 @@ impl State {
             }
         }
         let stub = self.asset("e.js");
-        let named = imports.into_iter().filter(|import| self.strip_text(&import.address).is_some());
+        let named = imports.into_iter().filter(|import| self.strip_import(&import.address).is_some());
         let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
         for address in calls.unwrap_or_default() {
             edits.push((address.start..address.start, calls::JUDGE));
@@ -334,7 +360,7 @@ impl State {
         if !urls::may_be_content(raw) {
             return None;
         }
-        self.strip_inline(&content::script(Resolved::new(raw, Place::Attribute).text())?)
+        self.strip_inline(&content::script(&self.meaning(raw))?)
     }
 
     /// The address of a script, which may be the script itself.
@@ -345,18 +371,37 @@ impl State {
         if !urls::may_be_content(raw) {
             return None;
         }
-        self.strip_inline(&Data::read(Resolved::new(raw, Place::Attribute).text())?.text)
+        self.strip_data(&Data::read(&self.meaning(raw))?)
     }
 
-    /// A style sheet without the addresses that have to go. `None`: there are none.
-    pub(super) fn without_addresses(&mut self, sheet: &Resolved<'_>) -> Option<(VendorId, String)> {
+    /// A style sheet without the addresses that have to go, and on whose account. `None`: there are none.
+    pub(super) fn without_addresses(&mut self, sheet: &Resolved<'_>) -> Option<(Option<VendorId>, String)> {
         let mut first = None;
         let found = css::addresses(sheet.text(), |url| {
             let vendor = self.strip_text(url);
             first = first.or(vendor);
-            vendor.is_some()
+            vendor.is_some() || self.brings_addresses(url, &mut first)
         });
-        first.map(|vendor| (vendor, sheet.replace(&found, css::NOTHING)))
+        (!found.is_empty()).then(|| (first, sheet.replace(&found, css::NOTHING)))
+    }
+
+    /// Whether a `data:` address of a style sheet brings another with addresses that have to go, or one that
+    /// lies too deep to be read.
+    fn brings_addresses(&mut self, url: &str, first: &mut Option<VendorId>) -> bool {
+        if !Data::may_be_code(url) {
+            return false;
+        }
+        let Some(data) = Data::read(&self.urls.charset.meaning(url)) else { return false };
+        let charset = data.charset(self.urls.charset);
+        let sheet = data.text(charset);
+        match self.within(charset, |inside| inside.without_addresses(&Resolved::plain(&sheet))) {
+            Some(None) => false,
+            Some(Some((vendor, _))) => {
+                *first = first.or(vendor);
+                true
+            }
+            None => true,
+        }
     }
 
     /// Whether a raw URL leads to anyone in the registry or the lists. It counts nothing.
@@ -372,7 +417,7 @@ impl State {
     /// The same for an inline script.
     pub(super) fn knows_inline(&self, script: &str) -> bool {
         self.policy.match_inline(script.as_bytes()).is_some()
-            || inline::imports(script).any(|import| self.knows(&import.address))
+            || inline::imports(script).any(|i| urls::is_data(&i.address) || self.knows(&i.address))
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {

@@ -211,7 +211,7 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use super::super::references::as_bytes;
+    use super::super::characters::as_bytes;
     use super::*;
 
     /// 11 CCR 7015: the words are prescribed, and only white space and case may differ.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::references::push_as_bytes;
+use super::characters::push_meant;
 
 /// JavaScript MIME type essences (MIME Sniffing 4.6).
 const JAVASCRIPT: [&str; 16] = [
@@ -224,7 +224,7 @@ fn unescaped(text: &str) -> Cow<'_, str> {
         };
         match code.and_then(char::from_u32) {
             Some(c) => {
-                push_as_bytes(c.encode_utf8(&mut [0; 4]), &mut out);
+                push_meant(c.encode_utf8(&mut [0; 4]), &mut out);
                 rest = &escape[length..];
             }
             // Of itself, or of a line's end that means nothing.

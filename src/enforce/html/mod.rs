@@ -7,6 +7,7 @@
 mod amp;
 pub mod body;
 mod calls;
+mod characters;
 pub mod charset;
 pub mod coding;
 mod content;
@@ -52,6 +53,8 @@ use crate::enforce::guard::Placement;
 use crate::enforce::keeper::Keeper;
 use crate::registry::lists::PageLists;
 use crate::registry::{Policy, VendorId};
+use characters::Charset;
+use encoding_rs::{Encoding, UTF_8};
 use inject::Placed;
 use pass::Pass;
 use state::State;
@@ -161,6 +164,7 @@ fn room(len: usize, capacity: usize, more: usize, most: usize) -> usize {
 pub struct Rewriter {
     opted_out: bool,
     document: bool,
+    charset: Charset,
     stage: Stage,
 }
 
@@ -179,12 +183,17 @@ enum Stage {
 }
 
 impl Rewriter {
-    /// A rewriter for one response.
-    ///
+    /// A rewriter for one response that does not name its charset.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
+        Self::in_charset(plan, None)
+    }
+
+    /// A rewriter for one response in this charset. UTF-16 and ISO-2022-JP are transcoded before.
+    #[must_use]
+    pub fn in_charset(plan: Plan, charset: Option<&'static Encoding>) -> Self {
         let opted_out = plan.opted_out;
-        let mut rewriter = Self { opted_out, document: false, stage: Stage::Pass };
+        let mut rewriter = Self { opted_out, document: false, charset: Charset(charset), stage: Stage::Pass };
         if plan.kind == Kind::Unsure {
             rewriter.stage = Stage::Unsure(Box::new(plan), Vec::new());
         } else {
@@ -193,12 +202,13 @@ impl Rewriter {
         rewriter
     }
 
-    /// A rewriter for a document served as XML; `transcoded`: its bytes are UTF-8, whatever its declaration
-    /// says.
+    /// A rewriter for a document served as XML, in UTF-8 unless a charset is named; `transcoded`: its bytes are
+    /// UTF-8, whatever its declaration says.
     #[must_use]
-    pub fn xml(plan: Plan, transcoded: bool) -> Self {
-        let opted_out = plan.opted_out;
-        Self { opted_out, document: false, stage: Stage::Xml(Box::new(xml::Pass::new(plan, transcoded))) }
+    pub fn xml(plan: Plan, charset: Option<&'static Encoding>, transcoded: bool) -> Self {
+        let (opted_out, charset) = (plan.opted_out, Charset(charset.or(Some(UTF_8))));
+        let stage = Stage::Xml(Box::new(xml::Pass::new(plan, charset, transcoded)));
+        Self { opted_out, document: false, charset, stage }
     }
 
     /// Whether it is XML that no browser shows as a page, as far as is known by now: it passes as it came.
@@ -271,7 +281,9 @@ impl Rewriter {
         self.document = plan.kind == Kind::Document;
         let page = self.document || plan.kind == Kind::Frame;
         if plan.opted_out || self.document {
-            self.stage = Stage::Active(Box::new(Pass::new(State::new(plan, self.document, page))));
+            let mut state = State::new(plan, self.document, page);
+            state.urls.charset = self.charset;
+            self.stage = Stage::Active(Box::new(Pass::new(state)));
         }
     }
 

@@ -206,8 +206,10 @@ impl Rest {
                 self.encoder.write(&start, out).map_err(Fault::Encode)
             }
             (None, _) | (_, Opening::More) => Ok(()),
-            (_, Opening::Plain { bom }) => self.open(bom, None, last, out),
-            (_, Opening::Transcode { from, bom }) => self.open(bom, Some(from), last, out),
+            (_, Opening::Plain { bom, charset }) => self.open(bom, None, charset, last, out),
+            (_, Opening::Transcode { from, bom }) => {
+                self.open(bom, Some(from), Some(encoding_rs::UTF_8), last, out)
+            }
         }
     }
 
@@ -230,6 +232,7 @@ impl Rest {
         &mut self,
         bom: usize,
         from: Option<&'static encoding_rs::Encoding>,
+        charset: Option<&'static encoding_rs::Encoding>,
         last: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
@@ -241,7 +244,10 @@ impl Rest {
             self.encoder.write(charset::BOM, out).map_err(Fault::Encode)?;
         }
         self.transcoder = from.map(Transcoder::new);
-        let rewriter = if xml { Rewriter::xml(*plan, from.is_some()) } else { Rewriter::new(*plan) };
+        let rewriter = match xml {
+            true => Rewriter::xml(*plan, charset, from.is_some()),
+            false => Rewriter::in_charset(*plan, charset),
+        };
         self.stage = Stage::Rewriting(Box::new(rewriter));
         self.transcode(&start[bom..], last, out)
     }
@@ -286,5 +292,63 @@ impl Rest {
     /// choice, once bytes are out; what the rewriter held is lost.
     fn may_pass(&self) -> bool {
         !self.opted_out || (self.sent && self.on_failure == OnRewriteFailure::Pass)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::coding::Effort;
+    use super::super::negotiate::Coding;
+    use super::super::testing;
+    use super::*;
+    use encoding_rs::{Encoding, SHIFT_JIS};
+
+    fn rewritten(head: Option<&'static Encoding>, xml: bool, page: &[u8], opted_out: bool) -> Vec<u8> {
+        let recipe = Recipe {
+            opted_out,
+            kind: Kind::Document,
+            sniff: false,
+            xml,
+            charset: head,
+            from: Coding::Identity,
+            to: Coding::Identity,
+            bodiless: false,
+        };
+        let encoder = Encoder::new(Coding::Identity, Effort::default()).unwrap();
+        let plan = testing::plan(opted_out);
+        let mut pipeline =
+            Pipeline::new(Decoder::identity(), encoder, &recipe, plan, OnRewriteFailure::Close);
+        let mut out = Vec::new();
+        for mut piece in page.chunks(7) {
+            while pipeline.write(&mut piece, &mut out).unwrap() {}
+        }
+        assert!(matches!(pipeline.end(&mut out), Ok(Outcome::Rewritten(_))));
+        out
+    }
+
+    /// Shift_JIS writes 表 with a backslash's byte: read as ASCII, it would hide the end of a text. The page keeps
+    /// its charset, on which its forms, links and files rest.
+    #[test]
+    fn a_page_is_read_in_the_charset_that_its_head_or_its_first_bytes_name() {
+        const STYLE: &[u8] = b"<style>p{content:\"\x95\x5c\";background:url(//dis.criteo.com/a)}</style>";
+        const CLEAN: &[u8] = b"<style>p{content:\"\x95\x5c\";background:url(data:,)}</style>";
+        let pages: [(_, _, &[u8]); 4] = [
+            (Some(SHIFT_JIS), false, b"<html>"),
+            (None, false, b"<meta charset=\"shift_jis\">"),
+            (None, true, b"<?xml version=\"1.0\" encoding=\"Shift_JIS\"?>"),
+            (Some(SHIFT_JIS), true, b""),
+        ];
+        for (head, xml, opening) in pages {
+            let (before, behind): (&[u8], &[u8]) = match xml {
+                true => (b"<svg xmlns='http://www.w3.org/2000/svg'>", b"</svg>"),
+                false => (b"", b""),
+            };
+            let [page, clean] = [STYLE, CLEAN].map(|style| [opening, before, style, behind].concat());
+            let out = rewritten(head, xml, &page, true);
+            assert!(out.starts_with(&clean), "{}", String::from_utf8_lossy(&out));
+            if !xml {
+                assert!(rewritten(head, xml, &page, false).starts_with(&page), "nothing changes for others");
+            }
+        }
     }
 }

@@ -8,22 +8,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use encoding_rs::WINDOWS_1252;
+use super::characters::{as_text, push_meant};
 
 /// `name`, `+` when the semicolon may be missing, code points in hexadecimal.
 const TABLE: &str = include_str!("named_references.txt");
-
-/// The page's bytes as text: each byte is a character, whatever the page's charset.
-///
-/// Cost: one look at the bytes where all are ASCII.
-pub(super) fn as_text(bytes: &[u8]) -> Cow<'_, str> {
-    WINDOWS_1252.decode_without_bom_handling(bytes).0
-}
-
-/// The way back.
-pub(super) fn as_bytes(text: &str) -> Cow<'_, [u8]> {
-    WINDOWS_1252.encode(text).0
-}
 
 /// Where a reference stands; the rules differ for a missing semicolon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +56,7 @@ pub(super) fn decode(raw: &str, place: Place) -> Cow<'_, str> {
 
 /// A value with its references resolved, and where each piece of it stands in the value as written.
 ///
-/// Every character stands for a byte of the page (read as windows-1252); what a reference stands for is
-/// written as its bytes in UTF-8, so that the whole is one text in one encoding.
+/// Characters are those of [`super::characters`].
 #[derive(Debug)]
 pub(super) struct Resolved<'a> {
     raw: &'a str,
@@ -95,7 +82,7 @@ impl<'a> Resolved<'a> {
         while let Some((start, used, meaning)) = next_reference(raw, at, place) {
             text.push_str(&raw[at..start]);
             let from = text.len();
-            push_as_bytes(&meaning, &mut text);
+            push_meant(&meaning, &mut text);
             seams.push((from..text.len(), start..start + used));
             at = start + used;
         }
@@ -172,23 +159,6 @@ fn next_reference(raw: &str, mut at: usize, place: Place) -> Option<(usize, usiz
     }
 }
 
-/// Appends a text as the bytes it has in UTF-8, each read as windows-1252, as the page's own bytes are.
-pub(super) fn push_as_bytes(text: &str, out: &mut String) {
-    if text.is_ascii() {
-        out.push_str(text);
-    } else {
-        out.push_str(&as_text(text.as_bytes()));
-    }
-}
-
-/// The other way: the text that the page's bytes spell, taken as UTF-8.
-pub(super) fn from_bytes(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(String::from_utf8_lossy(&as_bytes(text)).into_owned())
-}
-
 /// Encodes a decoded value so that it can be written into an attribute again; `"` is the writer's part.
 pub(super) fn encode(value: &str) -> Cow<'_, str> {
     if value.contains('&') { Cow::Owned(value.replace('&', "&amp;")) } else { Cow::Borrowed(value) }
@@ -241,6 +211,7 @@ fn character(code: u32) -> char {
 
 #[cfg(test)]
 mod tests {
+    use super::super::characters::Charset;
     use super::*;
 
     /// HTML 13.2.5.73-80, and the ways to write `https://` that a byte search would miss.
@@ -274,7 +245,7 @@ mod tests {
     #[test]
     fn pieces_of_a_resolved_text_are_found_as_written() {
         let value = Resolved::new("a&amp;b&#65294;c&d", Place::Attribute);
-        assert_eq!(from_bytes(value.text()), "a&b\u{ff0e}c&d");
+        assert_eq!(Charset::default().meaning(value.text()), "a&b\u{ff0e}c&d");
         let at = |piece: &str| {
             let start = value.text().find(piece).unwrap();
             start..start + piece.len()

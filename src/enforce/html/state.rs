@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::characters::{Charset, as_bytes};
 use super::inject::{self, Link};
 use super::inline::Holds;
 use super::listed::Asking;
 use super::pass::Pass;
-use super::references::{Place, as_bytes, as_text, decode, decode_ascii, encode};
+use super::references::{Place, decode, decode_ascii, encode};
 use super::urls::Urls;
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
@@ -19,6 +20,9 @@ use crate::registry::{Hit, Policy, VendorId};
 
 /// How deep documents inside documents are followed; what lies deeper goes.
 const MAX_DEPTH: u8 = 3;
+
+/// How deep style sheets and scripts in `data:` addresses of one another are.
+const MAX_DATA_DEPTH: u8 = 16;
 
 /// See the module's head.
 #[derive(Debug, Clone)]
@@ -237,15 +241,31 @@ impl State {
         }
     }
 
-    /// Rewrites markup that stands inside the document: `data`, a document of a `data:` address, else a
-    /// noscript's text.
+    /// Rewrites markup that stands inside the document: `data`, a document of a `data:` address in this charset,
+    /// else a noscript's text.
     ///
     /// # Errors
     /// As [`super::Rewriter::write`].
-    pub(super) fn inside(&mut self, html: &str, data: bool) -> Result<Inside, RewriteError> {
-        let urls = if data { self.urls.opaque() } else { self.urls.clone() };
-        let guard = self.inner_guard.clone().filter(|_| data && may_run(html));
+    pub(super) fn inside(&mut self, html: &str, data: Option<Charset>) -> Result<Inside, RewriteError> {
+        let urls = match data {
+            Some(charset) => self.urls.opaque(charset),
+            None => self.urls.clone(),
+        };
+        let guard = self.inner_guard.clone().filter(|_| data.is_some() && may_run(html));
         self.second_pass(html, urls, guard)
+    }
+
+    /// Reads what stands inside the document in a charset of its own, unless it lies too deep.
+    pub(super) fn within<R>(&mut self, charset: Charset, read: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        if self.depth >= MAX_DATA_DEPTH {
+            return None;
+        }
+        let own = std::mem::replace(&mut self.urls.charset, charset);
+        self.depth += 1;
+        let read = read(self);
+        self.depth -= 1;
+        self.urls.charset = own;
+        Some(read)
     }
 
     /// Rewrites a document in an attribute (`srcdoc`).
@@ -274,7 +294,7 @@ impl State {
         if self.depth >= MAX_DEPTH {
             return Ok(Inside::Unread);
         }
-        let bytes = as_bytes(html);
+        let (bytes, charset) = (as_bytes(html), urls.charset);
         let mut out = Vec::with_capacity(bytes.len() + 64);
         let mut pass = Pass::new(self.inner(urls, guard));
         pass.write(&bytes, &mut out)?;
@@ -285,7 +305,7 @@ impl State {
         if out == *bytes {
             return Ok(Inside::Same);
         }
-        Ok(Inside::Changed(as_text(&out).into_owned()))
+        Ok(Inside::Changed(charset.text(&out).into_owned()))
     }
 
     /// Whether the end of the input is the last chance for guard or link.

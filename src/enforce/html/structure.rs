@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 
+use super::characters::{Charset, as_bytes, as_text};
 use super::context::{Space, is_void, name};
 use super::edits::Edits;
 use super::element::Element;
 use super::elements::{is_kind, neutralise};
 use super::inject;
 use super::opened::{Opened, Role, Sheet};
-use super::references::{as_bytes, as_text};
 use super::slots::fetches;
 use super::state::State;
 use super::tag::{attribute, attributes};
 use super::texts::{self, Form, Sheets};
 use super::tokens::{Tag, Watch};
-use super::{RewriteError, amp, quiet, room};
+use super::{RewriteError, amp, charset, quiet, room};
 
 /// Most attributes of a tag that is judged: no page has so many, and each takes memory.
 const MOST_ATTRIBUTES: usize = 16_384;
@@ -86,6 +86,12 @@ impl Document {
         }
     }
 
+    /// A `meta` behind the first bytes names the charset: browsers begin anew (HTML, "changing the encoding").
+    fn name_charset(&mut self, tag: &Tag<'_>) {
+        let named = tag.raw.get(1 + tag.text().len()..).and_then(charset::meta).and_then(|(named, _)| named);
+        self.state.urls.charset = Charset(named.filter(|charset| charset.is_ascii_compatible()));
+    }
+
     /// Puts the guard before a tag that can fetch or run, never into a template; after `meta charset`, which is
     /// none. Gives the role of an element that only may have to hold it.
     fn place_guard(&mut self, tag: &Tag<'_>) -> Option<Role> {
@@ -129,7 +135,7 @@ impl Document {
             self.state.failed = Some(RewriteError::Memory);
             return None;
         }
-        let mut el = Element::new(tag);
+        let mut el = Element::new(tag, self.state.urls.charset);
         if policy {
             let content = el.get("content").unwrap_or_default().to_owned();
             if let Some(content) = self.state.policy_begins(&content) {
@@ -264,7 +270,8 @@ impl Document {
         if text.is_empty() {
             return None;
         }
-        match texts::judge(&mut self.state, self.sheets, &as_text(text), form) {
+        let read = self.state.urls.charset.text(text);
+        match texts::judge(&mut self.state, self.sheets, &read, form) {
             Ok(changed) => changed.map(|text| as_bytes(&text).into_owned()),
             Err(error) => {
                 self.state.failed = Some(error);
@@ -293,6 +300,9 @@ impl Watch for Document {
         let html = tag.space == Space::Html;
         if html && tag.name == name::HTML && attributes(tag.raw).any(|a| amp::is_mark(a.name)) {
             self.state.forbid_scripts();
+        }
+        if self.state.opted_out && html && tag.name == name::META && self.state.urls.charset.0.is_none() {
+            self.name_charset(tag);
         }
         let head = self.place_guard(tag);
         let (el, stripped) = self.judge(tag).map_or((None, false), |(el, stripped)| (Some(el), stripped));

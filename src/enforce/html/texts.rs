@@ -4,12 +4,13 @@
 
 use std::borrow::Cow;
 
+use super::characters::{as_bytes, as_meant};
 use super::context::Space;
 use super::inline::Holds;
 use super::json::{self, Verdict};
 use super::listed::Asking;
 use super::opened::{Role, Sheet};
-use super::references::{Place, Resolved, as_bytes, decode, push_as_bytes};
+use super::references::{Place, Resolved, decode};
 use super::state::{Inside, State};
 use super::tokens::{Tag, Tokens, Watch};
 use super::{RewriteError, inline};
@@ -115,7 +116,11 @@ pub(super) fn judge(
 fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<String> {
     let (stub, origin) = (state.asset("e.js"), state.urls.origin());
     let neutralised = state.component == Some(true);
-    let mut strips = |url: &str| state.strip_text(&as_page(url)).is_some();
+    let said = match holds {
+        Holds::Script => Cow::Borrowed(""),
+        _ => state.urls.charset.meaning(text),
+    };
+    let mut strips = |url: &str| state.strip_text(&as_meant(url)).is_some();
     let verdict = match holds {
         // It is written as it is read, and no other text of the element follows.
         Holds::Script if form != Form::Ordinary => return state.without_trackers(text),
@@ -123,10 +128,10 @@ fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<Str
             let vendor = state.strip_inline(text)?;
             return Some(inline::emptied(state.vendor(vendor)));
         }
-        Holds::ImportMap => json::import_map(text, &stub, &mut strips),
-        Holds::Rules => json::rules(text, &origin, &mut strips),
+        Holds::ImportMap => json::import_map(&said, &stub, &mut strips),
+        Holds::Rules => json::rules(&said, &origin, &mut strips),
         Holds::Config if neutralised => return Some(json::EMPTY.to_owned()),
-        Holds::Config => json::config(text, &mut strips),
+        Holds::Config => json::config(&said, &mut strips),
     };
     match verdict {
         Verdict::Keep => None,
@@ -134,17 +139,10 @@ fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<Str
     }
 }
 
-/// A text of Unicode as the page's bytes are read.
-fn as_page(url: &str) -> String {
-    let mut text = String::with_capacity(url.len());
-    push_as_bytes(url, &mut text);
-    text
-}
-
 /// A noscript is raw text to a browser with scripts and markup to one without: a second pass reads it.
 fn noscript(state: &mut State, text: &str) -> Result<Option<String>, RewriteError> {
     let html = &text[..whole_tags(text)];
-    Ok(match state.inside(html, false)? {
+    Ok(match state.inside(html, None)? {
         Inside::Same => (html.len() < text.len()).then(|| html.to_owned()),
         Inside::Changed(html) => Some(html),
         Inside::Unread => Some(String::new()),

@@ -493,9 +493,9 @@ mod tests {
     use lol_html::{ElementContentHandlers, HtmlRewriter, Settings};
     use proptest::prelude::*;
 
+    use super::super::characters::as_text;
     use super::super::context::is_void;
     use super::super::opened::{Opened, Role};
-    use super::super::references::as_text;
     use super::super::testing;
     use super::*;
 

@@ -5,12 +5,15 @@ use std::cell::RefCell;
 
 use url::Url;
 
-use super::references::{Place, Resolved, decode, from_bytes};
+use super::characters::Charset;
+use super::references::{Place, Resolved};
 use crate::enforce::references::refresh_target;
 
 /// Resolves the references of one document.
 #[derive(Debug, Clone)]
 pub(super) struct Urls {
+    /// In which the document's characters are written.
+    pub charset: Charset,
     page: Url,
     page_host: String,
     /// What relative references count from while there is no base.
@@ -37,7 +40,8 @@ impl Urls {
     pub(super) fn new(page: Url) -> Self {
         let page_host = bare_host(page.host_str().unwrap_or_default()).to_owned();
         let siblings = RefCell::default();
-        Self { fallback: page.clone(), page, page_host, base: None, foreign: false, siblings }
+        let charset = Charset::default();
+        Self { charset, fallback: page.clone(), page, page_host, base: None, foreign: false, siblings }
     }
 
     /// Takes the value of the first `base href` (raw attribute text); later ones are ignored.
@@ -46,7 +50,7 @@ impl Urls {
             return;
         }
         let base = Resolved::new(raw, Place::Attribute);
-        let base = self.fallback.join(&from_bytes(base.text())).ok();
+        let base = self.fallback.join(&self.charset.meaning(base.text())).ok();
         // `data:` and `javascript:` bases fall back to the page (HTML 4.2.3).
         let base = base.filter(|u| !matches!(u.scheme(), "data" | "javascript") && !u.cannot_be_a_base());
         let base = base.unwrap_or_else(|| self.fallback.clone());
@@ -61,7 +65,7 @@ impl Urls {
 
     /// Whether both resolve references alike, for the same page.
     pub(super) fn stand_as(&self, other: &Self) -> bool {
-        self.base == other.base && self.foreign == other.foreign
+        self.charset == other.charset && self.base == other.base && self.foreign == other.foreign
     }
 
     /// The page's origin, `https://host[:port]`.
@@ -76,8 +80,8 @@ impl Urls {
     }
 
     /// For a document that has no address of its own: ours must be written in full there.
-    pub(super) fn opaque(&self) -> Self {
-        Self { foreign: true, ..self.nested() }
+    pub(super) fn opaque(&self, charset: Charset) -> Self {
+        Self { charset, foreign: true, ..self.nested() }
     }
 
     /// Reads a raw attribute value and, if it leads to another host, asks `ask`.
@@ -102,7 +106,7 @@ impl Urls {
         if let Some(target) = simple(text) {
             return if target.host == self.page_host { None } else { self.asked(&target, ask) };
         }
-        let url = self.base.as_ref().unwrap_or(&self.fallback).join(&from_bytes(text)).ok()?;
+        let url = self.base.as_ref().unwrap_or(&self.fallback).join(&self.charset.meaning(text)).ok()?;
         if !matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp") {
             return None;
         }
@@ -151,7 +155,7 @@ impl Urls {
 }
 
 /// Whether a value is a `data:` address as they are commonly written; a long picture need not be parsed.
-fn is_data(text: &str) -> bool {
+pub(super) fn is_data(text: &str) -> bool {
     text.as_bytes().first_chunk().is_some_and(|scheme: &[u8; 5]| scheme.eq_ignore_ascii_case(b"data:"))
 }
 
@@ -207,9 +211,9 @@ fn simple(raw: &str) -> Option<Target<'_>> {
 
 /// The URL in a `meta refresh` content (HTML, "shared declarative refresh steps").
 ///
-/// `content` is the raw attribute text; the answer is decoded.
+/// `content` is the raw attribute text; references are resolved in the answer.
 pub(super) fn refresh(content: &str) -> Option<String> {
-    refresh_target(&decode(content, Place::Attribute)).map(str::to_owned)
+    refresh_target(Resolved::new(content, Place::Attribute).text()).map(str::to_owned)
 }
 
 #[cfg(test)]

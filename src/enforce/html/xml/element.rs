@@ -1,8 +1,9 @@
 //! A start tag of XML, judged and written.
 
+use super::super::characters::as_bytes;
 use super::super::elements::{Edit, Rel, judge};
 use super::super::inject::Placed;
-use super::super::references::{Place, as_bytes, as_text, decode};
+use super::super::references::{Place, decode};
 use super::super::slots::{Meta, Slot, slot};
 use super::super::{RewriteError, inline};
 use super::tag::{Attribute, Tag, split};
@@ -87,7 +88,7 @@ impl Reader {
     /// are for the judges, who know all that an XML parser knows.
     fn value(&self, attribute: &Attribute<'_>) -> Result<String, RewriteError> {
         let expanded = self.entities.expand(attribute.value)?;
-        Ok(as_text(&expanded).into_owned())
+        Ok(self.state.urls.charset.text(&expanded).into_owned())
     }
 
     /// An attribute's name as the judges want it; `None` when it means nothing.

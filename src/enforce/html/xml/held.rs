@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::super::references::{Place, as_bytes, as_text, decode};
+use super::super::characters::{Charset, as_bytes};
+use super::super::references::{Place, Resolved};
 use super::dtd::Entities;
 use super::tokens::Broken;
 
@@ -54,21 +55,21 @@ impl Held {
         }
     }
 
-    /// Its text, each byte a character and references decoded.
+    /// Its text, references decoded.
     ///
     /// # Errors
     /// What cannot be expanded.
-    pub(super) fn text(&self, entities: &Entities) -> Result<Cow<'_, str>, Broken> {
+    pub(super) fn text(&self, entities: &Entities, charset: Charset) -> Result<Cow<'_, str>, Broken> {
         let mut text = Cow::Borrowed("");
         for piece in &self.pieces {
             let bytes = self.markup.get(piece.start as usize..piece.end as usize).unwrap_or_default();
             let part = match !piece.literal && bytes.contains(&b'&') {
                 true => {
                     let expanded = entities.expand(bytes)?;
-                    let raw = as_text(&expanded);
-                    Cow::Owned(decode(&raw, Place::Text).into_owned())
+                    let raw = charset.text(&expanded);
+                    Cow::Owned(Resolved::new(&raw, Place::Text).text().to_owned())
                 }
-                false => as_text(bytes),
+                false => charset.text(bytes),
             };
             text += part;
         }

@@ -19,8 +19,9 @@ mod scope;
 mod tag;
 mod tokens;
 
+use super::characters::Charset;
 use super::inject::{self, Placed};
-use super::references::{Resolved, as_text};
+use super::references::Resolved;
 use super::state::State;
 use super::{Kind, PIECE, Plan, RewriteError, SLACK, inline, room};
 use dtd::Entities;
@@ -87,8 +88,8 @@ struct Reader {
 }
 
 impl Pass {
-    /// For one document; `transcoded`: the bytes are UTF-8, whatever its declaration says.
-    pub(super) fn new(plan: Plan, transcoded: bool) -> Self {
+    /// For one document in a charset; `transcoded`: its declaration names another.
+    pub(super) fn new(plan: Plan, charset: Charset, transcoded: bool) -> Self {
         let kind = plan.kind;
         let document = matches!(kind, Kind::Document | Kind::Unsure);
         // Frames and fragments of a visitor who has not opted out have nothing to change.
@@ -96,7 +97,8 @@ impl Pass {
             true => Root::Awaited { raw: Vec::new(), read: Vec::new() },
             false => Root::Untouched,
         };
-        let state = State::new(Plan { guard: None, ..plan }, document, false);
+        let mut state = State::new(Plan { guard: None, ..plan }, document, false);
+        state.urls.charset = charset;
         let body = Reader {
             state,
             kind,
@@ -279,7 +281,7 @@ impl Reader {
         if sheet && self.state.opted_out {
             let href = tag::pseudo_attributes(bytes, TARGET.len()).filter_map(Result::ok);
             for attribute in href.filter(|a| a.name == b"href") {
-                let value = as_text(attribute.value);
+                let value = self.state.urls.charset.text(attribute.value);
                 gone = gone.or(self.state.strip_url(&value));
             }
         }
@@ -341,7 +343,7 @@ impl Reader {
 
     /// A script or style sheet is whole: it goes out as it came, or without what has to go.
     fn close(&mut self, held: Held, out: &mut Vec<u8>) -> Result<(), RewriteError> {
-        let text = held.text(&self.entities)?;
+        let text = held.text(&self.entities, self.state.urls.charset)?;
         let changed = match held.sheet {
             Sheet::Script => {
                 self.state.strip_inline(&text).map(|vendor| inline::emptied(self.state.vendor(vendor)))
