@@ -19,6 +19,7 @@ mod elements;
 mod encoder;
 mod inject;
 mod inline;
+mod joined;
 mod json;
 mod listed;
 pub mod memo;

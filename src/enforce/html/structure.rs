@@ -8,13 +8,14 @@ use super::edits::Edits;
 use super::element::Element;
 use super::elements::{is_kind, neutralise};
 use super::inject;
+use super::joined::Joined;
 use super::opened::{Opened, Role, Sheet};
 use super::slots::fetches;
 use super::state::State;
 use super::tag::{attribute, attributes};
 use super::texts::{self, Form, Sheets};
 use super::tokens::{Tag, Watch};
-use super::{RewriteError, amp, charset, quiet, room};
+use super::{RewriteError, amp, charset, joined, quiet, room};
 
 /// Most attributes of a tag that is judged: no page has so many, and each takes memory.
 const MOST_ATTRIBUTES: usize = 16_384;
@@ -27,6 +28,8 @@ pub(super) struct Document {
     opened: Opened,
     /// Open elements whose text is judged.
     sheets: Sheets,
+    /// What went out of texts that come in pieces.
+    joined: Joined,
     /// A text that is judged once it is whole; its bytes are out of the buffer.
     text: Vec<u8>,
     edits: Edits,
@@ -41,6 +44,7 @@ impl Document {
             state,
             opened: Opened::new(),
             sheets: Sheets::default(),
+            joined: Joined::default(),
             text: Vec::new(),
             edits: Edits::default(),
             probed: false,
@@ -52,12 +56,13 @@ impl Document {
         self.state.stands_as(&other.state)
             && self.opened == other.opened
             && self.sheets == other.sheets
+            && self.joined == other.joined
             && self.text == other.text
     }
 
     /// Memory it takes for what is open, in bytes.
-    pub(super) const fn size(&self) -> usize {
-        self.opened.size() + self.text.len()
+    pub(super) fn size(&self) -> usize {
+        self.opened.size() + self.joined.size() + self.text.len()
     }
 
     /// Writes the first `done` bytes of the buffer as they are to be. Nothing, once the pass has failed.
@@ -272,7 +277,15 @@ impl Document {
         }
         let read = self.state.urls.charset.text(text);
         match texts::judge(&mut self.state, self.sheets, &read, form) {
-            Ok(changed) => changed.map(|text| as_bytes(&text).into_owned()),
+            Ok(changed) => {
+                let (piece, depth) = (changed.as_deref().unwrap_or(&read), self.opened.depth());
+                let takes =
+                    form == Form::Raw || self.joined.takes(&mut self.state, self.sheets, depth, piece, form);
+                if !takes {
+                    return Some(joined::BREAK.as_bytes().to_vec());
+                }
+                changed.map(|text| as_bytes(&text).into_owned())
+            }
             Err(error) => {
                 self.state.failed = Some(error);
                 None
@@ -320,6 +333,9 @@ impl Watch for Document {
         if content {
             self.opened.push(tag.name, role);
             self.sheets.open(role);
+            if !html && matches!(role, Role::Judged(_)) {
+                self.joined.open(self.opened.depth());
+            }
             if role == Role::Component {
                 self.state.component = Some(stripped);
             }
@@ -340,6 +356,7 @@ impl Watch for Document {
             let Some(role) = self.opened.pop() else { break };
             adopted |= self.close(role, tag.at);
         }
+        self.joined.close(self.opened.depth());
         if adopted && self.state.opted_out {
             let at = if tag.name == name::A { tag.end() } else { tag.at };
             self.edits.insert(at, inject::STATUS.as_bytes());

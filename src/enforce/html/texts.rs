@@ -13,7 +13,7 @@ use super::opened::{Role, Sheet};
 use super::references::{Place, Resolved, decode};
 use super::state::{Inside, State};
 use super::tokens::{Tag, Tokens, Watch};
-use super::{RewriteError, inline};
+use super::{RewriteError, calls, inline};
 use crate::registry::lists::RequestType;
 
 /// How a text is written.
@@ -98,7 +98,11 @@ pub(super) fn judge(
     if sheets.scripts > 0
         && let Some(holds) = state.script
     {
-        changed = script(state, holds, as_read(text, form).text(), form);
+        let read = as_read(text, form);
+        changed = script(state, holds, read.text(), form);
+        if changed.is_none() && holds == Holds::Script && form == Form::Ordinary && !text.contains('&') {
+            changed = with_calls_judged(state, text);
+        }
     }
     if sheets.noscripts > 0 && form == Form::Raw {
         let html = changed.as_deref().unwrap_or(text);
@@ -110,6 +114,28 @@ pub(super) fn judge(
         changed = state.without_addresses(&sheet).map(|(_, sheet)| sheet).or(changed);
     }
     Ok(changed)
+}
+
+/// Whether nothing in the text of these elements has to go.
+pub(super) fn is_clean(state: &mut State, sheets: Sheets, text: &str) -> bool {
+    let script = match state.script.filter(|_| sheets.scripts > 0) {
+        Some(Holds::Script) => {
+            let unjudged = |import: inline::Import<'_>| {
+                !import.whole && !text[import.at.start..].starts_with(calls::JUDGE)
+            };
+            let may_judge = state.is_guarded() && !state.is_sealed();
+            state.strip_inline(text).is_none() && !(may_judge && inline::imports(text).any(unjudged))
+        }
+        // Nobody writes data in pieces.
+        Some(_) => false,
+        None => true,
+    };
+    script && (sheets.styles == 0 || state.without_addresses(&Resolved::plain(text)).is_none())
+}
+
+/// A script among markup, without references, whose imports are known at run time only: they pass through the guard.
+fn with_calls_judged(state: &mut State, text: &str) -> Option<String> {
+    if inline::imports(text).all(|import| import.whole) { None } else { state.without_trackers(text) }
 }
 
 /// A script's text.
@@ -169,6 +195,6 @@ fn whole_tags(html: &str) -> usize {
 }
 
 /// In SVG scripts and style sheets are ordinary text, whose references are resolved first.
-fn as_read(text: &str, form: Form) -> Resolved<'_> {
+pub(super) fn as_read(text: &str, form: Form) -> Resolved<'_> {
     if form == Form::Ordinary { Resolved::new(text, Place::Text) } else { Resolved::plain(text) }
 }
