@@ -2,9 +2,17 @@
 function network(W) {
   var { Request, Response, Promise, EventTarget, Event } = W;
   var nothing = Promise.resolve();
-  var address = input => Request && input instanceof Request ? input.url : input;
-  hook(W, "fetch", (self, [input]) => tracker(address(input)) && [Promise.resolve(new Response(null, { status: 204 }))]);
-  hook(W, "fetchLater", (self, [input]) => tracker(address(input)) && [{ activated: false }]);
+  var url = Request && descriptor(Request.prototype, "url").get;
+  // A request of any window, or an address.
+  var asked = input => {
+    try {
+      return apply(url, input, []);
+    } catch (e) {
+      return input;
+    }
+  };
+  hook(W, "fetch", (self, [input]) => tracker(asked(input)) && [Promise.resolve(new Response(null, { status: 204 }))]);
+  hook(W, "fetchLater", (self, [input]) => tracker(asked(input)) && [{ activated: false }]);
   hook(W.Navigator && W.Navigator.prototype, "sendBeacon", (self, [url]) => tracker(url) && [true]);
   hook(W.XMLHttpRequest && W.XMLHttpRequest.prototype, "open", (self, args) => {
     if (tracker(args[1])) args[1] = "data:,";
@@ -15,7 +23,7 @@ function network(W) {
   hook(W.Worklet && W.Worklet.prototype, "addModule", (self, [url]) => tracker(url) && [nothing]);
   hook(W.CookieStore && W.CookieStore.prototype, "set", (self, [cookie]) => goes("=" + (cookie && cookie.name || cookie)) && [nothing]);
   ["add", "addAll"].forEach(key => hook(W.Cache && W.Cache.prototype, key, (self, [inputs]) =>
-    [].concat(inputs).some(input => tracker(address(input))) && [nothing]));
+    [].concat(inputs).some(input => tracker(asked(input))) && [nothing]));
   ["Worker", "SharedWorker"].forEach(kind => hook(W, kind, worker));
   // What `import` is given at run time passes here first, where the server or `imports` could change its call.
   define(W, "optgateImport", { value: given => tracker(given) ? asset("e.js") : given });
