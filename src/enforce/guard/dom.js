@@ -191,64 +191,39 @@ function markup(context, given, set) {
   return scrub(root) && [...root.childNodes];
 }
 
-// `document.write`: markup in pieces, so tag by tag. An unfinished tag waits for its rest.
+// `document.write`: markup in pieces, so tag by tag. What is unfinished waits for its rest.
 function written(document, text) {
-  var stream = streams.get(document), out = "", at = 0, open;
+  var stream = streams.get(document), out = "", at = 0, close;
   if (!stream) streams.set(document, stream = { held: "", raw: "" });
   text = stream.held + text;
   stream.held = "";
   while (at < text.length) {
+    var rest = text.slice(at), open;
     if (stream.raw) {
-      open = text.slice(at).search(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"));
-      // Perhaps the end tag's first half waits; of a script everything, as a call may come in pieces.
-      var end = open < 0 ? Math.max(text.length - 12, at) : at + open;
-      var half = open >= 0 ? end : /^script$/i.test(stream.raw) ? at : text.indexOf("<", end);
-      if (half < 0) half = text.length;
-      var piece = text.slice(at, half);
-      out += inside({ localName: stream.raw }, piece);
-      if (open < 0) {
-        stream.held = text.slice(half);
-        break;
-      }
-      stream.raw = "";
-      at = half;
+      open = rest.search(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"));
+      if (open >= 0) out += inside({ localName: stream.raw }, rest.slice(0, open));
+    } else {
+      open = (rest + "<").indexOf("<");
+      out += rest.slice(0, open);
     }
-    open = text.indexOf("<", at);
-    if (open < 0) open = text.length;
-    out += text.slice(at, open);
-    at = open;
-    var rest = text.slice(at), name = /^<(\/?)([a-z][^\s\/>]*)/i.exec(rest), close;
-    if (!name) {
-      close = /^<!-\x2d/.test(rest) ? text.indexOf("-->", at) + 3 : /^<(!(-)?|\/)?$/.test(rest) ? 2 : at + 1;
-      if (close == 2) {
-        stream.held = rest;
-        break;
-      }
-    } else close = tagEnd(text, at + name[0].length);
-    if (close < 3 && rest) {
+    if (open >= 0) {
+      stream.raw = "";
+      at += open;
+      rest = rest.slice(open);
+    }
+    // Where it ends: the tag, or else the first mark of it.
+    var name = /^<(\/?)([a-z][^\s\/>]*)/i.exec(rest), end = /<[^>=]*(?:=\s*(?:"[^"]*"|'[^']*'|[^"'\s>][^\s>]*(?=[\s>]|$)|(?=>))[^>=]*)*>/y;
+    close = open < 0 ? open : name ? (end.test(rest), end.lastIndex - 1) : /^<!-\x2d/.test(rest) ? rest.indexOf("-->") : /^<(!-?|\/)?$/.test(rest) ? -1 : 0;
+    if (close < 0) {
       stream.held = rest;
       break;
     }
-    var tag = text.slice(at, close);
-    out += name && !name[1] ? startTag(tag) : tag;
-    at = close;
-    if (name && !name[1] && /^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i.test(name[2])) stream.raw = name[2];
+    at += ++close;
+    var tag = rest.slice(0, close), opens = name && !name[1];
+    out += opens ? startTag(tag) : tag;
+    if (opens && /^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i.test(name[2])) stream.raw = name[2];
   }
   return out;
-}
-
-// Where a tag ends, or -1.
-function tagEnd(text, at) {
-  for (var quote = "", state = 0; at < text.length; at++) {
-    var c = text[at];
-    if (quote) {
-      if (c == quote) quote = state = "";
-    } else if (c == ">") return at + 1;
-    else if (state == "=" && /["']/.test(c)) quote = c;
-    else if (/\s/.test(c)) state = state == "=" ? "=" : "";
-    else if (state != "v") state = c == "=" ? "=" : state == "=" ? "v" : "";
-  }
-  return -1;
 }
 
 function startTag(tag) {
