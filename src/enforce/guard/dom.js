@@ -458,9 +458,10 @@ function guard(W) {
   hook(W, "webkitRTCPeerConnection", servers);
   hook(proto("RTCPeerConnection"), "setConfiguration", servers);
 
-  // Cookies and storage. What ends a cookie passes.
-  access(proto("Document"), "cookie", "set", (self, [line]) =>
-    goes("=" + (line + "").split("=")[0].trim()) && !/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b(19\d\d|200\d)\b/i.test(line) && [undefined]);
+  // Cookies and storage. The last age that a cookie is given counts: it ends at once.
+  access(proto("Document"), "cookie", "set", (self, args) => {
+    if (goes("=" + (args[0] += "").split("=")[0].trim())) args[0] += ";max-age=0";
+  });
   hook(proto("Storage"), "setItem", (self, [key]) => goes("$" + key) && [undefined]);
 
   // The parser's own nodes: frames to enter, and what slipped through is at least counted.
