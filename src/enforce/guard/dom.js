@@ -174,11 +174,36 @@ function inside(element, given, ran) {
 }
 
 // Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged.
+// Strings, comments and patterns are told from code; of the calls, by their brackets, where what is given ends.
 function imports(given, runs) {
-  var text = given + "", clean = text.replace(/\b((?:import\s*\(?|from)\s*["'`])([^"'`\n]+)/g, (all, before, url) =>
-    tracker(url.replace(/\\/g, "")) ? before + asset("e.js") : all);
-  if (runs) clean = clean.replace(/(^|[^.\w$#])(import\s*\()(?!optgateImport)((?:[^(),\n]|\((?:[^()\n]|\([^()\n]*\))*\))+)(?=\)(?!\s*\{)|,\s*\{\W*(?:with|assert))/g, "$1$2optgateImport($3)");
-  return clean == text ? given : trusted.createScript(clean);
+  var text = given + "", out = [], opens = [], last = "", at = 0;
+  var part = /\s+|\/\/.*|\/\*[^]*?\*\/|(["'`])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
+  var pattern = /\/(?![*\/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^\/\\\[\n])+\//y;
+  if (!/\b(import|from)\b/.test(text)) return given;
+  while (at < text.length) {
+    pattern.lastIndex = part.lastIndex = at;
+    var token = ((!/[\w$)\]}"'`]$/.test(last) || /^(return|typeof|case)$/.test(last)) && pattern.exec(text) || part.exec(text))[0];
+    at += token.length;
+    if (!/^(\s|\/[\/*])/.test(token)) {
+      var call = last == "import" && token == "(", open = opens[0];
+      if (/^["'`]./.test(token) && /^(import\(?|from)$/.test(last) && tracker(token.slice(1, -1).replace(/\\(?:u\{(.+?)\}|u(.{4})|x(..)|)/g, (all, one, two, three) => (one = one || two || three) ? String.fromCodePoint(parseInt(one, 16)) : ""))) token = JSON.stringify(asset("e.js"));
+      last = call ? "import(" : token;
+      if (/^[([{]$/.test(token)) opens.unshift(call && runs && !text.startsWith("optgateImport", at) && [out.length]);
+      if (token == "," && open) open.push(out.length);
+      if (/^[)\]}]$/.test(token)) {
+        opens.shift();
+        // With a body behind it, it is a method of that name.
+        if (open && !/^\s*\{/.test(text.slice(at, at + 9))) {
+          out[open[0]] += "optgateImport(";
+          if (open[1]) out[open[1]] = ")" + out[open[1]];
+          else token = ")" + token;
+        }
+      }
+    }
+    out.push(token);
+  }
+  out = out.join("");
+  return out == text ? given : trusted.createScript(out);
 }
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
