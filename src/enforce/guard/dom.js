@@ -3,13 +3,14 @@ var TEXT = E ? E.textContent : "", NONCE = E && E.nonce || "", SIGNAL = !!E && E
 var createURL = nativeURL.createObjectURL, lent = new Set();
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), pages = new WeakMap(), streams = new WeakMap();
+var KINDS = /html|xml|css|script/i;
 var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
 try {
   trusted = W.trustedTypes.createPolicy("optgate", trusted);
 } catch (e) {}
 var own = D.location.hostname || new nativeURL(D.baseURI, "http://x").hostname.replace(/^x$/, "");
 var origin = /^http/.test(D.location.protocol) ? D.location.origin : new nativeURL(D.baseURI, "http://x").origin;
-var { setAttribute, removeAttribute } = W.Element.prototype;
+var { closest, getAttribute, setAttribute, removeAttribute } = W.Element.prototype, { open, send } = W.XMLHttpRequest.prototype;
 var { append, prepend, before, after, replaceWith } = W.Element.prototype;
 var setMarkup = descriptor(W.Element.prototype, "innerHTML").set, contextual = W.Range.prototype.createContextualFragment;
 var parseDocument = W.DOMParser.prototype.parseFromString;
@@ -64,12 +65,14 @@ function value(element, name, given) {
 }
 
 function address(element, tag, given) {
-  var text = given + "", frame = /^(i?frame|object|embed)$/.test(tag), document;
-  if (frame && (document = /^\s*data:text\/html([^,]*),([^]*)/i.exec(text))) {
-    var body = /base64/i.test(document[1]) ? W.atob(decodeURIComponent(document[2])) : unescaped(document[2]);
-    return "data:text/html," + encodeURIComponent(page(body));
-  }
-  if (document = /^[\s\x00-\x1f]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:([^]*)/i.exec(text)) return frame ? scripted(document[1], given) : given;
+  var text = given + "", found = /^[\0- ]*d\s*a\s*t\s*a\s*:([^,]*),([^#]*)([^]*)/i.exec(text);
+  if (found) try {
+    var type = found[1].replace(/\s/g, ""), body = KINDS.test(type) ? unescaped(found[2]) : "";
+    if (/;base64$/i.test(type)) body = unescaped(escape(W.atob(body)));
+    var clean = within(type, body);
+    if (clean != body) return trusted.createScriptURL(`data:${type.split(";")[0]};charset=utf-8,${encodeURIComponent(clean)}${found[3]}`);
+  } catch (e) {}
+  if (found = /^[\0- ]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:([^]*)/i.exec(text)) return /^(i?frame|object|embed)$/.test(tag) ? scripted(found[1], given) : given;
   if (!tracker(text)) return given;
   if (element) {
     gone.add(element);
@@ -97,6 +100,22 @@ function unescaped(text) {
   } catch (e) {
     return unescape(text);
   }
+}
+
+// A document, style or script that stands in an address or a blob.
+function within(type, text) {
+  return /\/html/i.test(type) ? page(text) : /script/i.test(type) ? imports(text, 1) : KINDS.test(type) ? css(text) : text;
+}
+
+// What stands in a blob; nothing where the page's policy forbids to ask.
+function read(blob) {
+  var request = new W.XMLHttpRequest(), url = createURL(blob);
+  try {
+    apply(open, request, ["GET", url, false]);
+    apply(send, request, []);
+  } catch (e) {}
+  nativeURL.revokeObjectURL(url);
+  return request.responseText;
 }
 
 // `srcset`: candidates go one by one.
@@ -136,7 +155,7 @@ function page(given) {
   var parsed = apply(parseDocument, new W.DOMParser(), [trusted.createHTML(text), "text/html"]);
   if (scrub(parsed)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
   var guard = `<script data-optgate="guard"${SIGNAL ? ' data-gpc="1"' : ""}${NONCE && ` nonce="${NONCE}"`}>${TEXT}<\/script>`;
-  return text.replace(/^(\s*<!doctype[^>]*>)?/i, start => start + guard);
+  return text.replace(/^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + guard);
 }
 
 // Neutralises what stands below a node that is not shown yet. Whether anything had to be. `ran`: its scripts
@@ -446,21 +465,17 @@ function guard(W) {
     event.preventDefault();
     later(() => W.location.replace("about:blank"));
   });
-  hook(W, "Blob", (self, args) => {
-    if (whole(args) && args[1] && /script|module/i.test(args[1].type)) args[0] = [imports(args[0].join(""), 1)];
-  }, (blob, self, args) => {
-    if (/html/i.test(blob.type) && whole(args)) pages.set(blob, args[0].join(""));
+  hook(W, "Blob", null, (blob, self, [parts]) => {
+    if (parts.every(part => typeof part == "string")) pages.set(blob, parts.join(""));
     return blob;
   });
-  function whole([parts]) {
-    return parts && parts.every && parts.every(part => typeof part == "string");
-  }
-  hook(nativeURL == W.URL ? W.URL : null, "createObjectURL", (self, args) => {
-    if (args[0] && /html/i.test(args[0].type) && !pages.has(args)) {
-      var text = pages.get(args[0]);
-      args[0] = new Blob(text == null ? [page(""), args[0]] : [page(text)], { type: args[0].type });
-    }
+  hook(W.URL, "createObjectURL", (self, args) => {
+    var [blob] = args, type = blob.type;
+    if (!KINDS.test(type)) return;
+    var text = pages.get(blob) || read(blob), clean = within(type, text);
+    if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
   });
+
   hook(proto("HTMLFormElement"), "submit", hidden);
   hook(proto("HTMLFormElement"), "requestSubmit", hidden);
   // A form sent into a frame is a request that nobody sees.

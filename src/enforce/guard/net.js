@@ -50,7 +50,7 @@ function network(W) {
 
   // The site's own worker scripts have their guard from the server; the others are wrapped here.
   function worker(native, args) {
-    var url = args[0] + "", guard = asset(WORKER), module = args[1] && args[1].type == "module";
+    var url = address(null, "script", args[0]) + "", guard = asset(WORKER), module = args[1] && args[1].type == "module";
     if (tracker(url)) args[0] = asset("e.js");
     if (!/^\s*(blob|data):/i.test(url)) return;
     var text = module

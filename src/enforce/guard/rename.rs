@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(
             page.join(" "),
             "ASSETS Blob D E JSON KEPT Math NAMES Object PATTERNS Proxy REPORT Reflect RegExp Set String Symbol TABLE W \
-             WORKER WeakMap WeakSet decodeURIComponent encodeURIComponent parseInt signals stubs unescape"
+             WORKER WeakMap WeakSet decodeURIComponent encodeURIComponent escape parseInt signals stubs unescape"
         );
         let worker = globals(&[include_str!("match.js"), include_str!("net.js"), include_str!("worker.js")]);
         assert_eq!(

@@ -5,6 +5,9 @@ if (!own && /^blob:/.test(W.location.href)) own = new nativeURL(origin).hostname
 function base() {
   return [W.location.href, origin, "http://x"].find(url => /^http/.test(url));
 }
+function address(element, tag, given) {
+  return given;
+}
 function asset(name) {
   return ASSETS.replace(/^(?=\/)/, origin) + name;
 }
