@@ -280,16 +280,18 @@ function startTag(tag) {
 function guard(W) {
   if (!W || W[MARK]) return;
   define(W, MARK, { value: { page: html => typeof html == "string" ? page(html) : html } });
-  var D = W.document, frames = W.length;
+  var D = W.document, last;
   var proto = name => W[name] && W[name].prototype;
   privacy(W.Navigator);
   network(W);
 
-  // Fresh frames of this origin start without a guard.
+  // Fresh frames of this origin start without a guard. The newest one stands last.
   function adopt() {
-    if (W.length != frames) {
-      frames = W.length;
-      for (var at = 0; at < frames; at++) enter(W[at]);
+    var at = 0;
+    while (W[at]) at++;
+    if (W[at - 1] != last) {
+      last = W[at - 1];
+      while (at) enter(W[--at]);
     }
   }
 
@@ -299,6 +301,10 @@ function guard(W) {
     } catch (e) {}
     return frame;
   }
+
+  // A window that goes to another document, or has one, may have lost its guard.
+  W.addEventListener("pagehide", () => later(enter, 0, W));
+  D.addEventListener("load", event => enter(event.target.contentWindow), true);
 
   // Nodes on their way in: those of another document were never looked at.
   function incoming(self, nodes) {
@@ -445,20 +451,34 @@ function guard(W) {
       return document;
     });
   });
-  // What script leads into a frame; a window of its own is the visitor's step.
-  function astray(target, url) {
-    var frame = W[target];
-    return frame && frame != W && frame.window == frame && tracker(url);
+  // Whether a name is a frame's: what script leads there is judged. A window of its own is the visitor's step.
+  function framed(name, window) {
+    if (!name || name == "_self") return W != W.top;
+    try {
+      if (window != window.top && window.name == name || [...window.document.getElementsByName(name)].some(found => found.contentWindow)) return true;
+    } catch (e) {}
+    for (var frame, at = 0; frame = window[at++];) if (framed(name, frame)) return true;
   }
-  function clicked(element) {
-    var link = element.closest && element.closest("a,area");
-    return link && astray(link.target, link.href);
+  // A link, a form, or a button of one.
+  function lead(element) {
+    var form = element.form, read = (one, name) => one && apply(getAttribute, one, [name]);
+    if (framed(read(element, "formtarget") || read(element, "target") || read(form, "target") || read(D.querySelector("base[target]"), "target"), W.top)) {
+      [element, form].forEach(one => ["href", "xlink:href", "action", "formaction"].forEach(name => {
+        var given = read(one, name), may = given && address(null, "iframe", given);
+        if (may != given) apply(setAttribute, one, [name, may]);
+      }));
+    }
+  }
+  function press(element) {
+    lead(apply(closest, element, ["a,area,button:not([type=button]),[type=submit],[type=image]"]));
   }
   hook(W, "open", (self, args) => {
-    if (astray(args[1], args[0])) args[0] = "about:blank";
+    if (framed(args[1] || "_blank", W.top) || /script:/i.test(args[0])) args[0] = address(null, "iframe", args[0]);
   }, enter);
-  hook(proto("HTMLElement"), "click", self => clicked(self) && [undefined]);
-  hook(proto("EventTarget"), "dispatchEvent", (self, [event]) => event.type == "click" && clicked(self) && [true]);
+  hook(proto("HTMLElement"), "click", press);
+  hook(proto("EventTarget"), "dispatchEvent", (self, [event]) => event.type == "click" && press(self));
+  hook(proto("HTMLFormElement"), "submit", lead);
+  hook(proto("HTMLFormElement"), "requestSubmit", (self, [by]) => lead(by || self));
   // A frame's own window hears where it is led, once it is past its first empty document.
   if (W != W.top && W.navigation) W.navigation.addEventListener("navigate", event => {
     if (event.userInitiated || !event.cancelable || !tracker(event.destination.url)) return;
@@ -475,14 +495,6 @@ function guard(W) {
     var text = pages.get(blob) || read(blob), clean = within(type, text);
     if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
   });
-
-  hook(proto("HTMLFormElement"), "submit", hidden);
-  hook(proto("HTMLFormElement"), "requestSubmit", hidden);
-  // A form sent into a frame is a request that nobody sees.
-  function hidden(form) {
-    var target = form.getAttribute("target") || "";
-    return target && !/^_(self|top|parent|blank)$/i.test(target) && tracker(form.getAttribute("action") || "") && [undefined];
-  }
 
   // Connections to be.
   var servers = (self, args) => {
