@@ -11,8 +11,7 @@ try {
 var own = D.location.hostname || new nativeURL(D.baseURI, "http://x").hostname.replace(/^x$/, "");
 var origin = /^http/.test(D.location.protocol) ? D.location.origin : new nativeURL(D.baseURI, "http://x").origin;
 var { closest, getAttribute, setAttribute, removeAttribute } = W.Element.prototype, { open, send } = W.XMLHttpRequest.prototype;
-var { append, prepend, before, after, replaceWith } = W.Element.prototype;
-var setMarkup = descriptor(W.Element.prototype, "innerHTML").set, contextual = W.Range.prototype.createContextualFragment;
+var setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
 var parseDocument = W.DOMParser.prototype.parseFromString;
 
 function base() {
@@ -229,10 +228,20 @@ function imports(given, runs) {
 function markup(context, given, set) {
   var text = given + "";
   if (!/[\\\/]\s*[\\\/]|&(?!amp;|nbsp;|lt;|gt;|quot;)|https?:|srcdoc|data:/i.test(text)) return;
-  var box = inert.importNode(context.nodeType == 1 ? context : shelf, false);
+  var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
   apply(set || setMarkup, box, [given]);
   var root = box.content || box;
   return scrub(root) && [...root.childNodes];
+}
+
+// The same as markup, which must stay harmless when it is read again.
+function tidy(context, text) {
+  for (var nodes, left = 3; left-- && (nodes = markup(context, text));) {
+    var box = inert.createElement(context && context.localName == "style" ? "style" : "p");
+    box.append(...nodes);
+    text = trusted.createHTML(box.innerHTML);
+  }
+  return text;
 }
 
 // `document.write`: markup in pieces, so tag by tag. What is unfinished waits for its rest.
@@ -281,7 +290,13 @@ function guard(W) {
   if (!W || W[MARK]) return;
   define(W, MARK, { value: { page: html => typeof html == "string" ? page(html) : html } });
   var D = W.document, last;
-  var proto = name => W[name] && W[name].prototype;
+  var proto = name => W[name] && W[name].prototype, names = Object.getOwnPropertyNames(W);
+  // Hooks methods, or halves of accessors, of all kinds that have them.
+  var each = (kinds, keys, half, before, after) => names.forEach(name => kinds.test(name) && keys.split(" ").forEach(key => {
+    var owner = proto(name);
+    if (half) access(owner, key, half, before, after);
+    else if (owner && descriptor(owner, key)) hook(owner, key, before, after);
+  }));
   privacy(W.Navigator);
   network(W);
 
@@ -306,48 +321,51 @@ function guard(W) {
   W.addEventListener("pagehide", () => later(enter, 0, W));
   D.addEventListener("load", event => enter(event.target.contentWindow), true);
 
-  // Nodes on their way in: those of another document were never looked at.
+  // Nodes and texts on their way in: those of another document were never looked at.
   function incoming(self, nodes) {
-    var home = self.nodeType == 9 ? self : self.ownerDocument || self;
-    for (var node of nodes) {
-      if (!node || !node.nodeType) continue;
-      if (node.nodeType == 3) {
+    if (self.nodeType == 3) self = self.parentNode;
+    nodes.forEach((node, at) => {
+      if (!node || !node.nodeType) nodes[at] = inside(self, node);
+      else if (node.nodeType == 3) {
         var text = inside(self, node.data);
         if (text != node.data) node.data = text;
-      } else if (node.ownerDocument != home) scrub(node);
-      else if (node.localName == "script") {
-        text = inside(node, node.text);
-        if (text != node.text) node.text = text;
+      } else if (node.ownerDocument != (self.ownerDocument || self)) scrub(node);
+      else {
+        if (node.nodeType == 11) incoming(self, [...node.childNodes]);
+        if (self.isConnected && node.querySelectorAll) node.querySelectorAll("style,script").forEach(joined);
+        joined(node);
       }
-    }
+    });
   }
-  var arrived = answer => {
+  // The text of styles and scripts may come in pieces.
+  function joined(node) {
+    if (node && /^(style|script)$/.test(node.localName)) scrub(node);
+  }
+  var arrived = (answer, self, [node]) => {
     adopt();
+    // Whole rules join to nothing.
+    if (!/}\s*$/.test(node && node.data || node)) [self, self.parentNode, node].forEach(joined);
     return answer;
   };
-  [["Node", "appendChild insertBefore replaceChild"], ["Element", "append prepend before after replaceWith replaceChildren moveBefore"],
-    ["CharacterData", "before after replaceWith"], ["DocumentType", "before after replaceWith"],
-    ["Document", "append prepend replaceChildren moveBefore"], ["DocumentFragment", "append prepend replaceChildren moveBefore"]].forEach(([kind, keys]) =>
-    keys.split(" ").forEach(key => hook(proto(kind), key, incoming, arrived)));
+  each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentText appendData insertData replaceData",
+    "", incoming, arrived);
   hook(proto("Element"), "insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
-  ["insertNode", "surroundContents"].forEach(key => hook(proto("Range"), key, (self, args) => incoming(self.startContainer, [args[0]]), arrived));
-  ["importNode", "adoptNode"].forEach(key => hook(proto("Document"), key, (self, [node]) => {
+  each(/^Range$/, "insertNode surroundContents", "", (self, [node]) => incoming(self.startContainer, [node]), arrived);
+  each(/^Document$/, "importNode adoptNode", "", (self, [node]) => {
     if (node.ownerDocument != self) scrub(node);
-  }));
+  });
 
   // Attributes, by method, by node and by property.
   hook(proto("Element"), "setAttribute", (self, args) => set(self, (args[0] + "").toLowerCase(), args, 1));
   hook(proto("Element"), "setAttributeNS", (self, args) => set(self, (args[1] + "").toLowerCase(), args, 2));
-  ["setAttributeNode", "setAttributeNodeNS"].forEach(key => hook(proto("Element"), key, node));
-  ["setNamedItem", "setNamedItemNS"].forEach(key => hook(proto("NamedNodeMap"), key, (self, args) => node(null, args)));
+  each(/^(Element|NamedNodeMap)$/, "setAttributeNode setAttributeNodeNS setNamedItem setNamedItemNS", "", node);
   access(proto("Attr"), "value", "set", (self, args) => set(self.ownerElement, self.name.toLowerCase(), args, 0));
-  ["nodeValue", "textContent"].forEach(key => access(proto("Node"), key, "set", (self, args) => {
+  each(/^Node$/, "nodeValue textContent", "set", (self, args) => {
     if (self.nodeType == 2) return set(self.ownerElement, self.name.toLowerCase(), args, 0);
     args[0] = inside(self.nodeType == 3 ? self.parentNode : self, args[0]);
-  }));
-  access(proto("CharacterData"), "data", "set", (self, args) => void (args[0] = inside(self.parentNode, args[0])));
-  [["HTMLElement", "innerText"], ["HTMLScriptElement", "innerText"], ["HTMLScriptElement", "text"], ["HTMLScriptElement", "textContent"]].forEach(([kind, key]) =>
-    access(proto(kind), key, "set", (self, args) => void (args[0] = inside(self, args[0]))));
+  }, arrived);
+  access(proto("CharacterData"), "data", "set", incoming, arrived);
+  each(/^HTML(Script)?Element$/, "innerText text textContent", "set", (self, args) => void (args[0] = inside(self, args[0])));
 
   function set(element, name, args, at) {
     var may = value(element, name.replace(/^.*:/, ""), args[at]);
@@ -355,57 +373,51 @@ function guard(W) {
     args[at] = may;
   }
 
-  function node(element, args) {
-    var may = value(element, args[0].localName.toLowerCase(), args[0].value);
+  function node(self, args) {
+    var may = value(self.nodeType ? self : null, args[0].localName.toLowerCase(), args[0].value);
     if (may === undefined) return [null];
     if (may !== args[0].value) args[0].value = may;
   }
 
-  ("Image:src srcset lowsrc attributionSrc|Script:src integrity attributionSrc|IFrame:src srcdoc|Frame:src|Link:href imageSrcset rel integrity|Embed:src" +
-    "|Object:data codeBase|Source:src srcset|Track:src|Media:src|Video:poster|Input:src|Body:background|Anchor:ping attributionSrc" +
-    "|Area:ping|Base:href|Meta:content").split("|").forEach(entry => {
-    var [kind, keys] = entry.split(":");
-    keys.split(" ").forEach(key => access(proto(`HTML${kind}Element`), key, "set", (self, args) => set(self, key.toLowerCase(), args, 0)));
-  });
+  each(/Element$/, "src srcset lowsrc attributionSrc srcdoc href imageSrcset rel integrity data codeBase poster background ping content", "set",
+    (self, args, native) => set(self, native.name.slice(4).toLowerCase(), args, 0));
   access(proto("SVGAnimatedString"), "baseVal", "set", (self, args) => {
     if (tracker(args[0])) args[0] = asset("e.gif");
   });
 
   // Markup.
-  var put = (method, self, nodes) => nodes && (apply(method, self, nodes), adopt(), [undefined]);
-  var fill = (self, nodes) => put(self.replaceChildren, self, nodes);
-  ["Element", "ShadowRoot"].forEach(kind => {
-    access(proto(kind), "innerHTML", "set", (self, args) => {
-      if (/^(style|script)$/.test(self.localName)) args[0] = inside(self, args[0]);
-      else return fill(self.content || self, markup(self.host || self, args[0]));
-    }, arrived);
-    ["setHTMLUnsafe", "setHTML"].forEach(key => hook(proto(kind), key, (self, args, native) =>
-      fill(self.content || self, markup(self.host || self, args[0], native)), arrived));
-  });
-  access(proto("Element"), "outerHTML", "set", (self, args) => put(replaceWith, self, markup(self.parentNode, args[0])), arrived);
-  hook(proto("Element"), "insertAdjacentHTML", (self, [where, text]) => {
-    var place = { beforebegin: before, afterend: after, afterbegin: prepend, beforeend: append }[(where + "").toLowerCase()];
-    return put(place, self, markup(place == before || place == after ? self.parentNode : self, text));
+  var fill = (self, nodes) => nodes && (self.replaceChildren(...nodes), [undefined]);
+  var roots = /^(Element|ShadowRoot)$/;
+  each(roots, "innerHTML", "set", (self, args) => {
+    if (/^(style|script)$/.test(self.localName)) args[0] = inside(self, args[0]);
+    else return fill(self.content || self, markup(self.host || self, args[0]));
   }, arrived);
-  hook(proto("Range"), "createContextualFragment", (self, [text], native) => {
-    var context = self.startContainer, box = inert.importNode(context.nodeType == 1 ? context : context.parentElement || D.body || shelf, false), range = inert.createRange();
-    if (!/[\\\/]\s*[\\\/]|&|https?:|data:/i.test(text)) return;
-    range.selectNodeContents(box);
-    var fragment = apply(contextual, range, [text]);
-    return scrub(fragment) && [D.adoptNode(fragment)];
+  each(roots, "setHTMLUnsafe setHTML", "", (self, args, native) =>
+    fill(self.content || self, markup(self.host || self, args[0], native)), arrived);
+  access(proto("Element"), "outerHTML", "set", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived);
+  hook(proto("Element"), "insertAdjacentHTML", (self, args) => void (args[1] = tidy(/^(beforeb|aftere)/i.test(args[0]) ? self.parentNode : self, args[1])), arrived);
+  hook(proto("Range"), "createContextualFragment", (self, args) => {
+    var context = self.startContainer;
+    args[0] = tidy(context.nodeType == 1 ? context : context.parentNode, args[0]);
   });
-  ["write", "writeln"].forEach(key => hook(proto("Document"), key, (self, args) => {
-    var text = args.join("") + (key == "write" ? "" : "\n"), clean = written(self, text);
+  each(/^Document$/, "write writeln", "", (self, args, native) => {
+    var text = args.join("") + (native.name == "write" ? "" : "\n"), clean = written(self, text);
     if (clean != text) args.splice(0, args.length, trusted.createHTML(clean));
-  }, arrived));
+  }, arrived);
   hook(proto("Document"), "open", self => streams.delete(self) && undefined);
+  hook(proto("Document"), "execCommand", (self, args) => {
+    if (/^insertimage/i.test(args[0])) args[2] = address(null, "", args[2]);
+    if (/^inserthtml/i.test(args[0])) args[2] = tidy(self.body, args[2]);
+  }, arrived);
 
   // Styles. Properties of a style live on each declaration, not on a prototype: hence the stand-in.
   var declarations = proto("CSSStyleDeclaration");
-  ["HTMLElement", "SVGElement", "MathMLElement", "CSSStyleRule", "CSSPageRule", "CSSKeyframeRule", "CSSFontFaceRule", "CSSNestedDeclarations", "CSSMarginRule"].forEach(kind => {
-    access(proto(kind), "style", "get", null, styled);
-    access(proto(kind), "style", "set", (self, args) => void (args[0] = css(args[0])));
-  });
+  each(/Element$|^CSS/, "style", "get", null, styled);
+  each(/Element$|^CSS/, "style", "set", judge);
+  // A value that is no text cannot be cleaned, and goes.
+  function judge(self, args) {
+    return args.some((given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
+  }
   function styled(style) {
     var known = styles.get(style), methods = {};
     if (known) return known;
@@ -415,7 +427,7 @@ function guard(W) {
         return typeof found == "function" ? methods[key] = methods[key] || found.bind(style) : found;
       },
       set(_, key, given) {
-        style[key] = typeof given == "string" ? css(given) : given;
+        style[key] = css(given);
         return true;
       }
     });
@@ -423,33 +435,38 @@ function guard(W) {
     plain.set(known, style);
     return known;
   }
+  // What is borrowed from the prototype finds the declaration behind the stand-in.
+  function real(self, args, native) {
+    return plain.has(self) && [apply(native, plain.get(self), args)];
+  }
   for (let key of declarations ? Object.getOwnPropertyNames(declarations) : []) {
     hook(declarations, key, (self, args, native) => {
       if (key == "setProperty") args[1] = css(args[1]);
-      return plain.has(self) && [apply(native, plain.get(self), args)];
+      return real(self, args, native);
     });
   }
-  access(declarations, "cssText", "set", (self, args) => void (args[0] = css(args[0])));
-  [["CSSStyleSheet", "insertRule addRule replace replaceSync"], ["CSSGroupingRule", "insertRule"], ["CSSStyleRule", "insertRule"], ["CSSKeyframesRule", "appendRule"],
-    ["StylePropertyMap", "set append"]].forEach(([kind, keys]) =>
-    keys.split(" ").forEach(key => hook(proto(kind), key, (self, args) => args.forEach((given, at) => {
-      if (typeof given == "string") args[at] = css(given);
-    }))));
-  hook(proto("Element"), "animate", (self, args) => void (args[0] = JSON.parse(JSON.stringify(args[0]), (key, given) => typeof given == "string" ? css(given) : given)));
-  hook(W, "FontFace", (self, args) => {
-    if (typeof args[1] == "string") args[1] = css(args[1]);
-  });
+  access(declarations, "cssText", "set", (self, args, native) => judge(self, args) || real(self, args, native));
+  each(/^CSS|^StyleP/, "insertRule addRule appendRule replace replaceSync set append", "", judge);
+  hook(W, "FontFace", (self, args) => void judge(self, args));
+  // Frames of an animation, and other settings.
+  function settings(given) {
+    return given && given.map ? given.map(settings)
+      : given + "" == "[object Object]" ? Object.fromEntries(Object.entries(given).map(([key, one]) => [key, settings(one)])) : css(given);
+  }
+  var animated = at => (self, args) => void (args[at] = settings(args[at]));
+  hook(proto("Element"), "animate", animated(0));
+  hook(proto("KeyframeEffect"), "setKeyframes", animated(0));
+  hook(W, "KeyframeEffect", animated(1));
+  hook(W.CSS, "registerProperty", animated(0));
   hook(W, "Audio", (self, args) => {
     if (args.length && tracker(args[0])) args[0] = asset("e.gif");
   });
 
   // Frames, windows, documents in blobs.
-  ["HTMLIFrameElement", "HTMLFrameElement", "HTMLObjectElement"].forEach(kind => {
-    access(proto(kind), "contentWindow", "get", null, enter);
-    access(proto(kind), "contentDocument", "get", null, document => {
-      if (document) enter(document.defaultView);
-      return document;
-    });
+  each(/Element$/, "contentWindow", "get", null, enter);
+  each(/Element$/, "contentDocument", "get", null, document => {
+    if (document) enter(document.defaultView);
+    return document;
   });
   // Whether a name is a frame's: what script leads there is judged. A window of its own is the visitor's step.
   function framed(name, window) {
