@@ -21,11 +21,11 @@ function strips(rule) {
 
 // Names with `*` for any run of characters.
 function anyOf(list) {
-  return new RegExp(list ? "^(?:" + list.split(" ").map(name => name.split("*").map(literal).join(".*")).join("|") + ")$" : "^\\b$");
+  return new RegExp(list ? "^(?:" + list.split(" ").map(name => name.split("*").map(literal).join(".*")).join("|") + ")$" : "(?!)");
 }
 
 function literal(text) {
-  return text.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
+  return text.replace(/\W/g, "\\$&");
 }
 
 // Whether a name goes; its kind stands before it: `.` domain, `=` cookie, `$` storage key.
@@ -46,20 +46,12 @@ function under(rule, path) {
   return pattern.test(path);
 }
 
-// A path as it is commonly written: no slash twice, nothing as `%xx` that stands for itself.
-function common(path) {
-  return path.replace(/%[2-7][\da-f]/gi, coded => {
-    var c = decoded(coded);
-    return /[\w.~-]/.test(c) ? c : coded;
-  }).replace(/\/+/g, "/");
-}
-
 // Most specific domain, then longest path. Without a path: hints and sockets.
 function verdict(host, path) {
   for (var at; ; host = host.slice(at + 1)) {
     if (goes("." + host)) return true;
     var node = nodes[host];
-    if (node && path == null) {
+    if (node && !path) {
       if (node.strips && !node.essential) return true;
       if (node.all || node.essential) return false;
     } else if (node) {
@@ -81,7 +73,9 @@ function tracker(reference, hint) {
   }
   var host = url.hostname.replace(/\.$/, "");
   if (host == own || !/^(https?|wss?|ftp):/.test(url.protocol)) return false;
-  var found = verdict(host, hint || /^ws/.test(url.protocol) ? null : common(url.pathname) + url.search);
+  // A path as it is commonly written: nothing as `%xx` that stands for itself, no slash twice.
+  var found = verdict(host, hint || /^ws/.test(url.protocol) ? "" :
+    url.pathname.replace(/%(2[de]|3\d|[46][1-9a-f]|[57][\da]|5f|7e)/gi, decoded).replace(/\/+/g, "/") + url.search);
   if (found) blocked[host] = (blocked[host] || 0) + 1;
   return found;
 }
