@@ -171,25 +171,6 @@ fn check_target(method: &Method, uri: &Uri, version: Version) -> Result<(), Prox
     if good { Ok(()) } else { Err(ProxyError::BadTarget) }
 }
 
-/// Forgets the length of an HTTP/2 body that is said to be empty before it has ended: with data behind it the
-/// request is malformed (RFC 9113, 8.1.1), which must show before the origin takes it for whole.
-fn distrust_empty(request: &mut Request<Incoming>) {
-    if request.version() == Version::HTTP_2
-        && !request.body().is_end_stream()
-        && request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
-    {
-        request.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-}
-
-/// Refuses the fields of an HTTP/2 request that HTTP/1.1 would read otherwise, or not at all.
-fn check_http2_fields<B>(request: &Request<B>) -> Result<(), ProxyError> {
-    match request.version() {
-        Version::HTTP_2 => strict::check_fields(request.headers()).map_err(ProxyError::Malformed),
-        _ => Ok(()),
-    }
-}
-
 impl Exchange {
     /// Step 1: who asks which site, and what holds there. Deletes client-sent `Optgate-*` fields.
     ///
@@ -198,8 +179,10 @@ impl Exchange {
     pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         check_target(request.method(), request.uri(), request.version())?;
         check_length(request.headers())?;
-        check_http2_fields(request)?;
-        distrust_empty(request);
+        if request.version() == Version::HTTP_2 {
+            let ended = request.body().is_end_stream();
+            strict::hold_to_http1(request.headers_mut(), ended).map_err(ProxyError::Malformed)?;
+        }
         if client_addr::passes(request.headers()) >= MOST_PASSES {
             return Err(ProxyError::Loop);
         }

@@ -119,17 +119,37 @@ pub(in crate::store) struct Kept<'a> {
     pub(in crate::store) chain: &'a [u8],
 }
 
+/// What stands beside a record's bytes, and the chain is not over.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Beside<'a> {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) time_us: i64,
+    pub(in crate::store) reference: Option<&'a str>,
+    pub(in crate::store) subject: Option<&'a [u8]>,
+    pub(in crate::store) blinding: Option<&'a [u8]>,
+}
+
+impl Beside<'_> {
+    /// A record's fields and whose it is, where its bytes say what stands beside them.
+    pub(in crate::store) fn fields_of<'c>(&self, canonical: &'c [u8]) -> Option<(Fields<'c>, Account)> {
+        let fields = Fields::decode(canonical)?;
+        let account = fields.account(self.subject, self.blinding)?;
+        let fits =
+            (fields.seq, fields.time_us, Some(fields.reference)) == (self.seq, self.time_us, self.reference);
+        fits.then_some((fields, account))
+    }
+}
+
 impl Head {
     /// The fields of a kept record, unless it was pruned, and the head after it; `None` when it does not follow this
     /// head, or its columns do not say what its bytes say.
     pub(in crate::store) fn after<'a>(&self, kept: &Kept<'a>) -> Option<(Option<Fields<'a>>, Self)> {
         let (fields, next) = match (kept.canonical, kept.digest) {
             (Some(canonical), None) => {
-                let fields = Fields::decode(canonical)?;
-                fields.account(kept.subject, kept.blinding)?;
-                let columns = (kept.seq, kept.time_us, kept.reference);
-                let fits = columns == (fields.seq, fields.time_us, Some(fields.reference));
-                (Some(fits.then_some(fields)?), self.next(canonical))
+                let Kept { seq, time_us, reference, subject, blinding, .. } = *kept;
+                let (fields, _) =
+                    Beside { seq, time_us, reference, subject, blinding }.fields_of(canonical)?;
+                (Some(fields), self.next(canonical))
             }
             (None, Some(digest)) => {
                 let forgotten = kept.reference.is_none() && kept.blinding.is_none();

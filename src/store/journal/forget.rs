@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::beside::changing;
-use super::chain::{Account, Fields, Version, digest};
+use super::chain::{Account, Beside, Fields, Version, digest};
 use super::sqlite::Journal;
 use super::{BROKEN, explain, refuse};
 use crate::privacy::{Standing, Subject};
@@ -156,8 +156,11 @@ impl Journal {
             let (seq, canonical): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(5)?);
             let Some(canonical) = canonical else { continue };
             // Only what the chain is over tells how old a record is, and whose: what goes here is gone.
-            let beside = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-            let (fields, account) = fitting(canonical, seq, beside)
+            let (time_us, reference) = (row.try_get(1)?, row.try_get(2)?);
+            let beside =
+                Beside { seq, time_us, reference, subject: row.try_get(3)?, blinding: row.try_get(4)? };
+            let (fields, account) = beside
+                .fields_of(canonical)
                 .ok_or_else(|| sqlx::Error::Protocol(format!("record {seq} {BROKEN}")))?;
             if fields.version == Version::First {
                 pruned.first_format += 1;
@@ -237,18 +240,6 @@ impl Journal {
             suppressed: word(standing).is_some(),
         })
     }
-}
-
-/// What stands beside a record's bytes: its time, reference, subject and blinding.
-type Beside<'a> = (i64, Option<&'a str>, Option<&'a [u8]>, Option<&'a [u8]>);
-
-/// A record's fields and whose it is, where its bytes say what stands beside them.
-fn fitting<'a>(canonical: &'a [u8], seq: i64, beside: Beside<'_>) -> Option<(Fields<'a>, Account)> {
-    let (time_us, reference, subject, blinding) = beside;
-    let fields = Fields::decode(canonical)?;
-    let fits = (fields.seq, fields.time_us, Some(fields.reference)) == (seq, time_us, reference);
-    let account = fields.account(subject, blinding)?;
-    fits.then_some((fields, account))
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.

@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
@@ -20,7 +19,7 @@ use crate::edge::error::ProxyError;
 use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::strict::{self, Reason};
+use crate::edge::strict;
 
 /// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
 const MAX_FIELDS: u32 = 64 * 1024;
@@ -40,7 +39,7 @@ impl Pool {
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
         let mut may_ask_again = true;
-        let (response, stream) = loop {
+        let (mut response, stream) = loop {
             let Shared { sender, uses, .. } = match self.http2_connection().await {
                 Ok(found) => found,
                 Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
@@ -61,8 +60,9 @@ impl Pool {
             }
             may_ask_again = false;
         };
-        let response =
-            checked(response).map_err(|reason| Attempt::Failed(ProxyError::MalformedAnswer(reason)))?;
+        let ended = response.body().is_end_stream();
+        strict::hold_to_http1(response.headers_mut(), ended)
+            .map_err(|reason| Attempt::Failed(ProxyError::MalformedAnswer(reason)))?;
         let between = self.limits.between_bytes;
         let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
         Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
@@ -148,15 +148,4 @@ impl Pool {
         }
         Ok(shared)
     }
-}
-
-/// An answer as HTTP/1.1 can have it. A body that is said to be empty before it has ended loses its length: with data
-/// behind it the answer is malformed (RFC 9113, 8.1.1), which must show.
-fn checked(mut response: Response<Incoming>) -> Result<Response<Incoming>, Reason> {
-    strict::check_fields(response.headers())?;
-    let empty = response.headers().get(CONTENT_LENGTH).is_some_and(|length| length == "0");
-    if empty && !response.body().is_end_stream() {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
-    Ok(response)
 }
