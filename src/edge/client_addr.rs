@@ -6,9 +6,11 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use url::Url;
 
 use super::tls::Shown;
 use crate::enforce::fields;
@@ -85,11 +87,21 @@ pub struct Hop {
     /// Whose requests belong here; `None` where no handshake says.
     shown: Option<Shown>,
     peer_text: HeaderValue,
-    /// The last `Forwarded` that named the peer alone, with the host and scheme it was made for: a connection's
-    /// requests are mostly for one host.
-    forwarded: RefCell<Option<(HeaderValue, bool, HeaderValue)>>,
+    /// What was made for the last host: a connection's requests are mostly for one.
+    last: RefCell<Option<Box<LastHost>>>,
     /// The last host that was asked for here, and where it led.
     found: RefCell<Option<Found>>,
+}
+
+/// What is made of a host as the client sent it, and of the scheme.
+#[derive(Debug)]
+struct LastHost {
+    host: HeaderValue,
+    secure: bool,
+    /// `Forwarded` that names the peer alone.
+    forwarded: HeaderValue,
+    /// The address of its root, once a page was asked for; `None` within: no URL can hold the host.
+    root: Option<Option<Rc<Url>>>,
 }
 
 /// A host that was found to belong on a connection.
@@ -106,8 +118,8 @@ impl Hop {
     #[must_use]
     pub fn new(peer: IpAddr, tls: bool) -> Self {
         let peer = peer.to_canonical();
-        let (forwarded, found) = (RefCell::default(), RefCell::default());
-        Self { peer, tls, shown: None, peer_text: listed(&[peer]), forwarded, found }
+        let (last, found) = (RefCell::default(), RefCell::default());
+        Self { peer, tls, shown: None, peer_text: listed(&[peer]), last, found }
     }
 
     /// The same after a handshake that named whom the client wants.
@@ -132,7 +144,7 @@ impl Hop {
 
     /// Remembers a host whose requests belong on this connection.
     pub fn remember(&self, host: &HeaderValue, settings: u64, site: usize) {
-        *self.found.borrow_mut() = detached(host).map(|host| Found { host, settings, site });
+        *self.found.borrow_mut() = Some(Found { host: detached(host), settings, site });
     }
 
     /// Rewrites `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110, 7.6.3) and `X-Request-Id` for the
@@ -180,20 +192,32 @@ impl Hop {
 
     /// `Forwarded` for a request that comes from the peer itself.
     fn forwarded(&self, host: &HeaderValue, secure: bool) -> HeaderValue {
-        if let Some((of, was_secure, value)) = &*self.forwarded.borrow()
-            && (of, *was_secure) == (host, secure)
-        {
-            return value.clone();
+        self.made_for(host, secure, |last| last.forwarded.clone())
+    }
+
+    /// The address of a host's root, as the visitor's browser has it; `None`: no URL can hold it.
+    #[must_use]
+    pub fn root(&self, host: &HeaderValue, secure: bool) -> Option<Rc<Url>> {
+        let parsed = || {
+            let host = host.to_str().ok()?;
+            Url::parse(&[scheme(secure), "://", host, "/"].concat()).ok().map(Rc::new)
+        };
+        self.made_for(host, secure, |last| last.root.get_or_insert_with(parsed).clone())
+    }
+
+    fn made_for<R>(&self, host: &HeaderValue, secure: bool, take: impl FnOnce(&mut LastHost) -> R) -> R {
+        let mut last = self.last.borrow_mut();
+        if let Some(last) = last.as_deref_mut().filter(|last| last.host == host && last.secure == secure) {
+            return take(last);
         }
-        let value = forwarded(&[self.peer], host, scheme(secure));
-        *self.forwarded.borrow_mut() = detached(host).map(|host| (host, secure, value.clone()));
-        value
+        let forwarded = forwarded(&[self.peer], host, scheme(secure));
+        take(last.insert(Box::new(LastHost { host: detached(host), secure, forwarded, root: None })))
     }
 }
 
 /// A copy of a value that holds no piece of the connection's read buffer.
-fn detached(value: &HeaderValue) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(value.as_bytes()).ok()
+fn detached(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 const fn scheme(secure: bool) -> &'static str {

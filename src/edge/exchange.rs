@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use url::Url;
 
 use super::claims;
 use super::client_addr::{self, Client, Hop};
@@ -30,6 +32,8 @@ const MOST_PASSES: usize = 10;
 /// What step 1 finds out, and what the steps after it add.
 #[derive(Debug)]
 pub struct Exchange {
+    /// The connection it came on.
+    hop: Rc<Hop>,
     /// Settings for this whole exchange.
     pub snapshot: Held,
     /// Position of the site asked.
@@ -176,7 +180,7 @@ impl Exchange {
     ///
     /// # Errors
     /// A request that names no site, or is not for a reverse proxy.
-    pub fn identify(core: &Core, hop: &Hop, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
+    pub fn identify(core: &Core, hop: &Rc<Hop>, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         check_target(request.method(), request.uri(), request.version())?;
         check_length(request.headers())?;
         if request.version() == Version::HTTP_2 {
@@ -215,6 +219,7 @@ impl Exchange {
         let killed = site.switch.engaged();
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
         Ok(Self {
+            hop: Rc::clone(hop),
             mode,
             site: site.index,
             path_rule,
@@ -259,6 +264,14 @@ impl Exchange {
         self.host.to_str().ok().and_then(host_name).unwrap_or_default()
     }
 
+    /// An address of the site as the visitor's browser has it; `target` begins with `/`. `None`: no URL can hold the host.
+    ///
+    /// Cost: the host is read once a connection.
+    #[must_use]
+    pub fn address(&self, target: &str) -> Option<Url> {
+        Some(below(&*self.hop.root(&self.host, self.client.secure)?, target))
+    }
+
     /// The domain of our cookie here; `None`: the host's alone.
     ///
     /// Cost: nothing where the site's group has none.
@@ -291,6 +304,15 @@ impl Exchange {
     pub fn rule(&self) -> &Rule {
         self.site().rule(self.path_rule)
     }
+}
+
+/// A target as an address of the site with this root.
+fn below(root: &Url, target: &str) -> Url {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let mut url = root.clone();
+    url.set_path(path);
+    url.set_query(query);
+    url
 }
 
 /// Both the peer and the client it speaks for must be allowed to ask.
@@ -332,6 +354,36 @@ mod tests {
             "[::1]a",
         ] {
             assert_eq!(host_name(bad), None, "{bad}");
+        }
+    }
+
+    /// The root is parsed once a connection; what comes out is what parsing all of it would give.
+    #[test]
+    fn a_target_below_the_root_is_the_address_that_parsing_gives() {
+        for root in ["http://shop.example:8080/", "https://b\u{fc}cher.example/", "http://[::1]/"] {
+            let parsed = Url::parse(root).unwrap();
+            for target in [
+                "/",
+                "/a/b.html",
+                "/a/../b/./c",
+                "//x/y",
+                "/\\x\\y",
+                "/?",
+                "/a?b?c=/../d",
+                "/a?b&c=%zz",
+                "/%2e%2E/a",
+                "/a;b=c",
+                "/\"<>`{}|^",
+                "/?\"<>'`{}|^",
+                "/a:b@c",
+                "/a//b//",
+                "/%ff",
+                "/..",
+                "/a/..?x",
+            ] {
+                let whole = Url::parse(&format!("{}{target}", root.trim_end_matches('/'))).unwrap();
+                assert_eq!(below(&parsed, target), whole, "{root} {target}");
+            }
         }
     }
 

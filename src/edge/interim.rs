@@ -47,7 +47,7 @@ impl<'a> Interim<'a> {
             // The answer itself may say that its visitor's account has opted out.
             let opted_out = x.decision.opted_out() || session.is_some();
             // The site's own address is enough to tell whose a reference is.
-            let (page, lists) = (respond::address(x, "/"), respond::lists(x));
+            let (page, lists) = (x.address("/"), respond::lists(x));
             let judge = Judge {
                 policy: &x.rule().policy,
                 lists: lists.as_ref(),

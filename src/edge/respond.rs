@@ -282,14 +282,7 @@ fn page_url(x: &Exchange, asked: &Asked, plan: &BodyPlan) -> Option<Url> {
     if !read {
         return None;
     }
-    address(x, asked.target.as_str()).or_else(|| address(x, "/"))
-}
-
-/// An address of the site as the visitor's browser has it.
-pub fn address(x: &Exchange, target: &str) -> Option<Url> {
-    let scheme = if x.client.secure { "https" } else { "http" };
-    let host = x.host.to_str().unwrap_or_default();
-    Url::parse(&format!("{scheme}://{host}{target}")).ok()
+    x.address(asked.target.as_str())
 }
 
 fn apply_head(

@@ -49,11 +49,12 @@ pub fn intercept(decision: Decision, policy: &Policy, request: FirstParty<'_>) -
     if !decision.opted_out() {
         return None;
     }
-    let stand_in = StandIn::of(request.path, request.headers);
+    let stand_in = || StandIn::of(request.path, request.headers);
     if policy.match_own_collector(request.path) {
-        return Some(Intercepted { vendor: None, stand_in });
+        return Some(Intercepted { vendor: None, stand_in: stand_in() });
     }
     let hit = policy.match_collector(request)?;
+    let stand_in = stand_in();
     let container = hit.action == VendorAction::Restrict && stand_in == StandIn::Script;
     let goes = hit.action != VendorAction::Allow && !container;
     goes.then_some(Intercepted { vendor: Some(hit.vendor), stand_in })

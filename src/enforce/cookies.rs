@@ -187,10 +187,12 @@ pub fn expire_other_forms(headers: &mut HeaderMap, host: &str, domain: Option<&s
 #[must_use]
 pub fn own_line(value: &str, secure: bool, domain: Option<&str>) -> Option<HeaderValue> {
     let age = u64::from(MAX_AGE_DAYS) * 24 * 60 * 60;
+    let (attribute, domain) = domain.map_or(("", ""), |domain| ("; Domain=", domain));
     let secure = if secure { "; Secure" } else { "" };
-    let domain = domain.map_or_else(String::new, |domain| format!("; Domain={domain}"));
-    let line =
-        format!("{}={value}{domain}; Path=/; Max-Age={age}; SameSite=Lax; HttpOnly{secure}", cookie::NAME);
+    let line = format!(
+        "{}={value}{attribute}{domain}; Path=/; Max-Age={age}; SameSite=Lax; HttpOnly{secure}",
+        cookie::NAME
+    );
     HeaderValue::try_from(line).ok()
 }
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderMap,
-    HeaderName, HeaderValue, LAST_MODIFIED, PRAGMA, REFERRER_POLICY, SET_COOKIE, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    SET_COOKIE, VARY,
 };
 use http::response;
 use url::Url;
@@ -92,27 +92,40 @@ pub struct ResponseChanges {
     pub own_cookie_resigned: bool,
 }
 
-/// Signals to advertising features of browsers: they go for an opted-out visitor, whoever they are for.
-const SIGNALS: [&str; 5] = [
-    "observe-browsing-topics",
-    "shared-storage-write",
-    "shared-storage-cross-origin-worklet-allowed",
-    "x-allow-fledge",
-    "x-fledge-bidding-signals-format-version",
-];
-const SIGNAL_FAMILIES: [&str; 2] = ["attribution-reporting-", "ad-auction-"];
+/// Whether a field is a signal to an advertising feature of browsers: those go for an opted-out visitor, whoever they
+/// are for.
+fn is_signal(name: &str) -> bool {
+    matches!(
+        name,
+        "observe-browsing-topics"
+            | "shared-storage-write"
+            | "shared-storage-cross-origin-worklet-allowed"
+            | "x-allow-fledge"
+            | "x-fledge-bidding-signals-format-version"
+    ) || name.starts_with("attribution-reporting-")
+        || name.starts_with("ad-auction-")
+}
 
-/// What describes bytes that are not sent any more.
-const BODY_FIELDS: [&str; 8] = [
-    "content-md5",
-    "digest",
-    "content-digest",
-    "repr-digest",
-    "signature",
-    "signature-input",
-    "use-as-dictionary",
-    "trailer",
-];
+/// Whether a field describes bytes that are not sent any more.
+fn is_of_the_body(name: &str) -> bool {
+    matches!(
+        name,
+        "accept-ranges"
+            | "content-encoding"
+            | "content-length"
+            | "last-modified"
+            | "content-md5"
+            | "digest"
+            | "content-digest"
+            | "repr-digest"
+            | "signature"
+            | "signature-input"
+            | "use-as-dictionary"
+            | "trailer"
+    )
+}
+
+static LOADING: HeaderName = HeaderName::from_static("supports-loading-mode");
 
 /// Orders to caches that overrule `Cache-Control` (RFC 9213 and its forerunners).
 const CACHE_ORDERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-control"];
@@ -247,12 +260,9 @@ impl Judge<'_> {
             removed += references::filter_location(headers, &strips);
         }
         csp::drop_reports(headers, &|uri| strips(uri, true));
-        removed += fields::remove_where(headers, |name| {
-            SIGNALS.contains(&name) || SIGNAL_FAMILIES.iter().any(|family| name.starts_with(family))
-        });
+        removed += fields::remove_where(headers, is_signal);
         // Fenced frames show advertisements of an auction; the header's other modes stay.
-        let loading = HeaderName::from_static("supports-loading-mode");
-        removed + references::filter_list(headers, &loading, |mode| mode.eq_ignore_ascii_case("fenced-frame"))
+        removed + references::filter_list(headers, &LOADING, |mode| mode.eq_ignore_ascii_case("fenced-frame"))
     }
 
     /// Whether a reference leads to a tracker; `hint`: its host alone counts. The page's own host is first party.
@@ -312,13 +322,7 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
         BodyPlan::Pass(_) if answers_our_tag(ctx) => None,
         BodyPlan::Pass(_) | BodyPlan::Refuse(_) => return,
     };
-    for name in [CONTENT_LENGTH, ACCEPT_RANGES, LAST_MODIFIED] {
-        headers.remove(name);
-    }
-    for name in BODY_FIELDS {
-        headers.remove(name);
-    }
-    headers.remove(CONTENT_ENCODING);
+    fields::remove_where(headers, is_of_the_body);
     let Target::Page(kind) = ctx.asked.target else { return };
     let opted_out = ctx.decision.opted_out();
     validators::mark_etag(headers, &Variant { version: ctx.version, opted_out, kind });
@@ -419,9 +423,23 @@ fn keep_variants_apart(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
     }
 }
 
-/// `private, no-cache`, stricter words kept, other caches' orders removed.
+/// What no shared cache keeps, and no browser uses unasked.
+const NOT_SHARED: &str = "private, no-cache";
+
+/// [`NOT_SHARED`], stricter words kept, other caches' orders removed.
 fn forbid_shared_caching(headers: &mut HeaderMap) {
-    let mut value = String::from("private, no-cache");
+    let order = if headers.contains_key(CACHE_CONTROL) { joined_order(headers) } else { None };
+    headers.insert(CACHE_CONTROL, order.unwrap_or_else(|| HeaderValue::from_static(NOT_SHARED)));
+    fields::remove_where(headers, |name| {
+        matches!(name, "expires" | "pragma" | "age")
+            || CACHE_ORDERS.contains(&name)
+            || name.ends_with("cdn-cache-control")
+    });
+}
+
+/// [`NOT_SHARED`], and what the origin says that is stricter.
+fn joined_order(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut value = String::from(NOT_SHARED);
     for directive in fields::items(headers, &CACHE_CONTROL).map(str::to_ascii_lowercase) {
         if matches!(directive.as_str(), "no-store" | "no-transform" | "must-revalidate")
             && !value.contains(&directive)
@@ -430,11 +448,5 @@ fn forbid_shared_caching(headers: &mut HeaderMap) {
             value.push_str(&directive);
         }
     }
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(CACHE_CONTROL, value);
-    }
-    for name in [EXPIRES, PRAGMA, AGE] {
-        headers.remove(name);
-    }
-    fields::remove_where(headers, |name| CACHE_ORDERS.contains(&name) || name.ends_with("cdn-cache-control"));
+    HeaderValue::try_from(value).ok()
 }

@@ -30,15 +30,15 @@ pub struct Variant<'a> {
 impl Variant<'_> {
     /// Everything of our tag before the origin's own: `og1.VERSION.od.`.
     fn prefix(&self) -> String {
-        let choice = if self.opted_out { 'o' } else { 'n' };
+        let choice = if self.opted_out { "o" } else { "n" };
         let kind = match self.kind {
-            Kind::Document => 'd',
-            Kind::Frame => 'f',
-            Kind::Fragment => 'p',
-            Kind::Unsure => 'u',
-            Kind::Worker => 'w',
+            Kind::Document => "d",
+            Kind::Frame => "f",
+            Kind::Fragment => "p",
+            Kind::Unsure => "u",
+            Kind::Worker => "w",
         };
-        format!("{MARK}.{}.{choice}{kind}.", self.version)
+        [MARK, ".", self.version, ".", choice, kind, "."].concat()
     }
 }
 
@@ -87,17 +87,15 @@ pub fn version_with_hosts<'a>(version: &str, hosts: impl IntoIterator<Item = (&'
 pub fn variant_tag(origin: &HeaderValue, variant: &Variant<'_>) -> Option<HeaderValue> {
     let bytes = origin.as_bytes();
     let (strength, quoted) = match bytes.strip_prefix(b"W/") {
-        Some(quoted) => ('w', quoted),
-        None => ('s', bytes),
+        Some(quoted) => (&b"w."[..], quoted),
+        None => (&b"s."[..], bytes),
     };
     let opaque = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if !opaque.iter().all(|&b| is_tag_byte(b)) {
         return None;
     }
-    let mut tag = format!("W/\"{}{strength}.", variant.prefix()).into_bytes();
-    tag.extend_from_slice(opaque);
-    tag.push(b'"');
-    HeaderValue::from_bytes(&tag).ok()
+    let tag = [b"W/\"", variant.prefix().as_bytes(), strength, opaque, b"\""].concat();
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(tag)).ok()
 }
 
 /// The origin's tag behind one of ours; `None` when it is not ours or of another variant.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::cookie::constant_time_eq;
+use super::cookie::{Signatures, constant_time_eq};
 
 /// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them until
 /// others were told, and one signs what was asked. And those of the secrets before it, under which browsers and accounts are still known.
@@ -14,6 +15,8 @@ use super::cookie::constant_time_eq;
 #[derive(Clone)]
 pub struct Keys {
     cookie: [u8; 32],
+    /// What the first of them signed last.
+    signed: Arc<ArcSwapOption<Signatures>>,
     subject: [u8; 32],
     sealing: [u8; 32],
     question: [u8; 32],
@@ -32,6 +35,7 @@ impl Keys {
     pub fn derive(secret: &[u8]) -> Self {
         Self {
             cookie: mac(secret, &[b"optgate cookie v1"]),
+            signed: Arc::default(),
             subject: mac(secret, &[b"optgate subject v1"]),
             sealing: mac(secret, &[b"optgate sealing v1"]),
             question: mac(secret, &[b"optgate question v1"]),
@@ -73,6 +77,16 @@ impl Keys {
     /// MAC over a cookie's state and month.
     pub(super) fn cookie_mac(&self, text: &[u8]) -> [u8; 32] {
         mac(&self.cookie, &[text])
+    }
+
+    /// Looks at the month's signatures of the cookie, where they are those that were kept.
+    pub(super) fn signed<R>(&self, month: u32, look: impl FnOnce(&Signatures) -> R) -> Option<R> {
+        self.signed.load().as_deref().filter(|signed| signed.month == month).map(look)
+    }
+
+    /// Keeps the signatures of the month that is now: from then on they cost nothing.
+    pub(super) fn keep_signed(&self, signed: Signatures) {
+        self.signed.store(Some(Arc::new(signed)));
     }
 
     /// MAC over a subject's site group and identifier.

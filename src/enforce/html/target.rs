@@ -7,9 +7,6 @@ use super::Kind;
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
-const HX_REQUEST: HeaderName = HeaderName::from_static("hx-request");
-const TURBO_FRAME: HeaderName = HeaderName::from_static("turbo-frame");
-const X_PJAX: HeaderName = HeaderName::from_static("x-pjax");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// What a request wants, as far as its head says.
@@ -39,34 +36,30 @@ impl Target {
 ///
 /// `Sec-Fetch-Dest` comes first: scripts cannot forge it. Without it (plain http, old browsers, other
 /// clients) the headers of the libraries that fetch fragments are asked, then `Accept`.
+/// Cost: one pass over the names, and a look-up for each of these fields that is there.
 #[must_use]
 pub fn target(headers: &HeaderMap) -> Target {
-    if let Some(dest) = headers.get(SEC_FETCH_DEST) {
-        return match dest.as_bytes() {
-            b"document" => Target::Page(Kind::Document),
-            b"iframe" | b"frame" | b"fencedframe" | b"embed" | b"object" => Target::Page(Kind::Frame),
-            // A prefetch of the next page looks like a fetch; the browser shows it as a document later.
-            b"empty" if is_prefetch(headers) => Target::Page(Kind::Unsure),
-            b"empty" => Target::Page(Kind::Fragment),
-            b"audio" | b"audioworklet" | b"font" | b"image" | b"json" | b"manifest" | b"paintworklet"
-            | b"report" | b"script" | b"style" | b"track" | b"video" | b"webidentity" | b"xslt" => {
-                Target::Resource
-            }
-            b"serviceworker" | b"sharedworker" | b"worker" => Target::Page(Kind::Worker),
-            _ => Target::Page(Kind::Unsure),
-        };
+    let present = headers.keys().fold(0, |found, name| found | bit(name.as_str()));
+    if present & DEST != 0
+        && let Some(dest) = headers.get(SEC_FETCH_DEST)
+    {
+        return of_destination(dest.as_bytes(), headers);
     }
     // Over plain http, where browsers allow service workers on loopback only, this field says it.
-    if headers.get(SERVICE_WORKER).is_some_and(|value| value == "script") {
+    if present & WORKER != 0 && headers.get(SERVICE_WORKER).is_some_and(|value| value == "script") {
         return Target::Page(Kind::Worker);
     }
-    let by_script = headers.contains_key(HX_REQUEST)
-        || headers.contains_key(TURBO_FRAME)
-        || headers.contains_key(X_PJAX)
-        // Android's WebView sends its application's name in this field on every navigation.
-        || headers.get(X_REQUESTED_WITH).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
+    // Android's WebView sends its application's name in this field on every navigation.
+    let by_script = present & BY_SCRIPT != 0
+        || present & WITH != 0
+            && headers
+                .get(X_REQUESTED_WITH)
+                .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
     if by_script {
         return Target::Page(Kind::Fragment);
+    }
+    if present & ACCEPTS == 0 {
+        return Target::Page(Kind::Unsure);
     }
     let accepts = |what: &[u8]| {
         headers.get_all(ACCEPT).iter().any(|v| memchr::memmem::find(v.as_bytes(), what).is_some())
@@ -78,6 +71,41 @@ pub fn target(headers: &HeaderMap) -> Target {
     // Every browser's navigation names both.
     let navigation = accepts(b"text/html") && accepts(b"application/xhtml+xml");
     Target::Page(if navigation { Kind::Document } else { Kind::Unsure })
+}
+
+const DEST: u8 = 1;
+const WORKER: u8 = 2;
+const BY_SCRIPT: u8 = 4;
+const WITH: u8 = 8;
+const ACCEPTS: u8 = 16;
+
+/// What a field's name says that it may say.
+fn bit(name: &str) -> u8 {
+    match name {
+        "sec-fetch-dest" => DEST,
+        "service-worker" => WORKER,
+        // The libraries that fetch fragments.
+        "hx-request" | "turbo-frame" | "x-pjax" => BY_SCRIPT,
+        "x-requested-with" => WITH,
+        "accept" => ACCEPTS,
+        _ => 0,
+    }
+}
+
+fn of_destination(dest: &[u8], headers: &HeaderMap) -> Target {
+    match dest {
+        b"document" => Target::Page(Kind::Document),
+        b"iframe" | b"frame" | b"fencedframe" | b"embed" | b"object" => Target::Page(Kind::Frame),
+        // A prefetch of the next page looks like a fetch; the browser shows it as a document later.
+        b"empty" if is_prefetch(headers) => Target::Page(Kind::Unsure),
+        b"empty" => Target::Page(Kind::Fragment),
+        b"audio" | b"audioworklet" | b"font" | b"image" | b"json" | b"manifest" | b"paintworklet"
+        | b"report" | b"script" | b"style" | b"track" | b"video" | b"webidentity" | b"xslt" => {
+            Target::Resource
+        }
+        b"serviceworker" | b"sharedworker" | b"worker" => Target::Page(Kind::Worker),
+        _ => Target::Page(Kind::Unsure),
+    }
 }
 
 fn is_prefetch(headers: &HeaderMap) -> bool {
