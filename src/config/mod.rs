@@ -16,6 +16,7 @@ mod listen;
 mod lists;
 pub mod load;
 mod meaning;
+pub mod nearest;
 pub mod origins;
 mod programme;
 pub mod raw;

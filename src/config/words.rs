@@ -2,6 +2,7 @@
 
 use super::error::{ConfigError, Place};
 use super::key::{KeyPath, Step};
+use super::nearest::nearest;
 use super::raw::Raw;
 
 /// Between why and what to do, in the complaints of our own types. No TOML text can hold it unescaped.
@@ -48,7 +49,7 @@ type Parts = (String, String, String);
 fn unknown_key(rest: &str, path: &KeyPath) -> Parts {
     let words = backquoted(rest);
     let (name, known) = words.split_first().map_or(("", &[][..]), |(name, known)| (*name, known));
-    let next = nearest(name, known)
+    let next = nearest(name, known.iter().copied())
         .map(|near| format!("did you mean `{near}`?"))
         .or_else(|| elsewhere(name).map(|home| format!("it belongs to [{home}]")))
         .unwrap_or_else(|| match known {
@@ -66,7 +67,7 @@ fn unknown_word(rest: &str, path: &KeyPath) -> Parts {
     let words = backquoted(rest);
     let (name, known) = words.split_first().map_or(("", &[][..]), |(name, known)| (*name, known));
     let quoted: Vec<String> = known.iter().map(|word| format!("\"{word}\"")).collect();
-    let next = nearest(name, known)
+    let next = nearest(name, known.iter().copied())
         .map_or_else(|| format!("write {}", quoted.join(" or ")), |near| format!("did you mean \"{near}\"?"));
     (format!("`{path}` cannot be \"{name}\""), format!("it takes {}", quoted.join(" or ")), next)
 }
@@ -118,16 +119,6 @@ fn plain_type(expected: &str) -> &str {
 
 fn backquoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
-}
-
-/// The known name that a slip of the fingers most likely meant.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let score = |word: &str| strsim::jaro_winkler(name, word);
-    known
-        .iter()
-        .copied()
-        .filter(|word| score(word) > 0.82 || strsim::damerau_levenshtein(name, word) <= 2)
-        .max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
 /// The table that holds a setting of this name, when it was written in the wrong one.

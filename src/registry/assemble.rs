@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::collectors::CollectorRule;
-use super::error::{Fault, Place, RegistryError, nearest};
+use super::error::{Fault, Place, RegistryError};
 use super::host_index::{HostIndex, Rule};
 use super::hosts;
 use super::markers::MarkerIndex;
@@ -14,6 +14,7 @@ use super::pattern::{PathPrefix, glob};
 use super::source::{self, At, Collector, Entry};
 use super::vendor::{Role, VendorId};
 use super::{Registry, SharedRule};
+use crate::config::nearest::nearest;
 
 /// A file's name and text.
 pub(super) type Named<'a> = (&'a str, &'a str);

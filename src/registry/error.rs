@@ -208,12 +208,3 @@ impl Fault {
         }
     }
 }
-
-/// The candidate nearest to what was written, if it is near at all.
-pub(super) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|known| (strsim::jaro_winkler(written, known), known))
-        .filter(|(likeness, _)| *likeness >= 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
-}

@@ -25,6 +25,8 @@ use host_index::{HostIndex, Node, Rule};
 use markers::MarkerIndex;
 use names::NameIndex;
 
+use crate::config::nearest::nearest;
+
 pub use collectors::FirstParty;
 pub use error::{Fault, Place, RegistryError};
 pub use policy::{CloakedHosts, Hit, Policy, PolicyError};
@@ -120,7 +122,7 @@ impl Registry {
     #[must_use]
     pub fn nearest_id(&self, id: &str) -> Option<&str> {
         // In order of position, so that equal likeness always gives the same answer.
-        error::nearest(id, self.vendors.iter().map(|vendor| vendor.id.as_str()))
+        nearest(id, self.vendors.iter().map(|vendor| vendor.id.as_str()))
     }
 
     /// Short text that changes when any entry changes (first 12 hex digits of a SHA-256); part of

@@ -16,10 +16,11 @@ use std::ops::Range;
 
 use toml_edit::{Array, Document, Item, TableLike, Value};
 
-use super::error::{Fault, Place, RegistryError, nearest};
+use super::error::{Fault, Place, RegistryError};
 use super::hosts;
 use super::pattern::PathPrefix;
 use super::vendor::{Category, HostRule, How, RestrictedCall, Role, Vendor};
+use crate::config::nearest::nearest;
 
 /// Version of the schema.
 const SCHEMA: i64 = 1;

@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
 use crate::config::Settings;
+use crate::config::nearest::nearest;
 use crate::privacy::{Keys, Subject};
 use crate::store::import::{AT_ONCE, Arrival, Imported, parse_subject};
 
@@ -174,9 +175,8 @@ fn head(written: &csv::StringRecord) -> anyhow::Result<csv::StringRecord> {
         if COLUMNS.contains(&column) {
             continue;
         }
-        let near = COLUMNS.iter().map(|known| (strsim::jaro_winkler(column, known), known));
-        let near = near.filter(|(likeness, _)| *likeness > 0.82).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = near.map(|(_, known)| format!("did you mean `{known}`? ")).unwrap_or_default();
+        let near = nearest(column, COLUMNS);
+        let hint = near.map(|known| format!("did you mean `{known}`? ")).unwrap_or_default();
         anyhow::bail!(
             "the head line has a column `{name}`, which none is; {hint}Leave only {} in the file",
             COLUMNS.map(|known| format!("`{known}`")).join(", ")
