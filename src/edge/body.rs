@@ -10,6 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::continuing::Leave;
+use super::kept::Kept;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::timer::Deadline;
@@ -49,6 +50,27 @@ pub enum BodyError {
 }
 
 impl BodyError {
+    /// Whose doing it is, as the access line says it.
+    #[must_use]
+    pub fn broken_by(&self) -> &'static str {
+        match self {
+            Self::Origin(error) => Self::cause_of(error).map_or("origin", Self::broken_by),
+            Self::Unfinished | Self::Stalled => "origin",
+            Self::Visitor(_) | Self::TooSlow | Self::TooLarge => "visitor",
+            Self::Rewrite(error) => {
+                let mut cause = error.source();
+                while let Some(error) = cause {
+                    if let Some(found) = error.downcast_ref::<Self>() {
+                        return found.broken_by();
+                    }
+                    cause = error.source();
+                }
+                "optgate"
+            }
+            Self::Portal(_) => "optgate",
+        }
+    }
+
     /// The body error that made a hyper call fail, if one did.
     #[must_use]
     pub fn cause_of(error: &hyper::Error) -> Option<&Self> {
@@ -145,10 +167,17 @@ impl HttpBody for Body {
 }
 
 /// The body of a request on its way to the origin: limited in size, in silence and in slowness.
-///
+#[derive(Debug)]
+pub struct RequestBody(Source);
+
 /// Boxed, because most requests have none and are moved often.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Limited>>);
+enum Source {
+    None,
+    Visitor(Box<Limited>),
+    /// It may be sent a second time.
+    Kept(Kept<Box<Limited>>),
+}
 
 #[derive(Debug)]
 struct Limited {
@@ -168,7 +197,7 @@ impl RequestBody {
     /// No body.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(None)
+        Self(Source::None)
     }
 
     /// A visitor's body, limited as the settings say.
@@ -178,7 +207,7 @@ impl RequestBody {
             return Self::empty();
         }
         let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-        Self(Some(Box::new(Limited {
+        Self(Source::Visitor(Box::new(Limited {
             inner: body,
             left: limits.request_body.unwrap_or(u64::MAX),
             between_bytes: timeouts.between_bytes,
@@ -190,28 +219,58 @@ impl RequestBody {
         })))
     }
 
+    /// The same once more, for an origin that does not begin the request: what is given of the body is kept as long
+    /// as both are there, and so far as [`Self::is_whole`] says.
+    pub fn keep(&mut self) -> Self {
+        let kept = match std::mem::replace(&mut self.0, Source::None) {
+            Source::None => return Self::empty(),
+            Source::Visitor(body) => Kept::new(body),
+            Source::Kept(kept) => kept,
+        };
+        let again = kept.again();
+        self.0 = Source::Kept(kept);
+        Self(Source::Kept(again))
+    }
+
+    /// Whether sending it would send all of it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match &self.0 {
+            Source::Kept(kept) => kept.is_whole(),
+            Source::None | Source::Visitor(_) => true,
+        }
+    }
+
     /// How far it has come; `None` when there is no body.
     pub fn progress(&mut self) -> Option<Progress> {
-        self.0.as_mut().map(|body| body.progress.get_or_insert_default().clone())
+        self.with(|body| body.progress.get_or_insert_default().clone())
     }
 
     /// It is one side of a conversation, which may go on slowly: `limits.min_body_rate` does not hold.
     pub fn is_conversation(&mut self) {
-        if let Some(body) = &mut self.0 {
-            body.pace = Pace::new(0, Duration::ZERO);
-        }
+        self.with(|body| body.pace = Pace::new(0, Duration::ZERO));
     }
 
     /// Whether the visitor waits to be asked for it.
     #[must_use]
     pub fn waits_for_leave(&self) -> bool {
-        self.0.as_ref().is_some_and(|limited| limited.leave.is_some())
+        match &self.0 {
+            Source::None => false,
+            Source::Visitor(body) => body.leave.is_some(),
+            Source::Kept(kept) => kept.with(|body| body.leave.is_some()),
+        }
     }
 
     /// Reads nothing before the origin gives leave.
     pub fn wait_for(&mut self, leave: Leave) {
-        if let Some(limited) = &mut self.0 {
-            limited.leave = Some(leave);
+        self.with(|body| body.leave = Some(leave));
+    }
+
+    fn with<R>(&mut self, change: impl FnOnce(&mut Limited) -> R) -> Option<R> {
+        match &mut self.0 {
+            Source::None => None,
+            Source::Visitor(body) => Some(change(body)),
+            Source::Kept(kept) => Some(kept.with(|body| change(body))),
         }
     }
 }
@@ -224,7 +283,39 @@ impl HttpBody for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        match &mut self.get_mut().0 {
+            Source::None => Poll::Ready(None),
+            Source::Visitor(body) => Pin::new(body).poll_frame(cx),
+            Source::Kept(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::None => true,
+            Source::Visitor(body) => body.is_end_stream(),
+            Source::Kept(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::None => SizeHint::with_exact(0),
+            Source::Visitor(body) => body.size_hint(),
+            Source::Kept(body) => body.size_hint(),
+        }
+    }
+}
+
+impl HttpBody for Limited {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
         if let Some(leave) = &mut this.leave {
             ready!(leave.poll(cx));
             this.leave = None;
@@ -264,10 +355,10 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|body| body.inner.is_end_stream())
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.inner.size_hint())
+        self.inner.size_hint()
     }
 }

@@ -182,7 +182,11 @@ async fn serve(
         // Boxed: a connection in clear holds no room for a handshake, nor what drives HTTP room for TLS.
         let accepted = Box::pin(async { acceptor.accept(stream).await.map(Box::new) });
         let handshake = timer::within(settings.timeouts.tls_handshake, accepted).await;
-        let Some(Ok(stream)) = handshake else { return };
+        let stream = match handshake {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => return events::handshake_failed(&core.house.metrics, peer, &error),
+            None => return events::limit_reached(&core.house.metrics, Limit::TlsHandshake),
+        };
         let session = stream.get_ref().1;
         if session.alpn_protocol() == Some(proofs::ALPN) {
             // The handshake was all there is to see (RFC 8737, 3).
@@ -368,7 +372,9 @@ async fn http1_connection<S>(
         }
     };
     // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
-    if let Some(reason) = link.broken_body() {
+    if link.is_late() {
+        events::limit_reached(&core.house.metrics, Limit::HeaderRead);
+    } else if let Some(reason) = link.broken_body() {
         events::message_refused(&core.house.metrics, "downstream", reason.label(), &reason);
     } else if let Err(error) = ended
         && error.is_parse()

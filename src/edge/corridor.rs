@@ -47,7 +47,10 @@ pub async fn handle(
     // RFC 9110, 15.2: HTTP/1.0 knows none.
     let link = link.filter(|_| request.version() == Version::HTTP_11);
     let answered = run(&core, &hop, link, &mut exchange, request).await;
-    let answered = if unfolded { answered.and_then(upgrade::fold) } else { answered };
+    let answered = match unfolded {
+        Some(accept) => answered.and_then(|response| upgrade::fold(response, &accept)),
+        None => answered,
+    };
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => finish::failed(&core, &exchange, &summary, &error),
@@ -96,8 +99,7 @@ async fn run(
     if hop::is_last_hop(&mut request) {
         return Ok(own::options());
     }
-    // Over HTTP/2 nothing can be switched; without the field the origin answers as to any request.
-    let wants_upgrade = upgrade::wanted(&request) && x.site().group.http1 != 0;
+    let wants_upgrade = upgrade::wanted(&request) && may_switch(x, request.version())?;
     let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
     if let Some(downstream) = downstream {
         // An answer that ends HTTP here says nothing of stages.
@@ -109,6 +111,17 @@ async fn run(
     let answer = send(core, x, request, interim).await; // 7
     x.stages.answered();
     respond::answer(core, x, asked, answer?).await // 8, 9, 10
+}
+
+/// Whether an origin can be asked to change the protocol. Over HTTP/2 none is: without the field it answers as to any
+/// request (RFC 9110, 7.8), which is an answer over HTTP/1.1 only.
+fn may_switch(x: &Exchange, version: Version) -> Result<bool, ProxyError> {
+    match x.site().group.http1 {
+        0 if version == Version::HTTP_2 => {
+            Err(ProxyError::NoWebSocket("its origins speak HTTP/2; give the site one that speaks HTTP/1.1"))
+        }
+        http1 => Ok(http1 != 0),
+    }
 }
 
 /// Whether the request is a tracker's collection behind an address of the site.

@@ -65,9 +65,6 @@ pub enum ProxyError {
     /// A method or target that a reverse proxy does not forward.
     #[error("the method or target is not for a reverse proxy")]
     BadTarget,
-    /// The head is larger than `limits.header_bytes`, or has more fields than `limits.header_count`.
-    #[error("the request head is larger than limits.header_bytes or limits.header_count")]
-    HeadTooLarge,
     /// No site has this host.
     #[error("no site is configured for this host")]
     UnknownHost,
@@ -107,12 +104,18 @@ pub enum ProxyError {
     /// The origin broke off or answered something that is not HTTP.
     #[error("the origin's answer is not HTTP: {0}")]
     Answer(#[source] hyper::Error),
+    /// An HTTP/2 origin refused the stream, or ended its connection in good order, before it began (RFC 9113, 8.7).
+    #[error("the origin did not begin the request, twice: it ends its connections or takes no more on them")]
+    NotBegun,
     /// The head of an HTTP/2 origin's answer would not be one in HTTP/1.1.
     #[error("the origin's answer is not well-formed: {0}")]
     MalformedAnswer(#[source] Reason),
     /// The origin changed the protocol, and nobody had asked for that.
     #[error("the origin answered 101 to a request without Upgrade")]
     UnaskedSwitch,
+    /// The visitor wants a WebSocket, and the origin's answer is neither one nor a refusal (RFC 6455, 4.1).
+    #[error("the visitor wants a WebSocket and gets none: {0}")]
+    NoWebSocket(&'static str),
     /// The origin was silent.
     #[error("the origin sent no response head within timeouts.first_byte")]
     FirstByteTimeout,
@@ -140,7 +143,6 @@ impl ProxyError {
             Self::HostMismatch => (Downstream, StatusCode::BAD_REQUEST, "host_mismatch"),
             Self::AmbiguousLength => (Downstream, StatusCode::BAD_REQUEST, "ambiguous_length"),
             Self::BadTarget => (Downstream, StatusCode::BAD_REQUEST, "bad_target"),
-            Self::HeadTooLarge => (Downstream, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::UnknownHost => (Downstream, StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
             Self::Misdirected => (Downstream, StatusCode::MISDIRECTED_REQUEST, "misdirected"),
             Self::BodyTooLarge => (Downstream, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -155,8 +157,10 @@ impl ProxyError {
             Self::QueueTimeout => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_timeout"),
             Self::UpstreamTls(_) => (Upstream, StatusCode::BAD_GATEWAY, "tls"),
             Self::Answer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
+            Self::NotBegun => (Upstream, StatusCode::BAD_GATEWAY, "not_begun"),
             Self::MalformedAnswer(_) => (Upstream, StatusCode::BAD_GATEWAY, "answer"),
             Self::UnaskedSwitch => (Upstream, StatusCode::BAD_GATEWAY, "unasked_switch"),
+            Self::NoWebSocket(_) => (Upstream, StatusCode::BAD_GATEWAY, "no_websocket"),
             Self::FirstByteTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
             Self::Loop => (Upstream, StatusCode::LOOP_DETECTED, "loop"),
             Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
@@ -183,6 +187,10 @@ impl ProxyError {
     #[must_use]
     pub const fn limit(&self) -> Option<Limit> {
         match self {
+            Self::Malformed(Reason::LongTarget | Reason::LongHead) => Some(Limit::HeaderBytes),
+            Self::Malformed(Reason::ManyFields) => Some(Limit::HeaderCount),
+            Self::BodyTooLarge => Some(Limit::RequestBody),
+            Self::BodyTimeout => Some(Limit::BetweenBytes),
             Self::BodyTooSlow => Some(Limit::BodyRate),
             Self::ManyCrumbs => Some(Limit::Http2CookieCrumbs),
             Self::TooManyRequests => Some(Limit::PortalRate),
@@ -202,7 +210,6 @@ impl ProxyError {
                 | Self::HostMismatch
                 | Self::AmbiguousLength
                 | Self::BadTarget
-                | Self::HeadTooLarge
                 | Self::BodyTooLarge
                 | Self::BodyTimeout
                 | Self::BodyTooSlow
@@ -219,6 +226,7 @@ impl ProxyError {
                 "405 Method Not Allowed\nRequests with this method are not served here.\n"
             }
             StatusCode::URI_TOO_LONG => "414 URI Too Long\nThe address asked for is too long.\n",
+            StatusCode::NOT_IMPLEMENTED => "501 Not Implemented\nThis method is not known here.\n",
             StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
                 "505 HTTP Version Not Supported\nThis version of HTTP is not spoken here.\n"
             }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
-use super::strict;
+use super::strict::{self, Reason};
 use crate::config::Limits;
 use crate::privacy::{Decision, Mark, Mode, Named, Signals};
 use crate::store::recipients::AccountKey;
@@ -71,7 +71,7 @@ pub struct Exchange {
 /// Host of a request as sent: `:authority` or `Host`, exactly one.
 ///
 /// RFC 9112, 3.2: a request without `Host`, or with several, is answered 400. RFC 9113, 8.3.1: `Host`
-/// must not differ from `:authority`.
+/// must not differ from `:authority`, but for a port that says nothing.
 ///
 /// # Errors
 /// [`ProxyError::BadHost`], [`ProxyError::HostMismatch`].
@@ -81,9 +81,10 @@ pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
     if fields.next().is_some() {
         return Err(ProxyError::BadHost);
     }
-    let authority = request.uri().authority();
+    let (authority, scheme) = (request.uri().authority(), request.uri().scheme_str());
     if let (Some(authority), Some(field)) = (authority, field)
-        && !authority.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes())
+        && !without_default_port(authority.as_str().as_bytes(), scheme)
+            .eq_ignore_ascii_case(without_default_port(field.as_bytes(), scheme))
     {
         return Err(ProxyError::HostMismatch);
     }
@@ -95,6 +96,12 @@ pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
         }
         _ => Err(ProxyError::BadHost),
     }
+}
+
+/// A host without the port that its scheme has anyway (RFC 9110, 4.2.3), or an empty one.
+fn without_default_port<'h>(host: &'h [u8], scheme: Option<&str>) -> &'h [u8] {
+    let port: &[u8] = if scheme.is_some_and(|s| s.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
+    host.strip_suffix(port).or_else(|| host.strip_suffix(b":")).unwrap_or(host)
 }
 
 /// Host without port and trailing dot, lower case; `None` when it is no host.
@@ -150,12 +157,16 @@ fn check_size<B>(request: &Request<B>, limits: &Limits) -> Result<(), ProxyError
         return Err(ProxyError::ManyCrumbs);
     }
     if request.headers().len() - crumbs + usize::from(crumbs > 0) > limits.header_count {
-        return Err(ProxyError::HeadTooLarge);
+        return Err(ProxyError::Malformed(Reason::ManyFields));
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.header_bytes {
+        return Err(ProxyError::Malformed(Reason::LongTarget));
+    }
     // Each field has a colon, a space and a line end.
     let fields: usize = request.headers().iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
-    if target + fields > limits.header_bytes { Err(ProxyError::HeadTooLarge) } else { Ok(()) }
+    let long = target + fields > limits.header_bytes;
+    if long { Err(ProxyError::Malformed(Reason::LongHead)) } else { Ok(()) }
 }
 
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
@@ -203,6 +214,11 @@ impl Exchange {
         };
         check_size(request, &settings.limits)?;
         let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
+        let for_https = request.uri().scheme() == Some(&Scheme::HTTPS);
+        if for_https && !client.secure && !client.peer_trusted {
+            // RFC 9110, 7.4: it did not come as its address says.
+            return Err(ProxyError::Misdirected);
+        }
         if let Some(name) = unread {
             // A front that is trusted may ask for any site on the connections it opened (RFC 9110, 7.4).
             if !client.peer_trusted && !hop.is_for(&name) {

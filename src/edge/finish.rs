@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::{Body, BodyError};
 use super::client_addr::Hop;
-use super::error::{ProxyError, Side};
+use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::grpc;
 use super::house::Core;
@@ -31,8 +31,7 @@ pub struct Summary {
     method: Method,
     path: Option<http::uri::PathAndQuery>,
     started: Instant,
-    /// `Connection` has a meaning there.
-    http1: bool,
+    version: Version,
     /// A gRPC call: errors must be said in its way.
     grpc: bool,
 }
@@ -51,9 +50,14 @@ impl Summary {
             method: request.method().clone(),
             path: request.uri().path_and_query().cloned(),
             started: Instant::now(),
-            http1: request.version() <= Version::HTTP_11,
+            version: request.version(),
             grpc: grpc::is_call(request),
         }
+    }
+
+    /// `Connection` has a meaning there.
+    fn is_http1(&self) -> bool {
+        self.version <= Version::HTTP_11
     }
 
     /// An error as the client reads it.
@@ -111,6 +115,9 @@ pub fn answered(
 #[must_use]
 pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
     let (side, _, label) = error.class();
+    if let ProxyError::Malformed(reason) = error {
+        events::message_refused(&core.house.metrics, side.as_str(), reason.label(), reason);
+    }
     events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
     told_of_limit(core, error);
     let said = Said { client: hop.peer, site: "-", decision: "none", mode: "-", id: "-" };
@@ -121,7 +128,6 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
 /// Answers a request head that was refused; `stand_in` is what hyper read in its place.
 #[must_use]
 pub fn malformed(core: &Core, hop: &Hop, stand_in: &Request<Incoming>, reason: Reason) -> Response<Counted> {
-    events::message_refused(&core.house.metrics, Side::Downstream.as_str(), reason.label(), &reason);
     unidentified(core, hop, Summary::of(stand_in), &ProxyError::Malformed(reason))
 }
 
@@ -137,6 +143,7 @@ struct Said<'a> {
 /// Wraps the body so that its end writes the access line. No allocation where lines are silenced.
 fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
     let status = response.status().as_u16();
+    let http1 = summary.is_http1();
     let pending = core.house.access_log.as_ref().map(|log| {
         let line = Line {
             client: said.client,
@@ -149,22 +156,24 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
             decision: said.decision,
             mode: said.mode,
             id: said.id.to_owned(),
-            complete: false,
+            broken_by: None,
         };
         Box::new(Pending { log: log.clone(), started: summary.started, line })
     });
+    // Where nothing else tells the end, the connection's end does (RFC 9112, 9.3).
+    let endless = summary.version == Version::HTTP_10
+        && response.body().size_hint().exact().is_none()
+        && !response.headers().contains_key(CONTENT_LENGTH);
     let mut response = response.map(|body| Counted {
         body,
         rest: None,
-        http2: !summary.http1,
+        http2: !http1,
         pending,
         broken: None,
         rewriting: None,
     });
-    if summary.http1
-        && core.house.draining.load(Ordering::Relaxed)
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+    let draining = http1 && core.house.draining.load(Ordering::Relaxed);
+    if endless || draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The client learns that its next request needs another connection (RFC 9112, 9.6).
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -216,9 +225,9 @@ impl Counted {
         }
     }
 
-    fn close(&mut self, complete: bool) {
+    fn close(&mut self, broken_by: Option<&'static str>) {
         let Some(mut pending) = self.pending.take() else { return };
-        pending.line.complete = complete;
+        pending.line.broken_by = broken_by;
         pending.line.duration_us = u64::try_from(pending.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         pending.log.write(pending.line);
     }
@@ -228,7 +237,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         // A body without bytes is never polled; it is complete all the same.
         let complete = self.is_end_stream();
-        self.close(complete);
+        self.close((!complete).then_some("visitor"));
     }
 }
 
@@ -262,9 +271,9 @@ impl HttpBody for Counted {
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!("a response body broke off: {error}");
-                this.close(false);
+                this.close(Some(error.broken_by()));
             }
-            Poll::Ready(None) => this.close(true),
+            Poll::Ready(None) => this.close(None),
             Poll::Pending => {}
         }
         match polled {

@@ -53,7 +53,8 @@ const VISITOR_WINDOW: u32 = 2 * 1024 * 1024;
 /// stand still would hold up all others.
 pub const SHARED_WINDOW: u32 = i32::MAX.unsigned_abs();
 /// Largest list of fields that is taken in, whatever HTTP/1.1 may send: fields of one byte are made from one byte
-/// each (CVE-2026-49975). Each counts 32 bytes more than it has (RFC 9113, 6.5.2).
+/// each (CVE-2026-49975). Each counts 32 bytes more than it has (RFC 9113, 6.5.2). What is less, and more than
+/// `limits.header_bytes`, is answered and counted as over HTTP/1.1.
 const MOST_FIELDS: u32 = 64 * 1024;
 /// Streams that are reset before they were looked at (CVE-2023-44487): h2's own number, which a change there must
 /// not change here.
@@ -94,7 +95,7 @@ pub async fn serve<S>(
         metrics: Arc::clone(metrics),
     });
     let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(&streams)));
-    bound(&mut builder, limits.http2_streams, limits.http2_resets, limits.header_bytes);
+    bound(&mut builder, limits.http2_streams, limits.http2_resets);
     builder
         .initial_connection_window_size(window)
         .timer(HeadTimer::new(meter, timeouts.header_read))
@@ -130,14 +131,13 @@ pub async fn serve<S>(
 }
 
 /// Sizes and counts of one connection.
-fn bound<E>(builder: &mut http2::Builder<E>, streams: u32, resets: u32, header_bytes: usize) {
-    let fields = u32::try_from(header_bytes).unwrap_or(MOST_FIELDS).min(MOST_FIELDS);
+fn bound<E>(builder: &mut http2::Builder<E>, streams: u32, resets: u32) {
     builder
         .max_concurrent_streams(streams)
         .max_pending_accept_reset_streams(UNREAD_RESETS)
         // Those that a client makes us reset (MadeYouReset, CVE-2025-8671).
         .max_local_error_reset_streams(usize::try_from(resets).unwrap_or(usize::MAX))
-        .max_header_list_size(fields)
+        .max_header_list_size(MOST_FIELDS)
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW);
 }
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn the_limits_of_the_reader_are_ours_and_not_its_defaults() {
         let mut builder = http2::Builder::new(LocalExecutor);
-        bound(&mut builder, 77, 55, 16 << 20);
+        bound(&mut builder, 77, 55);
         let text = format!("{builder:?}");
         for expected in [
             "max_concurrent_streams: Some(77)",

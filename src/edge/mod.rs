@@ -25,6 +25,7 @@ pub mod hpack;
 pub mod http2;
 pub mod https;
 pub mod interim;
+pub mod kept;
 pub mod listener;
 pub mod local;
 pub mod outcome;

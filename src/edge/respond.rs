@@ -154,6 +154,10 @@ async fn shape(
     // An HTTP/2 origin can send data behind a head that has none (RFC 9110, 15.3.5 and 15.4.5).
     let none = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if none { Body::empty() } else { body };
+    if parts.status == StatusCode::NO_CONTENT {
+        // RFC 9110, 8.6.
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
     apply_head(core, x, asked, &plan, page.as_ref(), guarded, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
     outcome::record(core, x, plan.is_document());
@@ -368,7 +372,7 @@ pub async fn tunnel(
         match choice.send_upgrade(origin, request).await {
             // The tunnel is for what was asked for, and nothing else.
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
-                return Err(ProxyError::UnaskedSwitch);
+                return Err(ProxyError::NoWebSocket("the origin switched to another protocol"));
             }
             Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, downstream, tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
@@ -27,41 +28,59 @@ const BUFFER: usize = 16 * 1024;
 /// be something that is no HTTP.
 const WEBSOCKET: &[u8] = b"websocket";
 
-/// Makes of an extended `CONNECT` for a WebSocket (RFC 8441, 5) the `GET` that HTTP/1.1 has for it. True when
-/// it did. `nonce` is for the key, which HTTP/2 does not need.
+/// What is appended to a key before its digest proves that it was read (RFC 6455, 1.3).
+const PROOF: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Makes of an extended `CONNECT` for a WebSocket (RFC 8441, 5) the `GET` that HTTP/1.1 has for it; gives the
+/// `Sec-WebSocket-Accept` that the origin must answer with. `nonce` is for the key, which HTTP/2 does not need.
 ///
 /// An HTTP/2 client cannot send `Connection` or `Upgrade` itself: such a request is malformed (RFC 9113, 8.2.2).
-pub fn unfold<B>(request: &mut Request<B>, nonce: impl FnOnce() -> u128) -> bool {
+pub fn unfold<B>(request: &mut Request<B>, nonce: impl FnOnce() -> u128) -> Option<String> {
     let websocket = |protocol: &Protocol| protocol.as_str().as_bytes() == WEBSOCKET;
     let extended = request.version() == Version::HTTP_2
         && request.method() == Method::CONNECT
         && request.extensions().get::<Protocol>().is_some_and(websocket);
-    if extended {
-        *request.method_mut() = Method::GET;
-        let headers = request.headers_mut();
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        if let Ok(key) = HeaderValue::from_str(&BASE64.encode(&nonce().to_be_bytes())) {
-            headers.insert(header::SEC_WEBSOCKET_KEY, key);
-        }
+    if !extended {
+        return None;
     }
-    extended
+    *request.method_mut() = Method::GET;
+    let headers = request.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    let key = BASE64.encode(&nonce().to_be_bytes());
+    let accept = accept_of(&key);
+    if let Ok(key) = HeaderValue::try_from(key) {
+        headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    }
+    Some(accept)
+}
+
+/// The `Sec-WebSocket-Accept` for a key (RFC 6455, 4.2.2).
+fn accept_of(key: &str) -> String {
+    let proof = [key.as_bytes(), PROOF].concat();
+    BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &proof).as_ref())
 }
 
 /// The answer to an extended `CONNECT`, from that to the request it became: a success opens the tunnel there,
-/// so only a switch may be one.
+/// so only a switch may be one, and it must prove that it is for this request: the visitor cannot tell.
 ///
 /// # Errors
-/// [`ProxyError::UnaskedSwitch`] for any other success.
-pub fn fold<B>(mut response: Response<B>) -> Result<Response<B>, ProxyError> {
+/// [`ProxyError::NoWebSocket`] for any other success.
+pub fn fold<B>(mut response: Response<B>, accept: &str) -> Result<Response<B>, ProxyError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.headers().get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|said| said != accept) {
+            return Err(ProxyError::NoWebSocket("the origin's Sec-WebSocket-Accept is not the key's"));
+        }
         *response.status_mut() = StatusCode::OK;
         for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
             response.headers_mut().remove(name);
         }
         return Ok(response);
     }
-    if response.status().is_success() { Err(ProxyError::UnaskedSwitch) } else { Ok(response) }
+    match response.status().is_success() {
+        true => Err(ProxyError::NoWebSocket("the origin answered as to any other request")),
+        false => Ok(response),
+    }
 }
 
 /// Whether a request asks for a WebSocket: a `GET` without a body, with `Upgrade` named in `Connection`
@@ -135,5 +154,16 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 6455, 1.3.
+    #[test]
+    fn the_proof_of_a_key_is_the_one_of_the_rfcs_example() {
+        assert_eq!(accept_of("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 }

@@ -46,8 +46,8 @@ pub struct Line {
     pub mode: &'static str,
     /// Request id.
     pub id: String,
-    /// `false` when the visitor or the origin broke off before the body's end.
-    pub complete: bool,
+    /// Who broke off before the body's end: the visitor, the origin, or Optgate where a page could not be rewritten.
+    pub broken_by: Option<&'static str>,
 }
 
 /// What the writing thread is handed.
@@ -160,11 +160,11 @@ fn write_lines(receiver: &Receiver<Entry>, mut losses: Losses, format: LogFormat
 fn render(line: &Line, now: jiff::Timestamp, format: LogFormat, out: &mut String) {
     let client = redact::address(line.client);
     let path = redact::path(&line.path);
-    let end = if line.complete { "" } else { " broken-off" };
+    let (end, by) = line.broken_by.map_or(("", ""), |by| (" broken-off=", by));
     let result = match format {
         LogFormat::Text => writeln!(
             out,
-            "{now:.3} {client} {} {path} {} {}B {}us site={} mode={} decision={} id={}{end}",
+            "{now:.3} {client} {} {path} {} {}B {}us site={} mode={} decision={} id={}{end}{by}",
             line.method,
             line.status,
             line.bytes,
@@ -179,7 +179,8 @@ fn render(line: &Line, now: jiff::Timestamp, format: LogFormat, out: &mut String
                 "timestamp": format!("{now:.6}"), "level": "INFO", "message": "access", "client": client.to_string(),
                 "method": line.method.as_str(), "path": path, "status": line.status, "bytes": line.bytes,
                 "duration_us": line.duration_us, "site": &*line.site, "mode": line.mode,
-                "decision": line.decision, "request_id": line.id, "complete": line.complete,
+                "decision": line.decision, "request_id": line.id, "complete": line.broken_by.is_none(),
+                "broken_by": line.broken_by,
             });
             writeln!(out, "{value}")
         }
@@ -203,7 +204,7 @@ mod tests {
             decision: "none",
             mode: "enforce",
             id: "1f".into(),
-            complete: true,
+            broken_by: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::limits::Limit;
 use super::metrics::Metrics;
+use super::redact;
 use super::upstreams::{UpstreamFigures, UpstreamState};
 
 /// A request that Optgate answered itself because something failed. The cause is logged here, once.
@@ -271,6 +272,19 @@ pub fn upstream_lookup_failed(
     } else {
         tracing::debug!(site, upstream, host, "origin could still not be looked up: {error}");
     }
+}
+
+/// A visitor's TLS handshake came to nothing: what it sent is no TLS, or shares nothing with ours.
+pub fn handshake_failed(metrics: &Metrics, peer: std::net::IpAddr, error: &std::io::Error) {
+    metrics.handshakes_failed.inc();
+    tracing::debug!(peer = %redact::address(peer), "TLS handshake failed: {error}");
+}
+
+/// An origin ended an answer before its end, or went silent in it; the visitor has what came.
+pub fn answer_broke_off(figures: &UpstreamFigures, cause: &dyn std::error::Error) {
+    figures.broken_answers.inc();
+    let (site, upstream) = (figures.site.as_str(), figures.upstream.as_str());
+    tracing::warn!(site, upstream, "an answer broke off: {cause}");
 }
 
 /// A connection to a listener that wants a PROXY protocol header was closed.

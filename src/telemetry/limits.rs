@@ -15,6 +15,18 @@ pub enum Limit {
     Connections,
     /// `limits.connections_per_client`.
     ConnectionsPerClient,
+    /// `limits.header_bytes`.
+    HeaderBytes,
+    /// `limits.header_count`.
+    HeaderCount,
+    /// `timeouts.header_read`.
+    HeaderRead,
+    /// `timeouts.tls_handshake`.
+    TlsHandshake,
+    /// `limits.request_body`.
+    RequestBody,
+    /// `timeouts.between_bytes`, of a visitor's body.
+    BetweenBytes,
     /// `limits.min_body_rate`.
     BodyRate,
     /// `limits.min_send_rate`.
@@ -35,9 +47,15 @@ pub enum Limit {
     Descriptors,
 }
 
-const ALL: [Limit; 11] = [
+const ALL: [Limit; 17] = [
     Limit::Connections,
     Limit::ConnectionsPerClient,
+    Limit::HeaderBytes,
+    Limit::HeaderCount,
+    Limit::HeaderRead,
+    Limit::TlsHandshake,
+    Limit::RequestBody,
+    Limit::BetweenBytes,
     Limit::BodyRate,
     Limit::SendRate,
     Limit::Http2Resets,
@@ -56,6 +74,12 @@ impl Limit {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerClient => "connections_per_client",
+            Self::HeaderBytes => "header_bytes",
+            Self::HeaderCount => "header_count",
+            Self::HeaderRead => "header_read",
+            Self::TlsHandshake => "tls_handshake",
+            Self::RequestBody => "request_body",
+            Self::BetweenBytes => "between_bytes",
             Self::BodyRate => "min_body_rate",
             Self::SendRate => "min_send_rate",
             Self::Http2Resets => "http2_resets",

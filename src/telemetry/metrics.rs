@@ -294,6 +294,8 @@ pub struct Metrics {
     pub connections: Gauge<i64, AtomicI64>,
     /// Of them, HTTP/1.1 connections that have been idle for so long that only their sockets are held.
     pub connections_quiet: Gauge<i64, AtomicI64>,
+    /// Visitors' TLS handshakes that failed.
+    pub handshakes_failed: Counter,
     /// Downstream connections refused at the limit.
     pub connections_refused: Counter,
     /// Limits that were reached.
@@ -350,7 +352,7 @@ type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
 #[derive(Debug)]
 struct UpstreamFamilies {
     gauges: [Gauges; 4],
-    counters: [Counters; 5],
+    counters: [Counters; 6],
 }
 
 impl UpstreamFamilies {
@@ -369,6 +371,7 @@ impl UpstreamFamilies {
         let counters = [
             family(x, "upstream_changes", "Changes of an origin's state"),
             family(x, "upstream_failures", "Requests that failed for the origin's sake"),
+            family(x, "upstream_broken_answers", "Answers that the origin broke off, or went silent in"),
             family(x, "upstream_bad_checks", "Active checks that failed"),
             family(x, "upstream_queue_refused", "Requests refused for want of a connection to the origin"),
             family(x, "upstream_bad_lookups", "Look-ups of the origin's name that failed"),
@@ -384,7 +387,7 @@ impl UpstreamFamilies {
         };
         let [healthy, ejected, connections, waiting] =
             self.gauges.each_ref().map(|family| family.get_or_create_owned(&labels(&of)));
-        let [changes, failures, bad_checks, refused, bad_lookups] = &self.counters;
+        let [changes, failures, broken_answers, bad_checks, refused, bad_lookups] = &self.counters;
         UpstreamFigures {
             site: site.to_owned(),
             upstream: upstream.label.clone(),
@@ -394,6 +397,7 @@ impl UpstreamFamilies {
             ejected,
             changes: UpstreamState::ALL.map(|to| counter(changes, &[("to", to.as_str())])),
             failures: counter(failures, &[]),
+            broken_answers: counter(broken_answers, &[]),
             bad_checks: counter(bad_checks, &[]),
             connections,
             waiting,
@@ -541,6 +545,11 @@ impl Metrics {
             memory,
             memo,
             accounts,
+            handshakes_failed: single(
+                &mut x,
+                "tls_handshakes_failed",
+                "TLS handshakes of visitors that failed",
+            ),
             connections_refused: single(&mut x, "connections_refused", "Connections refused at the limit"),
             connections,
             connections_quiet,

@@ -50,6 +50,8 @@ pub struct UpstreamFigures {
     pub changes: [Counter<u64, AtomicU64>; 3],
     /// Requests that failed for the origin's sake.
     pub failures: Counter<u64, AtomicU64>,
+    /// Answers that it broke off, or went silent in.
+    pub broken_answers: Counter<u64, AtomicU64>,
     /// Active checks that failed.
     pub bad_checks: Counter<u64, AtomicU64>,
     /// Connections open.

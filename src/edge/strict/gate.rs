@@ -37,6 +37,8 @@ pub struct Link {
     answered: AtomicU64,
     /// Part of a head is held.
     in_head: AtomicBool,
+    /// A head had begun and did not end in time.
+    late: AtomicBool,
     /// Nothing has come for a while, and nothing is under way.
     quiet: AtomicBool,
     /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
@@ -67,6 +69,12 @@ impl Link {
     #[must_use]
     pub fn is_in_head(&self) -> bool {
         self.in_head.load(Ordering::Acquire)
+    }
+
+    /// Whether a head had begun and did not end in time.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// Whether nothing has come for a while and nothing is under way: what hyper holds of the connection can go. Cost:
@@ -234,6 +242,7 @@ impl<S> Gate<S> {
             self.link.quiet.store(quiet, Ordering::Relaxed);
             return Poll::Pending;
         }
+        self.link.late.store(scan.has_begun(), Ordering::Relaxed);
         self.state = State::Late;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -32,6 +32,9 @@ pub enum Reason {
     /// A method with characters that no method has (RFC 9110, 9.1).
     #[error("the method is not a token")]
     Method,
+    /// A method longer than any that is known (RFC 9112, 3).
+    #[error("the method is longer than any")]
+    LongMethod,
     /// Blanks, control or non-ASCII bytes or a fragment in the target (RFC 9112, 3.2).
     #[error("the target holds what no target may hold")]
     Target,
@@ -116,6 +119,7 @@ impl Reason {
         match self {
             Self::RequestLine => "request_line",
             Self::Method => "method",
+            Self::LongMethod => "long_method",
             Self::Target => "target",
             Self::Version => "version",
             Self::UnknownVersion => "unknown_version",
@@ -150,6 +154,7 @@ impl Reason {
         match self {
             Self::LongTarget => StatusCode::URI_TOO_LONG,
             Self::LongHead | Self::ManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::LongMethod => StatusCode::NOT_IMPLEMENTED,
             Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
         }

@@ -76,15 +76,12 @@ fn behind(error: &hyper::Error) -> Option<&h2::Error> {
     error.source().and_then(|cause| cause.downcast_ref())
 }
 
-/// A copy of a request without a body.
-pub fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !hyper::body::Body::is_end_stream(request.body()) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
+/// A copy of a request, whose body is kept for it.
+pub fn copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body_mut().keep());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }

@@ -468,11 +468,33 @@ const CONNECT: [Field<'static>; 6] = [
     (b"sec-websocket-version", b"13"),
 ];
 
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+
+/// RFC 6455, 4.2.2.
+fn accept_of(key: &str) -> String {
+    let proof = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, proof.as_bytes());
+    data_encoding::BASE64.encode(digest.as_ref())
+}
+
+/// RFC 6455, 4.1: the key is ours, so the visitor cannot tell that an answer is for another.
+#[test]
+fn a_switch_that_proves_nothing_opens_no_tunnel_over_http2() {
+    let (_proxy, subject) = optgate();
+    for proof in ["", "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"] {
+        subject.origin.answer(Some(Script::of(format!("{SWITCH}{proof}\r\n"))));
+        let (got, _) = tunnel(subject.connect_http2(), &CONNECT, b"ping");
+        assert_eq!(got, 502, "{proof:?}");
+        subject.origin.answer(None);
+    }
+}
+
 /// RFC 8441, 5: a WebSocket over HTTP/2 is one over HTTP/1.1 for the origin.
 #[test]
 fn a_websocket_over_http2_reaches_the_origin_as_an_upgrade() {
     let origin = crate::support::origin::Origin::start().on("/case", |x| {
-        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: k\r\n\r\n")?;
+        let accept = accept_of(&x.request().one("sec-websocket-key").unwrap());
+        x.send(format!("{SWITCH}Sec-WebSocket-Accept: {accept}\r\n\r\n"))?;
         let bytes = x.tunnel()?;
         x.send(bytes.to_ascii_uppercase())?;
         x.cut();

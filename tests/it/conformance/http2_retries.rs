@@ -1,10 +1,10 @@
 //! What is sent again to an HTTP/2 origin, and what never is (RFC 9110, 9.2.2; RFC 9113, 6.8 and 8.7).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::support::frames::{self, GOAWAY, RST_STREAM, Then, frame, hello_of};
+use crate::support::frames::{self, Asked, GOAWAY, RST_STREAM, Then, frame, hello_of};
 use crate::support::proxy::{Proxy, proxy};
 
 /// How an origin does without an answer to its second request and, if `Also`, to its third.
@@ -34,7 +34,8 @@ impl Ends {
         };
         match (self, number) {
             (Self::Refuses, 2) | (Self::RefusesAlso, 2 | 3) => reset(7),
-            (Self::LeavesOut, 2) => goodbye(stream - 2, 0),
+            // It reads on: what is closed with bytes unread is reset, and the goodbye may be lost.
+            (Self::LeavesOut, 2) => (goodbye(stream - 2, 0).0, Then::Keeps),
             (Self::TakesAndCloses, 2) => goodbye(stream, 0),
             (Self::Errs, 2) => goodbye(stream - 2, 2),
             (Self::Resets, 2) => reset(2),
@@ -83,12 +84,53 @@ fn a_request_that_is_refused_twice_is_not_asked_a_third_time() {
     assert_eq!(status(&proxy, "GET", ""), 200);
 }
 
-/// A body has gone, and is not kept for a second time.
+/// A proxy before an origin that has answered one request and does without an answer to the next as `ends` says, at its
+/// head or (`late`) once all of it is there; and what came of bodies, by request.
+fn hearing(ends: Ends, late: bool) -> (Proxy, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let bodies: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let heard = Arc::clone(&bodies);
+    let addr = frames::origin_of(move |asked| {
+        let mut bodies = heard.lock().unwrap();
+        let (stream, whole) = match asked {
+            Asked::Head(stream, whole) => {
+                bodies.push(Vec::new());
+                (stream, whole || bodies.len() == 2 && !late)
+            }
+            Asked::Data(stream, data, whole) => {
+                bodies.last_mut().unwrap().extend_from_slice(data);
+                (stream, whole && !(bodies.len() == 2 && !late))
+            }
+        };
+        whole.then(|| ends.frames(bodies.len(), stream))
+    });
+    let proxy = proxy().upstream(&format!("h2c://{addr}")).run();
+    assert_eq!(proxy.get("/first", "").text(), "hello");
+    (proxy, bodies)
+}
+
+/// RFC 9113, 8.7: whatever the method, and however much of the body had gone; what came the second time is all of it.
 #[test]
-fn a_request_with_a_body_is_not_asked_again() {
-    let (proxy, count) = met(Ends::Refuses);
-    assert_eq!(status(&proxy, "POST", "body"), 502);
-    assert_eq!(count.load(Ordering::SeqCst), 2);
+fn a_body_that_was_not_begun_is_sent_again_whole() {
+    for ends in [Ends::Refuses, Ends::LeavesOut] {
+        for late in [false, true] {
+            for length in [4, 20_000, 64 * 1024] {
+                let body = "x".repeat(length);
+                let (proxy, bodies) = hearing(ends, late);
+                assert_eq!(status(&proxy, "POST", &body), 200, "{ends:?}, {late}, {length}");
+                let bodies = bodies.lock().unwrap();
+                assert_eq!(bodies.len(), 3, "{ends:?}, {late}, {length}");
+                assert!(bodies[2] == body.as_bytes(), "{ends:?}, {late}: {} of {length}", bodies[2].len());
+            }
+        }
+    }
+}
+
+/// What is longer than what is kept has gone, and the origin is not to blame.
+#[test]
+fn a_long_body_that_has_gone_is_not_asked_again() {
+    let (proxy, bodies) = hearing(Ends::Refuses, true);
+    assert_eq!(status(&proxy, "POST", &"x".repeat(64 * 1024 + 1)), 502);
+    assert_eq!(bodies.lock().unwrap().len(), 2);
 }
 
 /// The origin may have begun, whatever it did then; whoever asks next gets another connection.

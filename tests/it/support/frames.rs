@@ -100,6 +100,26 @@ pub enum Then {
 
 /// An origin that answers each head of a request with the frames made for its stream.
 pub fn origin(answer: impl Fn(u32) -> (Vec<u8>, Then) + Send + Sync + 'static) -> SocketAddr {
+    origin_of(move |asked| match asked {
+        Asked::Head(stream, _) => Some(answer(stream)),
+        Asked::Data(..) => None,
+    })
+}
+
+/// What comes of a request; the flag: nothing more does.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    Head(u32, bool),
+    Data(u32, &'a [u8], bool),
+}
+
+/// What is answered to a piece of a request, if anything.
+type Answers = dyn Fn(Asked<'_>) -> Option<(Vec<u8>, Then)> + Send + Sync;
+
+/// An origin that answers pieces of requests with frames.
+pub fn origin_of(
+    answer: impl Fn(Asked<'_>) -> Option<(Vec<u8>, Then)> + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let answer = Arc::new(answer);
@@ -112,7 +132,7 @@ pub fn origin(answer: impl Fn(u32) -> (Vec<u8>, Then) + Send + Sync + 'static) -
     addr
 }
 
-fn serve(mut stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Option<()> {
+fn serve(mut stream: &TcpStream, answer: &Answers) -> Option<()> {
     // In the background, so that what comes meanwhile is read; in one place, so that no frame is put into another.
     let mut writing = stream.try_clone().ok()?;
     let (writer, frames) = mpsc::channel::<Vec<u8>>();
@@ -125,11 +145,22 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(u32) -> (Vec<u8>, Then)) -> Opt
         match head[3] {
             SETTINGS if head[4] == 0 => writer.send(frame(SETTINGS, 1, 0, &[])).ok()?,
             PING if head[4] == 0 => writer.send(frame(PING, 1, 0, &payload)).ok()?,
-            HEADERS => {
-                let (frames, then) = answer(id);
-                writer.send(frames).ok()?;
-                if then == Then::Closes {
-                    return None;
+            HEADERS | DATA => {
+                let ends = head[4] & END_STREAM != 0;
+                if let Ok(more) = u32::try_from(payload.len())
+                    && head[3] == DATA
+                    && more > 0
+                {
+                    writer.send(frame(WINDOW_UPDATE, 0, 0, &more.to_be_bytes())).ok()?;
+                    writer.send(frame(WINDOW_UPDATE, 0, id, &more.to_be_bytes())).ok()?;
+                }
+                let asked =
+                    if head[3] == DATA { Asked::Data(id, &payload, ends) } else { Asked::Head(id, ends) };
+                if let Some((frames, then)) = answer(asked) {
+                    writer.send(frames).ok()?;
+                    if then == Then::Closes {
+                        return None;
+                    }
                 }
             }
             _ => {}

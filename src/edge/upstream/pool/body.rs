@@ -14,6 +14,7 @@ use super::super::group::Load;
 use super::{Held, Live, Pool, unheard};
 use crate::edge::body::{self, BodyError};
 use crate::edge::timer::Deadline;
+use crate::telemetry::events;
 
 /// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early
 /// it closes the connection.
@@ -64,6 +65,15 @@ impl UpstreamBody {
         }
     }
 
+    /// Tells of an answer that has no end. One that ends because the visitor's own body did is the visitor's.
+    fn broke_off(&self, error: &BodyError) {
+        let visitors = matches!(error, BodyError::Origin(cause) if BodyError::cause_of(cause).is_some());
+        let pool = self.live.as_ref().map(|(_, pool)| &pool.figures);
+        if let Some(figures) = pool.or(self.held.figures.as_ref()).filter(|_| !visitors) {
+            events::answer_broke_off(figures, error);
+        }
+    }
+
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let mut body = Pin::new(&mut self.body);
         let Some((live, _)) = &mut self.live else { return body.poll_frame(cx) };
@@ -99,17 +109,22 @@ impl http_body::Body for UpstreamBody {
             {
                 stream.give_up();
             }
+            let frame = match frame {
+                None if shared => body::checked_end(&this.body),
+                frame => frame.map(|result| result.map_err(BodyError::Origin)),
+            };
+            if let Some(Err(error)) = &frame {
+                this.broke_off(error);
+            }
             if ends || this.body.is_end_stream() {
                 this.release();
             }
-            if ends && shared {
-                return Poll::Ready(body::checked_end(&this.body));
-            }
-            return Poll::Ready(frame.map(|result| result.map_err(BodyError::Origin)));
+            return Poll::Ready(frame);
         }
         let between = this.between_bytes;
         let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
         ready!(limit.poll(cx));
+        this.broke_off(&BodyError::Stalled);
         this.live = None;
         if let Some(stream) = &this.held.stream {
             stream.give_up();

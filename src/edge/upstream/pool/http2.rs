@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::{Request, Response};
@@ -25,8 +26,9 @@ use crate::edge::strict;
 const MAX_FIELDS: u32 = 64 * 1024;
 
 impl Pool {
-    /// As [`Pool::send`]: a request without a body that the origin says it has not begun, and an idempotent one on
-    /// a connection that had served others and has broken, is sent a second time.
+    /// As [`Pool::send`]: a request that the origin says it has not begun, if its body is still at hand, is sent a
+    /// second time, and goes to another origin after that; an idempotent one without a body on a connection that had
+    /// served others and has broken is sent a second time.
     pub(super) async fn send_http2(
         self: &Rc<Self>,
         mut request: Request<RequestBody>,
@@ -44,27 +46,31 @@ impl Pool {
                 Ok(found) => found,
                 Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
             };
-            let again = if may_ask_again { attempt::copy(&request) } else { None };
-            let stale = uses.has_served() && request.method().is_idempotent();
+            let stale = may_ask_again
+                && uses.has_served()
+                && request.method().is_idempotent()
+                && request.body().is_end_stream();
+            let again = attempt::copy(&mut request);
             let stream = Stream::of(&uses);
             let failure = match self.exchange_http2(sender, request, &stream).await {
                 Ok(response) => break (response, stream),
                 Err(failure) => failure,
             };
-            match (failure, again) {
-                (Attempt::NotSent(unsent, _), _) if may_ask_again => request = *unsent,
-                (failure, Some(again)) if failure.was_not_begun() || stale && failure.was_cut() => {
-                    request = again;
-                }
-                (failure, _) => return Err(failure),
-            }
+            let not_begun = failure.was_not_begun() && again.body().is_whole();
+            request = match failure {
+                Attempt::NotSent(unsent, _) if may_ask_again => *unsent,
+                _ if may_ask_again && not_begun || stale && failure.was_cut() => again,
+                _ if not_begun => return Err(Attempt::NotSent(Box::new(again), ProxyError::NotBegun)),
+                failure => return Err(failure),
+            };
             may_ask_again = false;
         };
         let ended = response.body().is_end_stream();
         strict::hold_to_http1(response.headers_mut(), ended)
             .map_err(|reason| Attempt::Failed(ProxyError::MalformedAnswer(reason)))?;
         let between = self.limits.between_bytes;
-        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream) };
+        let figures = Some(Arc::clone(&self.figures));
+        let held = Held { _load: load, _place: place, _open: None, stream: Some(stream), figures };
         Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
     }
 

@@ -146,6 +146,8 @@ pub struct Held {
     _open: Option<Open>,
     /// A stream of one that carries others too.
     stream: Option<Stream>,
+    /// Whose answer it is.
+    figures: Option<Arc<UpstreamFigures>>,
 }
 
 /// The connections of one core to one origin.

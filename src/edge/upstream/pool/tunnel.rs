@@ -1,6 +1,7 @@
 //! Connections that go on as another protocol.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::upgrade::Upgraded;
@@ -46,7 +47,8 @@ impl Pool {
             Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
         };
         expected.answer(true, false);
-        let held = Held { _load: load, _place: place, _open: Some(open), ..Held::default() };
+        let figures = Some(Arc::clone(&self.figures));
+        let held = Held { _load: load, _place: place, _open: Some(open), stream: None, figures };
         let driver = machine.0.map(|connection| tokio::task::spawn_local(connection.with_upgrades()));
         let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
         let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
