@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode, Uri};
 
 use super::AdminState;
+use crate::config::JwtKeys;
 use crate::store::FeedHealth;
 use crate::telemetry::upstreams::UpstreamState;
 
@@ -42,7 +43,7 @@ fn checks(state: &AdminState) -> Vec<Check> {
         (None, None) => format!("writing; {} waiting, {} records", health.backlog, health.records),
         (Some(error), _) => format!("cannot write: {error}; opt-outs are enforced by cookie meanwhile"),
     };
-    vec![
+    let mut checks = vec![
         Check {
             name: "serving",
             fine: !draining,
@@ -71,7 +72,29 @@ fn checks(state: &AdminState) -> Vec<Check> {
         nodes(health.feed.as_ref()),
         origins(state),
         kill_switches(state),
-    ]
+    ];
+    checks.extend(account_keys(state));
+    checks
+}
+
+/// Keys of tokens, where they are fetched. Never red: nobody's opt-out is undone for want of them, and another Optgate
+/// would be refused as well.
+fn account_keys(state: &AdminState) -> Option<Check> {
+    let in_force = state.in_force.load();
+    let jwt = in_force.settings.account.jwt.as_ref()?;
+    matches!(jwt.keys, JwtKeys::Url(_)).then_some(())?;
+    let accounts = &state.metrics.accounts;
+    let error = accounts.keys_error();
+    let detail = match &error {
+        Some(error) => format!(
+            "cannot be fetched: {error}; tokens of keys that are not here count as opted out meanwhile"
+        ),
+        None if accounts.keys_taken.get() == 0 => {
+            "on their way; tokens count as opted out meanwhile".to_owned()
+        }
+        None => "fetched".to_owned(),
+    };
+    Some(Check { name: "account keys", fine: error.is_none(), required: false, detail })
 }
 
 /// What passes between nodes. Never red by itself: what a node knows it honours, and another would be cut off as well.

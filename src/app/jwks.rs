@@ -2,7 +2,7 @@
 //!
 //! A set holds until another one has come. It is fetched every `account.jwt.refresh`, and at once when a token names a
 //! key that is not in it (not more often than the verifier asks for). A failure keeps what is in force and is tried
-//! again after a growing pause.
+//! again after a growing pause; meanwhile a token of a key that nobody knows has its bearer count as opted out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,12 +67,13 @@ async fn keep_fresh(house: Arc<House>, verifier: Arc<Verifier>) {
     let JwtKeys::Url(source) = verifier.settings.keys.clone() else { return };
     let mut failures: u32 = 0;
     loop {
+        let asked_for = verifier.moment();
         let fetched = tokio::time::timeout(PATIENCE, fetch(&source)).await;
         let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {PATIENCE:?}")));
         let set = fetched.and_then(|json| KeySet::of_jwks(&json, &verifier.settings.algorithms, false));
         let wait = match set {
             Ok(set) => {
-                verifier.take(set);
+                verifier.take(set, asked_for);
                 events::keys_taken(&house.metrics, source.url.as_str());
                 failures = 0;
                 source.refresh

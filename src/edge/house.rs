@@ -12,8 +12,9 @@ use bytes::BytesMut;
 use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
+use super::account::memory::TokenMemory;
 use super::account::sessions::Sessions;
-use super::account::token::{TokenMemory, Verifier};
+use super::account::token::Verifier;
 use super::busy::Busy;
 use super::clients::{ClientConnections, ClientRates};
 use super::proofs::Proofs;

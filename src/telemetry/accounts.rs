@@ -1,5 +1,7 @@
 //! Figures of what names an account: tokens, fetched keys, answers of the origin.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus_client::metrics::counter::Counter;
 
 /// What became of a token.
@@ -7,13 +9,13 @@ use prometheus_client::metrics::counter::Counter;
 pub enum Token {
     /// It names an account.
     Verified,
-    /// Its keys are being fetched: the request counts as opted out.
+    /// Its key may be in the next set: the request counts as opted out.
     Pending,
     /// It is no token.
     Malformed,
     /// Its algorithm is not one of the settings'.
     Algorithm,
-    /// No key is there for it.
+    /// There is no key for it, and none was there when it was asked for again.
     Key,
     /// It was signed with another key, or changed.
     Signature,
@@ -75,6 +77,8 @@ pub struct AccountFigures {
     pub named: Counter,
     /// Answers that named an opted-out account to a request that had not been decided so.
     pub raised: Counter,
+    /// Why the last fetch of a key set failed; `None` after one that succeeded.
+    keys_error: Mutex<Option<String>>,
 }
 
 impl AccountFigures {
@@ -91,7 +95,19 @@ impl AccountFigures {
             keys_failed: fetches("failed"),
             named,
             raised,
+            keys_error: Mutex::default(),
         }
+    }
+
+    /// How the last fetch of a key set ended.
+    pub(super) fn keys_ended(&self, error: Option<&str>) {
+        *self.keys_error.lock().unwrap_or_else(PoisonError::into_inner) = error.map(str::to_owned);
+    }
+
+    /// Why key sets cannot be fetched just now.
+    #[must_use]
+    pub fn keys_error(&self) -> Option<String> {
+        self.keys_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A request carried a token.

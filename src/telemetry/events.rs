@@ -139,12 +139,14 @@ pub fn certificate_failed(metrics: &Metrics, host: &str, cause: &str, pause: Dur
 /// A key set for tokens was fetched and is in force.
 pub fn keys_taken(metrics: &Metrics, url: &str) {
     metrics.accounts.keys_taken.inc();
+    metrics.accounts.keys_ended(None);
     tracing::debug!(url, "keys of tokens fetched");
 }
 
 /// A key set for tokens could not be fetched, or cannot be used; the one in force stays.
 pub fn keys_failed(metrics: &Metrics, url: &str, cause: &str, pause: Duration) {
     metrics.accounts.keys_failed.inc();
+    metrics.accounts.keys_ended(Some(cause));
     let pause = pause.as_secs();
     tracing::error!(url, "the keys of tokens could not be fetched, tried again in {pause} seconds: {cause}");
 }

@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use super::acceptance_choices::{honoured, post, shop};
+use super::support::client::Client;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
 use super::support::proxy::{Builder, figure, proxy};
@@ -225,14 +226,61 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_not_over_and_over() {
     proxy.wait_for_line("optgate_account_key_fetches_total{result=\"taken\"} 2");
     assert!(honoured(&proxy.get("/", &again)), "the same account by the new key");
     assert!(!honoured(&proxy.get("/", &format!("Cookie: id={}\r\n", issuer.token("b", "bob")))));
-    let made_up = EncodingKey::from_ec_der(&rcgen::KeyPair::generate().unwrap().serialize_der());
     for number in 0..50 {
-        let kid = format!("no-{number}");
-        let token = token_with(Algorithm::ES256, Some(&kid), &made_up, &json!({"sub": "ann"}));
-        assert!(!honoured(&proxy.get("/", &format!("Cookie: id={token}\r\n"))));
+        // The next fetch is held back, so nobody can know.
+        let made_up = format!("Cookie: id={}\r\n", made_up(&format!("no-{number}")));
+        assert!(honoured(&proxy.get("/", &made_up)));
+        assert!(honoured(&proxy.get("/", &made_up)), "again");
     }
     assert_eq!(issuer.asked.load(Ordering::SeqCst), 2);
-    assert_eq!(tokens(&proxy.running().metrics().render(), "unknown-key"), 50);
+    let metrics = proxy.running().metrics().render();
+    assert_eq!((tokens(&metrics, "unknown-key"), tokens(&metrics, "pending")), (0, 101));
+}
+
+/// A token of a key that nobody has.
+fn made_up(kid: &str) -> String {
+    let key = EncodingKey::from_ec_der(&rcgen::KeyPair::generate().unwrap().serialize_der());
+    token_with(Algorithm::ES256, Some(kid), &key, &json!({"sub": "ann"}))
+}
+
+/// DESIGN 5, 11 CCR 7025(c)(1): an issuer changes its keys and its key set cannot be fetched. Nobody can know whose the
+/// tokens are, so every request counts as opted out, not only the first; the admin listener says so. When the set is
+/// there again, its tokens name their accounts, and one that it lacks names nobody.
+#[test]
+fn an_issuer_that_changes_its_keys_while_they_cannot_be_fetched_undoes_no_opt_out() {
+    let (issuer, site) = (Issuer::start(Origin::start()), shop(&["/"]));
+    issuer.publish("a");
+    let proxy = proxy().to(&site).toml(&format!("{}refresh = \"1s\"\n", issuer.settings())).run();
+    proxy.wait_for_line("optgate_account_key_fetches_total{result=\"taken\"} 1");
+    let ann = format!("Cookie: id={}\r\n", issuer.token("a", "ann"));
+    assert!(honoured(&proxy.get("/", &format!("{GPC}{ann}"))));
+    let hidden: Vec<_> = std::mem::take(&mut *issuer.keys.lock().unwrap());
+    let failed = |metrics: &str| figure(metrics, "optgate_account_key_fetches_total{result=\"failed\"}");
+    super::support::wait_until("a failure", || failed(&proxy.running().metrics().render()) > Some(0));
+    let forged = format!("Cookie: id={}\r\n", made_up("none"));
+    let unpublished = rcgen::KeyPair::generate().unwrap();
+    let key = signing(Algorithm::ES256, &unpublished);
+    let new = |account| token_with(Algorithm::ES256, Some("b"), &key, &json!({"sub": account}));
+    let again = format!("Cookie: id={}\r\n", new("ann"));
+    for time in 0..5 {
+        assert!(honoured(&proxy.get("/", &again)), "{time}");
+        assert!(honoured(&proxy.get("/", &forged)), "{time}");
+    }
+    assert!(honoured(&proxy.get("/", &ann)), "the old keys hold");
+    let ready = || Client::connect(proxy.running().admin()).get_from("localhost", "/readyz?verbose", "");
+    let (status, text) = (ready().status(), ready().text());
+    assert_eq!(status, 200);
+    assert!(text.contains("[!] account keys: cannot be fetched: its server answers 503"), "{text}");
+
+    issuer.keys.lock().unwrap().extend(hidden.into_iter().chain([("b".to_owned(), unpublished)]));
+    super::support::wait_until("the key", || {
+        proxy.get("/", &again);
+        tokens(&proxy.running().metrics().render(), "verified") > 2
+    });
+    assert!(honoured(&proxy.get("/", &again)), "the same account by the new key");
+    assert!(!honoured(&proxy.get("/", &format!("Cookie: id={}\r\n", new("bob")))));
+    super::support::wait_until("a set asked for later that lacks it", || !honoured(&proxy.get("/", &forged)));
+    assert!(ready().text().contains("[+] account keys: fetched"), "{}", ready().text());
 }
 
 /// Threat: who can change keys on their way can name any account. The issuer's server is verified.

@@ -42,8 +42,8 @@ struct Key {
 pub enum Candidates<'a> {
     /// These.
     Keys(Vec<&'a DecodingKey>),
-    /// It names a key that is not in the set.
-    UnknownId,
+    /// It names a key that is not in the set: this one.
+    UnknownId(&'a str),
     /// None of the set's is of its algorithm.
     None,
 }
@@ -152,7 +152,7 @@ impl KeySet {
 
     /// The keys that a token's header allows.
     #[must_use]
-    pub fn candidates(&self, id: Option<&str>, algorithm: Algorithm) -> Candidates<'_> {
+    pub fn candidates<'a>(&'a self, id: Option<&'a str>, algorithm: Algorithm) -> Candidates<'a> {
         let fitting = |key: &&Key| key.is_for(algorithm);
         let chosen: Vec<&Key> = match id {
             None => self.keys.iter().filter(fitting).collect(),
@@ -165,7 +165,7 @@ impl KeySet {
                     chosen = self.keys.iter().filter(unnamed).filter(fitting).collect();
                 }
                 if chosen.is_empty() && !self.keys.iter().any(|key| key.id.as_deref() == Some(id)) {
-                    return Candidates::UnknownId;
+                    return Candidates::UnknownId(id);
                 }
                 chosen
             }
@@ -237,7 +237,7 @@ mod tests {
             matches!(set.candidates(Some("a"), Algorithm::EdDSA), Candidates::Keys(keys) if keys.len() == 1)
         );
         assert!(matches!(set.candidates(None, Algorithm::EdDSA), Candidates::Keys(keys) if keys.len() == 1));
-        assert!(matches!(set.candidates(Some("secret"), Algorithm::HS256), Candidates::UnknownId));
+        assert!(matches!(set.candidates(Some("secret"), Algorithm::HS256), Candidates::UnknownId("secret")));
         assert!(matches!(set.candidates(Some("a"), Algorithm::HS256), Candidates::None));
         let error = KeySet::of_jwks(json, &[JwtAlgorithm::HS256], false).unwrap_err().to_string();
         assert!(error.contains("no key here is for HS256"), "{error}");

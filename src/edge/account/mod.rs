@@ -2,7 +2,9 @@
 //!
 //! Memory only. Where nothing of this is configured a request costs one comparison.
 
+mod absent;
 pub mod keys;
+pub mod memory;
 pub mod scope;
 pub mod sessions;
 pub mod token;

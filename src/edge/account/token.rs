@@ -1,9 +1,8 @@
-//! Tokens that name an account: found in a request, verified once, remembered by each core.
+//! Tokens that name an account: found in a request, and verified.
 //!
 //! A token that does not verify names nobody, is counted by its reason, and is no error to the visitor: whether it
 //! opens anything is for the site to say.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,14 +14,12 @@ use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
+use super::absent::AbsentNames;
 use super::keys::{self, Candidates, KeySet};
+use super::memory::Remembered;
 use super::scope::{Known, Scope};
 use crate::config::{Jwt, JwtKeys};
-use crate::privacy::Mark;
 use crate::telemetry::accounts::Token;
-
-/// Tokens that each of a core's two tables remembers.
-const REMEMBERED: usize = 4_096;
 
 /// Longest time for which a token is remembered, seconds.
 const LONGEST: i64 = 3_600;
@@ -38,7 +35,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 pub enum Verdict {
     /// This account.
     Account(Known),
-    /// Nobody can say yet: the keys are being fetched.
+    /// Nobody can say yet: its key may be in the next set.
     Pending,
     /// It names nobody.
     Refused(Token),
@@ -50,7 +47,9 @@ pub struct Verifier {
     /// As configured.
     pub settings: Jwt,
     /// `None` until they were fetched for the first time.
-    keys: ArcSwapOption<KeySet>,
+    keys: ArcSwapOption<Taken>,
+    /// Names of keys that were in no set when a token bore them.
+    absent: AbsentNames,
     /// Somebody needs a key that is not there.
     wanted: Notify,
     /// When a fetch was last asked for, milliseconds after `since` and one; 0: never.
@@ -60,6 +59,18 @@ pub struct Verifier {
     since: Instant,
 }
 
+/// A moment in the life of a verifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+/// A set in force, with the moment at which it was asked for: what it lacks, and was seen before that, is made up. The
+/// two stand together so that no set is judged by another's moment.
+#[derive(Debug)]
+struct Taken {
+    set: KeySet,
+    asked_for: Moment,
+}
+
 impl Verifier {
     /// Reads the keys where they are in a file.
     ///
@@ -67,12 +78,16 @@ impl Verifier {
     /// Names the file and says what is wrong with it.
     pub fn new(settings: Jwt) -> anyhow::Result<Self> {
         let keys = match &settings.keys {
-            JwtKeys::File(file) => Some(Arc::new(KeySet::read(file, &settings.algorithms)?)),
+            JwtKeys::File(file) => {
+                let set = KeySet::read(file, &settings.algorithms)?;
+                Some(Arc::new(Taken { set, asked_for: Moment(0) }))
+            }
             JwtKeys::Url(_) => None,
         };
         Ok(Self {
             settings,
             keys: ArcSwapOption::new(keys),
+            absent: AbsentNames::default(),
             wanted: Notify::new(),
             asked: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -80,9 +95,20 @@ impl Verifier {
         })
     }
 
-    /// Puts a set in force.
-    pub fn take(&self, set: KeySet) {
-        self.keys.store(Some(Arc::new(set)));
+    /// Now; taken before a set is asked for.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment(self.millis())
+    }
+
+    /// The number of the set in force; 0 before the first.
+    pub(super) fn set_number(&self) -> u64 {
+        self.keys.load().as_ref().map_or(0, |taken| taken.set.number())
+    }
+
+    /// Puts a set in force that was asked for at a moment.
+    pub fn take(&self, set: KeySet, asked_for: Moment) {
+        self.keys.store(Some(Arc::new(Taken { set, asked_for })));
     }
 
     /// A fetch has ended, whatever came of it.
@@ -110,13 +136,13 @@ impl Verifier {
     /// Verifies a token, and says until when (Unix seconds) and by which set the verdict holds.
     ///
     /// Cost: a signature check, 20 to 150 us.
-    fn verify(&self, scope: Scope<'_>, token: &[u8], now: i64) -> Remembered {
-        let set = self.keys.load();
+    pub(super) fn verify(&self, scope: Scope<'_>, token: &[u8], now: i64) -> Remembered {
+        let taken = self.keys.load();
         let of = |verdict, until| {
-            let number = set.as_ref().map_or(0, |set| set.number());
+            let number = taken.as_ref().map_or(0, |taken| taken.set.number());
             Remembered { verdict, until, set: number }
         };
-        match self.examine(set.as_deref(), token) {
+        match self.examine(taken.as_deref(), token) {
             Ok((account, ends)) => {
                 let leeway = i64::try_from(self.settings.leeway.as_secs()).unwrap_or(0);
                 let until = ends.saturating_add(leeway).min(now.saturating_add(LONGEST));
@@ -136,7 +162,7 @@ impl Verifier {
     }
 
     /// The account of a token and when it ends (Unix seconds), or why it names none.
-    fn examine(&self, set: Option<&KeySet>, token: &[u8]) -> Result<(String, i64), Token> {
+    fn examine(&self, taken: Option<&Taken>, token: &[u8]) -> Result<(String, i64), Token> {
         let head = jsonwebtoken::decode_header(token).map_err(|_| Token::Malformed)?;
         // RFC 7515, 4.1.11: what must be understood is not understood here.
         if head.crit.is_some() {
@@ -145,10 +171,11 @@ impl Verifier {
         if !self.settings.algorithms.iter().any(|a| keys::of(*a) == head.alg) {
             return Err(Token::Algorithm);
         }
-        let candidates = match set.ok_or(Token::Pending)?.candidates(head.kid.as_deref(), head.alg) {
+        let taken = taken.ok_or(Token::Pending)?;
+        let candidates = match taken.set.candidates(head.kid.as_deref(), head.alg) {
             Candidates::Keys(candidates) => candidates,
-            Candidates::UnknownId if self.may_still_come() => return Err(Token::Pending),
-            Candidates::UnknownId | Candidates::None => return Err(Token::Key),
+            Candidates::UnknownId(id) if self.may_still_come(id, taken) => return Err(Token::Pending),
+            Candidates::UnknownId(_) | Candidates::None => return Err(Token::Key),
         };
         let mut validation = Validation::new(head.alg);
         self.demand(&mut validation);
@@ -175,23 +202,28 @@ impl Verifier {
         }
     }
 
-    /// Whether a key that is not in the set may be in the next one: asks for that, not too often.
-    fn may_still_come(&self) -> bool {
+    /// Whether a key that is not in the set may be in the next one, which is asked for. However often that fails, and
+    /// however long it is held back, nobody can know whose the token is until a set has come that was asked for after
+    /// it.
+    fn may_still_come(&self, id: &str, taken: &Taken) -> bool {
         if matches!(self.settings.keys, JwtKeys::File(_)) {
             return false;
         }
+        self.ask_for_keys();
+        Moment(self.absent.first_seen(id, self.millis())) >= taken.asked_for
+    }
+
+    /// Has the set fetched again, not too often: the names of keys cost nothing to make up.
+    fn ask_for_keys(&self) {
         let (now, asked) = (self.millis(), self.asked.load(Ordering::Acquire));
-        if asked > self.ended.load(Ordering::Acquire) {
-            return true;
-        }
+        let under_way = asked > self.ended.load(Ordering::Acquire);
         let pause = u64::try_from(ASK_AGAIN.as_millis()).unwrap_or(u64::MAX);
-        if asked != 0 && now.saturating_sub(asked) < pause {
-            return false;
+        if under_way || asked != 0 && now.saturating_sub(asked) < pause {
+            return;
         }
         if self.asked.compare_exchange(asked, now, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.wanted.notify_one();
         }
-        true
     }
 
     fn millis(&self) -> u64 {
@@ -239,55 +271,8 @@ fn reason(error: &Error) -> Token {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Remembered {
-    verdict: Verdict,
-    /// Unix seconds.
-    until: i64,
-    /// The keys it was made with.
-    set: u64,
-}
-
-/// A core's memory of tokens: the table that fills up, and the one that was full before it. Bounded, whatever comes.
-#[derive(Debug, Default)]
-pub struct TokenMemory {
-    young: HashMap<Mark, Remembered>,
-    old: HashMap<Mark, Remembered>,
-}
-
-impl TokenMemory {
-    /// What a token says at a time (Unix seconds).
-    ///
-    /// Cost: one HMAC over the token and one or two probes; a signature check where it is new.
-    pub fn verdict(&mut self, verifier: &Verifier, scope: Scope<'_>, token: &[u8], now: i64) -> Verdict {
-        let mark = scope.token(token);
-        let set = verifier.keys.load().as_ref().map_or(0, |set| set.number());
-        if let Some(known) = self.young.get(&mark).or_else(|| self.old.get(&mark)).cloned()
-            && known.set == set
-            && now < known.until
-        {
-            if !self.young.contains_key(&mark) {
-                self.remember(mark, known.clone());
-            }
-            return known.verdict;
-        }
-        let new = verifier.verify(scope, token, now);
-        if new.verdict != Verdict::Pending {
-            self.remember(mark, new.clone());
-        }
-        new.verdict
-    }
-
-    fn remember(&mut self, mark: Mark, what: Remembered) {
-        if self.young.len() >= REMEMBERED {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(mark, what);
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jsonwebtoken::{Algorithm, EncodingKey, Header};
     use serde_json::json;
 
@@ -297,7 +282,7 @@ mod tests {
 
     const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
 
-    fn verifier(change: impl FnOnce(&mut Jwt)) -> Verifier {
+    pub(in crate::edge::account) fn verifier(change: impl FnOnce(&mut Jwt)) -> Verifier {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, [SECRET, b"\n"].concat()).unwrap();
@@ -315,12 +300,12 @@ mod tests {
         Verifier::new(settings).unwrap()
     }
 
-    fn token(claims: &Value) -> String {
+    pub(in crate::edge::account) fn token(claims: &Value) -> String {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET))
             .unwrap()
     }
 
-    fn now() -> i64 {
+    pub(in crate::edge::account) fn now() -> i64 {
         jiff::Timestamp::now().as_second()
     }
 
@@ -328,7 +313,7 @@ mod tests {
         verifier.verify(Scope::new(&Keys::derive(b"k"), "shop", None), token.as_bytes(), now()).verdict
     }
 
-    fn ann() -> Verdict {
+    pub(in crate::edge::account) fn ann() -> Verdict {
         Verdict::Account(Scope::new(&Keys::derive(b"k"), "shop", None).account(b"ann"))
     }
 
@@ -395,24 +380,68 @@ mod tests {
         assert!(matches!(number, Verdict::Account(_)));
     }
 
-    /// What is remembered ends with the token, and the memory does not grow.
+    /// A set of one key; its `x` need not be a point, for nothing is verified with it.
+    fn set(id: &str) -> KeySet {
+        let key = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": id});
+        KeySet::of_jwks(key.to_string().as_bytes(), &[JwtAlgorithm::EdDSA], false).unwrap()
+    }
+
+    fn named(id: &str) -> String {
+        let head = json!({"alg": "EdDSA", "kid": id}).to_string();
+        let part = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
+        format!("{}.{}.{}", part(&head), part("{\"sub\":\"ann\"}"), part("no signature"))
+    }
+
+    fn fetching() -> Verifier {
+        verifier(|settings| {
+            settings.algorithms = vec![JwtAlgorithm::EdDSA];
+            settings.keys = JwtKeys::Url(crate::config::JwksUrl {
+                url: "https://id.example/jwks.json".parse().unwrap(),
+                roots: None,
+                refresh: Duration::from_secs(3_600),
+            });
+        })
+    }
+
+    /// DESIGN 5: an issuer that changes its keys while they cannot be fetched must not undo anybody's opt-out. Only a
+    /// set that was asked for after the token's key was first named can say that there is no such key.
     #[test]
-    fn a_remembered_token_ends_when_it_expires_and_the_memory_is_bounded() {
-        let (verifier, keys) = (verifier(|_| ()), Keys::derive(b"k"));
-        let (shop, blog) = (Scope::new(&keys, "shop", None), Scope::new(&keys, "blog", None));
-        let mut memory = TokenMemory::default();
-        let (text, start) = (token(&json!({"sub": "ann", "exp": now() + 10})), now());
-        let mut at = |after| memory.verdict(&verifier, shop, text.as_bytes(), start + after);
-        assert_eq!(at(0), ann());
-        assert_eq!(memory.young.len(), 1);
-        let kept = memory.young.values().next().unwrap().until;
-        assert!((start + 39..=start + 41).contains(&kept), "its end and the leeway: {kept} from {start}");
-        for number in 0..3 * REMEMBERED {
-            memory.verdict(&verifier, shop, format!("junk {number}").as_bytes(), start);
+    fn a_key_nobody_knows_is_pending_until_a_set_asked_for_later_lacks_it() {
+        let verifier = fetching();
+        let at = Moment;
+        assert_eq!(said(&verifier, &named("b")), Verdict::Pending, "no set has come");
+        verifier.take(set("a"), at(0));
+        for _ in 0..3 {
+            assert_eq!(said(&verifier, &named("b")), Verdict::Pending);
+            verifier.fetched();
         }
-        assert!(memory.young.len() <= REMEMBERED && memory.old.len() <= REMEMBERED);
-        let other = memory.verdict(&verifier, blog, text.as_bytes(), start);
-        assert_ne!(other, ann(), "another site's account is another");
+        // It was asked for before the name was seen, and may have been made before it.
+        let before = verifier.moment();
+        assert_eq!(said(&verifier, &named("c")), Verdict::Pending);
+        verifier.take(set("a"), before);
+        assert_eq!(said(&verifier, &named("c")), Verdict::Pending, "asked for no later than it was named");
+        let later = at(verifier.moment().0 + 1);
+        verifier.take(set("a"), later);
+        for made_up in ["b", "c"] {
+            assert_eq!(said(&verifier, &named(made_up)), Verdict::Refused(Token::Key), "{made_up}");
+        }
+        verifier.take(set("a"), at(0));
+        assert_eq!(said(&verifier, &named("d")), Verdict::Pending, "a new name is another question");
+    }
+
+    /// Threat: whoever sends made-up keys must not have the issuer asked over and over, nor undo another's opt-out.
+    #[test]
+    fn a_flood_of_unknown_keys_asks_once_and_refuses_nobody_too_early() {
+        let verifier = fetching();
+        verifier.take(set("a"), Moment(0));
+        assert_eq!(said(&verifier, &named("new")), Verdict::Pending);
+        let asked = verifier.asked.load(Ordering::Acquire);
+        for number in 0..5_000 {
+            assert_eq!(said(&verifier, &named(&format!("no-{number}"))), Verdict::Pending);
+        }
+        verifier.fetched();
+        assert_eq!(said(&verifier, &named("new")), Verdict::Pending);
+        assert_eq!(verifier.asked.load(Ordering::Acquire), asked, "once, until the pause is over");
     }
 
     #[test]
