@@ -1,6 +1,6 @@
 //! Builds the parts: registry, policies, store, counters, pages. Nothing is bound here.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -167,7 +167,7 @@ pub fn snapshot(
     let sites = sites
         .map(|(index, site)| resolve(index, site, settings, registry, &lists, lasting))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    say_what_contracts_would_allow(&sites);
+    say_what_contracts_allow(&sites);
     let portal = Portal::new(settings, lasting.store.clone(), Arc::clone(&lasting.metrics));
     let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());
     let vendors = Arc::new(lasting.metrics.vendors(vendors));
@@ -356,11 +356,12 @@ fn for_members(
     settings: &Settings,
     lists: Option<&ListSet>,
 ) -> anyhow::Result<Site> {
-    let kept: BTreeMap<_, _> = programme.vendors.iter().map(|id| (id.clone(), VendorAction::Allow)).collect();
-    let keeping =
-        |rule: &Rule| Ok::<_, PolicyError>(rule.with_policy(rule.policy.with_overrides(&kept)?, settings));
+    let keeping = |rule: &Rule| {
+        let policy = rule.policy.with_programme(&programme.vendors)?;
+        Ok::<_, PolicyError>(rule.with_policy(policy, settings))
+    };
     let mut own = config::Site::clone(&site.settings);
-    own.policy.vendors.extend(kept.clone());
+    own.policy.vendors.extend(programme.vendors.iter().map(|id| (id.clone(), VendorAction::Allow)));
     let rule = keeping(&site.rule)?;
     let paths: Vec<_> = site
         .paths
@@ -378,9 +379,19 @@ pub fn follow(switches: &Switches, snapshot: &Snapshot) {
     switches.follow(snapshot.sites.iter().map(|site| (site.settings.name.clone(), Arc::clone(&site.switch))));
 }
 
-/// One line at start: vendors stripped only because no contract is on file (DESIGN 4).
-fn say_what_contracts_would_allow(sites: &[Site]) {
+/// Lines at start: sale/share vendors that a contract lets in for opted-out visitors too, and vendors stripped only
+/// because no contract is on file (DESIGN 4).
+fn say_what_contracts_allow(sites: &[Site]) {
     for site in sites {
+        let rules = std::iter::once(&site.rule).chain(site.paths.iter().map(|(_, rule)| rule));
+        let allowed: BTreeSet<_> = rules.flat_map(|rule| rule.policy.allowed_sale_share()).collect();
+        if !allowed.is_empty() {
+            let allowed = allowed.into_iter().collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                site = site.settings.name,
+                "sells or shares but for its contract, and stays for opted-out visitors: {allowed}"
+            );
+        }
         let vendors = site.rule.policy.contract_would_allow();
         if !vendors.is_empty() {
             tracing::info!(

@@ -88,7 +88,7 @@ fn summary(loaded: &Loaded) -> String {
 }
 
 /// What the registry has to say about the settings: unreadable or contradictory registry files, vendor ids
-/// it does not know, `restrict` without a contract. Empty when all is well.
+/// it does not know, `restrict` or `allow` without a contract. Empty when all is well.
 #[must_use]
 pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
     let registry = match registry(&loaded.settings) {
@@ -141,9 +141,13 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
                 |near| format!("did you mean `{near}`? `optgate registry list` shows every id"),
             ),
         ),
-        PolicyError::RestrictNeedsContract { id } => (
+        PolicyError::NeedsContract { id, action } => (
             id,
-            "this vendor sells or shares unless a contract says otherwise (11 CCR 7051)".to_owned(),
+            format!(
+                "\"{}\" keeps it for opted-out visitors, and it sells or shares unless a contract says otherwise \
+                 (11 CCR 7051)",
+                action.as_str()
+            ),
             format!("add [contracts.{id}] with entity, reference and date, or write \"strip\""),
         ),
         PolicyError::NoRestrictedMode { id } => (

@@ -8,7 +8,7 @@ use crate::config::{ServiceProviders, VendorAction, VendorPolicy};
 use super::collectors::FirstParty;
 use super::pattern::{PathPrefix, plain};
 use super::vendor::{Category, Role, Vendor, VendorId};
-use super::{Node, Registry};
+use super::{Node, Registry, lists};
 
 /// A reference that the registry knows, with what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,17 @@ pub enum PolicyError {
         /// The nearest id.
         nearest: Option<String>,
     },
-    /// `restrict` for a sale/share vendor without its contract.
+    /// Anything but `strip` for a sale/share vendor without its contract.
     #[error(
-        "`{id}` sells or shares by default, so `restrict` needs its contract: add `contracts.{id}` with \
-         entity, reference and date, or use `strip`"
+        "`{id}` sells or shares by default, so `{}` needs its contract: add `contracts.{id}` with entity, \
+         reference and date, or use `strip`",
+        action.as_str()
     )]
-    RestrictNeedsContract {
+    NeedsContract {
         /// The vendor.
         id: String,
+        /// As written.
+        action: VendorAction,
     },
     /// `restrict` for a sale/share vendor that has no restricted mode we could call.
     #[error(
@@ -113,9 +116,9 @@ impl Policy {
     /// Resolves every vendor's action under a written policy (DESIGN 4, Default vendor policy).
     ///
     /// # Errors
-    /// An id that the registry does not hold (with the nearest one), `restrict` for a sale/share
-    /// vendor without its contract, an essential vendor that is not to be allowed, or vendors that
-    /// share a host and path but not their action.
+    /// An id that the registry does not hold (with the nearest one), anything but `strip` for a
+    /// sale/share vendor without its contract, an essential vendor that is not to be allowed, or
+    /// vendors that share a host and path but not their action.
     pub fn resolve(registry: Arc<Registry>, written: &VendorPolicy) -> Result<Self, PolicyError> {
         let mut contracts = vec![false; registry.vendors.len()];
         for id in written.contracts.keys() {
@@ -152,24 +155,50 @@ impl Policy {
     /// # Errors
     /// As [`Policy::resolve`].
     pub fn with_overrides(&self, overrides: &BTreeMap<String, VendorAction>) -> Result<Self, PolicyError> {
+        for (id, action) in overrides {
+            self.may(known(&self.registry, id)?, *action)?;
+        }
+        self.with_actions(overrides)
+    }
+
+    /// This policy for an account that keeps a programme of the site: its own word, given in two acts, stands where a
+    /// contract would have to (11 CCR 7025(c)(4)).
+    ///
+    /// # Errors
+    /// As [`Policy::resolve`], but for contracts.
+    pub fn with_programme(&self, vendors: &[String]) -> Result<Self, PolicyError> {
+        self.with_actions(&vendors.iter().map(|id| (id.clone(), VendorAction::Allow)).collect())
+    }
+
+    /// Whether an operator can have this action for a vendor.
+    fn may(&self, at: VendorId, action: VendorAction) -> Result<(), PolicyError> {
+        let vendor = self.registry.vendor(at);
+        // Nobody can have a contract with a list: what only it names is an unknown third party without it.
+        let nobody = vendor.id == lists::VENDOR && action == VendorAction::Allow;
+        let needs_contract = vendor.role == Role::SaleShare && action != VendorAction::Strip && !nobody;
+        let id = || vendor.id.clone();
+        match (vendor.role, action) {
+            (Role::Essential, VendorAction::Strip | VendorAction::Restrict) => {
+                Err(PolicyError::Essential { id: id(), action })
+            }
+            // Without a contract whoever gets the data is a third party, however it is called (11 CCR 7051(c)), and
+            // the page would say that the opt-out is honoured.
+            _ if needs_contract && !self.contracts[at.index()] => {
+                Err(PolicyError::NeedsContract { id: id(), action })
+            }
+            (Role::SaleShare, VendorAction::Restrict) if vendor.restricted_calls.is_empty() => {
+                Err(PolicyError::NoRestrictedMode { id: id() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn with_actions(&self, overrides: &BTreeMap<String, VendorAction>) -> Result<Self, PolicyError> {
         let mut actions = self.actions.to_vec();
         let mut waiting = self.waiting.to_vec();
         for (id, action) in overrides {
             let at = known(&self.registry, id)?;
-            match (self.registry.vendor(at).role, action) {
-                (Role::Essential, VendorAction::Strip | VendorAction::Restrict) => {
-                    return Err(PolicyError::Essential { id: id.clone(), action: *action });
-                }
-                (Role::SaleShare, VendorAction::Restrict) if !self.contracts[at.index()] => {
-                    return Err(PolicyError::RestrictNeedsContract { id: id.clone() });
-                }
-                (Role::SaleShare, VendorAction::Restrict)
-                    if self.registry.vendor(at).restricted_calls.is_empty() =>
-                {
-                    return Err(PolicyError::NoRestrictedMode { id: id.clone() });
-                }
-                _ => actions[at.index()] = *action,
-            }
+            actions[at.index()] = *action;
             waiting.retain(|id| *id != at);
         }
         let mut policy = Self { actions: actions.into(), waiting: waiting.into(), ..self.clone() };
@@ -253,12 +282,15 @@ impl Policy {
         self.waiting.iter().map(|id| self.registry.vendor(*id).id.as_str()).collect()
     }
 
-    /// Ids of the sale/share vendors that the operator allows all the same, for a warning at start.
+    /// Ids of the sale/share vendors that the operator allows by their contracts, for a line at start.
     #[must_use]
     pub fn allowed_sale_share(&self) -> Vec<&str> {
         self.registry
             .vendors()
-            .filter(|(id, vendor)| vendor.role == Role::SaleShare && self.action(*id) == VendorAction::Allow)
+            .filter(|(id, vendor)| {
+                let sells = vendor.role == Role::SaleShare && vendor.id != lists::VENDOR;
+                sells && self.action(*id) == VendorAction::Allow
+            })
             .map(|(_, vendor)| vendor.id.as_str())
             .collect()
     }

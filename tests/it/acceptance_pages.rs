@@ -298,7 +298,8 @@ fn a_path_may_have_its_own_mode_rewriting_and_vendors() {
             "[[sites]]\nname = \"shop\"\nupstream = {upstream:?}\n\
              [[sites.paths]]\nprefix = \"/watched\"\nmode = \"observe\"\n\
              [[sites.paths]]\nprefix = \"/raw\"\nrewrite = false\n\
-             [[sites.paths]]\nprefix = \"/kept\"\nvendors = {{ meta-pixel = \"allow\" }}\n"
+             [[sites.paths]]\nprefix = \"/kept\"\nvendors = {{ meta-pixel = \"allow\" }}\n\
+             [contracts.meta-pixel]\nentity = \"Meta Platforms\"\nreference = \"r\"\ndate = \"2026-01-31\"\n"
         ))
         .run();
     for path in ["/", "/watchedness"] {

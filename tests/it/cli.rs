@@ -304,6 +304,25 @@ fn check_refuses_vendor_settings_that_the_registry_cannot_hold() {
     let refused = check("vendors.meta-pixel = \"restrict\"\n");
     assert!(refused.starts_with("a.toml:2:22: the settings for vendor `meta-pixel`"), "{refused}");
     assert!(refused.contains("add [contracts.meta-pixel]"), "{refused}");
+    // "allow" keeps more than "restrict" does: at the top, for a site and for a path.
+    let refused = check("vendors.meta-pixel = \"allow\"\n");
+    assert!(refused.starts_with("a.toml:2:22: the settings for vendor `meta-pixel`"), "{refused}");
+    assert!(refused.contains("\"allow\" keeps it for opted-out visitors"), "{refused}");
+    assert!(refused.contains("11 CCR 7051") && refused.contains("add [contracts.meta-pixel]"), "{refused}");
+    for (site, line) in [
+        ("vendors.criteo-onetag = \"allow\"", "a.toml:4:25: "),
+        ("[[sites.paths]]\nprefix = \"/x\"\nvendors.criteo-onetag = \"allow\"", "a.toml:6:25: "),
+    ] {
+        let text = format!("[[sites]]\nupstream = \"http://a\"\nhosts = [\"a.test\"]\n{site}\n");
+        std::fs::write(folder.path().join("a.toml"), &text).unwrap();
+        let output = optgate(&folder, &["check", "--config", "a.toml"]);
+        assert!(words(&output).starts_with(line), "{}", words(&output));
+        let contract =
+            "[contracts.criteo-onetag]\nentity = \"C\"\nreference = \"r\"\ndate = \"2026-01-31\"\n";
+        std::fs::write(folder.path().join("a.toml"), format!("{text}{contract}")).unwrap();
+        let output = optgate(&folder, &["check", "--config", "a.toml"]);
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    }
     std::fs::write(folder.path().join("more.toml"), "[[vendors]]\nid = 5\n").unwrap();
     let refused = check("registry.files = \"more.toml\"\n");
     assert!(refused.contains("more.toml:"), "{refused}");

@@ -31,6 +31,10 @@ fn overridden(id: &str, action: VendorAction) -> VendorPolicy {
     VendorPolicy { vendors: BTreeMap::from([(id.to_owned(), action)]), ..VendorPolicy::default() }
 }
 
+fn contracted(id: &str, action: VendorAction) -> VendorPolicy {
+    VendorPolicy { contracts: with_contract(id).contracts, ..overridden(id, action) }
+}
+
 fn named(policy: &Policy, hit: Option<Hit>) -> Option<(String, VendorAction)> {
     hit.map(|hit| (policy.registry().vendor(hit.vendor).id.clone(), hit.action))
 }
@@ -121,21 +125,36 @@ fn an_override_wins_and_a_path_may_have_its_own() {
         there.match_cookie(b"_hjSessionUser_1").is_some()
             && policy.match_cookie(b"_hjSessionUser_1").is_none()
     );
-    let sale = Policy::resolve(builtin(), &overridden("meta-pixel", VendorAction::Allow)).unwrap();
+    let sale = Policy::resolve(builtin(), &contracted("meta-pixel", VendorAction::Allow)).unwrap();
     assert_eq!(sale.allowed_sale_share(), ["meta-pixel"]);
 }
 
-/// 11 CCR 7051: without a contract a sale/share vendor stays a third party, in whatever mode it runs.
+/// 11 CCR 7051: without a contract a sale/share vendor stays a third party, in whatever mode it runs, and wherever the
+/// setting stands.
 #[test]
-fn restrict_for_a_sale_share_vendor_needs_its_contract() {
-    let mut written = overridden("meta-pixel", VendorAction::Restrict);
-    let refused = Policy::resolve(builtin(), &written).unwrap_err();
-    assert_eq!(refused, PolicyError::RestrictNeedsContract { id: "meta-pixel".into() });
-    assert!(refused.to_string().contains("contracts.meta-pixel"), "{refused}");
-    written.contracts.insert("meta-pixel".into(), contract());
-    let policy = Policy::resolve(builtin(), &written).unwrap();
-    let hit = policy.match_url("www.facebook.com", "/tr?id=1");
-    assert_eq!(named(&policy, hit), found("meta-pixel", VendorAction::Restrict));
+fn a_sale_share_vendor_stays_by_its_contract_only() {
+    for action in [VendorAction::Restrict, VendorAction::Allow] {
+        let written = overridden("meta-pixel", action);
+        let refused = Policy::resolve(builtin(), &written).unwrap_err();
+        assert_eq!(refused, PolicyError::NeedsContract { id: "meta-pixel".into(), action });
+        let words = refused.to_string();
+        assert!(words.contains("contracts.meta-pixel") && words.contains(action.as_str()), "{words}");
+        assert_eq!(default_policy().with_overrides(&written.vendors).unwrap_err(), refused, "for a path");
+        let policy = Policy::resolve(builtin(), &contracted("meta-pixel", action)).unwrap();
+        let hit = policy.match_url("www.facebook.com", "/tr?id=1");
+        assert_eq!(named(&policy, hit), found("meta-pixel", action));
+        assert!(policy.with_overrides(&written.vendors).is_ok());
+    }
+    let list = Policy::resolve(builtin(), &overridden("operator-list", VendorAction::Allow)).unwrap();
+    assert!(list.allowed_sale_share().is_empty(), "nobody can have a contract with a list");
+}
+
+/// 11 CCR 7025(c)(4): who keeps a programme has said so in two acts, which stands where a contract would have to.
+#[test]
+fn a_programmes_vendors_need_no_contract() {
+    let kept = default_policy().with_programme(&["meta-pixel".to_owned()]).unwrap();
+    assert_eq!(kept.allowed_sale_share(), ["meta-pixel"]);
+    assert!(default_policy().with_programme(&["meta-pixle".to_owned()]).is_err());
 }
 
 #[test]
@@ -299,7 +318,7 @@ fn the_cookies_to_expire_are_exact_names_that_match() {
     assert!(names.is_sorted() && names.iter().any(|n| n == "_fbp") && names.iter().any(|n| n == "_gcl_au"));
     assert!(names.iter().all(|n| !n.contains('*') && policy.match_cookie(n.as_bytes()).is_some()));
     assert!(!names.iter().any(|n| n == "OptanonConsent" || n == "optgate"));
-    let allowed = Policy::resolve(builtin(), &overridden("meta-pixel", VendorAction::Allow)).unwrap();
+    let allowed = Policy::resolve(builtin(), &contracted("meta-pixel", VendorAction::Allow)).unwrap();
     assert!(!allowed.cookies_to_expire().iter().any(|n| n == "_fbp"));
 }
 

@@ -301,7 +301,8 @@ fn restrict_needs_a_contract_and_a_documented_mode() {
             ..VendorPolicy::default()
         };
         let refused = Policy::resolve(Arc::new(Registry::builtin().unwrap()), &written).unwrap_err();
-        assert_eq!(refused, PolicyError::RestrictNeedsContract { id: id.into() });
+        let action = VendorAction::Restrict;
+        assert_eq!(refused, PolicyError::NeedsContract { id: id.into(), action });
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use optgate::config::{VendorAction, VendorPolicy};
 use optgate::registry::{Fault, Policy, PolicyError, Registry, Role};
 
-use super::{builtin, entry, overridden, refusal};
+use super::{builtin, contracted, entry, refusal};
 
 /// Whether a fault is the one that a case must bring.
 type Expected = fn(&Fault) -> bool;
@@ -66,7 +66,7 @@ fn entries_of_one_role_may_share_a_path_until_their_actions_differ() {
     let registry = Arc::new(Registry::with_files(&[("a.toml", &text)]).unwrap());
     let policy = Policy::resolve(registry.clone(), &VendorPolicy::default()).unwrap();
     assert_eq!(policy.match_url("criteo.com", "/").map(|hit| hit.action), Some(VendorAction::Strip));
-    let differing = Policy::resolve(registry, &overridden("acme", VendorAction::Allow)).unwrap_err();
+    let differing = Policy::resolve(registry, &contracted("acme", VendorAction::Allow)).unwrap_err();
     assert!(matches!(&differing, PolicyError::Shared { host, .. } if host == "criteo.com"), "{differing}");
 }
 
