@@ -226,7 +226,8 @@ pub(super) async fn confirm_opt_in(
     };
     if !form.is_ours(&headers, visit.question(&portal, Act::OptIn)) {
         let lines = [
-            "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
+            "This confirmation is too old, or your browser did not keep its cookie, or you have logged in or out since. \
+             Nothing has changed.",
             "To opt back in, start again on the choices page.",
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);

@@ -92,7 +92,7 @@ impl Visit {
     /// A question of two acts, asked on this visit.
     fn question<'a>(&'a self, portal: &'a Pages, act: two_acts::Act) -> two_acts::Question<'a> {
         let (keys, site) = (portal.store.keys(), self.site.name.as_str());
-        two_acts::Question { keys, act, site, now_us: choices::now_us() }
+        two_acts::Question { keys, act, site, named: self.named, now_us: choices::now_us() }
     }
 }
 

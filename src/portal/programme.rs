@@ -70,7 +70,8 @@ pub(super) async fn confirm(
     let question = visit.question(&portal, Act::Programme);
     if !form.is_ok_and(|axum::Form(form)| form.is_ours(&headers, question)) {
         let lines = [
-            "This confirmation is too old, or your browser did not keep its cookie. Nothing has changed.",
+            "This confirmation is too old, or your browser did not keep its cookie, or you have logged in or out since. \
+             Nothing has changed.",
             "To keep the programme, start again on the choices page.",
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);

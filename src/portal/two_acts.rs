@@ -3,14 +3,15 @@
 //! token is signed and holds when it was given out, so that no second act goes without a first; no server state is
 //! needed.
 //!
-//! A token is the time (8 bytes, Unix seconds), 16 random bytes, and a MAC over both, the act and the site.
+//! A token is the time (8 bytes, Unix seconds), 16 random bytes, and a MAC over both, the act, the site, and whom the
+//! first act named: two acts of two consumers are not two acts (11 CCR 7028(a)).
 
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
 use super::Pages;
-use crate::privacy::{Keys, signal};
+use crate::privacy::{Keys, Named, signal};
 
 /// Cookie of the confirmation step; holds the token of the hidden field.
 const COOKIE_NAME: &str = "optgate-confirm";
@@ -61,12 +62,14 @@ impl Confirmation {
     }
 }
 
-/// A question: what is asked, on which site, and now.
+/// A question: what is asked, of whom, on which site, and now.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) keys: &'a Keys,
     pub(super) act: Act,
     pub(super) site: &'a str,
+    /// Whom the visit names beside its browser.
+    pub(super) named: Named,
     /// Microseconds since the Unix epoch.
     pub(super) now_us: i64,
 }
@@ -90,8 +93,11 @@ impl Question<'_> {
         self.keys.know_question(&self.signed(signed), mac) && (-AHEAD..=i64::from(SECONDS)).contains(&age)
     }
 
-    fn signed<'b>(&'b self, time_and_random: &'b [u8]) -> [&'b [u8]; 3] {
-        [self.act.path().as_bytes(), self.site.as_bytes(), time_and_random]
+    fn signed<'b>(&'b self, time_and_random: &'b [u8]) -> [&'b [u8]; 5] {
+        let Named { account, profile } = &self.named;
+        let [account, profile] =
+            [account, profile].map(|level| level.as_ref().map_or(&[][..], |s| s.as_bytes()));
+        [self.act.path().as_bytes(), self.site.as_bytes(), account, profile, time_and_random]
     }
 
     const fn now(self) -> i64 {
@@ -144,11 +150,13 @@ fn set(headers: &mut HeaderMap, cookie: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::privacy::Subject;
 
     const NOW_US: i64 = 1_795_000_000_000_000;
 
     fn question(keys: &Keys, seconds_later: i64) -> Question<'_> {
-        Question { keys, act: Act::OptIn, site: "shop", now_us: NOW_US + seconds_later * 1_000_000 }
+        let (site, named) = ("shop", Named::NOBODY);
+        Question { keys, act: Act::OptIn, site, named, now_us: NOW_US + seconds_later * 1_000_000 }
     }
 
     fn confirms(token: &str, cookie: &str, question: Question<'_>) -> bool {
@@ -184,5 +192,23 @@ mod tests {
         assert!(!confirms(&token, &token, question(&Keys::derive(b"another"), 0)));
         let rotated = Keys::derive(b"new").with_older(&[b"secret"]);
         assert!(confirms(&token, &token, question(&rotated, 0)), "asked before the secret was rotated");
+    }
+
+    /// 11 CCR 7028(a): both acts are the same consumer's, at every level that is named; an account and a profile never
+    /// stand for each other.
+    #[test]
+    fn a_second_act_that_names_anybody_else_is_none() {
+        let keys = Keys::derive(b"secret");
+        let [a, b] = [1, 2].map(|byte| Some(Subject::from_bytes([byte; 16])));
+        let named = [(None, None), (a, None), (b, None), (None, a), (None, b), (a, a), (a, b), (b, a)];
+        for (account, profile) in named {
+            let first = Question { named: Named { account, profile }, ..question(&keys, 0) };
+            let token = first.token().unwrap();
+            for other in named {
+                let named = Named { account: other.0, profile: other.1 };
+                let same = other == (account, profile);
+                assert_eq!(confirms(&token, &token, Question { named, ..first }), same, "{other:?}");
+            }
+        }
     }
 }

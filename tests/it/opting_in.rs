@@ -106,6 +106,48 @@ fn a_second_act_without_a_first_one_changes_nothing() {
     assert!(honoured(&browser.get(SITE, "/")));
 }
 
+/// 11 CCR 7028(a): what was asked of one consumer is confirmed by that one, whoever else logs in or out in between, at
+/// each level; and nothing has changed for anybody.
+#[test]
+fn a_second_act_that_names_another_consumer_changes_nothing() {
+    let origin = shop(&["/"]);
+    let proxy = levels(&origin).run();
+    let mut browser = Browser::new(proxy.addr());
+    log_in(&mut browser, "ann");
+    browser.keep(SITE, "visitor=1; Path=/");
+    assert_eq!(browser.post(SITE, OPT_OUT, "").status(), 200);
+    // Whom the first act names, and whom the second one.
+    let ways: [[(&str, Option<&str>); 2]; 5] = [
+        [("bob", Some("1")), ("ann", Some("1"))],
+        [("", Some("1")), ("ann", Some("1"))],
+        [("ann", Some("1")), ("", Some("1"))],
+        [("ann", Some("2")), ("ann", Some("1"))],
+        [("ann", None), ("ann", Some("1"))],
+    ];
+    let name = |browser: &mut Browser, (account, profile): (&str, Option<&str>)| {
+        ["account", "visitor"].into_iter().for_each(|cookie| browser.lose(cookie));
+        if !account.is_empty() {
+            log_in(browser, account);
+        }
+        if let Some(profile) = profile {
+            browser.keep(SITE, &format!("visitor={profile}; Path=/"));
+        }
+    };
+    for [first, second] in ways {
+        name(&mut browser, first);
+        let token = browser.ask(SITE, "opt-in");
+        name(&mut browser, second);
+        let refused = browser.post(SITE, "/privacy-choices/opt-in/confirm", &format!("token={token}"));
+        assert_eq!(refused.status(), 403, "{first:?} {second:?}");
+        assert!(refused.text().contains("Nothing has changed"), "{}", refused.text());
+        let mut anns = Browser::new(proxy.addr());
+        log_in(&mut anns, "ann");
+        assert!(honoured(&anns.get(SITE, "/")), "{first:?} {second:?}");
+    }
+    name(&mut browser, ("ann", Some("1")));
+    assert_eq!(browser.opt_in(SITE, "").status(), 200, "by one consumer it works as before");
+}
+
 /// 11 CCR 7025(c)(3): the signal beats an earlier opt-in; the page says so until the person has chosen; and the
 /// protective state holds meanwhile, also without the signal and after a restart.
 #[test]

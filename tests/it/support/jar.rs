@@ -77,10 +77,15 @@ impl Browser {
 
     /// The two acts of opting back in, the second with `more` fields; gives the last answer.
     pub fn opt_in(&mut self, host: &str, more: &str) -> Response {
-        let page = self.post(host, "/privacy-choices/opt-in", "").text();
-        let token = page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let token = token.unwrap_or_else(|| panic!("no form: {page}")).to_owned();
+        let token = self.ask(host, "opt-in");
         self.post(host, "/privacy-choices/opt-in/confirm", &format!("token={token}{more}"))
+    }
+
+    /// The first of two acts; gives the token of its form.
+    pub fn ask(&mut self, host: &str, act: &str) -> String {
+        let page = self.post(host, &format!("/privacy-choices/{act}"), "").text();
+        let token = page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+        token.unwrap_or_else(|| panic!("no form: {page}")).to_owned()
     }
 
     fn send(&mut self, method: &str, host: &str, path: &str, form: &str) -> Response {
