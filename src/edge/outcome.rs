@@ -162,7 +162,8 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
     let (source, basis) = match x.signals.own {
         _ if x.mode != Mode::Enforce => return,
         _ if x.signals.gpc => (Source::Gpc, Basis::Gpc),
-        OwnCookie::Out(_) => (Source::Form, Basis::Cookie),
+        // The manner of the request (11 CCR 7101(b)): nobody sent a form now.
+        OwnCookie::Out(_) => (Source::Carried, Basis::Cookie),
         _ => return,
     };
     if x.named.is_nobody() && source == Source::Gpc && document && !known {

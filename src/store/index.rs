@@ -122,8 +122,9 @@ impl Index {
     pub(super) fn opted_out_by(&self, subject: &Subject) -> Option<Source> {
         let known = *self.accounts.get(subject)?;
         let holds = |source: &Source| known.holds(Kind::OptOut, *source);
-        let by = [Source::Form, Source::Gpc, Source::Cmp, Source::Import].into_iter().find(holds);
-        known.is(Kind::OptOut).then(|| by.unwrap_or(Source::Form))
+        let by = [Source::Form, Source::Gpc, Source::Carried, Source::Import].into_iter().find(holds);
+        // Of one whose records are forgotten nobody knows it.
+        known.is(Kind::OptOut).then(|| by.unwrap_or(Source::Carried))
     }
 
     /// A change is about to be queued behind. `false`: it changes nothing, nothing to record.

@@ -37,7 +37,9 @@ impl Known {
         match source {
             Source::Gpc => 1,
             Source::Form => 1 << 1,
-            Source::Cmp => 1 << 2,
+            // One place for two, so that a file of the index means the same to older programs: a consent platform's
+            // cookie makes no record.
+            Source::Carried | Source::Cmp => 1 << 2,
             Source::Import => 1 << 3,
         }
     }

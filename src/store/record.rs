@@ -47,6 +47,9 @@ pub enum Source {
     Gpc,
     /// The button of the consumer page.
     Form,
+    /// An opt-out of before that goes over to whom the request names now: the browser's own, which its cookie keeps, or
+    /// that of an account whose records are forgotten. Whether it was a signal or a click nobody can say any more.
+    Carried,
     /// A consent platform's cookie.
     Cmp,
     /// An operator's import.
@@ -60,6 +63,7 @@ impl Source {
         match self {
             Self::Gpc => "gpc",
             Self::Form => "form",
+            Self::Carried => "carried",
             Self::Cmp => "cmp",
             Self::Import => "import",
         }
@@ -68,7 +72,8 @@ impl Source {
     /// Reads [`Source::as_str`] back.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Gpc, Self::Form, Self::Cmp, Self::Import].into_iter().find(|source| source.as_str() == word)
+        let all = [Self::Gpc, Self::Form, Self::Carried, Self::Cmp, Self::Import];
+        all.into_iter().find(|source| source.as_str() == word)
     }
 }
 
@@ -119,7 +124,7 @@ pub struct RecordView {
     pub site: String,
     /// `opt-out`, `opt-in` or `programme`.
     pub kind: String,
-    /// `gpc`, `form`, `cmp`, `import`.
+    /// `gpc`, `form`, `carried`, `cmp`, `import`.
     pub signal: String,
     /// Basis of the decision, or empty.
     pub basis: String,

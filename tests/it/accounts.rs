@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
-use super::acceptance_choices::{honoured, post, shop};
+use super::acceptance_choices::{honoured, post, records_of, shop};
 use super::support::client::Client;
+use super::support::jar::Browser;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
 use super::support::proxy::{Builder, figure, proxy};
@@ -58,6 +59,30 @@ fn an_account_named_by_a_token_is_opted_out_on_every_browser() {
     assert!(!honoured(&proxy.get("/", &format!("Cookie: id={}\r\n", token("bob")))));
     assert_eq!(tokens(&proxy.running().metrics().render(), "verified"), 5);
     assert_eq!(origin.seen(3)[2].one("optgate-decision").as_deref(), Some("opted-out;basis=account"));
+}
+
+/// 11 CCR 7101(b): a record says in which manner it was asked for. What a browser had chosen before its consumer was
+/// known goes over to the account as that, and not as a form that nobody sent; a form that is sent later is on record as
+/// one.
+#[test]
+fn a_browsers_choice_that_goes_over_to_its_account_is_on_record_as_carried() {
+    let origin = shop(&["/"]);
+    let builder = with_secret(&origin, "cookie = \"id\"");
+    let data = builder.settings().data_dir;
+    let running = optgate::app::start(builder.settings()).unwrap();
+    let mut browser = Browser::new(running.listen()[0]).with_gpc();
+    assert!(honoured(&browser.get("site.test", "/")));
+    browser.gpc = false;
+    browser.keep("site.test", &format!("id={}; Path=/", token("ann")));
+    assert!(honoured(&browser.get("site.test", "/")));
+    let mut other = Browser::new(running.listen()[0]);
+    other.keep("site.test", &format!("id={}; Path=/", token("ann")));
+    assert!(honoured(&other.get("site.test", "/")), "the account is opted out");
+    assert_eq!(other.post("site.test", "/privacy-choices/opt-out", "").status(), 200);
+    let records: Vec<_> =
+        records_of(running, &data).into_iter().map(|r| (r.signal, r.basis, r.account)).collect();
+    let want = [("gpc", "gpc", false), ("carried", "cookie", true), ("form", "account", true)];
+    assert_eq!(records, want.map(|(signal, basis, account)| (signal.to_owned(), basis.to_owned(), account)));
 }
 
 /// Threat: whoever can make up a token could read, or change, anybody's choice. It is no error to the visitor.

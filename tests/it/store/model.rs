@@ -28,7 +28,8 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let source = prop_oneof![Just(Source::Gpc), Just(Source::Form), Just(Source::Cmp), Just(Source::Import)];
+    let source =
+        prop_oneof![Just(Source::Gpc), Just(Source::Form), Just(Source::Carried), Just(Source::Import)];
     prop_oneof![
         8 => (0..ACCOUNTS, source.clone()).prop_map(|(account, source)| Op::Record(account, Kind::OptOut, source)),
         4 => (0..ACCOUNTS).prop_map(|account| Op::Record(account, Kind::OptIn, Source::Form)),

@@ -15,7 +15,7 @@ use super::oracle::{block_on, rounds, seed};
 use super::{PACKED, WIDE, change, execute, out, raw, records, subject};
 
 const ACCOUNTS: u64 = 40;
-const SOURCES: [Source; 4] = [Source::Gpc, Source::Form, Source::Cmp, Source::Import];
+const SOURCES: [Source; 5] = [Source::Gpc, Source::Form, Source::Carried, Source::Cmp, Source::Import];
 
 fn packed(folder: &Path) -> PathBuf {
     folder.join("index.packed")
@@ -56,7 +56,7 @@ fn told(folder: &Path, limits: &config::Store) -> Vec<String> {
 fn some(store: &Store, random: &mut Random, count: u64) {
     for _ in 0..count {
         let account = random.draw() % ACCOUNTS;
-        let source = SOURCES[random.below(4)];
+        let source = SOURCES[random.below(5)];
         match random.below(6) {
             0 => drop(block_on(store.record(change(Kind::OptIn, Source::Form, Some(account)))).unwrap()),
             1 => drop(block_on(store.record(change(Kind::Programme, Source::Form, Some(account)))).unwrap()),
