@@ -127,6 +127,7 @@ fn asked(c: &mut Criterion) {
     for (name, lists) in [("without", None), ("warm", Some(warm))] {
         let plan = Plan {
             opted_out: true,
+            keeps_programme: false,
             policy: Arc::clone(&policy),
             page: good(url::Url::parse("https://news.example/today")),
             kind: Kind::Document,

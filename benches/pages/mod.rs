@@ -41,6 +41,7 @@ pub fn plan(policy: &Arc<Policy>, opted_out: bool) -> Plan {
     };
     Plan {
         opted_out,
+        keeps_programme: false,
         policy: Arc::clone(policy),
         page,
         kind: Kind::Document,

@@ -245,6 +245,7 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, scripts: Scripts) ->
     let settings = &x.snapshot.settings;
     Plan {
         opted_out: recipe.opted_out,
+        keeps_programme: x.programme,
         policy: Arc::clone(&x.rule().policy),
         page: page.clone(),
         kind: recipe.kind,

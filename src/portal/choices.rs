@@ -34,7 +34,12 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
     frame.home = false;
     let page = pages::Choices {
         frame,
-        state: pages::State { opted_out, grounds: grounds(&visit), conflict: conflict(&visit) },
+        state: pages::State {
+            opted_out,
+            grounds: grounds(&visit),
+            conflict: conflict(&visit),
+            except: programme::kept(&visit),
+        },
         offer_out: !saved,
         offer_in: opted_out,
         programme: programme::shown(&visit),
@@ -161,6 +166,8 @@ fn opted_out(
         frame: portal.frame(heading),
         lines,
         honored: true,
+        // An opt-out of the account's own ends it, once it is on record.
+        except: programme::kept(visit).filter(|_| recorded.is_err()),
         choice: OUT,
         reference: receipt.map(|r| r.reference.as_str()),
         time: pages::Time::of(receipt.map_or(time_us, |r| r.time_us)),
@@ -263,6 +270,7 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
         frame: portal.frame("You opted back in"),
         lines,
         honored: visit.signals.gpc,
+        except: None,
         choice: IN,
         reference: Some(&receipt.reference),
         time: pages::Time::of(receipt.time_us),

@@ -21,9 +21,28 @@ pub(super) fn shown(visit: &Visit) -> Option<pages::Programme<'_>> {
         name: &programme.name,
         text: programme.text.as_deref(),
         url: programme.url.as_deref(),
-        vendors: programme.vendors.join(", "),
-        kept: visit.signals.account == Standing::Programme,
+        vendors: companies(visit, programme),
+        kept: kept(visit).is_some(),
     })
+}
+
+/// The programme that this visit's account keeps: to its vendors the opt-out does not apply.
+pub(super) fn kept(visit: &Visit) -> Option<&str> {
+    let keeps = visit.signals.account == Standing::Programme;
+    visit.site.programme.as_ref().filter(|_| keeps).map(|programme| programme.name.as_str())
+}
+
+/// To whom it sells or shares, each company once, by its name.
+fn companies(visit: &Visit, programme: &Programme) -> String {
+    let registry = visit.rules.registry();
+    let mut names: Vec<&str> = Vec::new();
+    for id in &programme.vendors {
+        let name = registry.lookup_id(id).map_or(id.as_str(), |at| registry.vendor(at).vendor.as_str());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }
 
 /// The site's programme, where this visit may keep it.
@@ -87,6 +106,7 @@ pub(super) async fn confirm(
             "To leave it, use the opt-out button on the choices page.",
         ],
         honored: true,
+        except: visit.site.programme.as_ref().map(|programme| programme.name.as_str()),
         choice: choices::KEEP,
         reference: Some(&receipt.reference),
         time: pages::Time::of(receipt.time_us),

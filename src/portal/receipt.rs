@@ -33,6 +33,9 @@ pub(super) async fn page(
         frame: portal.frame("Your receipt"),
         lines: vec!["We have this choice on record."],
         honored: kind != Some(Kind::OptIn),
+        except: (kind == Some(Kind::Programme)).then(|| {
+            visit.site.programme.as_ref().map_or("the programme", |programme| programme.name.as_str())
+        }),
         choice: match kind {
             Some(Kind::OptIn) => super::choices::IN,
             Some(Kind::Programme) => super::choices::KEEP,

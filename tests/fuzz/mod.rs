@@ -92,6 +92,7 @@ fn rounds(target: &str, usual: u64, mut round: impl FnMut(&mut Random)) {
 fn plan(opted_out: bool) -> Plan {
     Plan {
         opted_out,
+        keeps_programme: false,
         policy: Arc::clone(&POLICY),
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,

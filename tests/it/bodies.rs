@@ -80,6 +80,7 @@ fn recipe(opted_out: bool) -> Recipe {
 fn html_plan(recipe: &Recipe) -> Plan {
     Plan {
         opted_out: recipe.opted_out,
+        keeps_programme: false,
         policy: default_policy(),
         page: "https://shop.example/".parse().unwrap(),
         kind: recipe.kind,

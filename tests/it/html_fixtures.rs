@@ -23,6 +23,7 @@ type Charset = Option<&'static Encoding>;
 fn plan(opted_out: bool) -> Plan {
     Plan {
         opted_out,
+        keeps_programme: false,
         policy: default_policy(),
         page: url::Url::parse("https://shop.example/page").unwrap(),
         kind: Kind::Document,

@@ -166,8 +166,15 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     );
     let kept = ramonas.post(SITE, "/privacy-choices/programme/confirm", &format!("token={token}"));
     assert_eq!(kept.status(), 200, "{}", kept.text());
+    assert!(kept.text().contains("Opt-Out Request Honored, except for Coupons."), "{}", kept.text());
     let (coupons, other, after) = seen(&mut ramonas);
     assert_eq!((coupons, other), (true, false), "its vendor, and no other");
+    // What is said is true of what is on the page, and names companies as people know them.
+    let page = ramonas.get(SITE, "/").text();
+    assert!(page.contains("Opt-Out Request Honored, except for the programme you keep<"), "{page}");
+    let page = ramonas.get(SITE, "/privacy-choices").text();
+    assert!(page.contains("Opt-Out Request Honored, except for Coupons."), "{page}");
+    assert!(page.contains("with these companies: Meta.") && !page.contains("meta-pixel"), "{page}");
     assert_ne!(before, after, "the two are other bytes");
     assert!(ramonas.get(SITE, "/privacy-choices").text().contains("You chose to keep Coupons"));
     // Without the account it is any browser with a signal (example E), and nobody can keep anything there.
@@ -181,6 +188,8 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     // Her own opt-out ends it.
     assert_eq!(ramonas.post(SITE, "/privacy-choices/opt-out", "").status(), 200);
     assert!(!seen(&mut ramonas).0);
+    assert!(!ramonas.get(SITE, "/").text().contains("except for"), "and everything is as it is said");
+    assert!(!ramonas.get(SITE, "/privacy-choices").text().contains("except for"));
     let kinds: Vec<_> = records_of(running, &data).into_iter().map(|r| (r.kind, r.signal)).collect();
     assert!(kinds.contains(&("programme".to_owned(), "form".to_owned())), "{kinds:?}");
 }

@@ -15,6 +15,7 @@ use optgate::enforce::html::{Kind, Plan, RewriteError, Rewriter, Summary};
 fn plan(opted_out: bool) -> Plan {
     Plan {
         opted_out,
+        keeps_programme: false,
         policy: default_policy(),
         page: "https://shop.example/page".parse().unwrap(),
         kind: Kind::Document,

@@ -20,7 +20,11 @@ const TITLES: [&str; 3] = [
 const ANCHOR_TEXT: usize = 512;
 
 /// Said beside the link when the opt-out is in force (11 CCR 7025(c)(6)).
-pub(super) const STATUS: &str = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span>";
+const STATUS: &str = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span>";
+
+/// The same to somebody who keeps a programme in spite of the opt-out (11 CCR 7025(c)(4)): what it needs is on this page.
+const STATUS_BUT_PROGRAMME: &str = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored, except for the \
+                                    programme you keep</span>";
 
 /// The opt-out icon beside the words (11 CCR 7015(b)), drawn anew at the official 30 x 14: a pill, a tick
 /// on white, a cross on blue. No class, no style: nothing of the page's or a list's can catch it.
@@ -34,13 +38,18 @@ const ICON: &str = concat!(
     "</svg>"
 );
 
-/// Appends the whole line that is inserted. `address` is the portal's, absolute on pages with a foreign base.
-pub(super) fn line(title: LinkTitle, address: &str, opted_out: bool, out: &mut String) {
+/// What is said beside the link when the opt-out is in force.
+pub(super) const fn status(keeps_programme: bool) -> &'static str {
+    if keeps_programme { STATUS_BUT_PROGRAMME } else { STATUS }
+}
+
+/// Appends the whole line that is inserted. `address` is the portal's, absolute on pages with a foreign base; `status`
+/// is empty where no opt-out is in force.
+pub(super) fn line(title: LinkTitle, address: &str, status: &str, out: &mut String) {
     let (words, icon) = match title {
         LinkTitle::DoNotSell => (DO_NOT_SELL, ""),
         LinkTitle::PrivacyChoices => (PRIVACY_CHOICES, ICON),
     };
-    let status = if opted_out { STATUS } else { "" };
     let address = attribute(address);
     for part in ["<p class=\"ogc-line\"><a href=\"", &address, "\">", words, icon, "</a>", status, "</p>"] {
         out.push_str(part);
@@ -237,16 +246,16 @@ mod tests {
     /// DESIGN 4: ASCII only, the exact words, the exact status.
     #[test]
     fn the_line_says_the_prescribed_words_in_ascii() {
-        let written = |title, address, opted_out| {
+        let written = |title, address, status| {
             let mut out = String::new();
-            line(title, address, opted_out, &mut out);
+            line(title, address, status, &mut out);
             out
         };
         assert_eq!(
-            written(LinkTitle::DoNotSell, "/privacy-choices", false),
+            written(LinkTitle::DoNotSell, "/privacy-choices", ""),
             "<p class=\"ogc-line\"><a href=\"/privacy-choices\">Do Not Sell or Share My Personal Information</a></p>"
         );
-        let choices = written(LinkTitle::PrivacyChoices, "/a&b", true);
+        let choices = written(LinkTitle::PrivacyChoices, "/a&b", status(false));
         assert!(choices.is_ascii());
         assert!(choices.contains("href=\"/a&amp;b\">Your Privacy Choices <svg "), "{choices}");
         assert!(
@@ -255,5 +264,11 @@ mod tests {
             )
         );
         assert!(!choices.contains("style") && !choices.contains("script"));
+        let kept = written(LinkTitle::DoNotSell, "/", status(true));
+        assert!(kept.is_ascii());
+        assert!(
+            kept.ends_with(">Opt-Out Request Honored, except for the programme you keep</span></p>"),
+            "{kept}"
+        );
     }
 }

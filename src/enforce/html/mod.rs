@@ -80,6 +80,8 @@ pub enum Kind {
 pub struct Plan {
     /// The visitor has opted out: trackers are neutralised and the guard is placed.
     pub opted_out: bool,
+    /// The account keeps a programme in spite of that: the status says so.
+    pub keeps_programme: bool,
     /// What to do with whom. Shared, resolved at start.
     pub policy: Arc<Policy>,
     /// Effective URL of the page; relative references resolve against it, and its own host is first party.
@@ -349,6 +351,7 @@ mod testing {
     pub(super) fn plan(opted_out: bool) -> Plan {
         Plan {
             opted_out,
+            keeps_programme: false,
             policy: Arc::clone(&POLICY),
             page: url::Url::parse("https://shop.example/page").unwrap(),
             kind: Kind::Document,

@@ -29,6 +29,8 @@ const MAX_DATA_DEPTH: u8 = 16;
 pub(super) struct State {
     /// Trackers are neutralised.
     pub opted_out: bool,
+    /// The account keeps a programme in spite of that.
+    keeps_programme: bool,
     /// What to do with whom.
     pub policy: Arc<Policy>,
     /// The operator's filter lists, for what the policy does not know.
@@ -92,6 +94,7 @@ impl State {
         let guard = plan.guard.filter(|_| plan.opted_out && page);
         Self {
             opted_out: plan.opted_out,
+            keeps_programme: plan.keeps_programme,
             policy: plan.policy,
             lists: plan.lists,
             asking: Cell::new(Asking::As(RequestType::Guess)),
@@ -120,6 +123,7 @@ impl State {
     fn inner(&self, urls: Urls, guard: Option<Placement>) -> Self {
         Self {
             opted_out: true,
+            keeps_programme: self.keeps_programme,
             policy: Arc::clone(&self.policy),
             lists: self.lists.clone(),
             asking: Cell::new(Asking::As(RequestType::Guess)),
@@ -197,11 +201,17 @@ impl State {
     pub(super) fn line(&self) -> String {
         let keeper = self.keeper.as_ref();
         let mut line = String::with_capacity(256 + keeper.map_or(0, Keeper::room));
-        inject::line(self.title, &self.own(&self.prefix), self.opted_out, &mut line);
+        let status = if self.opted_out { self.status() } else { "" };
+        inject::line(self.title, &self.own(&self.prefix), status, &mut line);
         if let Some(keeper) = keeper {
             keeper.append_to(&mut line);
         }
         line
+    }
+
+    /// What is said beside the link of an opted-out page.
+    pub(super) const fn status(&self) -> &'static str {
+        inject::status(self.keeps_programme)
     }
 
     /// Whether the guard stands before what is read now.

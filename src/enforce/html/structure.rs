@@ -7,7 +7,6 @@ use super::context::{Space, is_void, name};
 use super::edits::Edits;
 use super::element::Element;
 use super::elements::{is_kind, neutralise};
-use super::inject;
 use super::joined::Joined;
 use super::opened::{Opened, Role, Sheet};
 use super::slots::fetches;
@@ -207,7 +206,7 @@ impl Document {
     fn anchor(&mut self, tag: &Tag<'_>) -> Role {
         // A new anchor ends an open one (HTML 13.2.6.4.7).
         if self.state.link.anchor_ends(None) && self.state.opted_out {
-            self.edits.insert(tag.at, inject::STATUS.as_bytes());
+            self.edits.insert(tag.at, self.state.status().as_bytes());
         }
         if attribute(tag.raw, b"href").is_none() {
             return Role::Plain;
@@ -359,7 +358,7 @@ impl Watch for Document {
         self.joined.close(self.opened.depth());
         if adopted && self.state.opted_out {
             let at = if tag.name == name::A { tag.end() } else { tag.at };
-            self.edits.insert(at, inject::STATUS.as_bytes());
+            self.edits.insert(at, self.state.status().as_bytes());
         }
     }
 

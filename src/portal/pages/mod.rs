@@ -18,12 +18,14 @@ pub(super) struct Frame<'a> {
 }
 
 /// What a visitor's state is, in words.
-pub(super) struct State {
+pub(super) struct State<'a> {
     pub(super) opted_out: bool,
     /// Why, strongest ground first.
     pub(super) grounds: Vec<&'static str>,
     /// An earlier choice to the contrary, which a signal has overruled.
     pub(super) conflict: Option<&'static str>,
+    /// The programme that is kept in spite of the opt-out.
+    pub(super) except: Option<&'a str>,
 }
 
 /// `GET PREFIX`.
@@ -31,7 +33,7 @@ pub(super) struct State {
 #[template(path = "choices.html", config = "src/portal/pages/askama.toml")]
 pub(super) struct Choices<'a> {
     pub(super) frame: Frame<'a>,
-    pub(super) state: State,
+    pub(super) state: State<'a>,
     pub(super) offer_out: bool,
     pub(super) offer_in: bool,
     pub(super) programme: Option<Programme<'a>>,
@@ -43,6 +45,7 @@ pub(super) struct Programme<'a> {
     pub(super) name: &'a str,
     pub(super) text: Option<&'a str>,
     pub(super) url: Option<&'a str>,
+    /// Names of the companies, in a row.
     pub(super) vendors: String,
     /// The account keeps it.
     pub(super) kept: bool,
@@ -87,6 +90,8 @@ pub(super) struct Receipt<'a> {
     pub(super) lines: Vec<&'a str>,
     /// Show the regulation's label (11 CCR 7025(c)(6)).
     pub(super) honored: bool,
+    /// The programme that is kept in spite of the opt-out.
+    pub(super) except: Option<&'a str>,
     pub(super) choice: &'a str,
     pub(super) reference: Option<&'a str>,
     pub(super) time: Time,

@@ -20,7 +20,7 @@ mod tag;
 mod tokens;
 
 use super::characters::Charset;
-use super::inject::{self, Placed};
+use super::inject::Placed;
 use super::references::Resolved;
 use super::state::State;
 use super::{Kind, PIECE, Plan, RewriteError, SLACK, inline, room};
@@ -318,7 +318,7 @@ impl Reader {
         self.depth = self.depth.saturating_sub(1);
         self.scope.leave(self.depth);
         if status {
-            let markup = self.in_xml(inject::STATUS.trim_start(), "span");
+            let markup = self.in_xml(self.state.status().trim_start(), "span");
             self.put(format!(" {markup}").as_bytes(), out);
         }
         Ok(())
