@@ -167,6 +167,9 @@ pub fn snapshot(
     let sites = sites
         .map(|(index, site)| resolve(index, site, settings, registry, &lists, lasting))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
     say_what_contracts_allow(&sites);
     let portal = Portal::new(settings, lasting.store.clone(), Arc::clone(&lasting.metrics));
     let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());

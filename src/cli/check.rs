@@ -13,13 +13,16 @@ use crate::config::{Settings, Site, Switches};
 use crate::enforce::csp::{NeverAllowed, Wall};
 use crate::registry::{Policy, PolicyError, Registry};
 
-/// Loads everything and says `ok` with a summary on stderr.
+/// Loads everything and says `ok` with a summary on stderr, after what is allowed and questionable.
 ///
 /// # Errors
 /// What is wrong, all of it; exit code 78.
 pub fn run(global: &Global) -> Result<(), Failure> {
     let loaded = super::settings(global, Vec::new(), false)?;
     refuse(&loaded)?;
+    for warning in loaded.settings.warnings() {
+        eprintln!("warning: {warning}");
+    }
     eprintln!("ok: {}", summary(&loaded));
     Ok(())
 }

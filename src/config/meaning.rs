@@ -13,7 +13,7 @@ use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
     Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts,
-    UpstreamAddress, account, acme, listen, lists, recipients, sharing, sites, store, tls,
+    UpstreamAddress, account, acme, listen, lists, programme, recipients, sharing, sites, store, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -344,9 +344,20 @@ fn portal(raw: &Raw, problems: &mut Problems<'_>) -> Portal {
         let next = "write a path like \"/privacy-choices\"";
         problems.wrong(&KeyPath::of("portal.prefix"), "`portal.prefix` cannot be used".to_owned(), why, next);
     }
+    let limit_url = raw.portal.limit_url.clone();
+    if limit_url.as_deref().is_some_and(|url| !programme::leads_to_a_page(url)) {
+        let (why, next) = ("no link could lead there", "write a path like \"/limit\", or a whole URL");
+        problems.wrong(
+            &KeyPath::of("portal.limit_url"),
+            "`portal.limit_url` cannot be used".to_owned(),
+            why,
+            next,
+        );
+    }
     Portal {
         prefix: prefix.clone(),
         link: raw.portal.link,
+        limit_url,
         form_bytes: size_within("portal.form_bytes", &raw.portal.form_bytes, 1 << 10, 16 << 20, problems),
         clear_old_copies: raw.portal.clear_old_copies,
     }

@@ -28,6 +28,7 @@ mod store;
 mod tls;
 pub mod units;
 mod upstream;
+mod warnings;
 mod words;
 pub mod written;
 
@@ -303,6 +304,8 @@ pub struct Portal {
     pub prefix: String,
     /// Which prescribed title the link has.
     pub link: LinkTitle,
+    /// Where the right to limit the use of sensitive personal information is used: a path of the site, or a URL.
+    pub limit_url: Option<String>,
     /// Largest form body, bytes.
     pub form_bytes: usize,
     /// The page after an opt-out carries a script that removes service workers and cached pages.

@@ -19,6 +19,12 @@ pub struct Programme {
     pub vendors: Vec<String>,
 }
 
+/// Whether a link can lead there: a path of the site, or a whole URL.
+pub(super) fn leads_to_a_page(url: &str) -> bool {
+    let web = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    web || url.starts_with('/') && !url.starts_with("//")
+}
+
 /// A site's own programme, or that of all sites.
 pub(super) fn programme(
     path: &KeyPath,
@@ -55,9 +61,7 @@ fn read(path: &KeyPath, raw: &Raw, written: &RawProgramme, problems: &mut Proble
         );
     }
     if let Some(url) = &written.url {
-        let web = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let own = url.starts_with('/') && !url.starts_with("//");
-        if !(web || own) {
+        if !leads_to_a_page(url) {
             let path = path.key("url");
             let next = "write a path like \"/coupons/terms\", or a whole URL";
             problems.wrong(&path, format!("`{path}` cannot be used"), "no link could lead there", next);

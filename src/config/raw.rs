@@ -256,6 +256,8 @@ tables! {
     RawPortal {
         prefix: String = "/privacy-choices".to_owned(),
         link: LinkTitle = LinkTitle::DoNotSell,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit_url: Option<String> = None,
         form_bytes: Size = Size(16 << 10),
         clear_old_copies: bool = true,
     }

@@ -43,6 +43,7 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
         offer_out: !saved,
         offer_in: opted_out,
         programme: programme::shown(&visit),
+        limit_url: portal.limit_url.as_deref(),
         scope: visit.scope(),
     };
     pages::html(StatusCode::OK, &page)

@@ -116,6 +116,8 @@ pub struct Portal {
 struct Pages {
     prefix: Arc<str>,
     link: LinkTitle,
+    /// Where the other right of the page is used.
+    limit_url: Option<String>,
     store: Store,
     metrics: SharedMetrics,
     gpc_json: Bytes,
@@ -154,6 +156,7 @@ impl Portal {
         let pages = Arc::new(Pages {
             prefix: prefix.clone(),
             link: settings.portal.link,
+            limit_url: settings.portal.limit_url.clone(),
             store,
             metrics,
             clear_old_copies: settings.portal.clear_old_copies,

@@ -328,6 +328,23 @@ fn check_refuses_vendor_settings_that_the_registry_cannot_hold() {
     assert!(refused.contains("more.toml:"), "{refused}");
 }
 
+/// 11 CCR 7015(b): the title of a page with both rights, over a page with one, is no error and is not passed over.
+#[test]
+fn check_warns_of_a_title_that_promises_two_rights() {
+    let folder = folder();
+    let check = |more: &str| {
+        let text = format!("upstream = \"http://a\"\n[portal]\nlink = \"privacy-choices\"\n{more}");
+        std::fs::write(folder.path().join("a.toml"), text).unwrap();
+        let output = optgate(&folder, &["check", "--config", "a.toml"]);
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+        words(&output)
+    };
+    let said = check("");
+    assert!(said.starts_with("warning: `portal.link") && said.contains("`portal.limit_url`"), "{said}");
+    assert!(said.contains("\nok: "), "{said}");
+    assert!(check("limit_url = \"/limit\"\n").starts_with("ok: "));
+}
+
 /// DESIGN 5: an allow list that lets a stripped vendor in is refused before anything is served.
 #[test]
 fn check_refuses_a_second_wall_with_a_hole_for_a_stripped_vendor() {

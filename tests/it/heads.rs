@@ -561,6 +561,7 @@ fn the_variant_version_changes_with_the_rules() {
     let portal = Portal {
         prefix: "/privacy-choices".into(),
         link: LinkTitle::DoNotSell,
+        limit_url: None,
         form_bytes: 1,
         clear_old_copies: true,
     };

@@ -235,6 +235,26 @@ async fn the_other_title_has_the_icon_beside_it() {
     assert_eq!(icon.header("content-type"), "image/svg+xml");
 }
 
+/// 11 CCR 7015(b): the other title is of a page with both rights, so the page leads to the one that Optgate has not.
+#[tokio::test]
+async fn the_page_leads_to_the_right_to_limit_where_the_settings_say_it_is() {
+    const LIMIT: &str = ">Limit the Use of My Sensitive Personal Information</a>";
+    let house_with = |url: Option<&str>| {
+        house(|s| {
+            s.portal.link = LinkTitle::PrivacyChoices;
+            s.portal.limit_url = url.map(str::to_owned);
+        })
+    };
+    let (with, without) = (house_with(Some("/limit?a=1&b=2")), house_with(None));
+    let page = with.get(PREFIX).await.body;
+    assert!(page.contains(LIMIT) && page.contains("href=\"/limit?a=1&#38;b=2\""), "{page}");
+    assert!(with.settings.warnings().is_empty());
+    assert!(!without.get(PREFIX).await.body.contains(LIMIT));
+    let warnings = without.settings.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("`portal.limit_url`"), "{warnings:?}");
+    assert!(house(|_| ()).settings.warnings().is_empty());
+}
+
 /// OWASP ASVS 3.4: strict headers on every answer, refusals included.
 #[tokio::test]
 async fn every_answer_has_the_strict_headers() {

@@ -101,6 +101,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         portal: Portal {
             prefix: "/privacy-choices".into(),
             link: LinkTitle::DoNotSell,
+            limit_url: None,
             form_bytes: 65_536,
             clear_old_copies: true,
         },

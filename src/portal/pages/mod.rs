@@ -37,6 +37,8 @@ pub(super) struct Choices<'a> {
     pub(super) offer_out: bool,
     pub(super) offer_in: bool,
     pub(super) programme: Option<Programme<'a>>,
+    /// Where the right to limit is used.
+    pub(super) limit_url: Option<&'a str>,
     pub(super) scope: &'a str,
 }
 

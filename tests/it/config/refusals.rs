@@ -244,6 +244,10 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:15: `gpc_json.last_update` cannot be used",
         ),
         (
+            "upstream = \"http://a\"\n[portal]\nlimit_url = \"javascript:alert(1)\"",
+            "optgate.toml:3:13: `portal.limit_url` cannot be used",
+        ),
+        (
             "upstream = \"http://a\"\n[account]\nheader = \"x-account\"",
             "optgate.toml:3:10: `account.header` needs `trusted_proxies`",
         ),

@@ -1,0 +1,19 @@
+//! What the settings may hold and the law may not: said at a start, by a reload and by `check`; nothing is refused.
+
+use super::{LinkTitle, Settings};
+
+impl Settings {
+    /// Each a whole sentence or two, with what to do.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if self.portal.link == LinkTitle::PrivacyChoices && self.portal.limit_url.is_none() {
+            warnings.push(
+                "`portal.link = \"privacy-choices\"` is the title of a page with both rights (11 CCR 7015(b)), and \
+                 Optgate's page offers the opt-out alone: set `portal.limit_url` to the form for the right to limit \
+                 the use of sensitive personal information, or write `portal.link = \"do-not-sell\"`",
+            );
+        }
+        warnings
+    }
+}
