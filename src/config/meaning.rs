@@ -13,7 +13,7 @@ use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
     Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts,
-    UpstreamAddress, account, acme, listen, lists, programme, recipients, sharing, sites, store, tls,
+    UpstreamAddress, account, acme, dates, listen, lists, programme, recipients, sharing, sites, store, tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -77,7 +77,10 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         outlier: sharing::outlier(&raw.outlier, problems),
         portal: portal(raw, problems),
         signals: signals(raw, problems),
-        gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| date.0.clone()),
+        gpc_last_update: raw.gpc_json.last_update.as_ref().map(|date| {
+            let why = "a statement that has not been made yet is none";
+            dates::past(&KeyPath::of("gpc_json.last_update"), date, why, problems)
+        }),
         account,
         ready_requires_journal: raw.ready.requires_journal,
         store: store::store(&raw.store, problems),

@@ -7,6 +7,7 @@
 mod account;
 mod acme;
 pub mod csp;
+mod dates;
 mod environment;
 pub mod error;
 pub mod groups;

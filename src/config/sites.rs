@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use url::Host;
 
+use super::dates;
 use super::groups;
 use super::key::KeyPath;
 use super::lists::lists;
@@ -423,6 +424,10 @@ fn contracts(
         let entity = text("entity", contract.entity.as_ref());
         let reference = text("reference", contract.reference.as_ref());
         let date = text("date", contract.date.as_ref().map(|date| &date.0));
+        if let Some(date) = &contract.date {
+            let why = "a contract that is not in force makes nobody a service provider (11 CCR 7051)";
+            dates::past(&path.key("date"), date, why, problems);
+        }
         out.insert(id.clone(), Contract { entity, reference, date });
     }
     out

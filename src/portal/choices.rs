@@ -41,12 +41,25 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
             except: programme::kept(&visit),
         },
         offer_out: !saved,
+        signal_kept: signal_kept(&visit),
         offer_in: opted_out,
         programme: programme::shown(&visit),
         limit_url: portal.limit_url.as_deref(),
         scope: visit.scope(),
     };
     pages::html(StatusCode::OK, &page)
+}
+
+/// Whether the signal of this very request is kept at each level that it names: the answer sets the cookie, and step 10
+/// records the rest, but for levels of which nobody can say yet how they stand.
+fn signal_kept(visit: &Visit) -> bool {
+    let levels = [visit.signals.account, visit.signals.profile];
+    visit.signals.gpc && !levels.contains(&Standing::NotLoaded)
+}
+
+/// Whether somebody is logged in of whom nobody can say who it is (DESIGN 5): a choice made now is not the account's.
+fn account_unread(visit: &Visit) -> bool {
+    visit.named.account.is_none() && visit.signals.account == Standing::NotLoaded
 }
 
 /// An earlier opt-in that a signal has overruled (11 CCR 7025(c)(3)).
@@ -107,7 +120,7 @@ pub(super) async fn opt_out(
     let time_us = now_us();
     let recorded = record_out(&portal, &visit, time_us).await;
     let mut response = if wants_json(&headers) {
-        json(out_status(&recorded), &recorded)
+        json(out_status(&recorded), &recorded, account_unread(&visit))
     } else {
         opted_out(&portal, &visit, &recorded, time_us)
     };
@@ -137,8 +150,10 @@ fn opted_out(
     recorded: &Result<Receipt, RecordError>,
     time_us: i64,
 ) -> Response<Body> {
+    const UNREAD: &str = "We cannot read your account just now, so your opt-out is not saved for your account yet. \
+                          Please try again in a few minutes.";
     const IN_FORCE: &str = "Your opt-out is in force on this browser from now on.";
-    let (heading, scope, lines) = match recorded {
+    let (heading, scope, mut lines) = match recorded {
         Ok(_) => {
             ("You are opted out", visit.scope(), vec!["Your opt-out is saved and in force from now on."])
         }
@@ -160,6 +175,10 @@ fn opted_out(
             ],
         ),
     };
+    let unread = account_unread(visit);
+    if unread {
+        lines.push(UNREAD);
+    }
     let receipt = recorded.as_ref().ok();
     let nonce = portal.clear_old_copies.then(two_acts::nonce).flatten();
     let status = out_status(recorded);
@@ -174,7 +193,7 @@ fn opted_out(
         time: pages::Time::of(receipt.map_or(time_us, |r| r.time_us)),
         scope,
         site: &visit.site.name,
-        again: status != StatusCode::OK,
+        again: unread || status != StatusCode::OK,
         clear: nonce.clone(),
     };
     let mut response = pages::html(status, &page);
@@ -429,8 +448,8 @@ fn wants_json(headers: &HeaderMap) -> bool {
     accepts("application/json") && !accepts("text/html")
 }
 
-fn json(status: StatusCode, recorded: &Result<Receipt, RecordError>) -> Response<Body> {
-    let body = match recorded {
+fn json(status: StatusCode, recorded: &Result<Receipt, RecordError>, account_unread: bool) -> Response<Body> {
+    let mut body = match recorded {
         Ok(receipt) => serde_json::json!({ "reference": receipt.reference }),
         Err(RecordError::Flood) => serde_json::json!({ "reference": null }),
         Err(_) => serde_json::json!({
@@ -438,6 +457,9 @@ fn json(status: StatusCode, recorded: &Result<Receipt, RecordError>) -> Response
             "error": "the opt-out is in force on this browser, but its record could not be saved: try again",
         }),
     };
+    if account_unread {
+        body["warning"] = "the account cannot be read just now, so it is not opted out yet: try again".into();
+    }
     json_value(status, &body)
 }
 

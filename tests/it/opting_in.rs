@@ -179,6 +179,32 @@ fn a_signal_after_an_opt_in_is_shown_as_a_conflict_until_the_person_chooses() {
     assert!(honoured(&browser.get(SITE, "/")));
 }
 
+/// A signal is kept at once for whom the visit names, so the page says that, and not that it could be; a consent tool's
+/// choice is not kept, and can be.
+#[test]
+fn the_page_says_that_a_signal_is_kept_and_that_a_consent_tools_choice_can_be() {
+    const COULD: &str = "You can also save your opt-out";
+    let origin = shop(&["/"]);
+    let proxy = levels(&origin).run();
+    let mut browser = Browser::new(proxy.addr());
+    log_in(&mut browser, "ann");
+    browser.post(SITE, OPT_OUT, "");
+    browser.opt_in(SITE, "");
+    browser.gpc = true;
+    let page = browser.get(SITE, "/privacy-choices").text();
+    assert!(page.contains("The signal has opted out this browser and your account."), "{page}");
+    assert!(!page.contains(COULD), "{page}");
+    browser.gpc = false;
+    assert!(honoured(&browser.get(SITE, "/")), "it is so");
+    let mut other = Browser::new(proxy.addr());
+    log_in(&mut other, "ann");
+    assert!(honoured(&other.get(SITE, "/")), "for the account as well");
+    let mut steered = Browser::new(proxy.addr());
+    steered.keep(SITE, "usprivacy=1YYN; Path=/");
+    let page = steered.get(SITE, "/privacy-choices").text();
+    assert!(page.contains(COULD) && !page.contains("The signal has"), "{page}");
+}
+
 /// The same on a browser that names nobody: the first page with the signal says it.
 #[test]
 fn a_browser_that_had_opted_back_in_is_told_of_its_signal() {

@@ -255,6 +255,33 @@ async fn the_page_leads_to_the_right_to_limit_where_the_settings_say_it_is() {
     assert!(house(|_| ()).settings.warnings().is_empty());
 }
 
+/// DESIGN 5: a click of somebody who is logged in and cannot be told yet is in force and saved, for the browser; that
+/// it is not the account's yet is said as plainly as on the choices page.
+#[tokio::test]
+async fn a_click_while_the_account_cannot_be_read_says_what_it_does_not_cover() {
+    let house = house(|_| ());
+    let unread = || Ask { standing: Standing::NotLoaded, ..Ask::default() };
+    assert!(
+        house
+            .send(Method::GET, PREFIX, unread())
+            .await
+            .body
+            .contains("We cannot read the choice of your account")
+    );
+    let page = house.post("/opt-out", unread()).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.has_choice_cookie("out"));
+    assert!(page.body.contains("We cannot read your account just now"), "{}", page.body);
+    assert!(page.body.contains("Try again") && page.body.contains("<dd>this browser</dd>"), "{}", page.body);
+    let told = house.post("/opt-out", Ask { standing: Standing::NotLoaded, ..json() }).await;
+    let told: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+    assert!(told["reference"].is_string() && told["warning"].is_string(), "{told}");
+    let known = Ask { account: Some(b"ann"), standing: Standing::NotLoaded, ..Ask::default() };
+    assert!(!house.post("/opt-out", known).await.body.contains("cannot read your account"), "it is saved");
+    let plain = house.post("/opt-out", json()).await;
+    assert!(!plain.body.contains("warning"), "{}", plain.body);
+}
+
 /// OWASP ASVS 3.4: strict headers on every answer, refusals included.
 #[tokio::test]
 async fn every_answer_has_the_strict_headers() {

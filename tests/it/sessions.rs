@@ -18,6 +18,28 @@ fn with_levels(origin: &Origin) -> Builder {
     )
 }
 
+/// Threat: a trusted hop passes on a visitor's own line beside its own. Nobody can tell which is which, so the request
+/// counts as opted out, leaves no mark on either account, and a click says that it covers the browser alone.
+#[test]
+fn two_accounts_in_one_request_count_as_opted_out_and_as_neither() {
+    let origin = shop(&["/"]);
+    let builder = with_levels(&origin);
+    let data = builder.settings().data_dir;
+    let running = app::start(builder.settings()).unwrap();
+    let ask = |fields: &str| get(running.listen()[0], "/", fields);
+    let both = "X-Account-Id: mallory\r\nX-Account-Id: ann\r\n";
+    assert!(honoured(&ask(both)));
+    assert!(honoured(&ask(&format!("{GPC}{both}"))));
+    for one in ["X-Account-Id: ann\r\n", "X-Account-Id: mallory\r\n"] {
+        assert!(!honoured(&ask(one)), "{one}");
+    }
+    assert!(!honoured(&ask("X-Account-Id: ann\r\nX-Account-Id: ann\r\nX-Account-Id:\r\n")), "one account");
+    let receipt = post(running.listen()[0], "/privacy-choices/opt-out", both, "");
+    assert_eq!(receipt.status(), 200);
+    assert!(receipt.text().contains("not saved for your account yet"), "{}", receipt.text());
+    assert!(records_of(running, &data).into_iter().all(|record| !record.account));
+}
+
 /// A shop whose answers name the account of the session `sid=NAME`, as a site with a log-in does.
 fn shop_with_sessions() -> Origin {
     let page = String::from_utf8(PAGE.to_vec()).unwrap();

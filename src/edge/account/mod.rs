@@ -33,13 +33,16 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     if let Some(session) = &settings.session {
         x.session = cookie(headers, &session.cookie).map(|value| scope.session(value));
     }
-    let by_header = || {
-        let name = settings.header.as_ref().filter(|_| x.client.peer_trusted)?;
-        headers.get(name).filter(|key| !key.is_empty()).map(|key| scope.account(key.as_bytes()))
-    };
     let mut pending = false;
-    let account = by_header().or_else(|| by_token(core, &snapshot, headers, scope, &mut pending));
-    let account = account.or_else(|| core.house.sessions.account(x.session?).map(Known::from));
+    let account = match key_in_header(x, headers) {
+        Ok(Some(key)) => Some(scope.account(key.as_bytes())),
+        Ok(None) => by_token(core, &snapshot, headers, scope, &mut pending)
+            .or_else(|| core.house.sessions.account(x.session?).map(Known::from)),
+        Err(Ambiguous) => {
+            pending = true;
+            None
+        }
+    };
     x.named.account = account.as_ref().map(|known| known.subject);
     x.signals.account = match &account {
         Some(account) => standing(core, site, account, recording),
@@ -71,15 +74,25 @@ fn about_to_opt_out(x: &Exchange) -> bool {
 /// Cost: for a token, its verification once more.
 #[must_use]
 pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<AccountKey> {
-    let by_header = || {
-        let name = x.snapshot.settings.account.header.as_ref().filter(|_| x.client.peer_trusted)?;
-        headers.get(name).filter(|key| !key.is_empty()).map(|key| AccountKey::from(key.as_bytes()))
-    };
+    let by_header = key_in_header(x, headers).ok()?.map(|key| AccountKey::from(key.as_bytes()));
     let by_token = || {
         let verifier = x.snapshot.verifier.as_ref()?;
         verifier.account_key(verifier.token(headers)?).map(|key| AccountKey::from(key.into_bytes()))
     };
-    by_header().or_else(by_token)
+    by_header.or_else(by_token)
+}
+
+/// A trusted hop names several accounts in one request.
+struct Ambiguous;
+
+/// The account's key in the header of a trusted hop. Which of several lines the hop itself set nobody can tell: a
+/// visitor's own may have come through before it.
+fn key_in_header<'a>(x: &Exchange, headers: &'a HeaderMap) -> Result<Option<&'a HeaderValue>, Ambiguous> {
+    let name = x.snapshot.settings.account.header.as_ref().filter(|_| x.client.peer_trusted);
+    let Some(name) = name else { return Ok(None) };
+    let mut keys = headers.get_all(name).iter().filter(|key| !key.is_empty());
+    let first = keys.next();
+    if keys.any(|key| Some(key) != first) { Err(Ambiguous) } else { Ok(first) }
 }
 
 fn by_token(

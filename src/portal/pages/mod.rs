@@ -35,6 +35,8 @@ pub(super) struct Choices<'a> {
     pub(super) frame: Frame<'a>,
     pub(super) state: State<'a>,
     pub(super) offer_out: bool,
+    /// What this very request signals is kept at every level that it names.
+    pub(super) signal_kept: bool,
     pub(super) offer_in: bool,
     pub(super) programme: Option<Programme<'a>>,
     /// Where the right to limit is used.

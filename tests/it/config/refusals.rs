@@ -244,8 +244,16 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:15: `gpc_json.last_update` cannot be used",
         ),
         (
+            "upstream = \"http://a\"\n[gpc_json]\nlast_update = \"2999-01-01\"",
+            "optgate.toml:3:15: `gpc_json.last_update` is in the future: 2999-01-01",
+        ),
+        (
             "upstream = \"http://a\"\n[portal]\nlimit_url = \"javascript:alert(1)\"",
             "optgate.toml:3:13: `portal.limit_url` cannot be used",
+        ),
+        (
+            "upstream = \"http://a\"\n[contracts.hotjar]\nentity = \"H\"\nreference = \"r\"\ndate = \"2999-01-01\"",
+            "optgate.toml:5:8: `contracts.hotjar.date` is in the future: 2999-01-01",
         ),
         (
             "upstream = \"http://a\"\n[account]\nheader = \"x-account\"",
