@@ -9,7 +9,8 @@ use super::{Failure, Global};
 use crate::app::{UnknownVendor, unknown_vendor};
 use crate::config::error::{ConfigError, Place};
 use crate::config::load::Loaded;
-use crate::config::{Settings, Site, Switches};
+use crate::config::origins::Entry;
+use crate::config::{Settings, Site, Switches, VendorAction};
 use crate::enforce::csp::{NeverAllowed, Wall};
 use crate::registry::{Policy, PolicyError, Registry};
 
@@ -164,12 +165,17 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
             "remove the setting, or give the vendor another role in a registry file of your own".to_owned(),
         ),
         PolicyError::Shared { host, path, first, second, .. } => (
-            if place_of(loaded, site, first).is_some() { first } else { second },
+            if place_of(loaded, site, first, None).is_some() { first } else { second },
             format!("`{first}` and `{second}` share {host}{path} and would be treated differently there"),
             "give both the same action".to_owned(),
         ),
     };
-    let place = place_of(loaded, site, id).unwrap_or(Place::Default);
+    let action = match error {
+        PolicyError::NeedsContract { action, .. } | PolicyError::Essential { action, .. } => Some(*action),
+        _ => None,
+    };
+    let place = place_of(loaded, site, id, action).or_else(|| place_of(loaded, site, id, None));
+    let place = place.unwrap_or(Place::Default);
     let what = format!("the settings for vendor `{id}` cannot hold");
     ConfigError { place, what, why, next }.to_string()
 }
@@ -207,12 +213,15 @@ fn wall_problem(loaded: &Loaded, site: usize, never: &NeverAllowed) -> String {
     error.to_string()
 }
 
-/// Where a vendor is named: in its site before the top of the file.
-fn place_of(loaded: &Loaded, site: usize, id: &str) -> Option<Place> {
+/// Where a vendor is named, with this action if one is given: in its site before the top of the file.
+fn place_of(loaded: &Loaded, site: usize, id: &str, action: Option<VendorAction>) -> Option<Place> {
     let site = format!("sites[{site}].");
     let (vendor, contract) = (format!("vendors.{id}"), format!("contracts.{id}."));
-    let names = |key: &str| key.ends_with(&vendor) || key.contains(&contract);
-    let named = || loaded.origins.iter().filter(|entry| names(&entry.key));
+    let names = |entry: &Entry| match action {
+        Some(action) => entry.key.ends_with(&vendor) && entry.value == action.as_str(),
+        None => entry.key.ends_with(&vendor) || entry.key.contains(&contract),
+    };
+    let named = || loaded.origins.iter().filter(|entry| names(entry));
     let in_site = named().find(|entry| entry.key.starts_with(&site));
     in_site.or_else(|| named().find(|e| !e.key.starts_with("sites["))).map(|entry| entry.place.clone())
 }

@@ -60,12 +60,10 @@ fn read(path: &KeyPath, raw: &Raw, written: &RawProgramme, problems: &mut Proble
             "name them by registry id: vendors = [\"meta-pixel\"] (`optgate registry list`)",
         );
     }
-    if let Some(url) = &written.url {
-        if !leads_to_a_page(url) {
-            let path = path.key("url");
-            let next = "write a path like \"/coupons/terms\", or a whole URL";
-            problems.wrong(&path, format!("`{path}` cannot be used"), "no link could lead there", next);
-        }
+    if written.url.as_deref().is_some_and(|url| !leads_to_a_page(url)) {
+        let path = path.key("url");
+        let next = "write a path like \"/coupons/terms\", or a whole URL";
+        problems.wrong(&path, format!("`{path}` cannot be used"), "no link could lead there", next);
     }
     let account = &raw.account;
     if account.header.is_none() && account.jwt.is_none() && account.response_header.is_none() {

@@ -36,11 +36,7 @@ pub(super) async fn page(
         except: (kind == Some(Kind::Programme)).then(|| {
             visit.site.programme.as_ref().map_or("the programme", |programme| programme.name.as_str())
         }),
-        choice: match kind {
-            Some(Kind::OptIn) => super::choices::IN,
-            Some(Kind::Programme) => super::choices::KEEP,
-            Some(Kind::OptOut) | None => super::choices::OUT,
-        },
+        choice: choice(kind),
         reference: Some(&record.reference),
         time: pages::Time::of(record.time_us),
         scope: match record.basis == Basis::Profile.as_str() {
@@ -80,13 +76,21 @@ pub(super) async fn check(
     let page = pages::Check {
         frame: portal.frame("Check a receipt"),
         found: checked.as_ref().map(|(record, signed)| pages::Checked {
-            choice: if record.kind == "opt-out" { super::choices::OUT } else { super::choices::IN },
+            choice: choice(Kind::parse(&record.kind)),
             reference: &record.reference,
             time: pages::Time::of(record.time_us),
             signed: *signed,
         }),
     };
     pages::html(StatusCode::OK, &page)
+}
+
+const fn choice(kind: Option<Kind>) -> &'static str {
+    match kind {
+        Some(Kind::OptIn) => super::choices::IN,
+        Some(Kind::Programme) => super::choices::KEEP,
+        Some(Kind::OptOut) | None => super::choices::OUT,
+    }
 }
 
 fn plausible(reference: &str) -> bool {

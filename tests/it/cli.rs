@@ -312,6 +312,10 @@ fn check_refuses_vendor_settings_that_the_registry_cannot_hold() {
     for (site, line) in [
         ("vendors.criteo-onetag = \"allow\"", "a.toml:4:25: "),
         ("[[sites.paths]]\nprefix = \"/x\"\nvendors.criteo-onetag = \"allow\"", "a.toml:6:25: "),
+        (
+            "vendors.criteo-onetag = \"strip\"\n[[sites.paths]]\nprefix = \"/x\"\nvendors.criteo-onetag = \"allow\"",
+            "a.toml:7:25: ",
+        ),
     ] {
         let text = format!("[[sites]]\nupstream = \"http://a\"\nhosts = [\"a.test\"]\n{site}\n");
         std::fs::write(folder.path().join("a.toml"), &text).unwrap();

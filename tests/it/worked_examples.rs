@@ -167,6 +167,16 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     let kept = ramonas.post(SITE, "/privacy-choices/programme/confirm", &format!("token={token}"));
     assert_eq!(kept.status(), 200, "{}", kept.text());
     assert!(kept.text().contains("Opt-Out Request Honored, except for Coupons."), "{}", kept.text());
+    let text = kept.text();
+    let reference = text.split("<code>").nth(1).unwrap().split("</code>").next().unwrap();
+    let receipts = [
+        format!("/privacy-choices/receipt/{reference}"),
+        format!("/privacy-choices/receipt?reference={reference}"),
+    ];
+    for receipt in receipts {
+        let page = ramonas.get(SITE, &receipt).text();
+        assert!(page.contains("Keep a programme in spite of the opt-out"), "{page}");
+    }
     let (coupons, other, after) = seen(&mut ramonas);
     assert_eq!((coupons, other), (true, false), "its vendor, and no other");
     // What is said is true of what is on the page, and names companies as people know them.

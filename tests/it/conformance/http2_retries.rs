@@ -98,7 +98,7 @@ fn hearing(ends: Ends, late: bool) -> (Proxy, Arc<Mutex<Vec<Vec<u8>>>>) {
             }
             Asked::Data(stream, data, whole) => {
                 bodies.last_mut().unwrap().extend_from_slice(data);
-                (stream, whole && !(bodies.len() == 2 && !late))
+                (stream, whole && (late || bodies.len() != 2))
             }
         };
         whole.then(|| ends.frames(bodies.len(), stream))
