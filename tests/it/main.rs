@@ -78,6 +78,7 @@ mod stubs;
 mod support;
 mod surface;
 mod tls;
+mod told;
 mod upgrade;
 mod visitor;
 mod windows;
