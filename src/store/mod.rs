@@ -64,7 +64,8 @@ pub use beside::{
 pub use collector::StoreCollector;
 pub use counts::Count;
 pub use feed::FeedHealth;
-pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
+pub use journal::forget::{Erased, Pruned};
+pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use rotation::{
@@ -102,6 +103,9 @@ pub enum RecordError {
     /// The journal cannot write now.
     #[error("the journal cannot write: {0}")]
     Journal(String),
+    /// What an order names is not there.
+    #[error("the journal has no {0}")]
+    NotThere(String),
     /// The store is shutting down. What was asked may have been begun.
     #[error("the store is closed")]
     Closed,
@@ -454,6 +458,14 @@ impl Store {
             feed.untie(subjects).await?;
         }
         Ok(erased)
+    }
+
+    /// Adds or ends a legal hold; the list as it is then.
+    ///
+    /// # Errors
+    /// What it names is not there, or the journal cannot be written.
+    pub async fn hold(&self, order: HoldOrder) -> Result<Vec<Hold>, RecordError> {
+        self.ask(|answer| Command::Hold { order, answer }).await
     }
 
     /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::journal::forget::{Erased, Pruned};
+use super::journal::hold::{Hold, HoldOrder};
 use super::journal::sqlite::{Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::packed::Packer;
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Carried(Subject),
     /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it.
     Retire { answer: Answer<u64> },
+    /// Add or end a legal hold.
+    Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     /// Take what ties records to these accounts out of the journal.
     Erase { subjects: Vec<Subject>, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
@@ -334,6 +337,10 @@ impl Writer {
                 self.pressing = true;
                 let (after, pruned) = (0, Pruned::default());
                 self.forget.push(Forget::Before(Pruning { before_us, dry_run, after, pruned, answer }));
+            }
+            Command::Hold { order, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Hold { order, answer });
             }
             Command::Erase { subjects, answer } => {
                 self.pressing = true;
