@@ -79,6 +79,7 @@ mod support;
 mod surface;
 mod tls;
 mod upgrade;
+mod upkeep;
 mod visitor;
 mod windows;
 mod worked_examples;

@@ -361,7 +361,10 @@ async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
     assert_eq!((pruned.records, pruned.accounts_kept), (3, 2));
     let folder = a.stop().await;
     let again = opened(folder.path(), &limits(&database)).unwrap();
-    let whole = "SELECT count(*) FROM optgate.records WHERE canonical IS NOT NULL OR blinding IS NOT NULL";
+    // What was done to the journal stays: here an erasure and a prune.
+    let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL \
+                 OR blinding IS NOT NULL";
+    assert_eq!(number(&mut connection, "SELECT count(*) FROM optgate.records WHERE kind = 'upkeep'").await, 2);
     until("the database has pruned", async || number(&mut connect(&database).await, whole).await == 0).await;
     let late = Node::start(&database);
     for account in 0..3 {
@@ -369,8 +372,16 @@ async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
         assert_eq!(again.lookup(&subject(account)), Standing::OptedOut);
     }
     let url = config::parse_database(&database).unwrap();
-    let read = tokio::task::spawn_blocking(move || optgate::store::export_shared(&url, &mut |_| Ok(())));
-    read.await.unwrap().unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut kinds = Vec::new();
+        optgate::store::export_shared(&url, &mut |record| {
+            kinds.push((record.kind, record.signal, record.site));
+            Ok(())
+        })
+        .map(|()| kinds)
+    });
+    let [erase, prune] = ["erase", "prune"].map(|done| ("upkeep".to_owned(), done.to_owned(), String::new()));
+    assert_eq!(read.await.unwrap().unwrap(), [erase, prune]);
     again.close().await;
     late.stop().await;
 }
