@@ -5,9 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::journal;
-use super::{
-    Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing,
-};
+use super::{Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing};
 use crate::config;
 
 /// Refuses a data folder without a journal, and one that this user may not look into.

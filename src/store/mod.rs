@@ -446,13 +446,12 @@ impl Store {
     /// # Errors
     /// When the journal, or the database, cannot be written; it may be asked again.
     pub async fn erase(&self, subjects: Vec<Subject>) -> Result<Erased, RecordError> {
-        if let Some(feed) = &self.0.state.feed {
-            for subject in &subjects {
-                feed.erase(*subject, self.0.state.index.standing(subject)).await?;
-            }
-        }
+        let shared = match &self.0.state.feed {
+            Some(feed) => feed.erase_all(&subjects, |subject| self.0.state.index.standing(subject)).await?,
+            None => None,
+        };
         self.0.recipients.erase(subjects.clone()).await?;
-        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), answer }).await?;
+        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), shared, answer }).await?;
         if let Some(feed) = &self.0.state.feed {
             // What was read from the journal before, and reached the database after.
             feed.untie(subjects).await?;

@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::chain::{self, Fields, Head, Link};
 use super::journal::checkpoint::{self, Checkpoint};
-use super::journal::kept::Seals;
 use super::journal::merkle::{self, Tree};
-use super::journal::upkeep::{Unreadable, Upkeep};
+use super::journal::seal::Seals;
+use super::journal::upkeep::Upkeep;
 use super::record::RecordView;
 use super::signing::PublicKey;
 
@@ -300,9 +300,7 @@ impl Verifier {
                         self.seals.say(seq, &upkeep);
                     }
                     Ok(None) => {}
-                    Err(Unreadable) => {
-                        return unproven(format!("record {seq} says in a later version's words what was done"));
-                    }
+                    Err(unreadable) => return unproven(format!("record {seq} {unreadable}")),
                 }
                 (chain::digest(&canonical.0), self.head.next(&canonical.0))
             }

@@ -330,7 +330,10 @@ fn a_hold_beside_a_server_leaves_its_record() {
     wait_until("it is recorded", || exported(&file).len() == 1);
     let said = ok(&file, &["ledger", "hold", "add", "--site", "shop", "--reason", "case 12"]);
     assert!(said.starts_with("1\tsite shop\t") && said.ends_with("\tcase 12\n"), "{said}");
-    assert!(failed(&file, &["ledger", "hold", "remove", "3"]).contains("404 Not Found: the journal has no hold 3"));
+    assert!(
+        failed(&file, &["ledger", "hold", "remove", "3"])
+            .contains("404 Not Found: the journal has no hold 3")
+    );
     assert_eq!(ok(&file, &["ledger", "hold", "remove", "1"]), "");
     let records = exported(&file);
     let told: Vec<_> = records[1..].iter().map(|r| (r["signal"].as_str(), r["policy"].as_str())).collect();

@@ -374,7 +374,8 @@ fn old_records_give_way_to_their_digests_and_nobodys_opt_out_is_lost() {
     assert_eq!(house.optgate(&later).ok().out, format!("pruned: 5\n{counts}"));
     assert_eq!(house.exported(), 1);
     let said = house.optgate(&["ledger", "verify", "--key", &key]).ok();
-    let counts = "records: 8\npruned: 5\nof what was done to the journal: 2\naccounts kept by their hash alone: 3\n";
+    let counts =
+        "records: 8\npruned: 5\nof what was done to the journal: 2\naccounts kept by their hash alone: 3\n";
     assert!(said.out.contains(counts), "{}", said.out);
     house.optgate(&["ledger", "proof", &references[1]]).ok();
     house.optgate(&["ledger", "proof", &references[0]]).failed("has no record with the reference");

@@ -30,11 +30,7 @@ impl House {
     }
 
     fn erase(&self, account: u8) {
-        self.optgate_told(
-            &["ledger", "erase", "--site", "shop"],
-            &format!("{}\n", char::from(account)),
-        )
-        .ok();
+        self.optgate_told(&["ledger", "erase", "--site", "shop"], &format!("{}\n", char::from(account))).ok();
     }
 
     /// The records of what was done, as they are exported.
@@ -92,9 +88,8 @@ fn leaf(house: &House, id: i64) -> String {
         let mut raw = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
         let query = "SELECT subject, blinding, seq, standing, key_check FROM suppression WHERE id = ?";
         let row = sqlx::query(query).bind(id).fetch_one(&mut raw).await.unwrap();
-        let field = |text: &str| {
-            [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
-        };
+        let field =
+            |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
         let bytes = [
             b"optgate kept v1",
             row.get::<&[u8], _>(1),
@@ -120,7 +115,8 @@ fn an_account_kept_by_its_hash_cannot_be_taken_out_changed_or_put_in_unseen() {
     let empty = "subject = NULL, blinding = NULL, standing = NULL, seq = NULL, key_check = NULL";
     let copy_of_first = "INSERT INTO suppression (subject, blinding, standing, seq, key_check, seal)
         SELECT randomblob(16), blinding, standing, seq, key_check";
-    let kept = |n| format!("record {n} seals accounts that are kept by their hash alone, and they are not those");
+    let kept =
+        |n| format!("record {n} seals accounts that are kept by their hash alone, and they are not those");
     let none = |n| format!("record {n} is named as what seals an account that is kept by its hash alone");
     for (change, words) in [
         ("DELETE FROM suppression WHERE id = 1".to_owned(), kept(5)),
@@ -140,7 +136,10 @@ fn an_account_kept_by_its_hash_cannot_be_taken_out_changed_or_put_in_unseen() {
             kept(6),
         ),
         (
-            format!("UPDATE suppression SET {empty}, digest = x'{}', gone = 99 WHERE id = 1", leaf(&house, 1)),
+            format!(
+                "UPDATE suppression SET {empty}, digest = x'{}', gone = 99 WHERE id = 1",
+                leaf(&house, 1)
+            ),
             none(99),
         ),
         (format!("UPDATE suppression SET {empty}, digest = randomblob(32), gone = 6 WHERE id = 1"), kept(5)),
@@ -195,15 +194,18 @@ fn a_record_that_seals_accounts_cannot_be_pruned_away_with_them() {
         raw.close().await.unwrap();
         hex(Sha256::digest(canonical))
     });
-    let prune = format!(
-        "UPDATE journal SET canonical = NULL, digest = x'{digest}', reference = NULL WHERE seq = 6;"
-    );
+    let prune =
+        format!("UPDATE journal SET canonical = NULL, digest = x'{digest}', reference = NULL WHERE seq = 6;");
     for (change, words) in [
         (prune.clone(), "record 6 is named as what seals"),
-        (format!("{prune} DELETE FROM suppression WHERE seal = 6"), "1 records are pruned, and what was done"),
+        (
+            format!("{prune} DELETE FROM suppression WHERE seal = 6"),
+            "1 records are pruned, and what was done",
+        ),
         ("DELETE FROM suppression WHERE seal = 6".into(), "record 6 seals accounts"),
         (
-            "UPDATE journal SET canonical = CAST(replace(canonical, 'erase', 'serve') AS BLOB) WHERE seq = 6".into(),
+            "UPDATE journal SET canonical = CAST(replace(canonical, 'erase', 'serve') AS BLOB) WHERE seq = 6"
+                .into(),
             "record 6 does not fit the chain",
         ),
     ] {
@@ -241,7 +243,8 @@ fn an_export_proves_that_the_accounts_kept_are_those_that_were_sealed() {
     verify(&whole[..first]).failed("record 5 seals accounts");
     let twice = [&whole[..], &whole[last..]].concat();
     verify(&twice).failed("record 6 seals accounts");
-    let moved = [&whole[..first], &[whole[first].replace("\"seal\":5", "\"seal\":6"), whole[last].clone()]].concat();
+    let moved =
+        [&whole[..first], &[whole[first].replace("\"seal\":5", "\"seal\":6"), whole[last].clone()]].concat();
     verify(&moved).failed("record 5 seals accounts");
 }
 
@@ -313,7 +316,10 @@ impl House {
 fn a_journal_made_old_again_does_not_lose_what_was_sealed() {
     let house = House::with_two_erased();
     house.as_before_seals_without_any();
-    drop(super::support::opened(&house.folder(), &config::Store::default()).map(|store| block_on(store.close())));
+    drop(
+        super::support::opened(&house.folder(), &config::Store::default())
+            .map(|store| block_on(store.close())),
+    );
     assert!(house.refusal().contains("record 5 seals accounts"), "{}", house.refusal());
     house.optgate(&["ledger", "verify"]).failed("record 5 seals accounts");
 }
@@ -359,12 +365,16 @@ fn an_erased_account_that_is_not_opted_out_leaves_nothing_that_leads_to_it() {
     assert_eq!(number(&house, left), 0);
     let tied = "SELECT count(*) FROM journal WHERE subject IS NOT NULL OR blinding IS NOT NULL";
     assert_eq!(number(&house, tied), 0);
-    let of = format!("SELECT count(*) FROM journal WHERE instr(canonical, x'{}') > 0", hex(subject.as_bytes()));
+    let of =
+        format!("SELECT count(*) FROM journal WHERE instr(canonical, x'{}') > 0", hex(subject.as_bytes()));
     assert_eq!(number(&house, &of), 0);
     assert_eq!(house.standing(1), Standing::Unknown);
     house.optgate(&["ledger", "verify"]).ok();
     let texts = house.done().map_texts();
-    assert!(texts[0].starts_with("v1 records=1 kept=1/") && texts[1].starts_with("v1 records=1 dropped=1/"), "{texts:?}");
+    assert!(
+        texts[0].starts_with("v1 records=1 kept=1/") && texts[1].starts_with("v1 records=1 dropped=1/"),
+        "{texts:?}"
+    );
 
     let again = House::with_two_erased();
     again.erase(1);
@@ -397,7 +407,8 @@ fn orders_that_change_the_journal_leave_a_record_each() {
     house.optgate(&["ledger", "hold", "list"]).ok();
     house.optgate(&["ledger", "hold", "remove", "2"]).ok();
     house.optgate(&["ledger", "hold", "remove", "7"]).failed("has no hold 7");
-    house.optgate(&["ledger", "hold", "add", "--reference", "0000-0000-0000-0000", "--reason", "x"])
+    house
+        .optgate(&["ledger", "hold", "add", "--reference", "0000-0000-0000-0000", "--reason", "x"])
         .failed("has no record with the reference 0000-0000-0000-0000");
     let prune = ["ledger", "prune", "--force", "--before", "2099-01-01"];
     house.optgate(&[&prune[..], &["--dry-run"]].concat()).ok();
@@ -406,7 +417,8 @@ fn orders_that_change_the_journal_leave_a_record_each() {
     house.optgate(&prune).ok();
     let done = house.done();
     let kept = |text: &str| text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
-    let told: Vec<_> = done.iter().map(|[what, who, text]| (what.as_str(), who.as_str(), kept(text))).collect();
+    let told: Vec<_> =
+        done.iter().map(|[what, who, text]| (what.as_str(), who.as_str(), kept(text))).collect();
     let prune_said = "v1 records=2 before=2099-01-01T00:00:00Z".to_owned();
     assert_eq!(
         told,

@@ -9,23 +9,19 @@ use sqlx::{Connection, Row};
 use super::beside::{on_this_thread, reading, there};
 use super::chain::{Fields, Head, Kept, digest, put};
 use super::checkpoint::Checkpoint;
-use super::kept::{Seals, Unsealed, rows_after, unsealed};
 use super::merkle;
-use super::replay::link_of;
 use super::schema::{SEALED, schema_version};
-use super::upkeep::{Unreadable, Upkeep};
+use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse};
 use crate::store::OpenError;
 use crate::store::counts::Count;
-use crate::store::proof::{
-    Bytes, CheckpointItem, Inclusion, Item, KeptItem, RecordItem, SignerItem, VouchItem,
-};
+use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
 use crate::store::record::RecordView;
 
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
 const PAGE: i64 = 4096;
 
-type Page = Result<Vec<Item>, OpenError>;
+pub(super) type Page = Result<Vec<Item>, OpenError>;
 
 /// Reads the whole journal in order, by a read-only connection; see [`crate::store::evidence`].
 pub(in crate::store) fn read(
@@ -134,7 +130,7 @@ async fn send_pages(
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
-    let mut seals = Sealed::default();
+    let mut sealed = Sealed::default();
     if schema >= 3 && pages.send(Ok(signers(connection).await.map_err(named)?)).is_err() {
         return Ok(());
     }
@@ -152,7 +148,7 @@ async fn send_pages(
             let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
             let (item, next) = check(&head, row).filter(|(_, next)| as_marked(next)).ok_or_else(broken)?;
             head = next;
-            seals.record(path, &item)?;
+            sealed.record(path, &item)?;
             page.push(item);
         }
         for (seq, item) in checkpoints {
@@ -172,66 +168,7 @@ async fn send_pages(
     }
     match schema < SEALED {
         true => Ok(()),
-        false => seals.send_kept(path, connection, head.seq, pages).await,
-    }
-}
-
-/// What the records say of accounts that are kept by their hash alone, and those accounts.
-#[derive(Default)]
-struct Sealed {
-    seals: Seals,
-    pruned: u64,
-}
-
-impl Sealed {
-    fn record(&mut self, path: &Path, item: &Item) -> Result<(), OpenError> {
-        let Item::Record(record) = item else { return Ok(()) };
-        let Some(canonical) = &record.canonical else {
-            self.pruned += 1;
-            return Ok(());
-        };
-        let fields = Fields::decode(&canonical.0);
-        match fields.as_ref().map_or(Ok(None), Upkeep::of) {
-            Ok(upkeep) => upkeep.iter().for_each(|upkeep| self.seals.say(record.seq, upkeep)),
-            Err(Unreadable) => {
-                let why = format!("record {} says in a later version's words what was done", record.seq);
-                return Err(refuse(path, why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends those accounts as they were at record `head`, with which the records ended, and holds them against what was
-    /// said. A running server may have put more of them there since, and emptied some: by records that it wrote after.
-    async fn send_kept(
-        mut self,
-        path: &Path,
-        connection: &mut SqliteConnection,
-        head: i64,
-        pages: &SyncSender<Page>,
-    ) -> Result<(), OpenError> {
-        let named = |e: sqlx::Error| explain(path, &e);
-        let (mut last, mut latest) = (0, head);
-        while let Some((rows, end)) = rows_after(connection, last).await.map_err(named)? {
-            last = end;
-            let mut page = Vec::with_capacity(rows.len());
-            for row in rows {
-                latest = latest.max(row.seal).max(row.gone.unwrap_or_default());
-                if row.seal > head {
-                    continue;
-                }
-                let gone = row.gone.filter(|gone| *gone <= head);
-                self.seals.find(row.seal, gone, &row.leaf);
-                page.push(Item::Kept(KeptItem { seal: row.seal, gone, leaf: Bytes(row.leaf.to_vec()) }));
-            }
-            if pages.send(Ok(page)).is_err() {
-                return Ok(());
-            }
-        }
-        if latest > head && link_of(connection, latest).await.map_err(named)?.is_none() {
-            return Err(unsealed(path, &Unsealed::None(latest)));
-        }
-        self.seals.check(self.pruned).map_err(|why| unsealed(path, &why))
+        false => sealed.send_kept(path, connection, head.seq, pages).await,
     }
 }
 

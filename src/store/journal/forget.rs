@@ -8,6 +8,7 @@ use sqlx::Row;
 
 use super::chain::{Account, Beside, Link, Version, digest};
 use super::kept::Sealing;
+use super::seal::Shared;
 use super::sqlite::Journal;
 use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
@@ -85,15 +86,26 @@ impl Journal {
         by: Option<By>,
     ) -> Result<PrunedPage> {
         self.settle_doubt().await?;
-        let (mut page, doomed) = self.look_through(after, before_us, last_word).await?;
-        let Some(by) = by.filter(|_| !doomed.is_empty()) else { return Ok(page) };
-        let done = self.give_way(&doomed, (by, before_us)).await;
+        let done = self.prune_rows(after, before_us, last_word, by).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
+        done
+    }
+
+    async fn prune_rows(
+        &mut self,
+        after: i64,
+        before_us: i64,
+        last_word: &dyn Fn(&Subject) -> (Standing, i64),
+        by: Option<By>,
+    ) -> Result<PrunedPage> {
+        let (mut page, doomed) = self.look_through(after, before_us, last_word).await?;
+        let Some(by) = by.filter(|_| !doomed.is_empty()) else { return Ok(page) };
+        self.give_way(&doomed, (by, before_us)).await?;
         let lost = |row: &Doomed| row.lasting.map(|(subject, _)| (subject, row.seq));
         page.gone = doomed.iter().filter_map(lost).collect();
-        done.map(|()| page)
+        Ok(page)
     }
 
     /// What a page holds that is to be pruned.
@@ -174,21 +186,26 @@ impl Journal {
     }
 
     /// Takes what ties records to these accounts out of the journal, as one; each with how it stands and by which record.
-    /// Says up to which record that holds.
+    /// `shared`: what was kept of them in the database that nodes share. Says up to which record that holds.
     pub(in crate::store) async fn erase(
         &mut self,
         accounts: &[(Subject, (Standing, i64))],
+        shared: Option<Shared>,
     ) -> Result<(Erased, i64)> {
         self.settle_doubt().await?;
         let head = self.end.head.seq;
-        let done = self.erase_rows(accounts).await;
+        let done = self.erase_rows(accounts, shared).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
         done.map(|erased| (erased, head))
     }
 
-    async fn erase_rows(&mut self, accounts: &[(Subject, (Standing, i64))]) -> Result<Erased> {
+    async fn erase_rows(
+        &mut self,
+        accounts: &[(Subject, (Standing, i64))],
+        shared: Option<Shared>,
+    ) -> Result<Erased> {
         let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
         let (mut erased, mut sealing) = (Erased::default(), Sealing::by(head + 1));
         self.begin().await?;
@@ -213,8 +230,11 @@ impl Journal {
         }
         let seal = sealing.done();
         // An order about somebody who is not known does nothing.
-        let noted = match erased.records > 0 || !seal.is_empty() {
-            true => Some(self.note(By::Order, &Deed::Erase { records: erased.records }, &seal).await?),
+        let noted = match erased.records > 0 || shared.is_some() || !seal.is_empty() {
+            true => {
+                let deed = Deed::Erase { records: erased.records, shared };
+                Some(self.note(By::Order, &deed, &seal).await?)
+            }
             false => None,
         };
         self.commit(noted).await?;

@@ -10,8 +10,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::beside::reading;
 use super::chain::Fields;
 use super::explain;
-use super::kept::Seal;
 use super::schema::schema_version;
+use super::seal::Seal;
 use super::sqlite::Journal;
 use super::upkeep::{By, Deed, Noted};
 use crate::store::OpenError;
@@ -93,8 +93,7 @@ impl Journal {
                     .await?;
                 match seq {
                     Some(seq) => {
-                        let hold =
-                            add(self.connection()?, (None, reference.as_deref()), reason).await?;
+                        let hold = add(self.connection()?, (None, reference.as_deref()), reason).await?;
                         Some(self.note_hold(&Deed::HoldRecord { hold, seq }).await?)
                     }
                     None => None,

@@ -18,7 +18,6 @@
 //! The blinding is random, new for every row: without it a leaf cannot be held against an account, not even with the
 //! secret. A whole row of an account that is not opted out does not exist, and an account has one at most.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use data_encoding::HEXUPPER;
@@ -28,6 +27,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::chain::{BLINDING, Head, Link, put};
 use super::forget::word;
+use super::seal::{Growing, Seal, Seals, unsealed};
 use super::upkeep::{self, By, Deed, Noted, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::{Standing, Subject};
@@ -37,54 +37,6 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Says what a leaf is over.
 const LEAF: &[u8] = b"optgate kept v1";
-
-/// What to do about rows that are not those that were sealed.
-const EVIDENCE: &str = "Restore the journal from a backup and keep this file: it is evidence";
-
-/// So many rows, in one digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::store) struct Tally {
-    pub(in crate::store) count: u64,
-    /// Zeros for none.
-    pub(in crate::store) digest: Link,
-}
-
-/// What one record seals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::store) struct Seal {
-    /// Rows that came.
-    pub(in crate::store) kept: Tally,
-    /// Rows that were emptied.
-    pub(in crate::store) dropped: Tally,
-}
-
-impl Seal {
-    /// Whether it stands for nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// A tally as it grows.
-#[derive(Debug, Clone, Default)]
-struct Growing {
-    count: u64,
-    hash: Sha256,
-}
-
-impl Growing {
-    fn push(&mut self, leaf: &Link) {
-        self.count += 1;
-        self.hash.update(leaf);
-    }
-
-    fn tally(&self) -> Tally {
-        match self.count {
-            0 => Tally::default(),
-            count => Tally { count, digest: self.hash.clone().finalize().into() },
-        }
-    }
-}
 
 fn leaf(subject: &[u8], blinding: &[u8], seq: i64, standing: &[u8], key_check: &[u8]) -> Link {
     let mut bytes = Vec::with_capacity(128);
@@ -265,81 +217,6 @@ fn read_word(word: &[u8]) -> Option<Standing> {
     }
 }
 
-/// Holds the rows that stand there against what the records say of them.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Seals {
-    said: BTreeMap<i64, Seal>,
-    found: BTreeMap<i64, (Growing, Growing)>,
-    /// Records that were pruned, by what the records say.
-    pruned: u64,
-}
-
-/// Why rows are not those that were sealed: at the first record that says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(in crate::store) enum Unsealed {
-    /// Its rows are others.
-    #[error(
-        "record {0} seals accounts that are kept by their hash alone, and they are not those that stand there: one was \
-         changed, taken out or put in"
-    )]
-    Others(i64),
-    /// There is no such record, or it seals none.
-    #[error("record {0} is named as what seals an account that is kept by its hash alone, and seals none")]
-    None(i64),
-    /// A record was pruned by no order: one of upkeep may be among them.
-    #[error("{found} records are pruned, and what was done to the journal, by its records, tells of {said}")]
-    Pruned {
-        /// There are.
-        found: u64,
-        /// There should be.
-        said: u64,
-    },
-}
-
-impl Seals {
-    /// What a record says.
-    pub(in crate::store) fn say(&mut self, seq: i64, upkeep: &Upkeep) {
-        self.pruned = self.pruned.saturating_add(upkeep.pruned);
-        if !upkeep.seal.is_empty() {
-            self.said.insert(seq, upkeep.seal);
-        }
-    }
-
-    /// A row, in the order of ids.
-    pub(in crate::store) fn find(&mut self, seal: i64, gone: Option<i64>, leaf: &Link) {
-        self.found.entry(seal).or_default().0.push(leaf);
-        if let Some(gone) = gone {
-            self.found.entry(gone).or_default().1.push(leaf);
-        }
-    }
-
-    /// Whether all of it fits; `pruned`: records of which only the digest is there.
-    pub(in crate::store) fn check(&self, pruned: u64) -> Result<(), Unsealed> {
-        let seqs: std::collections::BTreeSet<_> = self.said.keys().chain(self.found.keys()).collect();
-        for seq in seqs {
-            let found = self.found.get(seq).map_or_else(Seal::default, |(kept, dropped)| Seal {
-                kept: kept.tally(),
-                dropped: dropped.tally(),
-            });
-            match self.said.get(seq) {
-                None => return Err(Unsealed::None(*seq)),
-                Some(said) if *said != found => return Err(Unsealed::Others(*seq)),
-                Some(_) => {}
-            }
-        }
-        // A server may have pruned while it was read: then there are fewer.
-        if pruned > self.pruned {
-            return Err(Unsealed::Pruned { found: pruned, said: self.pruned });
-        }
-        Ok(())
-    }
-}
-
-/// The error of rows that are not those that were sealed.
-pub(super) fn unsealed(path: &Path, why: &Unsealed) -> OpenError {
-    refuse(path, format!("{why}. {EVIDENCE}"))
-}
-
 /// What a start reads of the accounts that are kept.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -398,10 +275,11 @@ impl Kept {
     }
 }
 
+pub(super) const PRUNED: &str = "SELECT count(*) FROM journal WHERE digest IS NOT NULL";
+
 /// Records of which only the digest is left.
 pub(super) async fn pruned(connection: &mut SqliteConnection) -> Result<u64> {
-    let query = sqlx::query_scalar("SELECT count(*) FROM journal WHERE digest IS NOT NULL");
-    query.fetch_one(connection).await.map(i64::unsigned_abs)
+    sqlx::query_scalar(PRUNED).fetch_one(connection).await.map(i64::unsigned_abs)
 }
 
 /// A row as it was before rows were sealed.
@@ -416,8 +294,7 @@ const EARLIER_ROWS: &str =
     "SELECT subject, standing, seq, key_check FROM suppression WHERE subject > ? ORDER BY subject LIMIT 1024";
 
 /// The same, once the table has given its name to the one that is sealed.
-const EARLIER_ROWS_ASIDE: &str =
-    "SELECT subject, standing, seq, key_check FROM suppression_before WHERE subject > ? ORDER BY subject LIMIT 1024";
+const EARLIER_ROWS_ASIDE: &str = "SELECT subject, standing, seq, key_check FROM suppression_before WHERE subject > ? ORDER BY subject LIMIT 1024";
 
 async fn earlier_after(
     connection: &mut SqliteConnection,

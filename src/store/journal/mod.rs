@@ -4,7 +4,8 @@
 //! node, in the tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees
 //! of [`merkle`], by the keys of [`signers`], and [`signed`] how far that is;
 //! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased, but
-//! for what [`hold`] keeps; [`kept`] is what stays of accounts then, and [`upkeep`] the record of all that was done so.
+//! for what [`hold`] keeps; [`kept`] is what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one
+//! against the other, [`sealed`] does so beside a running server.
 //! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
 //! records, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
 //! them to search by, and what ties a record to an account so that it can be forgotten.
@@ -22,6 +23,8 @@ pub(super) mod postgres;
 mod prepare;
 pub(super) mod replay;
 mod schema;
+pub(super) mod seal;
+mod sealed;
 mod secrets;
 pub(super) mod shared_audit;
 mod signed;
@@ -93,7 +96,7 @@ mod tests {
     use super::replay::Fold;
     use super::sqlite::{Journal, Key, connect_options};
     use super::upkeep::By;
-    use super::{audit, schema};
+    use super::{audit, kept, schema, upkeep};
     use crate::privacy::{Standing, Subject};
     use crate::store::record::{Change, Kind, Receipt, Source};
 
@@ -268,6 +271,40 @@ mod tests {
     /// Prunes all there is; `stands`: how accounts stand, and by which record.
     async fn prune(journal: &mut Journal, stands: impl Fn(&Subject) -> (Standing, i64)) -> Pruned {
         journal.prune_page(0, i64::MAX, &stands, Some(By::Order)).await.unwrap().pruned
+    }
+
+    /// A start that reads the index from its file must not read the whole journal for what was done to it.
+    #[tokio::test]
+    async fn records_of_upkeep_and_pruned_ones_are_found_without_reading_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite3");
+        opened(&path).await.0.close().await.unwrap();
+        let mut raw = connect_options(&path).connect().await.unwrap();
+        for (query, index) in [(upkeep::ALL, "journal_upkeep"), (kept::PRUNED, "journal_pruned")] {
+            let plan: String = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
+                .fetch_all(&mut raw)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|(_, _, _, step): (i64, i64, i64, String)| step + "\n")
+                .collect();
+            assert!(plan.contains(index), "{plan}");
+        }
+        raw.close().await.unwrap();
+    }
+
+    /// What a start writes down under a wrong clock must not make it believe that clock: see `writer::retention`.
+    #[tokio::test]
+    async fn the_newest_record_is_the_newest_of_a_choice() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = opened(&folder.path().join("journal.sqlite3")).await;
+        assert_eq!(journal.newest_us().await.unwrap(), None);
+        let receipts = append(&mut journal, &[change(None), change(None)]).await;
+        hold(&mut journal, &receipts[..1]).await;
+        assert_eq!(journal.newest_us().await.unwrap(), Some(1_795_000_000_000_000));
+        prune(&mut journal, |_| (Standing::Unknown, 0)).await;
+        assert_eq!(journal.newest_us().await.unwrap(), Some(1_795_000_000_000_000), "pruned, it was one");
+        journal.close().await.unwrap();
     }
 
     /// The journal forgets, and does nothing else: neither by a mistake of ours nor by a hand at a prompt.

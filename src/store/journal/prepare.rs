@@ -5,10 +5,11 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chain::Head;
-use super::kept::{Kept, Seal};
+use super::kept::Kept;
 use super::mark::{self, Mark};
 use super::replay::{Fold, is_there, read_records};
 use super::schema::{self, SEALED, configure, migrate, refuse_damage, refuse_strangers, schema_version};
+use super::seal::Seal;
 use super::secrets::{live_since, refuse_other};
 use super::signed::{Unsigned, last_checkpoint};
 use super::upkeep::{self, By, Deed, Noted, Upkeep};

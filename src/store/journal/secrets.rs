@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row};
 
 use super::chain::Head;
-use super::kept::Seal;
+use super::seal::Seal;
 use super::sqlite::Journal;
 use super::upkeep::{self, By, Deed, Noted};
 use super::{explain, refuse};

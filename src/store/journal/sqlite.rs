@@ -12,11 +12,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 
 use super::chain::{self, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
-use super::kept::Seal;
 use super::mark::{self, Mark};
 use super::prepare::{End, prepare};
 use super::replay::{Fold, Found, link_of, read_head, read_records};
 use super::schema::configure;
+use super::seal::Seal;
 use super::signed::{Unsigned, checkpoint_from};
 use super::upkeep::{self, By, Deed, Noted};
 use super::{BROKEN, broken, explain, primary_code, refuse, wal};

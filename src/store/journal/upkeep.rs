@@ -6,7 +6,8 @@
 //! policy = "v1" | SP word=value | ...
 //!
 //!   prune    records=N before=TIME   records of before then gave their bytes for their digests
-//!   erase    records=N               what tied them to accounts is gone
+//!   erase    records=N               what tied them to accounts is gone; with a database that nodes share, and accounts
+//!                                    kept there, also shared=N/DIGEST erasure=ID
 //!   hold     hold=N record=N         or site=NAME; the list of holds has the reason
 //!   release  hold=N
 //!   signer   key=NAME                another key signs from here on
@@ -25,9 +26,8 @@ use data_encoding::HEXLOWER;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::broken;
 use super::chain::{self, Fields, Head, Link, Version};
-use super::kept::{Seal, Tally};
+use super::seal::{Seal, Shared, Tally};
 use crate::store::reference;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -63,7 +63,7 @@ impl By {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum Deed {
     Prune { records: u64, before_us: i64 },
-    Erase { records: u64 },
+    Erase { records: u64, shared: Option<Shared> },
     HoldRecord { hold: i64, seq: i64 },
     HoldSite { hold: i64, site: String },
     Release { hold: i64 },
@@ -90,7 +90,11 @@ impl Deed {
     fn text(&self, seal: &Seal) -> String {
         let said = match self {
             Self::Prune { records, before_us } => format!("records={records} before={}", time(*before_us)),
-            Self::Erase { records } => format!("records={records}"),
+            Self::Erase { records, shared: None } => format!("records={records}"),
+            Self::Erase { records, shared: Some(Shared { erasure, kept }) } => {
+                let erasure = HEXLOWER.encode(erasure);
+                format!("records={records} shared={} erasure={erasure}", write_tally(kept))
+            }
             Self::HoldRecord { hold, seq } => format!("hold={hold} record={seq}"),
             Self::HoldSite { hold, site } => format!("hold={hold} site={site}"),
             Self::Release { hold } => format!("hold={hold}"),
@@ -102,11 +106,15 @@ impl Deed {
         let mut text = format!("{FORM} {said}");
         for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
             if tally.count > 0 {
-                text += &format!(" {word}={}/{}", tally.count, HEXLOWER.encode(&tally.digest));
+                text += &format!(" {word}={}", write_tally(tally));
             }
         }
         text
     }
+}
+
+fn write_tally(Tally { count, digest }: &Tally) -> String {
+    format!("{count}/{}", HEXLOWER.encode(digest))
 }
 
 /// A time that no calendar holds is shown as it is: `--before` may name any.
@@ -122,12 +130,15 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) pruned: u64,
     /// What of accounts was kept and dropped then.
     pub(in crate::store) seal: Seal,
+    /// What of accounts was kept then in the database that nodes share.
+    pub(in crate::store) shared: Option<Shared>,
     /// The key that signs from there on, if it is another.
     pub(in crate::store) signer: Option<String>,
 }
 
 /// It is upkeep, in words that this program does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("says what was done to the journal in words of a later version; run that version or a newer one")]
 pub(in crate::store) struct Unreadable;
 
 impl Upkeep {
@@ -145,10 +156,18 @@ impl Upkeep {
         let number = |name: &str| word(name)?.parse().ok();
         let tally = |name: &str| word(name).map_or(Some(Tally::default()), read_tally);
         let seal = || Some(Seal { kept: tally("kept")?, dropped: tally("dropped")? });
+        let shared = || match (word("shared"), word("erasure")) {
+            (None, None) => Some(None),
+            (Some(kept), Some(erasure)) => {
+                let erasure = HEXLOWER.decode(erasure.as_bytes()).ok()?.try_into().ok()?;
+                Some(Some(Shared { erasure, kept: read_tally(kept)? }))
+            }
+            _ => None,
+        };
         Some(match deed {
-            "prune" => Self { pruned: number("records")?, seal: seal()?, signer: None },
-            "erase" => Self { seal: seal()?, ..Self::default() },
-            "seal" => Self { pruned: number("pruned")?, seal: seal()?, signer: None },
+            "prune" => Self { pruned: number("records")?, seal: seal()?, ..Self::default() },
+            "erase" => Self { seal: seal()?, shared: shared()?, ..Self::default() },
+            "seal" => Self { pruned: number("pruned")?, seal: seal()?, ..Self::default() },
             "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
             // A site may have any name, so nothing else is read there.
             "hold" | "release" | "secret" | "retire" => Self::default(),
@@ -210,17 +229,14 @@ pub(super) async fn note(
     Ok(Noted { head, digest })
 }
 
-/// Every record of upkeep, each held against the record before it, in order.
-///
 /// The condition is that of an index: see the schema. What it finds too much, a site of that name, is no upkeep.
+pub(super) const ALL: &str = "SELECT it.seq, it.canonical, it.chain, before.chain
+    FROM journal AS it LEFT JOIN journal AS before ON before.seq = it.seq - 1
+    WHERE instr(it.canonical, x'000000000000000675706b656570') > 0 ORDER BY it.seq";
+
+/// Every record of upkeep, each held against the record before it, in order.
 pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<(i64, Upkeep)>> {
-    let rows = sqlx::query(
-        "SELECT it.seq, it.canonical, it.chain, before.chain
-         FROM journal AS it LEFT JOIN journal AS before ON before.seq = it.seq - 1
-         WHERE instr(it.canonical, x'000000000000000675706b656570') > 0 ORDER BY it.seq",
-    )
-    .fetch_all(connection)
-    .await?;
+    let rows = sqlx::query(ALL).fetch_all(connection).await?;
     let mut all = Vec::new();
     for row in &rows {
         let (seq, canonical, link): (i64, &[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -228,9 +244,10 @@ pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<(i64, U
         let before = Head { seq: seq - 1, link: before.map_err(|_| broken_at(seq))? };
         let fields = Fields::decode(canonical).filter(|fields| fields.seq == seq);
         let fields = fields.filter(|_| before.next(canonical).link == link).ok_or_else(|| broken_at(seq))?;
-        if let Some(upkeep) = Upkeep::of(&fields).map_err(|Unreadable| broken())? {
-            all.push((seq, upkeep));
-        }
+        let upkeep = Upkeep::of(&fields);
+        let upkeep =
+            upkeep.map_err(|unreadable| sqlx::Error::Protocol(format!("record {seq} {unreadable}")))?;
+        all.extend(upkeep.map(|upkeep| (seq, upkeep)));
     }
     Ok(all)
 }
@@ -254,9 +271,12 @@ mod tests {
         let text = prune.text(&seal);
         assert_eq!(text, format!("v1 records=5 before=1970-01-01T00:00:00Z kept=3/{ab} dropped=1/{cd}"));
         let read = |deed: &Deed, seal: &Seal| Upkeep::read(deed.word(), &deed.text(seal)).unwrap();
-        assert_eq!(read(&prune, &seal), Upkeep { pruned: 5, seal, signer: None });
-        let erase = Deed::Erase { records: 2 };
-        assert_eq!(read(&erase, &seal), Upkeep { seal, ..Upkeep::default() }, "erased is not pruned");
+        assert_eq!(read(&prune, &seal), Upkeep { pruned: 5, seal, ..Upkeep::default() });
+        for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
+            let erase = Deed::Erase { records: 2, shared };
+            let said = Upkeep { seal, shared, ..Upkeep::default() };
+            assert_eq!(read(&erase, &seal), said, "erased is not pruned");
+        }
         assert_eq!(read(&Deed::Seal { pruned: 9 }, &none).pruned, 9);
         assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
         for deed in [
@@ -280,6 +300,7 @@ mod tests {
             ("prune", "v1 records=1 kept=1"),
             ("prune", "v1 records=1 kept=0/00"),
             ("seal", "v1"),
+            ("erase", "v1 records=1 erasure=00"),
             ("signer", "v1 check=k"),
             ("melt", "v1 records=1"),
         ] {

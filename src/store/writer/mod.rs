@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::journal::forget::{Erased, Pruned};
 use super::journal::hold::{Hold, HoldOrder};
+use super::journal::seal::Shared;
 use super::journal::sqlite::{Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::packed::Packer;
@@ -60,7 +61,7 @@ pub(super) enum Command {
     /// Add or end a legal hold.
     Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     /// Take what ties records to these accounts out of the journal.
-    Erase { subjects: Vec<Subject>, answer: Answer<Erased> },
+    Erase { subjects: Vec<Subject>, shared: Option<Shared>, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
@@ -342,9 +343,9 @@ impl Writer {
                 self.pressing = true;
                 self.forget.push(Forget::Hold { order, answer });
             }
-            Command::Erase { subjects, answer } => {
+            Command::Erase { subjects, shared, answer } => {
                 self.pressing = true;
-                self.forget.push(Forget::Accounts { subjects, answer });
+                self.forget.push(Forget::Accounts { subjects, shared, answer });
             }
             Command::Lend { lent } => {
                 self.pressing = true;

@@ -99,7 +99,10 @@ impl Writer {
         }
         let before_us = sweep.before_us();
         let index = &self.state.index;
-        let page = self.journal.prune_page(sweep.after, before_us, &|s| index.last_word(s), Some(By::Retention)).await;
+        let page = self
+            .journal
+            .prune_page(sweep.after, before_us, &|s| index.last_word(s), Some(By::Retention))
+            .await;
         match page {
             Ok(page) => {
                 sweep.pruned.add(&page.pruned);
