@@ -126,7 +126,6 @@ fn an_account_kept_by_its_hash_cannot_be_taken_out_changed_or_put_in_unseen() {
         ("UPDATE suppression SET key_check = 'earlier' WHERE id = 1".into(), kept(5)),
         ("UPDATE suppression SET subject = randomblob(16) WHERE id = 1".into(), kept(5)),
         ("UPDATE suppression SET seal = 6 WHERE id = 1".into(), kept(5)),
-        ("UPDATE suppression SET id = 3 - id + 10".into(), String::new()),
         (format!("{copy_of_first}, 6 FROM suppression WHERE id = 1"), kept(6)),
         (format!("{copy_of_first}, 3 FROM suppression WHERE id = 1"), none(3)),
         (format!("{copy_of_first}, 99 FROM suppression WHERE id = 1"), none(99)),
@@ -146,11 +145,6 @@ fn an_account_kept_by_its_hash_cannot_be_taken_out_changed_or_put_in_unseen() {
     ] {
         let copy = house.copied();
         sql(&copy.folder().join("journal.sqlite3"), &format!("{UNLOCK}{change}"));
-        if words.is_empty() {
-            // Ids say only in which order they are held against their seal, which has one each here.
-            copy.optgate(&["ledger", "verify"]).ok();
-            continue;
-        }
         copy.optgate(&["ledger", "verify"]).failed(&words);
         let refusal = copy.refusal();
         assert!(refusal.contains(&words) && refusal.contains("it is evidence"), "{change}: {refusal}");
@@ -201,7 +195,7 @@ fn a_record_that_seals_accounts_cannot_be_pruned_away_with_them() {
         (prune.clone(), "record 6 is named as what seals"),
         (
             format!("{prune} DELETE FROM suppression WHERE seal = 6"),
-            "1 records are pruned, and what was done",
+            "1 records are pruned, and the records of what was done to the journal tell of 0",
         ),
         ("DELETE FROM suppression WHERE seal = 6".into(), "record 6 seals accounts"),
         (
@@ -371,7 +365,7 @@ fn an_erased_account_that_is_not_opted_out_leaves_nothing_that_leads_to_it() {
     assert_eq!(number(&house, &of), 0);
     assert_eq!(house.standing(1), Standing::Unknown);
     house.optgate(&["ledger", "verify"]).ok();
-    let texts = house.done().map_texts();
+    let texts: Vec<_> = house.done().into_iter().map(|[.., text]| text).collect();
     assert!(
         texts[0].starts_with("v1 records=1 kept=1/") && texts[1].starts_with("v1 records=1 dropped=1/"),
         "{texts:?}"
@@ -384,16 +378,6 @@ fn an_erased_account_that_is_not_opted_out_leaves_nothing_that_leads_to_it() {
     again.optgate(&["ledger", "verify"]).ok();
     again.erase(9);
     assert_eq!(again.upkeep().len(), 3, "an order about nobody does nothing");
-}
-
-trait Texts {
-    fn map_texts(self) -> Vec<String>;
-}
-
-impl Texts for Vec<[String; 3]> {
-    fn map_texts(self) -> Vec<String> {
-        self.into_iter().map(|[.., text]| text).collect()
-    }
 }
 
 /// Issue 6: who did what, and when. The record leads to nobody, counts as nobody's choice, can be proven alone, and stays

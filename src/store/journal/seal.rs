@@ -112,7 +112,7 @@ pub(in crate::store) enum Unsealed {
     #[error("record {0} is named as what seals an account that is kept by its hash alone, and seals none")]
     None(i64),
     /// A record was pruned by no order: one of upkeep may be among them.
-    #[error("{found} records are pruned, and what was done to the journal, by its records, tells of {said}")]
+    #[error("{found} records are pruned, and the records of what was done to the journal tell of {said}")]
     Pruned {
         /// There are.
         found: u64,
