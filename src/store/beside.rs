@@ -5,9 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::journal;
-use super::{
-    Count, Hold, HoldOrder, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing,
-};
+use super::{Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing};
 use crate::config;
 
 /// Refuses a data folder without a journal, and one that this user may not look into.
@@ -98,9 +96,9 @@ pub fn has_records_of(data_dir: &Path, site: &str) -> Result<bool, OpenError> {
 /// Legal holds of a data folder: what is not pruned. Works beside a running server.
 ///
 /// # Errors
-/// The journal cannot be opened, or no server of this version has opened it yet.
-pub fn holds(data_dir: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
-    journal::forget::holds(&data_dir.join(JOURNAL), order)
+/// The journal cannot be read.
+pub fn holds(data_dir: &Path) -> Result<Vec<Hold>, OpenError> {
+    journal::hold::holds(&data_dir.join(JOURNAL))
 }
 
 /// The public half of the key that signs a data folder's journal.

@@ -80,6 +80,7 @@ mod surface;
 mod tls;
 mod told;
 mod upgrade;
+mod upkeep;
 mod visitor;
 mod windows;
 mod worked_examples;

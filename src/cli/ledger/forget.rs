@@ -219,15 +219,19 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
     let order = match command {
         HoldCommand::Add(HoldArgs { site: Some(site), reason, .. }) => {
             refuse_unknown_site(&settings, site)?;
-            HoldOrder::Site(site.clone(), reason.clone())
+            Some(HoldOrder::Site(site.clone(), reason.clone()))
         }
         HoldCommand::Add(HoldArgs { reference, reason, .. }) => {
-            HoldOrder::Reference(reference.clone().unwrap_or_default(), reason.clone())
+            Some(HoldOrder::Reference(reference.clone().unwrap_or_default(), reason.clone()))
         }
-        HoldCommand::Remove { id } => HoldOrder::Remove(*id),
-        HoldCommand::List => HoldOrder::List,
+        HoldCommand::Remove { id } => Some(HoldOrder::Remove(*id)),
+        HoldCommand::List => None,
     };
-    for hold in store::holds(&settings.data_dir, order).map_err(anyhow::Error::new)? {
+    let holds = match order {
+        Some(order) => Books::open(&settings)?.hold(order)?,
+        None => store::holds(&settings.data_dir).map_err(anyhow::Error::new)?,
+    };
+    for hold in holds {
         let what = match (&hold.site, &hold.reference) {
             (Some(site), _) => format!("site {site}"),
             (None, reference) => format!("record {}", reference.as_deref().unwrap_or_default()),

@@ -10,7 +10,8 @@ use super::beside::{on_this_thread, reading, there};
 use super::chain::{Fields, Head, Kept, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
-use super::schema::schema_version;
+use super::schema::{SEALED, schema_version};
+use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse};
 use crate::store::OpenError;
 use crate::store::counts::Count;
@@ -20,7 +21,7 @@ use crate::store::record::RecordView;
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
 const PAGE: i64 = 4096;
 
-type Page = Result<Vec<Item>, OpenError>;
+pub(super) type Page = Result<Vec<Item>, OpenError>;
 
 /// Reads the whole journal in order, by a read-only connection; see [`crate::store::evidence`].
 pub(in crate::store) fn read(
@@ -129,6 +130,7 @@ async fn send_pages(
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
+    let mut sealed = Sealed::default();
     if schema >= 3 && pages.send(Ok(signers(connection).await.map_err(named)?)).is_err() {
         return Ok(());
     }
@@ -146,6 +148,7 @@ async fn send_pages(
             let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
             let (item, next) = check(&head, row).filter(|(_, next)| as_marked(next)).ok_or_else(broken)?;
             head = next;
+            sealed.record(path, &item)?;
             page.push(item);
         }
         for (seq, item) in checkpoints {
@@ -156,9 +159,16 @@ async fn send_pages(
             mark::refuse_less(path, marked.as_ref(), &head)?;
         }
         let last = page.is_empty();
-        if pages.send(Ok(page)).is_err() || last {
+        if pages.send(Ok(page)).is_err() {
             return Ok(());
         }
+        if last {
+            break;
+        }
+    }
+    match schema < SEALED {
+        true => Ok(()),
+        false => sealed.send_kept(path, connection, head.seq, pages).await,
     }
 }
 
@@ -311,7 +321,7 @@ async fn prove(
         match item {
             Item::Signer(signer) => inclusion.signers.push(signer),
             Item::Vouch(vouch) => inclusion.vouches.push(vouch),
-            Item::Record(_) | Item::Checkpoint(_) => {}
+            Item::Record(_) | Item::Checkpoint(_) | Item::Kept(_) => {}
         }
     }
     inclusion.verify(&[]).map_err(|_| broken())?;
