@@ -4,19 +4,24 @@ var { apply, construct } = Reflect;
 var nativeURL = W.URL, decoded = W.decodeURIComponent, later = W.setTimeout.bind(W);
 var MARK = Symbol.for("optgate");
 var nodes = Object.create(null), patterns = Object.create(null), blocked = Object.create(null);
-[...TABLE].reverse().join("").split(" ").forEach(line => {
+TABLE.split("?").join(".").split(" ").forEach(line => {
   var [name, ...paths] = line.split("#"), essential = name[0] == "!";
-  nodes[essential ? name.slice(1) : name] = { essential, paths, strips: paths.some(strips), all: /^-?\/$/.test(paths[paths.length - 1]) };
+  nodes[essential ? name.slice(1) : name] = { essential, paths, strips: paths.some(strips), all: /^\/?$/.test(paths[paths.length - 1]) };
 });
-var hashes = new Set(), bytes = W.atob(NAMES), sum = 0;
-for (var byte = 0; byte < bytes.length; byte++) {
-  sum += bytes.charCodeAt(byte) << 16 - byte % 3 * 8;
-  if (byte % 3 == 2) hashes.add(sum);
+var hashes = new Set(), sum = 0, gap = 0;
+for (var at = 0; at < NAMES.length; at++) {
+  var code = NAMES.charCodeAt(at);
+  gap = gap * 85 + (code - 9 - (code > 60) - (code > 62) - (code > 92)) % 85;
+  if (at % 4 == 3) {
+    hashes.add(sum += gap);
+    gap = 0;
+  }
 }
 var wild = anyOf(PATTERNS), stays = anyOf(KEPT);
 
+// A path that goes is written without its first slash.
 function strips(rule) {
-  return rule[0] != "-";
+  return rule[0] != "/";
 }
 
 // Names with `*` for any run of characters.
@@ -40,9 +45,8 @@ function goes(name) {
 
 // A prefix ends at `/`, `?`, `;` or the end; `*` stands for any run of the path.
 function under(rule, path) {
-  var text = strips(rule) ? rule : rule.slice(1);
-  var pattern = patterns[text] = patterns[text] || new RegExp(
-    "^" + text.split("*").map(literal).join("[^?]*") + (/[*\/]$/.test(text) ? "" : "(?=[/?;]|$)"));
+  var pattern = patterns[rule] = patterns[rule] || new RegExp(
+    "^/?" + rule.split("*").map(literal).join("[^?]*") + (/[*\/]$/.test(rule) ? "" : "(?=[/?;]|$)"));
   return pattern.test(path);
 }
 

@@ -69,12 +69,11 @@ impl Guard {
     #[must_use]
     pub fn new(policy: &Policy, prefix: &str, said: &SignalSettings) -> Self {
         let names = table::names(policy);
-        // Backwards, so that whoever searches pages for the names of trackers does not find them in their guard.
-        let reversed: String = table::domains(policy).chars().rev().collect();
+        let table = table::domains(policy);
         let constants = |worker: &str| {
             let mut line = String::from("var ");
             for (name, value) in [
-                ("TABLE", reversed.as_str()),
+                ("TABLE", table.as_str()),
                 ("NAMES", &names.hashes),
                 ("PATTERNS", &names.patterns),
                 ("KEPT", &names.kept),

@@ -18,7 +18,7 @@ function stubs(W) {
 
   // Runs a page's callback in its own turn, as the vendor's file would have.
   function later(f, arg, ms) {
-    if (typeof f === "function" && !mine.has(f)) W.setTimeout(function () { f.call(arg, arg); }, ms);
+    if (typeof f === "function" && !mine.has(f)) W.setTimeout(() => f.call(arg, arg), ms);
   }
 
   // Follows a link whose click the page has left to the vendor.
@@ -31,9 +31,9 @@ function stubs(W) {
     var f;
     try {
       who = who || any();
-      [].forEach.call(args, function (arg) {
+      [].forEach.call(args, arg => {
         if (typeof arg === "function") f = arg;
-        else if (arg) answers.forEach(function (key) { later(arg[key], who); });
+        else if (arg) answers.forEach(key => later(arg[key], who));
       });
       if (!listens.test(name || f !== args[0] && args[0])) later(f, who);
     } catch (e) {}
@@ -43,22 +43,22 @@ function stubs(W) {
   // A method's call returns its object, for chains. `load` is ours: that is where snippets fetch.
   function any(own, parent, name) {
     var kids = {}, p = new Proxy(Object.assign(function () {}, own), {
-      get: function (t, key) {
+      get: (t, key) => {
         if (key in t) return t[key];
-        if (key === Symbol.toPrimitive) return function () { return ""; };
+        if (key === Symbol.toPrimitive) return () => "";
         if (typeof key === "symbol") return [][key];
-        if (key === "then") return function (a, b) { return Promise.resolve(any({ then: void 0 })).then(a, b); };
+        if (key === "then") return (a, b) => Promise.resolve(any({ then: void 0 })).then(a, b);
         return kids[key] = kids[key] || any(0, p, key);
       },
-      set: function (t, key, value) {
+      set: (t, key, value) => {
         if (key !== "load") Reflect.set(t, key, value);
         return true;
       },
-      apply: function (t, self, args) {
+      apply: (t, self, args) => {
         done(args, name);
         return parent || p;
       },
-      construct: function (t, args) {
+      construct: (t, args) => {
         done(args);
         return any();
       }
@@ -81,7 +81,7 @@ function stubs(W) {
   // A command list. What a page has already put in is taken out and run.
   function array(a, run) {
     a = Array.isArray(a) ? a : [];
-    run = run || function (x) { later(x && x[0] || x, any()); };
+    run = run || (x => later(x && x[0] || x, any()));
     a.splice(0).forEach(run);
     a.push = function () {
       [].forEach.call(arguments, run);
@@ -92,7 +92,7 @@ function stubs(W) {
 
   // Defines globals that are not there yet; a plain list is taken over.
   function put(make, names) {
-    names.split(" ").forEach(function (name) {
+    names.split(" ").forEach(name => {
       try {
         var old = W[name];
         if (old === void 0 || (make === array && Array.isArray(old))) W[name] = make(old);
@@ -100,7 +100,7 @@ function stubs(W) {
     });
   }
   function one(name, value) {
-    put(function () { return value; }, name);
+    put(() => value, name);
   }
 
   // As `put`, and again whenever the page assigns a new list.
@@ -109,14 +109,14 @@ function stubs(W) {
     Object.defineProperty(W, name, {
       configurable: true,
       enumerable: true,
-      get: function () { return value; },
-      set: function (x) { value = make(x); }
+      get: () => value,
+      set: x => { value = make(x); }
     });
   }
 
   // Functions that give one thing.
   function give(x) {
-    return function () { return x; };
+    return () => x;
   }
   var nil = give(null);
   function list() {
@@ -131,7 +131,7 @@ function stubs(W) {
   // The data layer stays a list, and a loader that is kept finds every entry in it. A loader puts a `push`
   // of its own in place, and then answers itself; each answer is given once, whoever gives it.
   var pushed, wait;
-  var idle = function () {
+  var idle = () => {
     var push = (W.dataLayer || []).push;
     return push === pushed || /native code/.test(push);
   };
@@ -146,7 +146,7 @@ function stubs(W) {
       f = give();
       return g.apply(this, arguments);
     };
-    later(function () {
+    later(() => {
       if (idle()) once("");
     }, x, wait === 0 ? 0 : 500);
     if (at === x && key === 3) x[3] = once;
@@ -165,7 +165,7 @@ function stubs(W) {
     if (!Array.isArray(a) || mine.has(a)) return a;
     var push = a.push;
     mine.add(a);
-    a.forEach(function (x, i) { a[i] = see(x); });
+    a.forEach((x, i) => { a[i] = see(x); });
     a.push = pushed = function () { return push.apply(a, [].map.call(arguments, see)); };
     return a;
   });
@@ -181,8 +181,8 @@ function stubs(W) {
   var hide;
   Object.defineProperty(W.dataLayer = W.dataLayer || [], "hide", {
     configurable: true,
-    get: function () { return hide; },
-    set: function (x) { later((hide = x) && x.end); }
+    get: () => hide,
+    set: x => later((hide = x) && x.end)
   });
 
   // @stub google-tag-manager: any google_tag_manager
@@ -191,10 +191,10 @@ function stubs(W) {
 
   // @stub adobe-launch
   one("_satellite", any({ getVar: give(), cookie: any({ get: give() }) }));
-  one("alloy", function () { return Promise.resolve({}); });
+  one("alloy", () => Promise.resolve({}));
 
   // @stub google-ads-conversion
-  put(give(function (url) {
+  put(give(url => {
     go(url);
     later(url);
     return false;
@@ -202,36 +202,36 @@ function stubs(W) {
   put(queue, "google_trackConversion");
 
   // @stub google-universal-analytics
-  var same = function (x) { return x; };
+  var same = x => x;
   var tracker = any({ get: give(""), set: give(), _getLinkerUrl: same, _link: go, _getVisitorCustomVar: give() });
   var ga = queue(tracker);
   one("ga", Object.assign(function (a, b, c) {
     if (b === "hitCallback") later(c);
     ga.apply(this, arguments);
-  }, ga, { getAll: function () { return [tracker]; }, getByName: give(tracker), create: give(tracker), remove: give() }));
+  }, ga, { getAll: () => [tracker], getByName: give(tracker), create: give(tracker), remove: give() }));
   one("_gat", tracker);
   put(queue, "urchinTracker");
-  hold("_gaq", function (a) {
-    return array(a, function (x) {
+  hold("_gaq", a => {
+    return array(a, x => {
       if (/_link$/.test(x && x[0])) go(x[1]);
       later(x && x[1] === "hitCallback" ? x[2] : x && x[0] || x, tracker);
     });
   });
 
   // @stub google-publisher-tag
-  var slot = function (path, size, id) {
+  var slot = (path, size, id) => {
     return any({ getAdUnitPath: give(path), getSlotElementId: give(id || ""), getTargeting: list });
   };
   var pubads = any({ getSlots: list, getTargeting: list, isInitialLoadDisabled: give(false) });
   if (!(W.googletag || 0).apiReady) W.googletag = any({
     apiReady: true, pubadsReady: true, cmd: array((W.googletag || 0).cmd), pubads: give(pubads), defineSlot: slot,
-    defineOutOfPageSlot: function (path, id) { return slot(path, 0, id); }
+    defineOutOfPageSlot: (path, id) => slot(path, 0, id)
   });
 
   // @stub google-adsense
   // The end is told of every ad break, also of one without an ad.
-  put(function () {
-    return Object.assign(array(0, function (x) {
+  put(() => {
+    return Object.assign(array(0, x => {
       later(x && x.onReady);
       later(x && x.adBreakDone, { breakStatus: "notReady" });
     }), { loaded: true });
@@ -239,7 +239,7 @@ function stubs(W) {
 
   // @stub amazon-ads-tag
   one("apstag", any({
-    fetchBids: function (x, f) {
+    fetchBids: (x, f) => {
       later(f, []);
       return Promise.resolve([]);
     }
@@ -251,7 +251,7 @@ function stubs(W) {
   var bids = W.pbjs || 0;
   if (!bids.libLoaded) W.pbjs = any({
     libLoaded: true, que: array(bids.que), cmd: array(bids.cmd),
-    requestBids: function (x) {
+    requestBids: x => {
       later(x && x.bidsBackHandler, {});
       return Promise.resolve({ bids: {}, timedOut: false });
     }
@@ -260,13 +260,13 @@ function stubs(W) {
   // @stub facebook-sdk
   // Nobody is logged in, and every answer says so.
   var login = function () {
-    [].forEach.call(arguments, function (f) { later(f, { status: "unknown", authResponse: null }); });
+    [].forEach.call(arguments, f => later(f, { status: "unknown", authResponse: null }));
   };
   one("FB", any({
     getLoginStatus: login, login: login, logout: login, api: login, ui: login, getAuthResponse: nil,
     getAccessToken: nil
   }));
-  var start = function () { later(W.fbAsyncInit); };
+  var start = () => later(W.fbAsyncInit);
   if (W.document.readyState === "loading") W.document.addEventListener("DOMContentLoaded", start);
   else start();
 
@@ -282,23 +282,23 @@ function stubs(W) {
   // @stub adobe-analytics
   one("s", any({
     t: give(),
-    tl: function (link, type, name, vars, next) {
+    tl: (link, type, name, vars, next) => {
       if (next === "navigate") go(link && link.href);
       later(next);
     }
   }));
   one("s_gi", give(W.s));
   put(any, "AppMeasurement");
-  one("Visitor", any({ getInstance: give(any({ appendVisitorIDsTo: function (url) { return url; } })) }));
+  one("Visitor", any({ getInstance: give(any({ appendVisitorIDsTo: url => url })) }));
 
   // @stub adobe-target
   // Offers fail at once, so that the page shows its own content.
-  var offer = function (x) { later(x && (x.error || x.success), {}); };
+  var offer = x => later(x && (x.error || x.success), {});
   if (!(W.adobe || 0).target) (W.adobe = W.adobe || {}).target = any({ getOffer: offer });
   put(queue, "mboxCreate mboxDefine mboxUpdate");
 
   // @stub ias
-  one("__IASPET", any({ queue: array(0, function (x) { later(x && x.dataHandler, "{}"); }) }));
+  one("__IASPET", any({ queue: array(0, x => later(x && x.dataHandler, "{}")) }));
 
   // @stub criteo-onetag: array criteo_q; any Criteo criteo_pubtag
   // @stub tiktok-pixel: any ttq
