@@ -78,3 +78,26 @@ fn constructors_are_what_they_were() {
     assert_eq!(after, before);
     assert_eq!(signal.new_exceptions(&control), Vec::<String>::new());
 }
+
+/// DESIGN 4, stubs: a name that is a word is the page's, unless the page embeds the vendor that has it, too.
+#[test]
+fn a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded() {
+    let test = "a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded";
+    let Some(browser) = Browser::shared(test) else { return };
+    let (_site, proxy) = site("", include_str!("../browser/own-names.html"));
+    let (_, control, before) = visit(&browser, &proxy, "");
+    let (_, signal, after) = visit(&browser, &proxy, SIGNAL);
+    assert!(before.contains("heap true heap") && !before.contains("false"), "{before}");
+    assert_eq!(after, before);
+    assert_eq!(signal.new_exceptions(&control), Vec::<String>::new());
+
+    let nonce = "Content-Security-Policy: script-src 'nonce-abc123' 'self' https://www.everestjs.net\r\n";
+    for policy in ["", nonce] {
+        let (_site, proxy) = site(policy, include_str!("../browser/late-stubs.html"));
+        let (_, control, _) = visit(&browser, &proxy, "");
+        let (_, signal, after) = visit(&browser, &proxy, SIGNAL);
+        assert!(!Judge::new().leaks(&control).is_empty(), "the page embeds trackers");
+        assert_eq!(Judge::new().leaks(&signal), Vec::<String>::new());
+        assert_eq!(after, "EF answers, analytics answers");
+    }
+}

@@ -6,6 +6,9 @@
 // both. A line `// @stub IDS: KIND NAMES; KIND NAMES` has no code: it lists globals that are made by the
 // helper named KIND. Each section runs in its own try; sections share their variables, in order.
 //
+// A line `// @late ID: KIND NAMES; KIND NAMES` lists globals whose names are words that a page may have for
+// itself. They are made where the page embeds the vendor: by what stands in for its file or its snippet.
+//
 // Our own reading of the vendors' public call shapes; a call never reaches a vendor. Nothing here may
 // throw into page code. Comments stand on lines of their own, for the minifier.
 function stubs(W) {
@@ -99,6 +102,7 @@ function stubs(W) {
       } catch (e) {}
     });
   }
+  (W[Symbol.for("optgate")] || {}).put = (kind, names) => put({ any, array, queue }[kind], names);
   function one(name, value) {
     put(() => value, name);
   }
@@ -307,7 +311,6 @@ function stubs(W) {
   // @stub x-ads: queue twq; any twttr
   // @stub x-widgets: any twttr
   // @stub reddit-pixel: queue rdt
-  // @stub quora-pixel: queue qp
   // @stub nextdoor-pixel: queue ndp
   // @stub temu-shein-other: queue axon
   // @stub tiktok-instagram-embeds: any instgrm tiktokEmbed
@@ -325,30 +328,25 @@ function stubs(W) {
   // @stub cardlytics-bridg: any cdlx
   // @stub quantcast: array _qevents; queue quantserve; any __qc
   // @stub the-trade-desk: any TTDUniversalPixelApi __uid2; queue ttd_dom_ready
-  // @stub xandr: queue pixie; any apntag
+  // @stub xandr: any apntag
   // @stub pubmatic: any PWT
   // @stub yahoo-dot: array dotq
   // @stub index-exchange: any headertag
   // @stub media-net: any _mNHandle _mNDetails
   // @stub adform: array _adftrack; any adf
   // @stub zeta-rocketfuel: queue _rfi ebConversionTracker
-  // @stub adobe-advertising: any EF
-  // @stub openx: any OX
-  // @stub equativ: any sas
-  // @stub admiral-blockthrough: queue admiral
   // @stub nativo: any PostRelease; array _prx
   // @stub mgid-revcontent: array _mgq
   // @stub connatix: any cnx cnxps
-  // @stub impact-radius: queue ire
   // @stub teads: array teads_e
   // @stub innovid-flashtalking: array _tvq
   // @stub ezoic: any ezstandalone
   // @stub raptive: any adthrive
-  // @stub freestar-pubwise: any freestar adngin ramp
+  // @stub freestar-pubwise: any freestar adngin
   // @stub rokt: any Rokt
   // @stub comscore: array _comscore; any COMSCORE; queue udm_
   // @stub nielsen: any NOLBUNDLE nSdkInstance nol_t
-  // @stub doubleverify: any PQ dvtag
+  // @stub doubleverify: any dvtag
   // @stub yandex-metrica: queue ym
   // @stub 33across: array Tynt
   // @stub adobe-audience-manager: any DIL
@@ -369,12 +367,10 @@ function stubs(W) {
   // @stub apollo-io: any trackingFunctions
   // @stub opensend: array _oirtEvents
   // @stub oracle-bluekai: queue bk_doJSTag; any BKTAG
-  // @stub microsoft-clarity: queue clarity
   // @stub hotjar: queue hj
   // @stub crazyegg: any CE2
-  // @stub lucky-orange: any LO; array LOQ
+  // @stub lucky-orange: array LOQ
   // @stub contentsquare: array _uxa; queue ClickTaleEvent
-  // @stub fullstory: any FS
   // @stub mouseflow: array _mfq; any mouseflow
   // @stub inspectlet: array __insp
   // @stub quantum-metric: any QuantumMetricAPI
@@ -384,42 +380,57 @@ function stubs(W) {
   // @stub sentry: any Sentry
   // @stub newrelic-browser: any newrelic
   // @stub akamai-mpulse: any BOOMR; array BOOMR_mq
-  // @stub amplitude: any amplitude
   // @stub yotpo: any yotpo
   // @stub mixpanel: any mixpanel
-  // @stub heap: any heap
   // @stub chartbeat: any pSUPERFLY _sf_async_config; array _cbq
   // @stub parsely: any PARSELY
-  // @stub appsflyer-branch-adjust: queue AF; any branch Adjust
   // @stub northbeam-triple-whale: any Northbeam; queue TriplePixel
   // @stub datadog-rum: any DD_RUM DD_LOGS
   // @stub matomo: array _paq _mtm; any Piwik Matomo
   // @stub klaviyo: any klaviyo; array _learnq _klOnsite
   // @stub hubspot: array _hsq _hsp; any HubSpotConversations
-  // @stub segment: any analytics
   // @stub attentive: any __attentive
   // @stub livechat-tawk: any LiveChatWidget LC_API Tawk_API
   // @stub zendesk-chat: any zE $zopim
   // @stub onesignal: any OneSignal; array OneSignalDeferred
-  // @stub reviews-loyalty: any POWERREVIEWS BV
+  // @stub reviews-loyalty: any POWERREVIEWS
   // @stub intercom: queue Intercom
   // @stub privy-justuno-omni: queue juapp
   // @stub optimizely: any optimizely zaius
   // @stub vwo: any _vwo_code VWO
   // @stub braze: any braze appboy; array appboyQueue brazeQueue
   // @stub salesforce-evergage: any Evergage SalesforceInteractions; array _etmc
-  // @stub drift: any drift driftt
+  // @stub drift: any driftt
   // @stub ortto-customerio-omnisend: any _cio omnisend; array _dcq _dcs _Sendlane
   // @stub marketo: any Munchkin MktoForms2; queue mktoMunchkin
   // @stub mparticle: any mParticle
   // @stub salesforce-pardot: queue piTracker
   // @stub bluecore: array _bluecoreTrack; any triggermail
-  // @stub dynamic-yield: any DY
   // @stub activecampaign-convertkit: queue vgo
   // @stub constant-contact-acton: array _elqQ
   // @stub lytics: any jstag lio
   // @stub iterable: array _iaq
   // @stub rudderstack: any rudderanalytics
   // @stub addtoany: any a2a
+
+  // @late quora-pixel: queue qp
+  // @late xandr: queue pixie
+  // @late adobe-advertising: any EF
+  // @late openx: any OX
+  // @late equativ: any sas
+  // @late admiral-blockthrough: queue admiral
+  // @late impact-radius: queue ire
+  // @late freestar-pubwise: any ramp
+  // @late doubleverify: any PQ
+  // @late microsoft-clarity: queue clarity
+  // @late lucky-orange: any LO
+  // @late fullstory: any FS
+  // @late amplitude: any amplitude
+  // @late heap: any heap
+  // @late appsflyer-branch-adjust: queue AF; any branch Adjust
+  // @late segment: any analytics
+  // @late reviews-loyalty: any BV
+  // @late drift: any drift
+  // @late dynamic-yield: any DY
   // @end
 }
