@@ -4,7 +4,7 @@ var SIGNAL = E && E.getAttribute("data-gpc") == "1";
 var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), streams = new WeakMap();
-var { closest, getAttribute, setAttribute, removeAttribute } = W.Element.prototype;
+var { getAttribute, setAttribute, removeAttribute } = W.Element.prototype;
 var TEXTS = /^(style|script)$/, HINTS = /preconnect|dns-prefetch/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
 
 // The value an attribute may have: the same one, another one, or undefined for none.
@@ -33,11 +33,13 @@ function value(element, name, given) {
 }
 
 function address(element, tag, given) {
-  var text = bare(given), found = unpacked(text);
-  if (found) {
-    var [type, body, rest] = found, clean = within(type, body);
-    if (clean != body) return trusted.createScriptURL(`data:${type};charset=utf-8,${encodeURIComponent(clean)}${rest}`);
-  }
+  var text = bare(given), found;
+  try {
+    if (found = unpacked(text)) {
+      var [type, body, rest] = found, clean = within(type, body);
+      if (clean != body) return trusted.createScriptURL(`data:${type};charset=utf-8,${encodeURIComponent(clean)}${rest}`);
+    }
+  } catch (e) {}
   if (found = exec(/^javascript:([^]*)/i, text)) return test(/^(i?frame|object|embed)$/, tag) ? scripted(found[1], given) : given;
   if (!tracker(text)) return given;
   if (element) {
@@ -99,19 +101,6 @@ function candidates(given) {
     else kept[kept.length] = url + size;
   }
   return changed ? join(kept, ", ") || standIn("img") : given;
-}
-
-// Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
-// hide one cost the whole text.
-function css(given, standIn) {
-  var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
-  if (!test(/[:\\\/]\s*[\\\/]|\\|https?:/i, text)) return given;
-  var clean = replace(text, url, found => tracker(found) ? assets + (standIn || "gif") : found);
-  if (test(/[\\\t\n\r\f]/, clean)) {
-    var bare = replace(replace(clean, /\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : cut(all, 1)), /[\t\n\r\f]/g, "");
-    if (replace(bare, url, found => tracker(found) ? "" : found) != bare && test(/\\|url\([^)]*[\t\n\r\f]/i, clean)) return "";
-  }
-  return clean == text ? given : clean;
 }
 
 // A whole document in a text: cleaned, with this guard before everything else.
@@ -196,7 +185,8 @@ function markup(context, given, set) {
   var text = given + "";
   if (!test(/[\\\/]\s*[\\\/]|&(?!amp;|nbsp;|lt;|gt;|quot;)|https?:|srcdoc|data:/i, text)) return;
   var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
-  apply(set || setMarkup, box, [given]);
+  // Nobody can look into a closed shadow root.
+  apply(set || setMarkup, box, [trusted.createHTML(replace(text, /(shadowrootmode\W+)closed/gi, "$1open"))]);
   var root = box.content || box;
   return scrub(root) && [...root.childNodes];
 }
@@ -315,6 +305,7 @@ function guard(W) {
   each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentText appendData insertData replaceData",
     "", incoming, arrived);
   hook("Element.insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
+  hook("Document.createProcessingInstruction", judge);
   hook("Range.insertNode Range.surroundContents", (self, [node]) => incoming(self.startContainer, [node]), arrived);
   hook("Document.importNode Document.adoptNode", (self, [node]) => {
     if (node.ownerDocument != self) scrub(node);
@@ -382,10 +373,6 @@ function guard(W) {
   var declarations = W.CSSStyleDeclaration.prototype;
   each(/Element$|^CSS/, "style", "get", null, styled);
   each(/Element$|^CSS/, "style", "set", judge);
-  // A value that is no text cannot be cleaned, and goes.
-  function judge(self, args) {
-    return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
-  }
   function styled(style) {
     var known = styles.get(style), methods = {};
     if (known) return known;
@@ -413,7 +400,6 @@ function guard(W) {
   }));
   patch(declarations, "cssText", (self, args, native) => judge(self, args) || real(self, args, native), null, "set");
   each(/^CSS|^StyleP/, "insertRule addRule appendRule replace replaceSync set append", "", judge);
-  hook("FontFace", (self, args) => void judge(self, args));
   // Frames of an animation, and other settings.
   function settings(given) {
     return given && given.map ? map(given, settings)
@@ -451,7 +437,7 @@ function guard(W) {
     }
   }
   function press(element) {
-    lead(apply(closest, element, ["a,area,button:not([type=button]),[type=submit],[type=image]"]));
+    lead(element.closest("a,area,button:not([type=button]),[type=submit],[type=image]"));
   }
   hook("open", (self, args) => {
     if (framed(args[1] || "_blank", W.top) || test(/script:/i, args[0])) args[0] = address(null, "iframe", args[0]);
@@ -476,11 +462,10 @@ function guard(W) {
     var settings = args[0];
     if (!settings || !settings.iceServers) return;
     var stays = url => url && !(url = exec(/^(?:stun|turn)s?:([^:?]+)/i, url)) || !tracker("wss://" + url[1], 1);
-    args[0] = {
-      ...settings,
-      iceServers: filter(map([...settings.iceServers], server => ({ ...server, urls: filter(split((server.urls || server.url) + "", ","), stays) })),
+    args[0] = Object.assign({}, settings, {
+      iceServers: filter(map([...settings.iceServers], server => Object.assign({}, server, { urls: filter(split((server.urls || server.url) + "", ","), stays) })),
         server => server.urls[0])
-    };
+    });
   };
   hook("RTCPeerConnection webkitRTCPeerConnection RTCPeerConnection.setConfiguration", servers);
 

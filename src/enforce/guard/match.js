@@ -7,7 +7,7 @@ var [test, exec, replace, split, cut, find, lower, codeAt, forEach, map, some, f
 var nativeURL = W.URL, decoded = W.decodeURIComponent, later = W.setTimeout.bind(W);
 var MARK = Symbol.for("optgate");
 var nodes = {}, hashes = {}, blocked = {}, sum = 0, gap = 0;
-TABLE.split("?").join(".").split(" ").forEach(line => {
+[...TABLE].reverse().join("").split(" ").forEach(line => {
   var [name, ...rules] = line.split("#"), essential = name[0] == "!";
   nodes[essential ? name.slice(1) : name] = {
     essential,
@@ -31,7 +31,7 @@ for (var at = 0; at < NAMES.length; at++) {
 var wild = anyOf(PATTERNS), stays = anyOf(KEPT);
 // Where this page or worker stands; `E` is the page's origin in a worker that was made of a text.
 var here = D && /^http/.test(D.location) ? D.location : new nativeURL(D ? D.baseURI : E || W.location, "http://x");
-var own = here.hostname.replace(/^x$/, ""), assets = ASSETS.replace(/^(?=\/)/, here.origin);
+var own = here.hostname, assets = ASSETS.replace(/^(?=\/)/, here.origin);
 
 function base() {
   return D ? D.baseURI : here.href;

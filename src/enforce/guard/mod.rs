@@ -9,9 +9,10 @@
 //! - `dom.js`: elements, markup, styles, frames, cookies, storage
 //! - `signals.js`: what consent tools and tag managers are told
 //! - `stubs.js`: globals of stripped vendors that page code may call
-//! - `worker.js`: what stands before a worker's script
+//! - `worker.js`: where the part of a worker ends
 //!
-//! They are written to be read. `minify` and `rename` make of them the text that pages carry.
+//! They are written to be read. `minify` and `rename` make of them the text that pages carry: one function, which a
+//! page calls, and which knows its own text for the documents and workers that the page makes.
 
 mod assets;
 pub(super) mod minify;
@@ -57,7 +58,8 @@ impl Guard {
     #[must_use]
     pub fn new(policy: &Policy, prefix: &str, said: &SignalSettings) -> Self {
         let names = table::names(policy);
-        let table = table::domains(policy);
+        // Backwards, so that whoever searches pages for the names of trackers does not find them in their guard.
+        let table: String = table::domains(policy).chars().rev().collect();
         let mut constants = String::new();
         for (name, value) in [
             ("TABLE", table.as_str()),

@@ -1,7 +1,7 @@
 // Connections that script opens, in windows and workers alike. A blocked one fails softly.
 // Its own text, for the documents and workers that a page makes itself.
 var GUARDED = `(${GUARD})(`, quoted = JSON.stringify;
-var createURL = nativeURL.createObjectURL, blobs = new Map(), made = {}, pages = new WeakMap();
+var createURL = nativeURL.createObjectURL, blobs = new Map(), made = {}, head, pages = new WeakMap();
 var KINDS = /html|xml|css|script/i;
 var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
 try {
@@ -37,12 +37,30 @@ function standIn(tag) {
     : trusted.createScriptURL(assets + (tag == "script" ? "js" : tag == "link" ? "css" : "gif"));
 }
 
+// Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
+// hide one cost the whole text.
+function css(given, standIn) {
+  var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
+  if (!test(/[:\\\/]\s*[\\\/]|\\|https?:/i, text)) return given;
+  var clean = replace(text, url, found => tracker(found) ? assets + (standIn || "gif") : found);
+  if (test(/[\\\t\n\r\f]/, clean)) {
+    var bare = replace(replace(clean, /\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : cut(all, 1)), /[\t\n\r\f]/g, "");
+    if (replace(bare, url, found => tracker(found) ? "" : found) != bare && test(/\\|url\([^)]*[\t\n\r\f]/i, clean)) return "";
+  }
+  return clean == text ? given : clean;
+}
+
+// A value that is no text cannot be cleaned, and goes.
+function judge(self, args) {
+  return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
+}
+
 function network(W) {
   var { Response, Promise, EventTarget, Event, Blob } = W;
   var nothing = Promise.resolve(), never = new Promise(() => {}), hook = hooks(W);
   // An address, or a request of any window.
   var asked = input => tracker(input) || tracker(input.url);
-  define((W.Navigator || W.WorkerNavigator).prototype, "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
+  define(getPrototypeOf(W.navigator), "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
   hook("fetch", (self, [input]) => asked(input) && [Promise.resolve(new Response(null, { status: 204 }))]);
   hook("fetchLater", (self, [input]) => asked(input) && [{ activated: false }]);
   hook("Navigator.sendBeacon", (self, [url]) => tracker(url) && [true]);
@@ -55,6 +73,7 @@ function network(W) {
   hook("CookieStore.set", (self, [cookie]) => goes("=" + (cookie.name || cookie)) && [nothing]);
   hook("Cache.add Cache.addAll", (self, [inputs], native) => some(native.name == "add" ? [inputs] : inputs, input => asked(input)) && [nothing]);
   hook("Worker SharedWorker", worker);
+  hook("FontFace", (self, args) => void judge(self, args));
   hook("importScripts", (self, args) => forEach(args, (url, at) => {
     if (tracker(url)) args[at] = standIn("script");
   }));
@@ -88,6 +107,6 @@ function network(W) {
     // One address, one shared worker.
     if (test(/^(blob|data):/i, url)) args[0] = made[module + url] = made[module + url] || link(
       module && test(/\bimport\b|^undefined$/, text) ? [`import ${quoted(link([begin]))};import ${quoted(url)}`]
-        : [begin, text || blob || `importScripts(${quoted(url)})`]);
+        : [data ? begin : head = head || new Blob([begin]), data ? text : blob || `importScripts(${quoted(url)})`]);
   }
 }

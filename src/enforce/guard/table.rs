@@ -8,8 +8,7 @@ use crate::registry::{DomainVerdicts, Policy};
 
 /// Domains of which some paths go, separated by spaces: `name`, with `!` before it when an essential vendor
 /// lives there too, and behind a `#` each path pattern: without its first slash when it goes, with it when it
-/// stays. Dots are written `?`, which neither names nor patterns can hold, so that whoever searches pages for the
-/// names of trackers does not find them in their guard. Those that go with every path are among [`names`].
+/// stays. Those that go with every path are among [`names`].
 ///
 /// `match.js` reads it; a test in a browser compares its verdicts with [`Policy::match_url`]'s.
 #[must_use]
@@ -30,7 +29,7 @@ pub fn domains(policy: &Policy) -> String {
             line.push('#');
             line.push_str(path.strip_prefix('/').filter(|_| strips).unwrap_or(path));
         }
-        line.replace('.', "?")
+        line
     });
     lines.collect::<Vec<_>>().join(" ")
 }
@@ -168,8 +167,7 @@ mod tests {
         let table = domains(&policy());
         let entries: Vec<&str> = table.split(' ').collect();
         assert!(!table.contains("doubleclick"), "{table}");
-        assert!(entries.iter().any(|e| e.starts_with("facebook?com#") && e.contains("#tr")), "{table}");
-        assert!(!table.contains('.'), "{table}");
+        assert!(entries.iter().any(|e| e.starts_with("facebook.com#") && e.contains("#tr")), "{table}");
         assert!(table.is_ascii() && !table.contains('\n'));
         let found = read(&names(&policy()).hashes);
         assert!(found.contains(&hash(".doubleclick.net")) && !found.contains(&hash(".facebook.com")));
