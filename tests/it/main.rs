@@ -18,6 +18,7 @@ mod bodies;
 mod browser;
 mod browser_choices;
 mod browser_corpus;
+mod browser_guard;
 mod browser_keeper;
 mod browser_pages;
 mod browser_vectors;
