@@ -7,6 +7,7 @@ use std::path::Path;
 use super::journal;
 use super::{Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing};
 use crate::config;
+use crate::privacy::Subject;
 
 /// Refuses a data folder without a journal, and one that this user may not look into.
 ///
@@ -99,6 +100,14 @@ pub fn has_records_of(data_dir: &Path, site: &str) -> Result<bool, OpenError> {
 /// The journal cannot be read.
 pub fn holds(data_dir: &Path) -> Result<Vec<Hold>, OpenError> {
     journal::hold::holds(&data_dir.join(JOURNAL))
+}
+
+/// Records tied to these accounts that are under a legal hold of a data folder. Works beside a running server.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn held_records(data_dir: &Path, subjects: &[Subject]) -> Result<u64, OpenError> {
+    journal::hold::held_records(&data_dir.join(JOURNAL), subjects)
 }
 
 /// The public half of the key that signs a data folder's journal.

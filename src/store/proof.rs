@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::chain::{self, Fields, Head, Link};
 use super::journal::checkpoint::{self, Checkpoint};
 use super::journal::merkle::{self, Tree};
-use super::journal::seal::Seals;
+use super::journal::seal::{Left, Seals};
 use super::journal::upkeep::Upkeep;
 use super::record::RecordView;
 use super::signing::PublicKey;
@@ -368,7 +368,7 @@ impl Verifier {
     pub(super) fn sealed(&self) -> Result<(), Unproven> {
         // Evidence of before there was upkeep does not tell who pruned.
         let pruned = if self.upkeep > 0 { self.pruned } else { 0 };
-        self.seals.check(pruned).map_err(|why| Unproven(why.to_string()))
+        self.seals.check(Left { pruned, untied: 0 }).map_err(|why| Unproven(why.to_string()))
     }
 
     /// After the last piece.

@@ -255,7 +255,7 @@ fn what_an_earlier_version_kept_is_sealed_at_the_upgrade_and_says_so() {
     let done = house.done();
     let [[what, who, text]] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((what.as_str(), who.as_str()), ("seal", "start"));
-    assert!(text.starts_with("v1 pruned=1 kept=1/") && !text.contains("dropped"), "{text}");
+    assert!(text.starts_with("v1 pruned=1 untied=1 kept=1/") && !text.contains("dropped"), "{text}");
     assert_eq!(house.standing(0), Standing::OptedOut, "and once more");
     assert_eq!(house.upkeep().len(), 1, "it is said once");
     let said = house.optgate(&["ledger", "verify"]).ok();
@@ -398,7 +398,7 @@ fn orders_that_change_the_journal_leave_a_record_each() {
     let prune = ["ledger", "prune", "--force", "--before", "2099-01-01"];
     house.optgate(&[&prune[..], &["--dry-run"]].concat()).ok();
     house.optgate(&prune).ok();
-    house.erase(1);
+    house.optgate_told(&["ledger", "erase", "--site", "shop", "--force"], "\u{1}\n").ok();
     house.optgate(&prune).ok();
     let done = house.done();
     let kept = |text: &str| text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
@@ -466,4 +466,33 @@ fn new_keys_are_noted_by_the_start_that_takes_them_and_retired_ones_by_their_ord
     assert_eq!(house.done().last().unwrap(), &["retire", "order", "v1 secrets=1"].map(str::to_owned));
     assert_eq!(house.standing(0), Standing::OptedOut);
     house.optgate(&["ledger", "verify"]).ok();
+}
+
+/// What a hold keeps is not untied by another order, unless somebody insists.
+#[test]
+fn an_account_under_a_hold_is_not_erased_unasked() {
+    let house = House::new();
+    let references = house.records(0..4);
+    house.optgate(&["ledger", "hold", "add", "--reference", &references[1], "--reason", "case 12"]).ok();
+    let erase = |more: &[&str]| {
+        let args = [&["ledger", "erase", "--site", "shop"], more].concat();
+        house.optgate_told(&args, "\u{1}\n")
+    };
+    erase(&[]).failed("1 of the account's records are under a legal hold");
+    assert_eq!(number(&house, "SELECT count(*) FROM journal WHERE subject IS NULL AND seq <= 4"), 0);
+    house.erase(2);
+    erase(&["--force"]).ok();
+    assert_eq!(number(&house, "SELECT count(*) FROM journal WHERE subject IS NULL AND seq <= 4"), 2);
+}
+
+/// What ties a record to its account may go, so that accounts can be erased: by an order, and by no other hand.
+#[test]
+fn a_record_that_no_order_untied_is_told() {
+    let house = House::with_two_erased();
+    house.optgate(&["ledger", "verify"]).ok();
+    sql(
+        &house.folder().join("journal.sqlite3"),
+        "UPDATE journal SET subject = NULL, blinding = NULL WHERE seq = 1",
+    );
+    house.optgate(&["ledger", "verify"]).failed("3 records have lost what ties them to an account");
 }

@@ -146,9 +146,10 @@ async fn send_pages(
             }));
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
             let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
-            let (item, next) = check(&head, row).filter(|(_, next)| as_marked(next)).ok_or_else(broken)?;
+            let checked = check(&head, row).filter(|(_, next, _)| as_marked(next));
+            let (item, next, untied) = checked.ok_or_else(broken)?;
             head = next;
-            sealed.record(path, &item)?;
+            sealed.record(path, &item, untied)?;
             page.push(item);
         }
         for (seq, item) in checkpoints {
@@ -226,8 +227,9 @@ fn checkpoint(row: &SqliteRow, at: usize) -> sqlx::Result<CheckpointItem> {
     Ok(CheckpointItem { canonical: Bytes(row.try_get(at)?), signature: Bytes(row.try_get(at + 1)?) })
 }
 
-/// The record of a row, if it follows the head and its columns say what its bytes say.
-fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
+/// The record of a row, if it follows the head and its columns say what its bytes say; and whether what tied it to an
+/// account is gone.
+fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head, bool)> {
     let kept = Kept {
         seq: row.try_get(0).ok()?,
         time_us: row.try_get(1).ok()?,
@@ -250,7 +252,8 @@ fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
         digest: kept.digest.map(bytes),
         chain: bytes(kept.chain),
     };
-    Some((Item::Record(item), next))
+    let untied = fields.is_some_and(|fields| fields.person.is_some()) && kept.subject.is_none();
+    Some((Item::Record(item), next, untied))
 }
 
 /// A record's bytes, or the digest that is left of them.

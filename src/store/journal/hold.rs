@@ -14,6 +14,7 @@ use super::schema::schema_version;
 use super::seal::Seal;
 use super::sqlite::Journal;
 use super::upkeep::{By, Deed, Noted};
+use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::reference;
 
@@ -155,5 +156,30 @@ pub(in crate::store) fn holds(path: &Path) -> Result<Vec<Hold>, OpenError> {
             return Ok(Vec::new());
         }
         list(connection).await.map_err(named)
+    })
+}
+
+/// See [`crate::store::held_records`].
+pub(in crate::store) fn held_records(path: &Path, subjects: &[Subject]) -> Result<u64, OpenError> {
+    reading(path, async move |connection| {
+        let named = |e: sqlx::Error| explain(path, &e);
+        if schema_version(connection).await.map_err(named)? < 4 {
+            return Ok(0);
+        }
+        let holds = list(connection).await.map_err(named)?;
+        let mut held = 0;
+        for subject in subjects.iter().filter(|_| !holds.is_empty()) {
+            let rows =
+                sqlx::query("SELECT canonical FROM journal WHERE subject = ? AND canonical IS NOT NULL")
+                    .bind(subject.as_bytes().to_vec())
+                    .fetch_all(&mut *connection)
+                    .await
+                    .map_err(named)?;
+            for row in rows {
+                let fields = Fields::decode(row.try_get(0).map_err(named)?);
+                held += u64::from(fields.is_some_and(|fields| holds.iter().any(|hold| hold.covers(&fields))));
+            }
+        }
+        Ok(held)
     })
 }

@@ -25,9 +25,9 @@ use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chain::{BLINDING, Head, Link, put};
+use super::chain::{Account, BLINDING, Fields, Head, Link, put};
 use super::forget::word;
-use super::seal::{Growing, Seal, Seals, unsealed};
+use super::seal::{Growing, Left, Seal, Seals, unsealed};
 use super::upkeep::{self, By, Deed, Noted, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::{Standing, Subject};
@@ -251,7 +251,7 @@ impl Kept {
         let all = upkeep::all(connection).await.map_err(named)?;
         all.iter().for_each(|(seq, upkeep)| self.seals.say(*seq, upkeep));
         let pruned = pruned(connection).await.map_err(named)?;
-        self.seals.check(pruned).map_err(|why| unsealed(path, &why))?;
+        self.seals.check(Left { pruned, untied: 0 }).map_err(|why| unsealed(path, &why))?;
         Ok(all)
     }
 
@@ -280,6 +280,24 @@ pub(super) const PRUNED: &str = "SELECT count(*) FROM journal WHERE digest IS NO
 /// Records of which only the digest is left.
 pub(super) async fn pruned(connection: &mut SqliteConnection) -> Result<u64> {
     sqlx::query_scalar(PRUNED).fetch_one(connection).await.map(i64::unsigned_abs)
+}
+
+/// Whole records that have lost what tied them to an account. Reads all that are tied to none.
+async fn untied(connection: &mut SqliteConnection) -> Result<u64> {
+    let (mut untied, mut last) = (0, 0_i64);
+    loop {
+        let rows = sqlx::query(
+            "SELECT seq, canonical FROM journal WHERE seq > ? AND subject IS NULL AND canonical IS NOT NULL
+             ORDER BY seq LIMIT 1024",
+        );
+        let rows = rows.bind(last).fetch_all(&mut *connection).await?;
+        let Some(row) = rows.last() else { return Ok(untied) };
+        last = row.try_get(0)?;
+        for row in &rows {
+            let account = Fields::decode(row.try_get(1)?).and_then(|fields| fields.account(None, None));
+            untied += u64::from(account == Some(Account::Erased));
+        }
+    }
 }
 
 /// A row as it was before rows were sealed.
@@ -332,10 +350,11 @@ pub(super) async fn seal_earlier(
         }
     }
     sqlx::query("DROP TABLE suppression_before").execute(&mut *connection).await?;
-    let (seal, pruned) = (sealing.done(), pruned(connection).await?);
-    if seal.is_empty() && pruned == 0 {
+    let (seal, pruned, untied) = (sealing.done(), pruned(connection).await?, untied(connection).await?);
+    if seal.is_empty() && pruned == 0 && untied == 0 {
         return Ok(None);
     }
-    let noted = upkeep::note(connection, node, head, (By::Start, &Deed::Seal { pruned }, &seal)).await?;
+    let deed = Deed::Seal { pruned, untied };
+    let noted = upkeep::note(connection, node, head, (By::Start, &deed, &seal)).await?;
     Ok(Some(noted))
 }

@@ -95,8 +95,10 @@ pub(in crate::store) fn shared_leaf(subject: &[u8], standing: &str, erasure: &[u
 pub(in crate::store) struct Seals {
     said: BTreeMap<i64, Seal>,
     found: BTreeMap<i64, (Growing, Growing)>,
-    /// Records that were pruned, by what the records say.
+    /// Records that were pruned, by what the records say,
     pruned: u64,
+    /// and those that lost what tied them to an account.
+    erased: u64,
 }
 
 /// Why rows are not those that were sealed: at the first record that says otherwise.
@@ -119,12 +121,33 @@ pub(in crate::store) enum Unsealed {
         /// There should be.
         said: u64,
     },
+    /// What ties a record to an account was taken by no order.
+    #[error(
+        "{found} records have lost what ties them to an account, and the records of what was done to the journal tell of \
+         {said}"
+    )]
+    Untied {
+        /// There are.
+        found: u64,
+        /// There should be.
+        said: u64,
+    },
+}
+
+/// What is left of records that something was done to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::store) struct Left {
+    /// Only the digest.
+    pub(in crate::store) pruned: u64,
+    /// All but what tied them to an account. 0 where that was not looked for.
+    pub(in crate::store) untied: u64,
 }
 
 impl Seals {
     /// What a record says.
     pub(in crate::store) fn say(&mut self, seq: i64, upkeep: &Upkeep) {
         self.pruned = self.pruned.saturating_add(upkeep.pruned);
+        self.erased = self.erased.saturating_add(upkeep.erased);
         if !upkeep.seal.is_empty() {
             self.said.insert(seq, upkeep.seal);
         }
@@ -138,8 +161,8 @@ impl Seals {
         }
     }
 
-    /// Whether all of it fits; `pruned`: records of which only the digest is there.
-    pub(in crate::store) fn check(&self, pruned: u64) -> Result<(), Unsealed> {
+    /// Whether all of it fits.
+    pub(in crate::store) fn check(&self, left: Left) -> Result<(), Unsealed> {
         let seqs: BTreeSet<_> = self.said.keys().chain(self.found.keys()).collect();
         for seq in seqs {
             let found = self.found.get(seq).map_or_else(Seal::default, |(kept, dropped)| Seal {
@@ -152,9 +175,12 @@ impl Seals {
                 Some(_) => {}
             }
         }
-        // A server may have pruned while it was read: then there are fewer.
-        if pruned > self.pruned {
-            return Err(Unsealed::Pruned { found: pruned, said: self.pruned });
+        // A server may have pruned while it was read: then there are fewer. An erased record may be pruned later.
+        if left.pruned > self.pruned {
+            return Err(Unsealed::Pruned { found: left.pruned, said: self.pruned });
+        }
+        if left.untied > self.erased {
+            return Err(Unsealed::Untied { found: left.untied, said: self.erased });
         }
         Ok(())
     }

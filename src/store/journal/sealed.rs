@@ -9,7 +9,7 @@ use super::audit::Page;
 use super::chain::Fields;
 use super::kept::rows_after;
 use super::replay::link_of;
-use super::seal::{Seals, Unsealed, unsealed};
+use super::seal::{Left, Seals, Unsealed, unsealed};
 use super::upkeep::Upkeep;
 use super::{explain, refuse};
 use crate::store::OpenError;
@@ -19,17 +19,18 @@ use crate::store::proof::{Bytes, Item, KeptItem};
 #[derive(Default)]
 pub(super) struct Sealed {
     seals: Seals,
-    pruned: u64,
+    left: Left,
 }
 
 impl Sealed {
-    /// Takes in what a record says, in order.
-    pub(super) fn record(&mut self, path: &Path, item: &Item) -> Result<(), OpenError> {
+    /// Takes in what a record says, in order. `untied`: what tied it to an account is gone.
+    pub(super) fn record(&mut self, path: &Path, item: &Item, untied: bool) -> Result<(), OpenError> {
         let Item::Record(record) = item else { return Ok(()) };
         let Some(canonical) = &record.canonical else {
-            self.pruned += 1;
+            self.left.pruned += 1;
             return Ok(());
         };
+        self.left.untied += u64::from(untied);
         let fields = Fields::decode(&canonical.0);
         match fields.as_ref().map_or(Ok(None), Upkeep::of) {
             Ok(upkeep) => upkeep.iter().for_each(|upkeep| self.seals.say(record.seq, upkeep)),
@@ -68,6 +69,6 @@ impl Sealed {
         if latest > head && link_of(connection, latest).await.map_err(named)?.is_none() {
             return Err(unsealed(path, &Unsealed::None(latest)));
         }
-        self.seals.check(self.pruned).map_err(|why| unsealed(path, &why))
+        self.seals.check(self.left).map_err(|why| unsealed(path, &why))
     }
 }

@@ -13,7 +13,7 @@
 //!   signer   key=NAME                another key signs from here on
 //!   secret   check=CHECK             accounts are hashed under another secret from here on
 //!   retire   secrets=N               those of before are not needed any more
-//!   seal     pruned=N                what an earlier version left without a word, found at the upgrade
+//!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade
 //!
 //!   kept=N/DIGEST dropped=N/DIGEST   with prune, erase and seal: see `kept`
 //! ```
@@ -70,7 +70,7 @@ pub(in crate::store) enum Deed {
     Signer { key: String },
     Secret { check: String },
     Retire { secrets: u64 },
-    Seal { pruned: u64 },
+    Seal { pruned: u64, untied: u64 },
 }
 
 impl Deed {
@@ -101,7 +101,7 @@ impl Deed {
             Self::Signer { key } => format!("key={key}"),
             Self::Secret { check } => format!("check={check}"),
             Self::Retire { secrets } => format!("secrets={secrets}"),
-            Self::Seal { pruned } => format!("pruned={pruned}"),
+            Self::Seal { pruned, untied } => format!("pruned={pruned} untied={untied}"),
         };
         let mut text = format!("{FORM} {said}");
         for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
@@ -128,6 +128,8 @@ fn time(microseconds: i64) -> String {
 pub(in crate::store) struct Upkeep {
     /// Records that were pruned then.
     pub(in crate::store) pruned: u64,
+    /// Records that lost what tied them to accounts then.
+    pub(in crate::store) erased: u64,
     /// What of accounts was kept and dropped then.
     pub(in crate::store) seal: Seal,
     /// What of accounts was kept then in the database that nodes share.
@@ -166,8 +168,15 @@ impl Upkeep {
         };
         Some(match deed {
             "prune" => Self { pruned: number("records")?, seal: seal()?, ..Self::default() },
-            "erase" => Self { seal: seal()?, shared: shared()?, ..Self::default() },
-            "seal" => Self { pruned: number("pruned")?, seal: seal()?, ..Self::default() },
+            "erase" => {
+                Self { erased: number("records")?, seal: seal()?, shared: shared()?, ..Self::default() }
+            }
+            "seal" => Self {
+                pruned: number("pruned")?,
+                erased: number("untied")?,
+                seal: seal()?,
+                ..Self::default()
+            },
             "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
             // A site may have any name, so nothing else is read there.
             "hold" | "release" | "secret" | "retire" => Self::default(),
@@ -274,10 +283,11 @@ mod tests {
         assert_eq!(read(&prune, &seal), Upkeep { pruned: 5, seal, ..Upkeep::default() });
         for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
             let erase = Deed::Erase { records: 2, shared };
-            let said = Upkeep { seal, shared, ..Upkeep::default() };
+            let said = Upkeep { erased: 2, seal, shared, ..Upkeep::default() };
             assert_eq!(read(&erase, &seal), said, "erased is not pruned");
         }
-        assert_eq!(read(&Deed::Seal { pruned: 9 }, &none).pruned, 9);
+        let found = read(&Deed::Seal { pruned: 9, untied: 4 }, &none);
+        assert_eq!((found.pruned, found.erased), (9, 4));
         assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
         for deed in [
             Deed::HoldRecord { hold: 1, seq: 2 },
@@ -300,6 +310,8 @@ mod tests {
             ("prune", "v1 records=1 kept=1"),
             ("prune", "v1 records=1 kept=0/00"),
             ("seal", "v1"),
+            ("seal", "v1 pruned=1"),
+            ("erase", "v1"),
             ("erase", "v1 records=1 erasure=00"),
             ("signer", "v1 check=k"),
             ("melt", "v1 records=1"),
