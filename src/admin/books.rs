@@ -1,5 +1,5 @@
 //! What commands ask of the server that has the data folder which they are about: the orders of `optgate ledger prune`,
-//! `erase` and `import` and of `optgate keys retire`.
+//! `erase`, `hold` and `import` and of `optgate keys retire`.
 //!
 //! They come over a socket in the folder itself, so that whoever may write the folder may ask, nobody else, and never the
 //! wrong server. Each request names the live secret that its subjects were hashed with: a server that runs with another
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdminState, problem};
 use crate::store::import::{Arrival, parse_subject};
-use crate::store::{RecordError, Store};
+use crate::store::{HoldOrder, RecordError, Store};
 
 /// Names the live secret, by its check value.
 pub const SECRET: HeaderName = HeaderName::from_static("optgate-secret");
@@ -59,6 +59,7 @@ pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/prune", post(prune))
         .route("/erase", post(erase))
+        .route("/hold", post(hold))
         .route("/import", post(import))
         .route("/retire", post(retire))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -100,6 +101,15 @@ async fn erase(State(state): State<AdminState>, Json(order): Json<EraseOrder>) -
     }
 }
 
+async fn hold(State(state): State<AdminState>, Json(order): Json<HoldOrder>) -> http::Response<Body> {
+    let done = state.store.hold(order.clone()).await;
+    if done.is_ok() {
+        let ended = matches!(order, HoldOrder::Remove(_));
+        tracing::warn!(ended, "a hold of records changed by order");
+    }
+    answer(done)
+}
+
 async fn import(State(state): State<AdminState>, Json(order): Json<ImportOrder>) -> http::Response<Body> {
     let told = !state.in_force.load().settings.recipients.is_empty();
     let (arrivals, dry_run) = (order.arrivals.len(), order.dry_run);
@@ -126,6 +136,7 @@ fn answer<T: Serialize>(done: Result<T, RecordError>) -> http::Response<Body> {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("0"));
             response
         }
+        Err(error @ RecordError::NotThere(_)) => problem(StatusCode::NOT_FOUND, &format!("{error}.")),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}.")),
     }
 }

@@ -16,7 +16,7 @@ use crate::admin::books::{EraseOrder, ImportOrder, PruneOrder, SECRET};
 use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
 use crate::store::import::{Arrival, Imported, write_digits};
-use crate::store::{self, Erased, OpenError, Pruned, Store};
+use crate::store::{self, Erased, Hold, HoldOrder, OpenError, Pruned, Store};
 
 /// How long an order waits for the process that an upgrade brings, and the pause between two tries.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,6 +104,17 @@ impl Books {
                 let subjects = subjects.iter().map(write_digits).collect();
                 self.order(server, "/erase", &EraseOrder { subjects })
             }
+        }
+    }
+
+    /// As [`Store::hold`].
+    ///
+    /// # Errors
+    /// What it names is not there, the journal cannot be written, or the server does not answer.
+    pub fn hold(&self, order: HoldOrder) -> anyhow::Result<Vec<Hold>> {
+        match &self.holder {
+            Holder::Here(store) => Ok(self.runtime.block_on(store.hold(order))?),
+            Holder::Server(server) => self.order(server, "/hold", &order),
         }
     }
 

@@ -83,9 +83,6 @@ async fn run(
     outcome::unreadable(core, x, request.headers());
     account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
-    if reserved && let Some(script) = own::worker_script(x, request.uri().path()) {
-        return Ok(script);
-    }
     if reserved {
         return Box::pin(own::reserved(core, x, request)).await;
     }

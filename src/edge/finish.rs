@@ -172,6 +172,10 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
         broken: None,
         rewriting: None,
     });
+    if endless {
+        // hyper adds `keep-alive` to an answer that says it is of a later version.
+        *response.version_mut() = Version::HTTP_10;
+    }
     let draining = http1 && core.house.draining.load(Ordering::Relaxed);
     if endless || draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The client learns that its next request needs another connection (RFC 9112, 9.6).

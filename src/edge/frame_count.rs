@@ -36,9 +36,13 @@ const BY_BYTES: u32 = 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 /// A stream's number has one bit less than its field.
 const STREAM: u32 = u32::MAX >> 1;
 
@@ -101,8 +105,13 @@ enum Fault {
 impl Fault {
     /// `GOAWAY` for it (RFC 9113, 5.4.1): what a client sent after `last_stream` it may send again elsewhere.
     fn goodbye(self, last_stream: u32) -> [u8; HEAD + 8] {
-        // PROTOCOL_ERROR and ENHANCE_YOUR_CALM (RFC 9113, 7).
-        let code = if matches!(self, Self::Flood(_)) { 0xb } else { 1 };
+        // RFC 9113, 7.
+        let code = match self {
+            Self::Flood(_) => 0xb,
+            Self::Malformed(Reason::FieldBlock) => 9,
+            Self::Malformed(Reason::FrameSize) => 6,
+            Self::Malformed(_) => 1,
+        };
         let [a, b, c, d] = last_stream.to_be_bytes();
         [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, code]
     }
@@ -150,6 +159,9 @@ impl Frames {
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length;
         self.in_block = matches!(kind, HEADERS | CONTINUATION);
+        if !has_its_length(kind, flags, length) {
+            return Err(Fault::Malformed(Reason::FrameSize));
+        }
         match kind {
             HEADERS => self.blocks.begin(u32::from_be_bytes(stream) & STREAM, flags),
             CONTINUATION => self.blocks.go_on(flags),
@@ -178,6 +190,18 @@ impl Frames {
             self.control.earn(self.bytes / BY_BYTES);
             self.bytes %= BY_BYTES;
         }
+    }
+}
+
+/// Whether a frame is as long as its kind must be (RFC 9113, 6.4 to 6.9).
+const fn has_its_length(kind: u8, flags: u8, length: u32) -> bool {
+    match kind {
+        RST_STREAM | WINDOW_UPDATE => length == 4,
+        SETTINGS if flags & ACK != 0 => length == 0,
+        SETTINGS => length.is_multiple_of(6),
+        PING => length == 8,
+        GOAWAY => length >= 8,
+        _ => true,
     }
 }
 
@@ -274,8 +298,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
 mod tests {
     use super::*;
 
-    const PING: u8 = 6;
-
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         let head = [0, 0, length, kind, flags, 0, 0, 0, 1];
         [&head[..], &vec![kind; usize::from(length)]].concat()
@@ -309,6 +331,31 @@ mod tests {
         let reset = [frame(HEADERS, 5, 0), frame(RST_STREAM, 0, 4)].concat();
         let read: Vec<_> = (0..6).map(|_| seen.read(&reset)).collect();
         assert_eq!((read[4], read[5]), (Ok(()), Err(Limit::Http2Resets.into())));
+    }
+
+    /// RFC 9113, 4.2, 4.3 and 7: what a connection ends with says what was wrong.
+    #[test]
+    fn a_goodbye_names_the_error() {
+        for (bad, code) in [
+            (frame(PING, 0, 7), 6),
+            (frame(WINDOW_UPDATE, 0, 5), 6),
+            (frame(RST_STREAM, 0, 3), 6),
+            (frame(SETTINGS, 0, 5), 6),
+            (frame(SETTINGS, ACK, 6), 6),
+            (frame(GOAWAY, 0, 7), 6),
+            (frame(HEADERS, 4, 1), 9),
+            (frame(DATA, 0, 0), 0xb),
+        ] {
+            let mut seen = Frames::new(0, 0);
+            seen.skip = 0;
+            let fault = seen.read(&bad).unwrap_err();
+            assert_eq!(fault.goodbye(0)[HEAD + 7], code, "{bad:x?}");
+        }
+        let mut seen = Frames::new(5, 10);
+        seen.skip = 0;
+        let good =
+            [frame(SETTINGS, 0, 12), frame(SETTINGS, ACK, 0), frame(PING, 0, 8), frame(WINDOW_UPDATE, 0, 4)];
+        assert_eq!(seen.read(&good.concat()), Ok(()));
     }
 
     #[test]

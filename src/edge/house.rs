@@ -216,17 +216,6 @@ impl Snapshot {
         self.sites.len() == other.sites.len() && self.sites.iter().zip(&other.sites).all(same)
     }
 
-    /// The guard whose worker script has this file name, or any guard's of the site: a page from before a
-    /// reload asks for the old one.
-    #[must_use]
-    pub fn worker_guard(&self, site: &Site, name: &str) -> Arc<Guard> {
-        let sites = self.sites.iter().flat_map(|site| std::iter::once(site).chain(&site.programme));
-        let rules =
-            sites.flat_map(|site| std::iter::once(&site.rule).chain(site.paths.iter().map(|(_, rule)| rule)));
-        let named = rules.map(|rule| &rule.guard).find(|guard| guard.worker_name() == name);
-        Arc::clone(named.unwrap_or(&site.rule.guard))
-    }
-
     /// The same settings with hosts that are vendors' under a site's own name, by the site's position; a site
     /// without an entry has none.
     #[must_use]

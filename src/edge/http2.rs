@@ -44,7 +44,7 @@ use crate::telemetry::metrics::SharedMetrics;
 pub const PIECE: usize = 16 * 1024;
 
 /// Send buffer of a stream: bounds memory of a slow reader.
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 /// Window of a stream: what a peer may send that nobody takes.
 pub const STREAM_WINDOW: u32 = 512 * 1024;
 /// Window of a visitor's connection: its uploads that nobody takes hold up its others before they take much memory.

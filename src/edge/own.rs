@@ -15,7 +15,7 @@ use super::house::Core;
 use super::{account, outcome, timer};
 use crate::config::VendorAction;
 use crate::enforce::collectors::Intercepted;
-use crate::enforce::{cookies, guard, request, signals};
+use crate::enforce::{cookies, request, signals};
 use crate::portal::{Told, Visit};
 use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision};
@@ -117,23 +117,6 @@ pub fn options() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response
-}
-
-/// The guard's part for workers that a page makes itself, which fetch it by its name. `None`: another path.
-#[must_use]
-pub fn worker_script(x: &Exchange, path: &str) -> Option<Response<Body>> {
-    let name = path.strip_prefix(&*x.snapshot.prefix)?.strip_prefix("/assets/")?;
-    if !guard::is_worker_name(name) {
-        return None;
-    }
-    let guard = x.snapshot.worker_guard(x.site(), name);
-    let mut response = Response::new(Body::full(Bytes::copy_from_slice(guard.worker().as_bytes())));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
-    // A worker made of a `data:` URL has no origin of its own.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    Some(response)
 }
 
 /// The empty answer to a tracker's collector behind a first-party address.

@@ -57,7 +57,10 @@ fn verified(folder: &Path) -> Result<Proven, OpenError> {
     match (unproven, read) {
         (Some(why), _) => Err(failed(folder, format!("is not what was written: {why}"))),
         (None, Err(error)) => Err(error),
-        (None, Ok(())) => Ok(verifier.so_far()),
+        (None, Ok(())) => match verifier.sealed() {
+            Ok(()) => Ok(verifier.so_far()),
+            Err(why) => Err(failed(folder, format!("is not what was written: {why}"))),
+        },
     }
 }
 

@@ -5,10 +5,9 @@ use std::io;
 use std::path::Path;
 
 use super::journal;
-use super::{
-    Count, Hold, HoldOrder, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing,
-};
+use super::{Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing};
 use crate::config;
+use crate::privacy::Subject;
 
 /// Refuses a data folder without a journal, and one that this user may not look into.
 ///
@@ -98,9 +97,17 @@ pub fn has_records_of(data_dir: &Path, site: &str) -> Result<bool, OpenError> {
 /// Legal holds of a data folder: what is not pruned. Works beside a running server.
 ///
 /// # Errors
-/// The journal cannot be opened, or no server of this version has opened it yet.
-pub fn holds(data_dir: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
-    journal::forget::holds(&data_dir.join(JOURNAL), order)
+/// The journal cannot be read.
+pub fn holds(data_dir: &Path) -> Result<Vec<Hold>, OpenError> {
+    journal::hold::holds(&data_dir.join(JOURNAL))
+}
+
+/// Records tied to these accounts that are under a legal hold of a data folder. Works beside a running server.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn held_records(data_dir: &Path, subjects: &[Subject]) -> Result<u64, OpenError> {
+    journal::hold::held_records(&data_dir.join(JOURNAL), subjects)
 }
 
 /// The public half of the key that signs a data folder's journal.

@@ -113,6 +113,7 @@ fn refuse(command: Command, why: impl Fn() -> RecordError, done: &mut Vec<onesho
         Command::Check { answer, .. } => drop(answer.send(Err(why()))),
         Command::Prune { answer, .. } => drop(answer.send(Err(why()))),
         Command::Erase { answer, .. } => drop(answer.send(Err(why()))),
+        Command::Hold { answer, .. } => drop(answer.send(Err(why()))),
         Command::Lend { lent } => drop(lent.send(Err(why()))),
         Command::Close { done: waiting } => done.push(waiting),
     }

@@ -52,7 +52,7 @@ fn verify(path: &Path, state: &Weak<State>) -> Option<String> {
         Err(OpenError::Output(_)) => wrong,
         Err(error) => Some(error.to_string()),
         // What is not signed yet is no damage.
-        Ok(()) => None,
+        Ok(()) => verifier.sealed().err().map(|error| format!("{}: {error}", path.display())),
     }
 }
 

@@ -58,13 +58,14 @@ use crate::privacy::{Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
 pub use beside::{
-    counts, evidence, export, export_shared, has_records_of, holds, inclusion, public_key, record,
-    require_journal,
+    counts, evidence, export, export_shared, has_records_of, held_records, holds, inclusion, public_key,
+    record, require_journal,
 };
 pub use collector::StoreCollector;
 pub use counts::Count;
 pub use feed::FeedHealth;
-pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
+pub use journal::forget::{Erased, Pruned};
+pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use rotation::{
@@ -102,6 +103,9 @@ pub enum RecordError {
     /// The journal cannot write now.
     #[error("the journal cannot write: {0}")]
     Journal(String),
+    /// What an order names is not there.
+    #[error("the journal has no {0}")]
+    NotThere(String),
     /// The store is shutting down. What was asked may have been begun.
     #[error("the store is closed")]
     Closed,
@@ -442,18 +446,25 @@ impl Store {
     /// # Errors
     /// When the journal, or the database, cannot be written; it may be asked again.
     pub async fn erase(&self, subjects: Vec<Subject>) -> Result<Erased, RecordError> {
-        if let Some(feed) = &self.0.state.feed {
-            for subject in &subjects {
-                feed.erase(*subject, self.0.state.index.standing(subject)).await?;
-            }
-        }
+        let shared = match &self.0.state.feed {
+            Some(feed) => feed.erase_all(&subjects, |subject| self.0.state.index.standing(subject)).await?,
+            None => None,
+        };
         self.0.recipients.erase(subjects.clone()).await?;
-        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), answer }).await?;
+        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), shared, answer }).await?;
         if let Some(feed) = &self.0.state.feed {
             // What was read from the journal before, and reached the database after.
             feed.untie(subjects).await?;
         }
         Ok(erased)
+    }
+
+    /// Adds or ends a legal hold; the list as it is then.
+    ///
+    /// # Errors
+    /// What it names is not there, or the journal cannot be written.
+    pub async fn hold(&self, order: HoldOrder) -> Result<Vec<Hold>, RecordError> {
+        self.ask(|answer| Command::Hold { order, answer }).await
     }
 
     /// Has the journal need the live secret only; answers how many opted-out accounts stand against it because

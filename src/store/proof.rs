@@ -8,6 +8,7 @@
 //! {"vouch":      {"signer": ID, "vouched": ID, "time_us": N, "signature": BASE64}}
 //! {"record":     {"seq": N, "canonical": BASE64, "chain": BASE64}}       or "digest" for "canonical", when pruned
 //! {"checkpoint": {"canonical": BASE64, "signature": BASE64}}             after the record that it ends with
+//! {"kept":       {"seal": N, "leaf": BASE64}}                            accounts kept by their hash, last; and "gone": N
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::journal::chain::{self, Fields, Head, Link};
 use super::journal::checkpoint::{self, Checkpoint};
 use super::journal::merkle::{self, Tree};
+use super::journal::seal::{Left, Seals};
+use super::journal::upkeep::Upkeep;
 use super::record::RecordView;
 use super::signing::PublicKey;
 
@@ -50,6 +53,8 @@ pub enum Item {
     Record(RecordItem),
     /// A signed state of the journal.
     Checkpoint(CheckpointItem),
+    /// What is kept of an account whose records were forgotten, without whose it is.
+    Kept(KeptItem),
 }
 
 impl Item {
@@ -98,6 +103,17 @@ pub struct CheckpointItem {
     pub(super) signature: Bytes,
 }
 
+/// See [`Item::Kept`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptItem {
+    /// The record that seals it.
+    pub(super) seal: i64,
+    /// The record that tells it was emptied, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gone: Option<i64>,
+    pub(super) leaf: Bytes,
+}
+
 /// A record with all that proves it alone: `ledger proof`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +143,10 @@ pub struct Proven {
     pub signed_at: Option<(i64, String)>,
     /// Names of the keys that signed.
     pub keys: Vec<String>,
+    /// Records of what was done to the journal; they are among the records.
+    pub upkeep: u64,
+    /// Accounts that are kept by their hash alone.
+    pub kept: u64,
     /// No key was given, so the journal's own were believed.
     pub on_its_own_word: bool,
 }
@@ -219,6 +239,10 @@ pub struct Verifier {
     node: Option<String>,
     checkpoints: Vec<(i64, i64, String)>,
     pruned: u64,
+    upkeep: u64,
+    kept: u64,
+    /// What is kept of accounts, and what the records say of it.
+    seals: Seals,
 }
 
 impl Verifier {
@@ -241,7 +265,17 @@ impl Verifier {
             }
             Item::Record(record) => self.record(record),
             Item::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
+            Item::Kept(kept) => self.kept(kept),
         }
+    }
+
+    fn kept(&mut self, item: &KeptItem) -> Result<(), Unproven> {
+        let Ok(leaf) = item.leaf.0.as_slice().try_into() else {
+            return unproven("the digest of an account that is kept by its hash alone is not 32 bytes long");
+        };
+        self.kept += u64::from(item.gone.is_none());
+        self.seals.find(item.seal, item.gone, &leaf);
+        Ok(())
     }
 
     fn record(&mut self, item: &RecordItem) -> Result<(), Unproven> {
@@ -259,6 +293,14 @@ impl Verifier {
                 }
                 if self.node.get_or_insert_with(|| fields.node.to_owned()) != fields.node {
                     return unproven(format!("record {seq} is another node's"));
+                }
+                match Upkeep::of(&fields) {
+                    Ok(Some(upkeep)) => {
+                        self.upkeep += 1;
+                        self.seals.say(seq, &upkeep);
+                    }
+                    Ok(None) => {}
+                    Err(unreadable) => return unproven(format!("record {seq} {unreadable}")),
                 }
                 (chain::digest(&canonical.0), self.head.next(&canonical.0))
             }
@@ -308,6 +350,8 @@ impl Verifier {
         Proven {
             records: self.head.seq.unsigned_abs(),
             pruned: self.pruned,
+            upkeep: self.upkeep,
+            kept: self.kept,
             checkpoints: self.checkpoints.len() as u64,
             signed_to: self.signed.seq,
             signed_at: self.checkpoints.last().map(|(_, time_us, key)| (*time_us, key.clone())),
@@ -316,11 +360,23 @@ impl Verifier {
         }
     }
 
+    /// After the last piece: whether the accounts that are kept by their hash alone are those that the records seal, and
+    /// no record was pruned unsaid.
+    ///
+    /// # Errors
+    /// They are not: the first record that says otherwise.
+    pub(super) fn sealed(&self) -> Result<(), Unproven> {
+        // Evidence of before there was upkeep does not tell who pruned.
+        let pruned = if self.upkeep > 0 { self.pruned } else { 0 };
+        self.seals.check(Left { pruned, untied: 0 }).map_err(|why| Unproven(why.to_string()))
+    }
+
     /// After the last piece.
     ///
     /// # Errors
-    /// Nothing is signed, or the last signature is by a key that is not believed.
+    /// What is kept of accounts is not what was sealed, nothing is signed, or the last signature is by a key that is not believed.
     pub fn finish(self) -> Result<Proven, Unproven> {
+        self.sealed()?;
         let trusted = self.keys.trusted();
         let proven = self.so_far();
         let Some((.., key)) = self.checkpoints.last() else {

@@ -120,15 +120,15 @@ pub struct RecordView {
     /// Microseconds since the Unix epoch.
     #[serde(rename = "time", serialize_with = "rfc3339")]
     pub time_us: i64,
-    /// Site name.
+    /// Site name; empty for upkeep.
     pub site: String,
-    /// `opt-out`, `opt-in` or `programme`.
+    /// `opt-out`, `opt-in` or `programme`; `upkeep` for what was done to the journal itself.
     pub kind: String,
-    /// `gpc`, `form`, `carried`, `cmp`, `import`.
+    /// `gpc`, `form`, `carried`, `cmp`, `import`; of upkeep what was done.
     pub signal: String,
-    /// Basis of the decision, or empty.
+    /// Basis of the decision, or empty; of upkeep who had it done.
     pub basis: String,
-    /// Policy version.
+    /// Policy version; of upkeep what came of it.
     pub policy: String,
     /// Public reference.
     pub reference: String,

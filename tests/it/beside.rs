@@ -318,3 +318,31 @@ fn an_order_is_sent_again_only_where_nothing_of_it_was_begun() {
         assert!(orders.iter().all(|order| *order == orders[0]), "the same order");
     }
 }
+
+/// Issue 6: a hold that is typed beside a server is in its journal, with a record of who had it so; nothing of what is
+/// wrong is.
+#[test]
+fn a_hold_beside_a_server_leaves_its_record() {
+    let origin = shop(&["/"]);
+    let binary = Binary::start(settings(origin.url()));
+    let file = binary.file();
+    assert!(honoured(&get(binary.addr(), "/", GPC)));
+    wait_until("it is recorded", || exported(&file).len() == 1);
+    let said = ok(&file, &["ledger", "hold", "add", "--site", "shop", "--reason", "case 12"]);
+    assert!(said.starts_with("1\tsite shop\t") && said.ends_with("\tcase 12\n"), "{said}");
+    assert!(
+        failed(&file, &["ledger", "hold", "remove", "3"])
+            .contains("404 Not Found: the journal has no hold 3")
+    );
+    assert_eq!(ok(&file, &["ledger", "hold", "remove", "1"]), "");
+    let records = exported(&file);
+    let told: Vec<_> = records[1..].iter().map(|r| (r["signal"].as_str(), r["policy"].as_str())).collect();
+    assert_eq!(
+        told,
+        [(Some("hold"), Some("v1 hold=1 site=shop")), (Some("release"), Some("v1 hold=1"))],
+        "{records:?}"
+    );
+    let reference = records[1]["reference"].as_str().unwrap();
+    let page = get(binary.addr(), &format!("/privacy-choices/receipt/{reference}"), "");
+    assert_eq!(page.status(), 404, "no visitor is shown it as a choice");
+}

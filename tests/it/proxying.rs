@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::support::DEADLINE;
+use super::support::h2::H2;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
 
@@ -215,10 +216,40 @@ fn an_http_1_0_client_gets_no_chunks() {
     });
     let proxy = proxy().to(&origin).run();
     let mut client = proxy.client();
-    client.send("GET /chunks HTTP/1.0\r\nHost: site.test\r\n\r\n");
+    client.send("GET /chunks HTTP/1.0\r\nHost: site.test\r\nConnection: keep-alive\r\n\r\n");
     let answer = client.response("GET");
     assert_eq!(answer.head.one("transfer-encoding"), None);
+    assert_eq!(answer.head.one("connection"), Some("close"), "the connection's end is the body's");
     assert_eq!(answer.text(), "one two");
+}
+
+/// RFC 9110, 7.4: a request for an https address has not come as one.
+#[test]
+fn a_target_for_https_on_a_connection_in_clear_is_misdirected() {
+    let origin = Origin::start();
+    let proxy = proxy().to(&origin).run();
+    let mut client = proxy.client();
+    client.send("GET https://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    assert_eq!(client.response("GET").status(), 421);
+    assert_eq!(H2::prior_knowledge(proxy.addr()).get("https://site.test/").status, 421);
+    assert_eq!(origin.heads(), 0);
+    assert_eq!(client.get("/", "").status(), 200, "the connection is good");
+}
+
+/// RFC 9110, 8.6: an answer without content has no length, whatever the origin says and however it was asked for.
+#[test]
+fn an_answer_without_content_has_no_length() {
+    let origin =
+        Origin::start().on("/none", |x| x.send("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
+    let proxy = proxy().to(&origin).run();
+    for method in ["GET", "HEAD"] {
+        let mut client = proxy.client();
+        client.send(format!("{method} /none HTTP/1.1\r\nHost: site.test\r\n\r\n"));
+        let head = client.head();
+        assert_eq!((head.status, head.one("content-length")), (204, None), "{method}");
+    }
+    let answer = H2::prior_knowledge(proxy.addr()).get("http://site.test/none");
+    assert_eq!((answer.status, answer.headers.get("content-length")), (204, None));
 }
 
 /// RFC 9110, 6.5: trailers pass in both directions when both sides know of them.

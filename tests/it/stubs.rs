@@ -39,8 +39,14 @@ fn dump_dom(browser: &Path, page: &str) -> String {
 /// The page with the stubs of these vendors first, as the guard has them.
 fn with_stubs(page: &str, stripped: &[&str]) -> String {
     let script = stubs::script(stripped.iter().copied());
-    page.replace("<!--stubs-->", &format!("<script>\"use strict\";\n{script}\nstubs(window);</script>"))
-        .replace("<!--check-->", &format!("<script>{CHECK}</script>"))
+    // As if the page embedded all of them.
+    let late: String = stripped.iter().filter_map(|id| stubs::late(id)).collect();
+    let mark = "window[Symbol.for(\"optgate\")] = {};";
+    page.replace(
+        "<!--stubs-->",
+        &format!("<script>\"use strict\";\n{mark}{script}\nstubs(window);{late}</script>"),
+    )
+    .replace("<!--check-->", &format!("<script>{CHECK}</script>"))
 }
 
 /// Runs a page and asserts that each of its checks passed.

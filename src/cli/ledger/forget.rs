@@ -44,6 +44,9 @@ pub struct EraseArgs {
     /// standard input. Of a person with both, both are to be named: nothing here links them
     #[arg(long, value_name = "KEY", num_args = 0..=1)]
     pub profile: Option<Option<String>>,
+    /// Erase also what is under a legal hold
+    #[arg(long)]
+    pub force: bool,
 }
 
 impl EraseArgs {
@@ -202,6 +205,14 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
             subjects.extend(scopes.iter().map(|scope| level.subject(keys, scope, key.as_bytes())));
         }
     }
+    let held = store::held_records(&settings.data_dir, &subjects).map_err(anyhow::Error::new)?;
+    if held > 0 && !args.force {
+        return Err(anyhow::anyhow!(
+            "{held} of the account's records are under a legal hold, and what ties them to it cannot be had back: nothing \
+             was erased. See `optgate ledger hold list`; say --force to erase it all the same"
+        )
+        .into());
+    }
     let erased = books.erase(subjects)?;
     writeln!(out, "records erased from: {}", erased.records)?;
     writeln!(out, "of the first format, whose bytes hold the account's hash: {}", erased.first_format)?;
@@ -219,15 +230,19 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
     let order = match command {
         HoldCommand::Add(HoldArgs { site: Some(site), reason, .. }) => {
             refuse_unknown_site(&settings, site)?;
-            HoldOrder::Site(site.clone(), reason.clone())
+            Some(HoldOrder::Site(site.clone(), reason.clone()))
         }
         HoldCommand::Add(HoldArgs { reference, reason, .. }) => {
-            HoldOrder::Reference(reference.clone().unwrap_or_default(), reason.clone())
+            Some(HoldOrder::Reference(reference.clone().unwrap_or_default(), reason.clone()))
         }
-        HoldCommand::Remove { id } => HoldOrder::Remove(*id),
-        HoldCommand::List => HoldOrder::List,
+        HoldCommand::Remove { id } => Some(HoldOrder::Remove(*id)),
+        HoldCommand::List => None,
     };
-    for hold in store::holds(&settings.data_dir, order).map_err(anyhow::Error::new)? {
+    let holds = match order {
+        Some(order) => Books::open(&settings)?.hold(order)?,
+        None => store::holds(&settings.data_dir).map_err(anyhow::Error::new)?,
+    };
+    for hold in holds {
         let what = match (&hold.site, &hold.reference) {
             (Some(site), _) => format!("site {site}"),
             (None, reference) => format!("record {}", reference.as_deref().unwrap_or_default()),
@@ -247,7 +262,8 @@ mod tests {
     fn keys_come_from_the_command_line_or_a_line_each_of_standard_input() {
         let keys = |account: Option<Option<&str>>, profile: Option<Option<&str>>, input: &str| {
             let own = |key: Option<Option<&str>>| key.map(|key| key.map(str::to_owned));
-            let args = EraseArgs { site: "shop".into(), account: own(account), profile: own(profile) };
+            let (account, profile) = (own(account), own(profile));
+            let args = EraseArgs { site: "shop".into(), account, profile, force: false };
             args.keys(|| Ok(input.to_owned())).map_err(|error| error.to_string())
         };
         let (account, profile) =

@@ -121,6 +121,8 @@ fn not_proven(what: &str, why: &Unproven) -> anyhow::Error {
 fn report(proven: &Proven, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "records: {}", proven.records)?;
     writeln!(out, "pruned: {}", proven.pruned)?;
+    writeln!(out, "of what was done to the journal: {}", proven.upkeep)?;
+    writeln!(out, "accounts kept by their hash alone: {}", proven.kept)?;
     writeln!(out, "checkpoints: {}", proven.checkpoints)?;
     writeln!(out, "signed up to record: {}", proven.signed_to)?;
     if let Some((time_us, key)) = &proven.signed_at {

@@ -104,6 +104,9 @@ pub enum Reason {
     /// A block of HTTP/2 fields that is none (RFC 7541, 3).
     #[error("a block of fields cannot be read")]
     FieldBlock,
+    /// A frame whose length is not what its kind has (RFC 9113, 4.2).
+    #[error("a frame's length is not what its kind has")]
+    FrameSize,
     /// A 101 that nobody had asked for (RFC 9110, 15.2.2).
     #[error("the origin answered 101 to a request without Upgrade")]
     UnaskedSwitch,
@@ -118,6 +121,7 @@ impl Reason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::RequestLine => "request_line",
+            Self::FrameSize => "frame_size",
             Self::Method => "method",
             Self::LongMethod => "long_method",
             Self::Target => "target",

@@ -1,7 +1,11 @@
 //! The harmless stand-ins for stripped files.
 
-/// An empty script: loads, runs, does nothing.
-const E_JS: &[u8] = b"/* optgate */\n";
+use std::sync::LazyLock;
+
+use super::stubs;
+
+/// A script that loads and runs, and does nothing but define what is late of the vendor whose file it stands for.
+static E_JS: LazyLock<String> = LazyLock::new(|| format!("/* optgate */\n{}\n", stubs::late_of_element()));
 
 /// An empty style sheet.
 const E_CSS: &[u8] = b"/* optgate */\n";
@@ -22,7 +26,7 @@ pub struct Asset {
 #[must_use]
 pub fn asset(name: &str) -> Option<Asset> {
     let (content_type, body) = match name {
-        "e.js" => ("text/javascript; charset=utf-8", E_JS),
+        "e.js" => ("text/javascript; charset=utf-8", E_JS.as_bytes()),
         "e.css" => ("text/css; charset=utf-8", E_CSS),
         "e.gif" => ("image/gif", E_GIF),
         _ => return None,

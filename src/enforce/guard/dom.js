@@ -1,77 +1,46 @@
 // What a document can do. `guard` is run on every window of this origin that has no guard of its own.
-var TEXT = E ? E.textContent : "", NONCE = E && E.nonce || "", SIGNAL = !!E && E.getAttribute("data-gpc") == "1";
-var createURL = nativeURL.createObjectURL, lent = new Set();
+var SIGNAL = E && E.getAttribute("data-gpc") == "1";
+// This element again. Its nonce is hidden from whoever reads markup.
+var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
-var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), pages = new WeakMap(), streams = new WeakMap();
-var KINDS = /html|xml|css|script/i;
-var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
-try {
-  trusted = W.trustedTypes.createPolicy("optgate", trusted);
-} catch (e) {}
-var own = D.location.hostname || new nativeURL(D.baseURI, "http://x").hostname.replace(/^x$/, "");
-var origin = /^http/.test(D.location.protocol) ? D.location.origin : new nativeURL(D.baseURI, "http://x").origin;
-var { closest, getAttribute, setAttribute, removeAttribute } = W.Element.prototype, { open, send } = W.XMLHttpRequest.prototype;
-var setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
-var parseDocument = W.DOMParser.prototype.parseFromString;
-
-function base() {
-  return D.baseURI;
-}
-
-function asset(name) {
-  return ASSETS.replace(/^(?=\/)/, origin) + name;
-}
-
-// What takes the place of a tracker's file: it loads, and so nothing on the page waits in vain.
-function standIn(tag) {
-  return /^(i?frame|object|embed|portal)$/.test(tag) ? "about:blank"
-    : trusted.createScriptURL(asset(tag == "script" ? "e.js" : tag == "link" ? "e.css" : "e.gif"));
-}
+var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), streams = new WeakMap();
+var { getAttribute, setAttribute, removeAttribute } = W.Element.prototype;
+var TEXTS = /^(style|script)$/, HINTS = /preconnect|dns-prefetch/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
 
 // The value an attribute may have: the same one, another one, or undefined for none.
 function value(element, name, given) {
-  var tag = element ? element.localName : "";
-  switch (name) {
-    case "href":
-      if (/^(a|area)$/.test(tag)) return given;
+  var tag = element ? element.localName : "", is = names => test(names, name), links = tag == "link";
+  if (is(/^(href|src|data|poster|background|lowsrc|codebase)$/)) {
+    if (name == "href") {
+      if (test(/^(a|area)$/, tag)) return given;
       if (tag == "base") return tracker(given, 1) ? undefined : given;
-      if (tag == "link" && /preconnect|dns-prefetch/i.test(element.rel) && tracker(given, 1)) return standIn(tag);
-    case "src": case "data": case "poster": case "background": case "lowsrc": case "codebase":
-      return address(element, tag, given);
-    case "rel":
-      if (tag == "link" && /preconnect|dns-prefetch/i.test(given) && tracker(element.href, 1)) element.removeAttribute("href");
-      return given;
-    case "srcset": case "imagesrcset":
-      return candidates(given);
-    case "ping": case "attributionsrc":
-      return (given + "").split(/\s+/).some(url => url && tracker(url)) ? undefined : given;
-    case "srcdoc":
-      return trusted.createHTML(page(given));
-    case "content":
-      var refresh = tag == "meta" && /^\s*[\d.]+[\s;,]*(?:url\s*=\s*)?["']?([^"']+)/i.exec(given);
-      return refresh && tracker(refresh[1]) ? undefined : given;
-    case "integrity":
-      return gone.has(element) ? undefined : given;
-    case "to": case "from": case "by": case "values":
-      return (given + "").split(";").some(url => /[\\\/]\s*[\\\/]/.test(url) && tracker(url)) ? undefined : given;
-    case "browsingtopics": case "sharedstoragewritable": case "adauctionheaders":
-      return undefined;
-    case "style": case "fill": case "stroke": case "filter": case "mask": case "clip-path": case "cursor":
-    case "marker-start": case "marker-mid": case "marker-end":
-      return css(given);
+      if (links && test(HINTS, element.rel) && tracker(given, 1)) return standIn(tag);
+    }
+    return address(element, tag, given);
   }
-  return given;
+  if (name == "rel" && links && test(HINTS, given) && tracker(element.href, 1)) element.removeAttribute("href");
+  if (is(/^(image)?srcset$/)) return candidates(given);
+  if (is(/^(ping|attributionsrc)$/)) return some(split(given + "", /\s+/), url => url && tracker(url)) ? undefined : given;
+  if (name == "srcdoc") return trusted.createHTML(page(given));
+  if (name == "content" && tag == "meta") {
+    var refresh = exec(/^\s*[\d.]+[\s;,]*(?:url\s*=\s*)?["']?([^"']+)/i, given);
+    return refresh && tracker(refresh[1]) ? undefined : given;
+  }
+  if (name == "integrity") return gone.has(element) ? undefined : given;
+  if (is(/^(to|from|by|values)$/)) return some(split(given + "", ";"), url => test(/[\\\/]\s*[\\\/]/, url) && tracker(url)) ? undefined : given;
+  if (is(/^(browsingtopics|sharedstoragewritable|adauctionheaders)$/)) return;
+  return is(/^(style|fill|stroke|filter|mask|clip-path|cursor|marker-(start|mid|end))$/) ? css(given) : given;
 }
 
 function address(element, tag, given) {
-  var text = given + "", found = /^[\0- ]*d\s*a\s*t\s*a\s*:([^,]*),([^#]*)([^]*)/i.exec(text);
-  if (found) try {
-    var type = found[1].replace(/\s/g, ""), body = KINDS.test(type) ? unescaped(found[2]) : "";
-    if (/;base64$/i.test(type)) body = unescaped(escape(W.atob(body)));
-    var clean = within(type, body);
-    if (clean != body) return trusted.createScriptURL(`data:${type.split(";")[0]};charset=utf-8,${encodeURIComponent(clean)}${found[3]}`);
+  var text = bare(given), found;
+  try {
+    if (found = unpacked(text)) {
+      var [type, body, rest] = found, clean = within(type, body);
+      if (clean != body) return trusted.createScriptURL(`data:${type};charset=utf-8,${encodeURIComponent(clean)}${rest}`);
+    }
   } catch (e) {}
-  if (found = /^[\0- ]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:([^]*)/i.exec(text)) return /^(i?frame|object|embed)$/.test(tag) ? scripted(found[1], given) : given;
+  if (found = exec(/^javascript:([^]*)/i, text)) return test(/^(i?frame|object|embed)$/, tag) ? scripted(found[1], given) : given;
   if (!tracker(text)) return given;
   if (element) {
     gone.add(element);
@@ -83,7 +52,7 @@ function address(element, tag, given) {
 // A frame's document that a `javascript:` address makes: cleaned, where the page's policy lets us see it.
 function scripted(text, given) {
   var code = unescaped(text), begin = `parent[Symbol.for("optgate")].page((0,eval)(`;
-  if (code.startsWith(begin)) return given;
+  if (!find(code, begin)) return given;
   if (css(code) != code) return "about:blank";
   try {
     (0, W.eval)("0");
@@ -93,92 +62,78 @@ function scripted(text, given) {
   return "javascript:" + encodeURIComponent(`${begin}${JSON.stringify(code)}))`);
 }
 
-function unescaped(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch (e) {
-    return unescape(text);
-  }
-}
-
 // A document, style or script that stands in an address or a blob.
 function within(type, text) {
-  return /\/html/i.test(type) ? page(text) : /script/i.test(type) ? imports(text, 1) : KINDS.test(type) ? css(text) : text;
+  return test(/\/html/i, type) ? page(text) : test(/script/i, type) ? imports(text, 1) : test(KINDS, type) ? css(text) : text;
 }
 
 // What stands in a blob; nothing where the page's policy forbids to ask.
 function read(blob) {
   var request = new W.XMLHttpRequest(), url = createURL(blob);
   try {
-    apply(open, request, ["GET", url, false]);
-    apply(send, request, []);
+    request.open("GET", url, false);
+    request.send();
   } catch (e) {}
   nativeURL.revokeObjectURL(url);
   return request.responseText;
 }
 
+// What an address made for a blob shows.
+function shown(args) {
+  var [blob] = args, type = blob.type;
+  if (!test(KINDS, type)) return;
+  var text = pages.get(blob) || read(blob), clean = within(type, text);
+  if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
+}
+
 // `srcset`: candidates go one by one.
 function candidates(given) {
   var rest = given + "", kept = [], found, changed;
-  while (found = /^[\s,]*([^\s,]\S*)([^]*)$/.exec(rest)) {
+  while (found = exec(/^[\s,]*([^\s,]\S*)([^]*)$/, rest)) {
     var url = found[1], size = "";
     rest = found[2];
-    if (/,$/.test(url)) url = url.replace(/,+$/, "");
+    if (test(/,$/, url)) url = replace(url, /,+$/, "");
     else {
-      size = /^(?:\([^)]*\)|[^,(])*/.exec(rest)[0];
-      rest = rest.slice(size.length);
+      size = exec(/^(?:\([^)]*\)|[^,(])*/, rest)[0];
+      rest = cut(rest, size.length);
     }
     if (tracker(url)) changed = 1;
-    else kept.push(url + size);
+    else kept[kept.length] = url + size;
   }
-  return changed ? kept.join(", ") || standIn("img") : given;
-}
-
-// Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
-// hide one cost the whole text.
-function css(given, standIn) {
-  var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
-  if (!/[:\\\/]\s*[\\\/]|\\|https?:/i.test(text)) return given;
-  var clean = text.replace(url, found => tracker(found) ? asset(standIn || "e.gif") : found);
-  if (/[\\\t\n\r\f]/.test(clean)) {
-    var bare = clean.replace(/\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : all.slice(1)).replace(/[\t\n\r\f]/g, "");
-    if (bare.replace(url, found => tracker(found) ? "" : found) != bare && /\\|url\([^)]*[\t\n\r\f]/i.test(clean)) return "";
-  }
-  return clean == text ? given : clean;
+  return changed ? join(kept, ", ") || standIn("img") : given;
 }
 
 // A whole document in a text: cleaned, with this guard before everything else.
 function page(given) {
   var text = given + "";
-  if (text.includes(TEXT)) return text;
-  var parsed = apply(parseDocument, new W.DOMParser(), [trusted.createHTML(text), "text/html"]);
+  if (find(text, GUARDED) >= 0) return text;
+  var parsed = new W.DOMParser().parseFromString(trusted.createHTML(text), "text/html");
   if (scrub(parsed)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
-  var guard = `<script data-optgate="guard"${SIGNAL ? ' data-gpc="1"' : ""}${NONCE && ` nonce="${NONCE}"`}>${TEXT}<\/script>`;
-  return text.replace(/^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + guard);
+  return replace(text, /^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + AGAIN);
 }
 
 // Neutralises what stands below a node that is not shown yet. Whether anything had to be. `ran`: its scripts
 // have run, so that nothing is asked of them any more.
 function scrub(node, ran) {
-  var changed = false, elements = node.querySelectorAll ? [...node.querySelectorAll("*")] : [];
-  if (node.nodeType == 1) elements.unshift(node);
-  elements.forEach(element => {
-    [...element.attributes].forEach(attribute => {
-      var given = attribute.value, may = value(element, attribute.localName.toLowerCase(), given);
+  var changed = false;
+  forEach([node, ...node.querySelectorAll ? node.querySelectorAll("*") : []], element => {
+    forEach(element.attributes ? [...element.attributes] : [], attribute => {
+      var given = attribute.value, may = value(element, lower(attribute.localName), given);
       if (may === given || may + "" == given) return;
       changed = true;
       if (may === undefined) element.removeAttributeNode(attribute);
       else apply(setAttribute, element, [attribute.name, may]);
     });
-    if (/^(style|script)$/.test(element.localName)) {
+    if (test(TEXTS, element.localName)) {
       var text = element.textContent, clean = inside(element, text, ran);
       if (clean != text) {
         element.textContent = clean;
         changed = true;
       }
     }
-    if (element.content && element.content.nodeType) changed = scrub(element.content) || changed;
-    if (element.shadowRoot) changed = scrub(element.shadowRoot) || changed;
+    forEach([element.content, element.shadowRoot], inner => {
+      if (inner && inner.nodeType && scrub(inner)) changed = true;
+    });
   });
   return changed;
 }
@@ -188,48 +143,50 @@ function inside(element, given, ran) {
   var tag = element ? element.localName : "";
   return tag == "style" ? css(given)
     : tag != "script" ? given
-    : /^(speculationrules|importmap)$/i.test(element.type) ? css(given, "e.js") : imports(given, !ran && /^$|script|module/i.test(element.type || ""));
+    : test(/^(speculationrules|importmap)$/i, element.type) ? css(given, "js") : imports(given, !ran && test(/^$|script|module/i, element.type || ""));
 }
 
 // Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged.
 // Strings, comments and patterns are told from code; of the calls, by their brackets, where what is given ends.
 function imports(given, runs) {
-  var text = given + "", out = [], opens = [], last = "", at = 0;
+  var text = given + "", out = [], opens, last = "", at = 0;
   var part = /\s+|\/\/.*|\/\*[^]*?\*\/|(["'`])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
   var pattern = /\/(?![*\/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^\/\\\[\n])+\//y;
-  if (!/\b(import|from)\b/.test(text)) return given;
+  if (!test(/\b(import|from)\b/, text)) return given;
   while (at < text.length) {
     pattern.lastIndex = part.lastIndex = at;
-    var token = ((!/[\w$)\]}"'`]$/.test(last) || /^(return|typeof|case)$/.test(last)) && pattern.exec(text) || part.exec(text))[0];
+    var token = ((!test(/[\w$)\]}"'`]$/, last) || test(/^(return|typeof|case)$/, last)) && exec(pattern, text) || exec(part, text))[0];
     at += token.length;
-    if (!/^(\s|\/[\/*])/.test(token)) {
-      var call = last == "import" && token == "(", open = opens[0];
-      if (/^["'`]./.test(token) && /^(import\(?|from)$/.test(last) && tracker(token.slice(1, -1).replace(/\\(?:u\{(.+?)\}|u(.{4})|x(..)|)/g, (all, one, two, three) => (one = one || two || three) ? String.fromCodePoint(parseInt(one, 16)) : ""))) token = JSON.stringify(asset("e.js"));
+    if (!test(/^(\s|\/[\/*])/, token)) {
+      var call = last == "import" && token == "(", open = opens && opens[0];
+      if (test(/^["'`]./, token) && test(/^(import\(?|from)$/, last) && tracker(replace(cut(token, 1, -1), /\\(?:u\{(.+?)\}|u(.{4})|x(..)|)/g, (all, one, two, three) => (one = one || two || three) ? String.fromCodePoint(parseInt(one, 16)) : ""))) token = quoted(assets + "js");
       last = call ? "import(" : token;
-      if (/^[([{]$/.test(token)) opens.unshift(call && runs && !text.startsWith("optgateImport", at) && [out.length]);
-      if (token == "," && open) open.push(out.length);
-      if (/^[)\]}]$/.test(token)) {
-        opens.shift();
+      // Brackets that are open, the innermost first, each before those around it.
+      if (test(/^[([{]$/, token)) opens = [call && runs && cut(text, at, at + 13) != "optgateImport" && [out.length], opens];
+      if (token == "," && open) open[open.length] = out.length;
+      if (test(/^[)\]}]$/, token)) {
+        opens = opens && opens[1];
         // With a body behind it, it is a method of that name.
-        if (open && !/^\s*\{/.test(text.slice(at, at + 9))) {
+        if (open && !test(/^\s*\{/, cut(text, at, at + 9))) {
           out[open[0]] += "optgateImport(";
           if (open[1]) out[open[1]] = ")" + out[open[1]];
           else token = ")" + token;
         }
       }
     }
-    out.push(token);
+    out[out.length] = token;
   }
-  out = out.join("");
+  out = join(out, "");
   return out == text ? given : trusted.createScript(out);
 }
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
 function markup(context, given, set) {
   var text = given + "";
-  if (!/[\\\/]\s*[\\\/]|&(?!amp;|nbsp;|lt;|gt;|quot;)|https?:|srcdoc|data:/i.test(text)) return;
+  if (!test(/[\\\/]\s*[\\\/]|&(?!amp;|nbsp;|lt;|gt;|quot;)|https?:|srcdoc|data:/i, text)) return;
   var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
-  apply(set || setMarkup, box, [given]);
+  // Nobody can look into a closed shadow root.
+  apply(set || setMarkup, box, [trusted.createHTML(replace(text, /(shadowrootmode\W+)closed/gi, "$1open"))]);
   var root = box.content || box;
   return scrub(root) && [...root.childNodes];
 }
@@ -251,53 +208,51 @@ function written(document, text) {
   text = stream.held + text;
   stream.held = "";
   while (at < text.length) {
-    var rest = text.slice(at), open;
+    var rest = cut(text, at), open, found;
     if (stream.raw) {
-      open = rest.search(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"));
-      if (open >= 0) out += inside({ localName: stream.raw }, rest.slice(0, open));
+      found = exec(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"), rest);
+      open = found ? found.index : -1;
+      if (found) out += inside({ localName: stream.raw }, cut(rest, 0, open));
     } else {
-      open = (rest + "<").indexOf("<");
-      out += rest.slice(0, open);
+      open = find(rest + "<", "<");
+      out += cut(rest, 0, open);
     }
     if (open >= 0) {
       stream.raw = "";
       at += open;
-      rest = rest.slice(open);
+      rest = cut(rest, open);
     }
     // Where it ends: the tag, or else the first mark of it.
-    var name = /^<(\/?)([a-z][^\s\/>]*)/i.exec(rest), end = /<[^>=]*(?:=\s*(?:"[^"]*"|'[^']*'|[^"'\s>][^\s>]*(?=[\s>]|$)|(?=>))[^>=]*)*>/y;
-    close = open < 0 ? open : name ? (end.test(rest), end.lastIndex - 1) : /^<!-\x2d/.test(rest) ? rest.indexOf("-->") : /^<(!-?|\/)?$/.test(rest) ? -1 : 0;
+    var name = exec(/^<(\/?)([a-z][^\s\/>]*)/i, rest), end = /<[^>=]*(?:=\s*(?:"[^"]*"|'[^']*'|[^"'\s>][^\s>]*(?=[\s>]|$)|(?=>))[^>=]*)*>/y;
+    close = open < 0 ? open : name ? (test(end, rest), end.lastIndex - 1) : test(/^<!-\x2d/, rest) ? find(rest, "-->") : test(/^<(!-?|\/)?$/, rest) ? -1 : 0;
     if (close < 0) {
       stream.held = rest;
       break;
     }
     at += ++close;
-    var tag = rest.slice(0, close), opens = name && !name[1];
+    var tag = cut(rest, 0, close), opens = name && !name[1];
     out += opens ? startTag(tag) : tag;
-    if (opens && /^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i.test(name[2])) stream.raw = name[2];
+    if (opens && test(/^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i, name[2])) stream.raw = name[2];
   }
   return out;
 }
 
 function startTag(tag) {
-  if (!/=/.test(tag)) return tag;
+  if (!test(/=/, tag)) return tag;
   apply(setMarkup, shelf, [trusted.createHTML(tag)]);
   var element = shelf.content.firstElementChild;
-  return element && scrub(element) ? element.outerHTML.replace(/<\/[^>]*>$/, "") : tag;
+  return element && scrub(element) ? replace(element.outerHTML, /<\/[^>]*>$/, "") : tag;
 }
 
 function guard(W) {
-  if (!W || W[MARK]) return;
+  if (W[MARK]) return;
   define(W, MARK, { value: { page: html => typeof html == "string" ? page(html) : html } });
-  var D = W.document, last;
-  var proto = name => W[name] && W[name].prototype, names = Object.getOwnPropertyNames(W);
+  var D = W.document, last, hook = hooks(W), names = Object.getOwnPropertyNames(W);
   // Hooks methods, or halves of accessors, of all kinds that have them.
-  var each = (kinds, keys, half, before, after) => names.forEach(name => kinds.test(name) && keys.split(" ").forEach(key => {
-    var owner = proto(name);
-    if (half) access(owner, key, half, before, after);
-    else if (owner && descriptor(owner, key)) hook(owner, key, before, after);
+  var each = (kinds, keys, half, before, after) => forEach(names, name => test(kinds, name) && W[name] && forEach(split(keys, " "), key => {
+    var owner = W[name].prototype;
+    if (owner && descriptor(owner, key)) patch(owner, key, before, after, half);
   }));
-  privacy(W.Navigator);
   network(W);
 
   // Fresh frames of this origin start without a guard. The newest one stands last.
@@ -312,7 +267,7 @@ function guard(W) {
 
   function enter(frame) {
     try {
-      if (frame && !frame[MARK] && frame.document) guard(frame);
+      if (frame.document) guard(frame);
     } catch (e) {}
     return frame;
   }
@@ -324,7 +279,7 @@ function guard(W) {
   // Nodes and texts on their way in: those of another document were never looked at.
   function incoming(self, nodes) {
     if (self.nodeType == 3) self = self.parentNode;
-    nodes.forEach((node, at) => {
+    forEach(nodes, (node, at) => {
       if (!node || !node.nodeType) nodes[at] = inside(self, node);
       else if (node.nodeType == 3) {
         var text = inside(self, node.data);
@@ -332,92 +287,92 @@ function guard(W) {
       } else if (node.ownerDocument != (self.ownerDocument || self)) scrub(node);
       else {
         if (node.nodeType == 11) incoming(self, [...node.childNodes]);
-        if (self.isConnected && node.querySelectorAll) node.querySelectorAll("style,script").forEach(joined);
+        if (self.isConnected && node.querySelectorAll) forEach(node.querySelectorAll("style,script"), joined);
         joined(node);
       }
     });
   }
   // The text of styles and scripts may come in pieces.
   function joined(node) {
-    if (node && /^(style|script)$/.test(node.localName)) scrub(node);
+    if (node && test(TEXTS, node.localName)) scrub(node);
   }
   var arrived = (answer, self, [node]) => {
     adopt();
     // Whole rules join to nothing.
-    if (!/}\s*$/.test(node && node.data || node)) [self, self.parentNode, node].forEach(joined);
+    if (!test(/}\s*$/, node && node.data || node)) forEach([self, self.parentNode, node], joined);
     return answer;
   };
   each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentText appendData insertData replaceData",
     "", incoming, arrived);
-  hook(proto("Element"), "insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
-  each(/^Range$/, "insertNode surroundContents", "", (self, [node]) => incoming(self.startContainer, [node]), arrived);
-  each(/^Document$/, "importNode adoptNode", "", (self, [node]) => {
+  hook("Element.insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
+  hook("Document.createProcessingInstruction", judge);
+  hook("Range.insertNode Range.surroundContents", (self, [node]) => incoming(self.startContainer, [node]), arrived);
+  hook("Document.importNode Document.adoptNode", (self, [node]) => {
     if (node.ownerDocument != self) scrub(node);
   });
 
   // Attributes, by method, by node and by property.
-  hook(proto("Element"), "setAttribute", (self, args) => set(self, (args[0] + "").toLowerCase(), args, 1));
-  hook(proto("Element"), "setAttributeNS", (self, args) => set(self, (args[1] + "").toLowerCase(), args, 2));
+  hook("Element.setAttribute", (self, args) => set(self, args[0], args, 1));
+  hook("Element.setAttributeNS", (self, args) => set(self, args[1], args, 2));
   each(/^(Element|NamedNodeMap)$/, "setAttributeNode setAttributeNodeNS setNamedItem setNamedItemNS", "", node);
-  access(proto("Attr"), "value", "set", (self, args) => set(self.ownerElement, self.name.toLowerCase(), args, 0));
+  hook("Attr.value", (self, args) => set(self.ownerElement, self.name, args, 0), null, "set");
   each(/^Node$/, "nodeValue textContent", "set", (self, args) => {
-    if (self.nodeType == 2) return set(self.ownerElement, self.name.toLowerCase(), args, 0);
+    if (self.nodeType == 2) return set(self.ownerElement, self.name, args, 0);
     args[0] = inside(self.nodeType == 3 ? self.parentNode : self, args[0]);
   }, arrived);
-  access(proto("CharacterData"), "data", "set", incoming, arrived);
+  hook("CharacterData.data", incoming, arrived, "set");
   each(/^HTML(Script)?Element$/, "innerText text textContent", "set", (self, args) => void (args[0] = inside(self, args[0])));
 
   function set(element, name, args, at) {
-    var may = value(element, name.replace(/^.*:/, ""), args[at]);
+    var may = value(element, replace(lower(name + ""), /^.*:/, ""), args[at]);
     if (may === undefined) return [undefined];
     args[at] = may;
   }
 
   function node(self, args) {
-    var may = value(self.nodeType ? self : null, args[0].localName.toLowerCase(), args[0].value);
+    var may = value(self.nodeType ? self : null, lower(args[0].localName), args[0].value);
     if (may === undefined) return [null];
     if (may !== args[0].value) args[0].value = may;
   }
 
   each(/Element$/, "src srcset lowsrc attributionSrc srcdoc href imageSrcset rel integrity data codeBase poster background ping content", "set",
-    (self, args, native) => set(self, native.name.slice(4).toLowerCase(), args, 0));
-  access(proto("SVGAnimatedString"), "baseVal", "set", (self, args) => {
-    if (tracker(args[0])) args[0] = asset("e.gif");
-  });
+    (self, args, native) => set(self, cut(native.name, 4), args, 0));
+  hook("SVGAnimatedString.baseVal", (self, args) => {
+    if (tracker(args[0])) args[0] = assets + "gif";
+  }, null, "set");
 
   // Markup.
   var fill = (self, nodes) => nodes && (self.replaceChildren(...nodes), [undefined]);
   var roots = /^(Element|ShadowRoot)$/;
   each(roots, "innerHTML", "set", (self, args) => {
-    if (/^(style|script)$/.test(self.localName)) args[0] = inside(self, args[0]);
+    if (test(TEXTS, self.localName)) args[0] = inside(self, args[0]);
     else return fill(self.content || self, markup(self.host || self, args[0]));
   }, arrived);
   each(roots, "setHTMLUnsafe setHTML", "", (self, args, native) =>
     fill(self.content || self, markup(self.host || self, args[0], native)), arrived);
-  access(proto("Element"), "outerHTML", "set", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived);
-  hook(proto("Element"), "insertAdjacentHTML", (self, args) => void (args[1] = tidy(/^(beforeb|aftere)/i.test(args[0]) ? self.parentNode : self, args[1])), arrived);
-  hook(proto("Range"), "createContextualFragment", (self, args) => {
+  hook("Element.outerHTML", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived, "set");
+  hook("Element.insertAdjacentHTML", (self, args) => void (args[1] = tidy(test(/^(beforeb|aftere)/i, args[0]) ? self.parentNode : self, args[1])), arrived);
+  hook("Range.createContextualFragment", (self, args) => {
     var context = self.startContainer;
     args[0] = tidy(context.nodeType == 1 ? context : context.parentNode, args[0]);
   });
-  each(/^Document$/, "write writeln", "", (self, args, native) => {
-    var text = args.join("") + (native.name == "write" ? "" : "\n"), clean = written(self, text);
-    if (clean != text) args.splice(0, args.length, trusted.createHTML(clean));
+  hook("Document.write Document.writeln", (self, args, native) => {
+    var text = join(args, "") + (native.name == "write" ? "" : "\n"), clean = written(self, text);
+    if (clean != text) {
+      args.length = 0;
+      args[0] = trusted.createHTML(clean);
+    }
   }, arrived);
-  hook(proto("Document"), "open", self => streams.delete(self) && undefined);
-  hook(proto("Document"), "execCommand", (self, args) => {
-    if (/^insertimage/i.test(args[0])) args[2] = address(null, "", args[2]);
-    if (/^inserthtml/i.test(args[0])) args[2] = tidy(self.body, args[2]);
+  hook("Document.open", self => void streams.delete(self));
+  hook("Document.execCommand", (self, args) => {
+    if (test(/^insertimage/i, args[0])) args[2] = address(null, "", args[2]);
+    if (test(/^inserthtml/i, args[0])) args[2] = tidy(self.body, args[2]);
   }, arrived);
 
   // Styles. Properties of a style live on each declaration, not on a prototype: hence the stand-in.
-  var declarations = proto("CSSStyleDeclaration");
+  var declarations = W.CSSStyleDeclaration.prototype;
   each(/Element$|^CSS/, "style", "get", null, styled);
   each(/Element$|^CSS/, "style", "set", judge);
-  // A value that is no text cannot be cleaned, and goes.
-  function judge(self, args) {
-    return args.some((given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
-  }
   function styled(style) {
     var known = styles.get(style), methods = {};
     if (known) return known;
@@ -439,40 +394,35 @@ function guard(W) {
   function real(self, args, native) {
     return plain.has(self) && [apply(native, plain.get(self), args)];
   }
-  for (let key of declarations ? Object.getOwnPropertyNames(declarations) : []) {
-    hook(declarations, key, (self, args, native) => {
-      if (key == "setProperty") args[1] = css(args[1]);
-      return real(self, args, native);
-    });
-  }
-  access(declarations, "cssText", "set", (self, args, native) => judge(self, args) || real(self, args, native));
+  forEach(Reflect.ownKeys(declarations), key => patch(declarations, key, (self, args, native) => {
+    if (key == "setProperty") args[1] = css(args[1]);
+    return real(self, args, native);
+  }));
+  patch(declarations, "cssText", (self, args, native) => judge(self, args) || real(self, args, native), null, "set");
   each(/^CSS|^StyleP/, "insertRule addRule appendRule replace replaceSync set append", "", judge);
-  hook(W, "FontFace", (self, args) => void judge(self, args));
   // Frames of an animation, and other settings.
   function settings(given) {
-    return given && given.map ? given.map(settings)
-      : given + "" == "[object Object]" ? Object.fromEntries(Object.entries(given).map(([key, one]) => [key, settings(one)])) : css(given);
+    return given && given.map ? map(given, settings)
+      : given + "" == "[object Object]" ? Object.fromEntries(map(Object.entries(given), ([key, one]) => [key, settings(one)])) : css(given);
   }
   var animated = at => (self, args) => void (args[at] = settings(args[at]));
-  hook(proto("Element"), "animate", animated(0));
-  hook(proto("KeyframeEffect"), "setKeyframes", animated(0));
-  hook(W, "KeyframeEffect", animated(1));
-  hook(W.CSS, "registerProperty", animated(0));
-  hook(W, "Audio", (self, args) => {
-    if (args.length && tracker(args[0])) args[0] = asset("e.gif");
+  hook("Element.animate KeyframeEffect.setKeyframes", animated(0));
+  hook("KeyframeEffect", animated(1));
+  patch(W.CSS, "registerProperty", animated(0));
+  hook("Audio", (self, args) => {
+    if (args.length && tracker(args[0])) args[0] = assets + "gif";
   });
 
   // Frames, windows, documents in blobs.
-  each(/Element$/, "contentWindow", "get", null, enter);
-  each(/Element$/, "contentDocument", "get", null, document => {
-    if (document) enter(document.defaultView);
-    return document;
+  each(/Element$/, "contentWindow contentDocument", "get", null, found => {
+    if (found) enter(found.defaultView || found);
+    return found;
   });
   // Whether a name is a frame's: what script leads there is judged. A window of its own is the visitor's step.
   function framed(name, window) {
     if (!name || name == "_self") return W != W.top;
     try {
-      if (window != window.top && window.name == name || [...window.document.getElementsByName(name)].some(found => found.contentWindow)) return true;
+      if (window != window.top && window.name == name || some(window.document.getElementsByName(name), found => found.contentWindow)) return true;
     } catch (e) {}
     for (var frame, at = 0; frame = window[at++];) if (framed(name, frame)) return true;
   }
@@ -480,64 +430,56 @@ function guard(W) {
   function lead(element) {
     var form = element.form, read = (one, name) => one && apply(getAttribute, one, [name]);
     if (framed(read(element, "formtarget") || read(element, "target") || read(form, "target") || read(D.querySelector("base[target]"), "target"), W.top)) {
-      [element, form].forEach(one => ["href", "xlink:href", "action", "formaction"].forEach(name => {
+      forEach([element, form], one => forEach(["href", "xlink:href", "action", "formaction"], name => {
         var given = read(one, name), may = given && address(null, "iframe", given);
         if (may != given) apply(setAttribute, one, [name, may]);
       }));
     }
   }
   function press(element) {
-    lead(apply(closest, element, ["a,area,button:not([type=button]),[type=submit],[type=image]"]));
+    lead(element.closest("a,area,button:not([type=button]),[type=submit],[type=image]"));
   }
-  hook(W, "open", (self, args) => {
-    if (framed(args[1] || "_blank", W.top) || /script:/i.test(args[0])) args[0] = address(null, "iframe", args[0]);
+  hook("open", (self, args) => {
+    if (framed(args[1] || "_blank", W.top) || test(/script:/i, args[0])) args[0] = address(null, "iframe", args[0]);
   }, enter);
-  hook(proto("HTMLElement"), "click", press);
-  hook(proto("EventTarget"), "dispatchEvent", (self, [event]) => event.type == "click" && press(self));
-  hook(proto("HTMLFormElement"), "submit", lead);
-  hook(proto("HTMLFormElement"), "requestSubmit", (self, [by]) => lead(by || self));
+  hook("HTMLElement.click", press);
+  hook("EventTarget.dispatchEvent", (self, [event]) => event.type == "click" && press(self));
+  hook("HTMLFormElement.submit", lead);
+  hook("HTMLFormElement.requestSubmit", (self, [by]) => lead(by || self));
   // A frame's own window hears where it is led, once it is past its first empty document.
   if (W != W.top && W.navigation) W.navigation.addEventListener("navigate", event => {
     if (event.userInitiated || !event.cancelable || !tracker(event.destination.url)) return;
     event.preventDefault();
     later(() => W.location.replace("about:blank"));
   });
-  hook(W, "Blob", null, (blob, self, [parts]) => {
-    if (parts.every(part => typeof part == "string")) pages.set(blob, parts.join(""));
+  hook("Blob", null, (blob, self, [parts]) => {
+    if (!some(parts, part => typeof part != "string")) pages.set(blob, join(parts, ""));
     return blob;
-  });
-  hook(W.URL, "createObjectURL", (self, args) => {
-    var [blob] = args, type = blob.type;
-    if (!KINDS.test(type)) return;
-    var text = pages.get(blob) || read(blob), clean = within(type, text);
-    if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
   });
 
   // Connections to be.
   var servers = (self, args) => {
     var settings = args[0];
     if (!settings || !settings.iceServers) return;
-    var stays = url => !(url = /^(?:stun|turn)s?:([^:?]+)/i.exec(url)) || !tracker("wss://" + url[1], 1);
+    var stays = url => url && !(url = exec(/^(?:stun|turn)s?:([^:?]+)/i, url)) || !tracker("wss://" + url[1], 1);
     args[0] = Object.assign({}, settings, {
-      iceServers: [...settings.iceServers].map(server => Object.assign({}, server, { urls: [].concat(server.urls || server.url || []).filter(stays) }))
-        .filter(server => server.urls.length)
+      iceServers: filter(map([...settings.iceServers], server => Object.assign({}, server, { urls: filter(split((server.urls || server.url) + "", ","), stays) })),
+        server => server.urls[0])
     });
   };
-  hook(W, "RTCPeerConnection", servers);
-  hook(W, "webkitRTCPeerConnection", servers);
-  hook(proto("RTCPeerConnection"), "setConfiguration", servers);
+  hook("RTCPeerConnection webkitRTCPeerConnection RTCPeerConnection.setConfiguration", servers);
 
   // Cookies and storage. The last age that a cookie is given counts: it ends at once.
-  access(proto("Document"), "cookie", "set", (self, args) => {
-    if (goes("=" + (args[0] += "").split("=")[0].trim())) args[0] += ";max-age=0";
-  });
-  hook(proto("Storage"), "setItem", (self, [key]) => goes("$" + key) && [undefined]);
+  hook("Document.cookie", (self, args) => {
+    if (goes("=" + exec(/^\s*([^=]*?)\s*(=|$)/, args[0] += "")[1])) args[0] += ";max-age=0";
+  }, null, "set");
+  hook("Storage.setItem", (self, [key]) => goes("$" + key) && [undefined]);
 
   // The parser's own nodes: frames to enter, and what slipped through is at least counted.
   new W.MutationObserver(records => {
     adopt();
     for (var record of records) for (var added of record.addedNodes) {
-      if (/^(script|img|iframe|link|source|video|audio|object|embed|input)$/.test(added.localName) && scrub(added, 1)) slipped++;
+      if (test(/^(script|img|iframe|link|source|video|audio|object|embed|input)$/, added.localName) && scrub(added, 1)) slipped++;
     }
   }).observe(D, { childList: true, subtree: true });
   adopt();
@@ -575,7 +517,7 @@ if (!W[MARK]) {
   W.addEventListener("pagehide", () => {
     sweep();
     var hosts = Object.keys(blocked).slice(0, 50).map(host => [host, blocked[host]]);
-    if (hosts[0]) W.navigator.sendBeacon(REPORT.replace(/^(?=\/)/, origin), JSON.stringify({ v: 1, blocked: Object.fromEntries(hosts), slipped }));
-    blocked = Object.create(null);
+    if (hosts[0]) W.navigator.sendBeacon(replace(REPORT, /^(?=\/)/, here.origin), JSON.stringify({ v: 1, blocked: Object.fromEntries(hosts), slipped }));
+    blocked = {};
   });
 }

@@ -1,22 +1,40 @@
 // Who is a tracker. The table and the rules are the registry's: see registry/verdicts.rs and table.rs.
-var { getOwnPropertyDescriptor: descriptor, defineProperty: define, getPrototypeOf, setPrototypeOf } = Object;
-var { apply, construct } = Reflect;
+var { getOwnPropertyDescriptor: descriptor, defineProperty: define, getPrototypeOf, setPrototypeOf, apply, construct } = Reflect;
+// A page may put functions of its own on prototypes: what is needed of them later is taken now.
+var [test, exec, replace, split, cut, find, lower, codeAt, forEach, map, some, filter, join] =
+  "test exec replace split slice indexOf toLowerCase charCodeAt forEach map some filter join".split(" ").map(key =>
+    define.call.bind(/./[key] || ""[key] || [][key]));
 var nativeURL = W.URL, decoded = W.decodeURIComponent, later = W.setTimeout.bind(W);
 var MARK = Symbol.for("optgate");
-var nodes = Object.create(null), patterns = Object.create(null), blocked = Object.create(null);
+var nodes = {}, hashes = {}, blocked = {}, sum = 0, gap = 0;
 [...TABLE].reverse().join("").split(" ").forEach(line => {
-  var [name, ...paths] = line.split("#"), essential = name[0] == "!";
-  nodes[essential ? name.slice(1) : name] = { essential, paths, strips: paths.some(strips), all: /^-?\/$/.test(paths[paths.length - 1]) };
+  var [name, ...rules] = line.split("#"), essential = name[0] == "!";
+  nodes[essential ? name.slice(1) : name] = {
+    essential,
+    rules: rules.map(rule => ({
+      // A path that goes is written without its first slash.
+      strips: rule[0] != "/",
+      // A prefix ends at `/`, `?`, `;` or the end; `*` stands for any run of the path.
+      path: new RegExp("^/?" + rule.split("*").map(literal).join("[^?]*") + (/[*\/]$/.test(rule) ? "" : "(?=[/?;]|$)"))
+    })),
+    all: /^\/?$/.test(rules[rules.length - 1])
+  };
 });
-var hashes = new Set(), bytes = W.atob(NAMES), sum = 0;
-for (var byte = 0; byte < bytes.length; byte++) {
-  sum += bytes.charCodeAt(byte) << 16 - byte % 3 * 8;
-  if (byte % 3 == 2) hashes.add(sum);
+for (var at = 0; at < NAMES.length; at++) {
+  var code = NAMES.charCodeAt(at);
+  gap = gap * 85 + (code - 9 - (code > 60) - (code > 62) - (code > 92)) % 85;
+  if (at % 4 == 3) {
+    hashes[sum += gap] = 1;
+    gap = 0;
+  }
 }
 var wild = anyOf(PATTERNS), stays = anyOf(KEPT);
+// Where this page or worker stands; `E` is the page's origin in a worker that was made of a text.
+var here = D && /^http/.test(D.location) ? D.location : new nativeURL(D ? D.baseURI : E || W.location, "http://x");
+var own = here.hostname, assets = ASSETS.replace(/^(?=\/)/, here.origin);
 
-function strips(rule) {
-  return rule[0] != "-";
+function base() {
+  return D ? D.baseURI : here.href;
 }
 
 // Names with `*` for any run of characters.
@@ -30,36 +48,25 @@ function literal(text) {
 
 // Whether a name goes; its kind stands before it: `.` domain, `=` cookie, `$` storage key.
 function goes(name) {
-  var hash = 0x811c9dc5, add = code => Math.imul(hash ^ code, 0x1000193) >>> 0;
+  var hash = 0, add = code => Math.imul(hash ^ code, 0x1000193) >>> 0;
   for (var at = 0; at < name.length; at++) {
-    hash = add(name.charCodeAt(at));
-    if (name[0] != "." && hashes.has(add(42)) && !stays.test(name)) return true;
+    hash = add(codeAt(name, at));
+    if (name[0] != "." && hashes[add(42)] && !test(stays, name)) return true;
   }
-  return (hashes.has(hash) || wild.test(name)) && !stays.test(name);
-}
-
-// A prefix ends at `/`, `?`, `;` or the end; `*` stands for any run of the path.
-function under(rule, path) {
-  var text = strips(rule) ? rule : rule.slice(1);
-  var pattern = patterns[text] = patterns[text] || new RegExp(
-    "^" + text.split("*").map(literal).join("[^?]*") + (/[*\/]$/.test(text) ? "" : "(?=[/?;]|$)"));
-  return pattern.test(path);
+  return (hashes[hash] || test(wild, name)) && !test(stays, name);
 }
 
 // Most specific domain, then longest path. Without a path: hints and sockets.
 function verdict(host, path) {
-  for (var at; ; host = host.slice(at + 1)) {
+  for (var rest; ; host = rest[1]) {
     if (goes("." + host)) return true;
-    var node = nodes[host];
-    if (node && !path) {
-      if (node.strips && !node.essential) return true;
-      if (node.all || node.essential) return false;
-    } else if (node) {
-      var rule = node.paths.find(rule => under(rule, path));
-      if (rule) return strips(rule);
+    var node = nodes[host], rule;
+    if (node) {
+      for (var at = 0; rule = node.rules[at++];) if (path ? test(rule.path, path) : rule.strips && !node.essential) return rule.strips;
+      if (!path && (node.all || node.essential)) return false;
     }
-    at = host.indexOf(".");
-    if (at < 0) return false;
+    rest = exec(/\.(.*)/, host);
+    if (!rest) return false;
   }
 }
 
@@ -71,29 +78,33 @@ function tracker(reference, hint) {
   } catch (e) {
     return false;
   }
-  var host = url.hostname.replace(/\.$/, "");
-  if (host == own || !/^(https?|wss?|ftp):/.test(url.protocol)) return false;
+  var host = replace(url.hostname, /\.$/, "");
+  if (host == own || !test(/^(https?|wss?|ftp):/, url.protocol)) return false;
   // A path as it is commonly written: nothing as `%xx` that stands for itself, no slash twice.
-  var found = verdict(host, hint || /^ws/.test(url.protocol) ? "" :
-    url.pathname.replace(/%(2[de]|3\d|[46][1-9a-f]|[57][\da]|5f|7e)/gi, decoded).replace(/\/+/g, "/") + url.search);
+  var found = verdict(host, hint || test(/^ws/, url.protocol) ? "" :
+    replace(replace(url.pathname, /%(2[de]|3\d|[46][1-9a-f]|[57][\da]|5f|7e)/gi, decoded), /\/+/g, "/") + url.search);
   if (found) blocked[host] = (blocked[host] || 0) + 1;
   return found;
 }
 
-// Replaces a function or constructor. `before` may change the arguments, or answer with a list of one;
-// `after` may change the answer. What fails in them is ours and never the page's.
-function hook(owner, key, before, after) {
-  // A worker has its functions from its prototype.
-  while (owner && !descriptor(owner, key)) owner = getPrototypeOf(owner);
-  var found = owner && descriptor(owner, key);
-  if (!found || typeof found.value != "function") return;
-  found.value = hooked(found.value, before, after);
-  try {
-    define(owner, key, found);
-  } catch (e) {}
+// Replaces functions, constructors or halves of accessors of a window or worker, by names with spaces between:
+// `name`, or `Kind.name` for what a prototype has.
+function hooks(W) {
+  return (names, before, after, half) => forEach(split(names, " "), name => {
+    var [kind, key] = split(name, ".");
+    patch(key ? W[kind] && W[kind].prototype : W, key || kind, before, after, half);
+  });
 }
 
-function hooked(native, before, after) {
+// Replaces one of them. `before` may change the arguments, or answer with a list of one; `after` may change
+// the answer. What fails in them is ours and never the page's.
+function patch(owner, key, before, after, half) {
+  var found;
+  half = half || "value";
+  // A worker has its functions from its prototype.
+  while (owner && !(found = descriptor(owner, key))) owner = getPrototypeOf(owner);
+  var native = found && found[half];
+  if (typeof native != "function") return;
   var around = (self, args, run) => {
     var answer;
     try {
@@ -106,22 +117,12 @@ function hooked(native, before, after) {
     } catch (e) {}
     return answer;
   };
-  return new Proxy(native, {
+  found[half] = new Proxy(native, {
     apply: (_, self, args) => around(self, args, () => apply(native, self, args)),
-    construct: (_, args, target) => around(native, args, () => construct(native, args, target))
+    construct: (_, args, target) => around(target, args, () => construct(native, args, target))
   });
-}
-
-// Replaces one half of an accessor, in the same way.
-function access(owner, key, half, before, after) {
-  var found = owner && descriptor(owner, key);
-  if (!found || !found[half] || !found.configurable) return;
-  found[half] = hooked(found[half], before, after);
   define(owner, key, found);
-}
-
-function privacy(navigator) {
-  try {
-    define(navigator.prototype, "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
-  } catch (e) {}
+  // What a constructor made names it.
+  owner = native.prototype;
+  if (owner && owner.constructor == native) define(owner, "constructor", found);
 }

@@ -2,7 +2,8 @@
 
 use super::tokens::{Kind, Token, in_word, tokens};
 
-/// Leaves out `//` comments, white space that separates nothing, and semicolons that a brace makes needless.
+/// Leaves out `//` comments, white space that separates nothing, and semicolons that a brace makes needless; joins
+/// each `var` to the one before it; writes `true` and `false` as `!0` and `!1`.
 ///
 /// For scripts of our own, which end every statement with a semicolon or a block's brace and hold no block
 /// comments: strings, templates and regular expressions are copied as they are.
@@ -10,24 +11,53 @@ use super::tokens::{Kind, Token, in_word, tokens};
 pub fn minify(script: &str) -> String {
     let tokens = tokens(script);
     let mut out = String::with_capacity(script.len());
-    // For each open bracket, whether it is the head of a statement that may have an empty body.
-    let (mut heads, mut head_closed) = (Vec::new(), false);
-    for (at, token) in tokens.iter().enumerate() {
-        let before = at.checked_sub(1).map(|at| &tokens[at]);
-        let ends_block = tokens.get(at + 1).is_some_and(|next| next.text == "}" && next.kind == Kind::Mark);
-        if token.text == ";" && ends_block && !head_closed {
+    // For each open bracket, what stands in it. The script itself is the first.
+    let (mut open, mut head_closed) = (vec![Bracket::default()], false);
+    // As it was written, what begins a statement, and what is in `out`.
+    let (mut before, mut last): (Option<&Token<'_>>, Option<Token<'_>>) = (None, None);
+    let mut rest = tokens.iter().peekable();
+    while let Some(token) = rest.next() {
+        let semicolon = token.is_mark(";");
+        if semicolon && rest.peek().is_some_and(|next| next.is_mark("}")) && !head_closed {
             continue;
         }
-        if token.apart && before.is_some_and(|before| run_together(before, token)) {
+        let declares = open.last().is_some_and(|bracket| bracket.declares);
+        let joins = semicolon && declares && rest.next_if(|next| next.text == "var").is_some();
+        if let Some(bracket) = open.last_mut() {
+            let begins = before.is_none_or(|before| matches!(before.text, ";" | "{" | "}"));
+            bracket.declares = joins || !semicolon && (declares || token.text == "var" && begins);
+        }
+        let small = if joins { Token { text: ",", ..*token } } else { shorter(*token) };
+        if token.apart && last.is_some_and(|last| run_together(&last, &small)) {
             out.push(' ');
         }
-        out.push_str(token.text);
-        head_closed = token.closes() && heads.pop() == Some(true);
+        out.push_str(small.text);
+        head_closed = token.closes() && open.pop().is_some_and(|bracket| bracket.head);
         if token.opens() {
-            heads.push(before.is_some_and(|before| matches!(before.text, "if" | "for" | "while")));
+            let head = before.is_some_and(|before| matches!(before.text, "if" | "for" | "while"));
+            open.push(Bracket { head, declares: false });
         }
+        (before, last) = (Some(token), Some(small));
     }
     out
+}
+
+/// The same in fewer letters.
+fn shorter(token: Token<'_>) -> Token<'_> {
+    match (token.kind, token.text) {
+        (Kind::Word, "true") => Token { kind: Kind::Mark, text: "!0", ..token },
+        (Kind::Word, "false") => Token { kind: Kind::Mark, text: "!1", ..token },
+        _ => token,
+    }
+}
+
+/// What stands in a bracket.
+#[derive(Debug, Default)]
+struct Bracket {
+    /// The head of a statement that may have an empty body.
+    head: bool,
+    /// A `var` that is not yet at its end, and takes up the next one.
+    declares: bool,
 }
 
 /// Whether two tokens would be read as another one without the white space between them.
@@ -50,7 +80,13 @@ mod tests {
     #[test]
     fn what_separates_nothing_goes_and_what_separates_stays() {
         for (script, small) in [
-            ("// Head.\nvar a = 1; // why\nvar b = a + +a - -a;\n", "var a=1;var b=a+ +a- -a;"),
+            ("// Head.\nvar a = 1; // why\nvar b = a + +a - -a;\n", "var a=1,b=a+ +a- -a;"),
+            ("var { a } = b, c = { d: 1 };\nvar e;\nf();\nvar g;", "var{a}=b,c={d:1},e;f();var g;"),
+            (
+                "for (var a = 0; a; a++) { var b; var c = () => { d(); }; }",
+                "for(var a=0;a;a++){var b,c=()=>{d()}}",
+            ),
+            ("return true; if (false) a = \"true\";", "return!0;if(!1)a=\"true\";"),
             ("function f() {\n  return x;\n}\n\nf();", "function f(){return x}f();"),
             ("if (a) {\n  b();\n} // why\nc()", "if(a){b()}c()"),
             ("{ for (a of b); }", "{for(a of b);}"),

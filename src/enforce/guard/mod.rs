@@ -9,9 +9,10 @@
 //! - `dom.js`: elements, markup, styles, frames, cookies, storage
 //! - `signals.js`: what consent tools and tag managers are told
 //! - `stubs.js`: globals of stripped vendors that page code may call
-//! - `worker.js`: what stands before a worker's script
+//! - `worker.js`: where the part of a worker ends
 //!
-//! They are written to be read. `minify` and `rename` make of them the text that pages carry.
+//! They are written to be read. `minify` and `rename` make of them the text that pages carry: one function, which a
+//! page calls, and which knows its own text for the documents and workers that the page makes.
 
 mod assets;
 pub(super) mod minify;
@@ -25,7 +26,7 @@ mod tokens;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
 pub use assets::{Asset, asset};
@@ -33,20 +34,10 @@ pub use assets::{Asset, asset};
 use crate::config::{SignalSettings, VendorAction};
 use crate::registry::Policy;
 
-/// What is the same for every policy.
-struct Scripts {
-    /// For windows and workers.
-    parts: String,
-    /// For workers.
-    inside: String,
-    /// For windows.
-    dom: String,
-}
-
-static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    parts: minify::minify(include_str!("match.js")) + &minify::minify(include_str!("net.js")),
-    inside: minify::minify(include_str!("worker.js")),
-    dom: minify::minify(include_str!("dom.js")),
+/// What is the same for every policy: for windows and workers, and what only windows need.
+static SCRIPTS: LazyLock<[String; 2]> = LazyLock::new(|| {
+    let shared = [include_str!("match.js"), include_str!("net.js"), include_str!("worker.js")];
+    [shared.map(minify::minify).concat(), minify::minify(include_str!("dom.js"))]
 });
 
 /// The guard of one policy.
@@ -58,8 +49,6 @@ pub struct Guard {
     hash: String,
     /// What stands before a worker's script; one line.
     worker: String,
-    /// File name of that script below `PREFIX/assets/`.
-    worker_name: String,
 }
 
 impl Guard {
@@ -70,44 +59,29 @@ impl Guard {
     pub fn new(policy: &Policy, prefix: &str, said: &SignalSettings) -> Self {
         let names = table::names(policy);
         // Backwards, so that whoever searches pages for the names of trackers does not find them in their guard.
-        let reversed: String = table::domains(policy).chars().rev().collect();
-        let constants = |worker: &str| {
-            let mut line = String::from("var ");
-            for (name, value) in [
-                ("TABLE", reversed.as_str()),
-                ("NAMES", &names.hashes),
-                ("PATTERNS", &names.patterns),
-                ("KEPT", &names.kept),
-                ("ASSETS", &format!("{prefix}/assets/")),
-                ("REPORT", &format!("{prefix}/report")),
-                ("WORKER", worker),
-            ] {
-                let comma = if line.len() > 4 { "," } else { "" };
-                // Writing to a string cannot fail.
-                let _ = write!(line, "{comma}{name}={}", table::literal(value));
-            }
-            line + ";"
-        };
-        // Nested workers of a worker find the script under the same name, so its text must not hold it:
-        // the name is of everything else.
-        let Scripts { parts, inside, dom } = &*SCRIPTS;
-        let digest = Sha256::digest(format!("{}{parts}{inside}", constants("")));
-        let worker_name = format!("w-{}.js", HEXLOWER.encode(&digest[..8]));
-        let worker =
-            format!("(function(W){{\"use strict\";{}{parts}{inside}}})(self);", constants(&worker_name));
-        let worker = rename::rename(&worker);
+        let table: String = table::domains(policy).chars().rev().collect();
+        let mut constants = String::new();
+        for (name, value) in [
+            ("TABLE", table.as_str()),
+            ("NAMES", &names.hashes),
+            ("PATTERNS", &names.patterns),
+            ("KEPT", &names.kept),
+            ("ASSETS", &format!("{prefix}/assets/e.")),
+            ("REPORT", &format!("{prefix}/report")),
+        ] {
+            // Writing to a string cannot fail.
+            let _ = write!(constants, "var {name}={};", table::literal(value));
+        }
+        let [shared, dom] = &*SCRIPTS;
+        let worker = named(&format!("\"use strict\";{constants}{shared}"), "self");
         let stripped =
             policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
         let signals = signals::script(&signals::Signals::of(said, policy));
-        let page = format!("{signals}{stubs}");
-        let text = format!(
-            "(function(W,D,E){{\"use strict\";{}{parts}{page}{dom}}})(window,document,document.currentScript)",
-            constants(&worker_name)
-        );
-        let text = rename::rename(&text);
+        let text = format!("\"use strict\";{constants}{shared}{signals}{stubs}{dom}");
+        let text = named(&text, "window,document,document.currentScript");
         let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
-        Self { text, hash, worker, worker_name }
+        Self { text, hash, worker: worker + ";" }
     }
 
     /// CSP source expression of the script's text: `'sha256-...'`.
@@ -116,24 +90,18 @@ impl Guard {
         &self.hash
     }
 
-    /// What stands before the script of a worker of the site's own: one line, valid in classic and in
-    /// module workers.
+    /// What stands before the script of a worker of the site's own: one line, valid in classic and in module
+    /// workers. Workers that a page makes of a text have the page's guard from that.
     #[must_use]
     pub fn worker(&self) -> &str {
         &self.worker
     }
-
-    /// File name below `PREFIX/assets/` under which [`Guard::worker`] is fetched by other workers.
-    #[must_use]
-    pub fn worker_name(&self) -> &str {
-        &self.worker_name
-    }
 }
 
-/// Whether a file below `PREFIX/assets/` is a guard's part for workers, of now or of before a reload.
-#[must_use]
-pub fn is_worker_name(name: &str) -> bool {
-    name.starts_with("w-") && name.ends_with(".js")
+/// The function of these statements, called with these arguments. It knows itself as `GUARD`, and gives its text to
+/// the workers that a page makes.
+fn named(statements: &str, arguments: &str) -> String {
+    rename::rename(&minify::minify(&format!("(function GUARD(W,D,E){{{statements}}})({arguments})")))
 }
 
 /// The guard as one response carries it.
@@ -199,8 +167,7 @@ mod tests {
     /// DESIGN 4, Guard: core at most 8 KiB, and 10 KiB more for table, stubs and what consent tools are told.
     #[test]
     fn each_part_of_the_guard_keeps_its_budget() {
-        let core = format!("(function(W,D,E){{{}{}}})()", SCRIPTS.parts, SCRIPTS.dom);
-        let core = gzipped(&rename::rename(&core));
+        let core = gzipped(&named(&SCRIPTS.concat(), ""));
         let policy = policy();
         let said = signals::script(&signals::Signals::of(&SignalSettings::default(), &policy));
         let said = gzipped(&rename::rename(&said));
@@ -240,6 +207,5 @@ mod tests {
     fn the_prefix_of_workers_is_one_line() {
         let guard = guard();
         assert!(!guard.worker().contains('\n') && guard.worker().ends_with(");"));
-        assert!(guard.worker().contains(guard.worker_name()));
     }
 }

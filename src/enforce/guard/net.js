@@ -1,64 +1,112 @@
 // Connections that script opens, in windows and workers alike. A blocked one fails softly.
+// Its own text, for the documents and workers that a page makes itself.
+var GUARDED = `(${GUARD})(`, quoted = JSON.stringify;
+var createURL = nativeURL.createObjectURL, blobs = new Map(), made = {}, head, pages = new WeakMap();
+var KINDS = /html|xml|css|script/i;
+var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
+try {
+  trusted = W.trustedTypes.createPolicy("optgate", trusted);
+} catch (e) {}
+
+function unescaped(text) {
+  try {
+    return decoded(text);
+  } catch (e) {
+    return unescape(text);
+  }
+}
+
+// An address without what browsers leave out of it.
+function bare(url) {
+  return replace(url + "", /^[\0- ]+|[\t\n\r]/g, "");
+}
+
+// Of a `data:` address its type, what it holds, and what follows that.
+function unpacked(url) {
+  var found = exec(/^data:([^,]*),([^#]*)([^]*)/i, url);
+  var [, type, body, rest] = found || "";
+  type = replace(type || "", /\s/g, "");
+  if (!found || type && !test(KINDS, type)) return;
+  body = unescaped(body);
+  return [split(type, ";")[0], test(/;base64$/i, type) ? unescaped(escape(W.atob(body))) : body, rest];
+}
+
+// What takes the place of a tracker's file: it loads, and so nothing on the page waits in vain.
+function standIn(tag) {
+  return test(/^(i?frame|object|embed|portal)$/, tag) ? "about:blank"
+    : trusted.createScriptURL(assets + (tag == "script" ? "js" : tag == "link" ? "css" : "gif"));
+}
+
+// Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
+// hide one cost the whole text.
+function css(given, standIn) {
+  var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
+  if (!test(/[:\\\/]\s*[\\\/]|\\|https?:/i, text)) return given;
+  var clean = replace(text, url, found => tracker(found) ? assets + (standIn || "gif") : found);
+  if (test(/[\\\t\n\r\f]/, clean)) {
+    var bare = replace(replace(clean, /\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : cut(all, 1)), /[\t\n\r\f]/g, "");
+    if (replace(bare, url, found => tracker(found) ? "" : found) != bare && test(/\\|url\([^)]*[\t\n\r\f]/i, clean)) return "";
+  }
+  return clean == text ? given : clean;
+}
+
+// A value that is no text cannot be cleaned, and goes.
+function judge(self, args) {
+  return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
+}
+
 function network(W) {
-  var { Request, Response, Promise, EventTarget, Event } = W;
-  var nothing = Promise.resolve();
-  var url = Request && descriptor(Request.prototype, "url").get;
-  // A request of any window, or an address.
-  var asked = input => {
-    try {
-      return apply(url, input, []);
-    } catch (e) {
-      return input;
-    }
-  };
-  hook(W, "fetch", (self, [input]) => tracker(asked(input)) && [Promise.resolve(new Response(null, { status: 204 }))]);
-  hook(W, "fetchLater", (self, [input]) => tracker(asked(input)) && [{ activated: false }]);
-  hook(W.Navigator && W.Navigator.prototype, "sendBeacon", (self, [url]) => tracker(url) && [true]);
-  hook(W.XMLHttpRequest && W.XMLHttpRequest.prototype, "open", (self, args) => {
+  var { Response, Promise, EventTarget, Event, Blob } = W;
+  var nothing = Promise.resolve(), never = new Promise(() => {}), hook = hooks(W);
+  // An address, or a request of any window.
+  var asked = input => tracker(input) || tracker(input.url);
+  define(getPrototypeOf(W.navigator), "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
+  hook("fetch", (self, [input]) => asked(input) && [Promise.resolve(new Response(null, { status: 204 }))]);
+  hook("fetchLater", (self, [input]) => asked(input) && [{ activated: false }]);
+  hook("Navigator.sendBeacon", (self, [url]) => tracker(url) && [true]);
+  hook("XMLHttpRequest.open", (self, args) => {
     if (tracker(args[1])) args[1] = "data:,";
   });
-  ["WebSocket", "EventSource", "WebTransport", "WebSocketStream"].forEach(kind => {
-    hook(W, kind, (native, [url]) => tracker(url, kind != "EventSource") && [dead(native, url)]);
-  });
-  hook(W.Worklet && W.Worklet.prototype, "addModule", (self, [url]) => tracker(url) && [nothing]);
-  hook(W.CookieStore && W.CookieStore.prototype, "set", (self, [cookie]) => goes("=" + (cookie && cookie.name || cookie)) && [nothing]);
-  ["add", "addAll"].forEach(key => hook(W.Cache && W.Cache.prototype, key, (self, [inputs]) =>
-    [].concat(inputs).some(input => tracker(asked(input))) && [nothing]));
-  ["Worker", "SharedWorker"].forEach(kind => hook(W, kind, worker));
+  hook("WebSocket EventSource WebTransport WebSocketStream", (target, [url], native) =>
+    tracker(url, native.name != "EventSource") && [dead(target, url)]);
+  hook("Worklet.addModule", (self, [url]) => tracker(url) && [nothing]);
+  hook("CookieStore.set", (self, [cookie]) => goes("=" + (cookie.name || cookie)) && [nothing]);
+  hook("Cache.add Cache.addAll", (self, [inputs], native) => some(native.name == "add" ? [inputs] : inputs, input => asked(input)) && [nothing]);
+  hook("Worker SharedWorker", worker);
+  hook("FontFace", (self, args) => void judge(self, args));
+  hook("importScripts", (self, args) => forEach(args, (url, at) => {
+    if (tracker(url)) args[at] = standIn("script");
+  }));
   // What `import` is given at run time passes here first, where the server or `imports` could change its call.
-  define(W, "optgateImport", { value: given => tracker(given) ? asset("e.js") : given });
-  hook(nativeURL, "revokeObjectURL", (self, [url], native) => {
-    // The worker behind it reads the script a moment later than its page expects.
-    if (lent.has(url + "")) return [later(() => native.call(self, url), 1e4) && undefined];
-  });
+  define(W, "optgateImport", { value: given => tracker(given) ? assets + "js" : given });
+  patch(W.URL, "createObjectURL", (self, args) => D && shown(args), (url, self, [blob]) => blobs.set(url, blob) && url);
+  patch(W.URL, "revokeObjectURL", (self, [url]) => void blobs.delete(url + ""));
 
   // A connection that never came to be.
-  function dead(native, url) {
-    var target = new EventTarget();
-    var state = { url: url + "", readyState: 3, bufferedAmount: 0, protocol: "", extensions: "", withCredentials: false,
+  function dead(kind, url) {
+    var target = Object.assign(new EventTarget(), { url: url + "", readyState: 3, bufferedAmount: 0, protocol: "", extensions: "", withCredentials: false,
       binaryType: "blob", onopen: null, onmessage: null, onerror: null, onclose: null, send() {}, close() {},
-      ready: new Promise(() => {}), closed: new Promise(() => {}), opened: new Promise(() => {}) };
-    for (var key in state) define(target, key, { value: state[key], writable: true, configurable: true });
-    setPrototypeOf(target, native.prototype);
-    if (target.dispatchEvent) later(() => ["error", "close"].forEach(type => {
+      ready: never, closed: never, opened: never });
+    setPrototypeOf(target, kind.prototype);
+    if (target.dispatchEvent) later(() => forEach(["error", "close"], type => {
       var event = new Event(type), handler = target["on" + type];
       target.dispatchEvent(event);
-      if (typeof handler == "function") handler.call(target, event);
+      if (typeof handler == "function") apply(handler, target, [event]);
     }));
     return target;
   }
 
-  // The site's own worker scripts have their guard from the server; the others are wrapped here.
-  function worker(native, args) {
-    var url = address(null, "script", args[0]) + "", guard = asset(WORKER), module = args[1] && args[1].type == "module";
-    if (tracker(url)) args[0] = asset("e.js");
-    if (!/^\s*(blob|data):/i.test(url)) return;
-    var text = module
-      ? `import ${JSON.stringify(guard)};import ${JSON.stringify(url)}`
-      : `importScripts(${JSON.stringify(guard)});importScripts(${JSON.stringify(url)})`;
-    lent.add(url);
-    args[0] = /^\s*data:/i.test(url)
-      ? "data:text/javascript," + encodeURIComponent(text)
-      : createURL(new W.Blob([text], { type: "text/javascript" }));
+  // The site's own worker scripts have their guard from the server. Others get it here, before their text: the
+  // page's policy may admit no other file. What a module imports is run before it, so there it is imported, too.
+  function worker(self, args) {
+    var url = bare(D ? address(null, "script", args[0]) : args[0]), module = args[1] && args[1].type == "module";
+    var data = unpacked(url), blob = blobs.get(url), text = data ? data[1] : pages.get(blob), begin = `${GUARDED}self,"",${quoted(here.origin)});`;
+    var link = parts => trusted.createScriptURL(data ? "data:text/javascript," + encodeURIComponent(join(parts, ""))
+      : createURL(new Blob(parts, { type: "text/javascript" })));
+    if (tracker(url)) args[0] = standIn("script");
+    // One address, one shared worker.
+    if (test(/^(blob|data):/i, url)) args[0] = made[module + url] = made[module + url] || link(
+      module && test(/\bimport\b|^undefined$/, text) ? [`import ${quoted(link([begin]))};import ${quoted(url)}`]
+        : [data ? begin : head = head || new Blob([begin]), data ? text : blob || `importScripts(${quoted(url)})`]);
   }
 }

@@ -11,13 +11,13 @@ function signals(W, gpc) {
     var now;
     function take(v) {
       if (v === now) return;
-      var to = safe(function () { return seen(v); });
+      var to = safe(() => seen(v));
       now = to === undefined ? v : to;
     }
     take(o[name]);
     O.defineProperty(o, name, {
       configurable: true,
-      get: function () { if (read) safe(function () { read(now); }); return now; },
+      get: () => { if (read) safe(() => read(now)); return now; },
       set: take
     });
   }
@@ -31,12 +31,12 @@ function signals(W, gpc) {
     function set(f) {
       if (typeof f == "function" && f !== ours) {
         own = f;
-        if (arrived) safe(function () { arrived(f); });
+        if (arrived) safe(() => arrived(f));
       }
     }
     // A function declaration of the page replaces an accessor without calling it, for good.
-    apis[name] = function () {
-      safe(function () {
+    apis[name] = () => {
+      safe(() => {
         var d = O.getOwnPropertyDescriptor(W, name);
         if (d && d.get === get) return;
         if (d) set(d.value);
@@ -48,7 +48,7 @@ function signals(W, gpc) {
     apis[name]();
   }
 
-  api("__uspapi", function (own, a) {
+  api("__uspapi", (own, a) => {
     var back = typeof a[2] == "function" ? a[2] : noop;
     if (a[0] == "getUSPData") back({ version: 1, uspString: US }, true);
     else if (own) own.apply(W, a);
@@ -56,7 +56,7 @@ function signals(W, gpc) {
   });
 
   var ids = [], names = [], parsed = {}, last = 0, live = {}, cmp;
-  S.sections.forEach(function (s) {
+  S.sections.forEach(s => {
     ids.push(s[0]);
     names.push(s[0] + ":" + s[1]);
     parsed[s[1]] = [s[2], { GpcSegmentType: 1, Gpc: !!gpc }];
@@ -73,14 +73,14 @@ function signals(W, gpc) {
   // What the page's own platform tells its listeners, with our strings.
   function follow(id) {
     var from = cmp;
-    safe(function () {
-      from("addEventListener", function (e, ok) {
+    safe(() => {
+      from("addEventListener", (e, ok) => {
         if (from === cmp && live[id] && e && e.eventName != "listenerRegistered")
           live[id](O.assign({}, e, { listenerId: id, pingData: ping(e.pingData) }), ok);
       });
     });
   }
-  api("__gpp", function (own, a) {
+  api("__gpp", (own, a) => {
     var command = a[0], back = typeof a[1] == "function" ? a[1] : noop, p = a[2], found = null, field;
     if (!a.length) return own ? own() : [];
     if (command == "ping") back(ping(), true);
@@ -92,35 +92,35 @@ function signals(W, gpc) {
       found = O.prototype.hasOwnProperty.call(live, p);
       delete live[p];
       back(event("listenerRemoved", p, found), found);
-    } else if (command == "hasSection") back(names.some(function (n) { return n.split(":")[1] == p; }), true);
+    } else if (command == "hasSection") back(names.some(n => n.split(":")[1] == p), true);
     else if (command == "getSection" || command == "getField") {
       field = String(p).split(".");
-      found = names.some(function (n) { return n.split(":")[1] == field[0]; }) ? copy(parsed[field[0]]) : null;
+      found = names.some(n => n.split(":")[1] == field[0]) ? copy(parsed[field[0]]) : null;
       if (found && command == "getField") {
-        found = found.filter(function (part) { return field[1] in part; })[0];
+        found = found.filter(part => field[1] in part)[0];
         found = found ? found[field[1]] : null;
       }
       back(found, found !== null);
     } else if (own) own.apply(W, a);
     else back(null, false);
-  }, function (own) {
+  }, own => {
     cmp = own;
     for (var id in live) follow(+id);
   });
 
   // Frames ask by message. Ours answers alone, or two answers would contradict each other.
-  safe(function () {
-    W.addEventListener("message", function (e) {
+  safe(() => {
+    W.addEventListener("message", e => {
       var m = e.data, text = typeof m == "string";
-      if (text) m = /^\s*\{.*__(uspapi|gpp)Call/.test(m) && safe(function () { return JSON.parse(e.data); });
+      if (text) m = /^\s*\{.*__(uspapi|gpp)Call/.test(m) && safe(() => JSON.parse(e.data));
       for (var name in apis) {
         var q = m && m[name + "Call"];
         if (!q) continue;
         e.stopImmediatePropagation();
-        var back = function (value, success) {
+        var back = (value, success) => {
           var r = {};
           r[name + "Return"] = { returnValue: value, success: success, callId: q.callId };
-          safe(function () { e.source.postMessage(text ? JSON.stringify(r) : r, "*"); });
+          safe(() => e.source.postMessage(text ? JSON.stringify(r) : r, "*"));
         };
         if (name == "__gpp") apis[name].ask(q.command, back, q.parameter, q.version);
         else apis[name].ask(q.command, q.version, back);
@@ -132,7 +132,7 @@ function signals(W, gpc) {
   function settle() {
     for (var name in apis) {
       apis[name]();
-      safe(function () {
+      safe(() => {
         var at = name + "Locator", f;
         if (W.frames[at] || D.readyState != "complete") return;
         f = D.createElement("iframe");
@@ -142,7 +142,7 @@ function signals(W, gpc) {
       });
     }
   }
-  safe(function () {
+  safe(() => {
     D.addEventListener("readystatechange", settle);
     W.addEventListener("load", settle);
     settle();
@@ -159,9 +159,9 @@ function signals(W, gpc) {
       turned("gpc");
       value = value.replace(/(^|&)isGpcEnabled=[^&]*/, "") + "&isGpcEnabled=1";
     }
-    value = value.replace(/((?:^|&)groups=)([^&]*)/, function (all, key, list) {
+    value = value.replace(/((?:^|&)groups=)([^&]*)/, (all, key, list) => {
       var comma = /%2C/i.test(list) ? "%2C" : ",";
-      return key + list.split(/%2C|,/i).map(function (one) {
+      return key + list.split(/%2C|,/i).map(one => {
         var group = /^(.*?)(%3A|:)1$/i.exec(one);
         if (!group || S.groups.indexOf(group[1]) < 0) return one;
         turned(group[1]);
@@ -171,9 +171,9 @@ function signals(W, gpc) {
     return value.replace(/^&/, "") + (did.length ? "&optgate=" + (domain || "") + "!" + did.join("!") : "");
   }
   var steer = {
-    usprivacy: ["u", function (v) { return /^1[YN-]Y[YN-]$/i.test(v) ? v : US; }],
-    OTGPPConsent: ["g", function () { return GPP; }],
-    OneTrustWPCCPAGoogleOptOut: ["t", function () { return "true"; }],
+    usprivacy: ["u", v => /^1[YN-]Y[YN-]$/i.test(v) ? v : US],
+    OTGPPConsent: ["g", () => GPP],
+    OneTrustWPCCPAGoogleOptOut: ["t", () => "true"],
     OptanonConsent: ["", optanon]
   };
   safe(function () {
@@ -182,8 +182,8 @@ function signals(W, gpc) {
       jar.set.call(D, name + "=" + value + ";path=/;samesite=lax;max-age=" + age + (domain ? ";domain=" + domain : ""));
     }
     function values(name) {
-      return jar.get.call(D).split("; ").filter(function (c) { return c.indexOf(name + "=") == 0; })
-        .map(function (c) { return c.slice(name.length + 1); });
+      return jar.get.call(D).split("; ").filter(c => c.indexOf(name + "=") == 0)
+        .map(c => c.slice(name.length + 1));
     }
     function said(name, before, domain) {
       if (steer[name][0]) put("optgate-said-" + steer[name][0], before, domain, 34560000);
@@ -193,7 +193,7 @@ function signals(W, gpc) {
       enumerable: true,
       get: function () { return jar.get.call(this); },
       set: function (line) {
-        var to = safe(function () {
+        var to = safe(() => {
           var m = /^\s*([^=;\s]+)\s*=\s*([^;]*)(.*)$/.exec(line), rule = m && steer.hasOwnProperty(m[1]) && steer[m[1]];
           if (!rule || !m[2]) return;
           var domain = (/;\s*domain\s*=\s*\.?([^;\s]+)/i.exec(m[3]) || [])[1], before = m[2].trim();
@@ -204,7 +204,7 @@ function signals(W, gpc) {
       }
     });
     // Those that are there already, each where it is: one of another scope would be a second cookie.
-    O.keys(steer).forEach(function (name) {
+    O.keys(steer).forEach(name => {
       var old = values(name), before = old[0], labels = W.location.hostname.split("."), i, domain, value;
       if (old.length != 1 || steer[name][1](before) === before) return;
       for (i = -1; i < labels.length; i++) {
@@ -221,12 +221,12 @@ function signals(W, gpc) {
     }
   });
   // #end
-  safe(function () { W.OneTrustWPCCPAGoogleOptOut = true; });
+  safe(() => { W.OneTrustWPCCPAGoogleOptOut = true; });
 
   // #if google
   // Google: defaults denied, first in every layer; nothing later grants.
   var no = {}, fixed = {};
-  S.google.forEach(function (c) {
+  S.google.forEach(c => {
     if (c[0] == "set") fixed[c[1]] = c[2];
     else {
       if (S.analytics) c[2].analytics_storage = "denied";
@@ -237,7 +237,7 @@ function signals(W, gpc) {
     for (var k in to) if (o && typeof o == "object" && k in o) o[k] = to[k];
   }
   function deny(entry) {
-    safe(function () {
+    safe(() => {
       if (entry[0] == "consent") pin(entry[2], no);
       if (entry[0] == "config" || entry[0] == "event") pin(entry[2], fixed);
       if (entry[0] != "set") return;
@@ -256,34 +256,34 @@ function signals(W, gpc) {
     var push = wrap(list.push), first = [];
     function gtag() { first.push(arguments); }
     for (var i = 0; i < list.length; i++) deny(list[i]);
-    copy(S.google).forEach(function (c) { gtag.apply(W, c); });
+    copy(S.google).forEach(c => gtag.apply(W, c));
     list.unshift.apply(list, first);
     O.defineProperty(list, "push", {
       configurable: true,
-      get: function () { return push; },
-      set: function (f) { push = wrap(f); }
+      get: () => push,
+      set: f => { push = wrap(f); }
     });
   }
-  safe(function () {
+  safe(() => {
     if (!W.dataLayer) W.dataLayer = [];
     when(W, "dataLayer", layer);
   });
   // #end
 
   // Shopify, when it is there and whenever it comes.
-  safe(function () {
-    when(W, "Shopify", function (shop) {
-      if (shop) when(shop, "customerPrivacy", function (privacy) {
-        if (privacy) when(privacy, "setTrackingConsent", function (set) {
+  safe(() => {
+    when(W, "Shopify", shop => {
+      if (shop) when(shop, "customerPrivacy", privacy => {
+        if (privacy) when(privacy, "setTrackingConsent", set => {
           function ours(wish, back) {
             // #if cookies
             // Shopify keeps it in a cookie of its own, which goes with an explicit opt-in.
-            safe(function () { D.cookie = "optgate-said-s=1;path=/;samesite=lax;max-age=34560000"; });
+            safe(() => { D.cookie = "optgate-said-s=1;path=/;samesite=lax;max-age=34560000"; });
             // #end
             return set.call(privacy, O.assign({}, wish, { sale_of_data: false, marketing: false }, S.analytics && { analytics: false }), back);
           }
           function may(what) { return !privacy[what] || privacy[what]() !== false; }
-          if (safe(function () { return may("saleOfDataAllowed") || may("marketingAllowed"); }) !== false) ours({}, noop);
+          if (safe(() => may("saleOfDataAllowed") || may("marketingAllowed")) !== false) ours({}, noop);
           return ours;
         });
       });
@@ -296,7 +296,7 @@ function signals(W, gpc) {
     var name = c[0], how = c[1], args = c[2], done;
     // A snippet defines its function first and its queue a moment later: at the page's first use both are there.
     function first(use) {
-      when(W, name, function () { done = 0; }, function (f) {
+      when(W, name, () => { done = 0; }, f => {
         if (done || typeof f != "function" || !(f.queue || f.callMethod)) return;
         done = 1;
         use(f);
@@ -304,14 +304,14 @@ function signals(W, gpc) {
     }
     safe(function () {
       // #if call
-      if (how == "call") first(function (f) { f.apply(W, args); });
+      if (how == "call") first(f => f.apply(W, args));
       // #end
       // #if command
       if (how == "command") {
         if (!W[name]) W[name] = {};
-        when(W, name, function (o) {
+        when(W, name, o => {
           o.cmd = o.cmd || [];
-          o.cmd.push(function () { o[args[0]]()[args[1]](args[2]); });
+          o.cmd.push(() => o[args[0]]()[args[1]](args[2]));
         });
       }
       // #end

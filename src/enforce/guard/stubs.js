@@ -6,6 +6,9 @@
 // both. A line `// @stub IDS: KIND NAMES; KIND NAMES` has no code: it lists globals that are made by the
 // helper named KIND. Each section runs in its own try; sections share their variables, in order.
 //
+// A line `// @late ID: KIND NAMES; KIND NAMES` lists globals whose names are words that a page may have for
+// itself. They are made where the page embeds the vendor: by what stands in for its file or its snippet.
+//
 // Our own reading of the vendors' public call shapes; a call never reaches a vendor. Nothing here may
 // throw into page code. Comments stand on lines of their own, for the minifier.
 function stubs(W) {
@@ -18,7 +21,7 @@ function stubs(W) {
 
   // Runs a page's callback in its own turn, as the vendor's file would have.
   function later(f, arg, ms) {
-    if (typeof f === "function" && !mine.has(f)) W.setTimeout(function () { f.call(arg, arg); }, ms);
+    if (typeof f === "function" && !mine.has(f)) W.setTimeout(() => f.call(arg, arg), ms);
   }
 
   // Follows a link whose click the page has left to the vendor.
@@ -31,9 +34,9 @@ function stubs(W) {
     var f;
     try {
       who = who || any();
-      [].forEach.call(args, function (arg) {
+      [].forEach.call(args, arg => {
         if (typeof arg === "function") f = arg;
-        else if (arg) answers.forEach(function (key) { later(arg[key], who); });
+        else if (arg) answers.forEach(key => later(arg[key], who));
       });
       if (!listens.test(name || f !== args[0] && args[0])) later(f, who);
     } catch (e) {}
@@ -43,22 +46,22 @@ function stubs(W) {
   // A method's call returns its object, for chains. `load` is ours: that is where snippets fetch.
   function any(own, parent, name) {
     var kids = {}, p = new Proxy(Object.assign(function () {}, own), {
-      get: function (t, key) {
+      get: (t, key) => {
         if (key in t) return t[key];
-        if (key === Symbol.toPrimitive) return function () { return ""; };
+        if (key === Symbol.toPrimitive) return () => "";
         if (typeof key === "symbol") return [][key];
-        if (key === "then") return function (a, b) { return Promise.resolve(any({ then: void 0 })).then(a, b); };
+        if (key === "then") return (a, b) => Promise.resolve(any({ then: void 0 })).then(a, b);
         return kids[key] = kids[key] || any(0, p, key);
       },
-      set: function (t, key, value) {
+      set: (t, key, value) => {
         if (key !== "load") Reflect.set(t, key, value);
         return true;
       },
-      apply: function (t, self, args) {
+      apply: (t, self, args) => {
         done(args, name);
         return parent || p;
       },
-      construct: function (t, args) {
+      construct: (t, args) => {
         done(args);
         return any();
       }
@@ -81,7 +84,7 @@ function stubs(W) {
   // A command list. What a page has already put in is taken out and run.
   function array(a, run) {
     a = Array.isArray(a) ? a : [];
-    run = run || function (x) { later(x && x[0] || x, any()); };
+    run = run || (x => later(x && x[0] || x, any()));
     a.splice(0).forEach(run);
     a.push = function () {
       [].forEach.call(arguments, run);
@@ -92,15 +95,16 @@ function stubs(W) {
 
   // Defines globals that are not there yet; a plain list is taken over.
   function put(make, names) {
-    names.split(" ").forEach(function (name) {
+    names.split(" ").forEach(name => {
       try {
         var old = W[name];
         if (old === void 0 || (make === array && Array.isArray(old))) W[name] = make(old);
       } catch (e) {}
     });
   }
+  (W[Symbol.for("optgate")] || {}).put = (kind, names) => put({ any, array, queue }[kind], names);
   function one(name, value) {
-    put(function () { return value; }, name);
+    put(() => value, name);
   }
 
   // As `put`, and again whenever the page assigns a new list.
@@ -109,14 +113,14 @@ function stubs(W) {
     Object.defineProperty(W, name, {
       configurable: true,
       enumerable: true,
-      get: function () { return value; },
-      set: function (x) { value = make(x); }
+      get: () => value,
+      set: x => { value = make(x); }
     });
   }
 
   // Functions that give one thing.
   function give(x) {
-    return function () { return x; };
+    return () => x;
   }
   var nil = give(null);
   function list() {
@@ -131,7 +135,7 @@ function stubs(W) {
   // The data layer stays a list, and a loader that is kept finds every entry in it. A loader puts a `push`
   // of its own in place, and then answers itself; each answer is given once, whoever gives it.
   var pushed, wait;
-  var idle = function () {
+  var idle = () => {
     var push = (W.dataLayer || []).push;
     return push === pushed || /native code/.test(push);
   };
@@ -146,7 +150,7 @@ function stubs(W) {
       f = give();
       return g.apply(this, arguments);
     };
-    later(function () {
+    later(() => {
       if (idle()) once("");
     }, x, wait === 0 ? 0 : 500);
     if (at === x && key === 3) x[3] = once;
@@ -165,7 +169,7 @@ function stubs(W) {
     if (!Array.isArray(a) || mine.has(a)) return a;
     var push = a.push;
     mine.add(a);
-    a.forEach(function (x, i) { a[i] = see(x); });
+    a.forEach((x, i) => { a[i] = see(x); });
     a.push = pushed = function () { return push.apply(a, [].map.call(arguments, see)); };
     return a;
   });
@@ -181,8 +185,8 @@ function stubs(W) {
   var hide;
   Object.defineProperty(W.dataLayer = W.dataLayer || [], "hide", {
     configurable: true,
-    get: function () { return hide; },
-    set: function (x) { later((hide = x) && x.end); }
+    get: () => hide,
+    set: x => later((hide = x) && x.end)
   });
 
   // @stub google-tag-manager: any google_tag_manager
@@ -191,10 +195,10 @@ function stubs(W) {
 
   // @stub adobe-launch
   one("_satellite", any({ getVar: give(), cookie: any({ get: give() }) }));
-  one("alloy", function () { return Promise.resolve({}); });
+  one("alloy", () => Promise.resolve({}));
 
   // @stub google-ads-conversion
-  put(give(function (url) {
+  put(give(url => {
     go(url);
     later(url);
     return false;
@@ -202,36 +206,36 @@ function stubs(W) {
   put(queue, "google_trackConversion");
 
   // @stub google-universal-analytics
-  var same = function (x) { return x; };
+  var same = x => x;
   var tracker = any({ get: give(""), set: give(), _getLinkerUrl: same, _link: go, _getVisitorCustomVar: give() });
   var ga = queue(tracker);
   one("ga", Object.assign(function (a, b, c) {
     if (b === "hitCallback") later(c);
     ga.apply(this, arguments);
-  }, ga, { getAll: function () { return [tracker]; }, getByName: give(tracker), create: give(tracker), remove: give() }));
+  }, ga, { getAll: () => [tracker], getByName: give(tracker), create: give(tracker), remove: give() }));
   one("_gat", tracker);
   put(queue, "urchinTracker");
-  hold("_gaq", function (a) {
-    return array(a, function (x) {
+  hold("_gaq", a => {
+    return array(a, x => {
       if (/_link$/.test(x && x[0])) go(x[1]);
       later(x && x[1] === "hitCallback" ? x[2] : x && x[0] || x, tracker);
     });
   });
 
   // @stub google-publisher-tag
-  var slot = function (path, size, id) {
+  var slot = (path, size, id) => {
     return any({ getAdUnitPath: give(path), getSlotElementId: give(id || ""), getTargeting: list });
   };
   var pubads = any({ getSlots: list, getTargeting: list, isInitialLoadDisabled: give(false) });
   if (!(W.googletag || 0).apiReady) W.googletag = any({
     apiReady: true, pubadsReady: true, cmd: array((W.googletag || 0).cmd), pubads: give(pubads), defineSlot: slot,
-    defineOutOfPageSlot: function (path, id) { return slot(path, 0, id); }
+    defineOutOfPageSlot: (path, id) => slot(path, 0, id)
   });
 
   // @stub google-adsense
   // The end is told of every ad break, also of one without an ad.
-  put(function () {
-    return Object.assign(array(0, function (x) {
+  put(() => {
+    return Object.assign(array(0, x => {
       later(x && x.onReady);
       later(x && x.adBreakDone, { breakStatus: "notReady" });
     }), { loaded: true });
@@ -239,7 +243,7 @@ function stubs(W) {
 
   // @stub amazon-ads-tag
   one("apstag", any({
-    fetchBids: function (x, f) {
+    fetchBids: (x, f) => {
       later(f, []);
       return Promise.resolve([]);
     }
@@ -251,7 +255,7 @@ function stubs(W) {
   var bids = W.pbjs || 0;
   if (!bids.libLoaded) W.pbjs = any({
     libLoaded: true, que: array(bids.que), cmd: array(bids.cmd),
-    requestBids: function (x) {
+    requestBids: x => {
       later(x && x.bidsBackHandler, {});
       return Promise.resolve({ bids: {}, timedOut: false });
     }
@@ -260,13 +264,13 @@ function stubs(W) {
   // @stub facebook-sdk
   // Nobody is logged in, and every answer says so.
   var login = function () {
-    [].forEach.call(arguments, function (f) { later(f, { status: "unknown", authResponse: null }); });
+    [].forEach.call(arguments, f => later(f, { status: "unknown", authResponse: null }));
   };
   one("FB", any({
     getLoginStatus: login, login: login, logout: login, api: login, ui: login, getAuthResponse: nil,
     getAccessToken: nil
   }));
-  var start = function () { later(W.fbAsyncInit); };
+  var start = () => later(W.fbAsyncInit);
   if (W.document.readyState === "loading") W.document.addEventListener("DOMContentLoaded", start);
   else start();
 
@@ -282,23 +286,23 @@ function stubs(W) {
   // @stub adobe-analytics
   one("s", any({
     t: give(),
-    tl: function (link, type, name, vars, next) {
+    tl: (link, type, name, vars, next) => {
       if (next === "navigate") go(link && link.href);
       later(next);
     }
   }));
   one("s_gi", give(W.s));
   put(any, "AppMeasurement");
-  one("Visitor", any({ getInstance: give(any({ appendVisitorIDsTo: function (url) { return url; } })) }));
+  one("Visitor", any({ getInstance: give(any({ appendVisitorIDsTo: url => url })) }));
 
   // @stub adobe-target
   // Offers fail at once, so that the page shows its own content.
-  var offer = function (x) { later(x && (x.error || x.success), {}); };
+  var offer = x => later(x && (x.error || x.success), {});
   if (!(W.adobe || 0).target) (W.adobe = W.adobe || {}).target = any({ getOffer: offer });
   put(queue, "mboxCreate mboxDefine mboxUpdate");
 
   // @stub ias
-  one("__IASPET", any({ queue: array(0, function (x) { later(x && x.dataHandler, "{}"); }) }));
+  one("__IASPET", any({ queue: array(0, x => later(x && x.dataHandler, "{}")) }));
 
   // @stub criteo-onetag: array criteo_q; any Criteo criteo_pubtag
   // @stub tiktok-pixel: any ttq
@@ -307,7 +311,6 @@ function stubs(W) {
   // @stub x-ads: queue twq; any twttr
   // @stub x-widgets: any twttr
   // @stub reddit-pixel: queue rdt
-  // @stub quora-pixel: queue qp
   // @stub nextdoor-pixel: queue ndp
   // @stub temu-shein-other: queue axon
   // @stub tiktok-instagram-embeds: any instgrm tiktokEmbed
@@ -325,30 +328,25 @@ function stubs(W) {
   // @stub cardlytics-bridg: any cdlx
   // @stub quantcast: array _qevents; queue quantserve; any __qc
   // @stub the-trade-desk: any TTDUniversalPixelApi __uid2; queue ttd_dom_ready
-  // @stub xandr: queue pixie; any apntag
+  // @stub xandr: any apntag
   // @stub pubmatic: any PWT
   // @stub yahoo-dot: array dotq
   // @stub index-exchange: any headertag
   // @stub media-net: any _mNHandle _mNDetails
   // @stub adform: array _adftrack; any adf
   // @stub zeta-rocketfuel: queue _rfi ebConversionTracker
-  // @stub adobe-advertising: any EF
-  // @stub openx: any OX
-  // @stub equativ: any sas
-  // @stub admiral-blockthrough: queue admiral
   // @stub nativo: any PostRelease; array _prx
   // @stub mgid-revcontent: array _mgq
   // @stub connatix: any cnx cnxps
-  // @stub impact-radius: queue ire
   // @stub teads: array teads_e
   // @stub innovid-flashtalking: array _tvq
   // @stub ezoic: any ezstandalone
   // @stub raptive: any adthrive
-  // @stub freestar-pubwise: any freestar adngin ramp
+  // @stub freestar-pubwise: any freestar adngin
   // @stub rokt: any Rokt
   // @stub comscore: array _comscore; any COMSCORE; queue udm_
   // @stub nielsen: any NOLBUNDLE nSdkInstance nol_t
-  // @stub doubleverify: any PQ dvtag
+  // @stub doubleverify: any dvtag
   // @stub yandex-metrica: queue ym
   // @stub 33across: array Tynt
   // @stub adobe-audience-manager: any DIL
@@ -369,12 +367,10 @@ function stubs(W) {
   // @stub apollo-io: any trackingFunctions
   // @stub opensend: array _oirtEvents
   // @stub oracle-bluekai: queue bk_doJSTag; any BKTAG
-  // @stub microsoft-clarity: queue clarity
   // @stub hotjar: queue hj
   // @stub crazyegg: any CE2
-  // @stub lucky-orange: any LO; array LOQ
+  // @stub lucky-orange: array LOQ
   // @stub contentsquare: array _uxa; queue ClickTaleEvent
-  // @stub fullstory: any FS
   // @stub mouseflow: array _mfq; any mouseflow
   // @stub inspectlet: array __insp
   // @stub quantum-metric: any QuantumMetricAPI
@@ -384,42 +380,57 @@ function stubs(W) {
   // @stub sentry: any Sentry
   // @stub newrelic-browser: any newrelic
   // @stub akamai-mpulse: any BOOMR; array BOOMR_mq
-  // @stub amplitude: any amplitude
   // @stub yotpo: any yotpo
   // @stub mixpanel: any mixpanel
-  // @stub heap: any heap
   // @stub chartbeat: any pSUPERFLY _sf_async_config; array _cbq
   // @stub parsely: any PARSELY
-  // @stub appsflyer-branch-adjust: queue AF; any branch Adjust
   // @stub northbeam-triple-whale: any Northbeam; queue TriplePixel
   // @stub datadog-rum: any DD_RUM DD_LOGS
   // @stub matomo: array _paq _mtm; any Piwik Matomo
   // @stub klaviyo: any klaviyo; array _learnq _klOnsite
   // @stub hubspot: array _hsq _hsp; any HubSpotConversations
-  // @stub segment: any analytics
   // @stub attentive: any __attentive
   // @stub livechat-tawk: any LiveChatWidget LC_API Tawk_API
   // @stub zendesk-chat: any zE $zopim
   // @stub onesignal: any OneSignal; array OneSignalDeferred
-  // @stub reviews-loyalty: any POWERREVIEWS BV
+  // @stub reviews-loyalty: any POWERREVIEWS
   // @stub intercom: queue Intercom
   // @stub privy-justuno-omni: queue juapp
   // @stub optimizely: any optimizely zaius
   // @stub vwo: any _vwo_code VWO
   // @stub braze: any braze appboy; array appboyQueue brazeQueue
   // @stub salesforce-evergage: any Evergage SalesforceInteractions; array _etmc
-  // @stub drift: any drift driftt
+  // @stub drift: any driftt
   // @stub ortto-customerio-omnisend: any _cio omnisend; array _dcq _dcs _Sendlane
   // @stub marketo: any Munchkin MktoForms2; queue mktoMunchkin
   // @stub mparticle: any mParticle
   // @stub salesforce-pardot: queue piTracker
   // @stub bluecore: array _bluecoreTrack; any triggermail
-  // @stub dynamic-yield: any DY
   // @stub activecampaign-convertkit: queue vgo
   // @stub constant-contact-acton: array _elqQ
   // @stub lytics: any jstag lio
   // @stub iterable: array _iaq
   // @stub rudderstack: any rudderanalytics
   // @stub addtoany: any a2a
+
+  // @late quora-pixel: queue qp
+  // @late xandr: queue pixie
+  // @late adobe-advertising: any EF
+  // @late openx: any OX
+  // @late equativ: any sas
+  // @late admiral-blockthrough: queue admiral
+  // @late impact-radius: queue ire
+  // @late freestar-pubwise: any ramp
+  // @late doubleverify: any PQ
+  // @late microsoft-clarity: queue clarity
+  // @late lucky-orange: any LO
+  // @late fullstory: any FS
+  // @late amplitude: any amplitude
+  // @late heap: any heap
+  // @late appsflyer-branch-adjust: queue AF; any branch Adjust
+  // @late segment: any analytics
+  // @late reviews-loyalty: any BV
+  // @late drift: any drift
+  // @late dynamic-yield: any DY
   // @end
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use super::minify::minify;
 
@@ -14,11 +15,15 @@ const SOURCE: &str = include_str!("stubs.js");
 /// What a section's head begins with, after indentation.
 const HEAD: &str = "// @stub ";
 
+/// What a line of late globals begins with.
+const LATE: &str = "// @late ";
+
 /// The line after the last section.
 const END: &str = "// @end";
 
 /// The function `function stubs(W){...}` for a guard, with the stubs of these vendors (ids of the registry)
-/// and nothing else; ASCII, without comments. Calling it with a window defines them there.
+/// and nothing else; ASCII, without comments. Calling it with a window defines them there. What is late is for
+/// [`late`].
 ///
 /// Ids without a stub are passed over.
 ///
@@ -41,10 +46,11 @@ pub fn script<'a>(stripped: impl Iterator<Item = &'a str>) -> String {
                     // Writing into a `String` cannot fail.
                     let _ = writeln!(script, "try{{\n{code}\n}}catch(e){{}}");
                 }
-                for (kind, listed) in lists.split(';').filter_map(|list| list.trim().split_once(' ')) {
+                for (kind, listed) in kinds(lists) {
                     names.entry(kind).or_default().extend(listed.split_whitespace());
                 }
             }
+            Section::Late => {}
         }
     }
     for (kind, mut listed) in names {
@@ -54,6 +60,35 @@ pub fn script<'a>(stripped: impl Iterator<Item = &'a str>) -> String {
     }
     script.push_str(tail);
     minify(&script)
+}
+
+/// Statements that define what is late of a vendor, on a page with a guard; they throw where there is none.
+/// `None`: nothing is.
+#[must_use]
+pub fn late(id: &str) -> Option<String> {
+    let lists = LATES.get(id)?;
+    let put = |(kind, names)| format!("self[Symbol.for(\"optgate\")].put(\"{kind}\",\"{names}\");");
+    Some(kinds(lists).map(put).collect())
+}
+
+/// The same for whichever vendor's file a script stands for, by the mark of its element.
+#[must_use]
+pub fn late_of_element() -> String {
+    let cases = LATES.keys().filter_map(|id| Some(format!("case\"strip:{id}\":{}break;", late(id)?)));
+    let cases: String = cases.collect();
+    format!(
+        "(function(){{try{{switch(document.currentScript.getAttribute(\"data-optgate\")){{{cases}}}}}catch(e){{}}}})();"
+    )
+}
+
+/// The lists of late globals, by their vendor's id.
+static LATES: LazyLock<BTreeMap<&str, &str>> = LazyLock::new(|| {
+    SOURCE.lines().filter_map(|line| line.trim().strip_prefix(LATE)?.split_once(": ")).collect()
+});
+
+/// The kinds of a head's lists, each with its names.
+fn kinds(lists: &str) -> impl Iterator<Item = (&str, &str)> {
+    lists.split(';').filter_map(|list| list.trim().split_once(' '))
 }
 
 /// A part of `stubs.js`.
@@ -67,6 +102,8 @@ enum Section {
         /// The lines below it.
         code: String,
     },
+    /// A line of late globals.
+    Late,
 }
 
 /// Puts a line to the section it stands in, or begins a new one.
@@ -75,8 +112,13 @@ fn by_section(mut sections: Vec<Section>, line: &'static str) -> Vec<Section> {
         sections.push(Section::Stub { head, code: String::new() });
         return sections;
     }
+    if line.trim().starts_with(LATE) {
+        sections.push(Section::Late);
+        return sections;
+    }
     match sections.last_mut() {
         Some(Section::Always(code) | Section::Stub { code, .. }) => code.push_str(line),
+        Some(Section::Late) => {}
         None => sections.push(Section::Always(line.to_owned())),
     }
     sections
@@ -99,7 +141,9 @@ mod tests {
     use crate::registry::{Policy, Registry, Role};
 
     fn heads() -> Vec<&'static str> {
-        SOURCE.lines().filter_map(|line| line.trim().strip_prefix(HEAD)).collect()
+        let head =
+            |line: &'static str| line.trim().strip_prefix(HEAD).or_else(|| line.trim().strip_prefix(LATE));
+        SOURCE.lines().filter_map(head).collect()
     }
 
     fn ids() -> BTreeSet<&'static str> {
@@ -161,6 +205,18 @@ mod tests {
         let two = script(["meta-pixel", "stackadapt", "no-such-vendor"].into_iter());
         assert!(two.contains("fbq") && two.contains("put(queue,\"saq\")"), "{two}");
         assert!(!two.contains("pintrk") && !two.contains("googletag"), "{two}");
+    }
+
+    /// Issue "What breaks": `window.heap` of a page without that vendor is the page's.
+    #[test]
+    fn a_name_that_is_a_word_waits_for_its_vendor() {
+        let script = script(["heap", "appsflyer-branch-adjust"].into_iter());
+        assert!(!script.contains("heap") && !script.contains("branch"), "{script}");
+        let put = r#"self[Symbol.for("optgate")].put("#;
+        let wanted = format!(r#"{put}"queue","AF");{put}"any","branch Adjust");"#);
+        assert_eq!(late("appsflyer-branch-adjust"), Some(wanted));
+        assert_eq!(late("meta-pixel"), None);
+        assert!(late_of_element().contains(r#"case"strip:heap":self["#), "{}", late_of_element());
     }
 
     /// Names that two vendors share are written once.

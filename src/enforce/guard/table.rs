@@ -1,34 +1,58 @@
 //! The policy as the guard in the browser reads it: the same verdicts in a few kilobytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
-
-use data_encoding::BASE64;
+use std::sync::LazyLock;
 
 use crate::registry::{DomainVerdicts, Policy};
 
 /// Domains of which some paths go, separated by spaces: `name`, with `!` before it when an essential vendor
-/// lives there too, and each path pattern behind a `#`, with `-` before it when it stays. Those that go with
-/// every path are among [`names`].
+/// lives there too, and behind a `#` each path pattern: without its first slash when it goes, with it when it
+/// stays. Those that go with every path are among [`names`].
 ///
 /// `match.js` reads it; a test in a browser compares its verdicts with [`Policy::match_url`]'s.
 #[must_use]
 pub fn domains(policy: &Policy) -> String {
-    let mut table = String::new();
-    for domain in policy.verdicts().into_iter().filter(|domain| !goes_whole(domain)) {
-        if !table.is_empty() {
-            table.push(' ');
+    let verdicts = policy.verdicts();
+    let stripping: HashSet<&str> = verdicts.iter().map(|domain| domain.name.as_str()).collect();
+    let above = |name: &str| {
+        let mut rest = name;
+        std::iter::from_fn(|| {
+            rest = rest.split_once('.')?.1;
+            Some(rest)
+        })
+        .any(|name| stripping.contains(name))
+    };
+    let lines = verdicts.iter().filter(|domain| !goes_whole(domain)).map(|domain| {
+        let mut line = format!("{}{}", if domain.essential { "!" } else { "" }, domain.name);
+        for (path, strips) in telling(&domain.paths, above(&domain.name)) {
+            line.push('#');
+            line.push_str(path.strip_prefix('/').filter(|_| strips).unwrap_or(path));
         }
-        if domain.essential {
-            table.push('!');
+        line
+    });
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a pattern may hold what one before it holds: one with an inner wildcard may hold anything.
+fn holds(wide: &str, narrow: &str) -> bool {
+    let bare = wide.trim_end_matches('*');
+    bare.contains('*') || narrow.contains('*') || narrow.starts_with(bare)
+}
+
+/// The patterns of a domain without those that change no verdict: one that only says again what a later one
+/// says, and one that stays where nothing would go. `above`: a domain above this one is listed.
+fn telling(paths: &[(String, bool)], above: bool) -> impl Iterator<Item = (&str, bool)> {
+    paths.iter().enumerate().filter_map(move |(at, (path, strips))| {
+        let (mut same, mut other) = (false, false);
+        for (later, goes) in &paths[at + 1..] {
+            other |= goes != strips && holds(later, path);
+            same |= !other && goes == strips && path.strip_suffix('/') == Some(later.as_str());
         }
-        table.push_str(&domain.name);
-        for (path, strips) in &domain.paths {
-            // Writing to a string cannot fail.
-            let _ = write!(table, "#{}{path}", if *strips { "" } else { "-" });
-        }
-    }
-    table
+        let same = same && !path.contains('*');
+        let idle = !strips && !other && !above && path != "/";
+        (!same && !idle).then_some((path.as_str(), *strips))
+    })
 }
 
 /// Domains that go whole, cookies and storage keys that go, as the guard in the browser finds them.
@@ -37,8 +61,8 @@ pub fn domains(policy: &Policy) -> String {
 /// `$` storage key.
 #[derive(Debug)]
 pub struct Names {
-    /// Base64 of the sorted [`hash`]es, each as three bytes: how much it is above the one before. A `*` at a
-    /// name's end is hashed with it and stands for any rest.
+    /// The sorted [`hash`]es, each as four [`DIGITS`]: how much it is above the one before. A `*` at a name's end
+    /// is hashed with it and stands for any rest.
     pub hashes: String,
     /// Patterns with `*` elsewhere, separated by spaces.
     pub patterns: String,
@@ -67,26 +91,37 @@ fn goes_whole(domain: &DomainVerdicts) -> bool {
     !domain.essential && domain.paths == [("/".to_owned(), true)]
 }
 
-/// What the browser computes of a name: FNV-1a of 32 bits over its UTF-16 units.
+/// What the browser computes of a name: FNV-1a of 32 bits over its UTF-16 units, from zero.
 fn hash(name: &str) -> u32 {
-    name.encode_utf16().fold(0x811C_9DC5, |hash, unit| (hash ^ u32::from(unit)).wrapping_mul(0x0100_0193))
+    name.encode_utf16().fold(0, |hash, unit| (hash ^ u32::from(unit)).wrapping_mul(0x0100_0193))
 }
+
+/// Digits of the gaps, smallest first: what stands in a string as it is, lower case before the others, because
+/// first digits are small and lower case is what scripts are made of. `match.js` counts the same.
+static DIGITS: LazyLock<Vec<char>> =
+    LazyLock::new(|| ('a'..='~').chain('\''..'a').filter(|c| !matches!(c, '<' | '>' | '\\')).collect());
 
 /// The hashes as [`Names::hashes`] holds them.
 fn gaps(names: &[String]) -> String {
-    const WIDEST: u32 = 0xFF_FFFF;
+    let digits = &*DIGITS;
+    let base = u32::try_from(digits.len()).unwrap_or(u32::MAX);
+    let widest = base.saturating_pow(4) - 1;
     let hashes: BTreeSet<u32> = names.iter().map(|name| hash(name)).collect();
-    let (mut bytes, mut last) = (Vec::new(), 0);
+    let (mut text, mut last) = (String::new(), 0);
+    let mut write = |gap: u32| {
+        let powers = [base.pow(3), base.pow(2), base, 1];
+        text.extend(powers.iter().filter_map(|power| digits.get((gap / power % base) as usize)));
+    };
     for hash in hashes {
         // A wider gap is crossed in steps, at the price of a hash that no name has.
-        while hash - last > WIDEST {
-            last += WIDEST;
-            bytes.extend(&WIDEST.to_be_bytes()[1..]);
+        while hash - last > widest {
+            last += widest;
+            write(widest);
         }
-        bytes.extend(&(hash - last).to_be_bytes()[1..]);
+        write(hash - last);
         last = hash;
     }
-    BASE64.encode(&bytes)
+    text
 }
 
 /// A text as a JavaScript string, ASCII only, that cannot end or open an element.
@@ -131,8 +166,8 @@ mod tests {
     fn a_mixed_domain_has_its_paths_and_one_that_goes_whole_is_a_name() {
         let table = domains(&policy());
         let entries: Vec<&str> = table.split(' ').collect();
-        assert!(!entries.contains(&"doubleclick.net"), "{table}");
-        assert!(entries.iter().any(|e| e.starts_with("facebook.com#") && e.contains("#/tr")), "{table}");
+        assert!(!table.contains("doubleclick"), "{table}");
+        assert!(entries.iter().any(|e| e.starts_with("facebook.com#") && e.contains("#tr")), "{table}");
         assert!(table.is_ascii() && !table.contains('\n'));
         let found = read(&names(&policy()).hashes);
         assert!(found.contains(&hash(".doubleclick.net")) && !found.contains(&hash(".facebook.com")));
@@ -141,22 +176,41 @@ mod tests {
 
     /// As `match.js` reads them.
     fn read(hashes: &str) -> BTreeSet<u32> {
-        let bytes = BASE64.decode(hashes.as_bytes()).unwrap();
-        let gaps = bytes.chunks(3).map(|gap| u32::from_be_bytes([0, gap[0], gap[1], gap[2]]));
+        let digit = |c: char| {
+            let code = u32::from(c);
+            (code - 9 - u32::from(code > 60) - u32::from(code > 62) - u32::from(code > 92)) % 85
+        };
+        let codes: Vec<u32> = hashes.chars().map(digit).collect();
+        let gaps = codes.chunks(4).map(|gap| gap.iter().fold(0, |sum, digit| sum * 85 + digit));
         gaps.scan(0, |sum, gap| {
-            Some({
-                *sum += gap;
-                *sum
-            })
+            *sum += gap;
+            Some(*sum)
         })
         .collect()
+    }
+
+    /// What changes no verdict costs no bytes.
+    #[test]
+    fn a_pattern_that_changes_no_verdict_is_left_out() {
+        let told = |paths: &[(&str, bool)], above: bool| -> String {
+            let paths: Vec<_> = paths.iter().map(|(path, strips)| ((*path).to_owned(), *strips)).collect();
+            let kept: Vec<_> = telling(&paths, above).map(|(path, _)| path.to_owned()).collect();
+            kept.join(" ")
+        };
+        assert_eq!(told(&[("/tr/", true), ("/tr", true)], false), "/tr");
+        assert_eq!(told(&[("/tr/", true), ("/tr", false)], false), "/tr/");
+        assert_eq!(told(&[("/sdk/js", false), ("/tag/", true)], false), "/tag/");
+        assert_eq!(told(&[("/sdk/js", false), ("/tag/", true)], true), "/sdk/js /tag/");
+        assert_eq!(told(&[("/a/b", false), ("/a/", true)], false), "/a/b /a/");
+        assert_eq!(told(&[("/a/b", false), ("/*/b", true)], false), "/a/b /*/b");
+        assert_eq!(told(&[("/v*/x/", true), ("/va/x", false), ("/v*/x", true)], false), "/v*/x/ /va/x /v*/x");
+        assert_eq!(told(&[("/a/", true), ("/", false)], false), "/a/ /");
     }
 
     /// Every hash comes back, however wide the gap before it.
     #[test]
     fn the_gaps_add_up_to_the_hashes() {
-        assert_eq!(hash(""), 0x811C_9DC5, "FNV-1a's offset basis");
-        assert_eq!(hash("a"), 0xE40C_292C, "FNV-1a's published value");
+        assert_eq!([hash(""), hash("a")], [0, 97 * 0x0100_0193], "FNV-1a's step");
         for count in [0, 1, 2, 300] {
             let names: Vec<_> = (0..count).map(|at| format!("name {at}")).collect();
             let found = read(&gaps(&names));

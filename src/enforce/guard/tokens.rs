@@ -26,6 +26,12 @@ pub struct Token<'a> {
 }
 
 impl Token<'_> {
+    /// Whether it is this mark.
+    #[must_use]
+    pub fn is_mark(&self, mark: &str) -> bool {
+        self.kind == Kind::Mark && self.text == mark
+    }
+
     /// Whether it opens a bracket that [`Token::closes`] must close.
     #[must_use]
     pub fn opens(&self) -> bool {

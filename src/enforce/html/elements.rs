@@ -12,6 +12,7 @@ use super::snippet::is_snippet;
 use super::state::{Inside, State};
 use super::urls::Target;
 use super::{RewriteError, amp, calls, css, inline, srcset, urls};
+use crate::enforce::guard::stubs;
 use crate::registry::{Hit, VendorId};
 
 /// Changes to one element; each is a search through its attributes, and no page has so many.
@@ -336,18 +337,27 @@ impl State {
             false if self.is_sealed() => None,
             false => calls::addresses(script),
         };
+        let mut late = String::new();
         if let Some(hit) = self.policy.match_inline(script.as_bytes())
             && let Some(id) = self.strip(hit)
         {
             let vendor = self.policy.registry().vendor(id);
-            let answered = !vendor.stub.is_empty() && is_snippet(script, &vendor.globals);
+            let stubs = stubs::late(&vendor.id);
+            // Where the page's policy knows its scripts by their hash, no changed one would run.
+            let runs = stubs.is_none() || !self.is_sealed();
+            let answered = !vendor.stub.is_empty() && is_snippet(script, &vendor.globals) && runs;
+            late =
+                stubs.filter(|_| runs).map_or_else(String::new, |late| format!("try{{{late}}}catch(e){{}}"));
             if answered || calls.is_none() || inline::moves_frames(script) {
-                return Some(inline::emptied(&vendor.id));
+                return Some(inline::emptied(&vendor.id) + &late);
             }
         }
         let stub = self.asset("e.js");
         let named = imports.into_iter().filter(|import| self.strip_import(&import.address).is_some());
         let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
+        if !late.is_empty() {
+            edits.insert(0, (0..0, late.as_str()));
+        }
         for address in calls.unwrap_or_default() {
             edits.push((address.start..address.start, calls::JUDGE));
             edits.push((address.end..address.end, ")"));

@@ -25,9 +25,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::journal::chain::Fields;
+use super::journal::chain::{BLINDING, Fields, Link};
 use super::journal::forget::word;
 use super::journal::postgres::{Database, Trouble};
+use super::journal::seal::{Shared, shared_leaf};
 use super::merge::{Seen, merge};
 use super::packed::Point;
 use super::record::{Kind, Receipt, RecordView};
@@ -101,7 +102,7 @@ enum Ask {
     /// Look at every choice of a subject once more.
     Recheck(Subject),
     /// Forget whose an account's records are.
-    Erase { subject: Subject, standing: Standing, answer: Answer<()> },
+    Erase { subject: Subject, standing: Standing, erasure: [u8; BLINDING], answer: Answer<Option<Link>> },
     /// Once the database has every record that this node has now, forget whose those of these accounts are.
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
     /// A record of another node.
@@ -185,9 +186,20 @@ impl Line {
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 
-    /// Takes what ties records to an account out of the database.
-    pub(super) async fn erase(&self, subject: Subject, standing: Standing) -> Result<(), RecordError> {
-        self.ask(|answer| Ask::Erase { subject, standing, answer }).await
+    /// Takes what ties records to accounts out of the database; what is kept there of those that are opted out.
+    pub(super) async fn erase_all(
+        &self,
+        subjects: &[Subject],
+        standing: impl Fn(&Subject) -> Standing,
+    ) -> Result<Option<Shared>, RecordError> {
+        let mut erasure = [0; BLINDING];
+        getrandom::fill(&mut erasure).map_err(|e| RecordError::Journal(e.to_string()))?;
+        let mut leaves = Vec::new();
+        for subject in subjects {
+            let (subject, standing) = (*subject, standing(subject));
+            leaves.extend(self.ask(|answer| Ask::Erase { subject, standing, erasure, answer }).await?);
+        }
+        Ok((!leaves.is_empty()).then(|| Shared::of(erasure, leaves)))
     }
 
     /// Takes what ties this node's own records to accounts out of the database once they have all arrived there.
@@ -372,10 +384,10 @@ async fn serve(
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
-            Ask::Erase { subject, standing, answer } => {
+            Ask::Erase { subject, standing, erasure, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 answering.spawn_local(async move {
-                    let erased = erase(&url, &key_checks, subject, standing).await;
+                    let erased = erase(&url, &key_checks, (subject, standing), &erasure).await;
                     drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
@@ -406,18 +418,19 @@ async fn find(
 }
 
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:
-/// a node that has not heard the others yet may not know.
+/// a node that has not heard the others yet may not know. What is kept, as its leaf.
 async fn erase(
     url: &config::DatabaseUrl,
     key_checks: &[String],
-    subject: Subject,
-    standing: Standing,
-) -> Result<(), Trouble> {
+    (subject, standing): (Subject, Standing),
+    erasure: &[u8; BLINDING],
+) -> Result<Option<Link>, Trouble> {
     let mut database = open(url, key_checks).await?;
     let told = database.told(&subject).await?;
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
-    database.erase(&subject, kept).await
+    database.erase(&subject, kept, erasure).await?;
+    Ok(kept.map(|word| shared_leaf(subject.as_bytes(), word, erasure)))
 }
 
 /// Erases accounts from a node's own records when all of those that it has now have arrived.

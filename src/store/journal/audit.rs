@@ -10,7 +10,8 @@ use super::beside::{on_this_thread, reading, there};
 use super::chain::{Fields, Head, Kept, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
-use super::schema::schema_version;
+use super::schema::{SEALED, schema_version};
+use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse};
 use crate::store::OpenError;
 use crate::store::counts::Count;
@@ -20,7 +21,7 @@ use crate::store::record::RecordView;
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
 const PAGE: i64 = 4096;
 
-type Page = Result<Vec<Item>, OpenError>;
+pub(super) type Page = Result<Vec<Item>, OpenError>;
 
 /// Reads the whole journal in order, by a read-only connection; see [`crate::store::evidence`].
 pub(in crate::store) fn read(
@@ -129,6 +130,7 @@ async fn send_pages(
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
+    let mut sealed = Sealed::default();
     if schema >= 3 && pages.send(Ok(signers(connection).await.map_err(named)?)).is_err() {
         return Ok(());
     }
@@ -144,8 +146,10 @@ async fn send_pages(
             }));
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
             let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
-            let (item, next) = check(&head, row).filter(|(_, next)| as_marked(next)).ok_or_else(broken)?;
+            let checked = check(&head, row).filter(|(_, next, _)| as_marked(next));
+            let (item, next, untied) = checked.ok_or_else(broken)?;
             head = next;
+            sealed.record(path, &item, untied)?;
             page.push(item);
         }
         for (seq, item) in checkpoints {
@@ -156,9 +160,16 @@ async fn send_pages(
             mark::refuse_less(path, marked.as_ref(), &head)?;
         }
         let last = page.is_empty();
-        if pages.send(Ok(page)).is_err() || last {
+        if pages.send(Ok(page)).is_err() {
             return Ok(());
         }
+        if last {
+            break;
+        }
+    }
+    match schema < SEALED {
+        true => Ok(()),
+        false => sealed.send_kept(path, connection, head.seq, pages).await,
     }
 }
 
@@ -216,8 +227,9 @@ fn checkpoint(row: &SqliteRow, at: usize) -> sqlx::Result<CheckpointItem> {
     Ok(CheckpointItem { canonical: Bytes(row.try_get(at)?), signature: Bytes(row.try_get(at + 1)?) })
 }
 
-/// The record of a row, if it follows the head and its columns say what its bytes say.
-fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
+/// The record of a row, if it follows the head and its columns say what its bytes say; and whether what tied it to an
+/// account is gone.
+fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head, bool)> {
     let kept = Kept {
         seq: row.try_get(0).ok()?,
         time_us: row.try_get(1).ok()?,
@@ -240,7 +252,8 @@ fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head)> {
         digest: kept.digest.map(bytes),
         chain: bytes(kept.chain),
     };
-    Some((Item::Record(item), next))
+    let untied = fields.is_some_and(|fields| fields.person.is_some()) && kept.subject.is_none();
+    Some((Item::Record(item), next, untied))
 }
 
 /// A record's bytes, or the digest that is left of them.
@@ -311,7 +324,7 @@ async fn prove(
         match item {
             Item::Signer(signer) => inclusion.signers.push(signer),
             Item::Vouch(vouch) => inclusion.vouches.push(vouch),
-            Item::Record(_) | Item::Checkpoint(_) => {}
+            Item::Record(_) | Item::Checkpoint(_) | Item::Kept(_) => {}
         }
     }
     inclusion.verify(&[]).map_err(|_| broken())?;

@@ -1,21 +1,18 @@
 //! Forgetting: what is too old is pruned to its digest, and an account is erased from its records.
 //!
 //! Neither loses an opt-out. When the last record of an opted-out account goes, `suppression` keeps the account's
-//! hash and its standing, and nothing that leads to a record.
-
-use std::path::Path;
+//! hash and its standing, and nothing that leads to a record: see [`super::kept`].
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
 
-use super::beside::changing;
-use super::chain::{Account, Beside, Fields, Version, digest};
+use super::chain::{Account, Beside, Link, Version, digest};
+use super::kept::Sealing;
+use super::seal::Shared;
 use super::sqlite::Journal;
-use super::{BROKEN, explain, refuse};
+use super::upkeep::{self, By, Deed};
+use super::{BROKEN, hold};
 use crate::privacy::{Standing, Subject};
-use crate::store::OpenError;
-use crate::store::reference;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -24,10 +21,6 @@ const PAGE: i64 = 512;
 
 /// Stands for the check of a secret before the live one.
 const EARLIER: &str = "earlier";
-
-/// A second word about an account keeps the secret of the first: by then no record tells it.
-const KEEP: &str = "INSERT INTO suppression VALUES (?, ?, ?, ?)
-    ON CONFLICT (subject) DO UPDATE SET standing = excluded.standing, seq = excluded.seq";
 
 /// What was pruned, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,58 +65,28 @@ pub struct Erased {
     pub suppressed: bool,
 }
 
-/// A legal hold: records that are not pruned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// Names it.
-    pub id: i64,
-    /// Every record of this site,
-    pub site: Option<String>,
-    /// or the record with this reference.
-    pub reference: Option<String>,
-    /// Why, as it was typed.
-    pub reason: String,
-    /// Since when, in microseconds since the Unix epoch.
-    pub time_us: i64,
-}
-
-impl Hold {
-    fn covers(&self, fields: &Fields<'_>) -> bool {
-        self.site.as_deref() == Some(fields.site) || self.reference.as_deref() == Some(fields.reference)
-    }
-}
-
-/// What is asked about holds; the answer is the list as it is then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HoldOrder {
-    /// Hold a site's records.
-    Site(String, String),
-    /// Hold the record of a reference.
-    Reference(String, String),
-    /// End the hold with this number.
-    Remove(i64),
-    /// Only the list.
-    List,
-}
-
 impl Journal {
-    /// When the newest record was made, in microseconds since the Unix epoch.
+    /// When the newest record of a choice was made, in microseconds since the Unix epoch.
     pub(in crate::store) async fn newest_us(&mut self) -> Result<Option<i64>> {
-        let query = sqlx::query_scalar("SELECT time_us FROM journal ORDER BY seq DESC LIMIT 1");
+        // What was done to the journal, a start under a wrong clock may have written just now.
+        let query = sqlx::query_scalar(
+            "SELECT time_us FROM journal WHERE coalesce(instr(canonical, x'000000000000000675706b656570'), 0) = 0
+             ORDER BY seq DESC LIMIT 1",
+        );
         query.fetch_optional(self.connection()?).await
     }
 
-    /// Prunes what is older than `before_us` among the records that follow `after`, up to a page. `last_word` tells
-    /// how an account stands, and by which record.
+    /// Prunes what is older than `before_us` among the records that follow `after`, up to a page; `by`: who has it done,
+    /// `None` only counts. `last_word` tells how an account stands, and by which record.
     pub(in crate::store) async fn prune_page(
         &mut self,
         after: i64,
         before_us: i64,
         last_word: &dyn Fn(&Subject) -> (Standing, i64),
-        dry_run: bool,
+        by: Option<By>,
     ) -> Result<PrunedPage> {
         self.settle_doubt().await?;
-        let done = self.prune_rows(after, before_us, last_word, dry_run).await;
+        let done = self.prune_rows(after, before_us, last_word, by).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
@@ -135,9 +98,23 @@ impl Journal {
         after: i64,
         before_us: i64,
         last_word: &dyn Fn(&Subject) -> (Standing, i64),
-        dry_run: bool,
+        by: Option<By>,
     ) -> Result<PrunedPage> {
-        let (head, live_since, live) = (self.head.seq, self.live_since, self.key_check.clone());
+        let (mut page, doomed) = self.look_through(after, before_us, last_word).await?;
+        let Some(by) = by.filter(|_| !doomed.is_empty()) else { return Ok(page) };
+        self.give_way(&doomed, (by, before_us)).await?;
+        let lost = |row: &Doomed| row.lasting.map(|(subject, _)| (subject, row.seq));
+        page.gone = doomed.iter().filter_map(lost).collect();
+        Ok(page)
+    }
+
+    /// What a page holds that is to be pruned.
+    async fn look_through(
+        &mut self,
+        after: i64,
+        before_us: i64,
+        last_word: &dyn Fn(&Subject) -> (Standing, i64),
+    ) -> Result<(PrunedPage, Vec<Doomed>)> {
         let connection = self.connection()?;
         let rows = sqlx::query(
             "SELECT seq, time_us, reference, subject, blinding, CASE WHEN time_us < ? THEN canonical END
@@ -149,9 +126,8 @@ impl Journal {
         .fetch_all(&mut *connection)
         .await?;
         let last = rows.last().map(|row| row.try_get(0)).transpose()?;
-        let holds = list(connection).await?;
-        let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
-        let mut begun = false;
+        let holds = hold::list(connection).await?;
+        let (mut pruned, mut doomed) = (Pruned::default(), Vec::new());
         for row in &rows {
             let (seq, canonical): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(5)?);
             let Some(canonical) = canonical else { continue };
@@ -162,6 +138,10 @@ impl Journal {
             let (fields, account) = beside
                 .fields_of(canonical)
                 .ok_or_else(|| sqlx::Error::Protocol(format!("record {seq} {BROKEN}")))?;
+            // What it seals stands on it.
+            if fields.kind == upkeep::KIND {
+                continue;
+            }
             if fields.version == Version::First {
                 pruned.first_format += 1;
                 continue;
@@ -175,71 +155,99 @@ impl Journal {
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
-            if dry_run {
-                continue;
-            }
-            if !begun {
-                sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-                begun = true;
-            }
+            doomed.push(Doomed { seq, digest: digest(canonical), lasting });
+        }
+        Ok((PrunedPage { pruned, gone: Vec::new(), last }, doomed))
+    }
+
+    /// Puts digests in the place of records, keeps how accounts stood that lose their last, and notes it, as one.
+    async fn give_way(&mut self, doomed: &[Doomed], (by, before_us): (By, i64)) -> Result<()> {
+        let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
+        let mut sealing = Sealing::by(head + 1);
+        self.begin().await?;
+        let connection = self.connection()?;
+        for Doomed { seq, digest, lasting } in doomed {
             sqlx::query(
                 "UPDATE journal SET canonical = NULL, digest = ?, reference = NULL, subject = NULL,
                  blinding = NULL WHERE seq = ?",
             )
-            .bind(digest(canonical).to_vec())
+            .bind(digest.to_vec())
             .bind(seq)
             .execute(&mut *connection)
             .await?;
             if let Some((subject, how)) = lasting {
-                let key_check = if seq < live_since { EARLIER } else { &live };
-                suppress(connection, &subject, how, head, key_check).await?;
-                gone.push((subject, seq));
+                let key_check = if *seq < live_since { EARLIER } else { &live };
+                sealing.word(connection, (subject, *how), head, key_check).await?;
             }
         }
-        if begun {
-            sqlx::query("COMMIT").execute(connection).await?;
-        }
-        Ok(PrunedPage { pruned, gone, last })
+        let deed = Deed::Prune { records: doomed.len() as u64, before_us };
+        let noted = self.note(by, &deed, &sealing.done()).await?;
+        self.commit(Some(noted)).await
     }
 
-    /// Takes what ties records to an account out of the journal; says up to which record that holds.
+    /// Takes what ties records to these accounts out of the journal, as one; each with how it stands and by which record.
+    /// `shared`: what was kept of them in the database that nodes share. Says up to which record that holds.
     pub(in crate::store) async fn erase(
         &mut self,
-        subject: &Subject,
-        (standing, by): (Standing, i64),
+        accounts: &[(Subject, (Standing, i64))],
+        shared: Option<Shared>,
     ) -> Result<(Erased, i64)> {
         self.settle_doubt().await?;
-        let done = self.erase_rows(subject, standing, by).await;
+        let head = self.end.head.seq;
+        let done = self.erase_rows(accounts, shared).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
-        done.map(|erased| (erased, self.head.seq))
+        done.map(|erased| (erased, head))
     }
 
-    async fn erase_rows(&mut self, subject: &Subject, standing: Standing, by: i64) -> Result<Erased> {
-        let (head, live) = (self.head.seq, self.key_check.clone());
-        let key_check = if by < self.live_since { EARLIER } else { &live };
+    async fn erase_rows(
+        &mut self,
+        accounts: &[(Subject, (Standing, i64))],
+        shared: Option<Shared>,
+    ) -> Result<Erased> {
+        let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
+        let (mut erased, mut sealing) = (Erased::default(), Sealing::by(head + 1));
+        self.begin().await?;
         let connection = self.connection()?;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let bytes = subject.as_bytes().to_vec();
-        let first_format: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM journal WHERE subject = ? AND substr(canonical, 1, 1) = x'01'",
-        )
-        .bind(bytes.clone())
-        .fetch_one(&mut *connection)
-        .await?;
-        let done = sqlx::query("UPDATE journal SET subject = NULL, blinding = NULL WHERE subject = ?")
-            .bind(bytes)
-            .execute(&mut *connection)
+        for (subject, (standing, by)) in accounts {
+            let bytes = subject.as_bytes().to_vec();
+            let first_format: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM journal WHERE subject = ? AND substr(canonical, 1, 1) = x'01'",
+            )
+            .bind(bytes.clone())
+            .fetch_one(&mut *connection)
             .await?;
-        suppress(connection, subject, standing, head, key_check).await?;
-        sqlx::query("COMMIT").execute(connection).await?;
-        Ok(Erased {
-            records: done.rows_affected(),
-            first_format: first_format.unsigned_abs(),
-            suppressed: word(standing).is_some(),
-        })
+            let done = sqlx::query("UPDATE journal SET subject = NULL, blinding = NULL WHERE subject = ?")
+                .bind(bytes)
+                .execute(&mut *connection)
+                .await?;
+            erased.records += done.rows_affected();
+            erased.first_format += first_format.unsigned_abs();
+            erased.suppressed |= word(*standing).is_some();
+            let key_check = if *by < live_since { EARLIER } else { &live };
+            sealing.word(connection, (subject, *standing), head, key_check).await?;
+        }
+        let seal = sealing.done();
+        // An order about somebody who is not known does nothing.
+        let noted = match erased.records > 0 || shared.is_some() || !seal.is_empty() {
+            true => {
+                let deed = Deed::Erase { records: erased.records, shared };
+                Some(self.note(By::Order, &deed, &seal).await?)
+            }
+            false => None,
+        };
+        self.commit(noted).await?;
+        Ok(erased)
     }
+}
+
+/// A record that is to be pruned.
+struct Doomed {
+    seq: i64,
+    digest: Link,
+    /// Whose last it is, and how that account stands.
+    lasting: Option<(Subject, Standing)>,
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.
@@ -250,80 +258,4 @@ pub(in crate::store) const fn word(standing: Standing) -> Option<&'static str> {
         Standing::OptedOutByImport => Some("opted-out-by-import"),
         Standing::NoAccount | Standing::Unknown | Standing::OptedIn | Standing::NotLoaded => None,
     }
-}
-
-/// Keeps how an account stood at record `seq`, or that nothing is to be kept.
-async fn suppress(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-    standing: Standing,
-    seq: i64,
-    key_check: &str,
-) -> Result<()> {
-    let bytes = subject.as_bytes().to_vec();
-    let query = match word(standing) {
-        Some(word) => sqlx::query(KEEP).bind(bytes).bind(word).bind(seq).bind(key_check.to_owned()),
-        None => sqlx::query("DELETE FROM suppression WHERE subject = ?").bind(bytes),
-    };
-    query.execute(connection).await.map(drop)
-}
-
-async fn list(connection: &mut SqliteConnection) -> Result<Vec<Hold>> {
-    let rows = sqlx::query("SELECT id, site, reference, reason, time_us FROM holds ORDER BY id");
-    let rows = rows.fetch_all(connection).await?;
-    let hold = |row: &sqlx::sqlite::SqliteRow| {
-        Ok(Hold {
-            id: row.try_get(0)?,
-            site: row.try_get(1)?,
-            reference: row.try_get(2)?,
-            reason: row.try_get(3)?,
-            time_us: row.try_get(4)?,
-        })
-    };
-    rows.iter().map(hold).collect()
-}
-
-/// See [`crate::store::holds`].
-pub(in crate::store) fn holds(path: &Path, order: HoldOrder) -> Result<Vec<Hold>, OpenError> {
-    changing(path, async move |connection| change(path, connection, order).await)
-}
-
-async fn change(
-    path: &Path,
-    connection: &mut SqliteConnection,
-    order: HoldOrder,
-) -> Result<Vec<Hold>, OpenError> {
-    let named = |e: sqlx::Error| explain(path, &e);
-    let (site, reference, reason) = match order {
-        HoldOrder::Site(site, reason) => (Some(site), None, reason),
-        HoldOrder::Reference(typed, reason) => {
-            let reference = reference::normalise(&typed);
-            let there: i64 = sqlx::query_scalar("SELECT count(*) FROM journal WHERE reference = ?")
-                .bind(reference.clone())
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(named)?;
-            if there == 0 {
-                return Err(refuse(path, format!("has no record with the reference {typed}")));
-            }
-            (None, reference, reason)
-        }
-        HoldOrder::Remove(id) => {
-            let done = sqlx::query("DELETE FROM holds WHERE id = ?").bind(id).execute(&mut *connection).await;
-            if done.map_err(named)?.rows_affected() == 0 {
-                return Err(refuse(path, format!("has no hold {id}; `optgate ledger hold list` shows them")));
-            }
-            return list(connection).await.map_err(named);
-        }
-        HoldOrder::List => return list(connection).await.map_err(named),
-    };
-    sqlx::query("INSERT INTO holds (site, reference, reason, time_us) VALUES (?, ?, ?, ?)")
-        .bind(site)
-        .bind(reference)
-        .bind(reason)
-        .bind(jiff::Timestamp::now().as_microsecond())
-        .execute(&mut *connection)
-        .await
-        .map_err(named)?;
-    list(connection).await.map_err(named)
 }

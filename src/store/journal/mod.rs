@@ -3,7 +3,9 @@
 //! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
 //! node, in the tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees
 //! of [`merkle`], by the keys of [`signers`], and [`signed`] how far that is;
-//! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased.
+//! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased, but
+//! for what [`hold`] keeps; [`kept`] is what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one
+//! against the other, [`sealed`] does so beside a running server.
 //! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
 //! records, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
 //! them to search by, and what ties a record to an account so that it can be forgotten.
@@ -13,16 +15,22 @@ mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
 pub(super) mod forget;
+pub(super) mod hold;
+pub(super) mod kept;
 pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod postgres;
+mod prepare;
 pub(super) mod replay;
 mod schema;
+pub(super) mod seal;
+mod sealed;
 mod secrets;
 pub(super) mod shared_audit;
 mod signed;
 pub(super) mod signers;
 pub(super) mod sqlite;
+pub(super) mod upkeep;
 mod wal;
 
 use std::path::Path;
@@ -83,9 +91,12 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
     use super::chain::{Account, Fields, Head, Version};
+    use super::forget::Pruned;
+    use super::hold::HoldOrder;
     use super::replay::Fold;
     use super::sqlite::{Journal, Key, connect_options};
-    use super::{audit, chain, schema};
+    use super::upkeep::By;
+    use super::{audit, kept, schema, upkeep};
     use crate::privacy::{Standing, Subject};
     use crate::store::record::{Change, Kind, Receipt, Source};
 
@@ -233,30 +244,67 @@ mod tests {
         let path = folder.path().join("journal.sqlite3");
         let (mut journal, _) = opened(&path).await;
         let receipts = append(&mut journal, &[change(Some(ANN)), change(None), change(None)]).await;
+        hold(&mut journal, &receipts[1..]).await;
+        let pruned = prune(&mut journal, |_| (Standing::OptedOut, 1)).await;
+        assert_eq!((pruned.records, pruned.accounts_kept, pruned.held), (1, 1, 2));
         journal.close().await.unwrap();
-        let mut raw = connect_options(&path).connect().await.unwrap();
-        let canonical: Vec<u8> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = 1")
-            .fetch_one(&mut raw)
-            .await
-            .unwrap();
-        let digest = data_encoding::HEXLOWER.encode(&chain::digest(&canonical));
-        let prune = format!(
-            "UPDATE journal SET canonical = NULL, digest = x'{digest}', reference = NULL, subject = NULL, \
-             blinding = NULL WHERE seq = 1"
-        );
-        execute(&mut raw, &prune).await.unwrap();
-        let suppress =
-            "INSERT INTO suppression VALUES (CAST('the account: ann' AS BLOB), 'opted-out', 3, 'c')";
-        execute(&mut raw, suppress).await.unwrap();
-        raw.close().await.unwrap();
         let (mut journal, told) = opened(&path).await;
-        assert_eq!(told.accounts, HashMap::from([(2, Account::None), (3, Account::None)]));
-        assert_eq!(told.suppressed, [(ANN, Standing::OptedOut, 3)]);
+        let known = told.accounts.keys().copied().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(Vec::from_iter(known), [2, 3, 4, 5, 6], "two holds and the prune are records");
+        assert_eq!(told.suppressed, [(ANN, Standing::OptedOut, 5)]);
+        assert_eq!(journal.len(), 3, "and no choices");
         assert_eq!(journal.read(&Key::Reference(receipts[0].reference.clone())).await.unwrap(), None);
         assert_eq!(journal.read(&Key::Seq(1)).await.unwrap(), None);
-        assert_eq!(append(&mut journal, &[change(None)]).await[0].seq, 4);
+        assert_eq!(append(&mut journal, &[change(None)]).await[0].seq, 7);
         journal.close().await.unwrap();
-        assert_eq!(exported(&path), Ok(vec![2, 3, 4]));
+        assert_eq!(exported(&path), Ok(vec![2, 3, 4, 5, 6, 7]));
+    }
+
+    /// Holds these records.
+    async fn hold(journal: &mut Journal, records: &[Receipt]) {
+        for record in records {
+            let order = HoldOrder::Reference(record.reference.clone(), "case 12".into());
+            journal.hold(&order).await.unwrap().unwrap();
+        }
+    }
+
+    /// Prunes all there is; `stands`: how accounts stand, and by which record.
+    async fn prune(journal: &mut Journal, stands: impl Fn(&Subject) -> (Standing, i64)) -> Pruned {
+        journal.prune_page(0, i64::MAX, &stands, Some(By::Order)).await.unwrap().pruned
+    }
+
+    /// A start that reads the index from its file must not read the whole journal for what was done to it.
+    #[tokio::test]
+    async fn records_of_upkeep_and_pruned_ones_are_found_without_reading_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite3");
+        opened(&path).await.0.close().await.unwrap();
+        let mut raw = connect_options(&path).connect().await.unwrap();
+        for (query, index) in [(upkeep::ALL, "journal_upkeep"), (kept::PRUNED, "journal_pruned")] {
+            let plan: String = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
+                .fetch_all(&mut raw)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|(_, _, _, step): (i64, i64, i64, String)| step + "\n")
+                .collect();
+            assert!(plan.contains(index), "{plan}");
+        }
+        raw.close().await.unwrap();
+    }
+
+    /// What a start writes down under a wrong clock must not make it believe that clock: see `writer::retention`.
+    #[tokio::test]
+    async fn the_newest_record_is_the_newest_of_a_choice() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = opened(&folder.path().join("journal.sqlite3")).await;
+        assert_eq!(journal.newest_us().await.unwrap(), None);
+        let receipts = append(&mut journal, &[change(None), change(None)]).await;
+        hold(&mut journal, &receipts[..1]).await;
+        assert_eq!(journal.newest_us().await.unwrap(), Some(1_795_000_000_000_000));
+        prune(&mut journal, |_| (Standing::Unknown, 0)).await;
+        assert_eq!(journal.newest_us().await.unwrap(), Some(1_795_000_000_000_000), "pruned, it was one");
+        journal.close().await.unwrap();
     }
 
     /// The journal forgets, and does nothing else: neither by a mistake of ours nor by a hand at a prompt.

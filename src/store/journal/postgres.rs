@@ -16,6 +16,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 
+use super::chain::{BLINDING, Link};
+use super::seal::shared_leaf;
 use crate::config::DatabaseUrl;
 use crate::privacy::Subject;
 use crate::store::merge::{Seen, Told};
@@ -34,7 +36,11 @@ const CALL: Duration = Duration::from_secs(10);
 const MIGRATION_LOCK: i64 = 0x4f50_5447;
 
 /// Forward only; a step is never changed once released, only followed by another.
-const MIGRATIONS: &[&str] = &["
+///
+/// The second lets no row of `suppression` take another's place, so that the record of the erasure that put it in can
+/// seal it: see [`super::seal::Shared`]. Rows of before, and of an erasure that was broken off, are sealed by none.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE optgate.nodes (
         node text PRIMARY KEY,
         seq bigint NOT NULL,
@@ -60,7 +66,13 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX records_reference ON optgate.records (reference);
     CREATE INDEX records_subject ON optgate.records (subject) WHERE subject IS NOT NULL;
     CREATE TABLE optgate.suppression (subject bytea PRIMARY KEY, standing text NOT NULL);
-    "];
+    ",
+    "
+    ALTER TABLE optgate.suppression DROP CONSTRAINT suppression_pkey;
+    ALTER TABLE optgate.suppression ADD COLUMN erasure bytea;
+    CREATE INDEX suppression_subject ON optgate.suppression (subject);
+    ",
+];
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -312,6 +324,7 @@ impl Database {
         &mut self,
         subject: &Subject,
         standing: Option<&str>,
+        erasure: &[u8; BLINDING],
     ) -> Result<(), Trouble> {
         self.call(async |connection| {
             query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
@@ -319,14 +332,12 @@ impl Database {
                 .execute(&mut *connection)
                 .await?;
             if let Some(standing) = standing {
-                query(
-                    "INSERT INTO optgate.suppression VALUES ($1, $2) ON CONFLICT (subject) DO UPDATE \
-                     SET standing = excluded.standing",
-                )
-                .bind(subject.as_bytes().as_slice())
-                .bind(standing.to_owned())
-                .execute(&mut *connection)
-                .await?;
+                query("INSERT INTO optgate.suppression (subject, standing, erasure) VALUES ($1, $2, $3)")
+                    .bind(subject.as_bytes().as_slice())
+                    .bind(standing.to_owned())
+                    .bind(erasure.as_slice())
+                    .execute(&mut *connection)
+                    .await?;
             }
             Ok(())
         })
@@ -359,10 +370,26 @@ impl Database {
     /// Erased accounts that are opted out.
     pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
         self.call(async |connection| {
-            let rows = query("SELECT subject FROM optgate.suppression").fetch_all(&mut *connection).await?;
+            let rows = query("SELECT DISTINCT subject FROM optgate.suppression");
+            let rows = rows.fetch_all(&mut *connection).await?;
             let subject =
                 |row: &PgRow| row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes);
             Ok(rows.iter().filter_map(subject).collect())
+        })
+        .await
+    }
+
+    /// What is kept of accounts by one erasure: their leaves.
+    pub(in crate::store) async fn kept_by(&mut self, erasure: &[u8; BLINDING]) -> Result<Vec<Link>, Trouble> {
+        self.call(async |connection| {
+            let rows = query("SELECT subject, standing FROM optgate.suppression WHERE erasure = $1")
+                .bind(erasure.as_slice())
+                .fetch_all(&mut *connection)
+                .await?;
+            let leaf = |row: &PgRow| -> Result<_, sqlx::Error> {
+                Ok(shared_leaf(row.try_get(0)?, row.try_get(1)?, erasure))
+            };
+            Ok(rows.iter().map(leaf).collect::<Result<_, _>>()?)
         })
         .await
     }

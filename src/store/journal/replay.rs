@@ -4,7 +4,7 @@ use std::path::Path;
 
 use data_encoding::HEXUPPER;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
 use super::chain::{self, Account, BLINDING, Fields, Head, Link};
 use super::signed::Unsigned;
@@ -148,22 +148,6 @@ fn follow(
         unsigned.push(next.seq, || chain::digest(canonical));
         next
     })
-}
-
-pub(super) async fn suppressions(connection: &mut SqliteConnection) -> Result<Vec<(Subject, Standing, i64)>> {
-    let rows =
-        sqlx::query("SELECT subject, standing, seq FROM suppression").fetch_all(&mut *connection).await?;
-    let suppression = |row: SqliteRow| {
-        let unreadable = || sqlx::Error::Protocol("a suppression entry cannot be read".into());
-        let subject = row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| unreadable())?;
-        let standing = match row.try_get(1)? {
-            "opted-out" => Standing::OptedOut,
-            "opted-out-by-import" => Standing::OptedOutByImport,
-            _ => return Err(unreadable()),
-        };
-        Ok((Subject::from_bytes(subject), standing, row.try_get(2)?))
-    };
-    rows.into_iter().map(suppression).collect()
 }
 
 pub(super) async fn read_head(connection: &mut SqliteConnection) -> Result<Head> {

@@ -5,7 +5,9 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
-use super::{explain, refuse};
+use super::chain::Head;
+use super::upkeep::Noted;
+use super::{explain, kept, refuse};
 use crate::store::OpenError;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -24,6 +26,10 @@ const APPLICATION_ID: i64 = 0x4f50_5447;
 ///
 /// The fifth tells from which record on accounts are hashed under which secret, and which hashes of earlier ones
 /// are not needed any more: their accounts were recorded anew. The sixth counts, see `counts`.
+///
+/// The eighth seals `suppression`: see `kept`. Its indexes find the records of upkeep, and those that are pruned, without
+/// reading all of them; one of them is only used for what has its condition, so that a query without it reads more, and
+/// never another thing.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE journal (
@@ -131,7 +137,35 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     ", "
     ALTER TABLE journal ADD COLUMN seen TEXT;
+    ", "
+    CREATE INDEX journal_upkeep ON journal (seq) WHERE instr(canonical, x'000000000000000675706b656570') > 0;
+    CREATE INDEX journal_pruned ON journal (seq) WHERE digest IS NOT NULL;
+    ALTER TABLE suppression RENAME TO suppression_before;
+    CREATE TABLE suppression (
+        id INTEGER PRIMARY KEY,
+        subject BLOB,
+        blinding BLOB,
+        standing TEXT,
+        seq INTEGER,
+        key_check TEXT,
+        seal INTEGER NOT NULL,
+        digest BLOB,
+        gone INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX suppression_subject ON suppression (subject) WHERE subject IS NOT NULL;
+    CREATE TRIGGER suppression_keeps_its_rows BEFORE DELETE ON suppression
+        BEGIN SELECT RAISE(ABORT, 'suppression is append-only'); END;
+    CREATE TRIGGER suppression_only_forgets BEFORE UPDATE ON suppression
+        WHEN NOT (
+            NEW.id = OLD.id AND NEW.seal = OLD.seal AND OLD.gone IS NULL AND NEW.gone > 0
+            AND length(NEW.digest) IS 32 AND NEW.subject IS NULL AND NEW.blinding IS NULL AND NEW.standing IS NULL
+            AND NEW.seq IS NULL AND NEW.key_check IS NULL
+        )
+        BEGIN SELECT RAISE(ABORT, 'suppression is append-only'); END;
     "];
+
+/// The step from which on rows of `suppression` are sealed: see [`seal`].
+pub(super) const SEALED: usize = 8;
 
 /// Steps of this program.
 pub(super) const LATEST: usize = MIGRATIONS.len();
@@ -199,9 +233,28 @@ pub(super) async fn configure(connection: &mut SqliteConnection) -> Result<()> {
     .map(drop)
 }
 
-/// Brings the schema up to date, one transaction a step, and returns the node's id.
+/// Brings the schema up to where what comes after needs a journal that was read: see [`seal`]. One transaction a step;
+/// returns the node's id.
 pub(super) async fn migrate(connection: &mut SqliteConnection, key_check: &str) -> Result<String> {
-    migrate_to(MIGRATIONS.len(), connection, key_check).await
+    migrate_to(SEALED - 1, connection, key_check).await
+}
+
+/// Takes the step that seals what earlier versions kept of accounts, in one transaction with the record of it, which
+/// follows `head`; `None` where there is nothing to say.
+pub(super) async fn seal(
+    connection: &mut SqliteConnection,
+    node: &str,
+    head: &Head,
+) -> Result<Option<Noted>> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::raw_sql(MIGRATIONS[SEALED - 1]).execute(&mut *transaction).await?;
+    let noted = kept::seal_earlier(&mut transaction, node, head).await?;
+    sqlx::query("UPDATE meta SET value = ? WHERE key = 'schema'")
+        .bind(SEALED.to_string())
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(noted)
 }
 
 /// As [`migrate`], up to an earlier schema: how a test makes an old journal.

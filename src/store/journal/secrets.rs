@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Row};
 
+use super::chain::Head;
+use super::seal::Seal;
 use super::sqlite::Journal;
+use super::upkeep::{self, By, Deed, Noted};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
@@ -32,21 +35,32 @@ pub(super) async fn refuse_other(
     ))
 }
 
-/// From this record on accounts are hashed under the live secret; `next` when that is new.
-pub(super) async fn live_since(connection: &mut SqliteConnection, live: &str, next: i64) -> Result<i64> {
+/// From which record on accounts are hashed under the live secret. One that is new since the record `head` of this node
+/// is noted in the journal.
+pub(super) async fn live_since(
+    connection: &mut SqliteConnection,
+    live: &str,
+    (node, head): (&str, &Head),
+) -> Result<(i64, Option<Noted>)> {
     let newest: Option<(String, i64)> =
         sqlx::query_as("SELECT key_check, since FROM secrets ORDER BY since DESC LIMIT 1")
             .fetch_optional(&mut *connection)
             .await?;
     match newest {
-        Some((check, since)) if check == live => Ok(since),
+        Some((check, since)) if check == live => Ok((since, None)),
         _ => {
+            let next = head.seq + 1;
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("INSERT OR REPLACE INTO secrets VALUES (?, ?)")
                 .bind(live.to_owned())
                 .bind(next)
-                .execute(connection)
+                .execute(&mut *transaction)
                 .await?;
-            Ok(next)
+            let deed = Deed::Secret { check: live.to_owned() };
+            let noted =
+                upkeep::note(&mut transaction, node, head, (By::Start, &deed, &Seal::default())).await?;
+            transaction.commit().await?;
+            Ok((next, Some(noted)))
         }
     }
 }
@@ -97,11 +111,26 @@ impl Journal {
 
     /// The journal needs only the live secret from here on.
     pub(in crate::store) async fn retire(&mut self) -> Result<()> {
+        self.settle_doubt().await?;
+        let done = self.retire_earlier().await;
+        if let Err(error) = &done {
+            self.doubt(error).await;
+        }
+        done
+    }
+
+    async fn retire_earlier(&mut self) -> Result<()> {
         let live = self.key_check.clone();
-        sqlx::query("DELETE FROM secrets WHERE key_check <> ?")
+        self.begin().await?;
+        let gone = sqlx::query("DELETE FROM secrets WHERE key_check <> ?")
             .bind(live)
             .execute(self.connection()?)
-            .await?;
-        Ok(())
+            .await?
+            .rows_affected();
+        let noted = match gone {
+            0 => None,
+            secrets => Some(self.note(By::Order, &Deed::Retire { secrets }, &Seal::default()).await?),
+        };
+        self.commit(noted).await
     }
 }

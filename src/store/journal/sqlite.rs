@@ -13,11 +13,13 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 use super::chain::{self, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
 use super::mark::{self, Mark};
-use super::replay::{Fold, Found, is_there, link_of, read_head, read_records, suppressions};
-use super::schema::{configure, migrate, refuse_damage, refuse_strangers};
-use super::secrets::{live_since, refuse_other};
-use super::signed::{Unsigned, checkpoint_from, last_checkpoint};
-use super::{BROKEN, broken, explain, primary_code, refuse, signers, wal};
+use super::prepare::{End, prepare};
+use super::replay::{Fold, Found, link_of, read_head, read_records};
+use super::schema::configure;
+use super::seal::Seal;
+use super::signed::{Unsigned, checkpoint_from};
+use super::upkeep::{self, By, Deed, Noted};
+use super::{BROKEN, broken, explain, primary_code, refuse, wal};
 use crate::privacy::Subject;
 use crate::store::counts::Line;
 use crate::store::merge::Seen;
@@ -53,8 +55,7 @@ pub(in crate::store) struct Journal {
     /// The first record that can be hashed with it.
     pub(super) live_since: i64,
     signer: Signer,
-    pub(super) head: Head,
-    unsigned: Unsigned,
+    pub(super) end: End,
     mark: Mark,
     /// An append failed: what is on disk must be looked at before the next one.
     doubtful: bool,
@@ -105,33 +106,32 @@ impl Journal {
             key_check: key_checks.first().cloned().unwrap_or_default(),
             live_since: prepared.live_since,
             signer: prepared.signer,
-            head: prepared.head,
-            unsigned: prepared.unsigned,
+            end: prepared.end,
             mark: prepared.mark,
             doubtful: false,
             found: Vec::new(),
         })
     }
 
-    /// Records in the journal.
+    /// Records in the journal, of choices.
     pub(in crate::store) fn len(&self) -> u64 {
-        self.head.seq.unsigned_abs()
+        self.end.head.seq.unsigned_abs().saturating_sub(self.end.upkeep)
     }
 
     /// The last record.
     pub(in crate::store) const fn last(&self) -> i64 {
-        self.head.seq
+        self.end.head.seq
     }
 
     /// The same, as the chain has it.
     pub(in crate::store) const fn head(&self) -> Head {
-        self.head
+        self.end.head
     }
 
     /// The record with a number, as the chain has it.
     pub(in crate::store) async fn head_at(&mut self, seq: i64) -> Result<Option<Head>> {
-        if seq == self.head.seq {
-            return Ok(Some(self.head));
+        if seq == self.end.head.seq {
+            return Ok(Some(self.end.head));
         }
         let link = link_of(self.connection()?, seq).await?;
         Ok(link.map(|link| Head { seq, link }))
@@ -160,18 +160,18 @@ impl Journal {
             return Err(error);
         }
         let receipt = |row: Sealed| {
-            self.head = row.head;
-            self.unsigned.push(row.receipt.seq, || row.digest);
+            self.end.head = row.head;
+            self.end.unsigned.push(row.receipt.seq, || row.digest);
             row.receipt
         };
         let receipts = sealed.into_iter().map(receipt).collect();
-        self.mark.set(&self.head);
+        self.mark.set(&self.end.head);
         Ok(receipts)
     }
 
     /// Whether records came since the last checkpoint.
     pub(in crate::store) fn has_unsigned(&self) -> bool {
-        self.head.seq > self.unsigned.from()
+        self.end.head.seq > self.end.unsigned.from()
     }
 
     /// Signs what came since the last checkpoint, if anything did; durable when this returns.
@@ -184,25 +184,44 @@ impl Journal {
         }
         let canonical = Checkpoint {
             node: self.node.to_string(),
-            from: self.unsigned.from(),
-            head: self.head,
-            root: self.unsigned.root(),
+            from: self.end.unsigned.from(),
+            head: self.end.head,
+            root: self.end.unsigned.root(),
             time_us: now_us,
             key: self.signer.public().id(),
         }
         .encode();
         let signature = self.signer.sign(&checkpoint::signed(&canonical))?;
         let written = sqlx::query("INSERT INTO checkpoints VALUES (?, ?, ?)")
-            .bind(self.head.seq)
+            .bind(self.end.head.seq)
             .bind(canonical)
             .bind(signature.to_vec())
             .execute(self.connection()?)
             .await;
         match &written {
-            Ok(_) => self.unsigned = Unsigned::after(self.head.seq),
+            Ok(_) => self.end.unsigned = Unsigned::after(self.end.head.seq),
             Err(error) => self.doubt(error).await,
         }
         written.map(drop)
+    }
+
+    /// Begins a transaction that changes more than records that come.
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        sqlx::query("BEGIN IMMEDIATE").execute(self.connection()?).await.map(drop)
+    }
+
+    /// Writes the record of what is done in this transaction.
+    pub(super) async fn note(&mut self, by: By, deed: &Deed, seal: &Seal) -> Result<Noted> {
+        let (node, head) = (Arc::clone(&self.node), self.end.head);
+        upkeep::note(self.connection()?, &node, &head, (by, deed, seal)).await
+    }
+
+    /// Commits it, with that record if there is one.
+    pub(super) async fn commit(&mut self, noted: Option<Noted>) -> Result<()> {
+        sqlx::query("COMMIT").execute(self.connection()?).await?;
+        self.end.take(noted);
+        self.mark.set(&self.end.head);
+        Ok(())
     }
 
     /// Writes something small, to learn whether writing works again.
@@ -320,7 +339,7 @@ impl Journal {
     ) -> Result<Vec<Sealed>> {
         let mut random = vec![[0; reference::RANDOM + BLINDING]; changes.clone().count()];
         getrandom::fill(random.as_flattened_mut()).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
-        let mut head = self.head;
+        let mut head = self.end.head;
         let seal = |(change, random): (&Change, &[u8; reference::RANDOM + BLINDING])| {
             let [a, b, c, d, e, f, g, blinding @ ..] = *random;
             let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
@@ -405,15 +424,16 @@ impl Journal {
         }
         let connection = self.connection.as_mut().ok_or_else(not_open)?;
         let end = read_head(connection).await?;
-        if end.seq < self.head.seq || (end.seq == self.head.seq && end.link != self.head.link) {
-            let why = format!("record {} was written and is not there any more", self.head.seq);
+        if end.seq < self.end.head.seq || (end.seq == self.end.head.seq && end.link != self.end.head.link) {
+            let why = format!("record {} was written and is not there any more", self.end.head.seq);
             return Err(sqlx::Error::Protocol(why));
         }
         let (mut found, uncounted) = (Vec::new(), (&Head::default(), &mut Unsigned::default()));
-        let read = read_records(&self.path, connection, self.head, uncounted, &mut found).await;
-        self.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        let read = read_records(&self.path, connection, self.end.head, uncounted, &mut found).await;
+        self.end.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        self.end.upkeep += found.iter().filter(|found| found.kind.is_none()).count() as u64;
         self.found.append(&mut found);
-        self.unsigned.catch_up(connection).await?;
+        self.end.unsigned.catch_up(connection).await?;
         self.doubtful = false;
         Ok(())
     }
@@ -422,57 +442,6 @@ impl Journal {
     pub(in crate::store) fn take_found(&mut self) -> Vec<Found> {
         std::mem::take(&mut self.found)
     }
-}
-
-/// What is known of a journal just opened.
-struct Prepared {
-    node: String,
-    live_since: i64,
-    signer: Signer,
-    head: Head,
-    unsigned: Unsigned,
-    mark: Mark,
-}
-
-/// Checks, migrates and reads a journal just opened.
-async fn prepare(
-    path: &Path,
-    connection: &mut SqliteConnection,
-    (key_checks, signing_key): (&[String], &Path),
-    marked: Option<Head>,
-    fold: &mut dyn Fold,
-) -> Result<Prepared, OpenError> {
-    let named = |e: sqlx::Error| explain(path, &e);
-    refuse_damage(path, connection).await?;
-    refuse_strangers(path, connection).await?;
-    wal::write_again(path, connection).await.map_err(named)?;
-    let live = key_checks.first().map_or("", String::as_str);
-    let node = migrate(connection, live).await.map_err(named)?;
-    configure(connection).await.map_err(named)?;
-    refuse_other(path, connection, key_checks).await?;
-    let signer = signers::of_journal(path, connection, signing_key).await?;
-    let signed = last_checkpoint(connection).await.map_err(named)?;
-    let signed = signed.map_or_else(Head::default, |checkpoint| checkpoint.head);
-    let mut unsigned = Unsigned::after(signed.seq);
-    let known_to = match fold.known_to() {
-        Some(known) if is_there(connection, &known, &signed).await.map_err(named)? && fold.resume() => known,
-        _ => Head::default(),
-    };
-    if known_to.seq > signed.seq {
-        unsigned.read_to(connection, known_to.seq).await.map_err(named)?;
-    }
-    let suppressions = suppressions(connection).await.map_err(named)?;
-    suppressions.iter().for_each(|(subject, standing, seq)| fold.stood(*subject, *standing, *seq));
-    let head = read_records(path, connection, known_to, (&signed, &mut unsigned), fold).await?;
-    mark::refuse_other(path, connection, marked.as_ref(), &head).await?;
-    let mut mark = Mark::open(path)?;
-    suppressions.into_iter().for_each(|(subject, standing, seq)| fold.suppressed(subject, standing, seq));
-    let live_since = live_since(connection, live, head.seq + 1).await.map_err(named)?;
-    // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether
-    // that failed.
-    files::sync_folder_of(path).map_err(|e| refuse(path, format!("its folder cannot be synced: {e}")))?;
-    mark.set(&head);
-    Ok(Prepared { node, live_since, signer, head, unsigned, mark })
 }
 
 /// Options all connections share; `create_if_missing` is off.

@@ -1,16 +1,19 @@
 //! What somebody asked to be forgotten: an account is erased, earlier secrets are retired, records of before a day are
-//! pruned.
+//! pruned; and what is to be held.
 
 use super::retention::Pruning;
 use super::{Answer, Writer};
 use crate::privacy::Subject;
 use crate::store::RecordError;
 use crate::store::journal::forget::Erased;
+use crate::store::journal::hold::{Hold, HoldOrder};
+use crate::store::journal::seal::Shared;
 
 /// What somebody asked to be forgotten, and who.
 pub(super) enum Forget {
     Before(Pruning),
-    Accounts { subjects: Vec<Subject>, answer: Answer<Erased> },
+    Accounts { subjects: Vec<Subject>, shared: Option<Shared>, answer: Answer<Erased> },
+    Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     Secrets { answer: Answer<u64> },
 }
 
@@ -23,36 +26,43 @@ impl Forget {
             }
             Self::Before(Pruning { answer, .. }) => drop(answer.send(Err(RecordError::HandedOver))),
             Self::Accounts { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
+            Self::Hold { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
             Self::Secrets { answer } => drop(answer.send(Err(RecordError::HandedOver))),
         }
     }
 }
 
 impl Writer {
-    /// What somebody asked to be forgotten.
+    /// What somebody asked to be forgotten, and what not.
     pub(super) async fn forget(&mut self) {
+        if self.forget.is_empty() {
+            return;
+        }
         for order in std::mem::take(&mut self.forget) {
             let told = |error: sqlx::Error| RecordError::Journal(error.to_string());
             match order {
                 Forget::Before(pruning) => self.prune(pruning).await,
                 Forget::Secrets { answer } => drop(answer.send(self.retire().await.map_err(told))),
-                Forget::Accounts { subjects, answer } => {
-                    drop(answer.send(self.erase(&subjects).await.map_err(told)));
+                Forget::Hold { order, answer } => {
+                    let held = self.journal.hold(&order).await.map_err(told);
+                    let none = || RecordError::NotThere(order.to_string());
+                    drop(answer.send(held.and_then(|held| held.ok_or_else(none))));
+                }
+                Forget::Accounts { subjects, shared, answer } => {
+                    drop(answer.send(self.erase(&subjects, shared).await.map_err(told)));
                 }
             }
         }
+        self.upkeep_is_noted();
     }
 
-    async fn erase(&mut self, subjects: &[Subject]) -> Result<Erased, sqlx::Error> {
-        let mut erased = Erased::default();
+    async fn erase(&mut self, subjects: &[Subject], shared: Option<Shared>) -> Result<Erased, sqlx::Error> {
         self.packer.discard()?;
-        for subject in subjects {
-            let (standing, by) = self.state.index.last_word(subject);
-            let (one, seq) = self.journal.erase(subject, (standing, by)).await?;
-            self.state.index.suppress(*subject, standing, seq);
-            erased.records += one.records;
-            erased.first_format += one.first_format;
-            erased.suppressed |= one.suppressed;
+        let stands = |subject: &Subject| (*subject, self.state.index.last_word(subject));
+        let accounts: Vec<_> = subjects.iter().map(stands).collect();
+        let (erased, seq) = self.journal.erase(&accounts, shared).await?;
+        for (subject, (standing, _)) in accounts {
+            self.state.index.suppress(subject, standing, seq);
         }
         Ok(erased)
     }

@@ -128,9 +128,10 @@ impl Writer {
 
     /// Records whose commit reported an error and that are on disk all the same: whoever waited was told otherwise, but
     /// the index says what the journal says.
-    fn settle_found(&mut self) {
+    pub(super) fn settle_found(&mut self) {
         let found = self.journal.take_found();
-        self.state.records.fetch_add(found.len() as u64, Ordering::Relaxed);
+        let choices = found.iter().filter(|found| found.kind.is_some()).count() as u64;
+        self.state.records.fetch_add(choices, Ordering::Relaxed);
         for Found { subject, kind, source, seq } in found {
             if let (Some(subject), Some(kind), Some(source)) = (subject, kind, source) {
                 self.state.settle(subject, kind, source, seq);

@@ -87,6 +87,14 @@ impl Writer {
         }
     }
 
+    /// The journal may have got records of what was done to it, which go to the database like all others.
+    pub(super) fn upkeep_is_noted(&mut self) {
+        self.settle_found();
+        if let Some(feed) = &self.state.feed {
+            feed.committed(self.journal.last());
+        }
+    }
+
     /// Everything above at once, before the journal is closed.
     pub(super) async fn bring_up_to_date(&mut self) {
         self.note_carried().await;

@@ -25,6 +25,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::journal::forget::{Erased, Pruned};
+use super::journal::hold::{Hold, HoldOrder};
+use super::journal::seal::Shared;
 use super::journal::sqlite::{Journal, Key};
 use super::lending::{self, Lent, Next};
 use super::packed::Packer;
@@ -56,8 +58,10 @@ pub(super) enum Command {
     Carried(Subject),
     /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it.
     Retire { answer: Answer<u64> },
+    /// Add or end a legal hold.
+    Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     /// Take what ties records to these accounts out of the journal.
-    Erase { subjects: Vec<Subject>, answer: Answer<Erased> },
+    Erase { subjects: Vec<Subject>, shared: Option<Shared>, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
@@ -335,9 +339,13 @@ impl Writer {
                 let (after, pruned) = (0, Pruned::default());
                 self.forget.push(Forget::Before(Pruning { before_us, dry_run, after, pruned, answer }));
             }
-            Command::Erase { subjects, answer } => {
+            Command::Hold { order, answer } => {
                 self.pressing = true;
-                self.forget.push(Forget::Accounts { subjects, answer });
+                self.forget.push(Forget::Hold { order, answer });
+            }
+            Command::Erase { subjects, shared, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Accounts { subjects, shared, answer });
             }
             Command::Lend { lent } => {
                 self.pressing = true;

@@ -11,6 +11,7 @@ use super::{Answer, Writer};
 use crate::store::RecordError;
 use crate::store::index::Index;
 use crate::store::journal::forget::{Pruned, PrunedPage};
+use crate::store::journal::upkeep::By;
 use crate::store::packed::Packer;
 
 /// Time between two rounds.
@@ -98,7 +99,10 @@ impl Writer {
         }
         let before_us = sweep.before_us();
         let index = &self.state.index;
-        let page = self.journal.prune_page(sweep.after, before_us, &|s| index.last_word(s), false).await;
+        let page = self
+            .journal
+            .prune_page(sweep.after, before_us, &|s| index.last_word(s), Some(By::Retention))
+            .await;
         match page {
             Ok(page) => {
                 sweep.pruned.add(&page.pruned);
@@ -113,13 +117,15 @@ impl Writer {
                 self.failed(&error);
             }
         }
+        self.upkeep_is_noted();
     }
 
     /// Prunes the next page, and answers after the last.
     pub(super) async fn prune(&mut self, mut pruning: Pruning) {
         let Pruning { before_us, dry_run, after, .. } = pruning;
         let index = &self.state.index;
-        let page = match self.journal.prune_page(after, before_us, &|s| index.last_word(s), dry_run).await {
+        let by = (!dry_run).then_some(By::Order);
+        let page = match self.journal.prune_page(after, before_us, &|s| index.last_word(s), by).await {
             Ok(page) => page,
             Err(error) => {
                 return drop(pruning.answer.send(Err(RecordError::Journal(error.to_string()))));

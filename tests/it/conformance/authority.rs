@@ -92,6 +92,18 @@ pub fn cases() -> Vec<Case> {
             [seen("GET /?case")],
         ),
         forward(
+            "a target and a Host that differ by the port that says nothing",
+            "RFC 9110, 4.2.3",
+            with("GET http://site.test:80/case", "Host: site.test\r\n"),
+            [seen("GET /case").has("host", "site.test")],
+        ),
+        forward(
+            "the same the other way",
+            "RFC 9110, 4.2.3",
+            with("GET http://site.test/case", "Host: site.test:80\r\n"),
+            [seen("GET /case")],
+        ),
+        forward(
             "a Host's port goes on",
             HOST,
             with("GET /case", "Host: site.test:8080\r\n"),

@@ -106,6 +106,15 @@ pub fn cases() -> Vec<Case> {
             .statuses(&[405, 501])
             .should()
             .ours(),
+        refuse(
+            "a method longer than any",
+            "RFC 9112, 3",
+            line(&format!("{} /case HTTP/1.1", "GET".repeat(11))),
+        )
+        .statuses(&[400, 405, 501])
+        .should(),
+        refuse("angle brackets in the target", "RFC 3986, 3.3", line("GET /case<script> HTTP/1.1")),
+        refuse("a quotation mark in the query", "RFC 3986, 3.4", line("GET /case?a=\"b\" HTTP/1.1")),
         refuse("a method with a colon", "RFC 9110, 9.1", line("GET: /case HTTP/1.1")),
         refuse("a method with a slash", "RFC 9110, 9.1", line("GE/T /case HTTP/1.1")),
         refuse("a method in quotes", "RFC 9110, 9.1", line("\"GET\" /case HTTP/1.1")),

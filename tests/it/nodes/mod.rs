@@ -340,6 +340,60 @@ async fn the_records_of_all_nodes_are_exported_and_verified() {
     b.stop().await;
 }
 
+/// Issue 6: what is kept of an erased account in the database is sealed there too, by the record of the erasure: the export
+/// of all nodes names it when a hand took the account out or made it another. More than was sealed harms nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_kept_in_the_database_cannot_be_taken_out_unseen() {
+    let Some(cluster) = Cluster::shared("an_account_kept_in_the_database_cannot_be_taken_out_unseen") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 0..2 {
+        a.record(out(account)).await;
+    }
+    a.is_shipped().await;
+    a.store.erase(vec![subject(0)]).await.unwrap();
+    a.store.erase(vec![subject(0), subject(1)]).await.unwrap();
+    a.is_shipped().await;
+    let read = async || {
+        let url = config::parse_database(&database).unwrap();
+        let read = tokio::task::spawn_blocking(move || optgate::store::export_shared(&url, &mut |_| Ok(())));
+        read.await.unwrap().map_err(|error| error.to_string())
+    };
+    assert_eq!(read().await, Ok(()));
+    let mut connection = connect(&database).await;
+    let mut change = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    };
+    change("CREATE TABLE optgate.aside AS TABLE optgate.suppression").await;
+    let first = "record 3 seals accounts that are kept by their hash alone";
+    let second = "record 4 seals accounts that are kept by their hash alone";
+    for (sql, words) in [
+        ("DELETE FROM optgate.suppression", first),
+        ("UPDATE optgate.suppression SET standing = 'opted-in'", first),
+        ("UPDATE optgate.suppression SET erasure = NULL", first),
+        (
+            "DELETE FROM optgate.suppression s WHERE subject <> (SELECT subject FROM optgate.suppression
+             GROUP BY subject HAVING count(*) = 2)",
+            second,
+        ),
+    ] {
+        change(sql).await;
+        let said = read().await.unwrap_err();
+        assert!(said.contains(words), "{sql}: {said}");
+        change("DELETE FROM optgate.suppression; INSERT INTO optgate.suppression TABLE optgate.aside").await;
+    }
+    change("INSERT INTO optgate.suppression SELECT decode(repeat('07', 16), 'hex'), 'opted-out'").await;
+    assert_eq!(read().await, Ok(()));
+    let late = Node::start(&database);
+    for account in 0..2 {
+        late.knows(account, Standing::OptedOut).await;
+    }
+    a.stop().await;
+    late.stop().await;
+}
+
 /// 11 CCR 7101 and erasure, in the copies that nodes share: what is pruned or erased in a journal is so in the database,
 /// and a node that comes later honours the opt-out all the same.
 #[tokio::test(flavor = "multi_thread")]
@@ -361,7 +415,13 @@ async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
     assert_eq!((pruned.records, pruned.accounts_kept), (3, 2));
     let folder = a.stop().await;
     let again = opened(folder.path(), &limits(&database)).unwrap();
-    let whole = "SELECT count(*) FROM optgate.records WHERE canonical IS NOT NULL OR blinding IS NOT NULL";
+    // What was done to the journal stays: here an erasure and a prune.
+    let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL \
+                 OR blinding IS NOT NULL";
+    assert_eq!(
+        number(&mut connection, "SELECT count(*) FROM optgate.records WHERE kind = 'upkeep'").await,
+        2
+    );
     until("the database has pruned", async || number(&mut connect(&database).await, whole).await == 0).await;
     let late = Node::start(&database);
     for account in 0..3 {
@@ -369,8 +429,16 @@ async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
         assert_eq!(again.lookup(&subject(account)), Standing::OptedOut);
     }
     let url = config::parse_database(&database).unwrap();
-    let read = tokio::task::spawn_blocking(move || optgate::store::export_shared(&url, &mut |_| Ok(())));
-    read.await.unwrap().unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut kinds = Vec::new();
+        optgate::store::export_shared(&url, &mut |record| {
+            kinds.push((record.kind, record.signal, record.site));
+            Ok(())
+        })
+        .map(|()| kinds)
+    });
+    let [erase, prune] = ["erase", "prune"].map(|done| ("upkeep".to_owned(), done.to_owned(), String::new()));
+    assert_eq!(read.await.unwrap().unwrap(), [erase, prune]);
     again.close().await;
     late.stop().await;
 }

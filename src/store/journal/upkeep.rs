@@ -1,0 +1,322 @@
+//! What was done to the journal itself, as a record in its chain: the record of an order that was carried out, written in
+//! the transaction that carries it out.
+//!
+//! ```text
+//! site nothing · kind "upkeep" · signal what was done · basis who had it done · person nothing
+//! policy = "v1" | SP word=value | ...
+//!
+//!   prune    records=N before=TIME   records of before then gave their bytes for their digests
+//!   erase    records=N               what tied them to accounts is gone; with a database that nodes share, and accounts
+//!                                    kept there, also shared=N/DIGEST erasure=ID
+//!   hold     hold=N record=N         or site=NAME; the list of holds has the reason
+//!   release  hold=N
+//!   signer   key=NAME                another key signs from here on
+//!   secret   check=CHECK             accounts are hashed under another secret from here on
+//!   retire   secrets=N               those of before are not needed any more
+//!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade
+//!
+//!   kept=N/DIGEST dropped=N/DIGEST   with prune, erase and seal: see `kept`
+//! ```
+//!
+//! It names no site in the place of one, so that no consumer is ever shown it, and holds nothing that leads to a person:
+//! of a hold the record's number and not its reference, which the record itself loses when it is pruned; no reason,
+//! which somebody typed. It is never pruned: what it seals stands on it.
+
+use data_encoding::HEXLOWER;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::chain::{self, Fields, Head, Link, Version};
+use super::seal::{Seal, Shared, Tally};
+use crate::store::reference;
+
+type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
+
+/// The kind of such a record. No choice of a person has it: see [`crate::store::Kind`].
+pub(in crate::store) const KIND: &str = "upkeep";
+
+/// The form of the text; another form gets another word.
+const FORM: &str = "v1";
+
+/// Who had something done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum By {
+    /// Somebody typed it.
+    Order,
+    /// `store.retention`.
+    Retention,
+    /// A start, which found a new key or an older journal.
+    Start,
+}
+
+impl By {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Retention => "retention",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) enum Deed {
+    Prune { records: u64, before_us: i64 },
+    Erase { records: u64, shared: Option<Shared> },
+    HoldRecord { hold: i64, seq: i64 },
+    HoldSite { hold: i64, site: String },
+    Release { hold: i64 },
+    Signer { key: String },
+    Secret { check: String },
+    Retire { secrets: u64 },
+    Seal { pruned: u64, untied: u64 },
+}
+
+impl Deed {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Prune { .. } => "prune",
+            Self::Erase { .. } => "erase",
+            Self::HoldRecord { .. } | Self::HoldSite { .. } => "hold",
+            Self::Release { .. } => "release",
+            Self::Signer { .. } => "signer",
+            Self::Secret { .. } => "secret",
+            Self::Retire { .. } => "retire",
+            Self::Seal { .. } => "seal",
+        }
+    }
+
+    fn text(&self, seal: &Seal) -> String {
+        let said = match self {
+            Self::Prune { records, before_us } => format!("records={records} before={}", time(*before_us)),
+            Self::Erase { records, shared: None } => format!("records={records}"),
+            Self::Erase { records, shared: Some(Shared { erasure, kept }) } => {
+                let erasure = HEXLOWER.encode(erasure);
+                format!("records={records} shared={} erasure={erasure}", write_tally(kept))
+            }
+            Self::HoldRecord { hold, seq } => format!("hold={hold} record={seq}"),
+            Self::HoldSite { hold, site } => format!("hold={hold} site={site}"),
+            Self::Release { hold } => format!("hold={hold}"),
+            Self::Signer { key } => format!("key={key}"),
+            Self::Secret { check } => format!("check={check}"),
+            Self::Retire { secrets } => format!("secrets={secrets}"),
+            Self::Seal { pruned, untied } => format!("pruned={pruned} untied={untied}"),
+        };
+        let mut text = format!("{FORM} {said}");
+        for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
+            if tally.count > 0 {
+                text += &format!(" {word}={}", write_tally(tally));
+            }
+        }
+        text
+    }
+}
+
+fn write_tally(Tally { count, digest }: &Tally) -> String {
+    format!("{count}/{}", HEXLOWER.encode(digest))
+}
+
+/// A time that no calendar holds is shown as it is: `--before` may name any.
+fn time(microseconds: i64) -> String {
+    jiff::Timestamp::from_microsecond(microseconds)
+        .map_or_else(|_| format!("{microseconds}us"), |time| time.to_string())
+}
+
+/// What such a record says that can be held against the rest of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::store) struct Upkeep {
+    /// Records that were pruned then.
+    pub(in crate::store) pruned: u64,
+    /// Records that lost what tied them to accounts then.
+    pub(in crate::store) erased: u64,
+    /// What of accounts was kept and dropped then.
+    pub(in crate::store) seal: Seal,
+    /// What of accounts was kept then in the database that nodes share.
+    pub(in crate::store) shared: Option<Shared>,
+    /// The key that signs from there on, if it is another.
+    pub(in crate::store) signer: Option<String>,
+}
+
+/// It is upkeep, in words that this program does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("says what was done to the journal in words of a later version; run that version or a newer one")]
+pub(in crate::store) struct Unreadable;
+
+impl Upkeep {
+    /// What a record says, if it is one of upkeep.
+    pub(in crate::store) fn of(fields: &Fields<'_>) -> Result<Option<Self>, Unreadable> {
+        if fields.kind != KIND {
+            return Ok(None);
+        }
+        Self::read(fields.signal, fields.policy).map(Some).ok_or(Unreadable)
+    }
+
+    fn read(deed: &str, text: &str) -> Option<Self> {
+        let said = text.strip_prefix(FORM)?.strip_prefix(' ')?;
+        let word = |word: &str| said.split(' ').find_map(|part| part.strip_prefix(word)?.strip_prefix('='));
+        let number = |name: &str| word(name)?.parse().ok();
+        let tally = |name: &str| word(name).map_or(Some(Tally::default()), read_tally);
+        let seal = || Some(Seal { kept: tally("kept")?, dropped: tally("dropped")? });
+        let shared = || match (word("shared"), word("erasure")) {
+            (None, None) => Some(None),
+            (Some(kept), Some(erasure)) => {
+                let erasure = HEXLOWER.decode(erasure.as_bytes()).ok()?.try_into().ok()?;
+                Some(Some(Shared { erasure, kept: read_tally(kept)? }))
+            }
+            _ => None,
+        };
+        Some(match deed {
+            "prune" => Self { pruned: number("records")?, seal: seal()?, ..Self::default() },
+            "erase" => {
+                Self { erased: number("records")?, seal: seal()?, shared: shared()?, ..Self::default() }
+            }
+            "seal" => Self {
+                pruned: number("pruned")?,
+                erased: number("untied")?,
+                seal: seal()?,
+                ..Self::default()
+            },
+            "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
+            // A site may have any name, so nothing else is read there.
+            "hold" | "release" | "secret" | "retire" => Self::default(),
+            _ => return None,
+        })
+    }
+}
+
+fn read_tally(text: &str) -> Option<Tally> {
+    let (count, digest) = text.split_once('/')?;
+    let digest = HEXLOWER.decode(digest.as_bytes()).ok()?.try_into().ok()?;
+    let count = count.parse().ok().filter(|count| *count > 0)?;
+    Some(Tally { count, digest })
+}
+
+/// A record of upkeep that is written and not committed yet.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Noted {
+    pub(super) head: Head,
+    pub(super) digest: Link,
+}
+
+/// Writes what is done in the transaction under way. It counts once that is committed.
+pub(super) async fn note(
+    connection: &mut SqliteConnection,
+    node: &str,
+    head: &Head,
+    (by, deed, seal): (By, &Deed, &Seal),
+) -> Result<Noted> {
+    let mut random = [0; reference::RANDOM];
+    getrandom::fill(&mut random).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
+    let time_us = jiff::Timestamp::now().as_microsecond();
+    let reference = reference::make(time_us, random);
+    let canonical = Fields {
+        version: Version::Second,
+        seq: head.seq + 1,
+        node,
+        time_us,
+        site: "",
+        kind: KIND,
+        signal: deed.word(),
+        basis: by.word(),
+        policy: &deed.text(seal),
+        person: None,
+        reference: &reference,
+    }
+    .encode();
+    let digest = chain::digest(&canonical);
+    let head = head.next_digest(&digest);
+    sqlx::query("INSERT INTO journal (seq, time_us, reference, canonical, chain) VALUES (?, ?, ?, ?, ?)")
+        .bind(head.seq)
+        .bind(time_us)
+        .bind(reference)
+        .bind(canonical)
+        .bind(head.link.to_vec())
+        .execute(connection)
+        .await?;
+    Ok(Noted { head, digest })
+}
+
+/// The condition is that of an index: see the schema. What it finds too much, a site of that name, is no upkeep.
+pub(super) const ALL: &str = "SELECT it.seq, it.canonical, it.chain, before.chain
+    FROM journal AS it LEFT JOIN journal AS before ON before.seq = it.seq - 1
+    WHERE instr(it.canonical, x'000000000000000675706b656570') > 0 ORDER BY it.seq";
+
+/// Every record of upkeep, each held against the record before it, in order.
+pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<(i64, Upkeep)>> {
+    let rows = sqlx::query(ALL).fetch_all(connection).await?;
+    let mut all = Vec::new();
+    for row in &rows {
+        let (seq, canonical, link): (i64, &[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let before = row.try_get::<Option<&[u8]>, _>(3)?.map_or(Ok(Link::default()), Link::try_from);
+        let before = Head { seq: seq - 1, link: before.map_err(|_| broken_at(seq))? };
+        let fields = Fields::decode(canonical).filter(|fields| fields.seq == seq);
+        let fields = fields.filter(|_| before.next(canonical).link == link).ok_or_else(|| broken_at(seq))?;
+        let upkeep = Upkeep::of(&fields);
+        let upkeep =
+            upkeep.map_err(|unreadable| sqlx::Error::Protocol(format!("record {seq} {unreadable}")))?;
+        all.extend(upkeep.map(|upkeep| (seq, upkeep)));
+    }
+    Ok(all)
+}
+
+fn broken_at(seq: i64) -> sqlx::Error {
+    sqlx::Error::Protocol(format!("record {seq} {}", super::BROKEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text is evidence: under this form it may never be read otherwise.
+    #[test]
+    fn what_was_done_is_read_back_from_what_the_record_says() {
+        let tally = |count, byte| Tally { count, digest: [byte; 32] };
+        let seal = Seal { kept: tally(3, 0xab), dropped: tally(1, 0xcd) };
+        let none = Seal::default();
+        let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
+        let prune = Deed::Prune { records: 5, before_us: 0 };
+        let text = prune.text(&seal);
+        assert_eq!(text, format!("v1 records=5 before=1970-01-01T00:00:00Z kept=3/{ab} dropped=1/{cd}"));
+        let read = |deed: &Deed, seal: &Seal| Upkeep::read(deed.word(), &deed.text(seal)).unwrap();
+        assert_eq!(read(&prune, &seal), Upkeep { pruned: 5, seal, ..Upkeep::default() });
+        for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
+            let erase = Deed::Erase { records: 2, shared };
+            let said = Upkeep { erased: 2, seal, shared, ..Upkeep::default() };
+            assert_eq!(read(&erase, &seal), said, "erased is not pruned");
+        }
+        let found = read(&Deed::Seal { pruned: 9, untied: 4 }, &none);
+        assert_eq!((found.pruned, found.erased), (9, 4));
+        assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
+        for deed in [
+            Deed::HoldRecord { hold: 1, seq: 2 },
+            Deed::HoldSite { hold: 1, site: format!("a records=9 kept=1/{ab}") },
+            Deed::Release { hold: 1 },
+            Deed::Secret { check: "c".into() },
+            Deed::Retire { secrets: 1 },
+        ] {
+            assert_eq!(read(&deed, &none), Upkeep::default(), "{deed:?} seals nothing");
+        }
+    }
+
+    /// What a later version says must not be taken for nothing.
+    #[test]
+    fn words_that_are_not_known_are_not_passed_over() {
+        for (deed, text) in [
+            ("prune", "v2 records=1 before=x"),
+            ("prune", "v1 before=x"),
+            ("prune", "v1 records=-1 before=x"),
+            ("prune", "v1 records=1 kept=1"),
+            ("prune", "v1 records=1 kept=0/00"),
+            ("seal", "v1"),
+            ("seal", "v1 pruned=1"),
+            ("erase", "v1"),
+            ("erase", "v1 records=1 erasure=00"),
+            ("signer", "v1 check=k"),
+            ("melt", "v1 records=1"),
+        ] {
+            assert_eq!(Upkeep::read(deed, text), None, "{deed} {text}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a page must not notice of the guard, in a real browser: its workers run, its constructors are what they
+//! were, its own names are its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::support::browser::{Browser, Outcome, SIGNAL, Tab};
+use super::support::leaks::Judge;
+use super::support::origin::{Origin, answer};
+use super::support::proxy::{Proxy, proxy};
+
+/// How long something that must happen in a page may take.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A site with one page.
+fn site(fields: &str, page: &str) -> (Origin, Proxy) {
+    let site =
+        Origin::start().answers("/page", answer(&format!("Content-Type: text/html\r\n{fields}"), page));
+    let proxy = proxy().to(&site).run();
+    (site, proxy)
+}
+
+/// A visit, and what the page's `done` came to.
+fn visit(browser: &Arc<Browser>, proxy: &Proxy, fields: &str) -> (Tab, Outcome, String) {
+    let mut tab = browser.tab(proxy.addr(), fields);
+    tab.open("https://site.test/page").rest(SOON);
+    let said = tab.text("window.done");
+    let outcome = tab.outcome();
+    (tab, outcome, said)
+}
+
+/// `rewriting.md` 5 and 7: a worker made of a text runs under whatever policy it ran under, and calls no tracker.
+#[test]
+fn workers_made_of_texts_run_guarded_under_every_policy() {
+    let Some(browser) = Browser::shared("workers_made_of_texts_run_guarded_under_every_policy") else {
+        return;
+    };
+    let judge = Judge::new();
+    let nonce = "script-src 'nonce-abc123'; worker-src blob: data:";
+    let mut faults = Vec::new();
+    for (what, policy) in [
+        ("no policy", String::new()),
+        ("a nonce", format!("Content-Security-Policy: {nonce}\r\n")),
+        (
+            "trusted types",
+            format!(
+                "Content-Security-Policy: {nonce}; require-trusted-types-for 'script'; trusted-types page\r\n"
+            ),
+        ),
+        ("a sandbox", "Content-Security-Policy: sandbox allow-scripts\r\n".to_owned()),
+        ("a sandbox and a nonce", format!("Content-Security-Policy: {nonce}; sandbox allow-scripts\r\n")),
+    ] {
+        let (_site, proxy) = site(&policy, include_str!("../browser/made-workers.html"));
+        let (_, control, before) = visit(&browser, &proxy, "");
+        let (_, signal, after) = visit(&browser, &proxy, SIGNAL);
+        println!("{what}: control: {before}; with the signal: {after}");
+        assert!(!judge.leaks(&control).is_empty(), "{what}: the page's workers call a tracker");
+        let expected = before.replace("signal undefined", "signal true");
+        if after != expected {
+            faults.push(format!("\n  {what}: {after}, and not {expected}"));
+        }
+        let leaks = judge.leaks(&signal);
+        if !leaks.is_empty() {
+            faults.push(format!("\n  {what}: leaks {leaks:?}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.concat());
+}
+
+/// ECMAScript 10.2.5: a constructor and its prototype name each other, whoever stands before it.
+#[test]
+fn constructors_are_what_they_were() {
+    let Some(browser) = Browser::shared("constructors_are_what_they_were") else { return };
+    let (_site, proxy) = site("", include_str!("../browser/constructors.html"));
+    let (_, control, before) = visit(&browser, &proxy, "");
+    let (_, signal, after) = visit(&browser, &proxy, SIGNAL);
+    assert!(!before.contains("false"), "{before}");
+    assert_eq!(after, before);
+    assert_eq!(signal.new_exceptions(&control), Vec::<String>::new());
+}
+
+/// DESIGN 4, stubs: a name that is a word is the page's, unless the page embeds the vendor that has it, too.
+#[test]
+fn a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded() {
+    let test = "a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded";
+    let Some(browser) = Browser::shared(test) else { return };
+    let (_site, proxy) = site("", include_str!("../browser/own-names.html"));
+    let (_, control, before) = visit(&browser, &proxy, "");
+    let (_, signal, after) = visit(&browser, &proxy, SIGNAL);
+    assert!(before.contains("heap true heap") && !before.contains("false"), "{before}");
+    assert_eq!(after, before);
+    assert_eq!(signal.new_exceptions(&control), Vec::<String>::new());
+
+    let nonce = "Content-Security-Policy: script-src 'nonce-abc123' 'self' https://www.everestjs.net\r\n";
+    for policy in ["", nonce] {
+        let (_site, proxy) = site(policy, include_str!("../browser/late-stubs.html"));
+        let (_, control, _) = visit(&browser, &proxy, "");
+        let (_, signal, after) = visit(&browser, &proxy, SIGNAL);
+        assert!(!Judge::new().leaks(&control).is_empty(), "the page embeds trackers");
+        assert_eq!(Judge::new().leaks(&signal), Vec::<String>::new());
+        assert_eq!(after, "EF answers, analytics answers");
+    }
+}

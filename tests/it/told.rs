@@ -1,0 +1,123 @@
+//! What is told of an exchange that went wrong: whose doing it was, and how often (reliability.md 6).
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use super::support::binary::{Binary, own_address, serving};
+use super::support::client::{get, metrics};
+use super::support::h2::{Frames, H2};
+use super::support::origin::Origin;
+use super::support::pki::Authority;
+use super::support::proxy::{Proxy, figure, proxy};
+use super::support::wait_until;
+
+fn counted(proxy: &Proxy, series: &str) -> u64 {
+    figure(&proxy.running().metrics().render(), series).unwrap_or(0)
+}
+
+/// An answer that has begun cannot become an error page: the log, a counter of the origin and the access line tell.
+#[test]
+fn an_answer_that_the_origin_breaks_off_is_told_as_the_origins() {
+    let origin = Origin::start()
+        .on("/cut", |x| {
+            x.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")?;
+            x.cut();
+            Ok(())
+        })
+        .on("/chunks", |x| {
+            x.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")?;
+            x.cut();
+            Ok(())
+        })
+        .on("/page", |x| {
+            x.send("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 90000\r\n\r\n")?;
+            x.send(format!("<!doctype html><body>{}", "<p>text".repeat(4_000)))?;
+            x.cut();
+            Ok(())
+        });
+    let builder = proxy().to(&origin);
+    let (addr, admin) = (own_address(), own_address());
+    let settings = builder.write();
+    let mut command = serving(&settings, addr);
+    command.args(["--admin", &admin.to_string()]);
+    let binary = Binary::spawn(command, addr, builder.into_dir());
+    wait_until("it listens", || TcpStream::connect(addr).is_ok());
+    for path in ["/cut", "/chunks", "/page"] {
+        let mut wire = TcpStream::connect(addr).unwrap();
+        wire.write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
+        let _ = wire.read_to_end(&mut Vec::new());
+        let mut lines = binary.lines_until(&format!(" GET {path} 200 "));
+        assert!(lines.last().unwrap().ends_with("broken-off=origin"), "{lines:?}");
+        let told = |line: &String| line.contains("an answer broke off");
+        if !lines.iter().any(told) {
+            lines.extend(binary.lines_until("an answer broke off"));
+        }
+        let told = lines.iter().find(|line| told(line)).unwrap();
+        assert!(told.contains("WARN") && told.contains("upstream="), "{told}");
+    }
+    let broken = metrics(admin);
+    let broken =
+        broken.lines().find(|line| line.starts_with("optgate_upstream_broken_answers_total{")).unwrap();
+    assert!(broken.ends_with("} 3"), "{broken}");
+    // Who leaves does so on its own account.
+    let mut wire = TcpStream::connect(addr).unwrap();
+    wire.write_all(b"GET /held HTTP/1.1\r\nHost: site.test\r\n\r\n").unwrap();
+    drop(wire);
+    assert_eq!(get(addr, "/", "").status(), 200);
+    let broken = metrics(admin);
+    assert!(
+        broken
+            .lines()
+            .any(|line| line.starts_with("optgate_upstream_broken_answers_total{") && line.ends_with("} 3"))
+    );
+}
+
+/// reliability.md 6: every limit has a counter, whatever the protocol.
+#[test]
+fn limits_of_heads_are_counted_over_both_protocols() {
+    let limits = "[limits]\nheader_bytes = \"8KiB\"\nheader_count = 20\n[timeouts]\nheader_read = \"1s\"\n";
+    let proxy = proxy().to(&Origin::start()).toml(limits).run();
+    let mut h2 = H2::prior_knowledge(proxy.addr());
+    let long = "x".repeat(9_000);
+    assert_eq!(h2.get(&format!("http://site.test/{long}")).status, 414);
+    let field = |name: &str, value: &str| {
+        let request = http::Request::get("http://site.test/").header(name, value);
+        request.body(Frames::new(b"", None)).unwrap()
+    };
+    assert_eq!(h2.send(field("x-long", &long)).status, 431);
+    assert_eq!(proxy.limit_reached("header_bytes"), 2);
+    let many = (0..30).fold(http::Request::get("http://site.test/"), |r, n| r.header(format!("x-{n}"), "1"));
+    assert_eq!(h2.send(many.body(Frames::new(b"", None)).unwrap()).status, 431);
+    assert_eq!(proxy.get("/", &"X-A: 1\r\n".repeat(30)).status(), 431);
+    assert_eq!(proxy.limit_reached("header_count"), 2);
+    let refused = |reason: &str| {
+        counted(&proxy, &format!("optgate_refused_messages_total{{side=\"downstream\",reason=\"{reason}\"}}"))
+    };
+    assert_eq!((refused("long_target"), refused("long_head"), refused("many_fields")), (1, 1, 2));
+    let mut slow = proxy.client();
+    slow.send("GET / HTTP/1.1\r\nHost: si");
+    slow.rest();
+    wait_until("it is counted", || proxy.limit_reached("header_read") == 1);
+    // One that never began a head was idle, and reached no limit.
+    assert_eq!(proxy.limit_reached("between_bytes"), 0);
+}
+
+#[test]
+fn handshakes_that_fail_or_take_too_long_are_counted() {
+    let authority = Authority::new();
+    let builder = proxy().to(&Origin::start());
+    let certificate = authority.leaf_for(&["one.test"]).toml(builder.dir(), "leaf");
+    let settings =
+        format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}[timeouts]\ntls_handshake = \"1s\"\n");
+    let proxy = builder.toml(&settings).run();
+    let mut garbage = TcpStream::connect(proxy.tls()).unwrap();
+    garbage.write_all(b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n").unwrap();
+    wait_until("it is counted", || counted(&proxy, "optgate_tls_handshakes_failed_total") == 1);
+    let mut silent = TcpStream::connect(proxy.tls()).unwrap();
+    let _ = silent.read(&mut [0]);
+    wait_until("it is counted", || proxy.limit_reached("tls_handshake") == 1);
+    assert_eq!(counted(&proxy, "optgate_tls_handshakes_failed_total"), 1);
+}
