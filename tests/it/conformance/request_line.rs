@@ -109,7 +109,7 @@ pub fn cases() -> Vec<Case> {
         refuse(
             "a method longer than any",
             "RFC 9112, 3",
-            line(&format!("{} /case HTTP/1.1", "GET".repeat(11))),
+            line(format!("{} /case HTTP/1.1", "GET".repeat(11))),
         )
         .statuses(&[400, 405, 501])
         .should(),
