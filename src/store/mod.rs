@@ -31,6 +31,7 @@ mod known;
 mod lending;
 mod look;
 mod merge;
+mod names;
 mod packed;
 mod place;
 pub mod proof;
@@ -66,6 +67,7 @@ pub use counts::Count;
 pub use feed::FeedHealth;
 pub use journal::forget::{Erased, Hold, HoldOrder, Pruned};
 pub use lending::{Forwarded, Lent};
+pub use names::orphans;
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use rotation::{
     KeyLine, forget_earlier_secrets, key_lines, live_secret, new_signer, rotate_secret, rotate_signer,

@@ -34,7 +34,7 @@ use super::record::{Kind, Receipt, RecordView};
 use super::state::State;
 use super::writer::Answer;
 use super::{OpenError, RecordError};
-use crate::config;
+use crate::config::{self, Names};
 use crate::privacy::{Standing, Subject};
 
 /// Pause after the database was found away; it doubles up to the longest.
@@ -69,6 +69,12 @@ pub(super) struct Line {
     heard_at: AtomicI64,
     opened: Instant,
     tail_error: Mutex<Option<String>>,
+    /// Records that were to be in the database and are not.
+    gaps: Mutex<Gaps>,
+    /// Under which names accounts are kept here.
+    names: watch::Sender<Names>,
+    /// Names under which the database has opt-outs and that are gone here.
+    lost_names: Mutex<Vec<String>>,
 }
 
 /// How far shipping has come.
@@ -78,6 +84,8 @@ struct Shipping {
     seq: i64,
     /// Why it cannot be written now; `None` while it can.
     error: Option<String>,
+    /// It takes nothing under this node's name any more.
+    fenced: bool,
 }
 
 /// How the feed is doing.
@@ -85,12 +93,27 @@ struct Shipping {
 pub struct FeedHealth {
     /// Why the database cannot be written or read now; `None` while it can.
     pub error: Option<String>,
+    /// For good: the database has other records under this node's name, which are honoured here as well.
+    pub fenced: bool,
     /// Records on this node's disk that the database does not have.
     pub unshipped: u64,
     /// Time since all records of the others were last read.
     pub lag: Option<Duration>,
     /// Other nodes heard of.
     pub nodes: usize,
+    /// Records that are not in the database though later ones of their node are, as far as was read since the start.
+    pub missing: u64,
+    /// The first of them.
+    pub first_missing: Option<String>,
+    /// Names under which the database has opt-outs that no site here has now: how many, and what to write.
+    pub lost_names: Vec<String>,
+}
+
+/// Records that were to be in the database and are not.
+#[derive(Debug, Default)]
+struct Gaps {
+    missing: u64,
+    first: Option<String>,
 }
 
 /// What is asked of the feed.
@@ -128,7 +151,7 @@ impl Line {
         let (to_feed, asks) = mpsc::unbounded_channel();
         let line = Self {
             committed: watch::Sender::new(0),
-            shipped: watch::Sender::new(Shipping { seq: 0, error: None }),
+            shipped: watch::Sender::new(Shipping { seq: 0, error: None, fenced: false }),
             to_feed,
             seen: Mutex::default(),
             weighed: Mutex::default(),
@@ -137,6 +160,9 @@ impl Line {
             heard_at: AtomicI64::new(-1),
             opened: Instant::now(),
             tail_error: Mutex::default(),
+            gaps: Mutex::default(),
+            names: watch::Sender::default(),
+            lost_names: Mutex::default(),
         };
         (line, Asks(asks))
     }
@@ -218,11 +244,16 @@ impl Line {
         let (shipping, committed) = (self.shipped.borrow().clone(), *self.committed.borrow());
         let heard_at = self.heard_at.load(Ordering::Relaxed);
         let heard_at = u64::try_from(heard_at).ok().map(Duration::from_millis);
+        let gaps = self.lock_gaps();
         FeedHealth {
+            fenced: shipping.fenced,
+            missing: gaps.missing,
+            first_missing: gaps.first.clone(),
             error: shipping.error.or_else(|| self.lock_tail_error().clone()),
             unshipped: committed.saturating_sub(shipping.seq).unsigned_abs(),
             lag: heard_at.map(|at| self.opened.elapsed().saturating_sub(at)),
             nodes: self.lock_seen().nodes(),
+            lost_names: self.lock_lost_names().clone(),
         }
     }
 
@@ -248,6 +279,48 @@ impl Line {
         if self.lock_tail_error().replace(text.clone()).as_ref() != Some(&text) {
             tracing::error!("records of other nodes cannot be read; what is known is honoured: {text}");
         }
+    }
+
+    /// From now on accounts are kept under these names.
+    pub(super) fn names_are(&self, names: Names) {
+        self.names.send_if_modified(|known| {
+            let differ = *known != names;
+            *known = names;
+            differ
+        });
+    }
+
+    /// What a look at the database's names found; logged when it is another thing than before.
+    fn found_lost_names(&self, lost: Vec<String>) {
+        let before = std::mem::replace(&mut *self.lock_lost_names(), lost.clone());
+        for name in lost.iter().filter(|name| !before.contains(name)) {
+            tracing::warn!("in the database of all nodes {name}");
+        }
+    }
+
+    /// Records of a node are not in the database, though a later one is.
+    fn found_gap(&self, node: &str, from: i64, to: i64) {
+        let what = match from == to {
+            true => format!("record {from} of node {node}"),
+            false => format!("records {from} to {to} of node {node}"),
+        };
+        tracing::error!(
+            "{what} went missing from the shared database, so opt-outs in them are honoured by no node that reads them \
+             there; restore the table, or type `optgate ledger adopt FOLDER` with a copy of that node's data folder"
+        );
+        let mut gaps = self.lock_gaps();
+        gaps.missing += (to - from).unsigned_abs() + 1;
+        gaps.first.get_or_insert(what);
+    }
+
+    fn lock_gaps(&self) -> MutexGuard<'_, Gaps> {
+        // A number and a text that nothing is worked out from.
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_lost_names(&self) -> MutexGuard<'_, Vec<String>> {
+        // Replaced as one.
+        self.lost_names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_seen(&self) -> MutexGuard<'_, Seen> {
@@ -284,7 +357,7 @@ pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
             );
             Ok(())
         }
-        Ok(Err(Trouble::Refused(why))) => Err(failed(why)),
+        Ok(Err(Trouble::Refused(why) | Trouble::Fenced(why))) => Err(failed(why)),
         Err(_) => Err(failed("its thread ended while connecting; please report this".into())),
     }
 }
@@ -361,7 +434,12 @@ async fn serve(
                 answering.spawn_local(async move {
                     // On this node's disk it is already: whatever becomes of the wait, it is recorded.
                     let _ = timeout(within, shipped.wait_for(|s| s.seq >= seq || s.error.is_some())).await;
-                    send_all(answers);
+                    // ... but on a node that is fenced it never leaves that disk, and must not be called saved.
+                    let why = Some(shipped.borrow().clone()).filter(|s| s.fenced && s.seq < seq);
+                    match why.and_then(|shipping| shipping.error) {
+                        Some(why) => refuse_all(answers, &why),
+                        None => send_all(answers),
+                    }
                 });
             }
             Ask::Recheck(subject) => drop(to_tail.send(subject)),
@@ -447,6 +525,10 @@ async fn open(url: &config::DatabaseUrl, key_checks: &[String]) -> Result<Databa
 fn send_all(answers: Vec<(Answer<Receipt>, Receipt)>) {
     // Whoever stopped waiting has its record all the same.
     answers.into_iter().for_each(|(answer, receipt)| drop(answer.send(Ok(receipt))));
+}
+
+fn refuse_all(answers: Vec<(Answer<Receipt>, Receipt)>, why: &str) {
+    answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(RecordError::Journal(why.to_owned())))));
 }
 
 /// The pause before another try.
