@@ -16,6 +16,7 @@
 //! A data folder holds `journal.sqlite3`, `journal.mark`, `index.packed`, `secret.key`, `signing.key`, `lock`,
 //! `third-parties.json` and `recipients.sqlite3`, and belongs to one process.
 
+pub mod adopt;
 mod backup;
 mod beside;
 mod bound;

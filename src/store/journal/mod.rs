@@ -13,6 +13,7 @@ mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
 pub(super) mod forget;
+pub(super) mod left;
 pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod names;
