@@ -170,6 +170,10 @@ fn impossible_combinations_are_refused_where_they_are_written() {
         ),
         ("upstream = \"http://a\"\nlisten = []", "optgate.toml:2:10: `listen` is empty"),
         (
+            "upstream = \"http://a\"\n[store]\nretention = \"730d\"",
+            "optgate.toml:3:13: `store.retention` is too short",
+        ),
+        (
             "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"x\"]\nupstream = \"http://a\"",
             "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"x\"",
         ),
