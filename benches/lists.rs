@@ -55,6 +55,7 @@ fn build(lists: &[FilterList], cores: usize) -> ListSet {
 fn site() -> Arc<Site> {
     Arc::new(Site {
         scope: "bench".into(),
+        formerly: Vec::new(),
         cookie_domain: None,
         programme: None,
         name: "news".to_owned(),

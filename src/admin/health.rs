@@ -69,7 +69,8 @@ fn checks(state: &AdminState) -> Vec<Check> {
             required: true,
             detail: health.lost.unwrap_or_else(|| "at its place".to_owned()),
         },
-        nodes(health.feed.as_ref()),
+        nodes(health.feed.as_ref(), state.in_force.load().settings.ready_requires_journal),
+        names(health.feed.as_ref()),
         origins(state),
         kill_switches(state),
     ];
@@ -97,22 +98,41 @@ fn account_keys(state: &AdminState) -> Option<Check> {
     Some(Check { name: "account keys", fine: error.is_none(), required: false, detail })
 }
 
-/// What passes between nodes. Never red by itself: what a node knows it honours, and another would be cut off as well.
-fn nodes(feed: Option<&FeedHealth>) -> Check {
-    let (fine, detail) = match feed {
-        None => (true, "this node is alone".to_owned()),
-        Some(FeedHealth { error: None, unshipped, lag, nodes }) => {
-            let lag = lag.map_or(0, |lag| lag.as_millis());
-            (true, format!("{nodes} others, heard {lag} ms ago; {unshipped} records on their way"))
-        }
-        Some(FeedHealth { error: Some(error), unshipped, .. }) => (
-            false,
-            format!(
-                "cut off: {error}; {unshipped} records wait on this node's disk, opt-outs here are honoured"
-            ),
-        ),
+/// What passes between nodes. Not red by itself: what a node knows it honours, and another would be cut off as well. A
+/// node that is fenced cannot save what it records, which is red where the journal is asked for.
+fn nodes(feed: Option<&FeedHealth>, requires_journal: bool) -> Check {
+    let Some(feed) = feed else {
+        let detail = "this node is alone".to_owned();
+        return Check { name: "nodes", fine: true, required: false, detail };
     };
-    Check { name: "nodes", fine, required: false, detail }
+    let FeedHealth { unshipped, lag, nodes, .. } = feed;
+    let mut detail = match &feed.error {
+        Some(error) if feed.fenced => format!(
+            "fenced: {error}; {unshipped} records are on this node's disk only, opt-outs here are honoured and answered \
+             as not saved"
+        ),
+        Some(error) => format!(
+            "cut off: {error}; {unshipped} records wait on this node's disk, opt-outs here are honoured"
+        ),
+        None => {
+            let lag = lag.map_or(0, |lag| lag.as_millis());
+            format!("{nodes} others, heard {lag} ms ago; {unshipped} records on their way")
+        }
+    };
+    if let Some(first) = &feed.first_missing {
+        detail.push_str(&format!("; {} records are missing from the database, first {first}", feed.missing));
+    }
+    let fine = feed.error.is_none() && feed.first_missing.is_none();
+    Check { name: "nodes", fine, required: feed.fenced && requires_journal, detail }
+}
+
+/// Opt-outs of other nodes that nobody would be honoured by. Never red by itself: while sites are renamed node by node,
+/// all of them are in this state.
+fn names(feed: Option<&FeedHealth>) -> Check {
+    let lost = feed.map_or_else(String::new, |feed| feed.lost_names.join("; ").replace("\n ", ";"));
+    let fine = lost.is_empty();
+    let detail = if fine { "every name that opt-outs are kept under is known".to_owned() } else { lost };
+    Check { name: "names", fine, required: false, detail }
 }
 
 /// Origins that get no requests. Never red: another Optgate would see the same.

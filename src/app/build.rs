@@ -27,7 +27,7 @@ use crate::portal::Portal;
 use crate::registry::lists::ListSet;
 use crate::registry::{Policy, PolicyError, Registry};
 use crate::store::recipients::{RecipientsCollector, SiteSightings};
-use crate::store::{Store, StoreCollector};
+use crate::store::{self, Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
@@ -60,6 +60,31 @@ pub struct Lasting {
 /// Orders that may wait for the one under way.
 const ORDERS: usize = 8;
 
+/// Names under which opt-outs are kept and that are gone from the settings, each with how many and what to write.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn lost_names(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    Ok(store::orphans(&settings.data_dir, &settings.names())?)
+}
+
+/// Refuses settings in which such a name is gone: nobody would be honoured by those opt-outs.
+///
+/// # Errors
+/// All of them.
+pub fn refuse_lost_names(settings: &Settings, lost: &[String]) -> anyhow::Result<()> {
+    anyhow::ensure!(lost.is_empty(), "{}: {}", settings.data_dir.display(), lost.join("\n"));
+    Ok(())
+}
+
+/// Notes the names that hold from now on.
+pub fn note_names(store: &Store, settings: &Settings) {
+    if let Err(error) = store.note_names(&settings.names()) {
+        // A start after this one reads the records instead, which tell of sites, but not of groups.
+        tracing::warn!("{error}; when a group is renamed later, nothing may say that its opt-outs are lost");
+    }
+}
+
 /// Builds everything that can be refused.
 ///
 /// `before_store` is called when all files were read and found good, right before the journal is opened.
@@ -76,8 +101,17 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     };
     let admin_door = Arc::new(AdminDoor::read(settings.admin_tls.as_ref())?);
     let verifier = verifier(&settings, None)?;
+    let lost = lost_names(&settings);
+    if let Ok(lost) = &lost {
+        refuse_lost_names(&settings, lost)?;
+    }
     before_store()?;
     let store = Store::open(&settings.data_dir, &settings.store)?;
+    if lost.is_err() {
+        // What could not be read beside has been opened since, or the opening has said why not.
+        refuse_lost_names(&settings, &lost_names(&settings)?)?;
+    }
+    note_names(&store, &settings);
     let mut metrics = Metrics::new();
     let switches = Arc::new(Switches::open(&settings.data_dir)?);
     metrics.register_collector(Box::new(StoreCollector::new(&store)));

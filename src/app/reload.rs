@@ -63,6 +63,9 @@ impl Reloader {
 
     fn swap(&self, settings: Settings) -> anyhow::Result<String> {
         let settings = Arc::new(settings);
+        if settings.data_dir == self.started.data_dir {
+            build::refuse_lost_names(&settings, &build::lost_names(&settings)?)?;
+        }
         let certificates = match &self.certificates {
             None => None,
             Some(old) => Some((old, Certificates::read(&settings.tls.certificates)?)),
@@ -76,6 +79,7 @@ impl Reloader {
         let sites = snapshot.sites.len();
         build::follow(&self.lasting.switches, &snapshot);
         // From here on nothing can fail.
+        build::note_names(&self.lasting.store, &settings);
         if let Some((old, new)) = certificates {
             new.say_when_they_end(Some(old), &self.lasting.metrics);
             old.replace_by(&new);

@@ -13,6 +13,7 @@ use crate::config::origins::Entry;
 use crate::config::{Settings, Site, Switches, VendorAction};
 use crate::enforce::csp::{NeverAllowed, Wall};
 use crate::registry::{Policy, PolicyError, Registry};
+use crate::store;
 
 /// Loads everything and says `ok` with a summary on stderr, after what is allowed and questionable.
 ///
@@ -36,7 +37,19 @@ pub fn refuse(loaded: &Loaded) -> Result<(), Failure> {
     let mut problems = registry_problems(loaded);
     problems.extend(log_problem(loaded));
     problems.extend(crate::app::file_problems(&loaded.settings));
+    problems.extend(lost_names(&loaded.settings));
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
+}
+
+/// Names under which opt-outs are kept and that are gone. A data folder that this user cannot look into says nothing.
+fn lost_names(settings: &Settings) -> Vec<String> {
+    match store::orphans(&settings.data_dir, &settings.names()) {
+        Ok(lost) => lost,
+        Err(error) => {
+            eprintln!("not checked: under which names opt-outs are kept: {error}");
+            Vec::new()
+        }
+    }
 }
 
 /// A log file that cannot be opened, or whose folder is not there, at the line that names it.

@@ -89,6 +89,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         lists_check: lists::check(&raw.lists_check, problems),
         sites,
         default_site,
+        retired_sites: raw.retired_sites.0.clone(),
         recipients,
     };
     distinct_addresses(&settings, problems);

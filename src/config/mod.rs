@@ -10,6 +10,7 @@ pub mod csp;
 mod dates;
 mod environment;
 pub mod error;
+mod formerly;
 pub mod groups;
 mod key;
 mod layer;
@@ -17,6 +18,7 @@ mod listen;
 mod lists;
 pub mod load;
 mod meaning;
+mod names;
 pub mod nearest;
 pub mod origins;
 mod programme;
@@ -49,6 +51,7 @@ pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
+pub use names::Names;
 pub use programme::Programme;
 pub use recipients::{Recipient, Way, Webhook};
 pub use server_timing::ServerTiming;
@@ -117,6 +120,8 @@ pub struct Settings {
     pub sites: Vec<Arc<Site>>,
     /// Index into `sites` for hosts nobody named; `None` answers 421.
     pub default_site: Option<usize>,
+    /// Names of sites and groups that were shut down: what is kept under them is nobody's any more.
+    pub retired_sites: Vec<String>,
     /// Who is told of opt-outs, in file order.
     pub recipients: Vec<Arc<Recipient>>,
 }
@@ -417,6 +422,8 @@ pub struct Site {
     pub compress: Compress,
     /// Under which name accounts and profiles are kept: its group's, else its own.
     pub scope: String,
+    /// Under which names they were kept before, the group's former ones after its own: they are looked up there too.
+    pub formerly: Vec<String>,
     /// Domain of the opt-out's cookie, that all sites of the group share; `None`: each host has its own.
     pub cookie_domain: Option<String>,
     /// What an account may keep in spite of its opt-out.

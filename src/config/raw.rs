@@ -48,6 +48,7 @@ pub struct Raw {
     pub collectors: OneOrMany<String>,
     pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
+    pub retired_sites: OneOrMany<String>,
     pub lists: OneOrMany<RawList>,
     pub lists_check: RawListsCheck,
     pub admin: RawAdmin,
@@ -409,6 +410,8 @@ tables! {
     RawSite {
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String> = None,
+        #[serde(skip_serializing_if = "is_empty")]
+        formerly: OneOrMany<String> = OneOrMany::default(),
         hosts: OneOrMany<String> = OneOrMany::default(),
         upstream: OneOrMany<RawUpstream> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -461,6 +464,8 @@ tables! {
     RawGroup {
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String> = None,
+        #[serde(skip_serializing_if = "is_empty")]
+        formerly: OneOrMany<String> = OneOrMany::default(),
         sites: OneOrMany<String> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
         cookie_domain: Option<String> = None,
@@ -565,6 +570,7 @@ impl Default for Raw {
             collectors: OneOrMany::default(),
             first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),
+            retired_sites: OneOrMany::default(),
             lists: OneOrMany::default(),
             lists_check: RawListsCheck::default(),
             admin: RawAdmin::default(),

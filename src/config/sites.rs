@@ -7,6 +7,7 @@ use std::sync::Arc;
 use url::Host;
 
 use super::dates;
+use super::formerly;
 use super::groups;
 use super::key::KeyPath;
 use super::lists::lists;
@@ -88,6 +89,7 @@ pub(super) fn sites(
     }
     unique(&sites, &top, problems);
     groups::join(&raw.groups, &mut sites, problems);
+    formerly::join(raw, &written, &mut sites, problems);
     let default_site = default_site(raw, &sites, problems);
     (sites.into_iter().map(Arc::new).collect(), default_site)
 }
@@ -126,6 +128,7 @@ fn one_site(
     let name = name(path, site, &hosts, problems);
     Site {
         scope: name.clone(),
+        formerly: Vec::new(),
         cookie_domain: None,
         programme: programme::programme(path, raw, site, problems),
         name,

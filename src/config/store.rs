@@ -132,6 +132,16 @@ pub(super) fn store(raw: &RawStore, problems: &mut Problems<'_>) -> Store {
             "write 1s or more",
         );
     }
+    let least = Store::default().retention.unwrap_or_default();
+    if raw.retention.0.is_some_and(|keep| keep < least) {
+        problems.wrong(
+            &KeyPath::of("store").key("retention"),
+            "`store.retention` is too short".into(),
+            "records of requests and how they were answered are kept for at least 24 months (11 CCR 7101), and what is \
+             pruned cannot be had back",
+            "write 731d or more, or \"none\" to keep them for ever",
+        );
+    }
     Store {
         queue: raw.queue,
         records_per_second: raw.records_per_second,

@@ -52,6 +52,21 @@ impl Collector for StoreCollector {
                 "Records on this node's disk that the shared database does not have",
                 &gauge(feed.unshipped),
             )?;
+            put(
+                "feed_fenced",
+                "1 while the shared database has other records under this node's name, and takes none from it",
+                &gauge(u64::from(feed.fenced)),
+            )?;
+            put(
+                "feed_missing_records",
+                "Records found missing from the shared database since the start",
+                &gauge(feed.missing),
+            )?;
+            put(
+                "feed_lost_names",
+                "Names under which the shared database has opt-outs and that no site here has",
+                &gauge(feed.lost_names.len() as u64),
+            )?;
             put("feed_nodes", "Other nodes heard of", &gauge(feed.nodes as u64))?;
             if let Some(lag) = feed.lag {
                 let lag = ConstGauge::new(lag.as_secs_f64());

@@ -1,5 +1,7 @@
 //! Opt-outs that arrived elsewhere, recorded as imports.
 
+use std::time::Duration;
+
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
@@ -11,6 +13,10 @@ use crate::privacy::{Basis, Standing, Subject};
 
 /// Arrivals to be given at once: what one commit takes.
 pub const AT_ONCE: usize = 1024;
+
+/// How long it may take until other nodes were heard, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// An opt-out that arrived elsewhere.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +35,9 @@ pub struct Arrival {
     pub requested_us: i64,
     /// The end of the day it is dated, in microseconds since the Unix epoch: an opt-in from then on is the later word.
     pub until_us: i64,
+    /// It is another data folder's record: of no news where the account is opted out, in whatever way.
+    #[serde(default)]
+    pub adopted: bool,
 }
 
 /// What became of some.
@@ -63,9 +72,12 @@ impl Store {
         told: bool,
         dry_run: bool,
     ) -> Result<Imported, RecordError> {
+        if arrivals.iter().any(|arrival| arrival.adopted) {
+            self.wait_until_loaded().await?;
+        }
         let mut imported = Imported::default();
         let (mut requests, mut changes) = (Vec::new(), Vec::new());
-        for Arrival { subject, account, site, policy, requested_us, until_us } in arrivals {
+        for Arrival { subject, account, site, policy, requested_us, until_us, adopted } in arrivals {
             let change = Change {
                 time_us: Timestamp::now().as_microsecond(),
                 site: site.clone(),
@@ -75,7 +87,7 @@ impl Store {
                 policy,
                 subject: Some(subject),
             };
-            if self.knows(&change) {
+            if self.knows(&change) || (adopted && self.lookup(&subject).is_out()) {
                 imported.known += 1;
             } else if self.lookup(&subject) == Standing::OptedIn
                 && self.last_record(&subject).await?.is_some_and(|last| last.time_us >= until_us)
@@ -103,6 +115,22 @@ impl Store {
             self.recipients().recorded(try_join_all(recording).await.map_err(begun)?).await?;
         }
         Ok(imported)
+    }
+}
+
+impl Store {
+    /// Waits until the index knows what other nodes recorded: before that, everybody counts as opted out.
+    async fn wait_until_loaded(&self) -> Result<(), RecordError> {
+        let loaded = async {
+            while !self.health().loaded {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, loaded).await.map_err(|_| {
+            RecordError::Journal(
+                "not all records of other nodes are here yet; try again once they are".into(),
+            )
+        })
     }
 }
 

@@ -16,6 +16,7 @@
 //! A data folder holds `journal.sqlite3`, `journal.mark`, `index.packed`, `secret.key`, `signing.key`, `lock`,
 //! `third-parties.json` and `recipients.sqlite3`, and belongs to one process.
 
+pub mod adopt;
 mod backup;
 mod beside;
 mod bound;
@@ -31,6 +32,7 @@ mod known;
 mod lending;
 mod look;
 mod merge;
+mod names;
 mod packed;
 mod place;
 pub mod proof;
@@ -67,6 +69,7 @@ pub use feed::FeedHealth;
 pub use journal::forget::{Erased, Pruned};
 pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
+pub use names::orphans;
 pub use record::{Change, Kind, Receipt, RecordView, Source};
 pub use rotation::{
     KeyLine, forget_earlier_secrets, key_lines, live_secret, new_signer, rotate_secret, rotate_signer,

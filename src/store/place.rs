@@ -18,6 +18,11 @@ impl Place {
         Self { id: id(&path).ok(), path }
     }
 
+    /// The file's path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Why what is written would not be found at the next start; `None` while it would.
     pub(super) fn lost(&self) -> Option<String> {
         let why = match (id(&self.path), self.id) {

@@ -5,13 +5,13 @@ use super::support::jar::Browser;
 use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy};
 
-const SHOP: &str = "shop.site.test";
-const BLOG: &str = "blog.site.test";
+pub const SHOP: &str = "shop.site.test";
+pub const BLOG: &str = "blog.site.test";
 /// Another registrable domain of the same operator.
-const FORUM: &str = "forum.test";
+pub const FORUM: &str = "forum.test";
 
 /// Three sites; the account is the value of the cookie `account`, as a token.
-fn three(origin: &Origin, groups: &str) -> Builder {
+pub fn three(origin: &Origin, groups: &str) -> Builder {
     let builder = proxy();
     let file = builder.dir().join("secret");
     std::fs::write(&file, super::accounts::SECRET).unwrap();
@@ -24,7 +24,7 @@ fn three(origin: &Origin, groups: &str) -> Builder {
     ))
 }
 
-fn log_in(browser: &mut Browser, host: &str, name: &str) {
+pub fn log_in(browser: &mut Browser, host: &str, name: &str) {
     browser.keep(host, &format!("account={}; Path=/", super::accounts::token(name)));
 }
 

@@ -582,6 +582,7 @@ fn the_variant_version_changes_with_the_rules() {
 fn site() -> optgate::config::Site {
     optgate::config::Site {
         scope: "shop".into(),
+        formerly: Vec::new(),
         cookie_domain: None,
         programme: None,
         name: "shop".into(),

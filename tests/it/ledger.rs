@@ -887,3 +887,58 @@ fn an_overruled_opt_in_keeps_its_secret_like_any_opt_out() {
     house.optgate(&["keys", "rotate"]).ok();
     house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known under an earlier secret alone");
 }
+
+/// A request of a day to come would stand above an opt-in that is made before that day.
+#[test]
+fn an_import_dated_in_the_future_is_refused_and_standard_input_is_a_file() {
+    let house = House::new();
+    house.records(0..1);
+    let ahead = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(72)).strftime("%Y-%m-%d");
+    let rows = format!("account,site,date\nann,default,{ahead}\nbob,default,2026-11-20\n");
+    let said = house.optgate_told(&["ledger", "import", "--source", "crm", "-"], &rows);
+    assert!(said.out.starts_with("recorded: 1\n") && said.out.ends_with("refused: 1\n"), "{}", said.out);
+    assert!(
+        said.err.contains("standard input:2: ") && said.err.contains("`date` is in the future"),
+        "{}",
+        said.err
+    );
+}
+
+/// A file that is empty proves nothing, and an export that was broken off may be one.
+#[test]
+fn an_export_without_a_record_is_not_proven() {
+    let house = House::new();
+    let file = house.file("empty.proof");
+    fs::write(&file, "").unwrap();
+    house.optgate(&["ledger", "verify", "--export", file.to_str().unwrap()]).failed("nothing to prove");
+}
+
+/// A copy for an auditor, on a medium or in a folder that takes no writes, is read all the same.
+#[test]
+fn a_copy_that_cannot_be_written_is_verified() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    let house = House::new();
+    house.records(0..3);
+    let folder = house.folder();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for file in fs::read_dir(&folder).unwrap() {
+        mode(&file.unwrap().path(), 0o444);
+    }
+    mode(house.dir.path(), 0o755);
+    mode(&folder, 0o555);
+    // A copy of the program, where anybody may start it.
+    let program = house.file("optgate");
+    fs::copy(env!("CARGO_BIN_EXE_optgate"), &program).unwrap();
+    mode(&program, 0o755);
+    let mut command = Command::new(&program);
+    command.args(["ledger", "verify", "--data-dir"]).arg(&folder).current_dir("/");
+    if fs::metadata(&folder).unwrap().uid() == 0 {
+        // Permissions hold nothing against this user.
+        command.uid(65_534).gid(65_534);
+    }
+    let output = command.output().unwrap();
+    mode(&folder, 0o755);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("records: 3\n"), "{output:?}");
+}

@@ -54,6 +54,7 @@ mod limits;
 #[cfg(feature = "lists")]
 mod lists;
 mod memo;
+mod names;
 mod nodes;
 mod old_copies;
 mod opting_in;

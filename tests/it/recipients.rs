@@ -516,21 +516,21 @@ fn what_recipients_were_told_is_pruned_with_the_records() {
 fn a_server_prunes_what_recipients_were_told_by_itself() {
     let (origin, ads) = (shop(&["/"]), ads(&[]));
     let recipient = format!("[[recipients]]\nname = \"Ads\"\nalways = true\n{}", hook(&ads));
-    let builder = site(&origin, &format!("{recipient}\n[store]\nretention = \"2d\"\n"));
+    let builder = site(&origin, &format!("{recipient}\n[store]\nretention = \"731d\"\n"));
     let proxy = builder.run();
     opt_out(proxy.addr(), ANN);
     opt_out(proxy.addr(), "X-Account-Id: bob\r\n");
     proxy.wait_for_line("optgate_recipients_sent_total 2");
     let kept = proxy.stop();
     let desk = Desk(kept.path());
-    let ages = "UPDATE requests SET requested_us = requested_us - 259200000000, \
-                effective_us = effective_us - 259200000000 WHERE id = 1 RETURNING id";
+    let ages = "UPDATE requests SET requested_us = requested_us - 63244800000000, \
+                effective_us = effective_us - 63244800000000 WHERE id = 1 RETURNING id";
     assert_eq!(desk.change::<(i64,)>(ages), [(1,)]);
     let addr = own_address();
     let _binary =
         Binary::of(serving(&kept.path().join("optgate.toml"), addr), addr, tempfile::tempdir().unwrap());
     let left = || desk.query::<(i64,)>("SELECT id FROM requests");
-    wait_until("what is three days old is pruned", || left().len() < 2);
+    wait_until("what is 732 days old is pruned", || left().len() < 2);
     assert_eq!(left(), [(2,)]);
 }
 

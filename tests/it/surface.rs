@@ -37,6 +37,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         no_transform: NoTransform::Keep,
         compress: Compress::OptedOut,
         scope: "shop".into(),
+        formerly: Vec::new(),
         cookie_domain: None,
         programme: None,
     };
@@ -132,6 +133,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         },
         sites: vec![Arc::new(site)],
         default_site: Some(0),
+        retired_sites: Vec::new(),
         recipients: Vec::new(),
     }
 }

@@ -194,9 +194,11 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
     let settings = settings(global, Vec::new(), true)?.settings;
     refuse_unknown_site(&settings, &args.site)?;
     let named = args.keys(|| std::io::read_to_string(std::io::stdin()))?;
-    // In a group they are kept under the group's name, and under the site's own from before.
+    // In a group they are kept under the group's name; under the site's own and former ones from before.
     let mut scopes = vec![args.site.as_str()];
-    scopes.extend(settings.sites.iter().find(|site| site.name == args.site).map(|site| site.scope.as_str()));
+    if let Some(site) = settings.sites.iter().find(|site| site.name == args.site) {
+        scopes.extend(std::iter::once(&site.scope).chain(&site.formerly).map(String::as_str));
+    }
     scopes.dedup();
     let books = Books::open(&settings)?;
     let mut subjects = Vec::new();

@@ -6,8 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -21,7 +21,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
-use crate::config::Settings;
 use crate::config::nearest::nearest;
 use crate::privacy::{Keys, Subject};
 use crate::store::import::{AT_ONCE, Arrival, Imported, parse_subject};
@@ -38,7 +37,7 @@ pub struct ImportArgs {
     /// Only say what would be recorded
     #[arg(long)]
     pub dry_run: bool,
-    /// CSV with a head line: `account` (or `subject`, its keyed hash in hexadecimal), `site`, `date` (YYYY-MM-DD), and
+    /// CSV with a head line, `-` for standard input: `account` (or `subject`, its keyed hash in hexadecimal), `site`, `date` (YYYY-MM-DD), and
     /// if known `requested_at` (a day or RFC 3339): who got data since then is told
     #[arg(value_name = "FILE.csv")]
     pub file: PathBuf,
@@ -85,8 +84,7 @@ struct Row {
 /// Rows that cannot be read (the others are recorded), a file that cannot be read, a journal that cannot be written.
 pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
-    let name = args.file.display().to_string();
-    let bytes = fs::read(&args.file).with_context(|| format!("{name} cannot be read"))?;
+    let (name, bytes) = read(&args.file)?;
     let digest = HEXLOWER.encode(&Sha256::digest(&bytes));
     // Accounts of a site in a group are kept under the group's name.
     let sites: HashMap<&str, &str> =
@@ -106,7 +104,8 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
             }
         }
     }
-    let mut counts = record(&books, arrivals, &settings, args.dry_run)?;
+    let told = !settings.recipients.is_empty();
+    let mut counts = record(&books, arrivals, told, args.dry_run)?;
     counts.known += twice;
     if !args.dry_run {
         books.plan(&settings)?;
@@ -120,6 +119,18 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
         _ => Err(anyhow::anyhow!("{name}: {refused} rows were refused; mend them and import the file again")
             .into()),
     }
+}
+
+/// A file's name and bytes; `-` is standard input.
+fn read(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+    if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
+        return Ok(("standard input".to_owned(), bytes));
+    }
+    let name = file.display().to_string();
+    let bytes = fs::read(file).with_context(|| format!("{name} cannot be read"))?;
+    Ok((name, bytes))
 }
 
 /// The words of the csv reader hold the row's place in another count than ours.
@@ -220,7 +231,12 @@ fn arrival(
         return Err(format!("`{}` is no site of the settings", row.site));
     }
     let date: Date = row.date.parse().map_err(|_| format!("`{}` is no date like 2026-11-26", row.date))?;
-    let requested_us = requested(&row.requested_at, date, Timestamp::now())?;
+    let now = Timestamp::now();
+    // A day has begun somewhere up to 14 hours before it does in UTC.
+    if start_of(date) > now.as_microsecond().saturating_add(14 * 3_600_000_000) {
+        return Err(format!("`{date}` in `date` is in the future"));
+    }
+    let requested_us = requested(&row.requested_at, date, now)?;
     let (subject, account) = match (row.account, row.subject) {
         (account, subject) if account.is_empty() && subject.is_empty() => {
             return Err("it names neither an account nor a subject".into());
@@ -235,7 +251,15 @@ fn arrival(
         _ => return Err("it names both an account and a subject".into()),
     };
     let policy = format!("{provenance} line {line} of {date}");
-    Ok(Arrival { subject, account, site: row.site, policy, requested_us, until_us: end_of(date) })
+    Ok(Arrival {
+        subject,
+        account,
+        site: row.site,
+        policy,
+        requested_us,
+        until_us: end_of(date),
+        adopted: false,
+    })
 }
 
 /// When a request was made, in microseconds since the Unix epoch: at the time that is written, or from the start of the
@@ -263,13 +287,13 @@ fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
 }
 
 /// Records all of them, a commit's worth at a time, and says how far it is.
-fn record(
+pub(super) fn record(
     books: &Books,
     arrivals: Vec<Arrival>,
-    settings: &Settings,
+    told: bool,
     dry_run: bool,
 ) -> anyhow::Result<Imported> {
-    let (told, total) = (!settings.recipients.is_empty(), arrivals.len());
+    let total = arrivals.len();
     let (mut imported, mut done, mut arrivals) = (Imported::default(), 0, arrivals.into_iter());
     // Hidden where standard error is no terminal.
     let bar = ProgressBar::new(total as u64).with_style(bar_style());
@@ -294,10 +318,15 @@ fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// The end of a day in UTC, in microseconds since the Unix epoch: what was said within it may have been said after.
-fn end_of(date: Date) -> i64 {
+/// The start of a day in UTC, in microseconds since the Unix epoch.
+fn start_of(date: Date) -> i64 {
     let day = TimeZone::UTC.to_timestamp(date.to_datetime(Time::midnight()));
-    day.map_or(i64::MAX, |start| start.as_microsecond().saturating_add(86_400_000_000))
+    day.map_or(i64::MAX, Timestamp::as_microsecond)
+}
+
+/// The end of that day: what was said within it may have been said after.
+fn end_of(date: Date) -> i64 {
+    start_of(date).saturating_add(86_400_000_000)
 }
 
 #[cfg(test)]

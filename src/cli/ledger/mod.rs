@@ -8,6 +8,7 @@ use clap::Subcommand;
 use super::{Failure, Global, settings};
 use crate::store;
 
+pub mod adopt;
 pub mod backup;
 pub mod export;
 pub mod forget;
@@ -36,6 +37,8 @@ pub enum LedgerCommand {
     Restore(backup::RestoreArgs),
     /// Record the opt-outs of a CSV file, each with where it came from
     Import(import::ImportArgs),
+    /// Record the opt-outs that only another data folder has: one that was cut off from the shared database for good
+    Adopt(adopt::AdoptArgs),
     /// Show who is to be told of opt-outs, and note that somebody was
     Recipients(recipients::RecipientsArgs),
     /// Keep records from being pruned
@@ -59,6 +62,7 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
         LedgerCommand::Backup(args) => backup::backup(global, args),
         LedgerCommand::Restore(args) => backup::restore(global, args),
         LedgerCommand::Import(args) => import::run(global, args, out),
+        LedgerCommand::Adopt(args) => adopt::run(global, args, out),
         LedgerCommand::Recipients(args) => recipients::run(global, args, out),
         LedgerCommand::Hold(command) => forget::hold(global, command, out),
         LedgerCommand::Erase(args) => forget::erase(global, args, out),

@@ -98,7 +98,13 @@ fn exported(file: &Path, mut verifier: Verifier) -> anyhow::Result<Proven> {
             .with_context(|| format!("{at}: is not a line of `optgate ledger export --format proof`"))?;
         verifier.take(&item).map_err(|why| not_proven(&at, &why))?;
     }
-    verifier.finish().map_err(|why| not_proven(&name, &why))
+    let proven = verifier.finish().map_err(|why| not_proven(&name, &why))?;
+    // An empty file fits together as well as any other.
+    anyhow::ensure!(
+        proven.records > 0,
+        "{name}: not proven: it holds no record, so there is nothing to prove; was the export broken off?"
+    );
+    Ok(proven)
 }
 
 fn one_record(file: &Path, keys: &[PublicKey], out: &mut dyn Write) -> Result<(), Failure> {

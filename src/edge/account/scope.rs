@@ -5,12 +5,13 @@ use crate::edge::house::{Core, Site};
 use crate::privacy::{Basis, Keys, Mark, Standing, Subject};
 use crate::store::{Change, Kind, Source};
 
-/// A site's scope, and the one it had before it was put into a group.
+/// A site's scope, the one it had before it was put into a group, and those from before it was renamed.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     keys: &'a Keys,
     name: &'a str,
     before: Option<&'a str>,
+    formerly: &'a [String],
 }
 
 /// An account or a profile as it is kept, and as it was.
@@ -20,8 +21,9 @@ pub struct Known {
     pub subject: Subject,
     /// Under earlier secrets, newest first; usually none.
     older: Vec<Subject>,
-    /// Under the site's own name, before it came into its group; under the live secret first.
-    before: Vec<Subject>,
+    /// Under the site's own name, before it came into its group, then under each former one; each under the live secret
+    /// first.
+    before: Vec<Vec<Subject>>,
 }
 
 impl From<Subject> for Known {
@@ -35,16 +37,17 @@ impl<'a> Scope<'a> {
     #[must_use]
     pub fn of(keys: &'a Keys, site: &'a config::Site) -> Self {
         let before = (site.scope != site.name).then_some(site.name.as_str());
-        Self::new(keys, &site.scope, before)
+        Self { formerly: &site.formerly, ..Self::new(keys, &site.scope, before) }
     }
 
     /// A scope by its names.
     #[must_use]
     pub const fn new(keys: &'a Keys, name: &'a str, before: Option<&'a str>) -> Self {
-        Self { keys, name, before }
+        Self { keys, name, before, formerly: &[] }
     }
 
-    /// Cost: one HMAC, two in a group, and as many again for every earlier secret that is still tried.
+    /// Cost: one HMAC, two in a group, one more for every former name, and as many again for every earlier secret that is
+    /// still tried.
     #[must_use]
     pub fn account(&self, key: &[u8]) -> Known {
         self.hash(key, Subject::of_account)
@@ -65,15 +68,20 @@ impl<'a> Scope<'a> {
     /// A token's mark. It is the site's, for what it leads to differs by site.
     #[must_use]
     pub fn token(&self, token: &[u8]) -> Mark {
-        Mark::of_token(self.keys, self.before.unwrap_or(self.name), token)
+        let name = self.before.unwrap_or(self.name);
+        if self.formerly.is_empty() {
+            return Mark::of_token(self.keys, name, token);
+        }
+        // A reload that adds a former name must not find what was worked out without it.
+        Mark::of_token(self.keys, &format!("{name}\n{}", self.formerly.join("\n")), token)
     }
 
     fn hash(&self, key: &[u8], hash: fn(&Keys, &str, &[u8]) -> Subject) -> Known {
         let older = self.keys.older();
-        let before = self
-            .before
-            .into_iter()
-            .flat_map(|name| std::iter::once(self.keys).chain(older).map(move |keys| hash(keys, name, key)));
+        let under = |name: &str| {
+            std::iter::once(self.keys).chain(older).map(|keys| hash(keys, name, key)).collect::<Vec<_>>()
+        };
+        let before = self.before.into_iter().chain(self.formerly.iter().map(String::as_str)).map(under);
         Known {
             subject: hash(self.keys, self.name, key),
             older: older.iter().map(|keys| hash(keys, self.name, key)).collect(),
@@ -82,8 +90,8 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// What is known of somebody. What was chosen under an earlier secret, or before the site came into its group, is
-/// honoured and goes over to where the account is kept now; `recording`: on record.
+/// What is known of somebody. What was chosen under an earlier secret, before the site came into its group or under a
+/// former name is honoured and goes over to where the account is kept now; `recording`: on record.
 pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Standing {
     let store = &core.house.store;
     let standing = store.lookup(&known.subject);
@@ -109,9 +117,10 @@ pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Sta
     };
     let standing = earlier(&known.older);
     if matches!(standing, Standing::Unknown | Standing::NoAccount) {
-        // An opt-in was to the one site, not to all of its group.
-        let before = earlier(&known.before);
-        return if before.is_out() { before } else { Standing::Unknown };
+        // An opt-out under any of the names holds until somebody opts in under the one of now. An opt-in was to the one
+        // site, not to all of its group, nor to all that has come of it.
+        let mut before = known.before.iter().map(|subjects| earlier(subjects));
+        return before.find(|standing| standing.is_out()).unwrap_or(Standing::Unknown);
     }
     standing
 }

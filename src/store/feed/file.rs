@@ -29,6 +29,11 @@ impl Reader {
         row.map(|row| row.try_get(0)).transpose()
     }
 
+    /// The number of the last record; 0 when there is none.
+    pub(super) async fn last(&mut self) -> sqlx::Result<i64> {
+        sqlx::query("SELECT coalesce(max(seq), 0) FROM journal").fetch_one(&mut self.0).await?.try_get(0)
+    }
+
     /// A page of records after a number, as they are shipped.
     pub(super) async fn after(&mut self, seq: i64) -> sqlx::Result<Vec<Shipped>> {
         let rows = sqlx::query(
@@ -62,10 +67,7 @@ impl Reader {
         subject: &Subject,
         after: i64,
     ) -> sqlx::Result<(Vec<Told>, i64)> {
-        let last = sqlx::query("SELECT coalesce(max(seq), 0) FROM journal")
-            .fetch_one(&mut self.0)
-            .await?
-            .try_get(0)?;
+        let last = self.last().await?;
         let rows = sqlx::query(
             "SELECT seq, canonical, seen FROM journal WHERE seq > ? AND seq <= ? AND subject = ? ORDER BY seq",
         )

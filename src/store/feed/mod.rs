@@ -11,6 +11,7 @@
 //! itself: choices are recorded in the file and honoured, and shipped when it is back.
 
 mod file;
+mod health;
 mod ship;
 mod tail;
 
@@ -35,8 +36,11 @@ use super::record::{Kind, Receipt, RecordView};
 use super::state::State;
 use super::writer::Answer;
 use super::{OpenError, RecordError};
-use crate::config;
+use crate::config::{self, Names};
 use crate::privacy::{Standing, Subject};
+use health::Gaps;
+
+pub use health::FeedHealth;
 
 /// Pause after the database was found away; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +74,12 @@ pub(super) struct Line {
     heard_at: AtomicI64,
     opened: Instant,
     tail_error: Mutex<Option<String>>,
+    /// Records that were to be in the database and are not.
+    gaps: Mutex<Gaps>,
+    /// Under which names accounts are kept here.
+    names: watch::Sender<Names>,
+    /// Names under which the database has opt-outs and that are gone here.
+    lost_names: Mutex<Vec<String>>,
 }
 
 /// How far shipping has come.
@@ -79,19 +89,8 @@ struct Shipping {
     seq: i64,
     /// Why it cannot be written now; `None` while it can.
     error: Option<String>,
-}
-
-/// How the feed is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedHealth {
-    /// Why the database cannot be written or read now; `None` while it can.
-    pub error: Option<String>,
-    /// Records on this node's disk that the database does not have.
-    pub unshipped: u64,
-    /// Time since all records of the others were last read.
-    pub lag: Option<Duration>,
-    /// Other nodes heard of.
-    pub nodes: usize,
+    /// It takes nothing under this node's name any more.
+    fenced: bool,
 }
 
 /// What is asked of the feed.
@@ -129,7 +128,7 @@ impl Line {
         let (to_feed, asks) = mpsc::unbounded_channel();
         let line = Self {
             committed: watch::Sender::new(0),
-            shipped: watch::Sender::new(Shipping { seq: 0, error: None }),
+            shipped: watch::Sender::new(Shipping { seq: 0, error: None, fenced: false }),
             to_feed,
             seen: Mutex::default(),
             weighed: Mutex::default(),
@@ -138,6 +137,9 @@ impl Line {
             heard_at: AtomicI64::new(-1),
             opened: Instant::now(),
             tail_error: Mutex::default(),
+            gaps: Mutex::default(),
+            names: watch::Sender::default(),
+            lost_names: Mutex::default(),
         };
         (line, Asks(asks))
     }
@@ -226,18 +228,6 @@ impl Line {
         self.loaded.load(Ordering::Acquire)
     }
 
-    pub(super) fn health(&self) -> FeedHealth {
-        let (shipping, committed) = (self.shipped.borrow().clone(), *self.committed.borrow());
-        let heard_at = self.heard_at.load(Ordering::Relaxed);
-        let heard_at = u64::try_from(heard_at).ok().map(Duration::from_millis);
-        FeedHealth {
-            error: shipping.error.or_else(|| self.lock_tail_error().clone()),
-            unshipped: committed.saturating_sub(shipping.seq).unsigned_abs(),
-            lag: heard_at.map(|at| self.opened.elapsed().saturating_sub(at)),
-            nodes: self.lock_seen().nodes(),
-        }
-    }
-
     fn heard_all(&self) {
         let now = i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX);
         self.heard_at.store(now, Ordering::Relaxed);
@@ -260,6 +250,15 @@ impl Line {
         if self.lock_tail_error().replace(text.clone()).as_ref() != Some(&text) {
             tracing::error!("records of other nodes cannot be read; what is known is honoured: {text}");
         }
+    }
+
+    /// From now on accounts are kept under these names.
+    pub(super) fn names_are(&self, names: Names) {
+        self.names.send_if_modified(|known| {
+            let differ = *known != names;
+            *known = names;
+            differ
+        });
     }
 
     fn lock_seen(&self) -> MutexGuard<'_, Seen> {
@@ -296,7 +295,7 @@ pub(super) fn spawn(start: Start) -> Result<(), OpenError> {
             );
             Ok(())
         }
-        Ok(Err(Trouble::Refused(why))) => Err(failed(why)),
+        Ok(Err(Trouble::Refused(why) | Trouble::Fenced(why))) => Err(failed(why)),
         Err(_) => Err(failed("its thread ended while connecting; please report this".into())),
     }
 }
@@ -373,7 +372,12 @@ async fn serve(
                 answering.spawn_local(async move {
                     // On this node's disk it is already: whatever becomes of the wait, it is recorded.
                     let _ = timeout(within, shipped.wait_for(|s| s.seq >= seq || s.error.is_some())).await;
-                    send_all(answers);
+                    // ... but on a node that is fenced it never leaves that disk, and must not be called saved.
+                    let why = Some(shipped.borrow().clone()).filter(|s| s.fenced && s.seq < seq);
+                    match why.and_then(|shipping| shipping.error) {
+                        Some(why) => refuse_all(answers, &why),
+                        None => send_all(answers),
+                    }
                 });
             }
             Ask::Recheck(subject) => drop(to_tail.send(subject)),
@@ -460,6 +464,10 @@ async fn open(url: &config::DatabaseUrl, key_checks: &[String]) -> Result<Databa
 fn send_all(answers: Vec<(Answer<Receipt>, Receipt)>) {
     // Whoever stopped waiting has its record all the same.
     answers.into_iter().for_each(|(answer, receipt)| drop(answer.send(Ok(receipt))));
+}
+
+fn refuse_all(answers: Vec<(Answer<Receipt>, Receipt)>, why: &str) {
+    answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(RecordError::Journal(why.to_owned())))));
 }
 
 /// The pause before another try.

@@ -79,6 +79,8 @@ impl Shipper {
                 Some(_) => return Err(twins(&self.node)),
             };
             let mut committed = self.line.committed.subscribe();
+            let mut names = self.line.names.subscribe();
+            names.mark_changed();
             let mut forgotten = None;
             loop {
                 self.reached(seq);
@@ -86,13 +88,17 @@ impl Shipper {
                     self.forget(&mut reader, &mut database).await?;
                     forgotten = Some(Instant::now());
                 }
+                if names.has_changed().unwrap_or(false) {
+                    let kept = names.borrow_and_update().kept.clone();
+                    database.note_names(&kept).await?;
+                }
                 match timeout(LOOK, committed.wait_for(|last| *last > seq)).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(_)) => return Err(Trouble::Away("the writer has ended".into())),
                     // A database that failed over may have lost its last moments; nobody else would notice.
-                    Err(_) if self.is_at(&mut database, seq).await? => continue,
                     Err(_) => {
-                        return Err(Trouble::Away("it has lost records of this node, which go again".into()));
+                        seq = self.still_at(&mut reader, &mut database, seq).await?;
+                        continue;
                     }
                 }
                 let batch = reader.after(seq).await.map_err(unreadable)?;
@@ -118,13 +124,24 @@ impl Shipper {
         }
     }
 
-    /// Whether the database still has this node's records up to here.
-    async fn is_at(&self, database: &mut Database, seq: i64) -> Result<bool, Trouble> {
-        Ok(database.shipped(&self.node).await?.map_or(0, |(last, _)| last) >= seq)
+    /// The last record of this node in the database, which had them up to `seq`.
+    async fn still_at(&self, reader: &mut Reader, database: &mut Database, seq: i64) -> Result<i64, Trouble> {
+        match database.shipped(&self.node).await? {
+            Some((last, _)) if last == seq => Ok(seq),
+            // The process that took over from this one ships from the same file; anybody else has another.
+            Some((last, chain)) if last > seq => {
+                match reader.chain(last).await.map_err(unreadable)? == Some(chain) {
+                    true => Ok(last),
+                    false => Err(twins(&self.node)),
+                }
+            }
+            None if seq == 0 => Ok(0),
+            _ => Err(Trouble::Away("it has lost records of this node, which go again".into())),
+        }
     }
 
     fn reached(&self, seq: i64) {
-        let before = self.line.shipped.send_replace(Shipping { seq, error: None });
+        let before = self.line.shipped.send_replace(Shipping { seq, error: None, fenced: false });
         if before.error.is_some() {
             tracing::info!("the database takes records again");
         }
@@ -133,7 +150,9 @@ impl Shipper {
     fn failed(&self, trouble: &Trouble) {
         let text = trouble.to_string();
         let seq = self.line.shipped.borrow().seq;
-        let before = self.line.shipped.send_replace(Shipping { seq, error: Some(text.clone()) });
+        // Until it is known to be over: a connection that fails in between says nothing of it.
+        let fenced = matches!(trouble, Trouble::Fenced(_)) || self.line.shipped.borrow().fenced;
+        let before = self.line.shipped.send_replace(Shipping { seq, error: Some(text.clone()), fenced });
         if before.error.as_ref() != Some(&text) {
             tracing::error!("records are kept in this node's file only: {text}");
         }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sqlx::postgres::PgListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::file::Reader;
 use super::{FIRST_PAUSE, Line, longer, unreadable};
-use crate::config;
+use crate::config::{self, Names};
 use crate::privacy::{Standing, Subject};
 use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
 use crate::store::merge::merge;
+use crate::store::names::complaint;
 use crate::store::state::State;
 
 /// The one that listens.
@@ -29,6 +30,10 @@ pub(super) struct Tail {
     doubtful: HashSet<Subject>,
     /// How many of them were asked for.
     rechecked: u64,
+    /// Up to which record this node's file and the database agree about it, where the database has others after it.
+    fork: Option<i64>,
+    /// Under which names accounts are kept here.
+    names: watch::Receiver<Names>,
 }
 
 /// What one connection needs.
@@ -54,10 +59,27 @@ impl Tail {
             node: Arc::clone(node),
             key_checks,
             state,
+            names: line.names.subscribe(),
             line,
             doubtful: HashSet::new(),
             rechecked: 0,
+            fork: None,
         }
+    }
+
+    /// Looks whether opt-outs of other nodes are kept under names that are gone here. Cost: a few rows; where a name is
+    /// missing, a read of all records.
+    async fn look_at_names(&mut self, database: &mut Database) -> Result<(), Trouble> {
+        let names = self.names.borrow_and_update().clone();
+        let mut lost = Vec::new();
+        for (name, sites) in database.names().await? {
+            if !names.kept.is_empty() && !names.known.contains(&name) {
+                let (count, silent) = database.kept_under(sites).await?;
+                lost.extend(complaint(&name, count, silent));
+            }
+        }
+        self.line.found_lost_names(lost);
+        Ok(())
     }
 
     /// Listens for as long as it is let. `recheck`: subjects to be weighed once more.
@@ -88,7 +110,7 @@ impl Tail {
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
             false => None,
             true => {
-                let mut listener = PgListener::connect(url.as_str()).await?;
+                let mut listener = PgListener::connect(url.as_str()).await.map_err(no_listening)?;
                 listener.listen(CHANNEL).await?;
                 Some(listener)
             }
@@ -102,7 +124,13 @@ impl Tail {
         mut sources: Sources,
         recheck: &mut mpsc::UnboundedReceiver<Subject>,
     ) -> Trouble {
+        self.names.mark_changed();
         loop {
+            if self.names.has_changed().unwrap_or(false)
+                && let Err(trouble) = self.look_at_names(&mut sources.database).await
+            {
+                return trouble;
+            }
             // What was to be weighed once more for records up to here was asked for before they counted as committed.
             let (own, asked) = (*self.line.committed.borrow(), self.line.rechecks.load(Ordering::Relaxed));
             while let Ok(subject) = recheck.try_recv() {
@@ -139,11 +167,21 @@ impl Tail {
     async fn take_all(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
         // Nobody but this task takes in more.
         let seen = self.line.seen();
-        for (node, last) in sources.database.others(&self.node).await? {
-            let mut after = seen.of(&node);
+        let mut nodes = sources.database.others(&self.node).await?;
+        nodes.extend(self.own_elsewhere(sources).await?.map(|last| (self.node.to_string(), last)));
+        for (node, last) in nodes {
+            let common = self.fork.filter(|_| *node == *self.node);
+            let mut after = seen.of(&node).max(common.unwrap_or(0));
             while after < last {
                 let page = sources.database.records(&node, after).await?;
                 let Some(end) = page.last() else { break };
+                let mut before = after;
+                for record in &page {
+                    if record.seq > before + 1 {
+                        self.line.found_gap(&node, before + 1, record.seq - 1);
+                    }
+                    before = record.seq;
+                }
                 after = end.seq;
                 self.take(&page);
                 self.line.advance(&node, after);
@@ -155,6 +193,27 @@ impl Tail {
             }
         }
         Ok(())
+    }
+
+    /// The last of this node's records in the database, where it has some that this node's file does not: the folder is
+    /// a copy, or was set back to a backup. What they say is honoured as if another node had said it.
+    async fn own_elsewhere(&mut self, sources: &mut Sources) -> Result<Option<i64>, Trouble> {
+        let Some((last, chain)) = sources.database.shipped(&self.node).await? else { return Ok(None) };
+        if sources.reader.chain(last).await.map_err(unreadable)? == Some(chain) {
+            return Ok(None);
+        }
+        if self.fork.is_none() {
+            // Chains that agree about a record agree about all before it.
+            let (mut agree, mut differ) = (0, sources.reader.last().await.map_err(unreadable)?.min(last) + 1);
+            while agree + 1 < differ {
+                let middle = i64::midpoint(agree, differ);
+                let there = sources.database.chain(&self.node, middle).await?;
+                let here = sources.reader.chain(middle).await.map_err(unreadable)?;
+                *(if there.is_some() && there == here { &mut agree } else { &mut differ }) = middle;
+            }
+            self.fork = Some(agree);
+        }
+        Ok(Some(last))
     }
 
     /// An opt-out counts at once. Where something else was chosen as well, all choices of the person are weighed after.
@@ -175,11 +234,32 @@ impl Tail {
     /// Looks at every choice of a person there is; `false` when this node recorded another meanwhile.
     async fn weigh(&self, sources: &mut Sources, subject: Subject) -> Result<bool, Trouble> {
         let mut told = sources.database.told(&subject).await?;
-        let shipped = told.iter().filter(|t| *t.node == *self.node).map(|t| t.seq).max().unwrap_or(0);
-        let (own, last) = sources.reader.told(&self.node, &subject, shipped).await.map_err(unreadable)?;
+        let shipped = || told.iter().filter(|t| *t.node == *self.node).map(|t| t.seq).max().unwrap_or(0);
+        let (name, after) = match self.fork {
+            None => (self.node.to_string(), shipped()),
+            // The same numbers are other records in the database: no node has heard of these.
+            Some(fork) => (format!("{}/file", self.node), fork),
+        };
+        let (mut own, last) = sources.reader.told(&name, &subject, after).await.map_err(unreadable)?;
+        if let Some(fork) = self.fork {
+            own.iter_mut().for_each(|told| told.seen.advance(&self.node, fork));
+        }
         told.extend(own);
         Ok(self.state.index.weighed(subject, &merge(&told), last))
     }
+}
+
+/// Why nobody can listen, with what to do where a pooler stands between.
+fn no_listening(error: sqlx::Error) -> Trouble {
+    let text = error.to_string();
+    if text.contains("unsupported startup parameter") {
+        return Trouble::Refused(format!(
+            "a pooler stands between and cannot pass notifications by the transaction: write `store.listen = false` (a \
+             PgBouncer that pools by the session passes them with `ignore_startup_parameters = extra_float_digits`) \
+             ({text})"
+        ));
+    }
+    error.into()
 }
 
 /// Waits for a notification of another node; what was lost when that fails. For ever where none can come.

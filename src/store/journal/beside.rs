@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::schema::{LATEST, refuse_strangers, schema_version};
 use super::sqlite::connect_options;
-use super::{explain, refuse};
+use super::{explain, primary_code, refuse};
 use crate::store::OpenError;
 
 /// Refuses a place without a journal.
@@ -49,12 +49,40 @@ pub(super) fn on_this_thread<T>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
     runtime.block_on(async {
-        let mut connection = connect_options(path).read_only(read_only).connect().await.map_err(named)?;
+        let mut connection = connect(path, read_only).await.map_err(named)?;
         refuse_strangers(path, &mut connection).await?;
         let done = work(&mut connection).await;
         let closed = connection.close().await.map_err(named);
         done.and_then(|done| closed.map(|()| done))
     })
+}
+
+/// A connection. SQLite wants to make files beside a journal in WAL mode even to read it: where it cannot, on a medium that
+/// takes no writes, a journal that was closed in order is read as what nobody changes.
+async fn connect(path: &Path, read_only: bool) -> sqlx::Result<SqliteConnection> {
+    let options = connect_options(path).read_only(read_only);
+    let looked = async {
+        let mut connection = options.clone().connect().await?;
+        sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(&mut connection).await?;
+        Ok(connection)
+    };
+    match looked.await {
+        // Cannot be opened; read-only (sqlite.org/rescode).
+        Err(error) if read_only && matches!(primary_code(&error), Some(8 | 14)) && was_closed(path) => {
+            options.immutable(true).connect().await
+        }
+        looked => looked,
+    }
+}
+
+/// Whether nothing lies beside a journal that belongs to it: all of it is in the file, and nobody has it open.
+fn was_closed(path: &Path) -> bool {
+    let beside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        Path::new(&name).exists()
+    };
+    !beside("-wal") && !beside("-shm")
 }
 
 fn apart<T: Send>(path: &Path, work: impl FnOnce() -> Result<T, OpenError> + Send) -> Result<T, OpenError> {

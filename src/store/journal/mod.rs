@@ -17,8 +17,10 @@ pub(super) mod checkpoint;
 pub(super) mod forget;
 pub(super) mod hold;
 pub(super) mod kept;
+pub(super) mod left;
 pub(super) mod mark;
 pub(super) mod merkle;
+pub(super) mod names;
 pub(super) mod postgres;
 mod prepare;
 pub(super) mod replay;
@@ -27,6 +29,7 @@ pub(super) mod seal;
 mod sealed;
 mod secrets;
 pub(super) mod shared_audit;
+mod shared_names;
 mod signed;
 pub(super) mod signers;
 pub(super) mod sqlite;
@@ -102,6 +105,7 @@ mod tests {
 
     const CHECK: &str = "0123456789abcdef";
     const ANN: Subject = Subject::from_bytes(*b"the account: ann");
+    const BEN: Subject = Subject::from_bytes(*b"the account: ben");
 
     /// What a start was told.
     #[derive(Debug, Default)]
@@ -221,7 +225,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.sqlite3");
         let (mut journal, _) = opened(&path).await;
-        append(&mut journal, &[change(Some(ANN)), change(Some(ANN))]).await;
+        append(&mut journal, &[change(Some(ANN)), change(Some(BEN))]).await;
         journal.close().await.unwrap();
         let mut raw = connect_options(&path).connect().await.unwrap();
         let bytes: Vec<u8> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = 1")
@@ -229,12 +233,15 @@ mod tests {
             .await
             .unwrap();
         assert!(!bytes.windows(16).any(|part| part == ANN.as_bytes()));
-        execute(&mut raw, "UPDATE journal SET subject = NULL, blinding = NULL WHERE seq = 1").await.unwrap();
         raw.close().await.unwrap();
-        let (journal, told) = opened(&path).await;
-        assert_eq!(told.accounts, HashMap::from([(1, Account::Erased), (2, Account::Known(ANN))]));
+        let (mut journal, _) = opened(&path).await;
+        journal.erase(&[(ANN, (Standing::OptedOut, 1))], None).await.unwrap();
         journal.close().await.unwrap();
-        assert_eq!(exported(&path), Ok(vec![1, 2]));
+        let (journal, told) = opened(&path).await;
+        let left = [(1, Account::Erased), (2, Account::Known(BEN)), (3, Account::None)];
+        assert_eq!(told.accounts, HashMap::from(left), "and the erasure's own record");
+        journal.close().await.unwrap();
+        assert_eq!(exported(&path), Ok(vec![1, 2, 3]));
     }
 
     /// Domain 2.10: after 24 months a record goes, and what comes after it can still be verified.

@@ -83,6 +83,9 @@ pub(in crate::store) enum Trouble {
     /// Not before somebody changes something.
     #[error("{0}")]
     Refused(String),
+    /// Never again under this node's name: its numbers are taken.
+    #[error("{0}")]
+    Fenced(String),
 }
 
 impl From<sqlx::Error> for Trouble {
@@ -142,7 +145,7 @@ impl Database {
     }
 
     /// One transaction.
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
@@ -282,6 +285,19 @@ impl Database {
         .await
     }
 
+    /// The chain value of a record that is here.
+    pub(in crate::store) async fn chain(&mut self, node: &str, seq: i64) -> Result<Option<Vec<u8>>, Trouble> {
+        self.call(async |connection| {
+            let row = query("SELECT chain FROM optgate.records WHERE node = $1 AND seq = $2")
+                .bind(node)
+                .bind(seq)
+                .fetch_optional(&mut *connection)
+                .await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
+
     /// Every choice about a subject that is here.
     pub(in crate::store) async fn told(&mut self, subject: &Subject) -> Result<Vec<Told>, Trouble> {
         self.call(async |connection| {
@@ -408,7 +424,7 @@ impl Database {
 }
 
 /// A statement that the server forgets at once.
-fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
+pub(super) fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
     sqlx::query(sql).persistent(false)
 }
 
@@ -418,7 +434,7 @@ async fn timed<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, T
     tokio::time::timeout(CALL, call).await.map_err(|_| silent())?
 }
 
-async fn put_meta(connection: &mut PgConnection, key: &str, value: &str) -> Result<(), Trouble> {
+pub(super) async fn put_meta(connection: &mut PgConnection, key: &str, value: &str) -> Result<(), Trouble> {
     // Mostly it stands there already, and then nothing is written.
     query(
         "INSERT INTO optgate.meta AS m VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
@@ -503,10 +519,11 @@ async fn refuse_twins(connection: &mut PgConnection, node: &str, last: &Shipped)
 
 /// Two processes, or two states of one folder, write under one name.
 pub(in crate::store) fn twins(node: &str) -> Trouble {
-    Trouble::Refused(format!(
+    Trouble::Fenced(format!(
         "another process writes, or wrote, other records as node {node}: this data folder is a copy, or was restored \
-         from a backup. Keep it as evidence, stop this node, and start it with an empty data folder that holds only \
-         secret.key; what the database has comes back by itself"
+         from a backup. Stop this node, move the folder away and keep it as evidence, and start with an empty one that \
+         holds only secret.key: what the database has comes back by itself, and `optgate ledger adopt FOLDER` brings \
+         the opt-outs that only the old folder has"
     ))
 }
 

@@ -169,6 +169,30 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:30: `admin.names[1]` is no host name",
         ),
         ("upstream = \"http://a\"\nlisten = []", "optgate.toml:2:10: `listen` is empty"),
+        (
+            "upstream = \"http://a\"\n[store]\nretention = \"730d\"",
+            "optgate.toml:3:13: `store.retention` is too short",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"x\"]\nupstream = \"http://a\"",
+            "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"x\"",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"y\"]\nupstream = \"http://a\"",
+            "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"y\"",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nhosts = [\"x\"]\nupstream = \"http://a\"\n[[sites]]\nhosts = [\"y\"]\nupstream = \"http://b\"\nformerly = \"x\"",
+            "optgate.toml:8:12: `sites[1].formerly[0]` cannot be \"x\"",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nformerly = \"z\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"x\"\nformerly = [\"x\", \"g\"]",
+            "optgate.toml:8:18: `groups[0].formerly[1]` cannot be \"g\"",
+        ),
+        (
+            "retired_sites = [\"z\"]\n[[sites]]\nname = \"x\"\nformerly = \"z\"\nupstream = \"http://a\"",
+            "optgate.toml:1:18: `retired_sites[0]` cannot be \"z\"",
+        ),
         ("upstream = \"http://127.0.0.1:8080\"", "optgate.toml:1:12: `upstream` leads to Optgate itself"),
         (
             "listen = \":3000\"\n[[sites]]\nupstream = [\"http://a\", \"http://localhost:3000\"]",

@@ -37,6 +37,19 @@ async fn a_pooler_by_the_transaction_may_stand_between() {
     b.stop().await;
 }
 
+/// Behind a pooler that passes no notifications nobody can listen: it is said what to write.
+#[tokio::test]
+async fn a_node_that_listens_through_a_pooler_says_which_setting_to_write() {
+    let test = "a_node_that_listens_through_a_pooler_says_which_setting_to_write";
+    let Some(cluster) = Cluster::shared(test) else { return };
+    let Some(pooler) = Pooler::start(test, &cluster) else { return };
+    let database = through(&cluster.database().await, pooler.port);
+    let a = node(shared(&database));
+    let why = a.is_cut_off().await;
+    assert!(why.contains("store.listen = false") && why.contains("extra_float_digits"), "{why}");
+    a.stop().await;
+}
+
 /// Issue: read replicas, for hundreds of edges: a node writes to the primary and hears the others from a replica.
 #[tokio::test]
 async fn the_others_are_heard_from_a_read_replica() {

@@ -5,6 +5,7 @@ use std::process::Command;
 use optgate::config::load::{Inputs, load};
 
 use super::{folder, number};
+use crate::support::client::{Client, get};
 use crate::support::origin::Origin;
 use crate::support::postgres::{Cluster, connect};
 use crate::support::proxy::{Builder, Proxy, proxy};
@@ -84,6 +85,79 @@ fn a_profile_erased_on_one_proxy_is_erased_in_the_database() {
         assert_eq!(decision(proxy, &origin, profile), "opted-out;basis=account");
         assert_eq!(decision(proxy, &origin, other), "opted-out;basis=account");
     }
+}
+
+/// What a node took while it was cut off from the database for good reaches all of them from the folder that was moved
+/// away, once; and until then the person is told that it was not saved.
+#[test]
+fn opt_outs_of_a_fenced_node_are_adopted_from_its_old_folder() {
+    let Some(cluster) = Cluster::shared("opt_outs_of_a_fenced_node_are_adopted_from_its_old_folder") else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(cluster.database());
+    let origin =
+        Origin::start().on("/", |x| x.ok("text/html", b"<html><head></head><body>shop</body></html>"));
+    let (builder, b) = (node(&origin, &database), node(&origin, &database).run());
+    let (data, old) = (builder.dir().join("data"), builder.dir().join("old"));
+    let settings = builder.write();
+    let start = || {
+        let running = optgate::app::start(builder.settings()).unwrap();
+        wait_until("it has heard the others", || running.store().health().loaded);
+        running
+    };
+    let visit = |a: &optgate::app::Running, fields: &str| get(a.listen()[0], "/", fields);
+    let first = start();
+    visit(&first, &format!("{ANN}Sec-GPC: 1\r\n"));
+    wait_until("ann is known", || decision(&b, &origin, ANN) == "opted-out;basis=account");
+    first.stop().unwrap();
+    std::fs::create_dir(&old).unwrap();
+    for file in ["journal.sqlite3", "secret.key", "signing.key"] {
+        std::fs::copy(data.join(file), old.join(file)).unwrap();
+    }
+    let second = start();
+    visit(&second, "X-Account-Id: carl\r\nSec-GPC: 1\r\n");
+    wait_until("carl is known", || {
+        decision(&b, &origin, "X-Account-Id: carl\r\n") == "opted-out;basis=account"
+    });
+    second.stop().unwrap();
+    // Set back to the backup.
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&old, &data).unwrap();
+    let fenced = start();
+    wait_until("it is fenced", || fenced.store().health().feed.is_some_and(|feed| feed.fenced));
+    let bob = "X-Account-Id: bob\r\n";
+    let answer = crate::acceptance_choices::post(fenced.listen()[0], "/privacy-choices/opt-out", bob, "");
+    assert_eq!(answer.status(), 503, "{}", answer.text());
+    assert!(!answer.text().contains("is saved"), "{}", answer.text());
+    let ready = Client::connect(fenced.admin()).get_from("127.0.0.1", "/readyz?verbose", "").text();
+    assert!(ready.contains("[!] nodes: fenced: ") && ready.contains("ledger adopt"), "{ready}");
+    fenced.stop().unwrap();
+    assert_eq!(decision(&b, &origin, bob), "none");
+    // What the message says to do.
+    std::fs::rename(&data, &old).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    std::fs::copy(old.join("secret.key"), data.join("secret.key")).unwrap();
+    let again = start();
+    let adopt = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_optgate"))
+            .args(["ledger", "adopt", old.to_str().unwrap(), "--config"])
+            .arg(&settings)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = adopt();
+    assert!(said.starts_with("recorded: 1\nopted out here already: 1\n"), "{said}");
+    assert!(adopt().starts_with("recorded: 0\nopted out here already: 2\n"), "again adds nothing");
+    wait_until("the other honours it", || decision(&b, &origin, bob) == "opted-out;basis=import");
+    visit(&again, bob);
+    assert_eq!(
+        origin.seen(origin.heads()).last().unwrap().one("optgate-decision").as_deref(),
+        Some("opted-out;basis=import")
+    );
+    again.stop().unwrap();
 }
 
 /// Settings that cannot work are refused with what to write.

@@ -1,0 +1,42 @@
+//! `optgate ledger adopt`: opt-outs that only a data folder has that was moved away.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::import::record;
+use super::{Failure, Global, settings};
+use crate::cli::books::Books;
+use crate::store::adopt::left_behind;
+
+/// Whose opt-outs.
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    /// Only say what would be recorded
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The data folder that was moved away; it is only read
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+}
+
+/// Records the opt-outs of another data folder that are not known here, each with where it came from, beside a running
+/// server too. Doing it again adds nothing.
+///
+/// # Errors
+/// The folder is this node's own, of another secret, or cannot be read; a journal that cannot be written.
+pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let settings = settings(global, Vec::new(), true)?.settings;
+    let left = left_behind(&args.folder, &settings.data_dir).map_err(anyhow::Error::new)?;
+    let books = Books::open(&settings)?;
+    let counts = record(&books, left.arrivals, !settings.recipients.is_empty(), args.dry_run)?;
+    if !args.dry_run {
+        books.plan(&settings)?;
+    }
+    writeln!(out, "{}: {}", if args.dry_run { "would be recorded" } else { "recorded" }, counts.recorded)?;
+    writeln!(out, "opted out here already: {}", counts.known)?;
+    writeln!(out, "older than the account's own opt-in: {}", counts.overruled)?;
+    writeln!(out, "of browsers alone, which keep their own: {}", left.of_browsers)?;
+    Ok(())
+}
