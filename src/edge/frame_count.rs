@@ -18,6 +18,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header_blocks::HeaderBlocks;
+use super::refused_streams::RefusedStreams;
 use super::strict::Reason;
 use super::timer;
 use crate::telemetry::events;
@@ -210,6 +211,7 @@ const fn has_its_length(kind: u8, flags: u8, length: u32) -> bool {
 pub struct FrameCount<S> {
     io: S,
     frames: Frames,
+    refused: RefusedStreams,
     metrics: SharedMetrics,
     /// Everything written has gone, so the next byte begins a frame. The first is hyper's to write.
     between_frames: bool,
@@ -218,7 +220,8 @@ pub struct FrameCount<S> {
 impl<S> FrameCount<S> {
     /// With `limits.http2_resets` and `limits.http2_control_frames`.
     pub fn new(io: S, resets: u32, control: u32, metrics: SharedMetrics) -> Self {
-        Self { io, frames: Frames::new(resets, control), metrics, between_frames: false }
+        let (frames, refused) = (Frames::new(resets, control), RefusedStreams::default());
+        Self { io, frames, refused, metrics, between_frames: false }
     }
 
     /// What ends a connection, told; hyper makes an end of it without a word.
@@ -244,9 +247,17 @@ impl<S> FrameCount<S> {
         }
     }
 
-    fn written(&mut self, bytes: usize) {
+    fn written<'a>(&mut self, bytes: usize, offered: impl Iterator<Item = &'a [u8]>) {
         self.between_frames = false;
         self.frames.moved(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let mut left = bytes;
+        for piece in offered {
+            let gone = &piece[..piece.len().min(left)];
+            left -= gone.len();
+            for _ in 0..self.refused.sent(gone) {
+                events::limit_reached(&self.metrics, Limit::Http2Streams);
+            }
+        }
     }
 }
 
@@ -263,7 +274,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, buf))?;
-        this.written(written);
+        this.written(written, std::iter::once(buf));
         Poll::Ready(Ok(written))
     }
 
@@ -274,7 +285,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs))?;
-        this.written(written);
+        this.written(written, bufs.iter().map(|buf| &**buf));
         Poll::Ready(Ok(written))
     }
 

@@ -34,6 +34,7 @@ pub mod pace;
 pub mod progress;
 pub mod proofs;
 pub mod proxy_protocol;
+pub mod refused_streams;
 pub mod respond;
 pub mod siblings;
 pub mod socket;

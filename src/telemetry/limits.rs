@@ -31,6 +31,8 @@ pub enum Limit {
     BodyRate,
     /// `limits.min_send_rate`.
     SendRate,
+    /// `limits.http2_streams`.
+    Http2Streams,
     /// `limits.http2_resets`.
     Http2Resets,
     /// `limits.http2_control_frames`.
@@ -47,7 +49,7 @@ pub enum Limit {
     Descriptors,
 }
 
-const ALL: [Limit; 17] = [
+const ALL: [Limit; 18] = [
     Limit::Connections,
     Limit::ConnectionsPerClient,
     Limit::HeaderBytes,
@@ -58,6 +60,7 @@ const ALL: [Limit; 17] = [
     Limit::BetweenBytes,
     Limit::BodyRate,
     Limit::SendRate,
+    Limit::Http2Streams,
     Limit::Http2Resets,
     Limit::Http2ControlFrames,
     Limit::Http2Calm,
@@ -82,6 +85,7 @@ impl Limit {
             Self::BetweenBytes => "between_bytes",
             Self::BodyRate => "min_body_rate",
             Self::SendRate => "min_send_rate",
+            Self::Http2Streams => "http2_streams",
             Self::Http2Resets => "http2_resets",
             Self::Http2ControlFrames => "http2_control_frames",
             Self::Http2Calm => "http2_calm",

@@ -5,8 +5,11 @@ use std::net::TcpStream;
 
 use super::support::binary::{Binary, own_address, serving};
 use super::support::client::{get, metrics};
+use super::support::frames::{
+    self, END_HEADERS, END_STREAM, Field, HEADERS, RST_STREAM, SETTINGS, frame, next_frame, section,
+};
 use super::support::h2::{Frames, H2};
-use super::support::origin::Origin;
+use super::support::origin::{Origin, held};
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, figure, proxy};
 use super::support::wait_until;
@@ -120,4 +123,31 @@ fn handshakes_that_fail_or_take_too_long_are_counted() {
     let _ = silent.read(&mut [0]);
     wait_until("it is counted", || proxy.limit_reached("tls_handshake") == 1);
     assert_eq!(counted(&proxy, "optgate_tls_handshakes_failed_total"), 1);
+}
+
+/// RFC 9113, 5.1.2: a stream more than were announced is refused, and counted like every other limit.
+#[test]
+fn a_stream_over_the_limit_is_refused_and_counted() {
+    let (handler, _asked, release) = held("held");
+    let origin = Origin::start().on("/held", handler);
+    let proxy = proxy().to(&origin).toml("[limits]\nhttp2_streams = 2\n").run();
+    let mut wire = TcpStream::connect(proxy.addr()).unwrap();
+    wire.write_all(&[frames::PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    let (head, _) = next_frame(&wire).unwrap();
+    assert_eq!(head[3], SETTINGS);
+    wire.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap();
+    let fields: [Field<'_>; 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/held"), (b":authority", b"site.test")];
+    for stream in [1, 3, 5] {
+        wire.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &section(&fields))).unwrap();
+    }
+    let refused = loop {
+        let (head, payload) = next_frame(&wire).unwrap();
+        if head[3] == RST_STREAM {
+            break (u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload);
+        }
+    };
+    assert_eq!(refused, (5, 7_u32.to_be_bytes().to_vec()));
+    wait_until("it is counted", || proxy.limit_reached("http2_streams") == 1);
+    drop(release);
 }

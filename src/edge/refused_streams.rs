@@ -1,0 +1,79 @@
+//! Streams that hyper's reader refuses because a client has as many open as `limits.http2_streams` allows: nothing tells
+//! of them but the frames that go out (RFC 9113, 5.1.2 and 6.4).
+
+/// Bytes of a frame's head (RFC 9113, 4.1).
+const HEAD: usize = 9;
+const RST_STREAM: u8 = 3;
+/// `REFUSED_STREAM` (RFC 9113, 7), with the head before it.
+const REFUSED: [u8; 4] = 7_u32.to_be_bytes();
+
+/// Reads along with what a connection sends, from its first byte on.
+#[derive(Debug, Default)]
+pub struct RefusedStreams {
+    /// Bytes of a payload that are of no interest.
+    skip: u32,
+    /// A frame's head, and the payload of a reset behind it.
+    held: [u8; HEAD + REFUSED.len()],
+    have: usize,
+}
+
+impl RefusedStreams {
+    /// The next bytes that have gone out; how many streams they refuse.
+    ///
+    /// Cost: a copy of nine bytes for each frame.
+    pub fn sent(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut refused = 0;
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let step = bytes.len().min(self.skip as usize);
+                self.skip -= u32::try_from(step).unwrap_or(self.skip);
+                bytes = &bytes[step..];
+                continue;
+            }
+            let whole = if self.have >= HEAD { self.held.len() } else { HEAD };
+            let step = bytes.len().min(whole - self.have);
+            self.held[self.have..self.have + step].copy_from_slice(&bytes[..step]);
+            self.have += step;
+            bytes = &bytes[step..];
+            if self.have == self.held.len() {
+                self.have = 0;
+                refused += u32::from(self.held[HEAD..] == REFUSED);
+            } else if self.have == HEAD {
+                let [a, b, c, kind, ..] = self.held;
+                let length = u32::from_be_bytes([0, a, b, c]);
+                if kind != RST_STREAM || length as usize != REFUSED.len() {
+                    (self.skip, self.have) = (length, 0);
+                }
+            }
+        }
+        refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, 0, 0, 0, 0, 1], payload].concat()
+    }
+
+    #[test]
+    fn refused_streams_are_found_at_every_cut_and_other_resets_are_not() {
+        let sent = [
+            frame(4, &[]),
+            frame(RST_STREAM, &REFUSED),
+            frame(0, &REFUSED),
+            frame(RST_STREAM, &8_u32.to_be_bytes()),
+            frame(1, &[RST_STREAM; 40]),
+            frame(RST_STREAM, &REFUSED),
+        ]
+        .concat();
+        for cut in 0..=sent.len() {
+            let mut seen = RefusedStreams::default();
+            assert_eq!(seen.sent(&sent[..cut]) + seen.sent(&sent[cut..]), 2, "cut at {cut}");
+        }
+        let mut seen = RefusedStreams::default();
+        assert_eq!(sent.iter().map(|byte| seen.sent(&[*byte])).sum::<u32>(), 2);
+    }
+}
