@@ -1,6 +1,5 @@
 //! Blocks of fields in HTTP/2 requests that hyper's reader makes good where they are malformed: it drops
-//! pseudo-fields among trailers (RFC 9113, 8.1) and cuts a fragment off a path (RFC 9113, 8.3.1). And one that makes it
-//! end the connection without a word: `CONNECT` with a length, where no content can be (RFC 9110, 9.3.6).
+//! pseudo-fields among trailers (RFC 9113, 8.1) and cuts a fragment off a path (RFC 9113, 8.3.1).
 //!
 //! A block is looked at before hyper has the last octet of it.
 
@@ -78,7 +77,6 @@ impl HeaderBlocks {
         match seen.pseudo && self.trailers {
             true => Err(Reason::PseudoTrailer),
             false if seen.fragment => Err(Reason::Target),
-            false if seen.connect && seen.length => Err(Reason::ConnectLength),
             false => Ok(()),
         }
     }

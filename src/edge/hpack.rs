@@ -1,7 +1,7 @@
 //! HPACK (RFC 7541), read along with hyper's reader: what it drops from a block of fields without a word.
 //!
-//! Of the fields only their names' kind is of interest, of paths whether they hold a fragment, and of methods whether
-//! they are `CONNECT`. Everything else is there to keep the table of fields that later blocks refer to.
+//! Of the fields only their names' kind, and of paths whether they hold a fragment, are of interest. Everything else is
+//! there to keep the table of fields that later blocks refer to.
 
 use std::collections::VecDeque;
 
@@ -79,28 +79,17 @@ const CODES: [Codes; COUNTS.len()] = {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Path,
-    Method,
     /// Another that begins with a colon.
     Pseudo,
-    Length,
     Field,
-}
-
-impl Name {
-    const ALL: [(&[u8], Self); 3] =
-        [(b":path", Self::Path), (b":method", Self::Method), (b"content-length", Self::Length)];
-
-    const fn is_pseudo(self) -> bool {
-        matches!(self, Self::Path | Self::Method | Self::Pseudo)
-    }
 }
 
 /// A field in the table.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     name: Name,
-    /// A path with a fragment, or the method `CONNECT`.
-    marked: bool,
+    /// A path with a fragment.
+    fragment: bool,
     name_length: u32,
     size: u32,
 }
@@ -112,10 +101,6 @@ pub struct Seen {
     pub pseudo: bool,
     /// A fragment in `:path`.
     pub fragment: bool,
-    /// The method `CONNECT`.
-    pub connect: bool,
-    /// A `content-length`.
-    pub length: bool,
 }
 
 /// The table that a connection's blocks refer to.
@@ -169,10 +154,8 @@ impl Table {
                     entry
                 }
             };
-            seen.pseudo |= entry.name.is_pseudo();
-            seen.fragment |= entry.marked && entry.name == Name::Path;
-            seen.connect |= entry.marked && entry.name == Name::Method;
-            seen.length |= entry.name == Name::Length;
+            seen.pseudo |= entry.name != Name::Field;
+            seen.fragment |= entry.fragment;
         }
         Some(seen)
     }
@@ -186,34 +169,25 @@ impl Table {
                 (known.name, known.name_length)
             }
         };
-        const CONNECT: &[u8] = b"CONNECT";
-        let (value, mut fragment, mut connect, mut length) = (input.text()?, false, true, 0);
-        if kept || matches!(name, Name::Path | Name::Method) {
+        let (value, mut fragment, mut length) = (input.text()?, false, 0);
+        if kept || name == Name::Path {
             value.each(|octet| {
-                fragment |= octet == b'#';
-                connect &= CONNECT.get(length as usize) == Some(&octet);
+                fragment |= octet == b'#' && name == Name::Path;
                 length += 1;
             })?;
         }
-        let marked = match name {
-            Name::Path => fragment,
-            Name::Method => connect && length as usize == CONNECT.len(),
-            _ => false,
-        };
-        Some(Entry { name, marked, name_length, size: name_length + length + OVERHEAD })
+        Some(Entry { name, fragment, name_length, size: name_length + length + OVERHEAD })
     }
 
     fn entry(&self, index: u32) -> Option<Entry> {
         let at = (index as usize).checked_sub(1)?;
         let Some(&length) = STATIC.get(at) else { return self.entries.get(at - STATIC.len()).copied() };
         let name = match index {
-            2 | 3 => Name::Method,
             4 | 5 => Name::Path,
-            28 => Name::Length,
             1..=14 => Name::Pseudo,
             _ => Name::Field,
         };
-        Some(Entry { name, marked: false, name_length: length.into(), size: 0 })
+        Some(Entry { name, fragment: false, name_length: length.into(), size: 0 })
     }
 
     fn insert(&mut self, entry: Entry) {
@@ -269,18 +243,18 @@ impl<'b> Input<'b> {
 impl Text<'_> {
     /// As a field's name: its kind and length.
     fn name(self) -> Option<(Name, u32)> {
-        let (mut pseudo, mut alike, mut length) = (false, [true; Name::ALL.len()], 0);
+        const PATH: &[u8] = b":path";
+        let (mut pseudo, mut path, mut length) = (false, true, 0);
         self.each(|octet| {
             pseudo |= length == 0 && octet == b':';
-            for (alike, (name, _)) in alike.iter_mut().zip(Name::ALL) {
-                *alike &= name.get(length) == Some(&octet);
-            }
+            path &= PATH.get(length) == Some(&octet);
             length += 1;
         })?;
-        let known =
-            alike.into_iter().zip(Name::ALL).find(|(alike, (name, _))| *alike && name.len() == length);
-        let other = if pseudo { Name::Pseudo } else { Name::Field };
-        let name = known.map_or(other, |(_, (_, kind))| kind);
+        let name = match path && length == PATH.len() {
+            true => Name::Path,
+            false if pseudo => Name::Pseudo,
+            false => Name::Field,
+        };
         Some((name, u32::try_from(length).ok()?))
     }
 
@@ -327,7 +301,7 @@ mod tests {
         Text { bytes, coded }.each(|octet| text.push(char::from(octet))).map(|()| text)
     }
 
-    const REQUEST: Seen = Seen { pseudo: true, fragment: false, connect: false, length: false };
+    const REQUEST: Seen = Seen { pseudo: true, fragment: false };
 
     /// RFC 7541, C.3 and C.4: three requests on one connection, with and without codes, and the table after each.
     #[test]
@@ -385,7 +359,7 @@ mod tests {
     /// However the path is written: spelt out, by the static table's name, kept and named again, coded or not.
     #[test]
     fn a_fragment_is_found_in_every_spelling_and_only_in_paths() {
-        let fragment = Some(Seen { fragment: true, ..REQUEST });
+        let fragment = Some(Seen { pseudo: true, fragment: true });
         let mut table = Table::default();
         for block in [
             &b"\x04\x04/a#b"[..],
@@ -399,30 +373,6 @@ mod tests {
         }
         assert_eq!(table.read(b"\x0f\x04\x02#a\x00\x01a\x01#"), Some(Seen::default()));
         assert_eq!(table.read(b"\x04\x82\x60\x7f"), Some(REQUEST));
-    }
-
-    #[test]
-    fn connect_and_a_length_are_found_in_every_spelling_and_nothing_like_them() {
-        let connect = Some(Seen { connect: true, ..REQUEST });
-        let mut table = Table::default();
-        for block in [
-            &b"\x02\x07CONNECT"[..],
-            b"\x42\x07CONNECT",
-            b"\xbe",
-            b"\x00\x07:method\x07CONNECT",
-            b"\x03\x87\xbd\xab\x4e\x9c\x17\xb7\xff",
-        ] {
-            assert_eq!(table.read(block), connect, "{block:x?}");
-        }
-        for other in
-            [&b"\x02\x08CONNECTS"[..], b"\x02\x06CONNEC", b"\x02\x07connect", b"\x82", b"\x01\x07CONNECT"]
-        {
-            assert_eq!(table.read(other), Some(REQUEST), "{other:x?}");
-        }
-        for length in [&b"\x0f\x0d\x015"[..], b"\x5c\x015", b"\xbe", b"\x00\x0econtent-length\x00"] {
-            assert_eq!(table.read(length), Some(Seen { length: true, ..Seen::default() }), "{length:x?}");
-        }
-        assert_eq!(table.read(b"\x00\x0fcontent-lengths\x00"), Some(Seen::default()));
     }
 
     #[test]

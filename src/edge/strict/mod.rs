@@ -74,9 +74,6 @@ pub enum Reason {
     /// More than one length, even the same (RFC 9112, 6.3).
     #[error("there is more than one Content-Length")]
     RepeatedLength,
-    /// One where no content can be (RFC 9110, 9.3.6).
-    #[error("a CONNECT has a Content-Length")]
-    ConnectLength,
     /// A transfer coding other than one `chunked`, or one in HTTP/1.0 (RFC 9112, 6.1).
     #[error("the Transfer-Encoding is not one `chunked`")]
     Coding,
@@ -137,7 +134,6 @@ impl Reason {
             Self::FieldValue => "field_value",
             Self::Length => "length",
             Self::RepeatedLength => "repeated_length",
-            Self::ConnectLength => "connect_length",
             Self::Coding => "coding",
             Self::LengthAndCoding => "length_and_coding",
             Self::ChunkSize => "chunk_size",
