@@ -57,16 +57,7 @@ impl BodyError {
             Self::Origin(error) => Self::cause_of(error).map_or("origin", Self::broken_by),
             Self::Unfinished | Self::Stalled => "origin",
             Self::Visitor(_) | Self::TooSlow | Self::TooLarge => "visitor",
-            Self::Rewrite(error) => {
-                let mut cause = error.source();
-                while let Some(error) = cause {
-                    if let Some(found) = error.downcast_ref::<Self>() {
-                        return found.broken_by();
-                    }
-                    cause = error.source();
-                }
-                "optgate"
-            }
+            Self::Rewrite(error) => Self::among(error.source()).map_or("optgate", Self::broken_by),
             Self::Portal(_) => "optgate",
         }
     }
@@ -74,7 +65,11 @@ impl BodyError {
     /// The body error that made a hyper call fail, if one did.
     #[must_use]
     pub fn cause_of(error: &hyper::Error) -> Option<&Self> {
-        let mut cause = std::error::Error::source(error);
+        Self::among(std::error::Error::source(error))
+    }
+
+    /// The first of an error and its causes that is one.
+    fn among<'e>(mut cause: Option<&'e (dyn std::error::Error + 'static)>) -> Option<&'e Self> {
         while let Some(error) = cause {
             if let Some(found) = error.downcast_ref::<Self>() {
                 return Some(found);
@@ -83,6 +78,16 @@ impl BodyError {
         }
         None
     }
+}
+
+/// The length of a body in front of which so many bytes stand.
+pub fn hint_behind(bytes: u64, of_body: &SizeHint) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(of_body.lower() + bytes);
+    if let Some(upper) = of_body.upper() {
+        hint.set_upper(upper + bytes);
+    }
+    hint
 }
 
 /// What hyper takes for the end of a body, if it is one: the end of an HTTP/2 stream is a flag that came (RFC 9113,

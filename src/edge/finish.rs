@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::body::{Body, BodyError};
+use super::body::{Body, BodyError, hint_behind};
 use super::client_addr::Hop;
 use super::error::ProxyError;
 use super::exchange::Exchange;
@@ -298,12 +298,6 @@ impl HttpBody for Counted {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.as_ref().map_or(0, Bytes::len) as u64;
-        let of_body = self.body.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(of_body.lower() + rest);
-        if let Some(upper) = of_body.upper() {
-            hint.set_upper(upper + rest);
-        }
-        hint
+        hint_behind(rest, &self.body.size_hint())
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::body::BodyError;
+use super::body::{BodyError, hint_behind};
 
 /// Bytes of a body that are kept; a longer one is sent once.
 const MOST: usize = 64 * 1024;
@@ -119,13 +119,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for Kept<B> {
     fn size_hint(&self) -> SizeHint {
         let shared = self.shared.borrow();
         let kept = shared.pieces.iter().skip(self.at).map(Bytes::len).sum::<usize>() as u64;
-        let of_body = shared.body.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(of_body.lower() + kept);
-        if let Some(upper) = of_body.upper() {
-            hint.set_upper(upper + kept);
-        }
-        hint
+        hint_behind(kept, &shared.body.size_hint())
     }
 }
 
