@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,31 +50,37 @@ pub fn plan(
     Ok(dealt)
 }
 
-/// Starts one core's thread; it ends when the drain has ended.
+/// How a core says that it accepts on all of its sockets, or why it never will.
+pub type Begun = Sender<anyhow::Result<()>>;
+
+/// Starts one core's thread, which says once by `begun` how that went; it ends when the drain has ended. A core that
+/// did not begin must not go unnoticed: the system goes on dealing connections to its sockets.
+///
+/// # Errors
+/// When the system gives no random bytes or no thread.
 pub fn start(
     index: usize,
-    cores: usize,
     house: Arc<House>,
     sockets: Vec<Socket>,
     phase: watch::Receiver<Phase>,
     pulses: Pulses,
+    begun: Begun,
 ) -> anyhow::Result<JoinHandle<()>> {
     let mut seed = [0; 16];
     getrandom::fill(&mut seed)
         .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
     let seed = u128::from_ne_bytes(seed);
-    let runtime_error = "cannot start a core's event loop";
     std::thread::Builder::new()
         .name(format!("core-{index}"))
         .spawn(move || {
-            pin(index, cores);
+            pin(index, pulses.len());
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            match runtime {
-                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, phase, index, &pulses)),
-                Err(error) => tracing::error!("{runtime_error}: {error}"),
+            match runtime.context("cannot start a core's event loop") {
+                Ok(runtime) => runtime.block_on(serve(house, seed, sockets, phase, index, &pulses, begun)),
+                Err(error) => drop(begun.send(Err(error))),
             }
         })
-        .context(runtime_error)
+        .context("cannot start a core's thread")
 }
 
 async fn serve(
@@ -83,8 +90,15 @@ async fn serve(
     phase: watch::Receiver<Phase>,
     index: usize,
     pulses: &Pulses,
+    begun: Begun,
 ) {
     let core = Core::new(house, seed);
+    let watched = sockets.into_iter().map(|(listener, beginning)| Ok((listener.watched()?, beginning)));
+    let watched =
+        match watched.collect::<std::io::Result<Vec<_>>>().context("cannot serve a listening socket") {
+            Ok(watched) => watched,
+            Err(error) => return drop(begun.send(Err(error))),
+        };
     tokio::task::spawn_local(timer::sweep());
     tokio::task::spawn_local(busy::watch(std::rc::Rc::clone(&core)));
     let expiring = std::rc::Rc::clone(&core);
@@ -101,15 +115,13 @@ async fn serve(
             tokio::time::sleep(timer::TICK).await;
         }
     });
-    for (listener, beginning) in sockets {
-        match listener.watched() {
-            Ok(socket) => {
-                let core = std::rc::Rc::clone(&core);
-                tokio::task::spawn_local(connection::accept(core, socket, beginning, phase.clone()));
-            }
-            Err(error) => tracing::error!("cannot serve a listening socket: {error}"),
-        }
+    for (socket, beginning) in watched {
+        let core = std::rc::Rc::clone(&core);
+        tokio::task::spawn_local(connection::accept(core, socket, beginning, phase.clone()));
     }
+    // Nobody hears it when another core could not begin: then the phase ends too.
+    let _ = begun.send(Ok(()));
+    drop(begun);
     connection::not_serving(phase).await;
     let until = Instant::now() + core.snapshot().settings.drain_timeout;
     while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {

@@ -176,14 +176,18 @@ fn serve(
     let keys = KeyFetcher::new(background.handle().clone());
     keys.follow(&house, house.snapshot.load().verifier.as_ref());
     let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();
+    let (begun, beginnings) = std::sync::mpsc::channel();
     let cores = plan
         .into_iter()
         .enumerate()
         .map(|(index, sockets)| {
             let (house, phases, pulses) = (Arc::clone(&house), phases.clone(), Arc::clone(&pulses));
-            core_thread::start(index, settings.workers, house, sockets, phases, pulses)
+            core_thread::start(index, house, sockets, phases, pulses, begun.clone())
         })
         .collect::<Result<Vec<_>, _>>()?;
+    drop(begun);
+    let begun = beginnings.into_iter().collect::<anyhow::Result<Vec<()>>>()?.len();
+    anyhow::ensure!(begun == settings.workers, "{begun} of {} cores' threads began", settings.workers);
     background.spawn(service::watchdog(pulses));
     let admin = admin.first().copied().context("the admin listener has no address")?;
     let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });

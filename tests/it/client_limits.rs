@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 
+use rustix::process::Signal;
+
 use super::support::binary::{Binary, in_shell, own_address, serving};
 use super::support::client::{Client, Response};
 use super::support::h2::H2;
@@ -312,4 +314,30 @@ fn out_of_descriptors_it_pauses_and_comes_back() {
     assert_eq!(under_way.take(5), b"ended");
     drop(flood);
     assert_eq!(Client::connect(addr).get("/", "").text(), "hello");
+}
+
+/// Connections that the system deals to a core which never began would wait for ever: such a start is refused.
+#[test]
+fn with_descriptors_for_some_cores_only_it_does_not_start() {
+    let origin = Origin::start();
+    let mut refused_by_a_core = 0;
+    for descriptors in 30..=46 {
+        let builder = proxy().to(&origin).replacing("workers = 1", "workers = 2");
+        let addr = own_address();
+        let script = format!("ulimit -n {descriptors}; exec \"$@\"");
+        let limited = in_shell(&script, &serving(&builder.write(), addr));
+        let mut binary = Binary::spawn(limited, addr, builder.into_dir());
+        let mut said = binary.lines_until_or_end("listening on");
+        let serves = said.last().is_some_and(|line| line.contains("listening on"));
+        if serves {
+            binary.signal(Signal::TERM);
+        }
+        let status = binary.wait();
+        said.extend(binary.said());
+        let by_a_core = said.iter().any(|line| line.contains("cannot start a core's event loop"));
+        assert!(!(serves && by_a_core), "{descriptors} descriptors: {said:#?}");
+        assert_eq!(status.code(), Some(i32::from(!serves)), "{descriptors} descriptors: {said:#?}");
+        refused_by_a_core += u32::from(by_a_core);
+    }
+    assert!(refused_by_a_core > 0, "none of these numbers was enough for the first core only");
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
@@ -112,13 +112,21 @@ impl Binary {
 
     /// Lines of output up to one that holds this text.
     pub fn lines_until(&self, text: &str) -> Vec<String> {
+        let seen = self.lines_until_or_end(text);
+        assert!(seen.last().is_some_and(|line| line.contains(text)), "no line with {text:?} in {seen:#?}");
+        seen
+    }
+
+    /// Lines of output up to one that holds this text, or all of them when it ends without.
+    pub fn lines_until_or_end(&self, text: &str) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
-            let line = self.lines.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in {seen:#?}"));
-            let last = line.contains(text);
-            seen.push(line);
-            if last {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return seen,
+                Err(RecvTimeoutError::Timeout) => panic!("no line with {text:?} in {seen:#?}"),
+            }
+            if seen.last().is_some_and(|line| line.contains(text)) {
                 return seen;
             }
         }
