@@ -101,7 +101,7 @@ pub fn answered(
     x.site().metrics.request(response.status().as_u16(), summary.started.elapsed());
     let said = Said {
         client: x.client.address,
-        site: &x.site().settings.name,
+        site: Some(&x.site().name),
         decision: x.decision.header_value(),
         mode: x.mode.as_str(),
         id: x.id.to_str().unwrap_or_default(),
@@ -120,7 +120,7 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
     }
     events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
     told_of_limit(core, error);
-    let said = Said { client: hop.peer, site: "-", decision: "none", mode: "-", id: "-" };
+    let said = Said { client: hop.peer, site: None, decision: "none", mode: "-", id: "-" };
     let response = summary.respond(error);
     counted(core, summary, &said, response)
 }
@@ -134,7 +134,7 @@ pub fn malformed(core: &Core, hop: &Hop, stand_in: &Request<Incoming>, reason: R
 /// What an access line says of an exchange beside its request and response.
 struct Said<'a> {
     client: IpAddr,
-    site: &'a str,
+    site: Option<&'a Arc<str>>,
     decision: &'static str,
     mode: &'static str,
     id: &'a str,
@@ -149,7 +149,7 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
             client: said.client,
             method: summary.method,
             path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
-            site: Arc::from(said.site),
+            site: said.site.cloned(),
             status,
             bytes: 0,
             duration_us: 0,
