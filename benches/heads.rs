@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use http::{HeaderMap, HeaderName, StatusCode};
 use optgate::config::{CacheFront, SignalSettings};
 use optgate::edge::hpack::Table;
-use optgate::edge::strict::{Limits, Scan};
+use optgate::edge::strict::{Known, Limits, Scan};
 use optgate::enforce::html::plan;
 use optgate::enforce::request::{RequestContext, prepare};
 use optgate::enforce::response::{ResponseContext, apply};
@@ -34,7 +34,10 @@ fn strict_head(c: &mut Criterion) {
     let mut group = c.benchmark_group("edge/strict_head");
     for (name, head) in [("browser", BROWSER), ("small", SMALL)] {
         group.throughput(Throughput::Bytes(head.len() as u64));
-        group.bench_function(name, |b| b.iter(|| Scan::default().request(black_box(head), limits)));
+        let read = |known: &mut Known| Scan::default().request(black_box(head), limits, known);
+        group.bench_function(name, |b| b.iter_batched_ref(Known::default, read, BatchSize::SmallInput));
+        let mut known = Known::default();
+        group.bench_function(format!("{name}_again"), |b| b.iter(|| read(&mut known)));
     }
     group.finish();
 }

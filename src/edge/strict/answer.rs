@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Reason;
 use super::head::{Limits, Scan};
 use super::held::Held;
+use super::known::Known;
 
 /// An answer's head may be so large. hyper takes a hundred fields without an allocation; more are very rare.
 const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 100 };
@@ -137,13 +138,15 @@ pub struct AnswerGate<S> {
     refused: Option<Reason>,
     /// Part of a head.
     held: Held,
+    /// The last head.
+    known: Known,
 }
 
 impl<S> AnswerGate<S> {
     /// Nothing is expected yet.
     pub fn new(io: S, expected: Expected) -> Self {
-        let (scan, held) = (Scan::default(), Held::default());
-        Self { io, expected, scan, interim: 0, refused: None, held }
+        let (scan, held, known) = Default::default();
+        Self { io, expected, scan, interim: 0, refused: None, held, known }
     }
 
     /// Looks at bytes that begin with a head; how many may pass.
@@ -154,7 +157,7 @@ impl<S> AnswerGate<S> {
             if expected == NOTHING {
                 return bytes.len();
             }
-            let head = match self.scan.answer(&bytes[at..], LIMITS) {
+            let head = match self.scan.answer(&bytes[at..], LIMITS, &mut self.known) {
                 Ok(None) => return at,
                 Ok(Some(head)) => head,
                 Err(reason) => {

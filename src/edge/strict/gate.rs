@@ -15,6 +15,7 @@ use super::chunks::Chunks;
 use super::head::{Framing, Limits, Scan};
 use super::held::Held;
 use super::interim::Outbox;
+use super::known::Known;
 use crate::edge::timer::{Deadline, HeadLimits, HeadWait, ReadMeter};
 use crate::edge::unsent::Unsent;
 
@@ -150,6 +151,8 @@ pub struct Gate<S> {
     /// Everything that was written has gone to the system.
     flushed: bool,
     held: Held,
+    /// The last head; nothing while the connection is quiet.
+    known: Known,
     /// Interim answers that are being written.
     interim: Unsent,
     linger: Option<(Deadline, usize)>,
@@ -168,6 +171,7 @@ impl<S> Gate<S> {
             request: 0,
             flushed: true,
             held: Held::default(),
+            known: Known::default(),
             interim: Unsent::default(),
             linger: None,
         }
@@ -207,7 +211,7 @@ impl<S> Gate<S> {
                         }
                     }
                 }
-                State::Head(scan) => match scan.request(rest, self.limits) {
+                State::Head(scan) => match scan.request(rest, self.limits, &mut self.known) {
                     Ok(None) => return at,
                     Ok(Some(head)) => {
                         at += head.length;
@@ -287,6 +291,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
     /// Waits, in hyper's place, until a quiet connection has something for it: bytes, which are held for it, its end,
     /// or that it was quiet for too long.
     pub async fn stirs(&mut self) {
+        self.known = Known::default();
         poll_fn(|cx| self.poll_stirs(cx)).await;
     }
 

@@ -1,8 +1,9 @@
 //! The heads of messages, line by line (RFC 9112, 2 to 6).
 
-use memchr::memchr_iter;
+use memchr::memchr;
 
 use super::Reason;
+use super::known::Known;
 
 /// Empty lines before a request line that are passed over (RFC 9112, 2.2 asks for at least one).
 const EMPTY_LINES: u8 = 2;
@@ -88,7 +89,7 @@ const fn text_bytes() -> [bool; 256] {
 /// Whether bytes can be a target: what hyper's types take, who would answer anything else without us. Stricter than
 /// browsers are, and less so than RFC 3986, 3.3 and 3.4.
 fn is_target(target: &[u8]) -> bool {
-    let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
+    let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
     let plain = |byte: u8| byte.is_ascii_graphic() & !matches!(byte, b'#' | b'<' | b'>');
     path.iter().fold(true, |good, byte| good & plain(*byte) & (*byte != b'`'))
         && query.iter().fold(true, |good, byte| good & plain(*byte) & (*byte != b'"'))
@@ -143,6 +144,8 @@ pub struct Scan {
     begun: bool,
     old: bool,
     status: u16,
+    /// Where the fields begin.
+    first: usize,
     fields: usize,
     length: Option<u64>,
     chunked: bool,
@@ -150,12 +153,17 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Reads a request head as far as it is there; `bytes` are all of it so far.
+    /// Reads a request head as far as it is there; `bytes` are all of it so far. `known`: the connection's last head.
     ///
     /// # Errors
     /// The first thing wrong with it.
-    pub fn request(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<RequestHead>, Reason> {
-        let done = self.lines(bytes, limits, Self::request_line, false)?;
+    pub fn request(
+        &mut self,
+        bytes: &[u8],
+        limits: Limits,
+        known: &mut Known,
+    ) -> Result<Option<RequestHead>, Reason> {
+        let done = self.lines(bytes, limits, known, false)?;
         let head = |length| {
             let framing = match (self.chunked, self.length) {
                 (true, _) => Framing::Chunked,
@@ -173,8 +181,13 @@ impl Scan {
     }
 
     /// Reads an answer's head as far as it is there.
-    pub(super) fn answer(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<AnswerHead>, Reason> {
-        let done = self.lines(bytes, limits, Self::status_line, true)?;
+    pub(super) fn answer(
+        &mut self,
+        bytes: &[u8],
+        limits: Limits,
+        known: &mut Known,
+    ) -> Result<Option<AnswerHead>, Reason> {
+        let done = self.lines(bytes, limits, known, true)?;
         Ok(done.map(|length| AnswerHead { length, status: self.status }))
     }
 
@@ -183,13 +196,21 @@ impl Scan {
         &mut self,
         bytes: &[u8],
         limits: Limits,
-        first: fn(&mut Self, &[u8]) -> Result<(), Reason>,
+        known: &mut Known,
         answer: bool,
     ) -> Result<Option<usize>, Reason> {
-        let from = self.searched;
-        for found in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
-            let end = from + found;
-            let whole = &bytes[self.line..end];
+        loop {
+            let start = self.line;
+            let rest = bytes.get(start..).unwrap_or_default();
+            let again = if self.begun { known.again(self.fields, rest) } else { None };
+            let end = match again {
+                Some(again) => start + again.length - 1,
+                None => match memchr(b'\n', bytes.get(self.searched..).unwrap_or_default()) {
+                    Some(found) => self.searched + found,
+                    None => break,
+                },
+            };
+            let whole = &bytes[start..end];
             if end >= limits.bytes {
                 return Err(self.too_long());
             }
@@ -200,13 +221,24 @@ impl Scan {
                 if self.fields > limits.fields {
                     return Err(Reason::ManyFields);
                 }
-                self.field(line, answer)?;
+                let telling = match again {
+                    Some(again) if !again.telling => false,
+                    _ => self.field(line, answer)?,
+                };
+                let (start, end) = (start - self.first, self.line - self.first);
+                known.note(self.fields - 1, start, end, telling, again.is_some());
             } else if self.begun {
                 self.check_framing()?;
+                known.end(&bytes[self.first..start]);
                 return Ok(Some(self.line));
             } else if !line.is_empty() {
-                first(self, line)?;
-                self.begun = true;
+                if answer {
+                    self.status_line(line)?
+                } else {
+                    self.request_line(line)?
+                }
+                (self.begun, self.first) = (true, self.line);
+                known.begin();
             } else if answer || self.empty_lines == EMPTY_LINES {
                 return Err(if answer { Reason::StatusLine } else { Reason::RequestLine });
             } else {
@@ -301,8 +333,9 @@ impl Scan {
         Ok(())
     }
 
-    /// One field line. Blanks before the colon are an error in a request and nothing in an answer (RFC 9112, 5.1).
-    fn field(&mut self, line: &[u8], answer: bool) -> Result<(), Reason> {
+    /// One field line; whether it tells how to read on behind the head. Blanks before the colon are an error in a
+    /// request and nothing in an answer (RFC 9112, 5.1).
+    fn field(&mut self, line: &[u8], answer: bool) -> Result<bool, Reason> {
         if matches!(line, [b' ' | b'\t', ..]) {
             return Err(Reason::Folded);
         }
@@ -336,9 +369,9 @@ impl Scan {
                 }
                 self.chunked = true;
             }
-            _ => {}
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn check_framing(&self) -> Result<(), Reason> {
@@ -375,14 +408,14 @@ mod tests {
     const LIMITS: Limits = Limits { bytes: 400, fields: 8 };
 
     fn whole(bytes: &[u8]) -> Result<Option<RequestHead>, Reason> {
-        Scan::default().request(bytes, LIMITS)
+        Scan::default().request(bytes, LIMITS, &mut Known::default())
     }
 
     /// The same bytes, one more at each look.
     fn in_pieces(bytes: &[u8]) -> Result<Option<RequestHead>, Reason> {
-        let mut scan = Scan::default();
+        let (mut scan, mut known) = (Scan::default(), Known::default());
         for end in 1..=bytes.len() {
-            match scan.request(&bytes[..end], LIMITS) {
+            match scan.request(&bytes[..end], LIMITS, &mut known) {
                 Ok(None) => {}
                 done => return done,
             }
@@ -398,6 +431,72 @@ mod tests {
         assert_eq!(in_pieces(head), Ok(Some(read)));
         for end in 0..head.len() {
             assert_eq!(whole(&head[..end]), Ok(None), "{end}");
+        }
+    }
+
+    /// What stood in the last head spares work and changes nothing: every head behind every other one, also behind
+    /// one that was refused, at every cut.
+    #[test]
+    fn a_head_is_read_alike_behind_every_other_one() {
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(330));
+        let longer = long.replace("X:", "X-Longer-By-A-Few-Bytes:").replace("Host: a", "Host: another");
+        let heads = [
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\nY: c\r\n\r\n",
+            "GET /other HTTP/1.1\r\nHost: a\r\nX: b\r\nY: c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: bb\r\nY: c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: a\r\nX: b\nY: c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\rY: c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\nY: \0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n X: b\r\nY: c\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nY: c\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nY: c\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            "GET / HTTP/1.1\r\nA:\r\nB:\r\nC:\r\nD:\r\nE:\r\nF:\r\nG:\r\nH:\r\n\r\n",
+            "GET / HTTP/1.1\r\nA:\r\nB:\r\nC:\r\nD:\r\nE:\r\nF:\r\nG:\r\nH:\r\nI:\r\n\r\n",
+            &long,
+            &longer,
+        ];
+        for (before, head) in heads.iter().flat_map(|before| heads.iter().map(move |head| (before, head))) {
+            let head = head.as_bytes();
+            for cut in 0..=head.len() {
+                let mut known = Known::default();
+                // Twice, so that a head which is remembered is also compared with.
+                for _ in 0..2 {
+                    let _ = Scan::default().request(before.as_bytes(), LIMITS, &mut known);
+                }
+                let mut scan = Scan::default();
+                let read = match scan.request(&head[..cut], LIMITS, &mut known) {
+                    Ok(None) => scan.request(head, LIMITS, &mut known),
+                    done => done,
+                };
+                assert_eq!(read, whole(head), "{cut}: {before:?}, {head:?}", head = head.escape_ascii());
+                // And the next one like it.
+                assert_eq!(
+                    Scan::default().request(head, LIMITS, &mut known),
+                    whole(head),
+                    "{cut}: {before:?}"
+                );
+            }
+        }
+    }
+
+    /// A connection must not hold more than a little for this.
+    #[test]
+    fn a_long_head_is_not_remembered() {
+        let limits = Limits { bytes: 8000, fields: 100 };
+        let mut known = Known::default();
+        for length in [10, 4000, 10, 4000] {
+            let head = format!("GET / HTTP/1.1\r\nX: {}\r\nY: a\r\n\r\n", "x".repeat(length));
+            let read = Scan::default().request(head.as_bytes(), limits, &mut known);
+            assert!(matches!(read, Ok(Some(RequestHead { length, .. })) if length == head.len()));
+            assert_eq!(known.again(1, b"Y: a\r\n").is_some(), length == 10);
         }
     }
 
@@ -479,7 +578,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_held_to_the_same() {
-        let read = |bytes: &[u8]| Scan::default().answer(bytes, LIMITS);
+        let read = |bytes: &[u8]| Scan::default().answer(bytes, LIMITS, &mut Known::default());
         let good = b"HTTP/1.1 200\r\nX : a\r\n\r\n";
         assert_eq!(read(good), Ok(Some(AnswerHead { length: good.len(), status: 200 })));
         for (head, reason) in [

@@ -5,7 +5,7 @@
 //! So everything passes here first, on both sides: [`Gate`] looks at what visitors send, [`AnswerGate`] at
 //! the heads of origins' answers. They change nothing: a message is well-formed or refused with a [`Reason`].
 //!
-//! Cost: one pass over each head, where it lies in hyper's buffer. Bodies with a length cost nothing, chunked
+//! Cost: one pass over each head, where it lies in hyper's buffer, and less over what the last head had too. Bodies with a length cost nothing, chunked
 //! ones their size lines. Only a head that comes in pieces is held back, and copied, until it is whole.
 
 mod answer;
@@ -15,11 +15,13 @@ mod head;
 mod held;
 mod http2;
 mod interim;
+mod known;
 
 pub use answer::{AnswerGate, Expected};
 pub use gate::{Gate, Link};
 pub use head::{Framing, Limits, RequestHead, Scan};
 pub use http2::hold_to_http1;
+pub use known::Known;
 
 use http::StatusCode;
 
