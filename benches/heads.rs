@@ -12,6 +12,7 @@ use optgate::config::{CacheFront, SignalSettings};
 use optgate::edge::hpack::Table;
 use optgate::edge::strict::{Known, Limits, Scan};
 use optgate::enforce::html::plan;
+use optgate::enforce::names::Names;
 use optgate::enforce::request::{RequestContext, prepare};
 use optgate::enforce::response::{ResponseContext, apply};
 use optgate::privacy::{Basis, Decision, Keys, Mode, Signals};
@@ -85,10 +86,12 @@ fn response_head(c: &mut Criterion) {
             ]);
             let context = RequestContext {
                 decision,
+                names: Names::ALL,
                 mode: Mode::Enforce,
                 policy: &plan.policy,
                 version: "v1",
                 rewrite: true,
+                our_cookies: false,
                 strip_link_params: false,
             };
             let asked = prepare(&mut request, &context);
@@ -104,6 +107,7 @@ fn response_head(c: &mut Criterion) {
             let bodies = plan::plan(&asked.question(&context), StatusCode::OK, &origin);
             let context = ResponseContext {
                 decision,
+                names: Names::of(&origin),
                 signals: Signals { gpc: decision.opted_out(), ..Signals::NONE },
                 mode: Mode::Enforce,
                 policy: &plan.policy,

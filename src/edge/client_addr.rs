@@ -14,6 +14,7 @@ use url::Url;
 
 use super::tls::Shown;
 use crate::enforce::fields;
+use crate::enforce::names::Names;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -148,13 +149,14 @@ impl Hop {
     }
 
     /// Rewrites `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110, 7.6.3) and `X-Request-Id` for the
-    /// origin. `version` is the downstream protocol, `host` what the client asked for.
+    /// origin. `version` is the downstream protocol, `host` what the client asked for, `names` what it sent.
     ///
     /// The chain begins with the client and ends with the peer: what stands before the client was said by
     /// the client.
     pub fn rewrite(
         &self,
         headers: &mut HeaderMap,
+        names: Names,
         client: Client,
         host: &HeaderValue,
         version: http::Version,
@@ -174,7 +176,7 @@ impl Hop {
         if !(trusted && headers.contains_key(&X_FORWARDED_HOST)) {
             headers.insert(&X_FORWARDED_HOST, host.clone());
         }
-        if !trusted {
+        if !trusted && names.any(Names::CLAIM) {
             headers.remove(&X_FORWARDED_PORT);
         }
         let real =
@@ -185,7 +187,11 @@ impl Hop {
             http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
             _ => HeaderValue::from_static("1.1 optgate"),
         };
-        let via = if trusted { joined(headers, &header::VIA) } else { own_passes(headers) };
+        let via = match names.any(Names::VIA) {
+            false => None,
+            true if trusted => joined(headers, &header::VIA),
+            true => own_passes(headers),
+        };
         headers.insert(header::VIA, appended(via, &protocol));
         headers.insert(&X_REQUEST_ID, request_id.clone());
     }
@@ -375,7 +381,14 @@ mod tests {
             ("via", "1.1 a"),
         ]);
         let stranger = find(&map, ip("203.0.113.9"), true, &trusted());
-        Hop::new(ip("203.0.113.9"), true).rewrite(&mut map, stranger, &host, http::Version::HTTP_2, &id);
+        Hop::new(ip("203.0.113.9"), true).rewrite(
+            &mut map,
+            Names::ALL,
+            stranger,
+            &host,
+            http::Version::HTTP_2,
+            &id,
+        );
         assert_eq!(map["x-forwarded-for"], "203.0.113.9");
         assert_eq!(map["forwarded"], "for=203.0.113.9;host=\"shop.example\";proto=https");
         assert_eq!(map["x-forwarded-proto"], "https");
@@ -385,7 +398,14 @@ mod tests {
 
         let mut map = headers(&[("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("via", "1.1 a")]);
         let client = find(&map, ip("10.0.0.1"), false, &trusted());
-        Hop::new(ip("10.0.0.1"), false).rewrite(&mut map, client, &host, http::Version::HTTP_11, &id);
+        Hop::new(ip("10.0.0.1"), false).rewrite(
+            &mut map,
+            Names::ALL,
+            client,
+            &host,
+            http::Version::HTTP_11,
+            &id,
+        );
         assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
         assert_eq!(map["x-real-ip"], "203.0.113.7");
         assert_eq!(map["via"], "1.1 a, 1.1 optgate");
@@ -401,7 +421,7 @@ mod tests {
                 HeaderMap::from_iter([(X_FORWARDED_FOR.clone(), HeaderValue::from_str(from).unwrap())]);
             let client = Client { address: ip(from), secure, peer_trusted: true };
             let (host, id) = (HeaderValue::from_static(host), HeaderValue::from_static("id"));
-            hop.rewrite(&mut map, client, &host, http::Version::HTTP_11, &id);
+            hop.rewrite(&mut map, Names::ALL, client, &host, http::Version::HTTP_11, &id);
             map[header::FORWARDED].to_str().unwrap().to_owned()
         };
         for _ in 0..2 {

@@ -26,6 +26,7 @@ use super::strict::Link;
 use super::upstream::{Answer, Attempt, Choice};
 use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
+use crate::enforce::names::Names;
 use crate::privacy::{self, Mode, Signals};
 use crate::registry::FirstParty;
 
@@ -79,8 +80,10 @@ async fn run(
         return Ok(elsewhere);
     }
     let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
-    x.signals = Signals::read(request.headers(), core.keys()); // 3
-    outcome::unreadable(core, x, request.headers());
+    if x.names.any(Names::SIGNAL.or(Names::COOKIE)) {
+        x.signals = Signals::read(request.headers(), core.keys()); // 3
+        outcome::unreadable(core, x, request.headers());
+    }
     account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved {
@@ -96,7 +99,8 @@ async fn run(
     if hop::is_last_hop(&mut request) {
         return Ok(own::options());
     }
-    let wants_upgrade = upgrade::wanted(&request) && may_switch(x, request.version())?;
+    let wants_upgrade =
+        x.names.any(Names::UPGRADE) && upgrade::wanted(&request) && may_switch(x, request.version())?;
     let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
     if let Some(downstream) = downstream {
         // An answer that ends HTTP here says nothing of stages.
@@ -143,19 +147,21 @@ fn toward_origin(
     let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let version = request.version();
     let group = &x.site().group;
-    let expected = continuing::expected(&request) && group.http1 == group.all();
+    let expects = x.names.any(Names::EXPECT);
+    let expected = expects && continuing::expected(&request) && group.http1 == group.all();
     let (mut parts, body) = request.into_parts();
-    if let (Some(limit), Some(length)) = (settings.limits.request_body, content_length(&parts.headers))
+    if x.names.any(Names::LENGTH)
+        && let (Some(limit), Some(length)) = (settings.limits.request_body, content_length(&parts.headers))
         && length > limit
     {
         return Err(ProxyError::BodyTooLarge);
     }
-    hop::remove(&mut parts.headers, wants_upgrade);
-    if !expected {
+    hop::remove(&mut parts.headers, x.names, wants_upgrade);
+    if expects && !expected {
         continuing::forget(&mut parts.headers);
     }
     join_cookie_crumbs(&mut parts.headers, version);
-    hop.rewrite(&mut parts.headers, x.client, &x.host, version, &x.id);
+    hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, version, &x.id);
     let asked = respond::prepare(x, &mut parts);
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -246,7 +252,7 @@ pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         // RFC 9110, 10.1.4: `TE` is of this connection and says so.
-        if headers.contains_key(header::TE) {
+        if x.names.any(Names::TE) && headers.contains_key(header::TE) {
             let upgrade = headers.contains_key(header::UPGRADE);
             let options = if upgrade { "upgrade, te" } else { "te" };
             headers.insert(header::CONNECTION, HeaderValue::from_static(options));

@@ -19,6 +19,7 @@ use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
 use super::strict::{self, Reason};
 use crate::config::Limits;
+use crate::enforce::names::Names;
 use crate::privacy::{Decision, Mark, Mode, Named, Signals};
 use crate::store::recipients::AccountKey;
 
@@ -48,6 +49,8 @@ pub struct Exchange {
     pub host: HeaderValue,
     /// Id of the request.
     pub id: HeaderValue,
+    /// The fields it came with.
+    pub names: Names,
     /// The client may be told why, and asked.
     pub explain: bool,
     /// Signals (step 3).
@@ -193,12 +196,15 @@ impl Exchange {
     /// A request that names no site, or is not for a reverse proxy.
     pub fn identify(core: &Core, hop: &Rc<Hop>, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
         check_target(request.method(), request.uri(), request.version())?;
-        check_length(request.headers())?;
+        let names = Names::of(request.headers());
+        if names.any(Names::LENGTH.or(Names::CODING)) {
+            check_length(request.headers())?;
+        }
         if request.version() == Version::HTTP_2 {
             let ended = request.body().is_end_stream();
             strict::hold_to_http1(request.headers_mut(), ended).map_err(ProxyError::Malformed)?;
         }
-        if client_addr::passes(request.headers()) >= MOST_PASSES {
+        if names.any(Names::VIA) && client_addr::passes(request.headers()) >= MOST_PASSES {
             return Err(ProxyError::Loop);
         }
         let host = host_of(request)?;
@@ -228,9 +234,9 @@ impl Exchange {
         }
         let site = snapshot.sites.get(index).ok_or(ProxyError::UnknownHost)?;
         let id = client_addr::request_id(request.headers(), client.peer_trusted, || core.fresh_id_text());
-        let asked = request.headers().get(&EXPLAIN).is_some_and(|v| v == "1");
+        let asked = names.any(Names::CLAIM) && request.headers().get(&EXPLAIN).is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
-        claims::delete(request.headers_mut(), client.peer_trusted);
+        claims::delete(request.headers_mut(), names, client.peer_trusted);
         let path_rule = site.path_rule(request.uri().path());
         let killed = site.switch.engaged();
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
@@ -242,6 +248,7 @@ impl Exchange {
             client,
             host,
             id,
+            names,
             explain,
             signals: Signals::NONE,
             named: Named::NOBODY,

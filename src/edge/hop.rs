@@ -4,47 +4,24 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
 
 use crate::enforce::fields;
+use crate::enforce::names::Names;
 
 /// Fields that end here. In a request `TE` and `Upgrade` are treated by their own rules, and `Proxy-*` fields have
 /// gone before.
-static HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::UPGRADE,
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
+static HOP: [(Names, HeaderName); 8] = [
+    (Names::CONNECTION, header::CONNECTION),
+    (Names::KEEP_ALIVE, HeaderName::from_static("keep-alive")),
+    (Names::CODING, header::TRANSFER_ENCODING),
+    (Names::TE, header::TE),
+    (Names::UPGRADE, header::UPGRADE),
+    (Names::PROXY, HeaderName::from_static("proxy-connection")),
+    (Names::PROXY, header::PROXY_AUTHENTICATE),
+    (Names::PROXY, HeaderName::from_static("proxy-authentication-info")),
 ];
 
-/// Positions in [`HOP`], as bits.
-const CONNECTION: u8 = 1;
-const ALWAYS: u8 = 0b0000_0111;
-const TE: u8 = 0b0000_1000;
-const UPGRADE: u8 = 0b0001_0000;
-
-/// Which fields of [`HOP`] are there. Cost: one pass over the names, instead of a look-up for each field.
-fn present(headers: &HeaderMap) -> u8 {
-    let bit = |name: &HeaderName| match name.as_str() {
-        "connection" => CONNECTION,
-        "keep-alive" => 0b0000_0010,
-        "transfer-encoding" => 0b0000_0100,
-        "te" => TE,
-        "upgrade" => UPGRADE,
-        "proxy-connection" => 0b0010_0000,
-        "proxy-authenticate" => 0b0100_0000,
-        "proxy-authentication-info" => 0b1000_0000,
-        _ => 0,
-    };
-    headers.keys().fold(0, |found, name| found | bit(name))
-}
-
-fn remove_present(headers: &mut HeaderMap, present: u8) {
-    for (at, name) in HOP.iter().enumerate() {
-        if present & (1 << at) != 0 {
-            headers.remove(name);
-        }
+fn remove_those(headers: &mut HeaderMap, go: impl Fn(Names) -> bool) {
+    for (_, name) in HOP.iter().filter(|(as_name, _)| go(*as_name)) {
+        headers.remove(name);
     }
 }
 
@@ -72,30 +49,30 @@ pub fn is_protected(name: &str) -> bool {
 /// Removes hop-by-hop fields from a request's head.
 ///
 /// `TE: trailers` stays (RFC 9110, 10.1.4: gRPC needs it), any other `TE` goes; `Upgrade` goes unless
-/// `keep_upgrade`. Cost: one pass over the names; a list is built only when `Connection` names fields.
-pub fn remove(headers: &mut HeaderMap, keep_upgrade: bool) {
-    let present = present(headers);
-    remove_named(headers, present);
-    let trailers = present & TE != 0 && fields::has(headers, &header::TE, "trailers");
-    let upgrade = if keep_upgrade { 0 } else { UPGRADE };
-    remove_present(headers, present & (ALWAYS | TE | upgrade));
+/// `keep_upgrade`. Cost: a look-up for each that is there; a list is built only when `Connection` names fields.
+pub fn remove(headers: &mut HeaderMap, names: Names, keep_upgrade: bool) {
+    remove_named(headers, names);
+    let trailers = names.any(Names::TE) && fields::has(headers, &header::TE, "trailers");
+    remove_those(headers, |one| names.any(one) && !(keep_upgrade && one == Names::UPGRADE));
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
 /// Removes hop-by-hop fields from an answer's head. Cost: as for [`remove`].
-pub fn remove_from_answer(headers: &mut HeaderMap) {
-    let present = present(headers);
-    remove_named(headers, present);
-    remove_present(headers, present);
+pub fn remove_from_answer(headers: &mut HeaderMap, names: Names) {
+    remove_named(headers, names);
+    remove_those(headers, |one| names.any(one));
 }
 
-fn remove_named(headers: &mut HeaderMap, present: u8) {
-    let Some(options) = headers.get(header::CONNECTION).filter(|_| present & CONNECTION != 0) else { return };
+fn remove_named(headers: &mut HeaderMap, names: Names) {
+    if !names.any(Names::CONNECTION) {
+        return;
+    }
+    let mut options = headers.get_all(header::CONNECTION).iter();
     // What nearly every origin says names a field that ends here anyway.
-    if options.as_bytes().eq_ignore_ascii_case(b"keep-alive")
-        && headers.get_all(header::CONNECTION).iter().nth(1).is_none()
+    if options.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+        && options.next().is_none()
     {
         return;
     }
@@ -160,7 +137,7 @@ mod tests {
             ("x-two", "2"),
             ("x-three", "3"),
         ]);
-        remove(&mut map, false);
+        remove(&mut map, Names::ALL, false);
         assert_eq!(map, headers(&[("x-three", "3")]));
     }
 
@@ -170,17 +147,18 @@ mod tests {
         let mut map = headers(&[("connection", "Keep-Alive"), ("x-one", "1")]);
         map.append("connection", HeaderValue::from_static("x-one"));
         let mut alone = headers(&[("connection", "Keep-Alive"), ("keep-alive", "timeout=5"), ("x-one", "1")]);
-        remove_from_answer(&mut map);
-        remove_from_answer(&mut alone);
+        remove_from_answer(&mut map, Names::ALL);
+        remove_from_answer(&mut alone, Names::ALL);
         assert_eq!((map.len(), alone), (0, headers(&[("x-one", "1")])));
     }
 
     /// Every field of the list is found by its name.
     #[test]
     fn all_hop_by_hop_fields_leave_an_answer() {
-        for name in &HOP {
+        for (_, name) in &HOP {
             let mut map = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("a"))]);
-            remove_from_answer(&mut map);
+            let names = Names::of(&map);
+            remove_from_answer(&mut map, names);
             assert!(map.is_empty(), "{name}");
         }
     }
@@ -196,7 +174,7 @@ mod tests {
             ("cookie", "c"),
             ("x-forwarded-for", "f"),
         ]);
-        remove(&mut map, false);
+        remove(&mut map, Names::ALL, false);
         assert_eq!(map.len(), 4);
         assert_eq!(map["sec-gpc"], "1");
     }
@@ -205,10 +183,10 @@ mod tests {
     #[test]
     fn only_trailers_stay_in_te() {
         let mut map = headers(&[("te", "gzip, Trailers"), ("connection", "te")]);
-        remove(&mut map, false);
+        remove(&mut map, Names::ALL, false);
         assert_eq!(map["te"], "trailers");
         let mut map = headers(&[("te", "gzip")]);
-        remove(&mut map, false);
+        remove(&mut map, Names::ALL, false);
         assert!(map.is_empty());
     }
 
@@ -216,9 +194,9 @@ mod tests {
     fn upgrade_stays_only_when_a_tunnel_is_wanted() {
         let mut map = headers(&[("upgrade", "websocket"), ("connection", "Upgrade")]);
         assert!(connection_has(&map, "upgrade"));
-        remove(&mut map, true);
+        remove(&mut map, Names::ALL, true);
         assert_eq!(map["upgrade"], "websocket");
-        remove(&mut map, false);
+        remove(&mut map, Names::ALL, false);
         assert!(map.is_empty());
     }
 }

@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
 use super::account::memory::TokenMemory;
@@ -366,6 +365,7 @@ pub struct Core {
     pub busy: Busy,
     /// Tokens that were verified.
     pub tokens: RefCell<TokenMemory>,
+    /// The month, and until when nobody need look.
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
     exchanges: Cell<u32>,
@@ -377,6 +377,10 @@ pub struct Core {
 const IDS: usize = 64;
 /// Bytes of an id's text.
 const ID: usize = 32;
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// How often a core looks which month it is.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
@@ -385,7 +389,7 @@ impl Core {
         let snapshot = Held::new(house.snapshot.load_full(), 0);
         let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
         memo.borrow_mut().work_aside(Box::new(|work| drop(tokio::task::spawn_blocking(work))));
-        let month = Cell::new((timer::now(), current_month()));
+        let month = Cell::new((timer::now() + A_MINUTE, current_month()));
         Rc::new(Self {
             house,
             groups: RefCell::default(),
@@ -432,13 +436,13 @@ impl Core {
     /// `YYYYMM` in UTC; looked up once a minute.
     #[must_use]
     pub fn month(&self) -> u32 {
-        let (at, month) = self.month.get();
+        let (until, month) = self.month.get();
         let now = timer::now();
-        if now.saturating_duration_since(at).as_secs() < 60 {
+        if now < until {
             return month;
         }
         let month = current_month();
-        self.month.set((now, month));
+        self.month.set((now + A_MINUTE, month));
         month
     }
 
@@ -464,8 +468,7 @@ impl Core {
     /// Cost: an allocation for every `IDS` of them.
     #[must_use]
     pub fn fresh_id_text(&self) -> HeaderValue {
-        let mut text = [0; ID];
-        HEXLOWER.encode_mut(&self.fresh_id().to_be_bytes(), &mut text);
+        let text = hex(self.fresh_id());
         let mut ids = self.ids.borrow_mut();
         if ids.capacity() < ID {
             ids.reserve(ID * IDS);
@@ -510,6 +513,15 @@ impl Core {
         let groups = self.groups.borrow();
         groups.iter().flatten().flat_map(|group| group.pools()).for_each(|pool| pool.expire());
     }
+}
+
+/// A number in lower-case digits.
+fn hex(number: u128) -> [u8; ID] {
+    let mut text = [0; ID];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    text
 }
 
 fn current_month() -> u32 {

@@ -9,6 +9,7 @@ use super::exchange::Exchange;
 use super::strict::Link;
 use super::{hop, respond, wire};
 use crate::enforce::interim;
+use crate::enforce::names::Names;
 use crate::enforce::response::Judge;
 use crate::privacy::Mode;
 
@@ -35,7 +36,8 @@ impl<'a> Interim<'a> {
         if status == StatusCode::CONTINUE && !self.with_continue {
             return;
         }
-        hop::remove_from_answer(&mut headers);
+        let names = Names::of(&headers);
+        hop::remove_from_answer(&mut headers, names);
         // It has no body (RFC 9110, 8.6).
         headers.remove(CONTENT_LENGTH);
         let x = self.x;

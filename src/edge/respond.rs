@@ -24,6 +24,7 @@ use crate::enforce::html::memo::{Guarded, Key, Ticket};
 use crate::enforce::html::negotiate::Coding;
 use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
+use crate::enforce::names::Names;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
 use crate::privacy::{Mode, OwnCookie};
@@ -59,10 +60,12 @@ pub fn prepare(x: &Exchange, parts: &mut http::request::Parts) -> Asked {
 fn request_context(x: &Exchange) -> RequestContext<'_> {
     RequestContext {
         decision: x.decision,
+        names: x.names,
         mode: x.mode,
         policy: &x.rule().policy,
         version: &x.site().version,
         rewrite: x.rule().rewrite,
+        our_cookies: x.signals.ours,
         strip_link_params: x.site().settings.strip_link_params,
     }
 }
@@ -123,7 +126,8 @@ async fn shape(
 ) -> Result<Response<Body>, &'static str> {
     let (mut parts, body) = answer.into_parts();
     parts.version = Version::HTTP_11;
-    hop::remove_from_answer(&mut parts.headers);
+    let names = Names::of(&parts.headers);
+    hop::remove_from_answer(&mut parts.headers, names);
     let mut plan = plan_body(x, asked, &parts, x.mode == Mode::Enforce);
     let page = page_url(x, asked, &plan);
     let (body, guarded) = match (&plan, &page) {
@@ -158,7 +162,7 @@ async fn shape(
         // RFC 9110, 8.6.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    apply_head(core, x, asked, &plan, page.as_ref(), guarded, &mut parts); // 8
+    apply_head(core, x, asked, (&plan, page.as_ref(), guarded), names, &mut parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
     outcome::record(core, x, plan.is_document());
     Ok(Response::from_parts(parts, body))
@@ -294,15 +298,15 @@ fn apply_head(
     core: &Core,
     x: &Exchange,
     asked: &Asked,
-    plan: &BodyPlan,
-    page: Option<&Url>,
-    guarded: bool,
+    (plan, page, guarded): (&BodyPlan, Option<&Url>, bool),
+    names: Names,
     parts: &mut response::Parts,
 ) {
     let lists = x.decision.opted_out().then(|| lists(x)).flatten();
     let context = ResponseContext {
         lists: lists.as_ref(),
         decision: x.decision,
+        names,
         signals: x.signals,
         mode: x.mode,
         policy: &x.rule().policy,
@@ -393,7 +397,8 @@ fn joined(
     tunnel: Tunnel,
 ) -> Response<Body> {
     let Tunnel { head: mut parts, upgraded, held } = tunnel;
-    hop::remove_from_answer(&mut parts.headers);
+    let names = Names::of(&parts.headers);
+    hop::remove_from_answer(&mut parts.headers, names);
     if account::heard(core, x, &mut parts.headers) {
         raise(x, &mut asked);
     }
@@ -402,7 +407,7 @@ fn joined(
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let plan = BodyPlan::Pass(PassReason::NoBody);
     let page = page_url(x, &asked, &plan);
-    apply_head(core, x, &asked, &plan, page.as_ref(), false, &mut parts);
+    apply_head(core, x, &asked, (&plan, page.as_ref(), false), names, &mut parts);
     outcome::record(core, x, false);
     // The connection goes on when HTTP is done with it, and stays its client's.
     let of_client = match x.client.peer_trusted {

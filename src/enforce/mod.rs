@@ -10,6 +10,7 @@ pub mod guard;
 pub mod html;
 pub mod interim;
 pub mod keeper;
+pub mod names;
 mod permissions;
 pub mod references;
 pub mod request;

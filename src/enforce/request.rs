@@ -9,6 +9,7 @@ use super::cookies;
 use super::html::Kind;
 use super::html::negotiate::{self, Accepts};
 use super::html::plan::{self, Question, Target};
+use super::names::Names;
 use super::validators::{self, Variant};
 use crate::config::VendorAction;
 use crate::privacy::marks::{self, ConsentCookies};
@@ -27,6 +28,8 @@ const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dict
 pub struct RequestContext<'a> {
     /// The decision of this request.
     pub decision: Decision,
+    /// The fields it came with.
+    pub names: Names,
     /// The site's or path's mode.
     pub mode: Mode,
     /// The site's or path's policy.
@@ -35,6 +38,8 @@ pub struct RequestContext<'a> {
     pub version: &'a str,
     /// Bodies are rewritten on this path.
     pub rewrite: bool,
+    /// Cookies of ours came with the request ([`crate::privacy::Signals::ours`]).
+    pub our_cookies: bool,
     /// Remove click and person identifiers from the query (`strip_link_params`).
     pub strip_link_params: bool,
 }
@@ -46,7 +51,7 @@ pub struct RequestChanges {
     pub target: Target,
     /// Its method.
     pub method: Method,
-    /// What the client accepts, before narrowing.
+    /// What the client accepts, before narrowing; read where the answer may be rewritten.
     pub accepts: Accepts,
     /// `Accept-Encoding` lost something the client accepts, or was missing.
     pub narrowed: bool,
@@ -95,10 +100,15 @@ impl RequestChanges {
 pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestChanges {
     let opted_out = ctx.decision.opted_out();
     let headers = &mut parts.headers;
+    let (target, names) = (plan::target(headers, ctx.names), ctx.names);
+    // Nothing else asks what the client accepts.
+    let coded = names.any(Names::ACCEPT_ENCODING) && target.may_be_rewritten(opted_out);
+    let accepts =
+        if coded && headers.contains_key(ACCEPT_ENCODING) { Accepts::read(headers) } else { Accepts::NONE };
     let mut changes = RequestChanges {
-        target: plan::target(headers),
+        target,
         method: parts.method.clone(),
-        accepts: if headers.contains_key(ACCEPT_ENCODING) { Accepts::read(headers) } else { Accepts::NONE },
+        accepts,
         narrowed: false,
         tag_mapped: false,
         condition_dropped: false,
@@ -115,13 +125,15 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     headers.insert(DECISION, HeaderValue::from_static(ctx.decision.header_value()));
     // Our own cookie is between the browser and us.
     let ours = cookie::NAME.as_bytes();
-    if matches!(changes.target, Target::Page(_)) {
+    if names.any(Names::COOKIE) && matches!(changes.target, Target::Page(_)) {
         changes.consent = ConsentCookies::read(headers);
     }
     let trackers = &changes.tracker_cookies;
-    cookies::drop_request_cookies(headers, |name| {
-        name == ours || name.starts_with(marks::PREFIX.as_bytes()) || trackers.iter().any(|t| t == name)
-    });
+    if ctx.our_cookies || !trackers.is_empty() {
+        cookies::drop_request_cookies(headers, |name| {
+            name == ours || name.starts_with(marks::PREFIX.as_bytes()) || trackers.iter().any(|t| t == name)
+        });
+    }
     if opted_out {
         headers.insert(SEC_GPC, HeaderValue::from_static("1"));
         headers.remove(AVAILABLE_DICTIONARY);
@@ -139,7 +151,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
 /// Codings, ranges and validators of a request whose answer may be rewritten.
 fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &mut RequestChanges) {
     let opted_out = ctx.decision.opted_out();
-    changes.narrowed = match headers.contains_key(ACCEPT_ENCODING) {
+    changes.narrowed = match ctx.names.any(Names::ACCEPT_ENCODING) && headers.contains_key(ACCEPT_ENCODING) {
         true => negotiate::narrow(headers),
         // Any coding would do.
         false => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")).is_none(),
@@ -152,8 +164,8 @@ fn ask_for_a_page(headers: &mut HeaderMap, ctx: &RequestContext<'_>, changes: &m
     if changes.method != Method::GET && changes.method != Method::HEAD {
         return;
     }
-    let conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
-    if !conditional {
+    let conditional = || headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+    if !ctx.names.any(Names::CONDITION) || !conditional() {
         return;
     }
     // Over plain http a browser does not say that it fetches an image; its navigations do name a page. So

@@ -14,6 +14,7 @@ use super::guard::{Guard, Placement};
 use super::html::Kind;
 use super::html::plan::{BodyPlan, PassReason, Recipe, Target};
 use super::keeper::{self, Keeper};
+use super::names::Names;
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
 use super::{cookies, csp, fields, permissions, references, signals};
@@ -27,6 +28,8 @@ use crate::registry::lists::{PageLists, RequestType};
 pub struct ResponseContext<'a> {
     /// The decision of this request.
     pub decision: Decision,
+    /// The fields that the origin's answer came with.
+    pub names: Names,
     /// Its signals; they say which cookie of ours the browser has.
     pub signals: Signals,
     /// The site's or path's mode.
@@ -203,14 +206,15 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     }
     let opted_out = ctx.decision.opted_out();
     let headers = &mut parts.headers;
-    let mut trackers = 0;
-    cookies::drop_response_cookies(headers, |name| {
-        let tracker = opted_out && is_tracker_cookie(ctx.policy, name);
-        trackers += u32::from(tracker);
-        // Our cookies are not the origin's to set or delete.
-        tracker || name == cookie::NAME.as_bytes() || name.starts_with(marks::PREFIX.as_bytes())
-    });
-    changes.cookies_removed = trackers;
+    if ctx.names.any(Names::SET_COOKIE) {
+        let trackers = &mut changes.cookies_removed;
+        cookies::drop_response_cookies(headers, |name| {
+            let tracker = opted_out && is_tracker_cookie(ctx.policy, name);
+            *trackers += u32::from(tracker);
+            // Our cookies are not the origin's to set or delete.
+            tracker || name == cookie::NAME.as_bytes() || name.starts_with(marks::PREFIX.as_bytes())
+        });
+    }
     if opted_out {
         let judge = Judge { policy: ctx.policy, lists: ctx.lists, page: ctx.page, guarded: ctx.guarded };
         // A visitor's own step to another page is theirs.

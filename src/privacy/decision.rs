@@ -165,7 +165,7 @@ mod tests {
                     let own_out = matches!(own, OwnCookie::Out(_));
                     let foreign_counts = foreign && !matches!(own, OwnCookie::In(_));
                     let expected = gpc || stored_out || own_out || foreign_counts;
-                    let got = decide(Signals { gpc, account, profile, own, foreign });
+                    let got = decide(Signals { gpc, account, profile, own, foreign, ours: false });
                     let row = format!("gpc={gpc} {account:?} {profile:?} {own:?} foreign={foreign}");
                     assert_eq!(got.opted_out(), expected, "{row}");
                     if gpc {

@@ -42,6 +42,8 @@ pub struct Signals {
     pub own: OwnCookie,
     /// A consent platform's cookie says opted out.
     pub foreign: bool,
+    /// A cookie whose name begins like ours was sent: ours, or a mark of ours.
+    pub ours: bool,
     /// The account's standing; filled in by the look-up (step 4).
     pub account: Standing,
     /// The profile's, the same.
@@ -65,6 +67,7 @@ impl Signals {
         gpc: false,
         own: OwnCookie::Absent,
         foreign: false,
+        ours: false,
         account: Standing::NoAccount,
         profile: Standing::NoAccount,
     };
@@ -75,8 +78,25 @@ impl Signals {
     /// a consent cookie needs percent-decoding.
     #[must_use]
     pub fn read(headers: &HeaderMap, keys: &Keys) -> Self {
-        let (own, foreign) = read_cookies(headers, keys);
-        Self { gpc: read_sec_gpc(headers), own, foreign, ..Self::NONE }
+        let mut signals = Self { gpc: read_sec_gpc(headers), ..Self::NONE };
+        signals.hear_cookies(headers, keys);
+        signals
+    }
+
+    fn hear_cookies(&mut self, headers: &HeaderMap, keys: &Keys) {
+        let mut heard = Heard::default();
+        for field in headers.get_all(COOKIE) {
+            for (name, value) in cookie_pairs(field.as_bytes()) {
+                self.ours |= name.starts_with(cookie::NAME.as_bytes());
+                if name == cookie::NAME.as_bytes() {
+                    self.own = stronger(self.own, OwnCookie::read(value, keys));
+                } else {
+                    heard.hear(name, value);
+                    self.foreign |= foreign_says_out(name, value);
+                }
+            }
+        }
+        self.foreign |= heard.foreign();
     }
 }
 
@@ -114,21 +134,6 @@ pub fn cookie_pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         };
         Some((pair[..at].trim_ascii(), value))
     })
-}
-
-fn read_cookies(headers: &HeaderMap, keys: &Keys) -> (OwnCookie, bool) {
-    let (mut own, mut foreign, mut heard) = (OwnCookie::Absent, false, Heard::default());
-    for field in headers.get_all(COOKIE) {
-        for (name, value) in cookie_pairs(field.as_bytes()) {
-            if name == cookie::NAME.as_bytes() {
-                own = stronger(own, OwnCookie::read(value, keys));
-            } else {
-                heard.hear(name, value);
-                foreign |= foreign_says_out(name, value);
-            }
-        }
-    }
-    (own, foreign || heard.foreign())
 }
 
 /// Of two cookies of our name (a page can plant a second one) the protective one counts.

@@ -10,6 +10,7 @@ use optgate::config::{CacheFront, SignalCookies, SignalSettings, VendorPolicy};
 use optgate::enforce::html::Kind;
 use optgate::enforce::html::plan::{BodyPlan, PassReason, Target, plan};
 use optgate::enforce::keeper;
+use optgate::enforce::names::Names;
 use optgate::enforce::request::{RequestChanges, RequestContext, ask_again, prepare};
 use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_scripts, apply};
 use optgate::enforce::{collectors, validators};
@@ -61,10 +62,12 @@ impl Case {
     fn context(&self) -> RequestContext<'_> {
         RequestContext {
             decision: self.decision,
+            names: Names::ALL,
             mode: self.mode,
             policy: &self.policy,
             version: VERSION,
             rewrite: self.rewrite,
+            our_cookies: true,
             strip_link_params: true,
         }
     }
@@ -90,10 +93,12 @@ impl Case {
         parts.headers = headers(fields);
         let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
         let scripts = admit_scripts(&mut parts.headers, &plan, &guard(), self.decision == OUT);
+        let names = Names::of(&parts.headers);
         let changes = apply(
             &mut parts,
             &ResponseContext {
                 decision: self.decision,
+                names,
                 signals: Signals { gpc: self.decision == OUT, own: self.own, ..Signals::NONE },
                 mode: self.mode,
                 policy: &self.policy,

@@ -79,6 +79,7 @@ impl House {
             gpc: ask.gpc,
             own: ask.own.unwrap_or(OwnCookie::Absent),
             foreign: ask.foreign,
+            ours: false,
             account: ask.standing,
             profile: Standing::NoAccount,
         };

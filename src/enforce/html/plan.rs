@@ -308,7 +308,14 @@ impl Media {
     /// The last valid type of all fields counts, as in browsers (WHATWG Fetch, "extract a MIME type").
     fn read(headers: &HeaderMap) -> Self {
         let mut media = Self { form: Form::Unstated, charset: None };
-        for text in headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok()) {
+        let fields = headers.get_all(CONTENT_TYPE);
+        let mut alone = fields.iter();
+        if let (Some(field), None) = (alone.next(), alone.next())
+            && is_plainly_other(field.as_bytes())
+        {
+            return Self { form: Form::Other, ..media };
+        }
+        for text in fields.iter().filter_map(|value| value.to_str().ok()) {
             for item in text.split(',') {
                 let Some(form) = form(essence(item)) else { continue };
                 // A repeated type without a charset keeps the one named before.
@@ -322,6 +329,27 @@ impl Media {
         }
         media
     }
+}
+
+/// Whether a field is, as most answers write it, one type that is no page. Anything else is read with care.
+fn is_plainly_other(field: &[u8]) -> bool {
+    let end = field.iter().position(|byte| *byte == b';').unwrap_or(field.len());
+    let known = matches!(
+        &field[..end],
+        b"text/plain"
+            | b"text/css"
+            | b"text/javascript"
+            | b"application/javascript"
+            | b"application/json"
+            | b"image/png"
+            | b"image/jpeg"
+            | b"image/gif"
+            | b"image/webp"
+            | b"image/avif"
+            | b"font/woff2"
+    );
+    // A list may end with another type.
+    known && !field[end..].contains(&b',')
 }
 
 /// The type without its parameters. The standard calls `text/html charset=utf-8` broken and lets the
@@ -432,6 +460,8 @@ mod tests {
             "application/json",
             "text/plain",
             "text/plain; charset=ISO-8859-1",
+            "application/json;",
+            "text/html, text/plain; charset=utf-8",
             "text/html+x",
             "text/html, text/css",
             "multipart/x-mixed-replace; boundary=text/html",
@@ -506,6 +536,19 @@ mod tests {
         assert_eq!(other, BodyPlan::Pass(PassReason::Nothing));
         let part = plan(&question(true), StatusCode::PARTIAL_CONTENT, &svg);
         assert_eq!(part, BodyPlan::Refuse(Refusal::Partial));
+    }
+
+    /// What is read at a glance is read no otherwise than with care.
+    #[test]
+    fn a_type_that_most_answers_have_hides_no_page_behind_it() {
+        for list in
+            ["text/plain, text/html", "text/css;a=b, text/html", "text/plain;,text/html;charset=utf-8"]
+        {
+            let got = plan(&question(true), StatusCode::OK, &headers(&[("content-type", list)]));
+            assert!(matches!(got, BodyPlan::Rewrite(r) if !r.sniff), "{list}");
+        }
+        let two = headers(&[("content-type", "text/plain"), ("content-type", "text/html")]);
+        assert!(matches!(plan(&question(true), StatusCode::OK, &two), BodyPlan::Rewrite(_)));
     }
 
     #[test]

@@ -4,10 +4,13 @@ use http::HeaderMap;
 use http::header::{ACCEPT, HeaderName};
 
 use super::Kind;
+use crate::enforce::names::Names;
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+/// The libraries that fetch fragments say so.
+const BY_SCRIPT: [&str; 3] = ["hx-request", "turbo-frame", "x-pjax"];
 
 /// What a request wants, as far as its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,29 +39,28 @@ impl Target {
 ///
 /// `Sec-Fetch-Dest` comes first: scripts cannot forge it. Without it (plain http, old browsers, other
 /// clients) the headers of the libraries that fetch fragments are asked, then `Accept`.
-/// Cost: one pass over the names, and a look-up for each of these fields that is there.
+/// Cost: a look-up for each of these fields that is there.
 #[must_use]
-pub fn target(headers: &HeaderMap) -> Target {
-    let present = headers.keys().fold(0, |found, name| found | bit(name.as_str()));
-    if present & DEST != 0
+pub fn target(headers: &HeaderMap, names: Names) -> Target {
+    if names.any(Names::DESTINATION)
         && let Some(dest) = headers.get(SEC_FETCH_DEST)
     {
         return of_destination(dest.as_bytes(), headers);
     }
     // Over plain http, where browsers allow service workers on loopback only, this field says it.
-    if present & WORKER != 0 && headers.get(SERVICE_WORKER).is_some_and(|value| value == "script") {
+    if names.any(Names::WORKER) && headers.get(SERVICE_WORKER).is_some_and(|value| value == "script") {
         return Target::Page(Kind::Worker);
     }
     // Android's WebView sends its application's name in this field on every navigation.
-    let by_script = present & BY_SCRIPT != 0
-        || present & WITH != 0
+    let by_script = names.any(Names::BY_SCRIPT) && BY_SCRIPT.iter().any(|name| headers.contains_key(*name))
+        || names.any(Names::REQUESTED_WITH)
             && headers
                 .get(X_REQUESTED_WITH)
                 .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
     if by_script {
         return Target::Page(Kind::Fragment);
     }
-    if present & ACCEPTS == 0 {
+    if !names.any(Names::ACCEPT) {
         return Target::Page(Kind::Unsure);
     }
     let accepts = |what: &[u8]| {
@@ -71,25 +73,6 @@ pub fn target(headers: &HeaderMap) -> Target {
     // Every browser's navigation names both.
     let navigation = accepts(b"text/html") && accepts(b"application/xhtml+xml");
     Target::Page(if navigation { Kind::Document } else { Kind::Unsure })
-}
-
-const DEST: u8 = 1;
-const WORKER: u8 = 2;
-const BY_SCRIPT: u8 = 4;
-const WITH: u8 = 8;
-const ACCEPTS: u8 = 16;
-
-/// What a field's name says that it may say.
-fn bit(name: &str) -> u8 {
-    match name {
-        "sec-fetch-dest" => DEST,
-        "service-worker" => WORKER,
-        // The libraries that fetch fragments.
-        "hx-request" | "turbo-frame" | "x-pjax" => BY_SCRIPT,
-        "x-requested-with" => WITH,
-        "accept" => ACCEPTS,
-        _ => 0,
-    }
 }
 
 fn of_destination(dest: &[u8], headers: &HeaderMap) -> Target {
@@ -159,7 +142,9 @@ mod tests {
             (&[("accept", "*/*")], Target::Page(Unsure)),
             (&[], Target::Page(Unsure)),
         ] {
-            assert_eq!(target(&headers(fields)), want, "{fields:?}");
+            let map = headers(fields);
+            assert_eq!(target(&map, Names::of(&map)), want, "{fields:?}");
+            assert_eq!(target(&map, Names::ALL), want, "{fields:?}");
         }
     }
 }
