@@ -107,7 +107,7 @@ fn response_head(c: &mut Criterion) {
             let bodies = plan::plan(&asked.question(&context), StatusCode::OK, &origin);
             let context = ResponseContext {
                 decision,
-                names: Names::of(&origin),
+                names: Names::of_answer(&origin),
                 signals: Signals { gpc: decision.opted_out(), ..Signals::NONE },
                 mode: Mode::Enforce,
                 policy: &plan.policy,

@@ -164,24 +164,27 @@ impl Hop {
     ) {
         let scheme = scheme(client.secure);
         let trusted = client.peer_trusted;
+        // All of them but `Via` are such claims, from whomever.
+        let absent = !names.any(Names::CLAIM);
         if trusted && client.address != self.peer {
             let hops = hops_from(headers, client.address, self.peer);
             headers.insert(header::FORWARDED, forwarded(&hops, host, scheme));
             headers.insert(&X_FORWARDED_FOR, listed(&hops));
         } else {
-            headers.insert(header::FORWARDED, self.forwarded(host, client.secure));
-            headers.insert(&X_FORWARDED_FOR, self.peer_text.clone());
+            let value = self.forwarded(host, client.secure);
+            fields::set(headers, absent, &header::FORWARDED, value);
+            fields::set(headers, absent, &X_FORWARDED_FOR, self.peer_text.clone());
         }
-        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        fields::set(headers, absent, &X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
         if !(trusted && headers.contains_key(&X_FORWARDED_HOST)) {
-            headers.insert(&X_FORWARDED_HOST, host.clone());
+            fields::set(headers, absent, &X_FORWARDED_HOST, host.clone());
         }
-        if !trusted && names.any(Names::CLAIM) {
+        if !trusted && !absent {
             headers.remove(&X_FORWARDED_PORT);
         }
         let real =
             if client.address == self.peer { self.peer_text.clone() } else { listed(&[client.address]) };
-        headers.insert(&X_REAL_IP, real);
+        fields::set(headers, absent, &X_REAL_IP, real);
         let protocol = match version {
             http::Version::HTTP_2 => HeaderValue::from_static("2 optgate"),
             http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
@@ -192,8 +195,8 @@ impl Hop {
             true if trusted => joined(headers, &header::VIA),
             true => own_passes(headers),
         };
-        headers.insert(header::VIA, appended(via, &protocol));
-        headers.insert(&X_REQUEST_ID, request_id.clone());
+        fields::set(headers, !names.any(Names::VIA), &header::VIA, appended(via, &protocol));
+        fields::set(headers, absent, &X_REQUEST_ID, request_id.clone());
     }
 
     /// `Forwarded` for a request that comes from the peer itself.
@@ -410,6 +413,27 @@ mod tests {
         assert_eq!(map["x-real-ip"], "203.0.113.7");
         assert_eq!(map["via"], "1.1 a, 1.1 optgate");
         assert_eq!(map["forwarded"], "for=203.0.113.7;host=\"shop.example\";proto=http, for=10.0.0.1");
+    }
+
+    /// Setting a field that is known to be absent must come to the same.
+    #[test]
+    fn a_head_without_claims_gets_the_same_fields() {
+        let hop = Hop::new(ip("203.0.113.9"), false);
+        let rewritten = |names: Names| {
+            let mut map = headers(&[("host", "shop.example"), ("accept", "*/*")]);
+            let client = find(&map, ip("203.0.113.9"), false, &trusted());
+            let (host, id) = (HeaderValue::from_static("shop.example"), HeaderValue::from_static("id"));
+            hop.rewrite(&mut map, names, client, &host, http::Version::HTTP_11, &id);
+            map
+        };
+        let named = Names::of(&headers(&[("host", "shop.example"), ("accept", "*/*")]));
+        assert!(!named.any(Names::CLAIM.or(Names::VIA)));
+        assert_eq!(rewritten(named), rewritten(Names::ALL));
+        let all = [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_REAL_IP, &X_REQUEST_ID];
+        for name in all.into_iter().chain([&header::FORWARDED]) {
+            let sent = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("1"))]);
+            assert!(Names::of(&sent).any(Names::CLAIM), "{name}");
+        }
     }
 
     /// Requests of one connection may be for several hosts, and a trusted peer's for several clients.

@@ -36,7 +36,7 @@ impl<'a> Interim<'a> {
         if status == StatusCode::CONTINUE && !self.with_continue {
             return;
         }
-        let names = Names::of(&headers);
+        let names = Names::of_answer(&headers);
         hop::remove_from_answer(&mut headers, names);
         // It has no body (RFC 9110, 8.6).
         headers.remove(CONTENT_LENGTH);

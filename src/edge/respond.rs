@@ -126,7 +126,7 @@ async fn shape(
 ) -> Result<Response<Body>, &'static str> {
     let (mut parts, body) = answer.into_parts();
     parts.version = Version::HTTP_11;
-    let names = Names::of(&parts.headers);
+    let names = Names::of_answer(&parts.headers);
     hop::remove_from_answer(&mut parts.headers, names);
     let mut plan = plan_body(x, asked, &parts, x.mode == Mode::Enforce);
     let page = page_url(x, asked, &plan);
@@ -397,7 +397,7 @@ fn joined(
     tunnel: Tunnel,
 ) -> Response<Body> {
     let Tunnel { head: mut parts, upgraded, held } = tunnel;
-    let names = Names::of(&parts.headers);
+    let names = Names::of_answer(&parts.headers);
     hop::remove_from_answer(&mut parts.headers, names);
     if account::heard(core, x, &mut parts.headers) {
         raise(x, &mut asked);

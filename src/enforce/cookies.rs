@@ -5,6 +5,7 @@ use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use std::net::IpAddr;
 
 use crate::privacy::cookie::{self, MAX_AGE_DAYS, OwnCookie};
+use crate::privacy::signal::cookie_pieces;
 use crate::privacy::{Basis, Decision, Keys, Signals, Standing};
 
 /// Bytes of expiry lines a response may gain: fronts often hold a whole head in 4 or 8 KiB. What does
@@ -16,16 +17,18 @@ const EXPIRY_BYTES: usize = 2048;
 /// `remove` gets each trimmed name, some twice. Gives whether anything was removed; a field that becomes empty
 /// goes. A pair without `=` has no name, so that it stays.
 pub fn drop_request_cookies(headers: &mut HeaderMap, mut remove: impl FnMut(&[u8]) -> bool) -> bool {
-    let mut names = headers.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|&b| b == b';'));
+    let loses = |field: &HeaderValue| {
+        cookie_pieces(field.as_bytes()).any(|pair| pair_name(pair).is_some_and(&mut remove))
+    };
     // Most requests lose nothing: no copy for them.
-    if !names.any(|pair| pair_name(pair).is_some_and(&mut remove)) {
+    if !headers.get_all(COOKIE).iter().any(loses) {
         return false;
     }
     let mut fields: Vec<HeaderValue> = Vec::new();
     for field in headers.get_all(COOKIE) {
         let mut dropped = false;
         let mut kept: Vec<u8> = Vec::new();
-        for pair in field.as_bytes().split(|&b| b == b';') {
+        for pair in cookie_pieces(field.as_bytes()) {
             if pair_name(pair).is_some_and(&mut remove) {
                 dropped = true;
                 continue;

@@ -1,6 +1,6 @@
 //! Fields as lists (RFC 9110, 5.6.1), and their removal by what their names are.
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// The items of a comma-separated list over all lines of a field, without blanks around them and without empty ones.
 ///
@@ -14,6 +14,15 @@ pub fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Ite
 #[must_use]
 pub fn has(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     items(headers, name).any(|item| item.eq_ignore_ascii_case(word))
+}
+
+/// Sets a field. `absent`: it is known not to be there, which makes it a third cheaper.
+pub fn set(headers: &mut HeaderMap, absent: bool, name: &HeaderName, value: HeaderValue) {
+    if absent {
+        headers.append(name, value);
+    } else {
+        headers.insert(name, value);
+    }
 }
 
 /// Removes every field whose name goes; says how many there were.
@@ -31,8 +40,6 @@ pub fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) -> u32
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(fields: &[(&'static str, &'static [u8])]) -> HeaderMap {

@@ -5,12 +5,12 @@ use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE
 use http::uri::PathAndQuery;
 use http::{Method, Uri, request};
 
-use super::cookies;
 use super::html::Kind;
 use super::html::negotiate::{self, Accepts};
 use super::html::plan::{self, Question, Target};
 use super::names::Names;
 use super::validators::{self, Variant};
+use super::{cookies, fields};
 use crate::config::VendorAction;
 use crate::privacy::marks::{self, ConsentCookies};
 use crate::privacy::signal::cookie_pairs;
@@ -18,7 +18,7 @@ use crate::privacy::{Decision, Mode, cookie};
 use crate::registry::Policy;
 
 /// Says to the origin what was decided (DESIGN 7).
-const DECISION: HeaderName = HeaderName::from_static("optgate-decision");
+static DECISION: HeaderName = HeaderName::from_static("optgate-decision");
 const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
 /// RFC 9842: the origin could answer in a coding that only the browser can take off.
 const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dictionary");
@@ -122,7 +122,8 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     if ctx.mode != Mode::Enforce {
         return changes;
     }
-    headers.insert(DECISION, HeaderValue::from_static(ctx.decision.header_value()));
+    let said = HeaderValue::from_static(ctx.decision.header_value());
+    fields::set(headers, !names.any(Names::CLAIM), &DECISION, said);
     // Our own cookie is between the browser and us.
     let ours = cookie::NAME.as_bytes();
     if names.any(Names::COOKIE) && matches!(changes.target, Target::Page(_)) {

@@ -122,9 +122,20 @@ pub fn sec_gpc_is_malformed(headers: &HeaderMap) -> bool {
     headers.contains_key(&SEC_GPC) && !read_sec_gpc(headers)
 }
 
+/// The pieces of a `Cookie` field between its semicolons. Found by `memchr`: fields of a thousand bytes are usual.
+pub fn cookie_pieces(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(field);
+    std::iter::from_fn(move || {
+        let left = rest?;
+        let end = memchr::memchr(b';', left);
+        rest = end.map(|end| &left[end + 1..]);
+        Some(&left[..end.unwrap_or(left.len())])
+    })
+}
+
 /// Splits a `Cookie` field into name and value; names are trimmed, values lose surrounding quotes.
 pub fn cookie_pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    field.split(|&b| b == b';').filter_map(|pair| {
+    cookie_pieces(field).filter_map(|pair| {
         let pair = pair.trim_ascii();
         let at = memchr::memchr(b'=', pair)?;
         let value = pair[at + 1..].trim_ascii();
@@ -198,6 +209,14 @@ fn percent_decode(value: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn a_field_falls_apart_at_every_semicolon() {
+        for field in ["", ";", "a=1", "a=1;", ";a=1;;b", "a=1; b=\"2\" ;c ", ";;;"] {
+            let pieces: Vec<_> = cookie_pieces(field.as_bytes()).collect();
+            assert_eq!(pieces, field.as_bytes().split(|b| *b == b';').collect::<Vec<_>>(), "{field}");
+        }
+    }
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();

@@ -93,7 +93,7 @@ impl Case {
         parts.headers = headers(fields);
         let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
         let scripts = admit_scripts(&mut parts.headers, &plan, &guard(), self.decision == OUT);
-        let names = Names::of(&parts.headers);
+        let names = Names::of_answer(&parts.headers);
         let changes = apply(
             &mut parts,
             &ResponseContext {
