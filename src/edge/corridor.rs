@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 use super::body::{Body, RequestBody};
 use super::client_addr::Hop;
@@ -23,7 +22,7 @@ use super::interim::Interim;
 use super::respond::{self, Asked};
 use super::stages::Stages;
 use super::strict::Link;
-use super::upstream::{Answer, Attempt, Choice};
+use super::upstream::{Answer, Attempt, Choice, Outgoing};
 use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::enforce::names::Names;
@@ -101,7 +100,11 @@ async fn run(
     }
     let wants_upgrade =
         x.names.any(Names::UPGRADE) && upgrade::wanted(&request) && may_switch(x, request.version())?;
-    let (request, asked, downstream) = toward_origin(hop, x, request, wants_upgrade)?; // 6
+    let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let expected = waits_for_leave(x, &request);
+    let (mut parts, body) = request.into_parts();
+    let asked = toward_origin(hop, x, &mut parts, wants_upgrade, expected)?; // 6
+    let request = outgoing(x, parts, body, expected);
     if let Some(downstream) = downstream {
         // An answer that ends HTTP here says nothing of stages.
         x.stages = Stages::default();
@@ -109,7 +112,7 @@ async fn run(
     }
     x.stages.ask();
     let interim = link.map(|link| Interim::new(link, x, request.body().waits_for_leave()));
-    let answer = send(core, x, request, interim).await; // 7
+    let answer = send(core, x, &mut Some(request), interim).await; // 7
     x.stages.answered();
     respond::answer(core, x, asked, answer?).await // 8, 9, 10
 }
@@ -136,47 +139,58 @@ fn collected(x: &Exchange, request: &Request<Incoming>) -> Option<Intercepted> {
     collectors::intercept(x.decision, &x.rule().policy, asked)
 }
 
-/// Step 6: the request as the origin gets it, and the visitor's side of a wanted tunnel.
+/// Whether the visitor's body waits until the origin asks for it.
+fn waits_for_leave(x: &Exchange, request: &Request<Incoming>) -> bool {
+    let group = &x.site().group;
+    x.names.any(Names::EXPECT) && continuing::expected(request) && group.http1 == group.all()
+}
+
+/// Step 6: the head as the origin gets it.
 fn toward_origin(
     hop: &Hop,
     x: &Exchange,
-    mut request: Request<Incoming>,
+    parts: &mut request::Parts,
     wants_upgrade: bool,
-) -> Result<(Request<RequestBody>, Asked, Option<OnUpgrade>), ProxyError> {
-    let settings = &x.snapshot.settings;
-    let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    let version = request.version();
-    let group = &x.site().group;
-    let expects = x.names.any(Names::EXPECT);
-    let expected = expects && continuing::expected(&request) && group.http1 == group.all();
-    let (mut parts, body) = request.into_parts();
+    waits_for_leave: bool,
+) -> Result<Asked, ProxyError> {
+    let limit = x.snapshot.settings.limits.request_body;
     if x.names.any(Names::LENGTH)
-        && let (Some(limit), Some(length)) = (settings.limits.request_body, content_length(&parts.headers))
+        && let (Some(limit), Some(length)) = (limit, content_length(&parts.headers))
         && length > limit
     {
         return Err(ProxyError::BodyTooLarge);
     }
     hop::remove(&mut parts.headers, x.names, wants_upgrade);
-    if expects && !expected {
+    if x.names.any(Names::EXPECT) && !waits_for_leave {
         continuing::forget(&mut parts.headers);
     }
-    join_cookie_crumbs(&mut parts.headers, version);
-    hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, version, &x.id);
-    let asked = respond::prepare(x, &mut parts);
+    join_cookie_crumbs(&mut parts.headers, parts.version);
+    hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+    let asked = respond::prepare(x, parts);
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let mut body = RequestBody::new(body, version, settings);
+    Ok(asked)
+}
+
+/// The head and the visitor's body behind it.
+fn outgoing(
+    x: &Exchange,
+    parts: request::Parts,
+    body: Incoming,
+    waits_for_leave: bool,
+) -> Request<RequestBody> {
+    let mut body = RequestBody::new(body, parts.version, &x.snapshot.settings);
     // Toward HTTP/1.1 nothing can come back before all of it is there.
-    if group.http1 == 0 && version == Version::HTTP_2 && grpc::has_type(&parts.headers) {
+    if x.site().group.http1 == 0 && parts.version == Version::HTTP_2 && grpc::has_type(&parts.headers) {
         body.is_conversation();
     }
     let mut request = Request::from_parts(parts, body);
-    if expected {
+    if waits_for_leave {
         let leave = Leave::of(&mut request);
         request.body_mut().wait_for(leave);
     }
-    Ok((request, asked, downstream))
+    request
 }
 
 fn content_length(headers: &http::HeaderMap) -> Option<u64> {
@@ -199,19 +213,22 @@ fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
 pub async fn send(
     core: &Core,
     x: &Exchange,
-    mut request: Request<RequestBody>,
+    request: &mut Outgoing,
     interim: Option<Interim<'_>>,
 ) -> Result<Answer, ProxyError> {
-    let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), false);
+    let Some(outgoing) = request else { return Err(ProxyError::Internal("there is no request to send")) };
+    let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, outgoing.headers(), false);
     let mut failure = ProxyError::Internal("the site has no origin");
     while let Some(origin) = choice.another() {
-        aim(&mut request, x, origin);
+        if let Some(outgoing) = request {
+            aim(outgoing, x, origin);
+        }
         match choice.send(origin, request, interim).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(ProxyError::UnaskedSwitch);
             }
             Ok(answer) => return Ok(answer),
-            Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
+            Err(Attempt::NotSent(error)) => failure = error,
             Err(Attempt::Failed(error)) => return Err(error),
         }
     }

@@ -109,9 +109,9 @@ pub async fn answer(
         };
         request::ask_again(&mut parts.headers, &mut asked.changes);
         x.stages.ask();
-        let request = Request::from_parts(*parts, RequestBody::empty());
+        let mut request = Some(Request::from_parts(*parts, RequestBody::empty()));
         // What comes before an answer the visitor has had from the first one.
-        let again = corridor::send(core, x, request, None).await;
+        let again = corridor::send(core, x, &mut request, None).await;
         x.stages.answered();
         answer = again?;
     }
@@ -366,22 +366,25 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
 pub async fn tunnel(
     core: &Rc<Core>,
     x: &mut Exchange,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     downstream: OnUpgrade,
     asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
+    let mut request = Some(request);
     let mut failure = ProxyError::Internal("the site has no origin");
     while let Some(origin) = choice.another() {
-        corridor::aim(&mut request, x, origin);
-        match choice.send_upgrade(origin, request).await {
+        if let Some(request) = &mut request {
+            corridor::aim(request, x, origin);
+        }
+        match choice.send_upgrade(origin, &mut request).await {
             // The tunnel is for what was asked for, and nothing else.
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
                 return Err(ProxyError::NoWebSocket("the origin switched to another protocol"));
             }
             Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, downstream, tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,
-            Err(Attempt::NotSent(unsent, error)) => (request, failure) = (*unsent, error),
+            Err(Attempt::NotSent(error)) => failure = error,
             Err(Attempt::Failed(error)) => return Err(error),
         }
     }

@@ -9,24 +9,31 @@ use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::error::ProxyError;
 use crate::edge::strict::Reason;
 
+/// A request on its way to an origin, which is taken from here when it is sent: handing it on from call to call would
+/// move it each time.
+pub type Outgoing = Option<Request<RequestBody>>;
+
 /// How an attempt to send a request failed.
 #[derive(Debug)]
 pub enum Attempt {
-    /// Nothing was written; the request can go elsewhere.
-    NotSent(Box<Request<RequestBody>>, ProxyError),
+    /// Nothing was written; the request is in its place and can go elsewhere.
+    NotSent(ProxyError),
     /// Something was, or may have been.
     Failed(ProxyError),
 }
 
 impl Attempt {
+    /// Of a request that is not in its place.
+    pub const GONE: Self = Self::Failed(ProxyError::Internal("a request was sent before"));
+
     /// A request that may have arrived.
     pub const fn failed(error: hyper::Error) -> Self {
         Self::Failed(ProxyError::Answer(error))
     }
 
-    /// What hyper says of a request, and the request itself if it was not written.
-    pub fn of(mut error: TrySendError<Request<RequestBody>>) -> Self {
-        let unsent = error.take_message();
+    /// What hyper says of a request, which is put back in its place if it was not written.
+    pub fn of(mut error: TrySendError<Request<RequestBody>>, request: &mut Outgoing) -> Self {
+        *request = error.take_message();
         let error = error.into_error();
         let error = match BodyError::cause_of(&error) {
             Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
@@ -35,10 +42,7 @@ impl Attempt {
             Some(BodyError::Visitor(_) | BodyError::Unfinished) => ProxyError::BrokenBody,
             _ => ProxyError::Answer(error),
         };
-        match unsent {
-            Some(request) => Self::NotSent(Box::new(request), error),
-            None => Self::Failed(error),
-        }
+        if request.is_some() { Self::NotSent(error) } else { Self::Failed(error) }
     }
 
     /// Whether the exchange ended because the origin closed, and not because of what it said.

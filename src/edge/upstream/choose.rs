@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Outgoing};
 use super::balance::{self, Turns, digest};
 use super::group::Group;
 use super::pool::{Answer, Asking, Pool, Tunnel};
 use crate::config::{Balance, HashOn, ProxyProtocol};
-use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::exchange::Exchange;
 use crate::edge::interim::Interim;
@@ -165,10 +164,10 @@ impl<'a> Choice<'a> {
     pub async fn send(
         &mut self,
         origin: usize,
-        request: Request<RequestBody>,
+        request: &mut Outgoing,
         interim: Option<Interim<'_>>,
     ) -> Result<Answer, Attempt> {
-        let Some(pool) = self.local.pools.get(origin) else { return Err(nobody(request)) };
+        let Some(pool) = self.local.pools.get(origin) else { return Err(NOBODY) };
         let sent = pool.send(request, self.asking(origin), interim).await;
         self.note(origin, sent.as_ref().map(|answer| answer.status().as_u16()));
         sent
@@ -181,9 +180,9 @@ impl<'a> Choice<'a> {
     pub async fn send_upgrade(
         &mut self,
         origin: usize,
-        request: Request<RequestBody>,
+        request: &mut Outgoing,
     ) -> Result<Result<Tunnel, Answer>, Attempt> {
-        let Some(pool) = self.local.pools.get(origin) else { return Err(nobody(request)) };
+        let Some(pool) = self.local.pools.get(origin) else { return Err(NOBODY) };
         let sent = pool.send_upgrade(request, self.asking(origin)).await;
         let status = |sent: &Result<Tunnel, Answer>| match sent {
             Ok(tunnel) => tunnel.head.status.as_u16(),
@@ -198,7 +197,7 @@ impl<'a> Choice<'a> {
         let now = group.moment(timer::now());
         match sent {
             Ok(status) => group.answered(origin, status, now),
-            Err(Attempt::NotSent(_, error) | Attempt::Failed(error)) => {
+            Err(Attempt::NotSent(error) | Attempt::Failed(error)) => {
                 self.waited |= matches!(error, ProxyError::QueueTimeout);
                 group.failed(origin, error, now);
             }
@@ -206,9 +205,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-fn nobody(request: Request<RequestBody>) -> Attempt {
-    Attempt::NotSent(Box::new(request), ProxyError::Internal("an origin has no pool"))
-}
+const NOBODY: Attempt = Attempt::NotSent(ProxyError::Internal("an origin has no pool"));
 
 /// The key of consistent hashing; what the request lacks is replaced by its client's address.
 fn hash_key(on: &HashOn, x: &Exchange, headers: &HeaderMap) -> u64 {

@@ -20,7 +20,7 @@ mod shared;
 pub mod transport;
 mod turns;
 
-pub use attempt::Attempt;
+pub use attempt::{Attempt, Outgoing};
 pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;
 pub use group::Group;

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{Request, Response};
+use http::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
 use super::super::announced::announced;
-use super::super::attempt::{self, Attempt};
+use super::super::attempt::{self, Attempt, Outgoing};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
 use super::{Answer, Asking, Held, Open, Pool, UpstreamBody};
@@ -31,38 +31,37 @@ impl Pool {
     /// served others and has broken is sent a second time.
     pub(super) async fn send_http2(
         self: &Rc<Self>,
-        mut request: Request<RequestBody>,
+        request: &mut Outgoing,
         asking: Asking,
     ) -> Result<Answer, Attempt> {
         let Asking { load, .. } = asking;
         // One connection carries many requests, so each of them takes a place.
-        let place = match self.place().await {
-            Ok(place) => place,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-        };
+        let place = self.place().await.map_err(Attempt::NotSent)?;
         let mut may_ask_again = true;
         let (mut response, stream) = loop {
-            let Shared { sender, uses, .. } = match self.http2_connection().await {
-                Ok(found) => found,
-                Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-            };
+            let connection = self.http2_connection().await.map_err(Attempt::NotSent)?;
+            let Shared { sender, uses, .. } = connection;
+            let outgoing = request.as_mut().ok_or(Attempt::GONE)?;
             let stale = may_ask_again
                 && uses.has_served()
-                && request.method().is_idempotent()
-                && request.body().is_end_stream();
-            let again = attempt::copy(&mut request);
+                && outgoing.method().is_idempotent()
+                && outgoing.body().is_end_stream();
+            let again = attempt::copy(outgoing);
             let stream = Stream::of(&uses);
             let failure = match self.exchange_http2(sender, request, &stream).await {
                 Ok(response) => break (response, stream),
                 Err(failure) => failure,
             };
             let not_begun = failure.was_not_begun() && again.body().is_whole();
-            request = match failure {
-                Attempt::NotSent(unsent, _) if may_ask_again => *unsent,
-                _ if may_ask_again && not_begun || stale && failure.was_cut() => again,
-                _ if not_begun => return Err(Attempt::NotSent(Box::new(again), ProxyError::NotBegun)),
+            match failure {
+                Attempt::NotSent(_) if may_ask_again => {}
+                _ if may_ask_again && not_begun || stale && failure.was_cut() => *request = Some(again),
+                _ if not_begun => {
+                    *request = Some(again);
+                    return Err(Attempt::NotSent(ProxyError::NotBegun));
+                }
                 failure => return Err(failure),
-            };
+            }
             may_ask_again = false;
         };
         let ended = response.body().is_end_stream();
@@ -78,12 +77,13 @@ impl Pool {
     async fn exchange_http2(
         &self,
         mut sender: http2::SendRequest<RequestBody>,
-        mut request: Request<RequestBody>,
+        request: &mut Outgoing,
         stream: &Stream,
     ) -> Result<Response<Incoming>, Attempt> {
-        let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
-        unshare(request.headers_mut());
-        let mut answer = pin!(sender.try_send_request(request));
+        let mut outgoing = request.take().ok_or(Attempt::GONE)?;
+        let mut limit = AnswerLimit::new(self.limits.first_byte, outgoing.body_mut().progress());
+        unshare(outgoing.headers_mut());
+        let mut answer = pin!(sender.try_send_request(outgoing));
         let sent = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => limit.poll(cx).map(|()| None),
@@ -92,7 +92,7 @@ impl Pool {
             stream.give_up();
             return Err(Attempt::Failed(ProxyError::FirstByteTimeout));
         };
-        sent.map_err(Attempt::of).inspect_err(|failure| {
+        sent.map_err(|error| Attempt::of(error, request)).inspect_err(|failure| {
             if failure.broke_the_connection() {
                 stream.give_up();
             }

@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
+use http::{Method, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Outgoing};
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::queue::{Cap, Place};
@@ -217,10 +217,10 @@ impl Pool {
     /// 9.2.2): its origin may have given it up just before. Nothing else is ever sent twice.
     ///
     /// # Errors
-    /// [`Attempt::NotSent`] gives the request back for another origin.
+    /// [`Attempt::NotSent`] leaves the request in its place, for another origin.
     pub async fn send(
         self: &Rc<Self>,
-        mut request: Request<RequestBody>,
+        request: &mut Outgoing,
         asking: Asking,
         interim: Option<Interim<'_>>,
     ) -> Result<Answer, Attempt> {
@@ -229,28 +229,29 @@ impl Pool {
         }
         let Asking { client, load } = asking;
         // An origin that does not expect a body there may read it as the next request.
-        let once = !request.body().is_end_stream() && !expects_body(request.method());
+        let asked = request.as_ref().ok_or(Attempt::GONE)?;
+        let bodied = !asked.body().is_end_stream();
+        let once = bodied && !expects_body(asked.method());
+        let may_ask_again = !bodied && asked.method().is_idempotent();
         let mut retried = false;
         loop {
-            let (mut live, fresh) = match self.connection(client, retried).await {
-                Ok(found) => found,
-                Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-            };
+            let found = self.connection(client, retried).await;
+            let (mut live, fresh) = found.map_err(Attempt::NotSent)?;
             live.once = once;
             live.expected.answer(false, interim.is_some());
-            if !fresh && request.method().is_idempotent() && request.body().is_end_stream() {
+            if !fresh && may_ask_again {
                 live.expected.keep();
             }
             match self.exchange(&mut live, request, interim).await {
                 Ok(response) => {
                     return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
                 }
-                Err(Attempt::NotSent(unsent, _)) if !fresh => request = *unsent,
+                Err(Attempt::NotSent(_)) if !fresh => {}
                 Err(failure) => {
                     let unheard = live.expected.is_unheard() && failure.was_cut();
                     let again = unheard.then(|| wire::read_request(&live.expected.take_kept())).flatten();
                     let Some(again) = again else { return Err(failure) };
-                    (request, retried) = (again.map(|()| RequestBody::empty()), true);
+                    (*request, retried) = (Some(again.map(|()| RequestBody::empty())), true);
                 }
             }
         }
@@ -260,12 +261,13 @@ impl Pool {
     async fn exchange(
         &self,
         live: &mut Live,
-        mut request: Request<RequestBody>,
+        request: &mut Outgoing,
         interim: Option<Interim<'_>>,
     ) -> Result<Response<Incoming>, Attempt> {
-        let mut limit = AnswerLimit::new(self.limits.first_byte, request.body_mut().progress());
+        let mut outgoing = request.take().ok_or(Attempt::GONE)?;
+        let mut limit = AnswerLimit::new(self.limits.first_byte, outgoing.body_mut().progress());
         let Live { sender, machine, turns, expected, .. } = live;
-        let mut answer = pin!(sender.try_send_request(request));
+        let mut answer = pin!(sender.try_send_request(outgoing));
         std::future::poll_fn(|cx| {
             let answered = turns.take(cx, |turn| {
                 machine.drive(turn);
@@ -276,7 +278,7 @@ impl Pool {
                 answer.as_mut().poll(&mut unheard())
             });
             match answered {
-                Poll::Ready(result) => Poll::Ready(result.map_err(Attempt::of)),
+                Poll::Ready(result) => Poll::Ready(result.map_err(|error| Attempt::of(error, request))),
                 Poll::Pending => limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout))),
             }
         })

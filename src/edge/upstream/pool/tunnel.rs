@@ -3,12 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Response;
 use hyper::upgrade::Upgraded;
 
-use super::super::attempt::Attempt;
+use super::super::attempt::{Attempt, Outgoing};
 use super::{Answer, Asking, Held, Live, Pool, UpstreamBody};
-use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::timer;
 
@@ -27,25 +26,21 @@ impl Pool {
     /// Sends an upgrade request over a connection of its own.
     ///
     /// # Errors
-    /// [`Attempt::NotSent`] gives the request back for another origin.
+    /// [`Attempt::NotSent`] leaves the request in its place, for another origin.
     pub async fn send_upgrade(
         self: &Rc<Self>,
-        request: Request<RequestBody>,
+        request: &mut Outgoing,
         asking: Asking,
     ) -> Result<Result<Tunnel, Answer>, Attempt> {
         let Asking { client, load } = asking;
-        let place = match self.place().await {
-            Ok(place) => place,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-        };
+        let place = self.place().await.map_err(Attempt::NotSent)?;
         // Whoever gave the place up may have left a connection, and this request wants a fresh one.
         if place.is_some() {
             drop(self.checkout(client, |live| live.place.is_none()));
         }
-        let Live { mut sender, machine, expected, open, .. } = match self.open(client).await {
-            Ok(live) => live,
-            Err(error) => return Err(Attempt::NotSent(Box::new(request), error)),
-        };
+        let live = self.open(client).await.map_err(Attempt::NotSent)?;
+        let Live { mut sender, machine, expected, open, .. } = live;
+        let request = request.take().ok_or(Attempt::GONE)?;
         expected.answer(true, false);
         let figures = Some(Arc::clone(&self.figures));
         let held = Held { _load: load, _place: place, _open: Some(open), stream: None, figures };
