@@ -362,6 +362,9 @@ impl<S: AsyncWrite + Unpin> Gate<S> {
     /// where there are none.
     fn poll_interim(&mut self, between: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.interim.is_empty() {
+            if self.link.interim.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
             let bytes = self.link.interim.take(between);
             if bytes.is_empty() {
                 return Poll::Ready(Ok(()));

@@ -39,8 +39,13 @@ impl Outbox {
         }
     }
 
+    /// Whether there is nothing to write. Cost: one load.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.load(Ordering::Acquire) == NOTHING
+    }
+
     /// What may be written now. `between`: everything that hyper had written has gone. If not, and the final answer is
-    /// next, it is too late, and they are dropped. Cost: one load where there is nothing.
+    /// next, it is too late, and they are dropped.
     pub(super) fn take(&self, between: bool) -> Vec<u8> {
         let state = self.state.load(Ordering::Acquire);
         if state == NOTHING || state == WAITING && !between {
