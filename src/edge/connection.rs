@@ -74,13 +74,32 @@ pub async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => spawn(&core, stream, peer, beginning.clone(), phase.clone()),
+            // What became of one connection before it was accepted is no reason to let others wait (accept(2)).
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Out of descriptors: what is open must end before more can come.
+                // What is open must end before more can come.
                 events::accept_failed(&core.house.metrics, &error);
                 tokio::time::sleep(timer::TICK).await;
             }
         }
     }
+}
+
+/// Whether an accept failed for what the network did to that one connection (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const NETWORK: [Errno; 9] = [
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::CONNABORTED,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| NETWORK.contains(&errno))
 }
 
 fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, phase: watch::Receiver<Phase>) {

@@ -47,7 +47,13 @@ fn tick(now: Instant) {
     // Wakers may run code that arms a deadline, so they are called after the borrow ends.
     let due: Vec<Waker> = SLAB.with_borrow_mut(|slab| {
         slab.now = Some(now);
-        slab.slots.iter().flatten().filter(|(at, _)| *at <= now).map(|(_, waker)| waker.clone()).collect()
+        let due = slab.slots.iter_mut().flatten().filter(|(at, _)| *at <= now);
+        // Once: whoever is woken may have no ear for it yet, and finds it by itself when it has.
+        due.map(|(at, waker)| {
+            *at = now + NEVER;
+            waker.clone()
+        })
+        .collect()
     });
     due.into_iter().for_each(Waker::wake);
 }
@@ -325,6 +331,31 @@ mod tests {
         assert!(poll(&mut deadline).is_pending(), "never early, even by the age of the coarse clock");
         tick(start + Duration::from_millis(1_100));
         assert!(poll(&mut deadline).is_ready());
+    }
+
+    /// A task that does not look at a deadline which woke it is not woken for it at every tick from then on.
+    #[test]
+    fn a_deadline_wakes_once() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicU64::new(0)));
+        let start = Instant::now();
+        tick(start);
+        let mut deadline = Deadline::new(Duration::from_secs(1));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(deadline.poll(&mut Context::from_waker(&waker)).is_pending());
+        for seconds in 2..6 {
+            tick(start + Duration::from_secs(seconds));
+        }
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(poll(&mut deadline).is_ready(), "it is over all the same");
+        deadline.restart(Duration::from_secs(1));
+        tick(start + Duration::from_secs(8));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "and wakes again when it has begun again");
     }
 
     #[test]

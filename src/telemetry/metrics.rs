@@ -423,7 +423,11 @@ impl SiteFamilies {
         let duration = Family::<Labels, Durations>::default();
         x.register("request_duration_seconds", "From request head to response head", duration.clone());
         Self {
-            requests: family(x, "requests", "Requests answered"),
+            requests: family(
+                x,
+                "requests",
+                "Requests answered, and those given up before (4xx, 499 in the access log)",
+            ),
             duration,
             signals: family(x, "signals_seen", "HTML responses to a request with an opt-out signal"),
             decisions: family(x, "optout_decisions", "What became of the signal on an HTML response"),

@@ -2,9 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::support::binary::{Binary, own_address, serving};
-use super::support::client::{get, metrics};
+use super::support::client::{Client, get, metrics};
 use super::support::frames::{
     self, END_HEADERS, END_STREAM, Field, HEADERS, RST_STREAM, SETTINGS, frame, next_frame, section,
 };
@@ -12,7 +15,32 @@ use super::support::h2::{Frames, H2};
 use super::support::origin::{Origin, held};
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, figure, proxy};
-use super::support::wait_until;
+use super::support::{DEADLINE, wait_until};
+
+/// A visitor who goes while the origin is silent leaves a line too: over HTTP/1.1 and HTTP/2, and it is counted.
+#[test]
+fn an_exchange_that_is_given_up_before_its_answer_is_told() {
+    let (slow, heard, release) = held("slow");
+    let origin = Origin::start().on("/h1", slow.clone()).on("/h2", slow);
+    let (binary, admin) = Binary::observed(proxy().to(&origin));
+    let mut wire = Client::connect(binary.addr());
+    wire.send("GET /h1 HTTP/1.1\r\nHost: site.test\r\nSec-GPC: 1\r\n\r\n");
+    heard.recv_timeout(DEADLINE).unwrap();
+    SockRef::from(&wire.writer()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(wire);
+    let line = binary.wait_for_line(" GET /h1 499 0B ");
+    assert!(line.contains("decision=opted-out;basis=gpc") && line.ends_with("broken-off=visitor"), "{line}");
+    let mut second = H2::prior_knowledge(binary.addr());
+    second.begin("http://site.test/h2");
+    heard.recv_timeout(DEADLINE).unwrap();
+    drop(second);
+    assert!(binary.wait_for_line(" GET /h2 499 0B ").ends_with("broken-off=visitor"));
+    let requests = metrics(admin);
+    let failed =
+        |line: &&str| line.starts_with("optgate_requests_total{") && line.contains("code_class=\"4xx\"");
+    assert!(requests.lines().find(failed).unwrap().ends_with("} 2"), "{requests}");
+    drop(release);
+}
 
 fn counted(proxy: &Proxy, series: &str) -> u64 {
     figure(&proxy.running().metrics().render(), series).unwrap_or(0)
