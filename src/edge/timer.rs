@@ -34,6 +34,12 @@ pub fn now() -> Instant {
     SLAB.with_borrow(|slab| slab.now).unwrap_or_else(Instant::now)
 }
 
+/// When a time that begins now is over. Never early, though [`now`] may be old.
+#[must_use]
+pub fn after(limit: Duration) -> Instant {
+    now() + limit + TICK
+}
+
 /// Sweeps this core's deadlines for ever; spawn once on each core.
 pub async fn sweep() {
     loop {
@@ -68,10 +74,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `after` from now.
+    /// `limit` from now.
     #[must_use]
-    pub fn new(after: Duration) -> Self {
-        Self::at(now() + after + TICK)
+    pub fn new(limit: Duration) -> Self {
+        Self::at(after(limit))
     }
 
     /// At a moment.
@@ -79,9 +85,9 @@ impl Deadline {
         Self { at, slot: None }
     }
 
-    /// Starts again, `after` from now.
-    pub fn restart(&mut self, after: Duration) {
-        self.move_to(now() + after + TICK);
+    /// Starts again, `limit` from now.
+    pub fn restart(&mut self, limit: Duration) {
+        self.move_to(after(limit));
     }
 
     /// Moves to another moment.
@@ -217,9 +223,9 @@ impl HeadWait {
     /// Waits on. `begun`: some of the head is there. Ready once that took too long.
     pub fn poll(&mut self, begun: bool, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits != Some(begun) {
-            let (now, limit) = (now(), if begun { self.limits.header_read } else { self.limits.idle });
-            (self.waits, self.quiet, self.end) = (Some(begun), false, now + limit + TICK);
-            let first = if begun { self.end } else { now + limit.min(QUIET) + TICK };
+            let limit = if begun { self.limits.header_read } else { self.limits.idle };
+            (self.waits, self.quiet, self.end) = (Some(begun), false, after(limit));
+            let first = if begun { self.end } else { after(limit.min(QUIET)) };
             match &mut self.deadline {
                 Some(deadline) => deadline.move_to(first),
                 none => *none = Some(Deadline::at(first)),
