@@ -10,7 +10,7 @@ use super::support::proxy::{Proxy, proxy};
 
 const FORGED: &str = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.test\r\n\
      X-Forwarded-Port: 1\r\nX-Real-IP: 203.0.113.9\r\nForwarded: for=203.0.113.9;proto=https;host=evil.test\r\n\
-     Via: 1.1 elsewhere\r\nX-Request-Id: chosen-by-me\r\n";
+     X-Request-Id: chosen-by-me\r\n";
 
 fn from_a_stranger(fields: &str) -> (Proxy, Recorded) {
     let origin = Origin::start();
@@ -27,7 +27,7 @@ fn a_stranger_cannot_forge_where_a_request_comes_from() {
     assert_eq!(seen.one("x-forwarded-proto").as_deref(), Some("http"));
     assert_eq!(seen.one("x-forwarded-host").as_deref(), Some("site.test"));
     let text = seen.text().to_lowercase();
-    for forged in ["203.0.113.9", "evil.test", "elsewhere", "chosen-by-me"] {
+    for forged in ["203.0.113.9", "evil.test", "chosen-by-me"] {
         assert!(!text.contains(forged), "{forged} in {text}");
     }
 }
@@ -78,7 +78,7 @@ fn an_origin_that_leads_back_here_ends_after_a_few_rounds() {
     assert!(response.text().contains("leads back to itself"), "{}", response.text());
     assert_eq!(rounds.load(Ordering::SeqCst), 10);
     assert_eq!(proxy.get("/", "Via: 1.1 optgate, 1.1 cdn\r\n").status(), 200);
-    assert_eq!(origin.seen(11)[10].one("via").as_deref(), Some("1.1 optgate, 1.1 optgate"));
+    assert_eq!(origin.seen(11)[10].one("via").as_deref(), Some("1.1 optgate, 1.1 cdn, 1.1 optgate"));
 }
 
 /// Every request has an id of its own; a stranger's is replaced.
