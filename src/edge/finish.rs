@@ -200,7 +200,7 @@ pub fn failed(core: &Core, x: &Exchange, summary: &Summary, error: &ProxyError) 
     told_of_limit(core, error);
     let malformed = match error {
         ProxyError::Answer(cause) => Reason::behind(cause),
-        ProxyError::MalformedAnswer(reason) => Some(*reason),
+        ProxyError::MalformedAnswer(reason) | ProxyError::Malformed(reason) => Some(*reason),
         _ => None,
     };
     if let Some(reason) = malformed {

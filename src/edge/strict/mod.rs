@@ -19,7 +19,7 @@ mod interim;
 pub use answer::{AnswerGate, Expected};
 pub use gate::{Gate, Link};
 pub use head::{Framing, Limits, RequestHead, Scan};
-pub use http2::hold_to_http1;
+pub use http2::{hold_to_http1, hold_values_to_http1};
 
 use http::StatusCode;
 
