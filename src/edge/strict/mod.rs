@@ -17,7 +17,7 @@ mod http2;
 mod interim;
 
 pub use answer::{AnswerGate, Expected};
-pub use gate::{Gate, Link};
+pub use gate::{Gate, Link, OfServer};
 pub use head::{Framing, Limits, RequestHead, Scan};
 pub use http2::{hold_to_http1, hold_values_to_http1};
 
