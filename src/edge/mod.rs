@@ -16,6 +16,7 @@ pub mod error;
 pub mod exchange;
 pub mod finish;
 pub mod frame_count;
+pub mod frame_rules;
 pub mod gather;
 pub mod grpc;
 pub mod header_blocks;
