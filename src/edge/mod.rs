@@ -21,6 +21,7 @@ pub mod gather;
 pub mod grpc;
 pub mod header_blocks;
 pub mod hop;
+pub mod hostless;
 pub mod house;
 pub mod hpack;
 pub mod http2;

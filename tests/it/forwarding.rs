@@ -196,3 +196,43 @@ fn fields_of_a_hop_end_there() {
     }
     assert_eq!(answer.head.one("x-end"), Some("1"));
 }
+
+/// RFC 9112, 3.2 asks HTTP/1.1 for a host, and a balancer's health check is of HTTP/1.0 and names none: it is for the
+/// default site, whose first host, or its origin's, stands in.
+#[test]
+fn a_request_of_http_1_0_that_names_no_host_is_for_the_default_site() {
+    let origin = Origin::start();
+    let url = origin.url();
+    let own = url.trim_start_matches("http://").to_owned();
+    let named = format!("[[sites]]\nname = \"a\"\nhosts = [\"*.a.test\", \"a.test\"]\nupstream = {url:?}\n");
+    let host = format!("[[sites]]\nname = \"a\"\nupstream = {{ url = {url:?}, host = \"b.test\" }}\n");
+    let none = format!("default_site = \"none\"\n{named}");
+    for (settings, seen) in [
+        (format!("upstream = {url:?}\n"), Some(own.as_str())),
+        (named, Some("a.test")),
+        (host, Some("b.test")),
+        (none, None),
+    ] {
+        let proxy = proxy().toml(&settings).run();
+        for line in ["OPTIONS / HTTP/1.0", "GET /check HTTP/1.0"] {
+            let before = origin.heads();
+            let mut client = proxy.client();
+            client.send(format!("{line}\r\n\r\n"));
+            let status = client.response("GET").status();
+            assert_eq!(status, if seen.is_some() { 200 } else { 400 }, "{settings}");
+            assert_eq!(origin.heads(), before + usize::from(seen.is_some()));
+            if let Some(host) = seen {
+                assert_eq!(origin.seen(before + 1)[before].one("host").as_deref(), Some(host));
+            }
+        }
+        for bad in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+        ] {
+            let mut client = proxy.client();
+            client.send(bad);
+            assert_eq!(client.response("GET").status(), 400, "{bad:?}");
+        }
+    }
+}
