@@ -337,10 +337,11 @@ fn answers_of_a_hostile_http2_origin_are_refused_or_cut() {
 fn an_answer_that_is_said_to_be_empty_is_whole_with_its_end() {
     for (late, whole) in [(&b""[..], true), (b"evil", false)] {
         let first = Arc::new(Mutex::new(None));
+        let empty: [Field<'_>; 2] = [(b"content-type", b"text/plain"), (b"content-length", b"0")];
         let addr = frames::origin(move |stream| {
             let mut first = first.lock().unwrap();
             let frames = match *first {
-                None => head(*first.insert(stream), &[(b"content-length", b"0")], false),
+                None => head(*first.insert(stream), &empty, false),
                 Some(first) => [data(first, late, true), hello_of(stream)].concat(),
             };
             (frames, Then::Keeps)
