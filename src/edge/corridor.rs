@@ -22,7 +22,7 @@ use super::house::Core;
 use super::interim::Interim;
 use super::respond::{self, Asked};
 use super::stages::Stages;
-use super::strict::Link;
+use super::strict::{Link, OfServer};
 use super::upstream::{Answer, Attempt, Choice};
 use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
@@ -42,6 +42,9 @@ pub async fn handle(
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
+    if request.extensions_mut().remove::<OfServer>().is_some() {
+        *request.uri_mut() = http::Uri::from_static("*");
+    }
     exchange.stages = core.stages(&exchange.snapshot, summary.started());
     let mut begun = Begun::new(&core, summary, exchange);
     let method = request.method().clone();

@@ -157,7 +157,7 @@ impl<'a> Begun<'a> {
         told_of_limit(self.core, error);
         let malformed = match error {
             ProxyError::Answer(cause) => Reason::behind(cause),
-            ProxyError::MalformedAnswer(reason) => Some(*reason),
+            ProxyError::MalformedAnswer(reason) | ProxyError::Malformed(reason) => Some(*reason),
             _ => None,
         };
         if let Some(reason) = malformed {
@@ -225,6 +225,7 @@ impl<'a> Said<'a> {
 
 /// Wraps the body so that its end writes the access line. No allocation where lines are silenced.
 fn counted(core: &Core, summary: &Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
+    let response = if summary.method == Method::HEAD { without_body(response) } else { response };
     let http1 = summary.is_http1();
     let pending = core.house.access_log.as_ref().map(|log| {
         let line = summary.line(said, response.status().as_u16());
@@ -252,6 +253,18 @@ fn counted(core: &Core, summary: &Summary, said: &Said<'_>, response: Response<B
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The answer to a HEAD: the head that a GET's would have, and nothing behind it (RFC 9110, 9.3.2). hyper sees to that
+/// over HTTP/1 only.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 fn told_of_limit(core: &Core, error: &ProxyError) {

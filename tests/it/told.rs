@@ -9,7 +9,8 @@ use socket2::SockRef;
 use super::support::binary::{Binary, own_address, serving};
 use super::support::client::{Client, get, metrics};
 use super::support::frames::{
-    self, END_HEADERS, END_STREAM, Field, HEADERS, RST_STREAM, SETTINGS, frame, next_frame, section,
+    CONTINUATION, END_HEADERS, END_STREAM, Field, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, hello,
+    next_frame, section,
 };
 use super::support::h2::{Frames, H2};
 use super::support::origin::{Origin, held};
@@ -136,6 +137,29 @@ fn limits_of_heads_are_counted_over_both_protocols() {
     assert_eq!(proxy.limit_reached("between_bytes"), 0);
 }
 
+/// T13: what a client of HTTP/2 has begun must end within the time of a head, from its first byte on; the preface is
+/// such a beginning. While it is idle it has longer than this test waits.
+#[test]
+fn what_a_client_of_http2_does_not_end_is_ended_and_counted() {
+    let limits = "[timeouts]\nheader_read = \"1s\"\nidle = \"10m\"\n";
+    let proxy = proxy().to(&Origin::start()).toml(limits).run();
+    let head = frame(HEADERS, END_STREAM, 1, b"\x82\x86\x84");
+    for (what, begun) in [
+        ("half a preface", PREFACE[..11].to_vec()),
+        ("a preface without settings", PREFACE.to_vec()),
+        ("fields that go on elsewhere", [hello(), head.clone()].concat()),
+        ("fields that go on and on", [hello(), head.clone(), frame(CONTINUATION, 0, 1, b"\x84")].concat()),
+        ("half a frame", [hello(), head[..10].to_vec()].concat()),
+        ("half a frame's head", [hello(), head[..5].to_vec()].concat()),
+    ] {
+        let before = proxy.limit_reached("header_read");
+        let mut client = proxy.client();
+        client.writer().write_all(&begun).unwrap();
+        client.rest();
+        wait_until(what, || proxy.limit_reached("header_read") == before + 1);
+    }
+}
+
 #[test]
 fn handshakes_that_fail_or_take_too_long_are_counted() {
     let authority = Authority::new();
@@ -160,7 +184,7 @@ fn a_stream_over_the_limit_is_refused_and_counted() {
     let origin = Origin::start().on("/held", handler);
     let proxy = proxy().to(&origin).toml("[limits]\nhttp2_streams = 2\n").run();
     let mut wire = TcpStream::connect(proxy.addr()).unwrap();
-    wire.write_all(&[frames::PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    wire.write_all(&hello()).unwrap();
     let (head, _) = next_frame(&wire).unwrap();
     assert_eq!(head[3], SETTINGS);
     wire.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap();
