@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::handover::Role;
-use super::serve_until_replaced;
+use super::own_pages::serve_until_replaced;
 use super::sockets::Sockets;
 use crate::admin::{AdminState, books};
 use crate::config::{Listen, ListenAt, Settings};

@@ -13,20 +13,19 @@ use super::acme;
 use super::admin_door::{AdminDoor, AdminKey};
 use super::lists::{Built, Shelf};
 use super::reload::Reloader;
+use super::site;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
-use crate::config::{self, JwtKeys, LogLevel, Settings, VendorAction};
+use crate::config::{JwtKeys, LogLevel, Settings};
+use crate::edge::House;
 use crate::edge::account::token::Verifier;
-use crate::edge::house::{Rule, Site, Snapshot, guarded};
+use crate::edge::house::{Site, Snapshot};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls::Certificates;
-use crate::edge::upstream::{Connector, Group};
-use crate::edge::{House, https};
-use crate::enforce::csp::Wall;
+use crate::edge::upstream::Connector;
 use crate::portal::Portal;
-use crate::registry::lists::ListSet;
-use crate::registry::{Policy, PolicyError, Registry};
-use crate::store::recipients::{RecipientsCollector, SiteSightings};
+use crate::registry::Registry;
+use crate::store::recipients::RecipientsCollector;
 use crate::store::{self, Store, StoreCollector};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events;
@@ -55,6 +54,17 @@ pub struct Lasting {
     pub metrics: Arc<Metrics>,
     /// Kill switches.
     pub switches: Arc<Switches>,
+}
+
+impl Lasting {
+    fn new(settings: &Settings, store: Store) -> anyhow::Result<Self> {
+        let switches = Arc::new(Switches::open(&settings.data_dir)?);
+        let mut metrics = Metrics::new();
+        metrics.register_collector(Box::new(StoreCollector::new(&store)));
+        metrics.register_collector(Box::new(RecipientsCollector::new(&store)));
+        metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches))));
+        Ok(Self { store, metrics: Arc::new(metrics), switches })
+    }
 }
 
 /// Orders that may wait for the one under way.
@@ -101,36 +111,13 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     };
     let admin_door = Arc::new(AdminDoor::read(settings.admin_tls.as_ref())?);
     let verifier = verifier(&settings, None)?;
-    let lost = lost_names(&settings);
-    if let Ok(lost) = &lost {
-        refuse_lost_names(&settings, lost)?;
-    }
-    before_store()?;
-    let store = Store::open(&settings.data_dir, &settings.store)?;
-    if lost.is_err() {
-        // What could not be read beside has been opened since, or the opening has said why not.
-        refuse_lost_names(&settings, &lost_names(&settings)?)?;
-    }
-    note_names(&store, &settings);
-    let mut metrics = Metrics::new();
-    let switches = Arc::new(Switches::open(&settings.data_dir)?);
-    metrics.register_collector(Box::new(StoreCollector::new(&store)));
-    metrics.register_collector(Box::new(RecipientsCollector::new(&store)));
-    metrics.register_collector(Box::new(SwitchFigures::new(Arc::clone(&switches))));
-    let lasting = Lasting { store: store.clone(), metrics: Arc::new(metrics), switches };
+    let store = open_store(&settings, before_store)?;
+    let lasting = Lasting::new(&settings, store.clone())?;
+    let metrics = Arc::clone(&lasting.metrics);
     let snapshot = snapshot(&settings, &registry, lists, verifier, &lasting)?;
     follow(&lasting.switches, &snapshot);
-    let engaged = lasting.switches.list().into_iter().filter(|(_, engaged)| *engaged);
-    engaged.for_each(|(site, _)| events::switch_found_engaged(&site));
-    let metrics = Arc::clone(&lasting.metrics);
+    let access_log = access_log(&settings, &metrics)?;
     let draining = Arc::new(AtomicBool::new(false));
-    let access_log = match settings.log.level {
-        LogLevel::Error | LogLevel::Warn => None,
-        _ => {
-            let started = AccessLog::start(settings.log.format, metrics.access_lines_lost.clone());
-            Some(started.context("cannot start the log's thread")?)
-        }
-    };
     let in_force = Arc::new(ArcSwap::from_pointee(in_force(&snapshot, registry)));
     let (to_process, orders) = mpsc::channel(ORDERS);
     let admin = AdminState {
@@ -142,16 +129,12 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         draining: Arc::clone(&draining),
         started: Instant::now(),
     };
-    shelf.lists().for_each(|list| events::list_read(&metrics, list.name(), list.rules(), list.left_out()));
-    let shut = settings.admin_tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
-    if !settings.admin.ip().is_loopback() && !shut {
-        events::admin_open(settings.admin, settings.admin_tls.is_some());
-    }
+    say_what_it_starts_with(&settings, &shelf, &lasting);
     if let Some(certificates) = &certificates {
         certificates.say_when_they_end(None, &metrics);
-    }
-    if let (Some(certificates), Some(wanted)) = (&certificates, &settings.acme) {
-        acme::take_up(wanted, &settings.data_dir, certificates, &metrics);
+        if let Some(wanted) = &settings.acme {
+            acme::take_up(wanted, &settings.data_dir, certificates, &metrics);
+        }
     }
     let house = Arc::new(House {
         snapshot: ArcSwap::from_pointee(snapshot),
@@ -182,6 +165,46 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
     Ok(Parts { house, admin, orders, reloader, certificates })
 }
 
+/// Opens the journal, unless names would be lost.
+fn open_store(
+    settings: &Settings,
+    before_store: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Store> {
+    let lost = lost_names(settings);
+    if let Ok(lost) = &lost {
+        refuse_lost_names(settings, lost)?;
+    }
+    before_store()?;
+    let store = Store::open(&settings.data_dir, &settings.store)?;
+    if lost.is_err() {
+        // What could not be read beside has been opened since, or the opening has said why not.
+        refuse_lost_names(settings, &lost_names(settings)?)?;
+    }
+    note_names(&store, settings);
+    Ok(store)
+}
+
+/// The thread that writes access lines; none where the level silences them.
+fn access_log(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<AccessLog>> {
+    if matches!(settings.log.level, LogLevel::Error | LogLevel::Warn) {
+        return Ok(None);
+    }
+    let started = AccessLog::start(settings.log.format, metrics.access_lines_lost.clone());
+    started.context("cannot start the log's thread").map(Some)
+}
+
+/// Lines at start: filter lists, kill switches that are still thrown, an admin listener that anybody can reach.
+fn say_what_it_starts_with(settings: &Settings, shelf: &Shelf, lasting: &Lasting) {
+    let metrics = &lasting.metrics;
+    let engaged = lasting.switches.list().into_iter().filter(|(_, engaged)| *engaged);
+    engaged.for_each(|(site, _)| events::switch_found_engaged(&site));
+    shelf.lists().for_each(|list| events::list_read(metrics, list.name(), list.rules(), list.left_out()));
+    let shut = settings.admin_tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+    if !settings.admin.ip().is_loopback() && !shut {
+        events::admin_open(settings.admin, settings.admin_tls.is_some());
+    }
+}
+
 /// Settings made ready to serve by.
 ///
 /// # Errors
@@ -199,7 +222,7 @@ pub fn snapshot(
     }
     let sites = settings.sites.iter().enumerate();
     let sites = sites
-        .map(|(index, site)| resolve(index, site, settings, registry, &lists, lasting))
+        .map(|(index, site)| site::resolve(index, site, settings, registry, &lists, lasting))
         .collect::<anyhow::Result<Vec<_>>>()?;
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
@@ -287,78 +310,6 @@ pub fn registry(files: &[std::path::PathBuf]) -> anyhow::Result<Registry> {
     Ok(Registry::with_files(&texts)?)
 }
 
-fn resolve(
-    index: usize,
-    site: &Arc<config::Site>,
-    settings: &Settings,
-    registry: &Arc<Registry>,
-    lists: &Built,
-    lasting: &Lasting,
-) -> anyhow::Result<Site> {
-    let named = || format!("site `{}`", site.name);
-    let policy = Policy::resolve(Arc::clone(registry), &site.policy).with_context(named)?;
-    let (policy, guard) = guarded(policy, settings);
-    let rule = Rule { mode: site.mode, rewrite: true, policy, guard };
-    let connectors = site
-        .upstreams
-        .iter()
-        .map(|upstream| Connector::new(upstream.clone(), settings.timeouts.upstream_connect))
-        .collect::<anyhow::Result<Vec<_>>>()
-        .with_context(named)?;
-    let mut paths = site
-        .paths
-        .iter()
-        .map(|path| {
-            let base = Rule { mode: path.mode.unwrap_or(site.mode), rewrite: path.rewrite, ..rule.clone() };
-            if path.vendors.is_empty() {
-                return Ok((path.prefix.clone(), base));
-            }
-            let own = rule.policy.with_overrides(&path.vendors);
-            let own = own.with_context(|| format!("{} path `{}`", named(), path.prefix))?;
-            Ok((path.prefix.clone(), base.with_policy(own, settings)))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    let policies = std::iter::once(&*rule.policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
-    let wall = Wall::new(&site.csp, &settings.portal.prefix, policies).with_context(named)?;
-    let set = lists.of_site.get(index).copied().flatten();
-    let in_force = set.and_then(|at| lists.sets.get(at)).map(|set| &**set);
-    let version = Site::version_of(site, &rule, in_force, settings);
-    let figures =
-        site.upstreams.iter().map(|upstream| Arc::new(lasting.metrics.upstream(&site.name, upstream)));
-    let group = Group::new(site, connectors, figures.collect(), settings);
-    let resolved = Site {
-        index,
-        name: site.name.as_str().into(),
-        settings: Arc::clone(site),
-        metrics: Arc::new(lasting.metrics.site(&site.name)),
-        sightings: sightings(site, registry, lasting),
-        switch: lasting.switches.of(&site.name)?,
-        version,
-        group: Arc::new(group),
-        hsts: site.hsts.as_ref().and_then(https::hsts_value),
-        wall,
-        lists: set,
-        rule,
-        paths,
-        programme: None,
-    };
-    let programme = match &site.programme {
-        Some(programme) => {
-            let named = || format!("{} `programme.vendors`", named());
-            Some(Arc::new(for_members(&resolved, programme, settings, in_force).with_context(named)?))
-        }
-        None => None,
-    };
-    Ok(Site { programme, ..resolved })
-}
-
-/// Where the site's pages note the vendors that everybody else's pages load.
-fn sightings(site: &config::Site, registry: &Registry, lasting: &Lasting) -> Arc<SiteSightings> {
-    let vendors = registry.vendors().map(|(_, vendor)| vendor.id.as_str());
-    lasting.store.recipients().sightings(&site.name.as_str().into(), vendors)
-}
-
 /// Recipients whose vendors the registry does not hold, in words; `None` when it holds all.
 #[must_use]
 pub fn unknown_vendor(settings: &Settings, registry: &Registry) -> Option<UnknownVendor> {
@@ -384,31 +335,6 @@ impl UnknownVendor {
         let near = self.nearest.as_ref().map(|id| format!("did you mean `{id}`? ")).unwrap_or_default();
         format!("{near}`optgate registry list` shows every id")
     }
-}
-
-/// A site for an account that keeps its programme: to the programme's vendors the opt-out does not apply.
-fn for_members(
-    site: &Site,
-    programme: &config::Programme,
-    settings: &Settings,
-    lists: Option<&ListSet>,
-) -> anyhow::Result<Site> {
-    let keeping = |rule: &Rule| {
-        let policy = rule.policy.with_programme(&programme.vendors)?;
-        Ok::<_, PolicyError>(rule.with_policy(policy, settings))
-    };
-    let mut own = config::Site::clone(&site.settings);
-    own.policy.vendors.extend(programme.vendors.iter().map(|id| (id.clone(), VendorAction::Allow)));
-    let rule = keeping(&site.rule)?;
-    let paths: Vec<_> = site
-        .paths
-        .iter()
-        .map(|(prefix, path)| Ok((prefix.clone(), keeping(path)?)))
-        .collect::<Result<_, PolicyError>>()?;
-    let policies = std::iter::once(&*rule.policy).chain(paths.iter().map(|(_, rule)| &*rule.policy));
-    let wall = Wall::new(&own.csp, &settings.portal.prefix, policies)?;
-    let version = Site::version_of(&own, &rule, lists, settings);
-    Ok(Site { settings: Arc::new(own), rule, paths, wall, version, ..site.clone() })
 }
 
 /// The kill switches of a snapshot's sites are the ones that can be thrown.

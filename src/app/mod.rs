@@ -5,6 +5,7 @@
 mod acme;
 mod admin_door;
 mod books;
+mod bound;
 mod build;
 mod core_thread;
 mod dns;
@@ -15,14 +16,18 @@ mod memory;
 mod orders;
 mod origins;
 mod outward;
+mod own_pages;
 mod recipients;
 mod reload;
 mod service;
+mod site;
 mod sockets;
+mod stop_signals;
 mod upgrade;
 
 pub use admin_door::AdminKey;
 pub use build::{UnknownVendor, file_problems, registry, unknown_vendor};
+pub use stop_signals::StopSignals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,21 +39,19 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::acme::Upkeep;
-use self::admin_door::{AdminDoor, AdminListener};
-use self::handover::{Channel, Listener, Message, Role};
+use self::bound::{Addresses, Bound};
+use self::handover::{Channel, Message};
 use self::jwks::KeyFetcher;
 use self::origins::Origins;
 use self::reload::Reloader;
 use self::service::Pulses;
 use self::sockets::Sockets;
 use self::upgrade::Upgrader;
-use crate::admin::{self, Order};
-use crate::config::{Listen, ListenAt, Settings};
-use crate::edge::listener::{self, Entrance};
+use crate::admin::Order;
+use crate::config::Settings;
 use crate::edge::tls::{self, Server};
 use crate::edge::{House, Phase};
 use crate::store::Store;
@@ -65,18 +68,15 @@ pub fn verifying() -> anyhow::Result<rustls::ClientConfig> {
 /// Threads for journal reads, admin and signals.
 const BACKGROUND_THREADS: usize = 2;
 
+const NO_DESCRIPTOR: &str = "no descriptor is left for the listening sockets";
+
 /// Between two looks at the data folder.
 const LOOKS_AT_FOLDER: Duration = Duration::from_secs(60);
 
 /// A serving Optgate.
 #[derive(Debug)]
 pub struct Running {
-    listen: Vec<SocketAddr>,
-    tls: Vec<SocketAddr>,
-    admin: SocketAddr,
-    unix: Vec<PathBuf>,
-    /// Those of them that the process before bound.
-    inherited: Vec<PathBuf>,
+    addresses: Addresses,
     house: Arc<House>,
     reloader: Arc<Reloader>,
     upgrader: Arc<Upgrader>,
@@ -101,7 +101,7 @@ fn serve(
     settings: Settings,
     predecessor: Option<&Channel>,
 ) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let mut sockets = Sockets::inherited(predecessor, &settings)?;
+    let sockets = Sockets::inherited(predecessor, &settings)?;
     let parts = build::build(settings, || match predecessor {
         None => Ok(()),
         Some(channel) => {
@@ -110,103 +110,91 @@ fn serve(
         }
     })?;
     let settings = Arc::clone(&parts.house.snapshot.load().settings);
-    let upkeep = parts.certificates.clone().map(|certificates| {
-        Arc::new(Upkeep { house: Arc::clone(&parts.house), certificates, wake: Notify::new() })
-    });
-    let server = parts.certificates.map(Server::new).transpose()?;
-    let mut bind = |role, listen: &[Listen]| {
-        listen.iter().map(|l| sockets.take(role, l, settings.workers)).collect::<Result<Vec<_>, _>>()
-    };
-    let mut plain = bind(Role::Plain, &settings.listen)?;
-    let mut encrypted = bind(Role::Tls, &settings.tls.listen)?;
-    let for_admin = bind(Role::Admin, &[Listen::from(settings.admin)])?;
-    let mut for_books: Vec<_> = books::bind(&mut sockets, &settings).into_iter().collect();
-    let all = [
-        (Role::Plain, &plain),
-        (Role::Tls, &encrypted),
-        (Role::Admin, &for_admin),
-        (Role::Books, &for_books),
-    ];
-    let copies = copies(&all).context("no descriptor is left for the listening sockets")?;
-    let with_files = plain.iter_mut().chain(&mut encrypted).chain(&mut for_books);
-    let files = with_files.filter_map(|entrance| entrance.file.take()).collect();
-
-    let background = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(BACKGROUND_THREADS)
-        .thread_name("background")
-        .enable_all()
-        .build()
-        .context("cannot start the background threads")?;
-    let (phase, phases) = watch::channel(Phase::Serving);
+    let server = parts.certificates.clone().map(Server::new).transpose()?;
+    let mut bound = Bound::bind(sockets, &settings)?;
+    let addresses = bound.addresses()?;
+    let background = background_threads()?;
     let house = Arc::clone(&parts.house);
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let copies = bound.copies().context(NO_DESCRIPTOR)?;
     let upgrader = Arc::new(Upgrader {
         house: Arc::clone(&house),
         listeners: Mutex::new(copies),
-        files: Mutex::new(files),
+        files: Mutex::new(bound.take_files()),
         phase,
     });
-    let addresses = |bound: &[Entrance]| bound.iter().filter_map(Entrance::address).collect::<Vec<_>>();
-    let (listen, tls, admin) = (addresses(&plain), addresses(&encrypted), addresses(&for_admin));
-    let plan = core_thread::plan(&plain, &encrypted, server.as_ref(), settings.workers)
-        .context("no descriptor is left for the listening sockets")?;
-    let for_admin = for_admin.into_iter().flat_map(|bound| bound.sockets).next();
-    let for_admin = match for_admin {
-        Some(listener::Listener::Tcp(socket)) => Some(socket),
-        _ => None,
-    };
+    let plan = core_thread::plan(&bound.plain, &bound.tls, server.as_ref(), settings.workers)
+        .context(NO_DESCRIPTOR)?;
     let door = (Arc::clone(&parts.reloader.admin_door), settings.timeouts.tls_handshake);
-    let unix = paths(plain.iter().chain(&encrypted), |_| true);
-    let inherited =
-        paths(plain.iter().chain(&encrypted).chain(&for_books), |entrance| entrance.inherits_file);
     let mut own_pages = Vec::new();
-    for entrance in for_books {
+    if let Some(entrance) = bound.books.take() {
         own_pages.extend(books::serve(&background, entrance, &parts.admin, &phases)?);
     }
-    own_pages.push(serve_admin(&background, for_admin, door, parts.admin, phases.clone())?);
-    look_up_hosts(&background, &settings, &house);
-    if let Some(upkeep) = &upkeep {
-        background.spawn(Arc::clone(upkeep).work(phases.clone()));
-    }
-    background.spawn(lists::watch(Arc::clone(&parts.reloader.shelf), Arc::clone(&house)));
-    background.spawn(memory::watch(Arc::clone(&house)));
-    background.spawn(look_at_folder(house.store.clone()));
-    background.spawn(recipients::tell(Arc::clone(&house), phases.clone()));
+    let socket = bound.take_admin()?;
+    own_pages.push(own_pages::serve_admin(&background, socket, door, parts.admin, phases.clone())?);
+    let upkeep = parts.certificates.map(|certificates| {
+        Arc::new(Upkeep { house: Arc::clone(&house), certificates, wake: Notify::new() })
+    });
+    start_background_work(&background, &house, &parts.reloader, upkeep.as_ref(), &phases);
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
     let keys = KeyFetcher::new(background.handle().clone());
     keys.follow(&house, house.snapshot.load().verifier.as_ref());
-    let pulses: Pulses = (0..settings.workers).map(|_| AtomicU64::new(0)).collect();
+    let (cores, pulses) = start_cores(plan, &house, &phases)?;
+    background.spawn(service::watchdog(pulses));
+    let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
+    let running = Running { addresses, house, reloader, upgrader, cores, own_pages, background };
+    Ok((running, parts.orders))
+}
+
+fn background_threads() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(BACKGROUND_THREADS)
+        .thread_name("background")
+        .enable_all()
+        .build()
+        .context("cannot start the background threads")
+}
+
+/// Starts what goes on for ever beside the requests.
+fn start_background_work(
+    background: &Runtime,
+    house: &Arc<House>,
+    reloader: &Reloader,
+    upkeep: Option<&Arc<Upkeep>>,
+    phases: &watch::Receiver<Phase>,
+) {
+    look_up_hosts(background, &house.snapshot.load().settings, house);
+    if let Some(upkeep) = upkeep {
+        background.spawn(Arc::clone(upkeep).work(phases.clone()));
+    }
+    background.spawn(lists::watch(Arc::clone(&reloader.shelf), Arc::clone(house)));
+    background.spawn(memory::watch(Arc::clone(house)));
+    background.spawn(look_at_folder(house.store.clone()));
+    background.spawn(recipients::tell(Arc::clone(house), phases.clone()));
+}
+
+/// Starts a thread for each core's share of the sockets, and waits until all of them accept.
+fn start_cores(
+    plan: Vec<Vec<core_thread::Socket>>,
+    house: &Arc<House>,
+    phases: &watch::Receiver<Phase>,
+) -> anyhow::Result<(Vec<JoinHandle<()>>, Pulses)> {
+    let planned = plan.len();
+    let pulses: Pulses = (0..planned).map(|_| AtomicU64::new(0)).collect();
     let (begun, beginnings) = std::sync::mpsc::channel();
     let cores = plan
         .into_iter()
         .enumerate()
         .map(|(index, sockets)| {
-            let (house, phases, pulses) = (Arc::clone(&house), phases.clone(), Arc::clone(&pulses));
+            let (house, phases, pulses) = (Arc::clone(house), phases.clone(), Arc::clone(&pulses));
             core_thread::start(index, house, sockets, phases, pulses, begun.clone())
         })
         .collect::<Result<Vec<_>, _>>()?;
     drop(begun);
     let begun = beginnings.into_iter().collect::<anyhow::Result<Vec<()>>>()?.len();
-    anyhow::ensure!(begun == settings.workers, "{begun} of {} cores' threads began", settings.workers);
-    background.spawn(service::watchdog(pulses));
-    let admin = admin.first().copied().context("the admin listener has no address")?;
-    let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
-    Ok((
-        Running {
-            listen,
-            tls,
-            admin,
-            unix,
-            inherited,
-            house,
-            reloader,
-            upgrader,
-            cores,
-            own_pages,
-            background,
-        },
-        parts.orders,
-    ))
+    anyhow::ensure!(begun == planned, "{begun} of {planned} cores' threads began");
+    Ok((cores, pulses))
 }
 
 /// Looks for ever whether the data folder is still there.
@@ -219,75 +207,6 @@ async fn look_at_folder(store: Store) {
         if looked.is_err() {
             return;
         }
-    }
-}
-
-/// Every socket once more, to be handed over.
-fn copies(all: &[(Role, &Vec<Entrance>)]) -> std::io::Result<Vec<Listener>> {
-    let mut copies = Vec::new();
-    for (role, entrances) in all {
-        for entrance in *entrances {
-            let (wanted, owned) =
-                (entrance.wanted.to_string(), entrance.file.is_some() || entrance.inherits_file);
-            for socket in &entrance.sockets {
-                copies.push(Listener {
-                    role: *role,
-                    wanted: wanted.clone(),
-                    owned,
-                    socket: socket.try_clone()?,
-                });
-            }
-        }
-    }
-    Ok(copies)
-}
-
-/// Paths of some of the Unix sockets.
-fn paths<'a>(
-    entrances: impl Iterator<Item = &'a Entrance>,
-    fits: impl Fn(&Entrance) -> bool,
-) -> Vec<PathBuf> {
-    let fitting = entrances.filter(|entrance| fits(entrance));
-    let path = |entrance: &Entrance| match &entrance.wanted {
-        ListenAt::Unix { path, .. } => Some(path.clone()),
-        ListenAt::Tcp(_) => None,
-    };
-    fitting.filter_map(path).collect()
-}
-
-/// Serves admin until another process does.
-fn serve_admin(
-    background: &Runtime,
-    socket: Option<std::net::TcpListener>,
-    (door, patience): (Arc<AdminDoor>, Duration),
-    state: admin::AdminState,
-    phase: watch::Receiver<Phase>,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let router = admin::router(state);
-    let _entered = background.enter();
-    let socket = socket.context("the admin listener has no socket")?;
-    let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
-    let socket = AdminListener::new(socket, door, patience)?;
-    Ok(background.spawn(serve_until_replaced(socket, router, phase, "the admin listener")))
-}
-
-/// Serves some of our own pages until another process does. It goes on answering while this process stops, so that
-/// `/readyz` can say so; it ends with the runtime.
-async fn serve_until_replaced<L>(
-    socket: L,
-    router: axum::Router,
-    mut phase: watch::Receiver<Phase>,
-    name: &'static str,
-) where
-    L: axum::serve::Listener<Addr: std::fmt::Debug>,
-{
-    let replaced = async move {
-        // A closed channel means that the process ends: the same.
-        let _ = phase.wait_for(|phase| *phase == Phase::Finishing).await;
-    };
-    let served = axum::serve(socket, router).with_graceful_shutdown(replaced).await;
-    if let Err(error) = served {
-        tracing::error!("{name} ended: {error}");
     }
 }
 
@@ -307,24 +226,24 @@ impl Running {
     /// Bound cleartext addresses, in settings order.
     #[must_use]
     pub fn listen(&self) -> &[SocketAddr] {
-        &self.listen
+        &self.addresses.plain
     }
 
     /// Bound TLS addresses, in settings order.
     #[must_use]
     pub fn tls(&self) -> &[SocketAddr] {
-        &self.tls
+        &self.addresses.tls
     }
 
     /// Files of bound Unix sockets, in settings order.
     pub fn unix(&self) -> impl Iterator<Item = &std::path::Path> {
-        self.unix.iter().map(PathBuf::as_path)
+        self.addresses.unix.iter().map(PathBuf::as_path)
     }
 
     /// The bound admin address.
     #[must_use]
     pub const fn admin(&self) -> SocketAddr {
-        self.admin
+        self.addresses.admin
     }
 
     /// Counters.
@@ -343,7 +262,7 @@ impl Running {
     fn replace(&self, predecessor: Channel) -> anyhow::Result<()> {
         predecessor.say(&Message::Serving)?;
         // Until now the one before would have served on with them.
-        self.upgrader.adopt(&self.inherited);
+        self.upgrader.adopt(&self.addresses.inherited);
         let (store, runtime) = (self.house.store.clone(), self.background.handle().clone());
         upgrade::record_for_predecessor(predecessor, store, runtime)
     }
@@ -436,54 +355,4 @@ pub fn run(
         );
     }
     running.stop()
-}
-
-/// SIGTERM and SIGINT, kept from ending the process.
-#[derive(Debug)]
-pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    /// From here on the two signals are kept for [`Self::wait`].
-    ///
-    /// # Errors
-    /// When signals cannot be received.
-    pub fn listen(running: &Running) -> anyhow::Result<Self> {
-        let _entered = running.background.enter();
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
-        })
-    }
-
-    /// Blocks until the first one, or until a new process serves, and says which. From then on the next signal
-    /// stops a process that finishes, and ends one that stops.
-    pub fn wait(mut self, running: &Running) -> Phase {
-        let (phase, mut phases) = (running.upgrader.phase.clone(), running.upgrader.phase.subscribe());
-        running.background.block_on(async {
-            tokio::select! {
-                () = self.next() => {}
-                _ = phases.wait_for(|phase| *phase == Phase::Finishing) => {}
-            }
-            let now = if *phase.borrow() == Phase::Finishing { Phase::Finishing } else { Phase::Stopping };
-            tokio::spawn(async move {
-                self.next().await;
-                if now == Phase::Finishing && *phase.borrow() == Phase::Finishing {
-                    phase.send_replace(Phase::Stopping);
-                    self.next().await;
-                }
-                std::process::exit(1);
-            });
-            now
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -72,6 +72,13 @@ impl Upgrader {
         }
         channel.say(&Message::NoMoreListeners)?;
         channel.wait_for("checked", |message| matches!(message, Message::Checked))?;
+        // All that may fail comes before the journal is another's.
+        let (to, changes) = mpsc::unbounded_channel();
+        let forwarded = channel.try_clone().context("no descriptor is left")?;
+        std::thread::Builder::new()
+            .name("forward".into())
+            .spawn(move || forward(&forwarded, changes))
+            .context("cannot start a thread")?;
         let store = &self.house.store;
         let lent = runtime.block_on(store.lend()).context("the journal cannot be handed over now")?;
         let taken = channel
@@ -82,13 +89,7 @@ impl Upgrader {
             store.take_back(lent);
             return Err(error);
         }
-        let (to, changes) = mpsc::unbounded_channel();
         lent.forward(to);
-        let channel = channel.try_clone()?;
-        std::thread::Builder::new()
-            .name("forward".into())
-            .spawn(move || forward(&channel, changes))
-            .context("cannot start a thread")?;
         Ok(())
     }
 

@@ -21,23 +21,26 @@ mod meaning;
 mod names;
 pub mod nearest;
 pub mod origins;
+mod paths;
+mod policy;
 mod programme;
 pub mod raw;
 mod recipients;
 mod server_timing;
 mod sharing;
+mod site;
 mod sites;
 mod store;
 mod tls;
 pub mod units;
 mod upstream;
+mod upstreams;
 mod warnings;
 mod words;
 pub mod written;
 
 pub mod switches;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,15 +55,17 @@ pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
 pub use names::Names;
+pub use policy::{Contract, ServiceProviders, Unknown, VendorAction, VendorPolicy};
 pub use programme::Programme;
 pub use recipients::{Recipient, Way, Webhook};
 pub use server_timing::ServerTiming;
 pub use sharing::{BadAnswers, Balance, HashOn, Health, Outlier, Sharing};
+pub use site::{CacheFront, Compress, NoTransform, OnRewriteFailure, PathRule, Site};
 pub use store::{DatabaseUrl, Engine, Shared, Store, parse_url as parse_database};
 pub use switches::Switches;
-pub use upstream::{OriginUrl, parse as parse_origin};
+pub use tls::{AdminTls, CertificateFiles, Hsts, Tls};
+pub use upstream::{OriginUrl, ProxyProtocol, Upstream, UpstreamAddress, UpstreamTls, parse as parse_origin};
 
-use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
 
 /// Everything a running Optgate was told.
@@ -169,52 +174,6 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
-}
-
-/// TLS listeners.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// Addresses served with TLS; ALPN offers `h2` and `http/1.1`.
-    pub listen: Vec<Listen>,
-    /// Certificate chains with keys, chosen by SNI; the first is the default.
-    pub certificates: Vec<CertificateFiles>,
-}
-
-/// TLS on the admin listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminTls {
-    /// What the listener shows.
-    pub certificate: CertificateFiles,
-    /// PEM file of roots: only clients with a certificate of theirs come in.
-    pub client_roots: Option<PathBuf>,
-    /// PEM file of roots by which our own commands verify the listener, instead of the system's.
-    pub roots: Option<PathBuf>,
-    /// Name for which its certificate must be; its address by default.
-    pub name: Option<String>,
-    /// What our own commands show.
-    pub client: Option<CertificateFiles>,
-}
-
-/// What browsers are told of coming by https (RFC 6797).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hsts {
-    /// How long they keep to it; zero makes them forget.
-    pub max_age: Duration,
-    /// It holds for every subdomain too.
-    pub subdomains: bool,
-    /// Makers of browsers may build it in.
-    pub preload: bool,
-}
-
-/// One certificate on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// PEM chain, leaf first.
-    pub chain: PathBuf,
-    /// PEM private key.
-    pub key: PathBuf,
-    /// The setting that names them.
-    pub setting: String,
 }
 
 /// Every time limit of the proxied path.
@@ -381,261 +340,4 @@ pub struct Dns {
     pub hosts: usize,
     /// Longest time between two look-ups of an origin's name; also where `enabled` is off.
     pub upstream_interval: Duration,
-}
-
-/// One site.
-#[derive(Debug, Clone)]
-pub struct Site {
-    /// Name in logs, metrics and records.
-    pub name: String,
-    /// Hosts, lower-case ASCII, without port; `*.example.com` matches every subdomain; IPv6 in brackets.
-    pub hosts: Vec<String>,
-    /// Origins, at most 64.
-    pub upstreams: Vec<Upstream>,
-    /// How they share the requests.
-    pub sharing: Sharing,
-    /// Enforce or observe.
-    pub mode: Mode,
-    /// How vendors are treated.
-    pub policy: VendorPolicy,
-    /// Path rules, longest prefix first.
-    pub paths: Vec<PathRule>,
-    /// What happens to a body that can no longer be rewritten for an opted-out visitor.
-    pub on_rewrite_failure: OnRewriteFailure,
-    /// Which shared cache stands in front.
-    pub cache_front: CacheFront,
-    /// Remove known click and person identifiers from the query toward the origin.
-    pub strip_link_params: bool,
-    /// The second wall: a Content-Security-Policy of our own.
-    pub csp: Csp,
-    /// Filter lists: those of all sites, then its own.
-    pub lists: Vec<List>,
-    /// Hosts of the site's own that may be another's (CNAME), lower-case ASCII.
-    pub first_party_hosts: Vec<String>,
-    /// Port of https to which visitors who come in clear are sent; `None` serves them.
-    pub redirect: Option<u16>,
-    /// What browsers are told of https; `None` leaves the origin's word.
-    pub hsts: Option<Hsts>,
-    /// What `Cache-Control: no-transform` means for visitors who have not opted out.
-    pub no_transform: NoTransform,
-    /// Which uncoded pages go out coded.
-    pub compress: Compress,
-    /// Under which name accounts and profiles are kept: its group's, else its own.
-    pub scope: String,
-    /// Under which names they were kept before, the group's former ones after its own: they are looked up there too.
-    pub formerly: Vec<String>,
-    /// Domain of the opt-out's cookie, that all sites of the group share; `None`: each host has its own.
-    pub cookie_domain: Option<String>,
-    /// What an account may keep in spite of its opt-out.
-    pub programme: Option<Programme>,
-}
-
-impl Site {
-    /// The domain of the opt-out's cookie for a host (lower case, without port) that was asked. A browser would keep
-    /// no cookie for a domain that is not the host's.
-    #[must_use]
-    pub fn cookie_domain(&self, host: &str) -> Option<&str> {
-        self.cookie_domain.as_deref().filter(|domain| groups::is_under(host, domain))
-    }
-
-    /// Whether a host (lower case, without port) is one that the site is configured with.
-    #[must_use]
-    pub fn has_host(&self, host: &str) -> bool {
-        self.hosts.iter().any(|own| match own.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => own == host,
-        })
-    }
-}
-
-/// An origin.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// Where to connect.
-    pub address: UpstreamAddress,
-    /// Speak TLS and verify the certificate for this name.
-    pub tls: Option<UpstreamTls>,
-    /// Speak HTTP/2 (prior knowledge, or ALPN with TLS).
-    pub http2: bool,
-    /// `Host` sent to the origin; `None` passes the visitor's.
-    pub host: Option<String>,
-    /// The URL as written: its name in logs and figures.
-    pub label: String,
-    /// Share of the requests, beside the others' weights.
-    pub weight: u32,
-    /// Used only while none of the others is well.
-    pub backup: bool,
-    /// Connections at a time, all cores together and idle ones included; `None` is no limit.
-    pub max_connections: Option<usize>,
-    /// Every connection begins with the client's address.
-    pub proxy_protocol: ProxyProtocol,
-}
-
-/// Form of a PROXY protocol header that is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProxyProtocol {
-    /// None.
-    #[default]
-    Off,
-    /// One line of text.
-    V1,
-    /// Binary.
-    V2,
-}
-
-/// Where an origin listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum UpstreamAddress {
-    /// Host name or address, and port.
-    Tcp {
-        /// Name or address, brackets of IPv6 removed.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// Path of a Unix socket.
-    Unix(PathBuf),
-}
-
-/// How an origin's certificate is verified.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UpstreamTls {
-    /// Name the certificate must hold, also sent as SNI.
-    pub server_name: String,
-    /// PEM file of roots instead of the system's.
-    pub roots: Option<PathBuf>,
-}
-
-/// How vendors are treated on a site or path (DESIGN 4, default vendor policy).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VendorPolicy {
-    /// For vendors that can be a service provider.
-    pub service_providers: ServiceProviders,
-    /// For third parties that are not in the registry.
-    pub unknown: Unknown,
-    /// Explicit actions, by registry id.
-    pub vendors: BTreeMap<String, VendorAction>,
-    /// Contracts on file, by registry id.
-    pub contracts: BTreeMap<String, Contract>,
-    /// Paths of the site behind which a tracker collects, beside those the registry knows; path prefixes
-    /// as in the registry.
-    pub collectors: Vec<String>,
-}
-
-/// Treatment of vendors that can be run under a service-provider contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ServiceProviders {
-    /// Allowed only with a contract entry; stripped otherwise.
-    #[default]
-    Contract,
-    /// Allowed.
-    Allow,
-    /// Stripped.
-    Strip,
-}
-
-/// Treatment of third parties that are not in the registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Unknown {
-    /// Allowed, shown as unknown.
-    #[default]
-    Allow,
-}
-
-/// What is done with a vendor for an opted-out visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum VendorAction {
-    /// Left alone.
-    Allow,
-    /// Kept under the vendor's restricted mode, where the guard runs; stripped elsewhere.
-    Restrict,
-    /// Neutralised.
-    Strip,
-}
-
-impl VendorAction {
-    /// The word used in configuration, logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Restrict => "restrict",
-            Self::Strip => "strip",
-        }
-    }
-}
-
-/// A contract that makes a vendor a service provider (11 CCR 7051).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contract {
-    /// Legal entity.
-    pub entity: String,
-    /// Where the contract is filed.
-    pub reference: String,
-    /// Date of the contract, RFC 3339 full-date.
-    pub date: String,
-}
-
-/// Rules for the paths under a prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathRule {
-    /// Path prefix; it ends at `/`, `?` or the end.
-    pub prefix: String,
-    /// Mode here; `None` keeps the site's.
-    pub mode: Option<Mode>,
-    /// Bodies are rewritten here.
-    pub rewrite: bool,
-    /// Vendor actions that differ from the site's.
-    pub vendors: BTreeMap<String, VendorAction>,
-}
-
-/// What happens to a body that can no longer be rewritten (DESIGN 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnRewriteFailure {
-    /// Stop the body.
-    #[default]
-    Close,
-    /// Let the rest through unchanged.
-    Pass,
-}
-
-/// What an origin's `Cache-Control: no-transform` (RFC 9111, 5.2.2.6) means for a page of a visitor who has not
-/// opted out. One who has always gets the page rewritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoTransform {
-    /// The page goes out as it came, without the link.
-    #[default]
-    Keep,
-    /// The page gets the link like any other.
-    Override,
-}
-
-/// Which pages that come uncoded go out coded, where the visitor takes it. What comes coded always does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compress {
-    /// Those of visitors who have opted out: the guard makes them larger than they came.
-    #[default]
-    OptedOut,
-    /// None.
-    AsOrigin,
-}
-
-/// Shared cache in front of Optgate (DESIGN 4, caches).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CacheFront {
-    /// None declared: both variants are private.
-    #[default]
-    None,
-    /// One that follows `Vary`.
-    Vary,
-    /// One keyed on the opt-out state by the operator.
-    Keyed,
 }

@@ -1,5 +1,6 @@
 //! TLS: certificates, the way to https, and what browsers are told of it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::KeyPath;
@@ -7,7 +8,53 @@ use super::load::Merged;
 use super::meaning::{self, Problems};
 use super::raw::{Raw, RawHsts, RawSite};
 use super::written::{FilePath, RawListen};
-use super::{AdminTls, CertificateFiles, Hsts, ListenAt, Tls, listen};
+use super::{Listen, ListenAt, listen};
+
+/// TLS listeners.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Addresses served with TLS; ALPN offers `h2` and `http/1.1`.
+    pub listen: Vec<Listen>,
+    /// Certificate chains with keys, chosen by SNI; the first is the default.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// TLS on the admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTls {
+    /// What the listener shows.
+    pub certificate: CertificateFiles,
+    /// PEM file of roots: only clients with a certificate of theirs come in.
+    pub client_roots: Option<PathBuf>,
+    /// PEM file of roots by which our own commands verify the listener, instead of the system's.
+    pub roots: Option<PathBuf>,
+    /// Name for which its certificate must be; its address by default.
+    pub name: Option<String>,
+    /// What our own commands show.
+    pub client: Option<CertificateFiles>,
+}
+
+/// What browsers are told of coming by https (RFC 6797).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long they keep to it; zero makes them forget.
+    pub max_age: Duration,
+    /// It holds for every subdomain too.
+    pub subdomains: bool,
+    /// Makers of browsers may build it in.
+    pub preload: bool,
+}
+
+/// One certificate on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM chain, leaf first.
+    pub chain: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// The setting that names them.
+    pub setting: String,
+}
 
 /// What lists of sites built into browsers ask for (hstspreload.org).
 const LEAST_PRELOADED: Duration = Duration::from_secs(365 * 86_400);

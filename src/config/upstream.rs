@@ -1,11 +1,70 @@
-//! Origins as they are written: `http://`, `https://`, `h2c://` and `unix:`.
+//! Origins as meant, and how their URLs are written: `http://`, `https://`, `h2c://` and `unix:`.
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::units::Complaint;
-use super::{UpstreamAddress, UpstreamTls};
+
+/// An origin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Where to connect.
+    pub address: UpstreamAddress,
+    /// Speak TLS and verify the certificate for this name.
+    pub tls: Option<UpstreamTls>,
+    /// Speak HTTP/2 (prior knowledge, or ALPN with TLS).
+    pub http2: bool,
+    /// `Host` sent to the origin; `None` passes the visitor's.
+    pub host: Option<String>,
+    /// The URL as written: its name in logs and figures.
+    pub label: String,
+    /// Share of the requests, beside the others' weights.
+    pub weight: u32,
+    /// Used only while none of the others is well.
+    pub backup: bool,
+    /// Connections at a time, all cores together and idle ones included; `None` is no limit.
+    pub max_connections: Option<usize>,
+    /// Every connection begins with the client's address.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Form of a PROXY protocol header that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// None.
+    #[default]
+    Off,
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// Where an origin listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UpstreamAddress {
+    /// Host name or address, and port.
+    Tcp {
+        /// Name or address, brackets of IPv6 removed.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// Path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// How an origin's certificate is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Name the certificate must hold, also sent as SNI.
+    pub server_name: String,
+    /// PEM file of roots instead of the system's.
+    pub roots: Option<PathBuf>,
+}
 
 /// An origin's URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]

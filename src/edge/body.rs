@@ -13,6 +13,7 @@ use super::continuing::Leave;
 use super::kept::Kept;
 use super::pace::Pace;
 use super::progress::Progress;
+use super::strict::Reason;
 use super::timer::Deadline;
 use super::trailers;
 use super::upstream::UpstreamBody;
@@ -41,6 +42,12 @@ pub enum BodyError {
     /// The visitor's body is larger than `limits.request_body`.
     #[error("the request body is larger than limits.request_body")]
     TooLarge,
+    /// The trailers of an HTTP/2 origin are not well-formed.
+    #[error("the origin's trailers are not well-formed: {0}")]
+    OriginTrailers(#[source] Reason),
+    /// A visitor's are not.
+    #[error("the visitor's trailers are not well-formed: {0}")]
+    VisitorTrailers(#[source] Reason),
     /// The rewriter stopped.
     #[error("{0}")]
     Rewrite(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -55,8 +62,8 @@ impl BodyError {
     pub fn broken_by(&self) -> &'static str {
         match self {
             Self::Origin(error) => Self::cause_of(error).map_or("origin", Self::broken_by),
-            Self::Unfinished | Self::Stalled => "origin",
-            Self::Visitor(_) | Self::TooSlow | Self::TooLarge => "visitor",
+            Self::Unfinished | Self::Stalled | Self::OriginTrailers(_) => "origin",
+            Self::Visitor(_) | Self::TooSlow | Self::TooLarge | Self::VisitorTrailers(_) => "visitor",
             Self::Rewrite(error) => Self::among(error.source()).map_or("optgate", Self::broken_by),
             Self::Portal(_) => "optgate",
         }
@@ -88,6 +95,13 @@ pub fn hint_behind(bytes: u64, of_body: &SizeHint) -> SizeHint {
         hint.set_upper(upper + bytes);
     }
     hint
+}
+
+/// The length of a body as its head has it. One that is said to be empty has none before its end is there: over HTTP/2
+/// more may come all the same, and whoever takes it for empty never sees that it is malformed (RFC 9113, 8.1.1).
+pub fn checked_hint(body: &Incoming) -> SizeHint {
+    let hint = body.size_hint();
+    if hint.exact() == Some(0) && !body.is_end_stream() { SizeHint::default() } else { hint }
 }
 
 /// What hyper takes for the end of a body, if it is one: the end of an HTTP/2 stream is a flag that came (RFC 9113,
@@ -332,6 +346,9 @@ impl HttpBody for Limited {
                     progress.moved();
                 }
                 if let Some(Ok(frame)) = &mut frame {
+                    if let Err(reason) = trailers::check(frame) {
+                        return Poll::Ready(Some(Err(BodyError::VisitorTrailers(reason))));
+                    }
                     trailers::clean(frame);
                     let data = frame.data_ref().map_or(0, Bytes::len);
                     this.pace.moved(data);
@@ -364,6 +381,6 @@ impl HttpBody for Limited {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        checked_hint(&self.inner)
     }
 }

@@ -190,12 +190,10 @@ impl Hop {
             http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
             _ => HeaderValue::from_static("1.1 optgate"),
         };
-        let via = match names.any(Names::VIA) {
-            false => None,
-            true if trusted => joined(headers, &header::VIA),
-            true => own_passes(headers),
-        };
-        fields::set(headers, !names.any(Names::VIA), &header::VIA, appended(via, &protocol));
+        let told = names.any(Names::VIA);
+        // A stranger's way here is told too: whoever passes a message on adds to the field, and [`passes`] must find us.
+        let before = if told { joined(headers, &header::VIA) } else { None };
+        fields::set(headers, !told, &header::VIA, appended(before, &protocol));
         fields::set(headers, absent, &X_REQUEST_ID, request_id.clone());
     }
 
@@ -298,13 +296,6 @@ pub fn passes(headers: &HeaderMap) -> usize {
     fields::items(headers, &header::VIA).filter(|hop| hop.ends_with(" optgate")).count()
 }
 
-/// What an untrusted peer says of that: of its `Via` nothing else is kept, and this for [`passes`] of a request whose
-/// origin leads back here.
-fn own_passes(headers: &HeaderMap) -> Option<String> {
-    let passes = passes(headers);
-    (passes > 0).then(|| vec!["1.1 optgate"; passes].join(", "))
-}
-
 /// All lines of a field as one list; `None` when there is none, or it cannot be read.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -396,7 +387,7 @@ mod tests {
         assert_eq!(map["forwarded"], "for=203.0.113.9;host=\"shop.example\";proto=https");
         assert_eq!(map["x-forwarded-proto"], "https");
         assert_eq!(map["x-forwarded-host"], "shop.example");
-        assert_eq!(map["via"], "2 optgate", "a stranger's way here is not told");
+        assert_eq!(map["via"], "1.1 a, 2 optgate", "RFC 9110, 7.6.3: each adds itself, whoever came before");
         assert!(!map.contains_key("x-forwarded-port"));
 
         let mut map = headers(&[("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("via", "1.1 a")]);

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -11,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use http::{Request, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,8 +26,8 @@ use super::house::Core;
 use super::pace::{Pace, Paced};
 use super::proxy_protocol::{self, Spoken};
 use super::socket::{Listening, OverSocket, Socket};
-use super::strict::{self, Gate, Link};
-use super::timer::{self, HeadLimits};
+use super::strict::{self, Gate, Link, OfServer};
+use super::timer::{self, Deadline, HeadLimits};
 use super::{corridor, finish, http2, proofs, tls};
 use crate::config::Settings;
 use crate::telemetry::events;
@@ -74,13 +74,32 @@ pub async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => spawn(&core, stream, peer, beginning.clone(), phase.clone()),
+            // What became of one connection before it was accepted is no reason to let others wait (accept(2)).
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Out of descriptors: what is open must end before more can come.
+                // What is open must end before more can come.
                 events::accept_failed(&core.house.metrics, &error);
                 tokio::time::sleep(timer::TICK).await;
             }
         }
     }
+}
+
+/// Whether an accept failed for what the network did to that one connection (accept(2), "Error handling").
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    const NETWORK: [Errno; 9] = [
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::CONNABORTED,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| NETWORK.contains(&errno))
 }
 
 fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, phase: watch::Receiver<Phase>) {
@@ -196,10 +215,15 @@ async fn serve(
         let hop = Rc::new(hop.for_requests_to(server.shown(session.server_name())));
         http(&core, settings, stream, hop, http2, phase).await;
     } else {
-        let sniffed = timer::within(settings.timeouts.idle, begins_http2(&stream));
-        let http2 = tokio::select! {
-            sniffed = sniffed => matches!(sniffed, Some(Ok(true))),
+        let sniffed = tokio::select! {
+            sniffed = begins_http2(&stream, settings) => sniffed,
             () = stopping(phase.clone()) => return,
+        };
+        let http2 = match sniffed {
+            Sniffed::Http1 => false,
+            Sniffed::Http2 => true,
+            Sniffed::Idle => return,
+            Sniffed::Late => return events::limit_reached(&core.house.metrics, Limit::HeaderRead),
         };
         http(&core, settings, stream, Rc::new(hop), http2, phase).await;
     }
@@ -233,20 +257,34 @@ async fn introduced(
     }
 }
 
-/// Looks at the first bytes without taking them.
-async fn begins_http2(stream: &Socket) -> io::Result<bool> {
+/// What the first bytes of a connection in clear say.
+enum Sniffed {
+    Http1,
+    Http2,
+    /// None came.
+    Idle,
+    /// They could begin either, and no more came in time.
+    Late,
+}
+
+/// Looks at the first bytes without taking them. What cannot be looked at is HTTP/1.1's to end.
+async fn begins_http2(stream: &Socket, settings: &Settings) -> Sniffed {
+    let timeouts = &settings.timeouts;
     let mut first = [0; PREFACE.len()];
+    let Some(mut seen) = timer::within(timeouts.idle, stream.peek(&mut first)).await else {
+        return Sniffed::Idle;
+    };
+    let limit = Deadline::new(timeouts.header_read);
     loop {
-        let seen = stream.peek(&mut first).await?;
-        let (got, want) = (&first[..seen], &PREFACE[..seen.min(PREFACE.len())]);
-        if got != want || seen == 0 {
-            return Ok(false);
+        let Ok(length @ 1..) = seen else { return Sniffed::Http1 };
+        match &first[..length] {
+            PREFACE => return Sniffed::Http2,
+            beginning if !PREFACE.starts_with(beginning) => return Sniffed::Http1,
+            _ if limit.is_over() => return Sniffed::Late,
+            // A cut preface stays readable, so readiness cannot tell when the rest is there.
+            _ => tokio::time::sleep(timer::TICK).await,
         }
-        if seen == PREFACE.len() {
-            return Ok(true);
-        }
-        // A cut preface stays readable, so readiness cannot tell when the rest is there.
-        tokio::time::sleep(timer::TICK).await;
+        seen = stream.peek(&mut first).await;
     }
 }
 
@@ -333,7 +371,7 @@ async fn http1_connection<S>(
         builder.max_headers(limits.header_count);
     }
     let ended = loop {
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
             calls.set(calls.get() + 1);
             let number = calls.get();
@@ -341,8 +379,15 @@ async fn http1_connection<S>(
                 if let Some(reason) = told.refusal(number) {
                     return Ok::<_, Infallible>(finish::malformed(&core, &hop, &request, reason));
                 }
-                let response = corridor::handle(core, hop, Some(told), request).await;
+                if told.is_of_server(number) {
+                    request.extensions_mut().insert(OfServer);
+                }
+                let mut response = corridor::handle(core, hop, Some(told), request).await;
                 told.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                if told.is_in_body(number) {
+                    // hyper ends a connection rather than read what nobody wants (RFC 9112, 9.6).
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok(response)
             }
         });

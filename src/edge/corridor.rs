@@ -16,12 +16,12 @@ use super::client_addr::Hop;
 use super::continuing::Leave;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::finish::{self, Counted};
+use super::finish::{self, Begun, Counted};
 use super::house::Core;
 use super::interim::Interim;
 use super::respond::{self, Asked};
 use super::stages::Stages;
-use super::strict::Link;
+use super::strict::{Link, OfServer};
 use super::upstream::{Answer, Attempt, Choice, Outgoing};
 use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
 use crate::enforce::collectors::{self, Intercepted};
@@ -42,23 +42,27 @@ pub async fn handle(
         Ok(exchange) => exchange, // 1
         Err(error) => return finish::unidentified(&core, &hop, summary, &error),
     };
+    if request.extensions_mut().remove::<OfServer>().is_some() {
+        *request.uri_mut() = http::Uri::from_static("*");
+    }
     exchange.stages = core.stages(&exchange.snapshot, summary.started());
+    let mut begun = Begun::new(&core, summary, exchange);
     let method = request.method().clone();
     // RFC 9110, 15.2: HTTP/1.0 knows none.
     let link = link.filter(|_| request.version() == Version::HTTP_11);
-    let answered = run(&core, &hop, link, &mut exchange, request).await;
+    let answered = run(&core, &hop, link, &mut begun.exchange, request).await;
     let answered = match unfolded {
         Some(accept) => answered.and_then(|response| upgrade::fold(response, &accept)),
         None => answered,
     };
     let mut response = match answered {
         Ok(response) => response,
-        Err(error) => finish::failed(&core, &exchange, &summary, &error),
+        Err(error) => begun.failed(&error),
     };
-    sticky::tell(&exchange, &method, response.headers_mut());
-    respond::explain(&exchange, response.headers_mut());
-    https::tell_hsts(&exchange, response.headers_mut());
-    finish::answered(&core, &exchange, summary, response)
+    sticky::tell(&begun.exchange, &method, response.headers_mut());
+    respond::explain(&begun.exchange, response.headers_mut());
+    https::tell_hsts(&begun.exchange, response.headers_mut());
+    begun.answered(response)
 }
 
 /// Steps 2 to 10.

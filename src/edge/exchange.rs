@@ -15,6 +15,7 @@ use url::Url;
 use super::claims;
 use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
+use super::hostless;
 use super::house::{Core, Held, Rule, Site};
 use super::stages::Stages;
 use super::strict::{self, Reason};
@@ -207,15 +208,22 @@ impl Exchange {
         if names.any(Names::VIA) && client_addr::passes(request.headers()) >= MOST_PASSES {
             return Err(ProxyError::Loop);
         }
-        let host = host_of(request)?;
         let snapshot = core.snapshot();
         let settings = &snapshot.settings;
+        let (host, hostless) = match host_of(request) {
+            Ok(host) => (host, None),
+            Err(error) => {
+                let (host, index) = hostless::site_of(request, &snapshot).ok_or(error)?;
+                (host, Some(index))
+            }
+        };
         // The name is read where the connection has not been asked for it yet.
-        let (index, unread) = match hop.known(&host, snapshot.number()) {
+        let (index, unread) = match hop.known(&host, snapshot.number()).filter(|_| hostless.is_none()) {
             Some(index) => (index, None),
             None => {
                 let name = host.to_str().ok().and_then(host_name).ok_or(ProxyError::BadHost)?;
-                (snapshot.site(&name).ok_or(ProxyError::UnknownHost)?.index, Some(name))
+                let found = || snapshot.site(&name).map(|site| site.index);
+                (hostless.or_else(found).ok_or(ProxyError::UnknownHost)?, Some(name))
             }
         };
         check_size(request, &settings.limits)?;
@@ -230,7 +238,9 @@ impl Exchange {
             if !client.peer_trusted && !hop.is_for(&name) {
                 return Err(ProxyError::Misdirected);
             }
-            hop.remember(&host, snapshot.number(), index);
+            if hostless.is_none() {
+                hop.remember(&host, snapshot.number(), index);
+            }
         }
         let site = snapshot.sites.get(index).ok_or(ProxyError::UnknownHost)?;
         let id = client_addr::request_id(request.headers(), client.peer_trusted, || core.fresh_id_text());

@@ -60,6 +60,23 @@ impl Summary {
         self.version <= Version::HTTP_11
     }
 
+    /// What the access line says of it at its head.
+    fn line(&self, said: &Said<'_>, status: u16) -> Line {
+        Line {
+            client: said.client,
+            method: self.method.clone(),
+            path: self.path.as_ref().map(|path| path.path().to_owned()).unwrap_or_default(),
+            site: said.site.cloned(),
+            status,
+            bytes: 0,
+            duration_us: 0,
+            decision: said.decision,
+            mode: said.mode,
+            id: said.id.to_owned(),
+            broken_by: None,
+        }
+    }
+
     /// An error as the client reads it.
     fn respond(&self, error: &ProxyError) -> Response<Body> {
         let response = error.respond();
@@ -88,27 +105,81 @@ struct Pending {
     started: Instant,
 }
 
-/// Ends an exchange with a site: counts it, and arranges for its access line.
-#[must_use]
-pub fn answered(
-    core: &Core,
-    x: &Exchange,
+impl Pending {
+    fn write(mut self, broken_by: Option<&'static str>) {
+        self.line.broken_by = broken_by;
+        self.line.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.log.write(self.line);
+    }
+}
+
+/// Status of an exchange that was given up before its answer had a head; nobody is sent it (nginx's number for it).
+const GIVEN_UP: u16 = 499;
+
+/// An exchange with a site, until its answer has a head. One that is given up before that, because the visitor went or
+/// the time to drain was over, is counted and leaves its line as any other.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    core: &'a Core,
     summary: Summary,
-    mut response: Response<Body>,
-) -> Response<Counted> {
-    let rewrites = matches!(response.body(), Body::Rewrite(_));
-    let rewriting = x.stages.head(&core.house.metrics, response.headers_mut(), rewrites);
-    x.site().metrics.request(response.status().as_u16(), summary.started.elapsed());
-    let said = Said {
-        client: x.client.address,
-        site: Some(&x.site().name),
-        decision: x.decision.header_value(),
-        mode: x.mode.as_str(),
-        id: x.id.to_str().unwrap_or_default(),
-    };
-    let mut response = counted(core, summary, &said, response);
-    response.body_mut().rewriting = rewriting.map(Box::new);
-    response
+    /// What is known of it.
+    pub exchange: Exchange,
+    answered: bool,
+}
+
+impl<'a> Begun<'a> {
+    /// From a request that named a site.
+    #[must_use]
+    pub fn new(core: &'a Core, summary: Summary, exchange: Exchange) -> Self {
+        Self { core, summary, exchange, answered: false }
+    }
+
+    /// Ends it: counts it, and arranges for its access line.
+    #[must_use]
+    pub fn answered(mut self, mut response: Response<Body>) -> Response<Counted> {
+        self.answered = true;
+        let (core, x) = (self.core, &self.exchange);
+        let rewrites = matches!(response.body(), Body::Rewrite(_));
+        let rewriting = x.stages.head(&core.house.metrics, response.headers_mut(), rewrites);
+        x.site().metrics.request(response.status().as_u16(), self.summary.started.elapsed());
+        let mut response = counted(core, &self.summary, &Said::of(x), response);
+        response.body_mut().rewriting = rewriting.map(Box::new);
+        response
+    }
+
+    /// The answer where it failed; the cause is logged here, once.
+    #[must_use]
+    pub fn failed(&self, error: &ProxyError) -> Response<Body> {
+        let (metrics, x) = (&self.core.house.metrics, &self.exchange);
+        let (side, _, label) = error.class();
+        let id = x.id.to_str().unwrap_or_default();
+        events::request_failed(metrics, &x.site().settings.name, id, side.as_str(), label, error);
+        told_of_limit(self.core, error);
+        let malformed = match error {
+            ProxyError::Answer(cause) => Reason::behind(cause),
+            ProxyError::MalformedAnswer(reason) | ProxyError::Malformed(reason) => Some(*reason),
+            _ => None,
+        };
+        if let Some(reason) = malformed {
+            events::message_refused(metrics, side.as_str(), reason.label(), &reason);
+        }
+        self.summary.respond(error)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let house = &self.core.house;
+        self.exchange.site().metrics.request(GIVEN_UP, self.summary.started.elapsed());
+        if let Some(log) = &house.access_log {
+            let by = if house.draining.load(Ordering::Relaxed) { "optgate" } else { "visitor" };
+            let line = self.summary.line(&Said::of(&self.exchange), GIVEN_UP);
+            Pending { log: log.clone(), started: self.summary.started, line }.write(Some(by));
+        }
+    }
 }
 
 /// Ends an exchange that named no site: an error of the visitor's.
@@ -122,7 +193,7 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
     told_of_limit(core, error);
     let said = Said { client: hop.peer, site: None, decision: "none", mode: "-", id: "-" };
     let response = summary.respond(error);
-    counted(core, summary, &said, response)
+    counted(core, &summary, &said, response)
 }
 
 /// Answers a request head that was refused; `stand_in` is what hyper read in its place.
@@ -140,24 +211,24 @@ struct Said<'a> {
     id: &'a str,
 }
 
+impl<'a> Said<'a> {
+    fn of(x: &'a Exchange) -> Self {
+        Self {
+            client: x.client.address,
+            site: Some(&x.site().name),
+            decision: x.decision.header_value(),
+            mode: x.mode.as_str(),
+            id: x.id.to_str().unwrap_or_default(),
+        }
+    }
+}
+
 /// Wraps the body so that its end writes the access line. No allocation where lines are silenced.
-fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
-    let status = response.status().as_u16();
+fn counted(core: &Core, summary: &Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
+    let response = if summary.method == Method::HEAD { without_body(response) } else { response };
     let http1 = summary.is_http1();
     let pending = core.house.access_log.as_ref().map(|log| {
-        let line = Line {
-            client: said.client,
-            method: summary.method,
-            path: summary.path.map(|path| path.path().to_owned()).unwrap_or_default(),
-            site: said.site.cloned(),
-            status,
-            bytes: 0,
-            duration_us: 0,
-            decision: said.decision,
-            mode: said.mode,
-            id: said.id.to_owned(),
-            broken_by: None,
-        };
+        let line = summary.line(said, response.status().as_u16());
         Box::new(Pending { log: log.clone(), started: summary.started, line })
     });
     // Where nothing else tells the end, the connection's end does (RFC 9112, 9.3).
@@ -184,29 +255,22 @@ fn counted(core: &Core, summary: Summary, said: &Said<'_>, response: Response<Bo
     response
 }
 
+/// The answer to a HEAD: the head that a GET's would have, and nothing behind it (RFC 9110, 9.3.2). hyper sees to that
+/// over HTTP/1 only.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    response.map(|_| Body::empty())
+}
+
 fn told_of_limit(core: &Core, error: &ProxyError) {
     if let Some(limit) = error.limit() {
         events::limit_reached(&core.house.metrics, limit);
     }
-}
-
-/// The answer to a request that failed; the cause is logged here, once.
-#[must_use]
-pub fn failed(core: &Core, x: &Exchange, summary: &Summary, error: &ProxyError) -> Response<Body> {
-    let (side, _, label) = error.class();
-    let id = x.id.to_str().unwrap_or_default();
-    let site = &x.site().settings.name;
-    events::request_failed(&core.house.metrics, site, id, side.as_str(), label, error);
-    told_of_limit(core, error);
-    let malformed = match error {
-        ProxyError::Answer(cause) => Reason::behind(cause),
-        ProxyError::MalformedAnswer(reason) => Some(*reason),
-        _ => None,
-    };
-    if let Some(reason) = malformed {
-        events::message_refused(&core.house.metrics, side.as_str(), reason.label(), &reason);
-    }
-    summary.respond(error)
 }
 
 impl Counted {
@@ -230,10 +294,9 @@ impl Counted {
     }
 
     fn close(&mut self, broken_by: Option<&'static str>) {
-        let Some(mut pending) = self.pending.take() else { return };
-        pending.line.broken_by = broken_by;
-        pending.line.duration_us = u64::try_from(pending.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        pending.log.write(pending.line);
+        if let Some(pending) = self.pending.take() {
+            pending.write(broken_by);
+        }
     }
 }
 

@@ -6,21 +6,26 @@
 //! nothing earns: opening and resetting is the attack (CVE-2023-44487), and hyper only counts streams that were
 //! reset before they were read.
 //!
-//! Of the fields that stand in frames the blocks are looked at on the same way; see [`HeaderBlocks`].
+//! On the same way frames are held to their rules, see [`FrameRules`], and the blocks of fields in them looked at, see
+//! [`HeaderBlocks`]; and what has begun must end in time.
 //!
 //! Cost: a look at nine bytes of each frame, and at each field; no allocation where a block comes in one piece.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frame_rules::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameRules, GOAWAY, HEADERS, RST_STREAM, SETTINGS,
+};
 use super::header_blocks::HeaderBlocks;
 use super::refused_streams::RefusedStreams;
 use super::strict::Reason;
-use super::timer;
+use super::timer::{self, Deadline};
+use super::unsent::Unsent;
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
 use crate::telemetry::metrics::SharedMetrics;
@@ -34,16 +39,6 @@ const BY_REQUEST: u32 = 4;
 /// Bytes of data, either way, that explain one more.
 const BY_BYTES: u32 = 1024;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
 /// A stream's number has one bit less than its field.
 const STREAM: u32 = u32::MAX >> 1;
 
@@ -91,9 +86,14 @@ struct Frames {
     resets: Tokens,
     /// Bytes that have not earned a token yet.
     bytes: u32,
+    rules: FrameRules,
     blocks: HeaderBlocks,
-    /// The frame under way belongs to a block.
-    in_block: bool,
+    /// A byte has come.
+    begun: bool,
+    /// Frames of a block are still to come.
+    open_block: bool,
+    /// What has come whole: frames, and blocks with all of theirs.
+    whole: u64,
 }
 
 /// Why a connection ends.
@@ -111,6 +111,8 @@ impl Fault {
             Self::Flood(_) => 0xb,
             Self::Malformed(Reason::FieldBlock) => 9,
             Self::Malformed(Reason::FrameSize) => 6,
+            Self::Malformed(Reason::StreamClosed) => 5,
+            Self::Malformed(Reason::WindowSize) => 3,
             Self::Malformed(_) => 1,
         };
         let [a, b, c, d] = last_stream.to_be_bytes();
@@ -126,20 +128,45 @@ impl From<Limit> for Fault {
 
 impl Frames {
     fn new(resets: u32, control: u32) -> Self {
-        let (control, resets) = (Tokens::new(control), Tokens::new(resets));
-        let blocks = HeaderBlocks::default();
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, control, resets, bytes: 0, blocks, in_block: false }
+        Self {
+            skip: PREFACE,
+            head: [0; HEAD],
+            have: 0,
+            control: Tokens::new(control),
+            resets: Tokens::new(resets),
+            bytes: 0,
+            rules: FrameRules::default(),
+            blocks: HeaderBlocks::default(),
+            begun: false,
+            open_block: false,
+            whole: 0,
+        }
+    }
+
+    /// Kind of the last frame whose head has come.
+    const fn kind(&self) -> u8 {
+        self.head[3]
+    }
+
+    /// Whether something has come in part that is to come whole within the time of a head: anything but data, of which
+    /// bodies have their own. The preface goes with the settings behind it.
+    const fn is_in_head(&self) -> bool {
+        if !self.rules.is_greeted() {
+            return self.begun;
+        }
+        let partial = self.skip > 0 || self.have > 0;
+        let data = (self.skip > 0 || self.have > 3) && self.kind() == DATA;
+        self.open_block || partial && !data
     }
 
     /// Looks at bytes as they were read.
     fn read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        self.begun |= !bytes.is_empty();
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let step = bytes.len().min(self.skip as usize);
                 self.skip -= u32::try_from(step).unwrap_or(self.skip);
-                if self.in_block {
-                    self.blocks.piece(&bytes[..step], self.skip == 0).map_err(Fault::Malformed)?;
-                }
+                self.payload(&bytes[..step]).map_err(Fault::Malformed)?;
                 bytes = &bytes[step..];
                 continue;
             }
@@ -155,21 +182,38 @@ impl Frames {
         Ok(())
     }
 
+    /// The next piece of a payload, or of the preface.
+    fn payload(&mut self, piece: &[u8]) -> Result<(), Reason> {
+        let ends = self.skip == 0;
+        if !self.rules.is_greeted() {
+            return Ok(());
+        }
+        match self.kind() {
+            HEADERS | CONTINUATION => self.blocks.piece(piece, ends)?,
+            SETTINGS => self.rules.settings(piece)?,
+            _ => {}
+        }
+        self.whole += u64::from(ends && !self.open_block);
+        Ok(())
+    }
+
     fn frame(&mut self) -> Result<(), Fault> {
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
+        let stream = u32::from_be_bytes(stream) & STREAM;
         self.skip = length;
-        self.in_block = matches!(kind, HEADERS | CONTINUATION);
-        if !has_its_length(kind, flags, length) {
-            return Err(Fault::Malformed(Reason::FrameSize));
-        }
+        let is_new = stream > self.blocks.last_stream;
+        self.rules.begin(kind, flags, stream, length, is_new).map_err(Fault::Malformed)?;
         match kind {
-            HEADERS => self.blocks.begin(u32::from_be_bytes(stream) & STREAM, flags),
+            HEADERS => self.blocks.begin(stream, flags),
             CONTINUATION => self.blocks.go_on(flags),
             _ => {}
         }
-        if self.in_block && length == 0 {
-            self.blocks.piece(&[], true).map_err(Fault::Malformed)?;
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.open_block = flags & END_HEADERS == 0;
+        }
+        if length == 0 {
+            self.payload(&[]).map_err(Fault::Malformed)?;
         }
         match kind {
             HEADERS => self.control.earn(BY_REQUEST),
@@ -194,47 +238,46 @@ impl Frames {
     }
 }
 
-/// Whether a frame is as long as its kind must be (RFC 9113, 6.4 to 6.9).
-const fn has_its_length(kind: u8, flags: u8, length: u32) -> bool {
-    match kind {
-        RST_STREAM | WINDOW_UPDATE => length == 4,
-        SETTINGS if flags & ACK != 0 => length == 0,
-        SETTINGS => length.is_multiple_of(6),
-        PING => length == 8,
-        GOAWAY => length >= 8,
-        _ => true,
-    }
-}
-
-/// An HTTP/2 connection that ends when its frames are a flood.
+/// An HTTP/2 connection that ends when its frames are a flood, are none, or come too slowly.
 #[derive(Debug)]
 pub struct FrameCount<S> {
     io: S,
     frames: Frames,
     refused: RefusedStreams,
     metrics: SharedMetrics,
-    /// Everything written has gone, so the next byte begins a frame. The first is hyper's to write.
-    between_frames: bool,
+    /// `timeouts.header_read`.
+    header_read: Duration,
+    /// Since when what is under way is, told by what had come whole before it.
+    late: Option<(u64, Deadline)>,
+    /// What is said last. hyper makes an end of a connection that cannot be read without a word.
+    goodbye: Unsent,
 }
 
 impl<S> FrameCount<S> {
-    /// With `limits.http2_resets` and `limits.http2_control_frames`.
-    pub fn new(io: S, resets: u32, control: u32, metrics: SharedMetrics) -> Self {
+    /// With `limits.http2_resets`, `limits.http2_control_frames` and `timeouts.header_read`.
+    pub fn new(io: S, resets: u32, control: u32, header_read: Duration, metrics: SharedMetrics) -> Self {
         let (frames, refused) = (Frames::new(resets, control), RefusedStreams::default());
-        Self { io, frames, refused, metrics, between_frames: false }
+        Self { io, frames, refused, metrics, header_read, late: None, goodbye: Unsent::default() }
     }
 
-    /// What ends a connection, told; hyper makes an end of it without a word.
-    fn end(&mut self, fault: Fault, cx: &mut Context<'_>) -> io::Error
-    where
-        S: AsyncWrite + Unpin,
-    {
-        if self.between_frames {
-            let goodbye = fault.goodbye(self.frames.blocks.last_stream);
-            // A client that takes nothing hears nothing.
-            let _ = Pin::new(&mut self.io).poll_write(cx, &goodbye);
-            let _ = Pin::new(&mut self.io).poll_flush(cx);
+    /// Nothing more has come. Gives up when it was the rest of a head that did not.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.frames.is_in_head() {
+            self.late = None;
+            return Poll::Pending;
         }
+        let (whole, limit) = (self.frames.whole, self.header_read);
+        let begun = || (whole, Deadline::new(limit));
+        let late = self.late.get_or_insert_with(begun);
+        if late.0 != whole {
+            *late = begun();
+        }
+        late.1.poll(cx)
+    }
+
+    /// What ends a connection, told.
+    fn end(&mut self, fault: Fault) -> io::Error {
+        self.goodbye = fault.goodbye(self.frames.blocks.last_stream).to_vec().into();
         match fault {
             Fault::Flood(limit) => {
                 events::limit_reached(&self.metrics, limit);
@@ -248,7 +291,6 @@ impl<S> FrameCount<S> {
     }
 
     fn written<'a>(&mut self, bytes: usize, offered: impl Iterator<Item = &'a [u8]>) {
-        self.between_frames = false;
         self.frames.moved(u32::try_from(bytes).unwrap_or(u32::MAX));
         let mut left = bytes;
         for piece in offered {
@@ -265,8 +307,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FrameCount<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|fault| this.end(fault, cx)))
+        if Pin::new(&mut this.io).poll_read(cx, buf)?.is_pending() {
+            ready!(this.wait(cx));
+            return Poll::Ready(Err(this.end(Limit::HeaderRead.into())));
+        }
+        Poll::Ready(this.frames.read(&buf.filled()[start..]).map_err(|fault| this.end(fault)))
     }
 }
 
@@ -295,9 +340,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.io).poll_flush(cx);
-        this.between_frames |= matches!(flushed, Poll::Ready(Ok(())));
-        flushed
+        // Behind all that hyper has written, its settings first; inside of a frame it would be none.
+        if !this.goodbye.is_empty() && this.refused.is_between() {
+            ready!(this.goodbye.poll_write(&mut this.io, cx))?;
+        }
+        Pin::new(&mut this.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -307,7 +354,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCount<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame_rules::{ACK, PING, WINDOW_UPDATE};
     use super::*;
+
+    /// A connection whose client has begun as it must.
+    fn begun(resets: u32, control: u32) -> Frames {
+        let mut frames = Frames::new(resets, control.max(1));
+        frames.read(&conversation(&[])).unwrap();
+        frames.control = Tokens::new(control);
+        frames
+    }
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         let head = [0, 0, length, kind, flags, 0, 0, 0, 1];
@@ -315,7 +371,7 @@ mod tests {
     }
 
     fn conversation(frames: &[Vec<u8>]) -> Vec<u8> {
-        [&[b'x'; PREFACE as usize][..], &frames.concat()].concat()
+        [&[b'x'; PREFACE as usize][..], &frame(SETTINGS, 0, 0), &frames.concat()].concat()
     }
 
     #[test]
@@ -323,7 +379,7 @@ mod tests {
         let frames: Vec<_> = (0..6).map(|_| frame(PING, 0, 8)).collect();
         let all = conversation(&frames);
         for cut in 0..=all.len() {
-            for (most, fits) in [(6, true), (5, false)] {
+            for (most, fits) in [(7, true), (6, false)] {
                 let mut seen = Frames::new(1, most);
                 let (a, b) = all.split_at(cut);
                 assert_eq!(seen.read(a).and_then(|()| seen.read(b)).is_ok(), fits, "cut at {cut}, {most}");
@@ -333,18 +389,17 @@ mod tests {
 
     #[test]
     fn requests_and_data_earn_control_frames_and_no_resets() {
-        let mut seen = Frames::new(5, 10);
-        seen.skip = 0;
+        let mut seen = begun(5, 10);
         for _ in 0..100 {
             let busy = [frame(HEADERS, 4, 0), frame(PING, 0, 8), frame(DATA, 0, 200), frame(PING, 0, 8)];
             assert_eq!(seen.read(&busy.concat()), Ok(()));
         }
-        let reset = [frame(HEADERS, 5, 0), frame(RST_STREAM, 0, 4)].concat();
+        let reset = [frame(HEADERS, 4, 0), frame(RST_STREAM, 0, 4)].concat();
         let read: Vec<_> = (0..6).map(|_| seen.read(&reset)).collect();
         assert_eq!((read[4], read[5]), (Ok(()), Err(Limit::Http2Resets.into())));
     }
 
-    /// RFC 9113, 4.2, 4.3 and 7: what a connection ends with says what was wrong.
+    /// RFC 9113, 4.2, 4.3, 5.1, 6.5.2 and 7: what a connection ends with says what was wrong.
     #[test]
     fn a_goodbye_names_the_error() {
         for (bad, code) in [
@@ -355,24 +410,48 @@ mod tests {
             (frame(SETTINGS, ACK, 6), 6),
             (frame(GOAWAY, 0, 7), 6),
             (frame(HEADERS, 4, 1), 9),
+            ([frame(HEADERS, 5, 0), frame(DATA, 0, 1)].concat(), 5),
+            (vec![0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 4, 0x80, 0, 0, 0], 3),
             (frame(DATA, 0, 0), 0xb),
         ] {
-            let mut seen = Frames::new(0, 0);
-            seen.skip = 0;
+            let mut seen = begun(0, u32::from(bad[3] == SETTINGS));
             let fault = seen.read(&bad).unwrap_err();
             assert_eq!(fault.goodbye(0)[HEAD + 7], code, "{bad:x?}");
         }
-        let mut seen = Frames::new(5, 10);
-        seen.skip = 0;
+        let mut seen = begun(5, 10);
         let good =
             [frame(SETTINGS, 0, 12), frame(SETTINGS, ACK, 0), frame(PING, 0, 8), frame(WINDOW_UPDATE, 0, 4)];
         assert_eq!(seen.read(&good.concat()), Ok(()));
     }
 
+    /// T13: a block is one head, however many frames it has; the preface goes with the settings behind it; bodies are
+    /// given the time of bodies.
+    #[test]
+    fn what_has_begun_is_told_from_what_is_whole() {
+        let all = conversation(&[frame(HEADERS, 0, 3), frame(CONTINUATION, 0, 2), frame(CONTINUATION, 4, 1)]);
+        let (settings, head) = (PREFACE as usize + HEAD, 3 * HEAD + 6);
+        for cut in 0..settings + head {
+            let mut seen = Frames::new(1, 10);
+            // The fields are none, which only their end shows.
+            seen.read(&all[..cut]).unwrap();
+            let between = cut == 0 || cut == settings;
+            assert_eq!(
+                (seen.is_in_head(), seen.whole),
+                (!between, u64::from(cut >= settings)),
+                "cut at {cut}"
+            );
+        }
+        let data = frame(DATA, 0, 9);
+        for cut in 0..=data.len() {
+            let mut seen = begun(1, 10);
+            seen.read(&data[..cut]).unwrap();
+            assert_eq!(seen.is_in_head(), (1..4).contains(&cut), "cut at {cut}");
+        }
+    }
+
     #[test]
     fn empty_data_is_no_data() {
-        let mut seen = Frames::new(5, 10);
-        seen.skip = 0;
+        let mut seen = begun(5, 10);
         let read: Vec<_> = (0..11).map(|_| seen.read(&frame(DATA, 0, 0))).collect();
         assert_eq!(read[10], Err(Limit::Http2ControlFrames.into()));
         assert!(read[..10].iter().all(Result::is_ok));
@@ -412,7 +491,7 @@ mod tests {
         ] {
             let all = conversation(&[good.clone(), data.clone(), bad]);
             for cut in 0..all.len() {
-                let mut seen = Frames::new(1, 9);
+                let mut seen = Frames::new(1, 10);
                 assert_eq!(seen.read(&all[..cut]), Ok(()), "cut at {cut}");
                 assert_eq!(seen.read(&all[cut..]).err(), reason.map(Fault::Malformed), "cut at {cut}");
             }

@@ -3,12 +3,9 @@
 //!
 //! A block is looked at before hyper has the last octet of it.
 
+use super::frame_rules::{END_HEADERS, PADDED, WITH_PRIORITY};
 use super::hpack::Table;
 use super::strict::Reason;
-
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
-const END_HEADERS: u8 = 4;
 
 /// Most octets of a block; hyper takes blocks of far fewer for too large, and reads them to their end.
 const MOST: usize = 256 * 1024;
@@ -89,7 +86,7 @@ fn fragment(flags: u8, payload: &[u8]) -> &[u8] {
         start = 1;
         end = end.saturating_sub(payload.first().map_or(0, |&padding| padding.into()));
     }
-    if flags & PRIORITY != 0 {
+    if flags & WITH_PRIORITY != 0 {
         start += 5;
     }
     payload.get(start..end).unwrap_or_default()

@@ -132,10 +132,12 @@ impl Table {
     ///
     /// Cost: some nanoseconds for each field, and for each octet of a text that is new to the table.
     pub fn read(&mut self, block: &[u8]) -> Option<Seen> {
-        let (mut input, mut seen) = (Input(block), Seen::default());
+        let (mut input, mut seen, mut begun) = (Input(block), Seen::default(), false);
         while let Some(&first) = input.0.first() {
             let entry = match first {
                 0x80.. => self.entry(input.number(7)?)?,
+                // The size changes before the first field or not at all (RFC 7541, 4.2).
+                0x20..=0x3f if begun => return None,
                 0x20..=0x3f => {
                     let most = input.number(5)?;
                     if most > TABLE {
@@ -154,6 +156,7 @@ impl Table {
                     entry
                 }
             };
+            begun = true;
             seen.pseudo |= entry.name != Name::Field;
             seen.fragment |= entry.fragment;
         }
@@ -170,7 +173,7 @@ impl Table {
             }
         };
         let (value, mut fragment, mut length) = (input.text()?, false, 0);
-        if kept || name == Name::Path {
+        if kept || name == Name::Path || value.coded {
             value.each(|octet| {
                 fragment |= octet == b'#' && name == Name::Path;
                 length += 1;
@@ -385,6 +388,13 @@ mod tests {
             b"\x44\x05/",
             b"\x00\x81",
             b"\xff\xff\xff\xff\xff\x7f",
+            // RFC 7541, 4.2: the table's size behind a field.
+            b"\x82\x20",
+            // RFC 7541, 5.2: the code that ends nothing, and padding that is none, in values that are not kept.
+            b"\x00\x01a\x84\xff\xff\xff\xff",
+            b"\x10\x01a\x84\xff\xff\xff\xff",
+            b"\x00\x01a\x82\x1f\xff",
+            b"\x10\x01a\x81\x18",
         ] {
             assert_eq!(Table::default().read(block), None, "{block:x?}");
         }

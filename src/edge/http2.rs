@@ -77,8 +77,13 @@ pub async fn serve<S>(
     let is_shared = client_addr::is_in(&settings.trusted_proxies, hop.peer);
     let window = if is_shared { SHARED_WINDOW } else { VISITOR_WINDOW };
     let gate = Gate::open(stream, meter.clone(), Arc::default(), connection::head_limits(settings));
-    let counted =
-        FrameCount::new(gate, limits.http2_resets, limits.http2_control_frames, Arc::clone(metrics));
+    let counted = FrameCount::new(
+        gate,
+        limits.http2_resets,
+        limits.http2_control_frames,
+        timeouts.header_read,
+        Arc::clone(metrics),
+    );
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, hop) = (Rc::clone(core), Rc::clone(&hop));
         async move {

@@ -63,7 +63,12 @@ impl Listener {
     /// When the runtime cannot watch it.
     pub fn watched(self) -> io::Result<Listening> {
         match self {
-            Self::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Listening::Tcp),
+            Self::Tcp(socket) => {
+                // Inherited by every accepted connection: saves a system call each. A socket that was passed to the
+                // process comes without.
+                SockRef::from(&socket).set_tcp_nodelay(true)?;
+                tokio::net::TcpListener::from_std(socket).map(Listening::Tcp)
+            }
             Self::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Listening::Unix),
         }
     }
@@ -166,8 +171,6 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, true)?;
-    // Inherited by every accepted connection: saves a system call each.
-    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -212,6 +215,16 @@ mod tests {
         let ports: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
         assert_ne!(ports[0], 0);
         assert_eq!(ports, vec![ports[0]; 3]);
+    }
+
+    /// systemd gives sockets without it unless the unit says `NoDelay=yes`; every accepted connection inherits it.
+    #[tokio::test]
+    async fn a_socket_that_was_passed_does_not_delay_either() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        passed.set_nonblocking(true).unwrap();
+        assert!(!SockRef::from(&passed).tcp_nodelay().unwrap());
+        let watched = Listener::Tcp(passed.try_clone().unwrap()).watched();
+        assert!(watched.is_ok() && SockRef::from(&passed).tcp_nodelay().unwrap());
     }
 
     /// `SO_REUSEPORT` alone would let a second process share the port without a word.

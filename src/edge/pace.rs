@@ -62,7 +62,7 @@ impl Pace {
         if self.least == 0 {
             return Poll::Pending;
         }
-        let mut until = *self.until.get_or_insert_with(|| timer::now() + self.window + timer::TICK);
+        let mut until = *self.until.get_or_insert_with(|| timer::after(self.window));
         if timer::now() >= until {
             if self.moved < self.least {
                 return Poll::Ready(());

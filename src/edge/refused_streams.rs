@@ -18,6 +18,12 @@ pub struct RefusedStreams {
 }
 
 impl RefusedStreams {
+    /// Whether all frames that were begun have gone out whole.
+    #[must_use]
+    pub const fn is_between(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+
     /// The next bytes that have gone out; how many streams they refuse.
     ///
     /// Cost: a copy of nine bytes for each frame.

@@ -1,6 +1,6 @@
 //! A connection without TLS: TCP or a Unix socket.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +9,10 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// A head with a body of up to so many bytes together is written as one piece: send(2) costs the kernel some 200 ns less
+/// than writev(2), a twentieth of a small write, and copying this much a quarter of that.
+const JOINED: usize = 2 * 1024;
 
 /// The address of who connects to a Unix socket: this machine's own.
 pub const UNIX_PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -89,6 +93,17 @@ impl Socket {
     }
 }
 
+/// Slices behind each other, as far as there is room for them.
+fn join<'a>(bufs: &[IoSlice<'_>], joined: &'a mut [u8; JOINED]) -> &'a [u8] {
+    let mut rest = joined.as_mut_slice();
+    for buf in bufs {
+        // Takes what there is room for, and never fails.
+        let _ = rest.write(buf);
+    }
+    let length = JOINED - rest.len();
+    &joined[..length]
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -111,6 +126,14 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [one] = bufs {
+            return self.poll_write(cx, one);
+        }
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if length <= JOINED {
+            let mut joined = [0; JOINED];
+            return self.poll_write(cx, join(bufs, &mut joined));
+        }
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
@@ -135,6 +158,31 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
             Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Whatever their number and sizes, on both sides of what is joined.
+    #[tokio::test]
+    async fn slices_arrive_in_their_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut socket = Socket::Tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (mut peer, _) = listener.accept().await.unwrap();
+        for lengths in [&[3, 2][..], &[JOINED - 1, 0, 1], &[JOINED, 1], &[1, JOINED, 1], &[JOINED + 1]] {
+            let owned: Vec<_> =
+                lengths.iter().zip(b'a'..).map(|(length, byte)| vec![byte; *length]).collect();
+            let bufs: Vec<_> = owned.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let whole = owned.concat();
+            assert_eq!(socket.write_vectored(&bufs).await.unwrap(), whole.len(), "{lengths:?}");
+            let mut came = vec![0; whole.len()];
+            peer.read_exact(&mut came).await.unwrap();
+            assert_eq!(came, whole, "{lengths:?}");
         }
     }
 }

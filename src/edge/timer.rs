@@ -34,6 +34,12 @@ pub fn now() -> Instant {
     SLAB.with_borrow(|slab| slab.now).unwrap_or_else(Instant::now)
 }
 
+/// When a time that begins now is over. Never early, though [`now`] may be old.
+#[must_use]
+pub fn after(limit: Duration) -> Instant {
+    now() + limit + TICK
+}
+
 /// Sweeps this core's deadlines for ever; spawn once on each core.
 pub async fn sweep() {
     loop {
@@ -47,7 +53,13 @@ fn tick(now: Instant) {
     // Wakers may run code that arms a deadline, so they are called after the borrow ends.
     let due: Vec<Waker> = SLAB.with_borrow_mut(|slab| {
         slab.now = Some(now);
-        slab.slots.iter().flatten().filter(|(at, _)| *at <= now).map(|(_, waker)| waker.clone()).collect()
+        let due = slab.slots.iter_mut().flatten().filter(|(at, _)| *at <= now);
+        // Once: whoever is woken may have no ear for it yet, and finds it by itself when it has.
+        due.map(|(at, waker)| {
+            *at = now + NEVER;
+            waker.clone()
+        })
+        .collect()
     });
     due.into_iter().for_each(Waker::wake);
 }
@@ -62,10 +74,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `after` from now.
+    /// `limit` from now.
     #[must_use]
-    pub fn new(after: Duration) -> Self {
-        Self::at(now() + after + TICK)
+    pub fn new(limit: Duration) -> Self {
+        Self::at(after(limit))
     }
 
     /// At a moment.
@@ -73,9 +85,9 @@ impl Deadline {
         Self { at, slot: None }
     }
 
-    /// Starts again, `after` from now.
-    pub fn restart(&mut self, after: Duration) {
-        self.move_to(now() + after + TICK);
+    /// Starts again, `limit` from now.
+    pub fn restart(&mut self, limit: Duration) {
+        self.move_to(after(limit));
     }
 
     /// Moves to another moment.
@@ -211,9 +223,9 @@ impl HeadWait {
     /// Waits on. `begun`: some of the head is there. Ready once that took too long.
     pub fn poll(&mut self, begun: bool, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits != Some(begun) {
-            let (now, limit) = (now(), if begun { self.limits.header_read } else { self.limits.idle });
-            (self.waits, self.quiet, self.end) = (Some(begun), false, now + limit + TICK);
-            let first = if begun { self.end } else { now + limit.min(QUIET) + TICK };
+            let limit = if begun { self.limits.header_read } else { self.limits.idle };
+            (self.waits, self.quiet, self.end) = (Some(begun), false, after(limit));
+            let first = if begun { self.end } else { after(limit.min(QUIET)) };
             match &mut self.deadline {
                 Some(deadline) => deadline.move_to(first),
                 none => *none = Some(Deadline::at(first)),
@@ -325,6 +337,31 @@ mod tests {
         assert!(poll(&mut deadline).is_pending(), "never early, even by the age of the coarse clock");
         tick(start + Duration::from_millis(1_100));
         assert!(poll(&mut deadline).is_ready());
+    }
+
+    /// A task that does not look at a deadline which woke it is not woken for it at every tick from then on.
+    #[test]
+    fn a_deadline_wakes_once() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicU64::new(0)));
+        let start = Instant::now();
+        tick(start);
+        let mut deadline = Deadline::new(Duration::from_secs(1));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(deadline.poll(&mut Context::from_waker(&waker)).is_pending());
+        for seconds in 2..6 {
+            tick(start + Duration::from_secs(seconds));
+        }
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(poll(&mut deadline).is_ready(), "it is over all the same");
+        deadline.restart(Duration::from_secs(1));
+        tick(start + Duration::from_secs(8));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "and wakes again when it has begun again");
     }
 
     #[test]

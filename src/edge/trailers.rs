@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::hop;
+use super::strict::{self, Reason};
 use crate::enforce::fields;
 
 /// Names that may not stand behind a body (RFC 9110, 6.5.1): framing, routing, modifiers, authentication, content.
@@ -42,6 +43,14 @@ const FORBIDDEN: [&str; 32] = [
     "www-authenticate",
     "x-original-url",
 ];
+
+/// Whether trailers, where a frame has them, are as well-formed as a head has to be. HTTP/2's library looks less closely.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(frame: &Frame<Bytes>) -> Result<(), Reason> {
+    frame.trailers_ref().map_or(Ok(()), strict::hold_values_to_http1)
+}
 
 /// Drops what may not be a trailer field from a frame of trailers. `Sec-GPC` never counts here, so it does not pass
 /// either.

@@ -233,11 +233,17 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         wall.raise(headers, ctx.page.is_some_and(|page| page.scheme() == "https"));
     }
     set_cookies(headers, ctx, &mut changes);
-    let variants = ctx.plan.has_variants() || answers_our_tag(ctx);
+    let renews = matches!(ctx.plan, BodyPlan::Pass(PassReason::NotModified));
+    let variants = ctx.plan.has_variants() || renews;
     if variants {
         keep_variants_apart(headers, ctx);
     }
-    if (variants && ctx.cache_front == CacheFront::None) || changes.own_cookie || changes.consent_cookies {
+    // Most of what scripts fetch is data, and a 304 does not tell: they would ask for it each time.
+    let private = !renews || answers_our_tag(ctx) || ctx.asked.target != Target::Page(Kind::Fragment);
+    if (variants && private && ctx.cache_front == CacheFront::None)
+        || changes.own_cookie
+        || changes.consent_cookies
+    {
         forbid_shared_caching(headers);
     }
     changes

@@ -34,7 +34,7 @@ pub struct Line {
     pub path: String,
     /// Site name; `None` where none was named.
     pub site: Option<Arc<str>>,
-    /// Status.
+    /// Status; 499 where the exchange was given up before its answer had a head.
     pub status: u16,
     /// Body bytes handed to the connection.
     pub bytes: u64,

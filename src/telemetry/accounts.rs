@@ -3,6 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry as Exposition;
+
+use super::families::{Counters, family, labels, single};
 
 /// What became of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,19 +85,21 @@ pub struct AccountFigures {
 }
 
 impl AccountFigures {
-    /// `tokens` and `fetches` give the counter of a label.
-    pub(super) fn new(
-        tokens: impl Fn(&'static str) -> Counter,
-        fetches: impl Fn(&'static str) -> Counter,
-        named: Counter,
-        raised: Counter,
-    ) -> Self {
+    pub(super) fn new(x: &mut Exposition) -> Self {
+        let tokens =
+            family(x, "account_tokens", "Requests with a token that names an account, by what came of it");
+        let fetches = family(x, "account_key_fetches", "Fetches of the keys of tokens, by result");
+        let of = |family: &Counters, result| family.get_or_create_owned(&labels(&[("result", result)]));
         Self {
-            tokens: ALL.map(|token| tokens(token.as_str())),
-            keys_taken: fetches("taken"),
-            keys_failed: fetches("failed"),
-            named,
-            raised,
+            tokens: ALL.map(|token| of(&tokens, token.as_str())),
+            keys_taken: of(&fetches, "taken"),
+            keys_failed: of(&fetches, "failed"),
+            named: single(x, "account_answers", "Answers of origins that named an account"),
+            raised: single(
+                x,
+                "account_raised",
+                "Answers held to the opt-out of the account that only they named",
+            ),
             keys_error: Mutex::default(),
         }
     }

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry as Exposition;
+
+use super::families::single;
 
 /// See the module's head. Clones count into the same figures.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,18 @@ pub struct MemoMetrics {
 }
 
 impl MemoMetrics {
+    pub(super) fn new(x: &mut Exposition) -> Self {
+        let bytes = Gauge::default();
+        x.register("memo_bytes", "Memory of the rewritten pages that are remembered", bytes.clone());
+        Self {
+            hits: single(x, "memo_hits", "Rewritten pages whose bytes were the same as before"),
+            partial: single(x, "memo_partial", "Rewritten pages that were remembered and partly others"),
+            misses: single(x, "memo_misses", "Rewritten pages that were not remembered"),
+            recoded: single(x, "memo_recoded", "Remembered pages that were compressed anew, in fewer bytes"),
+            bytes,
+        }
+    }
+
     /// So many bytes more are remembered.
     pub fn grow(&self, bytes: usize) {
         self.bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -7,12 +7,16 @@ pub mod access_log;
 pub mod accounts;
 pub mod durations;
 pub mod events;
+mod families;
 pub mod limits;
 pub mod memo;
 pub mod metrics;
 pub mod redact;
 pub mod sink;
+mod sites;
+mod stages;
 pub mod upstreams;
+mod vendors;
 
 use crate::config::{Log, LogFormat, LogLevel};
 

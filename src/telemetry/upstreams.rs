@@ -4,6 +4,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry as Exposition;
+
+use super::families::{Counters, Gauges, family, labels};
+use crate::config::Upstream;
 
 /// What an origin is to the balancer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,5 +91,66 @@ impl UpstreamFigures {
     pub(super) fn changed(&self, to: UpstreamState) {
         self.show(to);
         self.changes[to as usize].inc();
+    }
+}
+
+/// What the figures of origins are made from.
+#[derive(Debug)]
+pub(super) struct UpstreamFamilies {
+    gauges: [Gauges; 4],
+    counters: [Counters; 6],
+}
+
+impl UpstreamFamilies {
+    pub(super) fn new(x: &mut Exposition) -> Self {
+        let mut gauge = |name: &str, help: &str| {
+            let family = Gauges::default();
+            x.register(name, help, family.clone());
+            family
+        };
+        let gauges = [
+            gauge("upstream_healthy", "1: the origin gets requests"),
+            gauge("upstream_ejected", "1: the origin is left out because requests failed"),
+            gauge("upstream_connections", "Connections to the origin"),
+            gauge("upstream_waiting", "Requests that wait for a connection to the origin"),
+        ];
+        let counters = [
+            family(x, "upstream_changes", "Changes of an origin's state"),
+            family(x, "upstream_failures", "Requests that failed for the origin's sake"),
+            family(x, "upstream_broken_answers", "Answers that the origin broke off, or went silent in"),
+            family(x, "upstream_bad_checks", "Active checks that failed"),
+            family(x, "upstream_queue_refused", "Requests refused for want of a connection to the origin"),
+            family(x, "upstream_bad_lookups", "Look-ups of the origin's name that failed"),
+        ];
+        Self { gauges, counters }
+    }
+
+    /// The same ones every time.
+    pub(super) fn of(&self, site: &str, upstream: &Upstream) -> UpstreamFigures {
+        let of = [("site", site), ("upstream", upstream.label.as_str())];
+        let counter = |family: &Counters, more: &[(&'static str, &str)]| {
+            let pairs: Vec<_> = of.into_iter().chain(more.iter().copied()).collect();
+            family.get_or_create_owned(&labels(&pairs))
+        };
+        let [healthy, ejected, connections, waiting] =
+            self.gauges.each_ref().map(|family| family.get_or_create_owned(&labels(&of)));
+        let [changes, failures, broken_answers, bad_checks, refused, bad_lookups] = &self.counters;
+        UpstreamFigures {
+            site: site.to_owned(),
+            upstream: upstream.label.clone(),
+            weight: upstream.weight,
+            backup: upstream.backup,
+            healthy,
+            ejected,
+            changes: UpstreamState::ALL.map(|to| counter(changes, &[("to", to.as_str())])),
+            failures: counter(failures, &[]),
+            broken_answers: counter(broken_answers, &[]),
+            bad_checks: counter(bad_checks, &[]),
+            connections,
+            waiting,
+            queue_full: counter(refused, &[("reason", "full")]),
+            queue_timeout: counter(refused, &[("reason", "timeout")]),
+            bad_lookups: counter(bad_lookups, &[]),
+        }
     }
 }

@@ -258,6 +258,50 @@ fn a_tag_makes_the_round_trip_and_a_304_carries_it() {
     }
 }
 
+/// RFC 9110, 15.4.5: a 304 says what its 200 would, or a cache that freshens its copy by it forgets who may have that. For
+/// whom the page was not changed, the tag is the origin's.
+#[test]
+fn a_304_to_the_origins_tag_renews_no_page_without_its_vary() {
+    let given = [("etag", "\"v1\""), ("vary", "Accept-Language"), ("cache-control", "max-age=60")];
+    let case = Case::new(Decision::NONE);
+    let frame = [("sec-fetch-dest", "iframe"), ("if-none-match", "\"v1\"")];
+    let vary = |head: &HeaderMap| all(head, "vary").join(", ");
+    let (_, asked) = case.prepare("/a", &frame);
+    let page = case.answer(&asked, 200, &[&given[..], &[("content-type", "text/html")]].concat()).0.headers;
+    assert_eq!(
+        (&page["cache-control"], vary(&page).as_str()),
+        (&HeaderValue::from_static("private, no-cache"), "Accept-Language, Sec-GPC, Cookie",)
+    );
+    for (name, value, order) in [
+        ("sec-fetch-dest", "iframe", "private, no-cache"),
+        ("sec-fetch-dest", "worker", "private, no-cache"),
+        ("accept", "*/*", "private, no-cache"),
+        // Scripts fetch data: kept for as long as the origin says, by browsers and no declared cache.
+        ("sec-fetch-dest", "empty", "max-age=60"),
+    ] {
+        for tag in ["\"v1\"", "*"] {
+            let (parts, asked) = case.prepare("/a", &[(name, value), ("if-none-match", tag)]);
+            assert_eq!(parts.headers["if-none-match"], tag);
+            let head = case.answer(&asked, 304, &given).0.headers;
+            assert_eq!(
+                (&head["etag"], &head["cache-control"]),
+                (&given[0].1.parse().unwrap(), &order.parse().unwrap()),
+                "{value}"
+            );
+            assert!(vary(&head).starts_with("Accept-Language, Sec-GPC, Cookie"), "{value}: {}", vary(&head));
+        }
+    }
+    // What cannot be a page, and a path whose pages are everybody's.
+    let (_, asked) = case.prepare("/a", &[("sec-fetch-dest", "image"), ("if-none-match", "\"v1\"")]);
+    let unread = Case { rewrite: false, ..Case::new(Decision::NONE) };
+    let (_, same_for_all) = unread.prepare("/a", &frame);
+    for head in
+        [case.answer(&asked, 304, &given).0.headers, unread.answer(&same_for_all, 304, &given).0.headers]
+    {
+        assert_eq!(head, headers(&given));
+    }
+}
+
 /// A browser that opts out holds the other variant's tag: the answer must be whole.
 #[test]
 fn a_tag_from_before_the_opt_out_is_not_sent() {

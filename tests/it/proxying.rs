@@ -157,7 +157,8 @@ fn a_post_is_never_sent_twice() {
     assert_eq!(origin.seen(2).iter().filter(|seen| seen.line().starts_with("POST")).count(), 1);
 }
 
-/// An origin may refuse a body before it has read it; its answer counts.
+/// An origin may refuse a body before it has read it; its answer counts. RFC 9112, 9.6: whoever sends the rest learns that
+/// it goes nowhere.
 #[test]
 fn an_early_final_answer_reaches_the_client() {
     let origin = Origin::start().on("/upload", |x| {
@@ -170,7 +171,28 @@ fn an_early_final_answer_reaches_the_client() {
     client.send("POST /upload HTTP/1.1\r\nHost: site.test\r\nContent-Length: 1000000\r\n\r\npart");
     let answer = client.response("POST");
     assert_eq!((answer.status(), answer.text().as_str()), (413, "big!"));
+    assert_eq!(answer.head.one("connection"), Some("close"));
     assert_eq!(proxy.get("/next", "").status(), 200, "the proxy goes on");
+}
+
+/// RFC 9112, 9.3 and 9.6: a body that has come whole, read or not, ends no connection, nor does a next request behind it
+/// of which only a part has come.
+#[test]
+fn an_answer_to_a_body_that_is_there_ends_no_connection() {
+    let origin = Origin::start().on("/unread", |x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nearly")?;
+        x.body()?;
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).run();
+    let mut client = proxy.client();
+    let post =
+        |body: &str| format!("POST /unread HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\n{body}");
+    client.send(format!("{}{}", post("body"), post("bo")));
+    let first = client.response("POST");
+    assert_eq!((first.text().as_str(), first.head.one("connection")), ("early", None));
+    client.send("dy");
+    assert_eq!(client.response("POST").text(), "early");
 }
 
 /// Interim answers of the origin are not taken for the final one.

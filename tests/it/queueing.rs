@@ -1,6 +1,6 @@
 //! `max_connections`: places at an origin, and the line of requests that wait for one (issue 4, upstreams).
 
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 
 use crate::support::DEADLINE;
 use crate::support::client::Client;
@@ -123,6 +123,32 @@ fn an_idle_connection_of_one_core_makes_room_for_another() {
         for client in &mut clients {
             assert_eq!(client.get("/", "").status(), 200, "round {round}");
         }
+    }
+}
+
+/// Several who begin to wait at once get as many places, though the other cores hear of it once.
+#[test]
+fn idle_connections_of_other_cores_make_room_for_all_who_wait() {
+    const PLACES: usize = 8;
+    let together = Arc::new(Barrier::new(PLACES));
+    let origin = Origin::start().on("/together", move |x| {
+        together.wait();
+        x.ok("text/plain", b"all")
+    });
+    let places = format!("{{ url = {}, max_connections = {PLACES} }}", origin.toml());
+    let proxy = site(&[places], "").replacing("workers = 1", "workers = 4").run();
+    for _ in 0..3 {
+        // The kernel deals these out to the cores; each leaves an idle connection on its own.
+        let mut clients: Vec<_> = (0..PLACES).map(|_| proxy.client()).collect();
+        for client in &mut clients {
+            client.send("GET /together HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response("GET").text(), "all");
+        }
+        // All on one core.
+        let answers = H2::prior_knowledge(proxy.addr()).get_at_once("http://site.test/together", PLACES);
+        assert!(answers.iter().all(|answer| answer.body == b"all"[..]), "{answers:?}");
     }
 }
 

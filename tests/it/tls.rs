@@ -294,6 +294,17 @@ fn visitors_in_clear_are_sent_to_https() {
     assert_eq!(tls_client(&proxy, &authority, "site.test").get_from("site.test", "/", "").status(), 200);
 }
 
+/// A visitor who names no host (HTTP/1.0) could only be sent to the origin's own address, which is nobody's to know.
+#[test]
+fn who_names_no_host_is_not_sent_to_the_origins() {
+    let (origin, authority) = (Origin::start(), Authority::new());
+    let proxy = secured(&origin, &authority, "redirect = true\nredirect_port = 443", "");
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    let answer = client.response("GET");
+    assert_eq!((answer.status(), answer.head.one("location")), (400, None));
+}
+
 /// An opt-out that is posted in clear is not lost: followed as browsers follow 308, it is in force.
 #[test]
 fn an_opt_out_posted_in_clear_arrives_by_https() {

@@ -2,17 +2,46 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::support::binary::{Binary, own_address, serving};
-use super::support::client::{get, metrics};
+use super::support::client::{Client, get, metrics};
 use super::support::frames::{
-    self, END_HEADERS, END_STREAM, Field, HEADERS, RST_STREAM, SETTINGS, frame, next_frame, section,
+    CONTINUATION, END_HEADERS, END_STREAM, Field, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, hello,
+    next_frame, section,
 };
 use super::support::h2::{Frames, H2};
 use super::support::origin::{Origin, held};
 use super::support::pki::Authority;
 use super::support::proxy::{Proxy, figure, proxy};
-use super::support::wait_until;
+use super::support::{DEADLINE, wait_until};
+
+/// A visitor who goes while the origin is silent leaves a line too: over HTTP/1.1 and HTTP/2, and it is counted.
+#[test]
+fn an_exchange_that_is_given_up_before_its_answer_is_told() {
+    let (slow, heard, release) = held("slow");
+    let origin = Origin::start().on("/h1", slow.clone()).on("/h2", slow);
+    let (binary, admin) = Binary::observed(proxy().to(&origin));
+    let mut wire = Client::connect(binary.addr());
+    wire.send("GET /h1 HTTP/1.1\r\nHost: site.test\r\nSec-GPC: 1\r\n\r\n");
+    heard.recv_timeout(DEADLINE).unwrap();
+    SockRef::from(&wire.writer()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(wire);
+    let line = binary.wait_for_line(" GET /h1 499 0B ");
+    assert!(line.contains("decision=opted-out;basis=gpc") && line.ends_with("broken-off=visitor"), "{line}");
+    let mut second = H2::prior_knowledge(binary.addr());
+    second.begin("http://site.test/h2");
+    heard.recv_timeout(DEADLINE).unwrap();
+    drop(second);
+    assert!(binary.wait_for_line(" GET /h2 499 0B ").ends_with("broken-off=visitor"));
+    let requests = metrics(admin);
+    let failed =
+        |line: &&str| line.starts_with("optgate_requests_total{") && line.contains("code_class=\"4xx\"");
+    assert!(requests.lines().find(failed).unwrap().ends_with("} 2"), "{requests}");
+    drop(release);
+}
 
 fn counted(proxy: &Proxy, series: &str) -> u64 {
     figure(&proxy.running().metrics().render(), series).unwrap_or(0)
@@ -108,6 +137,29 @@ fn limits_of_heads_are_counted_over_both_protocols() {
     assert_eq!(proxy.limit_reached("between_bytes"), 0);
 }
 
+/// T13: what a client of HTTP/2 has begun must end within the time of a head, from its first byte on; the preface is
+/// such a beginning. While it is idle it has longer than this test waits.
+#[test]
+fn what_a_client_of_http2_does_not_end_is_ended_and_counted() {
+    let limits = "[timeouts]\nheader_read = \"1s\"\nidle = \"10m\"\n";
+    let proxy = proxy().to(&Origin::start()).toml(limits).run();
+    let head = frame(HEADERS, END_STREAM, 1, b"\x82\x86\x84");
+    for (what, begun) in [
+        ("half a preface", PREFACE[..11].to_vec()),
+        ("a preface without settings", PREFACE.to_vec()),
+        ("fields that go on elsewhere", [hello(), head.clone()].concat()),
+        ("fields that go on and on", [hello(), head.clone(), frame(CONTINUATION, 0, 1, b"\x84")].concat()),
+        ("half a frame", [hello(), head[..10].to_vec()].concat()),
+        ("half a frame's head", [hello(), head[..5].to_vec()].concat()),
+    ] {
+        let before = proxy.limit_reached("header_read");
+        let mut client = proxy.client();
+        client.writer().write_all(&begun).unwrap();
+        client.rest();
+        wait_until(what, || proxy.limit_reached("header_read") == before + 1);
+    }
+}
+
 #[test]
 fn handshakes_that_fail_or_take_too_long_are_counted() {
     let authority = Authority::new();
@@ -132,7 +184,7 @@ fn a_stream_over_the_limit_is_refused_and_counted() {
     let origin = Origin::start().on("/held", handler);
     let proxy = proxy().to(&origin).toml("[limits]\nhttp2_streams = 2\n").run();
     let mut wire = TcpStream::connect(proxy.addr()).unwrap();
-    wire.write_all(&[frames::PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    wire.write_all(&hello()).unwrap();
     let (head, _) = next_frame(&wire).unwrap();
     assert_eq!(head[3], SETTINGS);
     wire.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap();

@@ -5,26 +5,26 @@
 //! know. Whoever floods the memory with names has others forgotten: those are seen as new, and count as opted out for
 //! longer than they need, never the other way.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-/// Names that each of the two tables remembers; issuers have two or three.
+use super::recent::Recent;
+
+/// Names that a generation remembers; issuers have two or three.
 const REMEMBERED: usize = 1_024;
 
 /// Names by their keyed hash, so that a long one takes no more room than a short one, and nobody can choose one that
 /// falls on another's place. Shared by all cores: only tokens without a key come here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AbsentNames {
     hasher: RandomState,
-    tables: Mutex<Tables>,
+    seen: Mutex<Recent<u64, u64>>,
 }
 
-/// The table that fills up, and the one that was full before it.
-#[derive(Debug, Default)]
-struct Tables {
-    young: HashMap<u64, u64>,
-    old: HashMap<u64, u64>,
+impl Default for AbsentNames {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), seen: Mutex::new(Recent::new(REMEMBERED)) }
+    }
 }
 
 impl AbsentNames {
@@ -32,16 +32,12 @@ impl AbsentNames {
     pub(super) fn first_seen(&self, name: &str, now: u64) -> u64 {
         let name = self.hasher.hash_one(name);
         // Whatever another thread left in it holds: a name that is missing counts as new.
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(first) = tables.young.get(&name) {
-            return *first;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = seen.get(name) {
+            return first;
         }
-        let first = tables.old.get(&name).copied().unwrap_or(now);
-        if tables.young.len() >= REMEMBERED {
-            tables.old = std::mem::take(&mut tables.young);
-        }
-        tables.young.insert(name, first);
-        first
+        seen.put(name, now);
+        now
     }
 }
 
@@ -57,10 +53,9 @@ mod tests {
         assert_eq!(names.first_seen("a", 9), 5);
     }
 
-    /// Threat: names cost nothing to make up. The memory does not grow; who is forgotten is new again, and who comes
-    /// back often is not forgotten.
+    /// Threat: names cost nothing to make up. Who is forgotten is new again, and who comes back often is not forgotten.
     #[test]
-    fn a_flood_of_names_takes_no_more_room_and_makes_names_newer_never_older() {
+    fn a_flood_of_names_makes_names_newer_never_older() {
         let names = AbsentNames::default();
         names.first_seen("once", 1);
         names.first_seen("often", 1);
@@ -69,7 +64,5 @@ mod tests {
             assert_eq!(names.first_seen("often", 2 + number), 1);
         }
         assert_eq!(names.first_seen("once", 1_000_000), 1_000_000);
-        let tables = names.tables.lock().unwrap();
-        assert!(tables.young.len() <= REMEMBERED && tables.old.len() <= REMEMBERED);
     }
 }

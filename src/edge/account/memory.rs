@@ -1,12 +1,11 @@
 //! Tokens that were verified once, remembered by each core.
 
-use std::collections::HashMap;
-
+use super::recent::Recent;
 use super::scope::Scope;
 use super::token::{Verdict, Verifier};
 use crate::privacy::Mark;
 
-/// Tokens that each of a core's two tables remembers.
+/// Tokens that a generation of a core's memory remembers.
 const REMEMBERED: usize = 4_096;
 
 /// A verdict, and how long it holds.
@@ -19,11 +18,14 @@ pub(super) struct Remembered {
     pub(super) set: u64,
 }
 
-/// A core's memory of tokens: the table that fills up, and the one that was full before it. Bounded, whatever comes.
-#[derive(Debug, Default)]
-pub struct TokenMemory {
-    young: HashMap<Mark, Remembered>,
-    old: HashMap<Mark, Remembered>,
+/// A core's memory of tokens.
+#[derive(Debug)]
+pub struct TokenMemory(Recent<Mark, Remembered>);
+
+impl Default for TokenMemory {
+    fn default() -> Self {
+        Self(Recent::new(REMEMBERED))
+    }
 }
 
 impl TokenMemory {
@@ -33,27 +35,17 @@ impl TokenMemory {
     pub fn verdict(&mut self, verifier: &Verifier, scope: Scope<'_>, token: &[u8], now: i64) -> Verdict {
         let mark = scope.token(token);
         let set = verifier.set_number();
-        if let Some(known) = self.young.get(&mark).or_else(|| self.old.get(&mark)).cloned()
+        if let Some(known) = self.0.get(mark)
             && known.set == set
             && now < known.until
         {
-            if !self.young.contains_key(&mark) {
-                self.remember(mark, known.clone());
-            }
             return known.verdict;
         }
         let new = verifier.verify(scope, token, now);
         if new.verdict != Verdict::Pending {
-            self.remember(mark, new.clone());
+            self.0.put(mark, new.clone());
         }
         new.verdict
-    }
-
-    fn remember(&mut self, mark: Mark, what: Remembered) {
-        if self.young.len() >= REMEMBERED {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(mark, what);
     }
 }
 
@@ -65,22 +57,16 @@ mod tests {
     use super::*;
     use crate::privacy::Keys;
 
-    /// What is remembered ends with the token, and the memory does not grow.
+    /// What is remembered ends with the token, its leeway over.
     #[test]
-    fn a_remembered_token_ends_when_it_expires_and_the_memory_is_bounded() {
+    fn a_remembered_token_ends_when_it_expires() {
         let (verifier, keys) = (verifier(|_| ()), Keys::derive(b"k"));
         let (shop, blog) = (Scope::new(&keys, "shop", None), Scope::new(&keys, "blog", None));
         let mut memory = TokenMemory::default();
         let (text, start) = (token(&json!({"sub": "ann", "exp": now() + 10})), now());
-        let mut at = |after| memory.verdict(&verifier, shop, text.as_bytes(), start + after);
-        assert_eq!(at(0), ann());
-        assert_eq!(memory.young.len(), 1);
-        let kept = memory.young.values().next().unwrap().until;
+        assert_eq!(memory.verdict(&verifier, shop, text.as_bytes(), start), ann());
+        let kept = memory.0.get(shop.token(text.as_bytes())).unwrap().until;
         assert!((start + 39..=start + 41).contains(&kept), "its end and the leeway: {kept} from {start}");
-        for number in 0..3 * REMEMBERED {
-            memory.verdict(&verifier, shop, format!("junk {number}").as_bytes(), start);
-        }
-        assert!(memory.young.len() <= REMEMBERED && memory.old.len() <= REMEMBERED);
         let other = memory.verdict(&verifier, blog, text.as_bytes(), start);
         assert_ne!(other, ann(), "another site's account is another");
     }

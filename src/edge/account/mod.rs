@@ -5,6 +5,7 @@
 mod absent;
 pub mod keys;
 pub mod memory;
+mod recent;
 pub mod scope;
 pub mod sessions;
 pub mod token;

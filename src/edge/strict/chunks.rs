@@ -14,6 +14,8 @@ const MAX_TRAILERS: usize = 16 * 1024;
 enum At {
     /// Digits of the size, so many seen.
     Size(u8),
+    /// White space that only an extension may follow, so many seen.
+    Blank(u16),
     /// Bytes of an extension, so many seen.
     Extension(u16),
     SizeEnd,
@@ -79,6 +81,10 @@ impl Chunks {
     fn line_byte(&mut self, byte: u8) -> Result<bool, Reason> {
         self.at = match self.at {
             At::Size(digits) => self.size_byte(byte, digits)?,
+            // RFC 9112, 7.1.1, and RFC 9110, 5.6.3: bad, and to be read all the same.
+            At::Blank(seen) if matches!(byte, b' ' | b'\t') && seen < MAX_EXTENSION => At::Blank(seen + 1),
+            At::Blank(seen) if byte == b';' => At::Extension(seen),
+            At::Blank(_) => return Err(Reason::ChunkSize),
             At::Extension(_) if byte == b'\r' => At::SizeEnd,
             At::Extension(seen) if is_text_byte(byte) && seen < MAX_EXTENSION => At::Extension(seen + 1),
             At::Extension(_) if byte == b'\n' => return Err(Reason::BareLf),
@@ -103,6 +109,7 @@ impl Chunks {
             b'A'..=b'F' => byte - b'A' + 10,
             b'\r' if digits > 0 => return Ok(At::SizeEnd),
             b';' if digits > 0 => return Ok(At::Extension(0)),
+            b' ' | b'\t' if digits > 0 => return Ok(At::Blank(1)),
             b'\n' if digits > 0 => return Err(Reason::BareLf),
             _ => return Err(Reason::ChunkSize),
         };
@@ -168,6 +175,8 @@ mod tests {
     fn the_end_is_found_and_what_follows_is_not_read() {
         let body = b"3\r\nabc\r\n0A;x=\"y\"\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n";
         assert_eq!(read(&[&body[..], b"GET /"].concat()), (body.len(), Ok(true)));
+        let blanks = b"3 ;a\r\nabc\r\n2\t \t; a = b \r\nde\r\n0 ;\r\n\r\n";
+        assert_eq!(read(blanks), (blanks.len(), Ok(true)), "RFC 9112, 7.1.1");
         assert_eq!(read(b"0\r\n\r\n"), (5, Ok(true)));
         assert_eq!(read(b"3\r\nab"), (5, Ok(false)));
     }
@@ -179,6 +188,10 @@ mod tests {
             (b"+1\r\n", Reason::ChunkSize),
             (b"0x1\r\n", Reason::ChunkSize),
             (b"1 \r\n", Reason::ChunkSize),
+            (b"1 \t\r\n", Reason::ChunkSize),
+            (b"1 1;\r\n", Reason::ChunkSize),
+            (b"1 \n", Reason::ChunkSize),
+            (b" ;a\r\n", Reason::ChunkSize),
             (b" 1\r\n", Reason::ChunkSize),
             (b"0000000000000001\r\n", Reason::ChunkSize),
             (b"1\n", Reason::BareLf),
@@ -201,6 +214,8 @@ mod tests {
         }
         let long = [b"1;", &[b'a'; 600][..]].concat();
         assert_eq!(read(&long).1, Err(Reason::ChunkExtension));
+        let blank = [b"1", &[b' '; 600][..]].concat();
+        assert_eq!(read(&blank).1, Err(Reason::ChunkSize));
         let trailers = [b"0\r\nX: ", &[b'a'; 300][..]].concat();
         assert_eq!(read(&trailers).1, Err(Reason::Trailer));
     }

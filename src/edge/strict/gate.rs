@@ -22,10 +22,16 @@ use crate::edge::unsent::Unsent;
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
 /// answers to the requests before it. A client cannot make one count as refused: only [`Link`] can.
 const REFUSED: &[u8] = b"- / HTTP/1.1\r\n\r\n";
+/// The same where the answer may have no body (RFC 9110, 9.3.2).
+const REFUSED_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\n\r\n";
 
 /// How long, and for how many bytes, a closed connection is still read: a client that is sending must get our
 /// answer and no reset (RFC 9112, 9.6).
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 1024 * 1024);
+
+/// Marks a request for which [`Link::is_of_server`] holds.
+#[derive(Debug, Clone, Copy)]
+pub struct OfServer;
 
 /// What a gate and the service behind hyper tell each other about one connection. Requests are counted from 1.
 #[derive(Debug, Default)]
@@ -38,6 +44,10 @@ pub struct Link {
     answered: AtomicU64,
     /// Part of a head is held.
     in_head: AtomicBool,
+    /// The request that is for the server and no page of it, by an address without a path; 0: none yet.
+    of_server: AtomicU64,
+    /// The request whose body has begun and not ended; 0: none.
+    in_body: AtomicU64,
     /// A head had begun and did not end in time.
     late: AtomicBool,
     /// Nothing has come for a while, and nothing is under way.
@@ -70,6 +80,19 @@ impl Link {
     #[must_use]
     pub fn is_in_head(&self) -> bool {
         self.in_head.load(Ordering::Acquire)
+    }
+
+    /// Whether this request's target is an address that means the server: `*` to whoever gets it next (RFC 9112, 3.2.4).
+    /// hyper's types read it as the root's. Cost: one load.
+    #[must_use]
+    pub fn is_of_server(&self, request: u64) -> bool {
+        self.of_server.load(Ordering::Relaxed) == request
+    }
+
+    /// Whether some of this request's body has not come yet. Cost: one load.
+    #[must_use]
+    pub fn is_in_body(&self, request: u64) -> bool {
+        self.in_body.load(Ordering::Relaxed) == request
     }
 
     /// Whether a head had begun and did not end in time.
@@ -128,8 +151,8 @@ enum State {
     Waiting,
     /// No more HTTP/1.1: anything passes.
     Open,
-    /// A head was refused; the client is not listened to any more.
-    Refused,
+    /// A head was refused, of which this stands in the place; the client is not listened to any more.
+    Refused(&'static [u8]),
     /// A body was refused.
     Broken(Reason),
     /// A head was waited for too long.
@@ -190,7 +213,7 @@ impl<S> Gate<S> {
             let rest = &bytes[at..];
             match &mut self.state {
                 State::Open => return bytes.len(),
-                State::Waiting | State::Refused | State::Broken(_) | State::Late => return at,
+                State::Waiting | State::Refused(_) | State::Broken(_) | State::Late => return at,
                 State::Body(left) => {
                     let step = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     *left -= step as u64;
@@ -216,6 +239,9 @@ impl<S> Gate<S> {
                     Ok(Some(head)) => {
                         at += head.length;
                         self.request += 1;
+                        if asks_of_server(&rest[..head.length]) {
+                            self.link.of_server.store(self.request, Ordering::Relaxed);
+                        }
                         self.wait.end();
                         self.state = match head.framing {
                             _ if head.upgrade => State::Waiting,
@@ -227,12 +253,18 @@ impl<S> Gate<S> {
                     Err(reason) => {
                         self.request += 1;
                         self.link.refuse(self.request, reason);
-                        self.state = State::Refused;
+                        self.state = State::Refused(if is_for_head(rest) { REFUSED_HEAD } else { REFUSED });
                     }
                 },
             }
         }
         at
+    }
+
+    /// Tells whose body is under way, after a look.
+    fn tell_of_body(&self) {
+        let in_body = matches!(self.state, State::Body(_) | State::Chunks(_));
+        self.link.in_body.store(if in_body { self.request } else { 0 }, Ordering::Relaxed);
     }
 
     /// Nothing more has come. Gives up when it was the rest of a head, or a next one, that did not.
@@ -261,6 +293,7 @@ impl<S> Gate<S> {
         let mut held = std::mem::take(&mut self.held);
         held.look_again(|bytes| self.look(bytes));
         self.held = held;
+        self.tell_of_body();
         self.settle();
     }
 
@@ -269,7 +302,7 @@ impl<S> Gate<S> {
         let in_head = matches!(&self.state, State::Head(scan) if scan.has_begun());
         self.link.in_head.store(in_head, Ordering::Release);
         match self.state {
-            State::Refused => self.held.replace_rest(REFUSED),
+            State::Refused(in_place) => self.held.replace_rest(in_place),
             State::Broken(_) => self.held.replace_rest(b""),
             _ => {}
         }
@@ -280,11 +313,33 @@ impl<S> Gate<S> {
         let mut held = std::mem::take(&mut self.held);
         let given = held.take(buf, start, |bytes| self.look(bytes));
         self.held = held;
+        self.tell_of_body();
         if !self.held.is_empty() {
             self.settle();
         }
         given
     }
+}
+
+/// What follows a method and a blank at the start of a head.
+fn behind<'b>(method: &[u8], mut bytes: &'b [u8]) -> Option<&'b [u8]> {
+    while let [b'\r', b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes.strip_prefix(method)?.strip_prefix(b" ")
+}
+
+/// Whether a refused head, of which this is the beginning, asks for an answer without a body.
+fn is_for_head(bytes: &[u8]) -> bool {
+    behind(b"HEAD", bytes).is_some()
+}
+
+/// Whether a good head is an `OPTIONS` whose target is an address without path and query.
+fn asks_of_server(head: &[u8]) -> bool {
+    let target = behind(b"OPTIONS", head).and_then(|rest| rest.split(|byte| *byte == b' ').next());
+    let Some(target) = target.filter(|target| !matches!(target, [b'/' | b'*', ..])) else { return false };
+    memchr::memmem::find(target, b"://")
+        .is_some_and(|at| !target[at + 3..].iter().any(|b| matches!(b, b'/' | b'?')))
 }
 
 impl<S: AsyncRead + Unpin> Gate<S> {
@@ -331,7 +386,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                     this.look_at_held();
                     continue;
                 }
-                State::Refused => return Poll::Ready(Ok(())),
+                State::Refused(_) => return Poll::Ready(Ok(())),
                 State::Broken(reason) => return Poll::Ready(Err(reason.into_io())),
                 State::Late => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 _ => {}
@@ -511,6 +566,36 @@ mod tests {
             assert_eq!(drain(&mut gate, 8192), (want.clone(), false), "cut at {cut}");
             assert_eq!(link.refusal(5), Some(Reason::BareLf));
             assert_eq!((link.refusal(4), link.broken_body()), (None, None));
+        }
+    }
+
+    /// RFC 9110, 9.3.2: who asks for no body gets none with a refusal, however the head comes.
+    #[test]
+    fn a_refused_head_for_head_stays_one_at_every_cut() {
+        let bad = b"\r\nHEAD / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n";
+        for cut in 0..=bad.len() {
+            let (a, b) = bad.split_at(cut);
+            let (mut gate, link) = gate([a.to_vec(), b.to_vec()].into_iter().filter(|p| !p.is_empty()));
+            assert_eq!(drain(&mut gate, 8192), (REFUSED_HEAD.to_vec(), false), "cut at {cut}");
+            assert_eq!(link.refusal(1), Some(Reason::FieldName));
+        }
+    }
+
+    /// RFC 9112, 3.2.4.
+    #[test]
+    fn an_address_without_a_path_is_told_from_the_roots() {
+        for (target, means_server) in [
+            ("http://a", true),
+            ("HTTPS://a:80", true),
+            ("http://a/", false),
+            ("http://a?b", false),
+            ("/http://a", false),
+            ("*", false),
+        ] {
+            let head = format!("\r\nOPTIONS {target} HTTP/1.1\r\nHost: a\r\nReferer: http://b\r\n\r\n");
+            let (mut gate, link) = gate([b"GET http://a HTTP/1.1\r\n\r\n".to_vec(), head.into_bytes()]);
+            drain(&mut gate, 8192);
+            assert_eq!((link.is_of_server(1), link.is_of_server(2)), (false, means_server), "{target}");
         }
     }
 

@@ -18,9 +18,9 @@ mod interim;
 mod known;
 
 pub use answer::{AnswerGate, Expected};
-pub use gate::{Gate, Link};
+pub use gate::{Gate, Link, OfServer};
 pub use head::{Framing, Limits, RequestHead, Scan};
-pub use http2::hold_to_http1;
+pub use http2::{hold_to_http1, hold_values_to_http1};
 pub use known::Known;
 
 use http::StatusCode;
@@ -106,6 +106,15 @@ pub enum Reason {
     /// A frame whose length is not what its kind has (RFC 9113, 4.2).
     #[error("a frame's length is not what its kind has")]
     FrameSize,
+    /// An HTTP/2 client that does not begin with its settings (RFC 9113, 3.4).
+    #[error("no settings stand behind the connection preface")]
+    Preface,
+    /// Data or fields behind the end of an HTTP/2 stream (RFC 9113, 5.1).
+    #[error("a frame follows the end of its stream")]
+    StreamClosed,
+    /// A window larger than any (RFC 9113, 6.5.2).
+    #[error("the initial window is larger than a window may be")]
+    WindowSize,
     /// A 101 that nobody had asked for (RFC 9110, 15.2.2).
     #[error("the origin answered 101 to a request without Upgrade")]
     UnaskedSwitch,
@@ -145,6 +154,9 @@ impl Reason {
             Self::StatusLine => "status_line",
             Self::PseudoTrailer => "pseudo_trailer",
             Self::FieldBlock => "field_block",
+            Self::Preface => "preface",
+            Self::StreamClosed => "stream_closed",
+            Self::WindowSize => "window_size",
             Self::UnaskedSwitch => "unasked_switch",
             Self::ManyInterim => "many_interim",
         }

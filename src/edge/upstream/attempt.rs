@@ -40,6 +40,7 @@ impl Attempt {
             Some(BodyError::Stalled) => ProxyError::BodyTimeout,
             Some(BodyError::TooSlow) => ProxyError::BodyTooSlow,
             Some(BodyError::Visitor(_) | BodyError::Unfinished) => ProxyError::BrokenBody,
+            Some(BodyError::VisitorTrailers(reason)) => ProxyError::Malformed(*reason),
             _ => ProxyError::Answer(error),
         };
         if request.is_some() { Self::NotSent(error) } else { Self::Failed(error) }

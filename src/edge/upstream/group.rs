@@ -112,7 +112,7 @@ impl Group {
             if let (Some(names), Some(known)) = (&member.connector.names, &old.connector.names) {
                 names.take_over(known);
             }
-            if member.health.standing() == Standing::Ejected {
+            if member.health.is_ejected() {
                 self.ejected.fetch_add(1, Ordering::AcqRel);
             }
         }
@@ -377,6 +377,20 @@ mod tests {
         assert_eq!(group.usable(10_001), 0b1111, "500 is no gateway's answer");
         group.answered(3, 504, 10_001);
         assert_eq!(group.usable(10_001), 0b0111, "the places of those who came back are free");
+    }
+
+    /// A reload while an origin is ejected and fails its checks too: the way back is counted as it came.
+    #[test]
+    fn an_ejection_under_failing_checks_is_taken_over_and_ends_once() {
+        let (before, after) = (group(3, 0, 0), group(3, 0, 0));
+        before.answered(0, 503, 1);
+        before.checked(0, false, "", 1);
+        after.take_over(&before);
+        after.checked(0, true, "", 1);
+        let late = 100_000;
+        assert_eq!(after.usable(late), 0b111);
+        after.answered(1, 503, late);
+        assert_eq!(after.usable(late), 0b101, "another can still be ejected");
     }
 
     /// One may always be ejected, the only one never.

@@ -54,6 +54,12 @@ impl Health {
         }
     }
 
+    /// Whether an ejection has not ended yet, whatever the checks say meanwhile.
+    #[must_use]
+    pub fn is_ejected(&self) -> bool {
+        self.ejected_until.load(Ordering::Relaxed) != 0
+    }
+
     /// Ends an ejection whose time is over, or any when `early`. True for the one caller who ended it.
     pub fn returned(&self, now: u64, early: bool) -> bool {
         let until = self.ejected_until.load(Ordering::Relaxed);
@@ -63,9 +69,15 @@ impl Health {
         let ended =
             self.ejected_until.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if ended {
-            self.back_at.store(now.max(1), Ordering::Relaxed);
+            self.starts_anew(now);
         }
         ended
+    }
+
+    /// What failed while it was away, or was under way before, is no reason to leave it out again.
+    fn starts_anew(&self, now: u64) {
+        self.failures.store(0, Ordering::Relaxed);
+        self.back_at.store(now.max(1), Ordering::Relaxed);
     }
 
     /// A request went well.
@@ -116,7 +128,7 @@ impl Health {
     pub fn checked(&self, well: bool, now: u64) -> bool {
         let news = self.down.swap(!well, Ordering::AcqRel) == well;
         if news && well {
-            self.back_at.store(now.max(1), Ordering::Relaxed);
+            self.starts_anew(now);
         }
         news
     }
@@ -205,6 +217,21 @@ mod tests {
             assert_eq!(health.standing(), Standing::Well);
         }
         assert_eq!(health.eject(now + 26_000, &settings), Some(Duration::from_secs(10)), "a clean slate");
+    }
+
+    /// Requests that were under way when it was ejected fail afterwards: they say nothing about it when it is back.
+    #[test]
+    fn failures_of_before_its_return_do_not_count_after_it() {
+        let (health, settings) = (Health::default(), outlier());
+        assert_eq!([(); 3].map(|()| health.failed(&settings)), [false, false, true]);
+        health.eject(1_000, &settings);
+        assert_eq!([(); 3].map(|()| health.failed(&settings)), [false; 3]);
+        assert!(health.returned(11_000, false));
+        assert!(!health.failed(&settings), "the first one after its return");
+        health.checked(false, 12_000);
+        assert_eq!([(); 3].map(|()| health.failed(&settings)), [false; 3]);
+        health.checked(true, 13_000);
+        assert!(!health.failed(&settings), "the first one after the checks found it well");
     }
 
     /// A reload: an ejection goes on to its end, counted from another beginning.

@@ -178,11 +178,12 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         return BodyPlan::Pass(PassReason::Observe);
     }
     if status == StatusCode::NOT_MODIFIED {
-        let stale = question.opted_out && question.rewrite && !question.conditional_ours;
-        return if stale {
-            BodyPlan::Refuse(Refusal::NotModified)
-        } else {
-            BodyPlan::Pass(PassReason::NotModified)
+        let stale = question.opted_out && !question.conditional_ours;
+        return match question.rewrite {
+            true if stale => BodyPlan::Refuse(Refusal::NotModified),
+            true => BodyPlan::Pass(PassReason::NotModified),
+            // What it renews was the same for everybody.
+            false => BodyPlan::Pass(PassReason::NotHtml),
         };
     }
     if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
@@ -587,6 +588,8 @@ mod tests {
         assert_eq!(ask(&q), BodyPlan::Refuse(Refusal::NotModified));
         q.opted_out = false;
         assert_eq!(ask(&q), BodyPlan::Pass(PassReason::NotModified));
+        q.rewrite = false;
+        assert_eq!(ask(&q), BodyPlan::Pass(PassReason::NotHtml));
     }
 
     #[test]

@@ -197,7 +197,11 @@ fn claims() -> Vec<Case> {
             "X-Real-IP: 6.6.6.6\r\n",
             seen("GET /case").has("x-real-ip", "127.0.0.1"),
         ),
-        case("a stranger's Via is not told", "Via: 1.1 a\r\n", seen("GET /case").has("via", "1.1 optgate")),
+        case(
+            "a stranger's Via is added to (RFC 9110, 7.6.3)",
+            "Via: 1.1 a, 1.0 b\r\nVia: 2 c\r\n",
+            seen("GET /case").has("via", "1.1 a, 1.0 b, 2 c, 1.1 optgate"),
+        ),
         case(
             "httpoxy: Proxy never reaches an origin",
             "Proxy: http://evil.test\r\n",

@@ -39,6 +39,15 @@ pub fn cases() -> Vec<Case> {
         forward("an extension is dropped", EXTENSION, chunked("4;a=b\r\nbody\r\n0\r\n\r\n"), [body()]),
         forward("an extension without a value", EXTENSION, chunked("4;a\r\nbody\r\n0;z\r\n\r\n"), [body()]),
         forward("an extension in quotes", EXTENSION, chunked("4;a=\"b;c\"\r\nbody\r\n0\r\n\r\n"), [body()]),
+        forward("a blank before an extension", EXTENSION, chunked("4 ;a\r\nbody\r\n0\r\n\r\n"), [body()])
+            .ours(),
+        forward(
+            "blanks before and in extensions, then another request",
+            EXTENSION,
+            chunked("4 \t; a = b\r\nbody\r\n0\t;z\r\n\r\nGET /next HTTP/1.1\r\nHost: site.test\r\n\r\n"),
+            [body(), seen("GET /next")],
+        )
+        .ours(),
         forward(
             "chunks, a trailer, then another request",
             TRAILER,
@@ -125,6 +134,10 @@ pub fn cases() -> Vec<Case> {
         "\t4",
         "4\t",
         "4 4",
+        "4 4;a",
+        " 4;a",
+        " ;a",
+        "4 \u{b};a",
         "_4",
         "4_",
         "\"4\"",

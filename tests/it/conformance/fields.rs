@@ -117,6 +117,18 @@ pub fn cases() -> Vec<Case> {
         .statuses(&[431, 400])
         .alone(),
     ];
+    // A body behind the refusal of a HEAD would be the next answer's.
+    let head = |rest: &str| format!("HEAD /case HTTP/1.1\r\nHost: site.test\r\n{rest}\r\n");
+    for (what, statuses, bytes) in [
+        ("a bad field", &[400][..], head("X A: b\r\n")),
+        ("a bad length", &[400], head("Content-Length: x\r\n")),
+        ("too many fields", &[431], head(&"X-A: b\r\n".repeat(120))),
+        ("a target that is too long", &[414], format!("HEAD /{} HTTP/1.1\r\n", "a".repeat(100_000))),
+        ("a version that is not spoken", &[505], "HEAD /case HTTP/1.2\r\nHost: site.test\r\n\r\n".into()),
+        ("no host", &[400], "HEAD /case HTTP/1.1\r\n\r\n".into()),
+    ] {
+        cases.push(refuse(format!("a HEAD with {what}"), "RFC 9110, 9.3.2", bytes).statuses(statuses).ours());
+    }
     let named = |byte: u8| {
         let name =
             [b"GET /case HTTP/1.1\r\nHost: site.test\r\nX-".as_slice(), &[byte], b"A: b\r\n\r\n"].concat();

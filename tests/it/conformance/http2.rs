@@ -5,7 +5,11 @@ use super::frames::{Outcome, ask, outcome, request, tunnel};
 use super::recorder::Script;
 use super::wire::Wire;
 use super::{Subject, Verdict, assert_none, lines, optgate, optgate_with_tls};
-use crate::support::frames::{END_HEADERS, END_STREAM, Field, HEADERS, frame, hello, section};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Field, HEADERS, PADDED, PING, PREFACE, PRIORITY, SETTINGS, WINDOW_UPDATE,
+    frame, hello, section,
+};
+use crate::support::h2::{Frames, H2};
 
 const GET: [Field<'static>; 4] =
     [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/case"), (b":authority", b"site.test")];
@@ -251,6 +255,16 @@ fn cases() -> Vec<Case> {
             &[],
             &[b"body"],
             Some(&[(b"X-Sum", b"1")]),
+        ),
+        bad("a blank before a trailer's value", "RFC 9113, 8.2.1", &GET).body(
+            &[],
+            &[b"body"],
+            Some(&[(b"x-sum", b" 1")]),
+        ),
+        bad("a blank behind a trailer's value", "RFC 9113, 8.2.1", &GET).body(
+            &[],
+            &[b"body"],
+            Some(&[(b"x-sum", b"1\t")]),
         ),
         bad("a line break among trailers", "RFC 9113, 8.2.1", &GET).body(
             &[],
@@ -535,13 +549,108 @@ fn a_connection_that_ends_for_a_malformed_request_ends_with_goaway() {
     let head = |stream: u32, fields: &[Field<'_>]| {
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &section(fields))
     };
-    for bad in [head(3, &with(b":path", b"/case#b")), head(1, &[(b":path", b"/case")])] {
+    for (bad, code) in [(head(3, &with(b":path", b"/case#b")), 1), (head(1, &[(b":path", b"/case")]), 5)] {
         let mut wire = subject.connect_http2();
         wire.send([hello(), head(1, &GET)].concat());
         assert_eq!(outcome(&mut wire, 1), Outcome::Answered(200));
         wire.send(bad);
-        assert_eq!(outcome(&mut wire, 3), Outcome::Reset(1), "PROTOCOL_ERROR");
+        assert_eq!(outcome(&mut wire, 3), Outcome::Reset(code), "PROTOCOL_ERROR, STREAM_CLOSED");
         wire.raw(1 << 16);
         assert!(wire.is_closed());
+    }
+}
+
+/// Frames that end a connection, by the code that its end names (RFC 9113, 7).
+fn faults() -> Vec<(&'static str, u32, Vec<u8>)> {
+    let block = |stream: u32, flags: u8, block: &[u8]| frame(HEADERS, END_HEADERS | flags, stream, block);
+    let get = |stream: u32| block(stream, END_STREAM, &section(&GET));
+    let post = |more: Vec<u8>| [block(1, 0, &section(&POST)), more].concat();
+    let behind_fields = |more: &[u8]| block(1, END_STREAM, &[&section(&GET), more].concat());
+    let setting = |value: u32| frame(SETTINGS, 0, 0, &[&[0, 4][..], &value.to_be_bytes()].concat());
+    vec![
+        ("a fragment in the path (8.3.1)", 1, block(1, END_STREAM, &section(&with(b":path", b"/case#b")))),
+        ("a pseudo-field among trailers (8.1)", 1, post(block(1, END_STREAM, &section(&GET[..1])))),
+        ("a window update of three bytes (6.9)", 6, frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1])),
+        ("settings of five bytes (6.5)", 6, frame(SETTINGS, 0, 0, &[0; 5])),
+        ("a priority of four bytes (6.3)", 6, frame(PRIORITY, 0, 1, &[0; 4])),
+        ("a priority of six bytes (6.3)", 6, frame(PRIORITY, 0, 1, &[0; 6])),
+        ("fields without room for their priority (6.2)", 6, frame(HEADERS, 0x24, 1, &[0; 4])),
+        ("data without room for its padding (6.1)", 6, post(frame(DATA, PADDED, 1, &[]))),
+        ("a window of 2^31 (6.5.2)", 3, setting(1 << 31)),
+        ("data behind a stream's end (5.1)", 5, [get(1), frame(DATA, 0, 1, b"more")].concat()),
+        ("a request behind a stream's end (5.1)", 5, [get(1), get(1)].concat()),
+        (
+            "trailers behind a stream's end (5.1)",
+            5,
+            [get(1), block(1, END_STREAM, &section(&[(b"x", b"y")]))].concat(),
+        ),
+        ("a block that is none (4.3)", 9, behind_fields(b"\x80")),
+        ("the table's size behind a field (RFC 7541, 4.2)", 9, behind_fields(b"\x20")),
+        ("the code that ends nothing (RFC 7541, 5.2)", 9, behind_fields(b"\0\x01a\x84\xff\xff\xff\xff")),
+        ("the same, never to be kept", 9, behind_fields(b"\x10\x01a\x84\xff\xff\xff\xff")),
+        ("padding of more than seven bits (RFC 7541, 5.2)", 9, behind_fields(b"\0\x01a\x82\x1f\xff")),
+        ("padding that is not of ones (RFC 7541, 5.2)", 9, behind_fields(b"\0\x01a\x81\x18")),
+    ]
+}
+
+/// RFC 9113, 5.4.1: also where the server has not said anything yet, and behind the settings it says first (3.4).
+#[test]
+fn a_connection_ends_with_the_code_of_what_was_wrong_however_early_that_comes() {
+    let (_proxy, subject) = optgate();
+    for (what, code, frames) in faults() {
+        for early in [true, false] {
+            let mut wire = subject.connect_http2();
+            if early {
+                wire.send([hello(), frames.clone()].concat());
+            } else {
+                wire.send(hello());
+                // Its settings, and something behind them: it has read ours.
+                let length = usize::from(wire.raw(9)[2]);
+                wire.raw(9 + length + 9);
+                wire.send(&frames);
+            }
+            assert_eq!(outcome(&mut wire, 99), Outcome::Reset(code), "{what}, early: {early}");
+            assert_eq!(wire.raw(9)[3], SETTINGS, "{what}");
+            wire.raw(1 << 16);
+            assert!(wire.is_closed(), "{what}");
+        }
+    }
+    subject.echoes().unwrap();
+}
+
+/// RFC 9113, 3.4.
+#[test]
+fn a_client_that_does_not_begin_with_its_settings_is_refused() {
+    let (_proxy, subject) = optgate();
+    for first in [
+        request(&GET, &[], None),
+        frame(PING, 0, 0, &[7; 8]),
+        frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
+        frame(0xfa, 0, 0, b"x"),
+        frame(SETTINGS, 1, 0, &[]),
+    ] {
+        let mut wire = subject.connect_http2();
+        wire.send([PREFACE, &first, &frame(SETTINGS, 0, 0, &[]), &request(&GET, &[], None)].concat());
+        assert_eq!(outcome(&mut wire, 1), Outcome::Reset(1), "{first:x?}");
+    }
+    assert_eq!(lines(&subject.origin.requests()), Vec::<String>::new());
+}
+
+/// RFC 9110, 9.3.2: whoever answers. A client of HTTP/2 takes data behind the answer to HEAD for an error.
+#[test]
+fn an_answer_of_our_own_to_head_has_a_length_and_no_data() {
+    let (proxy, subject) = optgate();
+    subject.origin.answer(Some(Script::of("nonsense\r\n\r\n")));
+    let mut h2 = H2::prior_knowledge(proxy.addr());
+    let many = (0..120).fold(http::Request::builder(), |r, n| r.header(format!("x-{n}"), "1"));
+    for (status, request) in [
+        (400, http::Request::builder().uri("http://a..b/case")),
+        (502, http::Request::builder().uri("http://site.test/case")),
+        (431, many.uri("http://site.test/case")),
+    ] {
+        let answer = h2.send(request.method("HEAD").body(Frames::new(b"", None)).unwrap());
+        assert_eq!((answer.status, answer.body.len()), (status, 0));
+        let length: usize = answer.headers["content-length"].to_str().unwrap().parse().unwrap();
+        assert!(length > 20, "{status}: {length}");
     }
 }

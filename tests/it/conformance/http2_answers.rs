@@ -191,6 +191,8 @@ fn trailers() -> Vec<Case> {
         with("a length in trailers", Want::Safe, &[(b"content-length", b"9")]),
         with("a cookie in trailers", Want::Safe, &[(b"set-cookie", b"evil=1")]),
         with("Connection in trailers", Want::Cut, &[(b"connection", b"evil")]),
+        with("a blank before a value in trailers", Want::Cut, &[(b"x-a", b" b")]),
+        with("a blank behind a value in trailers", Want::Cut, &[(b"x-a", b"b\t")]),
         with("a name in capitals in trailers", Want::Cut, &[(b"X-Evil", b"1")]),
         with("a line end in trailers", Want::Cut, &[(b"x-a", b"b\r\nx-evil: 1")]),
         case("trailers that do not end", Want::Cut, |s| {
@@ -327,4 +329,35 @@ fn answers_of_a_hostile_http2_origin_are_refused_or_cut() {
     wait_until("memory is back", || binary.memory("RssAnon") < memory + 64 * 1024);
     let said = binary.said();
     assert!(!said.iter().any(|line| line.contains("panicked")), "{said:#?}");
+}
+
+/// RFC 9113, 8.1.1: what is said to be empty is whole with its end, and not with its head, however late more of it
+/// comes: here with the next answer.
+#[test]
+fn an_answer_that_is_said_to_be_empty_is_whole_with_its_end() {
+    for (late, whole) in [(&b""[..], true), (b"evil", false)] {
+        let first = Arc::new(Mutex::new(None));
+        let empty: [Field<'_>; 2] = [(b"content-type", b"text/plain"), (b"content-length", b"0")];
+        let addr = frames::origin(move |stream| {
+            let mut first = first.lock().unwrap();
+            let frames = match *first {
+                None => head(*first.insert(stream), &empty, false),
+                Some(first) => [data(first, late, true), hello_of(stream)].concat(),
+            };
+            (frames, Then::Keeps)
+        });
+        let proxy = proxy().upstream(&format!("h2c://{addr}")).run();
+        let mut wire = Wire::tcp(proxy.addr(), DEADLINE);
+        wire.send("GET /empty HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n");
+        let begun = wire.hear(&["GET"], |heard| !heard.answers.is_empty());
+        assert!(!begun.closed && !begun.answers[0].whole, "{begun:?}");
+        assert_eq!(get(proxy.addr(), "/next", "").text(), "hello");
+        let heard = wire.hear(&["GET"], |_| false);
+        assert!(heard.closed, "{heard:?}");
+        assert_eq!(
+            (heard.answers[0].whole, heard.answers[0].body.as_slice()),
+            (whole, &b""[..]),
+            "{heard:?}"
+        );
+    }
 }

@@ -96,6 +96,26 @@ pub fn cases() -> Vec<Case> {
         refuse("a target of a query only", TARGET, line("GET ?case HTTP/1.1")),
         refuse("an asterisk is for no GET", "RFC 9112, 3.2.4", line("GET * HTTP/1.1")),
         refuse("an asterisk is for no POST", "RFC 9112, 3.2.4", line("POST * HTTP/1.1")),
+        forward(
+            "an address without a path is an asterisk for OPTIONS",
+            "RFC 9112, 3.2.4",
+            line("OPTIONS http://site.test HTTP/1.1"),
+            [seen("OPTIONS *").has("host", "site.test")],
+        )
+        .ours(),
+        forward(
+            "an address with a root is the root",
+            "RFC 9112, 3.2.4",
+            line("OPTIONS http://site.test/ HTTP/1.1"),
+            [seen("OPTIONS /").has("host", "site.test")],
+        )
+        .ours(),
+        refuse(
+            "an address without a path that is not the host's",
+            "RFC 9112, 3.2.2",
+            line("OPTIONS http://other.test HTTP/1.1"),
+        )
+        .ours(),
         refuse("an asterisk with a path", "RFC 9112, 3.2.4", line("OPTIONS */case HTTP/1.1")),
         refuse("authority form with GET", "RFC 9112, 3.2.3", line("GET site.test:80 HTTP/1.1")),
         refuse("CONNECT is for forward proxies", "RFC 9110, 9.3.6", line("CONNECT site.test:443 HTTP/1.1"))

@@ -126,6 +126,18 @@ impl H2 {
         self.runtime.spawn(answer);
     }
 
+    /// Sends as many `GET`s at once and reads all answers.
+    pub fn get_at_once(&mut self, url: &str, count: usize) -> Vec<Answer> {
+        let get = || Request::get(url).body(Frames::new(b"", None)).unwrap();
+        let asked: Vec<_> = (0..count).map(|_| self.sender.send_request(get())).collect();
+        let reading = asked.into_iter().map(|answer| async { Answer::read(answer.await?).await });
+        let reading: Vec<_> = reading.map(|answer| self.runtime.spawn(answer)).collect();
+        let read = |answer| async {
+            tokio::time::timeout(DEADLINE, answer).await.expect("an end before the deadline")
+        };
+        reading.into_iter().map(|answer| self.runtime.block_on(read(answer)).unwrap().unwrap()).collect()
+    }
+
     /// Sends a request and reads the whole answer.
     pub fn send(&mut self, request: Request<Frames>) -> Answer {
         self.try_send(request).unwrap()

@@ -14,6 +14,7 @@ use super::super::group::Load;
 use super::{Held, Live, Pool, unheard};
 use crate::edge::body::{self, BodyError};
 use crate::edge::timer::Deadline;
+use crate::edge::trailers;
 use crate::telemetry::events;
 
 /// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early
@@ -111,7 +112,7 @@ impl http_body::Body for UpstreamBody {
             }
             let frame = match frame {
                 None if shared => body::checked_end(&this.body),
-                frame => frame.map(|result| result.map_err(BodyError::Origin)),
+                frame => frame.map(|result| result.map_err(BodyError::Origin).and_then(checked)),
             };
             if let Some(Err(error)) = &frame {
                 this.broke_off(error);
@@ -138,6 +139,11 @@ impl http_body::Body for UpstreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        body::checked_hint(&self.body)
     }
+}
+
+/// A frame whose trailers, if it has any, are well-formed.
+fn checked(frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+    trailers::check(&frame).map(|()| frame).map_err(BodyError::OriginTrailers)
 }

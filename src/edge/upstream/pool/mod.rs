@@ -332,7 +332,8 @@ impl Pool {
                 let mut idle = self.idle.borrow_mut();
                 // The last one fits at once, unless clients or places are told apart.
                 let at = idle.iter().rposition(|live| live.client == client && fits(live))?;
-                idle.swap_remove(at)
+                // In their order, which says who has been idle longest; the last one moves nobody.
+                idle.remove(at)
             };
             // One that has been closed meanwhile gives the request back as soon as it is driven with it.
             if live.usable() && now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
@@ -373,12 +374,14 @@ impl Pool {
         live.version != self.connector.version() && !self.connector.leads_to(live.address)
     }
 
-    /// Gives one idle connection up: somebody waits for its place.
-    fn give_up_one(&self) {
-        let mut idle = self.idle.borrow_mut();
-        if let Some(at) = idle.iter().position(|live| live.place.is_some()) {
-            idle.remove(at);
-        }
+    /// Gives idle connections up, one for each who waits for a place.
+    fn give_up_idle(&self) {
+        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting());
+        self.idle.borrow_mut().retain(|live| {
+            let goes = wanted > 0 && live.place.is_some();
+            wanted -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Closes connections that were idle for too long.
@@ -448,11 +451,12 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Gives idle connections up, one each time somebody begins to wait for a place.
+/// Gives idle connections up each time somebody begins to wait for a place. Several who begin at once are one piece
+/// of news.
 async fn give_up_places(pool: Weak<Pool>, mut wanted: tokio::sync::watch::Receiver<()>) {
     while wanted.changed().await.is_ok() {
         let Some(pool) = pool.upgrade() else { return };
-        pool.give_up_one();
+        pool.give_up_idle();
     }
 }
 

@@ -1,0 +1,57 @@
+//! What ends the process from outside.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Running;
+use crate::edge::Phase;
+
+/// SIGTERM and SIGINT, kept from ending the process.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From here on the two signals are kept for [`Self::wait`].
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn listen(running: &Running) -> anyhow::Result<Self> {
+        let _entered = running.background.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    /// Blocks until the first one, or until a new process serves, and says which. From then on the next signal
+    /// stops a process that finishes, and ends one that stops.
+    pub fn wait(mut self, running: &Running) -> Phase {
+        let (phase, mut phases) = (running.upgrader.phase.clone(), running.upgrader.phase.subscribe());
+        running.background.block_on(async {
+            tokio::select! {
+                () = self.next() => {}
+                _ = phases.wait_for(|phase| *phase == Phase::Finishing) => {}
+            }
+            let now = if *phase.borrow() == Phase::Finishing { Phase::Finishing } else { Phase::Stopping };
+            tokio::spawn(async move {
+                self.next().await;
+                if now == Phase::Finishing && *phase.borrow() == Phase::Finishing {
+                    phase.send_replace(Phase::Stopping);
+                    self.next().await;
+                }
+                std::process::exit(1);
+            });
+            now
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
