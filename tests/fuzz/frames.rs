@@ -15,9 +15,14 @@ use crate::support::frames::{
 };
 use crate::support::h2::H2;
 
+/// Where a round's requests go. All are of one length: what a connection that ended had begun may arrive in a later round.
+fn path_of(round: u64) -> String {
+    format!("/frames/{round:09}")
+}
+
 /// A field section, mostly of a good request; a gentle one can be read, whatever it says.
 fn fields(random: &mut Random, gentle: bool, round: u64) -> Vec<u8> {
-    let path = format!("/frames/{round}");
+    let path = path_of(round);
     let methods: [&[u8]; 5] = [b"GET", b"POST", b"HEAD", b"CONNECT", b"G T"];
     let method =
         if random.once_in(10) { methods[random.below(if gentle { 4 } else { 5 })] } else { methods[0] };
@@ -120,7 +125,7 @@ fn any_frame(random: &mut Random, stream: &mut u32, gentle: bool, round: u64) ->
 /// A good request behind all the others: its answer, or the connection's end, is waited for.
 fn last(stream: &mut u32, round: u64) -> Vec<u8> {
     *stream = stream.wrapping_add(2);
-    let path = format!("/frames/{round}");
+    let path = path_of(round);
     let good = section(&[
         (b":method", b"GET"),
         (b":scheme", b"http"),
@@ -169,7 +174,7 @@ fn any_sequence_of_frames_ends_and_leaves_others_alone() {
                 continue;
             }
             // A change may have come to the path's own bytes: another path, then, but of this connection.
-            let own = target.len() == format!("/frames/{round}").len() && !target.contains("smuggled");
+            let own = target.len() == path_of(round).len() && !target.contains("smuggled");
             assert!(own && !request.all("via").is_empty(), "{:?} of {bytes:02x?}", request.line());
             assert!(request.all("x-smuggled").is_empty(), "{bytes:02x?}");
             served += 1;

@@ -243,7 +243,9 @@ pub fn strict_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, &'static
     for line in &lines[1..] {
         field(line)?;
     }
-    if request.all("host").len() != 1 {
+    // RFC 9112, 3.2 asks HTTP/1.1 for one.
+    let hosts = request.all("host").len();
+    if hosts != 1 && (hosts > 1 || request.line().ends_with("HTTP/1.1")) {
         return Err("not one Host");
     }
     let (lengths, codings) = (request.all("content-length"), request.all("transfer-encoding"));
@@ -257,7 +259,7 @@ pub fn strict_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, &'static
             request.body = bytes[end..end + length].to_vec();
             Ok(Some((request, end + length)))
         }
-        ([], [coding]) if coding == "chunked" => {
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => {
             let Some((body, trailers, used)) = strict_chunks(&bytes[end..])? else { return Ok(None) };
             (request.body, request.trailers) = (body, trailers);
             Ok(Some((request, end + used)))
@@ -300,7 +302,9 @@ fn strict_chunks(bytes: &[u8]) -> Result<Option<Chunks>, &'static str> {
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let size = std::str::from_utf8(&line[..digits]).ok().and_then(|s| usize::from_str_radix(s, 16).ok());
         let size = size.ok_or("a chunk's size")?;
-        if digits != line.len() && line[digits] != b';' || line.contains(&b'\n') || line.contains(&b'\r') {
+        // RFC 9112, 7.1.1: white space may stand before an extension.
+        let extension = line[digits..].trim_ascii_start().starts_with(b";");
+        if digits != line.len() && !extension || line.contains(&b'\n') || line.contains(&b'\r') {
             return Err("a chunk's size line");
         }
         at += end + 2;
