@@ -538,7 +538,7 @@ fn a_backup_beside_a_server_is_put_back_whole() {
         names.sort();
         names
     };
-    assert_eq!(names(&to), ["journal.sqlite3"]);
+    assert_eq!(names(&to), ["backup.signed", "journal.sqlite3"]);
     assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(to.join("journal.sqlite3")).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -559,6 +559,76 @@ fn a_backup_beside_a_server_is_put_back_whole() {
     assert_eq!(third.standing(3), Standing::OptedOut);
     assert_eq!(third.records(4..5).len(), 1, "it goes on from there");
     third.optgate(&["ledger", "verify"]).ok();
+}
+
+/// What came after the last signature is only chained, so a backup says, signed, where it ends: one that was cut since is
+/// not taken for whole, unless somebody insists.
+#[test]
+fn a_backup_that_was_cut_or_lacks_a_file_is_not_put_in_place_unasked() {
+    let house = House::new();
+    house.records(0..3);
+    let store = house.store();
+    block_on(store.record(out(&store, 3))).unwrap();
+    let recipients = block_on(store.recipients().requested(vec![optgate::store::recipients::Request {
+        subject: Subject::of_account(store.keys(), "shop", &[3]),
+        site: "shop".into(),
+        requested_us: 1_795_000_000_000_000,
+        who: None,
+    }]));
+    recipients.unwrap();
+    let to = house.file("backup");
+    house.optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"]).ok();
+    block_on(store.close());
+    let copied = |name: &str| {
+        let copy = house.file(name);
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(&to).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        copy
+    };
+    let sql = |folder: &Path, sql: &'static str| {
+        let journal = SqliteConnectOptions::new().filename(folder.join("journal.sqlite3"));
+        block_on(async {
+            let mut raw = journal.connect().await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut raw).await.unwrap();
+            raw.close().await.unwrap();
+        });
+    };
+    let restore = |from: &Path, more: &[&str]| {
+        let other = House::new();
+        let said = other.optgate(&[&["ledger", "restore", from.to_str().unwrap()], more].concat());
+        assert_eq!(said.code == Some(0), other.folder().join("journal.sqlite3").exists(), "{}", said.err);
+        said
+    };
+    restore(&to, &[]).ok();
+    let cut = copied("cut");
+    sql(&cut, "DROP TRIGGER journal_keeps_its_rows; DELETE FROM journal WHERE seq > 3");
+    restore(&cut, &[]).failed("its journal ends with record 3, and ended with record 4 when it was made");
+    restore(&cut, &["--force"]).ok();
+    sql(&cut, "DROP TRIGGER checkpoints_stay; DELETE FROM checkpoints; DELETE FROM journal WHERE seq > 2");
+    restore(&cut, &[]).failed("its journal ends with record 2");
+    fs::remove_file(cut.join("backup.signed")).unwrap();
+    restore(&cut, &[]).failed("has no backup.signed, and none of its 2 records is signed");
+    restore(&cut, &["--force"]).ok();
+
+    let forged = copied("forged");
+    let text = fs::read_to_string(forged.join("backup.signed")).unwrap();
+    fs::write(forged.join("backup.signed"), text.replace("journal 4", "journal 3")).unwrap();
+    restore(&forged, &[]).failed("does not bear the signature of the journal's key");
+
+    let lacking = copied("lacking");
+    fs::write(lacking.join("recipients.sqlite3"), [b'x'; 4096]).unwrap();
+    restore(&lacking, &[]).failed("recipients.sqlite3 was changed since it was made");
+    restore(&lacking, &["--force"]).failed("take that file out and type --force");
+    fs::remove_file(lacking.join("recipients.sqlite3")).unwrap();
+    restore(&lacking, &[]).failed("recipients.sqlite3 was in it when it was made");
+    restore(&lacking, &["--force"]).ok();
+    // As an earlier version made it.
+    let earlier = copied("earlier");
+    fs::remove_file(earlier.join("backup.signed")).unwrap();
+    restore(&earlier, &[]).ok();
 }
 
 /// A backup that is damaged, or another secret's, changes nothing.

@@ -7,10 +7,11 @@
 //! for what [`hold`] keeps; [`kept`] is what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one
 //! against the other, [`sealed`] does so beside a running server.
 //! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
-//! records, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
+//! records, [`believed`] what a node believes of one there, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
 //! them to search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
+pub(super) mod believed;
 mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
@@ -97,6 +98,7 @@ mod tests {
     use super::forget::Pruned;
     use super::hold::HoldOrder;
     use super::replay::Fold;
+    use super::seal::There;
     use super::sqlite::{Journal, Key, connect_options};
     use super::upkeep::By;
     use super::{audit, kept, schema, upkeep};
@@ -160,6 +162,10 @@ mod tests {
     async fn first_schema(path: &Path) {
         let mut connection = connect_options(path).create_if_missing(true).connect().await.unwrap();
         schema::migrate_to(1, &mut connection, CHECK).await.unwrap();
+        sqlx::raw_sql("UPDATE meta SET value = 'n1' WHERE key = 'node'")
+            .execute(&mut connection)
+            .await
+            .unwrap();
         let mut head = Head::default();
         for subject in [Some(ANN), None] {
             let reference = format!("0000-0000-0000-000{}", head.seq);
@@ -235,7 +241,7 @@ mod tests {
         assert!(!bytes.windows(16).any(|part| part == ANN.as_bytes()));
         raw.close().await.unwrap();
         let (mut journal, _) = opened(&path).await;
-        journal.erase(&[(ANN, (Standing::OptedOut, 1))], None).await.unwrap();
+        journal.erase(&[(ANN, (Standing::OptedOut, 1))], There::default()).await.unwrap();
         journal.close().await.unwrap();
         let (journal, told) = opened(&path).await;
         let left = [(1, Account::Erased), (2, Account::Known(BEN)), (3, Account::None)];

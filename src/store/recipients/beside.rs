@@ -229,6 +229,17 @@ pub(in crate::store) fn copy(data_dir: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads the whole structure of the file, if there is one.
+pub(in crate::store) fn check(data_dir: &Path) -> Result<(), OpenError> {
+    let whole = with(data_dir, async |connection| {
+        sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await
+    })?;
+    match whole.filter(|said| said != "ok") {
+        Some(fault) => Err(OpenError::Folder { path: data_dir.join(FILE).display().to_string(), why: fault }),
+        None => Ok(()),
+    }
+}
+
 /// Puts a backup's file into a data folder, if the backup has one.
 pub(in crate::store) fn restore(from: &Path, data_dir: &Path) -> io::Result<()> {
     match fs::read(from.join(FILE)) {
