@@ -983,7 +983,8 @@ fn an_export_without_a_record_is_not_proven() {
     house.optgate(&["ledger", "verify", "--export", file.to_str().unwrap()]).failed("nothing to prove");
 }
 
-/// A copy for an auditor, on a medium or in a folder that takes no writes, is read all the same.
+/// A copy for an auditor, on a medium or in a folder that takes no writes, is read all the same; one that was taken while a
+/// server wrote to it needs room beside it, which is said.
 #[test]
 fn a_copy_that_cannot_be_written_is_verified() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -991,24 +992,69 @@ fn a_copy_that_cannot_be_written_is_verified() {
     let house = House::new();
     house.records(0..3);
     let folder = house.folder();
+    let store = house.store();
+    block_on(store.recipients().requested(Vec::new())).unwrap();
+    block_on(store.record(out(&store, 3))).unwrap();
+    // Its end is in the -wal, and what tells where is not copied.
+    let beside = house.file("beside");
+    fs::create_dir(&beside).unwrap();
+    for name in ["journal.sqlite3", "journal.sqlite3-wal"] {
+        fs::copy(folder.join(name), beside.join(name)).unwrap();
+    }
+    block_on(store.close());
+    assert!(folder.join("recipients.sqlite3").exists());
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    for file in fs::read_dir(&folder).unwrap() {
-        mode(&file.unwrap().path(), 0o444);
+    for folder in [&folder, &beside] {
+        for file in fs::read_dir(folder).unwrap() {
+            mode(&file.unwrap().path(), 0o444);
+        }
+        mode(folder, 0o555);
     }
     mode(house.dir.path(), 0o755);
-    mode(&folder, 0o555);
     // A copy of the program, where anybody may start it.
     let program = house.file("optgate");
     fs::copy(env!("CARGO_BIN_EXE_optgate"), &program).unwrap();
     mode(&program, 0o755);
-    let mut command = Command::new(&program);
-    command.args(["ledger", "verify", "--data-dir"]).arg(&folder).current_dir("/");
-    if fs::metadata(&folder).unwrap().uid() == 0 {
-        // Permissions hold nothing against this user.
-        command.uid(65_534).gid(65_534);
-    }
-    let output = command.output().unwrap();
-    mode(&folder, 0o755);
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("records: 3\n"), "{output:?}");
+    let run = |folder: &Path, verb: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("ledger").args(verb).arg("--data-dir").arg(folder).current_dir("/");
+        if fs::metadata(folder).unwrap().uid() == 0 {
+            // Permissions hold nothing against this user.
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (verified, recipients) = (run(&folder, &["verify"]), run(&folder, &["recipients"]));
+    let refused = run(&beside, &["verify"]);
+    [&folder, &beside].into_iter().for_each(|folder| mode(folder, 0o755));
+    assert!(verified.0 && verified.1.starts_with("records: 4\n"), "{verified:?}");
+    assert!(recipients.0, "{recipients:?}");
+    assert!(
+        !refused.0 && refused.2.contains("copy the whole folder to where it can be written"),
+        "{refused:?}"
+    );
+}
+
+/// What is not there for want of file descriptors is not called somebody else's.
+#[test]
+fn too_few_file_descriptors_are_called_so() {
+    let house = House::new();
+    house.records(0..1);
+    let said: Vec<String> = (4..24)
+        .map(|files| {
+            let mut command = Command::new("sh");
+            command
+                .arg("-c")
+                .arg(format!("ulimit -n {files} && exec \"$0\" ledger verify --data-dir \"$1\""));
+            command.arg(env!("CARGO_BIN_EXE_optgate")).arg(house.folder());
+            String::from_utf8(command.output().unwrap().stderr).unwrap()
+        })
+        .collect();
+    assert!(said.iter().all(|said| !said.contains("must own it")), "{said:#?}");
+    assert!(said.iter().any(|said| said.contains("too few file descriptors")), "{said:#?}");
 }

@@ -188,3 +188,23 @@ fn a_journal_that_was_given_another_name_is_refused() {
     );
     assert!(unsigned.refusal().contains("record 1 was written by node"), "{}", unsigned.refusal());
 }
+
+/// An old folder that was changed is adopted as far as it can be read, for more opt-outs harm nobody; but nobody is told
+/// that this was all.
+#[test]
+fn an_old_folder_that_was_changed_is_adopted_and_said_to_be_so() {
+    let old = House::new();
+    old.records(0..3);
+    let new = House::new();
+    fs::create_dir(new.folder()).unwrap();
+    let adopt = || new.optgate(&["ledger", "adopt", old.folder().to_str().unwrap()]);
+    adopt().failed("there is no journal here; check --data-dir");
+    fs::copy(old.folder().join("secret.key"), new.folder().join("secret.key")).unwrap();
+    block_on(new.store().close());
+    old.journal(&format!("{UNTIE} = 2"));
+    let said = adopt();
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.out.starts_with("recorded: 2\n"), "{}", said.out);
+    assert!(said.err.contains("1 records have lost what ties them to an account"), "{}", said.err);
+    assert_eq!(new.standing(0), Standing::OptedOutByImport);
+}

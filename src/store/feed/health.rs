@@ -53,6 +53,9 @@ impl Line {
         let (shipping, committed) = (self.shipped.borrow().clone(), *self.committed.borrow());
         let heard_at = self.heard_at.load(Ordering::Relaxed);
         let heard_at = u64::try_from(heard_at).ok().map(Duration::from_millis);
+        // A node that is fenced ships nothing from the first look on, and shares what was there before it was copied.
+        let there =
+            if shipping.fenced { self.fork.load(Ordering::Relaxed).max(shipping.seq) } else { shipping.seq };
         let gaps = self.lock_gaps();
         FeedHealth {
             fenced: shipping.fenced,
@@ -61,7 +64,7 @@ impl Line {
             unproven: gaps.unproven,
             first_unproven: gaps.first_unproven.clone(),
             error: shipping.error.or_else(|| self.lock_tail_error().clone()),
-            unshipped: committed.saturating_sub(shipping.seq).unsigned_abs(),
+            unshipped: committed.saturating_sub(there).max(0).unsigned_abs(),
             lag: heard_at.map(|at| self.opened.elapsed().saturating_sub(at)),
             nodes: self.lock_seen().nodes(),
             lost_names: self.lock_lost_names().clone(),

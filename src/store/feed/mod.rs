@@ -74,6 +74,9 @@ pub(super) struct Line {
     heard_at: AtomicI64,
     opened: Instant,
     tail_error: Mutex<Option<String>>,
+    /// Up to which record this node's file and the database agree, where the database has others after it; negative: it
+    /// has not, or that is not known.
+    fork: AtomicI64,
     /// Records that were to be in the database and are not.
     gaps: Mutex<Gaps>,
     /// Under which names accounts are kept here.
@@ -143,6 +146,7 @@ impl Line {
             heard_at: AtomicI64::new(-1),
             opened: Instant::now(),
             tail_error: Mutex::default(),
+            fork: AtomicI64::new(-1),
             gaps: Mutex::default(),
             names: watch::Sender::default(),
             lost_names: Mutex::default(),

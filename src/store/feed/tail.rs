@@ -238,6 +238,7 @@ impl Tail {
                 *(if there.is_some() && there == here { &mut agree } else { &mut differ }) = middle;
             }
             self.fork = Some(agree);
+            self.line.fork.store(agree, Ordering::Relaxed);
         }
         Ok(Some(last))
     }

@@ -12,7 +12,7 @@
 
 pub(super) mod audit;
 pub(super) mod believed;
-mod beside;
+pub(super) mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
 pub(super) mod forget;
@@ -64,6 +64,11 @@ fn shared_refusal(url: &DatabaseUrl, why: String) -> OpenError {
 /// Says what an SQLite error means for the person who starts Optgate (result codes: sqlite.org/rescode).
 fn explain(path: &Path, error: &sqlx::Error) -> OpenError {
     let advice = match primary_code(error) {
+        // SQLite says of both only that a file could not be opened.
+        Some(10 | 14) if lacks_descriptors() => {
+            "cannot be opened, for this process has too few file descriptors left; raise its limit (`ulimit -n`, \
+             `LimitNOFILE=` in its unit) and start again"
+        }
         Some(5 | 6) => "is locked by another program; close that program and start again",
         Some(8 | 14 | 23) => {
             "cannot be opened for writing; the user Optgate runs as must own it and its folder"
@@ -79,6 +84,17 @@ fn explain(path: &Path, error: &sqlx::Error) -> OpenError {
     };
     refuse(path, format!("{advice} ({error})"))
 }
+
+/// Whether no more files can be opened than a journal takes: what opened it has given its own back by now.
+fn lacks_descriptors() -> bool {
+    // EMFILE and ENFILE (errno(3)).
+    let exhausted = |error: &std::io::Error| matches!(error.raw_os_error(), Some(23 | 24));
+    let opened: Result<Vec<_>, _> = (0..DESCRIPTORS).map(|_| std::fs::File::open("/dev/null")).collect();
+    opened.is_err_and(|error| exhausted(&error))
+}
+
+/// Files that SQLite may have open for one journal: itself, its WAL and shared memory, their folder, a temporary one.
+const DESCRIPTORS: usize = 8;
 
 /// SQLite's result code without its extension.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {

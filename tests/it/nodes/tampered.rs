@@ -47,7 +47,6 @@ async fn records_that_went_from_the_end_are_missed_and_sent_again() {
         until("it is missed", async || late.store.health().feed.unwrap().missing == 4 - left).await;
         let feed = late.store.health().feed.unwrap();
         assert!(feed.first_missing.unwrap().starts_with(missing));
-        assert_eq!(late.store.lookup(&subject(4)), Standing::Unknown);
         let said = exported(&database).await.unwrap_err();
         assert!(said.contains("up to 4") && said.contains("went missing"), "{said}");
         let again = Node::start_in(folder, &database);
@@ -99,6 +98,26 @@ async fn a_row_that_was_made_up_or_changed_opts_nobody_in() {
     assert_eq!(feed.unproven, 2, "the changed one is read from its bytes: {feed:?}");
     b.stop().await;
     late.stop().await;
+}
+
+/// 11 CCR 7028(a): whichever node takes the second act, it knows of an opt-out that came after the first on another.
+#[tokio::test]
+async fn an_opt_out_on_another_node_ends_a_question_on_this_one() {
+    let Some(cluster) = Cluster::shared("an_opt_out_on_another_node_ends_a_question_on_this_one") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    a.record(out(1)).await;
+    b.knows(1, Standing::OptedOut).await;
+    let asked_us = jiff::Timestamp::now().as_microsecond();
+    assert!(!b.store.opted_out_since(&subject(1), asked_us).await.unwrap());
+    let ended = async || b.store.opted_out_since(&subject(1), asked_us).await.unwrap();
+    a.record(out(1)).await;
+    until("the second opt-out is heard", ended).await;
+    assert!(a.store.opted_out_since(&subject(1), asked_us).await.unwrap());
+    a.stop().await;
+    b.stop().await;
 }
 
 /// A person's own opt-in is proven for as long as it is kept, also when its record is pruned.
