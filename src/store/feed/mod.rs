@@ -108,7 +108,7 @@ enum Ask {
         subject: Subject,
         standing: Standing,
         erasure: [u8; BLINDING],
-        answer: Answer<(u64, Option<Link>)>,
+        answer: Answer<((u64, u64), Option<Link>)>,
     },
     /// Once the database has every record that this node has now, forget whose those of these accounts are.
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
@@ -206,15 +206,16 @@ impl Line {
     ) -> Result<There, RecordError> {
         let mut erasure = [0; BLINDING];
         getrandom::fill(&mut erasure).map_err(|e| RecordError::Journal(e.to_string()))?;
-        let (mut leaves, mut elsewhere) = (Vec::new(), 0);
+        let (mut leaves, mut there) = (Vec::new(), There::default());
         for subject in subjects {
             let (subject, standing) = (*subject, standing(subject));
             let (untied, leaf) = self.ask(|answer| Ask::Erase { subject, standing, erasure, answer }).await?;
-            elsewhere += untied;
+            there.elsewhere += untied.0;
+            there.own += untied.1;
             leaves.extend(leaf);
         }
         let kept = (!leaves.is_empty()).then(|| Shared::of(erasure, leaves));
-        Ok(There { elsewhere, kept })
+        Ok(There { kept, ..there })
     }
 
     /// Takes what ties this node's own records to accounts out of the database once they have all arrived there.
@@ -438,14 +439,14 @@ async fn find(
 }
 
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:
-/// a node that has not heard the others yet may not know. How many records of other nodes were untied, and what is kept,
-/// as its leaf.
+/// a node that has not heard the others yet may not know. How many records of other nodes were untied and how many of
+/// this one's, and what is kept, as its leaf.
 async fn erase(
     (url, key_checks, keys): (&config::DatabaseUrl, &[String], &Keys),
     node: &str,
     (subject, standing): (Subject, Standing),
     erasure: &[u8; BLINDING],
-) -> Result<(u64, Option<Link>), Trouble> {
+) -> Result<((u64, u64), Option<Link>), Trouble> {
     let mut database = open(url, key_checks).await?;
     let told = database.told(&subject, keys).await?;
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);

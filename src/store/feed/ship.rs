@@ -137,10 +137,13 @@ impl Shipper {
         (reader, database): (&mut Reader, &mut Database),
         to: i64,
     ) -> Result<(), Trouble> {
-        let (mut after, mut sent) = (0, 0);
+        let (mut after, mut sent, mut kept) = (0, 0, false);
         while after < to {
             let end = to.min(after + STRETCH);
             if database.count(&self.node, (after, end)).await? < end - after {
+                if !std::mem::replace(&mut kept, true) {
+                    self.keep_accounts(reader, database).await?;
+                }
                 let mut at = after;
                 while at < end {
                     let batch = self.batch(reader, at).await?;
@@ -157,6 +160,17 @@ impl Shipper {
                 records = sent,
                 "records of this node had gone from the shared database, and were sent again"
             );
+        }
+        Ok(())
+    }
+
+    /// Has the database keep the accounts that this node keeps by their hash alone: a record that is pruned here does not say
+    /// any more whose it was, as its row there did. Before the rows go, so that who takes those in finds them.
+    async fn keep_accounts(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
+        let mut row = 0;
+        while let Some((accounts, last)) = reader.kept(row).await.map_err(unreadable)? {
+            database.keep(accounts).await?;
+            row = last;
         }
         Ok(())
     }

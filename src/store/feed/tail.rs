@@ -106,9 +106,7 @@ impl Tail {
         let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
         let mut database = Database::connect(url).await?;
         database.check(&self.key_checks).await?;
-        for subject in database.suppressed().await? {
-            self.state.index.hear_suppressed(subject);
-        }
+        self.take_suppressed(&mut database).await?;
         let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
             false => None,
@@ -119,6 +117,14 @@ impl Tail {
             }
         };
         Ok(Sources { database, reader, listener })
+    }
+
+    /// Accounts of which the database keeps only that they are opted out.
+    async fn take_suppressed(&self, database: &mut Database) -> Result<(), Trouble> {
+        for subject in database.suppressed().await? {
+            self.state.index.hear_suppressed(subject);
+        }
+        Ok(())
     }
 
     /// Reads all there is, then whenever something may have come, until the connection fails.
@@ -217,6 +223,7 @@ impl Tail {
             self.take(&node, &page);
             let seqs: Vec<i64> = page.iter().map(|record| record.seq).collect();
             self.line.found_again(&node, (from, to), &seqs);
+            self.take_suppressed(&mut sources.database).await?;
         }
         Ok(())
     }

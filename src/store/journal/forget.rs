@@ -230,7 +230,9 @@ impl Journal {
         // An order about somebody who is not known does nothing.
         let noted = match erased.records > 0 || there != There::default() || !seal.is_empty() {
             true => {
-                let There { elsewhere, kept: shared } = there;
+                let There { elsewhere, own, kept: shared } = there;
+                // What its own file has pruned and the database not yet was untied there alone.
+                let elsewhere = elsewhere + own.saturating_sub(erased.records);
                 let deed = Deed::Erase { records: erased.records, elsewhere, shared };
                 Some(self.note(By::Order, &deed, &seal).await?)
             }

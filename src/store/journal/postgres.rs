@@ -39,7 +39,8 @@ const MIGRATION_LOCK: i64 = 0x4f50_5447;
 /// Forward only; a step is never changed once released, only followed by another.
 ///
 /// The second lets no row of `suppression` take another's place, so that the record of the erasure that put it in can
-/// seal it: see [`super::seal::Shared`]. Rows of before, and of an erasure that was broken off, are sealed by none.
+/// seal it: see [`super::seal::Shared`]. Rows of before, of an erasure that was broken off,
+/// and of accounts whose pruned records were lost ([`Database::keep`]) are sealed by none.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE optgate.nodes (
@@ -414,22 +415,23 @@ impl Database {
     }
 
     /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept. How many
-    /// whole records of nodes other than `node` that were.
+    /// whole records of nodes other than `node` that were, and how many of `node`.
     pub(in crate::store) async fn erase(
         &mut self,
         subject: &Subject,
         (node, standing): (&str, Option<&str>),
         erasure: &[u8; BLINDING],
-    ) -> Result<u64, Trouble> {
+    ) -> Result<(u64, u64), Trouble> {
         self.call(async |connection| {
-            let elsewhere: i64 = query(
-                "SELECT count(*) FROM optgate.records WHERE subject = $1 AND node <> $2 AND canonical IS NOT NULL",
+            let row = query(
+                "SELECT count(*) FILTER (WHERE node <> $2), count(*) FILTER (WHERE node = $2) FROM optgate.records \
+                 WHERE subject = $1 AND canonical IS NOT NULL",
             )
             .bind(subject.as_bytes().as_slice())
             .bind(node)
             .fetch_one(&mut *connection)
-            .await?
-            .try_get(0)?;
+            .await?;
+            let (elsewhere, own): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
                 .bind(subject.as_bytes().as_slice())
                 .execute(&mut *connection)
@@ -442,7 +444,7 @@ impl Database {
                     .execute(&mut *connection)
                     .await?;
             }
-            Ok(elsewhere.unsigned_abs())
+            Ok((elsewhere.unsigned_abs(), own.unsigned_abs()))
         })
         .await
     }
@@ -470,7 +472,25 @@ impl Database {
         .await
     }
 
-    /// Erased accounts that are opted out.
+    /// Keeps accounts as opted out of whom nothing else is here, each with how it stood.
+    pub(in crate::store) async fn keep(&mut self, accounts: Vec<(Vec<u8>, String)>) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            let (subjects, standings): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
+            query(
+                "INSERT INTO optgate.suppression (subject, standing) SELECT * FROM unnest($1::bytea[], $2::text[]) AS \
+                 k (subject, standing) WHERE NOT EXISTS (SELECT 1 FROM optgate.records r WHERE r.subject = k.subject) \
+                 AND NOT EXISTS (SELECT 1 FROM optgate.suppression s WHERE s.subject = k.subject)",
+            )
+            .bind(subjects)
+            .bind(standings)
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Erased accounts that are opted out, and those of pruned records that were lost.
     pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
         self.call(async |connection| {
             let rows = query("SELECT DISTINCT subject FROM optgate.suppression");

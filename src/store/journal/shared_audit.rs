@@ -106,7 +106,8 @@ impl Untied {
         let more = if self.found > self.first.len() as u64 { " and more" } else { "" };
         Err(format!(
             "{} records have lost what ties them to an account, and the records of erasures tell of {}: a node that begins \
-             anew does not honour who opted out in one of the others. They are among records {}{more}. {EVIDENCE}",
+             anew does not honour who opted out in one of the others. They are among records {}{more}. An erasure that is \
+             under way looks the same: type this again. {EVIDENCE}",
             self.found,
             self.said,
             self.first.join(", ")

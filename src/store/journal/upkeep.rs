@@ -7,8 +7,8 @@
 //!
 //!   prune    records=N before=TIME   records of before then gave their bytes for their digests; untied=N of them had lost
 //!                                    what tied them to accounts before
-//!   erase    records=N               what tied them to accounts is gone, and elsewhere=N records of other nodes lost it in
-//!                                    the database; where accounts are kept there, also shared=N/DIGEST erasure=ID
+//!   erase    records=N               what tied them to accounts is gone, and elsewhere=N others lost it in the database
+//!                                    that nodes share; where accounts are kept there, also shared=N/DIGEST erasure=ID
 //!   hold     hold=N record=N         or site=NAME; the list of holds has the reason
 //!   release  hold=N
 //!   signer   key=NAME                another key signs from here on
@@ -169,8 +169,7 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) pruned_untied: Option<u64>,
     /// Records that lost what tied them to accounts then.
     pub(in crate::store) erased: u64,
-    /// Records of other nodes that lost it then in the database that nodes share; `None` where an earlier version did
-    /// not say.
+    /// Other records that lost it then in the database that nodes share; `None` where an earlier version did not say.
     pub(in crate::store) elsewhere: Option<u64>,
     /// So many are tied to no account any more, whatever was said before.
     pub(in crate::store) left: Option<u64>,

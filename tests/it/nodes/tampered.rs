@@ -186,3 +186,50 @@ async fn an_export_names_rows_that_no_order_untied_or_pruned() {
     a.stop().await;
     b.stop().await;
 }
+
+/// A pruned record does not say in its own node's file whose it was; its row in the database did. Where that is lost the
+/// node has the account's hash still, by which the others honour it.
+#[tokio::test]
+async fn an_account_kept_by_its_hash_is_honoured_after_its_row_was_lost() {
+    let Some(cluster) = Cluster::shared("an_account_kept_by_its_hash_is_honoured_after_its_row_was_lost")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.is_shipped().await;
+    a.store.prune(i64::MAX, false).await.unwrap();
+    a.is_shipped().await;
+    let folder = a.stop().await;
+    execute(&database, "TRUNCATE optgate.records").await;
+    let late = Node::start(&database);
+    until("it is missed", async || late.store.health().feed.unwrap().missing == 2).await;
+    let again = Node::start_in(folder, &database);
+    late.knows(1, Standing::OptedOut).await;
+    let later = Node::start(&database);
+    later.knows(1, Standing::OptedOut).await;
+    for node in [again, late, later] {
+        node.stop().await;
+    }
+}
+
+/// What a node's file has pruned the database prunes within the hour: an erasure in between unties it there alone, and
+/// says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_of_what_the_database_has_not_pruned_yet_is_told() {
+    let Some(cluster) = Cluster::shared("an_erasure_of_what_the_database_has_not_pruned_yet_is_told") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.is_shipped().await;
+    // So that its first look for pruned records is over.
+    until("it has sent all", async || a.store.health().feed.unwrap().unshipped == 0).await;
+    a.store.prune(i64::MAX, false).await.unwrap();
+    a.store.erase(vec![subject(1)]).await.unwrap();
+    a.is_shipped().await;
+    assert_eq!(exported(&database).await.map(|_| ()), Ok(()));
+    a.stop().await;
+}
