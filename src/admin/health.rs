@@ -122,7 +122,13 @@ fn nodes(feed: Option<&FeedHealth>, requires_journal: bool) -> Check {
     if let Some(first) = &feed.first_missing {
         detail.push_str(&format!("; {} records are missing from the database, first {first}", feed.missing));
     }
-    let fine = feed.error.is_none() && feed.first_missing.is_none();
+    if let Some(first) = &feed.first_unproven {
+        let unproven = feed.unproven;
+        detail.push_str(&format!(
+            "; {unproven} records in the database are proven by nothing and count as opt-outs, first {first}"
+        ));
+    }
+    let fine = feed.error.is_none() && feed.first_missing.is_none() && feed.first_unproven.is_none();
     Check { name: "nodes", fine, required: feed.fenced && requires_journal, detail }
 }
 

@@ -32,7 +32,7 @@ enum Holder {
     /// This process.
     Here(Store),
     /// A server.
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// A server, which listens at a socket.
@@ -68,7 +68,7 @@ impl Books {
             Some(store) => Holder::Here(store),
             None => {
                 let (keys, key_check) = store::live_secret(data_dir)?;
-                Holder::Server(Server { socket, keys, key_check })
+                Holder::Server(Box::new(Server { socket, keys, key_check }))
             }
         };
         Ok(Self { holder, runtime })

@@ -128,6 +128,11 @@ pub(super) async fn opt_out(
     if let Some(line) = own_line(&value, visit.secure, visit.site.cookie_domain(&visit.host)) {
         response.headers_mut().append(SET_COOKIE, line);
     }
+    // A question that was asked before is ended: its token confirms nothing any more.
+    let programme = visit.site.programme.as_ref().map(|_| Act::Programme);
+    for act in [Act::OptIn].into_iter().chain(programme) {
+        two_acts::served(response.headers_mut(), &portal, act, visit.secure);
+    }
     // Pages kept from before the opt-out would still load trackers.
     response
         .headers_mut()
@@ -251,10 +256,10 @@ pub(super) async fn confirm_opt_in(
             return portal.message(refused.status(), "Nothing has changed", &lines);
         }
     };
-    if !form.is_ours(&headers, visit.question(&portal, Act::OptIn)) {
+    if !form.holds(&portal, &headers, visit.question(&portal, Act::OptIn)).await {
         let lines = [
-            "This confirmation is too old, or your browser did not keep its cookie, or you have logged in or out since. \
-             Nothing has changed.",
+            "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
+             logged out since. Nothing has changed.",
             "To opt back in, start again on the choices page.",
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);

@@ -87,10 +87,14 @@ pub(super) async fn confirm(
         return foreign_form(&portal);
     }
     let question = visit.question(&portal, Act::Programme);
-    if !form.is_ok_and(|axum::Form(form)| form.is_ours(&headers, question)) {
+    let confirmed = match form {
+        Ok(axum::Form(form)) => form.holds(&portal, &headers, question).await,
+        Err(_) => false,
+    };
+    if !confirmed {
         let lines = [
-            "This confirmation is too old, or your browser did not keep its cookie, or you have logged in or out since. \
-             Nothing has changed.",
+            "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
+             logged out since. Nothing has changed.",
             "To keep the programme, start again on the choices page.",
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);

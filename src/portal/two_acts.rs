@@ -3,8 +3,9 @@
 //! token is signed and holds when it was given out, so that no second act goes without a first; no server state is
 //! needed.
 //!
-//! A token is the time (8 bytes, Unix seconds), 16 random bytes, and a MAC over both, the act, the site, and whom the
-//! first act named: two acts of two consumers are not two acts (11 CCR 7028(a)).
+//! A token is the time (8 bytes, microseconds since the Unix epoch), 16 random bytes, and a MAC over both, the act, the site, and whom the
+//! first act named: two acts of two consumers are not two acts (11 CCR 7028(a)). Nor are two with an opt-out between them:
+//! that ends the first, on this browser by its cookie, elsewhere by the account's record.
 
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{COOKIE, SET_COOKIE};
@@ -50,15 +51,32 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Whether the form's token is one that this act's question gave out lately, and the confirmation cookie holds it.
-    pub(super) fn is_ours(&self, headers: &HeaderMap, question: Question<'_>) -> bool {
+    /// When the form's token was given out by this act's question, if that was lately and the confirmation cookie holds
+    /// it; microseconds since the Unix epoch.
+    pub(super) fn asked_us(&self, headers: &HeaderMap, question: Question<'_>) -> Option<i64> {
         let token = self.token.as_bytes();
         // Both come from the same sender, so there is no secret whose timing could be measured.
-        question.gave_out(token)
-            && headers.get_all(COOKIE).iter().any(|field| {
+        let kept = || {
+            headers.get_all(COOKIE).iter().any(|field| {
                 signal::cookie_pairs(field.as_bytes())
                     .any(|(name, value)| name == COOKIE_NAME.as_bytes() && value == token)
             })
+        };
+        question.gave_out(token).filter(|_| kept())
+    }
+
+    /// Whether it confirms a question that no opt-out of anybody it names has come after.
+    pub(super) async fn holds(&self, portal: &Pages, headers: &HeaderMap, question: Question<'_>) -> bool {
+        let Some(asked_us) = self.asked_us(headers, question) else { return false };
+        let Named { account, profile } = question.named;
+        for subject in [account, profile].into_iter().flatten() {
+            match portal.store.opted_out_since(&subject, asked_us).await {
+                Ok(false) => {}
+                // Nothing could be recorded either; and in doubt nobody is opted back in.
+                Ok(true) | Err(_) => return false,
+            }
+        }
+        true
     }
 }
 
@@ -77,20 +95,21 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// A token for it. `None` without random bytes, which is logged.
     pub(super) fn token(self) -> Option<String> {
-        let mut token = self.now().to_be_bytes().to_vec();
+        let mut token = self.now_us.to_be_bytes().to_vec();
         token.extend(random()?);
         let mac = self.keys.question_mac(&self.signed(&token));
         token.extend(mac);
         Some(BASE64URL_NOPAD.encode(&token))
     }
 
-    /// Whether a token is of this question, and not too old.
-    fn gave_out(self, token: &[u8]) -> bool {
+    /// When a token was given out, if it is of this question and not too old.
+    fn gave_out(self, token: &[u8]) -> Option<i64> {
         let token = BASE64URL_NOPAD.decode(token).unwrap_or_default();
-        let Some((signed, mac)) = token.split_first_chunk::<SIGNED>() else { return false };
-        let (Some(time), Ok(mac)) = (signed.first_chunk(), mac.try_into()) else { return false };
-        let age = self.now().saturating_sub(i64::from_be_bytes(*time));
-        self.keys.know_question(&self.signed(signed), mac) && (-AHEAD..=i64::from(SECONDS)).contains(&age)
+        let (signed, mac) = token.split_first_chunk::<SIGNED>()?;
+        let asked_us = i64::from_be_bytes(*signed.first_chunk()?);
+        let age = self.now_us.saturating_sub(asked_us).div_euclid(1_000_000);
+        let ours = self.keys.know_question(&self.signed(signed), mac.try_into().ok()?);
+        (ours && (-AHEAD..=i64::from(SECONDS)).contains(&age)).then_some(asked_us)
     }
 
     fn signed<'b>(&'b self, time_and_random: &'b [u8]) -> [&'b [u8]; 5] {
@@ -98,10 +117,6 @@ impl Question<'_> {
         let [account, profile] =
             [account, profile].map(|level| level.as_ref().map_or(&[][..], |s| s.as_bytes()));
         [self.act.path().as_bytes(), self.site.as_bytes(), account, profile, time_and_random]
-    }
-
-    const fn now(self) -> i64 {
-        self.now_us / 1_000_000
     }
 }
 
@@ -124,7 +139,7 @@ pub(super) fn asked(headers: &mut HeaderMap, portal: &Pages, act: Act, token: &s
     set(headers, &line(portal, act, token, SECONDS, secure));
 }
 
-/// Takes the token back once it has served.
+/// Takes the token back once it has served, or an opt-out has ended the question.
 pub(super) fn served(headers: &mut HeaderMap, portal: &Pages, act: Act, secure: bool) {
     set(headers, &line(portal, act, "", 0, secure));
 }
@@ -161,7 +176,8 @@ mod tests {
 
     fn confirms(token: &str, cookie: &str, question: Question<'_>) -> bool {
         let cookie = HeaderValue::try_from(format!("a=b; optgate-confirm={cookie}")).unwrap();
-        Confirmation { token: token.to_owned() }.is_ours(&HeaderMap::from_iter([(COOKIE, cookie)]), question)
+        let form = Confirmation { token: token.to_owned() };
+        form.asked_us(&HeaderMap::from_iter([(COOKIE, cookie)]), question).is_some()
     }
 
     /// The token is nothing without its cookie, and an empty one never matches.
@@ -172,7 +188,7 @@ mod tests {
         let (token, other) = (now.token().unwrap(), now.token().unwrap());
         assert!(confirms(&token, &token, now));
         assert!(!confirms(&other, &token, now));
-        assert!(!Confirmation { token }.is_ours(&HeaderMap::new(), now));
+        assert_eq!(Confirmation { token }.asked_us(&HeaderMap::new(), now), None);
         assert!(!confirms("", "", now));
     }
 

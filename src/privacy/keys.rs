@@ -9,7 +9,7 @@ use sha2::Sha256;
 use super::cookie::{Signatures, constant_time_eq};
 
 /// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them until
-/// others were told, and one signs what was asked. And those of the secrets before it, under which browsers and accounts are still known.
+/// others were told, one signs what was asked, and one what the store writes beside its records. And those of the secrets before it, under which browsers and accounts are still known.
 ///
 /// Never printed: `Debug` shows no bytes.
 #[derive(Clone)]
@@ -20,6 +20,7 @@ pub struct Keys {
     subject: [u8; 32],
     sealing: [u8; 32],
     question: [u8; 32],
+    beside: [u8; 32],
     older: Arc<[Self]>,
 }
 
@@ -39,6 +40,7 @@ impl Keys {
             subject: mac(secret, &[b"optgate subject v1"]),
             sealing: mac(secret, &[b"optgate sealing v1"]),
             question: mac(secret, &[b"optgate question v1"]),
+            beside: mac(secret, &[b"optgate beside records v1"]),
             older: Arc::default(),
         }
     }
@@ -59,6 +61,25 @@ impl Keys {
     #[must_use]
     pub fn sealing(&self) -> &[u8; 32] {
         &self.sealing
+    }
+
+    /// Signs what stands beside records and no chain is over: a MAC's key, and nothing else's.
+    #[must_use]
+    pub fn beside(&self) -> &[u8; 32] {
+        &self.beside
+    }
+
+    /// MAC over what stands beside a record.
+    #[must_use]
+    pub fn beside_mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        mac(&self.beside, parts)
+    }
+
+    /// Whether a MAC over what stands beside a record is ours, or was under an earlier secret.
+    #[must_use]
+    pub fn know_beside(&self, parts: &[&[u8]], written: &[u8; 32]) -> bool {
+        let mut keys = std::iter::once(self).chain(self.older());
+        keys.any(|keys| constant_time_eq(&keys.beside_mac(parts), written))
     }
 
     /// MAC over a question that a person is asked.

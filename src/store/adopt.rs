@@ -5,6 +5,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::backup::verified;
+use super::beside::journal_there;
 use super::import::Arrival;
 use super::journal::left::{Left, left};
 use super::{JOURNAL, OpenError, SECRET, keys};
@@ -16,15 +18,19 @@ pub struct LeftBehind {
     pub arrivals: Vec<Arrival>,
     /// Its opt-outs that name no account: evidence, which stays where it is.
     pub of_browsers: u64,
+    /// Why it is not what was written, if it is not: then it may lack opt-outs that it had.
+    pub unproven: Option<String>,
 }
 
 /// Reads who is opted out by a data folder's own word. It is only read, and stays as it is.
 ///
 /// # Errors
-/// It is the data folder itself or one with another secret, whose accounts would match nobody; or it cannot be read.
+/// It is the data folder itself or one with another secret, whose accounts would match nobody, or cannot be read; or the
+/// data folder has no journal.
 pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenError> {
     let refuse = |why: &str| OpenError::Folder { path: folder.display().to_string(), why: why.to_owned() };
     let here = data_dir.join(JOURNAL);
+    journal_there(&here)?;
     let checks = keys::load_or_create(&data_dir.join(SECRET), true)?.checks;
     let Left { node, key_checks, outs, of_browsers } = left(&folder.join(JOURNAL))?;
     if left(&here)?.node == node {
@@ -39,6 +45,8 @@ pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenErr
              secret.key, a line each, below the one in this data folder, and start anew",
         ));
     }
+    // What it says is recorded all the same: more opt-outs harm nobody, and it may be missing some.
+    let unproven = verified(folder).err().map(|why| why.to_string());
     let arrivals = outs.into_iter().map(|out| {
         let time = Timestamp::from_microsecond(out.time_us).unwrap_or_default();
         Arrival {
@@ -51,5 +59,5 @@ pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenErr
             adopted: true,
         }
     });
-    Ok(LeftBehind { arrivals: arrivals.collect(), of_browsers })
+    Ok(LeftBehind { arrivals: arrivals.collect(), of_browsers, unproven })
 }

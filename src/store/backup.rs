@@ -1,7 +1,7 @@
 //! A copy of the journal that can be put back: taken beside a running server, proven before it is put in place.
 //!
 //! A backup is a folder that looks like a data folder: `journal.sqlite3`, `recipients.sqlite3` if there is one, and with
-//! the keys `secret.key` and `signing.key`. Whoever has journal and secret can tell whether an account they know is in
+//! the keys `secret.key` and `signing.key`. `backup.signed` says what was in it: see [`manifest`]. Whoever has journal and secret can tell whether an account they know is in
 //! it, so the keys are only taken along when that is asked for.
 
 use std::fs::{self, File};
@@ -9,8 +9,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::journal::chain::Head;
 use super::proof::{Proven, Verifier};
-use super::{JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, evidence, files, journal, recipients};
+use super::signing::Signer;
+use super::{
+    JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, evidence, files, journal, manifest, recipients,
+};
 use crate::config;
 
 fn failed(path: &Path, why: impl Into<String>) -> OpenError {
@@ -40,12 +44,18 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
             files::put(&to.join(name), &key).map_err(written)?;
         }
     }
+    let (proven, head) = verified(to)?;
+    let key = data_dir.join(SIGNING);
+    let signer = Signer::load(&key).map_err(|e| failed(&key, format!("cannot be used: {e}")))?;
+    let missing = "is missing, and what is in a backup is signed with it; restore it, or type `optgate keys new-signer`";
+    manifest::write(to, &head, &signer.ok_or_else(|| failed(&key, missing))?).map_err(written)?;
     files::sync_folder_of(&copy).and_then(|()| files::sync_folder_of(to)).map_err(written)?;
-    verified(to)
+    Ok(proven)
 }
 
-/// Reads a whole folder as evidence. What is signed must fit; that all of it is signed is not asked for.
-fn verified(folder: &Path) -> Result<Proven, OpenError> {
+/// Reads a whole folder as evidence: what is proven, and where it ends. What is signed must fit; that all of it is signed is
+/// not asked for.
+pub(super) fn verified(folder: &Path) -> Result<(Proven, Head), OpenError> {
     let mut verifier = Verifier::new(&[]);
     let mut unproven = None;
     let read = evidence(folder, &mut |item| {
@@ -58,18 +68,19 @@ fn verified(folder: &Path) -> Result<Proven, OpenError> {
         (Some(why), _) => Err(failed(folder, format!("is not what was written: {why}"))),
         (None, Err(error)) => Err(error),
         (None, Ok(())) => match verifier.sealed() {
-            Ok(()) => Ok(verifier.so_far()),
+            Ok(()) => Ok((verifier.so_far(), verifier.head())),
             Err(why) => Err(failed(folder, format!("is not what was written: {why}"))),
         },
     }
 }
 
 /// Puts a backup into a data folder that has no journal. The backup is opened and verified first, with the keys it
-/// brings or else those of the data folder; the data folder is changed only when all is well.
+/// brings or else those of the data folder; the data folder is changed only when all is well. `force`: even where it is
+/// not what it was when it was made, or nothing shows that.
 ///
 /// # Errors
-/// The data folder has a journal or is in use, a key is missing or another's, or the backup is damaged.
-pub fn restore(from: &Path, data_dir: &Path) -> Result<Proven, OpenError> {
+/// The data folder has a journal or is in use, a key is missing or another's, or the backup is damaged, or was cut.
+pub fn restore(from: &Path, data_dir: &Path, force: bool) -> Result<Proven, OpenError> {
     let placed = data_dir.join(JOURNAL);
     let written = |e: io::Error| failed(data_dir, format!("cannot be written: {e}"));
     files::make_folder(data_dir).map_err(written)?;
@@ -82,7 +93,10 @@ pub fn restore(from: &Path, data_dir: &Path) -> Result<Proven, OpenError> {
             return Err(failed(file, "is there already; move it away, it is not overwritten"));
         }
     }
-    let proven = verified(from)?;
+    let (proven, head) = verified(from)?;
+    if !force {
+        refuse_cut(from, data_dir, &proven, &head)?;
+    }
     let stage = data_dir.join("restoring");
     // One that was broken off.
     match fs::remove_dir_all(&stage) {
@@ -93,6 +107,34 @@ pub fn restore(from: &Path, data_dir: &Path) -> Result<Proven, OpenError> {
     // Empty by then, or of no use.
     let _ = fs::remove_dir_all(&stage);
     done.map(|()| proven)
+}
+
+/// Refuses a backup that is not what it was when it was made, or of which nothing at all shows that it is.
+fn refuse_cut(from: &Path, data_dir: &Path, proven: &Proven, head: &Head) -> Result<(), OpenError> {
+    let refuse = |why: String| {
+        let hint = "Take another backup; with --force what is left of this one is put in place";
+        Err(failed(from, format!("{why}: it was cut or changed, and opt-outs may be missing. {hint}")))
+    };
+    let mut keys = [from, data_dir].into_iter().map(|folder| folder.join(SIGNING)).filter(|key| key.exists());
+    let signer = match keys.next() {
+        Some(key) => Signer::load(&key).map_err(|e| failed(&key, format!("cannot be used: {e}")))?,
+        // Which is said where the keys are put in place.
+        None => None,
+    };
+    let Some(signer) = signer else { return Ok(()) };
+    let read = |e: io::Error| failed(from, format!("cannot be read: {e}"));
+    if let Some(why) = manifest::differs(from, head, &signer.public()).map_err(read)? {
+        return refuse(why);
+    }
+    // One of an earlier version, or the file was taken away.
+    if !from.join(manifest::FILE).exists() && proven.records > 0 && proven.checkpoints == 0 {
+        return refuse(format!(
+            "has no {}, and none of its {} records is signed",
+            manifest::FILE,
+            proven.records
+        ));
+    }
+    Ok(())
 }
 
 fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
@@ -125,6 +167,11 @@ fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
     let store = Store::open(stage, &limits)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(written)?;
     runtime.block_on(store.close());
+    recipients::restore(from, stage).map_err(written)?;
+    recipients::check(stage).map_err(|error| {
+        let hint = "Take another backup, or take that file out and type --force: who is still to be told of opt-outs is lost with it";
+        failed(&from.join(recipients::FILE), format!("is not what was written ({error}). {hint}"))
+    })?;
     journal::mark::remove(&data_dir.join(JOURNAL)).map_err(written)?;
     super::packed::remove(&data_dir.join(JOURNAL)).map_err(written)?;
     recipients::restore(from, data_dir).map_err(written)?;

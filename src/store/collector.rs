@@ -59,8 +59,13 @@ impl Collector for StoreCollector {
             )?;
             put(
                 "feed_missing_records",
-                "Records found missing from the shared database since the start",
+                "Records that the shared database had and has no more",
                 &gauge(feed.missing),
+            )?;
+            put(
+                "feed_unproven_records",
+                "Records in the shared database that say more than an opt-out and that nothing proves",
+                &gauge(feed.unproven),
             )?;
             put(
                 "feed_lost_names",

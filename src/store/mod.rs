@@ -29,8 +29,10 @@ mod index;
 mod journal;
 mod keys;
 mod known;
+mod lately;
 mod lending;
 mod look;
+mod manifest;
 mod merge;
 mod names;
 mod packed;
@@ -80,6 +82,7 @@ pub use third_parties::{ThirdParties, ThirdParty};
 
 use bound::Bound;
 use counts::Became;
+use journal::seal::There;
 use journal::sqlite::Key;
 use place::Place;
 use recipients::Recipients;
@@ -220,6 +223,7 @@ impl Store {
         let node = writer::spawn(writer::Start {
             journal: journal.clone(),
             key_checks: key_checks.clone(),
+            sealers: packed::Sealers::of(&key_checks, &secret.keys),
             signing_key: data_dir.join(SIGNING),
             checkpoint: limits.checkpoint,
             retention: limits.retention,
@@ -236,6 +240,7 @@ impl Store {
                 journal,
                 node,
                 key_checks,
+                keys: secret.keys.clone(),
                 state: Arc::clone(&state),
                 asks,
             })?;
@@ -347,6 +352,11 @@ impl Store {
             }
         }
         shared.state.counts.count(&change, Became::Recorded);
+        if let Some(subject) = change.subject {
+            // Before it is on disk: a confirmation that comes meanwhile must not overtake it.
+            let now_us = jiff::Timestamp::now().as_microsecond();
+            shared.state.lately.chose(subject, change.kind, change.source, now_us);
+        }
         let (answer, answered) = oneshot::channel();
         if !shared.hand_over(Waiting { change, answer: Some(answer) }) {
             return Err(RecordError::Closed);
@@ -395,6 +405,24 @@ impl Store {
             (_, 0) => Ok(None),
             (_, seq) => self.read(Key::Seq(seq)).await,
         }
+    }
+
+    /// Whether an account opted out by its own hand, or by an import, after a time (microseconds since the Unix epoch) that
+    /// lies minutes back, as far as this node knows.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn opted_out_since(&self, subject: &Subject, since_us: i64) -> Result<bool, RecordError> {
+        if self.0.state.lately.out_since(subject, since_us) {
+            return Ok(true);
+        }
+        // From before this process began.
+        let by_hand = |record: &RecordView| {
+            let signals = [Source::Form, Source::Import].map(Source::as_str);
+            record.kind == Kind::OptOut.as_str() && signals.contains(&record.signal.as_str())
+        };
+        let last = self.last_record(subject).await?.filter(by_hand);
+        Ok(last.is_some_and(|record| record.time_us > since_us))
     }
 
     /// The record behind a reference, as a person types it: any case, with or without dashes.
@@ -449,12 +477,12 @@ impl Store {
     /// # Errors
     /// When the journal, or the database, cannot be written; it may be asked again.
     pub async fn erase(&self, subjects: Vec<Subject>) -> Result<Erased, RecordError> {
-        let shared = match &self.0.state.feed {
+        let there = match &self.0.state.feed {
             Some(feed) => feed.erase_all(&subjects, |subject| self.0.state.index.standing(subject)).await?,
-            None => None,
+            None => There::default(),
         };
         self.0.recipients.erase(subjects.clone()).await?;
-        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), shared, answer }).await?;
+        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), there, answer }).await?;
         if let Some(feed) = &self.0.state.feed {
             // What was read from the journal before, and reached the database after.
             feed.untie(subjects).await?;

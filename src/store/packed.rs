@@ -1,11 +1,15 @@
 //! The index as a file beside the journal, so that a start reads what came since instead of everything.
 //!
 //! ```text
-//! index.packed = "optgate index 1" LF
+//! index.packed = "optgate index 2" SP check of the secret whose key the MAC has LF
 //!              | sequence number SP chain value in hexadecimal SP what was seen of other nodes LF
 //!              | accounts, 24 bytes each: the subject, then its word as the index has it (little endian)
-//!              | SHA-256 of all before
+//!              | HMAC-SHA-256 of all before
 //! ```
+//!
+//! Whoever may write the data folder and has not `secret.key` could put a file here that knows nobody as opted out; without
+//! the MAC, one that fits the journal would be believed. It costs what the plain digest of the first form did, for HMAC is
+//! that and two blocks more. A file of the first form is passed over like one that is not whole.
 //!
 //! It is what the journal comes to up to the record in its head, and may know of later ones: records are folded upon it
 //! by their number, and those that an account has taken in already are passed over. It holds nothing that the journal
@@ -22,28 +26,66 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use data_encoding::HEXLOWER;
-use sha2::{Digest as _, Sha256};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use super::files::{self, Unplaced};
 use super::index::Index;
 use super::journal::chain::Head;
 use super::merge::Seen;
 use super::state::State;
-use crate::privacy::Subject;
+use crate::privacy::{Keys, Subject};
 
-const MAGIC: &str = "optgate index 1";
+const MAGIC: &str = "optgate index 2 ";
 
 /// Bytes of one account.
 const ENTRY: usize = 24;
 
-/// Bytes of the digest at the end.
-const DIGEST: usize = 32;
+/// Bytes of the MAC at the end.
+const MAC: usize = 32;
 
 /// Bytes that go to the file at once.
 const CHUNK: usize = 256 * 1024;
 
 /// The longest head that is read: a few numbers, and a name and a number for each other node.
 const LONGEST_HEAD: usize = 1024 * 1024;
+
+/// The keys of the MAC, each with the check of its secret, the live one first.
+#[derive(Clone)]
+pub(super) struct Sealers(Arc<[(String, [u8; 32])]>);
+
+impl std::fmt::Debug for Sealers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealers(..)")
+    }
+}
+
+impl Sealers {
+    /// Of these secrets.
+    pub(super) fn of(checks: &[String], keys: &Keys) -> Self {
+        let all = std::iter::once(keys).chain(keys.older());
+        Self(checks.iter().cloned().zip(all.map(|keys| *keys.beside())).collect())
+    }
+
+    /// The live one, and what tells it apart.
+    fn live(&self) -> io::Result<(&str, Hmac<Sha256>)> {
+        let (check, key) = self.0.first().ok_or_else(|| io::Error::other("there is no secret"))?;
+        Ok((check, begin(key)?))
+    }
+
+    /// That of the secret with this check.
+    fn named(&self, check: &str) -> io::Result<Hmac<Sha256>> {
+        let key = self.0.iter().find(|(known, _)| known == check);
+        begin(
+            &key.ok_or_else(|| io::Error::other("it was sealed under a secret that is not in secret.key"))?.1,
+        )
+    }
+}
+
+fn begin(key: &[u8; 32]) -> io::Result<Hmac<Sha256>> {
+    // HMAC takes keys of any length; the error type exists for other MACs.
+    Hmac::new_from_slice(key).map_err(io::Error::other)
+}
 
 /// Up to where a file of the index tells everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +120,7 @@ struct Writing {
 #[derive(Debug)]
 pub(super) struct Packer {
     journal: PathBuf,
+    sealers: Sealers,
     /// Changes that make it worth it; `None`: never.
     after: Option<u64>,
     /// Changes there had been when it was last written, of those that are counted since the start; `None` while
@@ -90,11 +133,12 @@ pub(super) struct Packer {
 
 impl Packer {
     /// For a journal that was opened just now, with its file of the index (`whole`) or without.
-    pub(super) fn new(journal: &Path, after: Option<u64>, whole: bool) -> Self {
+    pub(super) fn new(journal: &Path, sealers: &Sealers, after: Option<u64>, whole: bool) -> Self {
         // One that a crash left may hold what was erased since.
         let _ = files::remove(&files::beside(&beside(journal)));
         Self {
             journal: journal.to_owned(),
+            sealers: sealers.clone(),
             after,
             written_at: whole.then_some(0),
             writing: None,
@@ -124,8 +168,9 @@ impl Packer {
         self.written_at = Some(changes);
         let unwanted = Arc::new(AtomicBool::new(false));
         let (path, state, stop) = (beside(&self.journal), Arc::clone(state), Arc::clone(&unwanted));
+        let sealers = self.sealers.clone();
         let work = move || {
-            let written = write(&path, &point, &state.index, &stop);
+            let written = write(&path, (&point, &sealers), &state.index, &stop);
             if let Err(error) = &written
                 && !stop.load(Ordering::Relaxed)
             {
@@ -171,8 +216,8 @@ impl Drop for Packer {
 }
 
 /// Writes the file and moves it to its place.
-fn write(path: &Path, point: &Point, index: &Index, unwanted: &AtomicBool) -> io::Result<()> {
-    let file = Unplaced::write(path, |file| fill(file, point, index, unwanted))?;
+fn write(path: &Path, what: (&Point, &Sealers), index: &Index, unwanted: &AtomicBool) -> io::Result<()> {
+    let file = Unplaced::write(path, |file| fill(file, what, index, unwanted))?;
     if unwanted.load(Ordering::Relaxed) { Err(not_wanted()) } else { file.place() }
 }
 
@@ -182,24 +227,30 @@ fn not_wanted() -> io::Error {
 
 /// The index is read at the speed of memory into pieces that wait for the disk, so that no part of it is locked for
 /// as long as a disk takes.
-fn fill(file: &File, point: &Point, index: &Index, unwanted: &AtomicBool) -> io::Result<()> {
+fn fill(
+    file: &File,
+    (point, sealers): (&Point, &Sealers),
+    index: &Index,
+    unwanted: &AtomicBool,
+) -> io::Result<()> {
+    let (check, mut mac) = sealers.live()?;
     let (pieces, inbox) = mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
         let written = scope.spawn(move || {
-            let (mut out, mut digest) = (BufWriter::with_capacity(CHUNK, file), Sha256::new());
+            let mut out = BufWriter::with_capacity(CHUNK, file);
             for piece in inbox {
                 if unwanted.load(Ordering::Relaxed) {
                     return Err(not_wanted());
                 }
-                digest.update(&piece);
+                mac.update(&piece);
                 out.write_all(&piece)?;
             }
-            out.write_all(&digest.finalize())?;
+            out.write_all(&mac.finalize().into_bytes())?;
             out.flush()
         });
         let Point { head, seen } = point;
         let link = HEXLOWER.encode(&head.link);
-        let mut piece = format!("{MAGIC}\n{} {link} {}\n", head.seq, seen.to_text()).into_bytes();
+        let mut piece = format!("{MAGIC}{check}\n{} {link} {}\n", head.seq, seen.to_text()).into_bytes();
         // Nobody takes the pieces of one who has failed.
         let send =
             |piece: &mut Vec<u8>| drop(pieces.send(std::mem::replace(piece, Vec::with_capacity(CHUNK))));
@@ -222,15 +273,15 @@ pub(super) struct Packed {
     pub(super) point: Point,
     /// Accounts in it.
     accounts: u64,
-    digest: Sha256,
+    mac: Hmac<Sha256>,
     rest: BufReader<File>,
 }
 
 impl Packed {
     /// The file beside a journal; `None` without one, or with one that cannot be understood.
-    pub(super) fn open(journal: &Path) -> Option<Self> {
+    pub(super) fn open(journal: &Path, sealers: &Sealers) -> Option<Self> {
         let path = beside(journal);
-        match Self::head(&path) {
+        match Self::head(&path, sealers) {
             Ok(packed) => Some(packed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -240,28 +291,28 @@ impl Packed {
         }
     }
 
-    fn head(path: &Path) -> io::Result<Self> {
+    fn head(path: &Path, sealers: &Sealers) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut rest = BufReader::with_capacity(CHUNK, file);
-        let (mut digest, mut read) = (Sha256::new(), 0);
+        let mut read = 0;
         let mut line = || -> io::Result<String> {
             let mut bytes = Vec::new();
             io::BufRead::read_until(&mut (&mut rest).take(LONGEST_HEAD as u64), b'\n', &mut bytes)?;
-            digest.update(&bytes);
             read += bytes.len() as u64;
-            let text = String::from_utf8(bytes).ok();
-            text.and_then(|text| text.strip_suffix('\n').map(str::to_owned)).ok_or_else(not_whole)
+            String::from_utf8(bytes).ok().filter(|text| text.ends_with('\n')).ok_or_else(not_whole)
         };
-        if line()? != MAGIC {
-            return Err(io::Error::other("it is of another version"));
-        }
-        let point = parse(&line()?).ok_or_else(not_whole)?;
-        let accounts = length.checked_sub(read + DIGEST as u64).ok_or_else(not_whole)?;
+        let magic = line()?;
+        let check = magic.strip_prefix(MAGIC).ok_or_else(|| io::Error::other("it is of another version"))?;
+        let mut mac = sealers.named(check.trim_end())?;
+        let head = line()?;
+        [&magic, &head].into_iter().for_each(|line| mac.update(line.as_bytes()));
+        let point = parse(head.trim_end_matches('\n')).ok_or_else(not_whole)?;
+        let accounts = length.checked_sub(read + MAC as u64).ok_or_else(not_whole)?;
         if accounts % ENTRY as u64 != 0 {
             return Err(not_whole());
         }
-        Ok(Self { point, accounts: accounts / ENTRY as u64, digest, rest })
+        Ok(Self { point, accounts: accounts / ENTRY as u64, mac, rest })
     }
 
     /// Puts every account into an empty index; an error leaves it empty.
@@ -275,7 +326,7 @@ impl Packed {
             let entries = self.accounts.min((CHUNK / ENTRY) as u64);
             let piece = &mut piece[..entries as usize * ENTRY];
             self.rest.read_exact(piece)?;
-            self.digest.update(&*piece);
+            self.mac.update(piece);
             for entry in piece.as_chunks::<ENTRY>().0 {
                 let (subject, word) = entry.split_at(16);
                 let subject = Subject::from_bytes(subject.try_into().unwrap_or_default());
@@ -283,9 +334,9 @@ impl Packed {
             }
             self.accounts -= entries;
         }
-        let mut digest = [0; DIGEST];
-        self.rest.read_exact(&mut digest)?;
-        if self.digest.finalize()[..] == digest { Ok(()) } else { Err(not_whole()) }
+        let mut mac = [0; MAC];
+        self.rest.read_exact(&mut mac)?;
+        self.mac.verify_slice(&mac).map_err(|_| not_whole())
     }
 }
 
@@ -297,5 +348,5 @@ fn parse(line: &str) -> Option<Point> {
 }
 
 fn not_whole() -> io::Error {
-    io::Error::other("it is not whole")
+    io::Error::other("it is not whole, or was changed after it was written")
 }

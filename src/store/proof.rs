@@ -360,6 +360,11 @@ impl Verifier {
         }
     }
 
+    /// Where the pieces so far end.
+    pub(super) const fn head(&self) -> Head {
+        self.head
+    }
+
     /// After the last piece: whether the accounts that are kept by their hash alone are those that the records seal, and
     /// no record was pruned unsaid.
     ///
@@ -368,7 +373,7 @@ impl Verifier {
     pub(super) fn sealed(&self) -> Result<(), Unproven> {
         // Evidence of before there was upkeep does not tell who pruned.
         let pruned = if self.upkeep > 0 { self.pruned } else { 0 };
-        self.seals.check(Left { pruned, untied: 0 }).map_err(|why| Unproven(why.to_string()))
+        self.seals.check(&Left { pruned, untied: Vec::new() }).map_err(|why| Unproven(why.to_string()))
     }
 
     /// After the last piece.

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::counts::Counts;
 use super::feed::{FeedHealth, Line};
 use super::index::Index;
+use super::lately::Lately;
 use super::record::{Kind, Source};
 use crate::privacy::Subject;
 
@@ -45,6 +46,8 @@ pub struct Health {
 pub(super) struct State {
     pub(super) index: Index,
     pub(super) counts: Counts,
+    /// Who opted out by hand a moment ago.
+    pub(super) lately: Lately,
     /// Accepted and not yet on disk.
     pub(super) backlog: AtomicUsize,
     /// Those of them that nobody waits for.
@@ -76,6 +79,7 @@ impl State {
         Self {
             index: Index::default(),
             counts: Counts::default(),
+            lately: Lately::default(),
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),

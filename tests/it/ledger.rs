@@ -538,7 +538,7 @@ fn a_backup_beside_a_server_is_put_back_whole() {
         names.sort();
         names
     };
-    assert_eq!(names(&to), ["journal.sqlite3"]);
+    assert_eq!(names(&to), ["backup.signed", "journal.sqlite3"]);
     assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(to.join("journal.sqlite3")).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -559,6 +559,76 @@ fn a_backup_beside_a_server_is_put_back_whole() {
     assert_eq!(third.standing(3), Standing::OptedOut);
     assert_eq!(third.records(4..5).len(), 1, "it goes on from there");
     third.optgate(&["ledger", "verify"]).ok();
+}
+
+/// What came after the last signature is only chained, so a backup says, signed, where it ends: one that was cut since is
+/// not taken for whole, unless somebody insists.
+#[test]
+fn a_backup_that_was_cut_or_lacks_a_file_is_not_put_in_place_unasked() {
+    let house = House::new();
+    house.records(0..3);
+    let store = house.store();
+    block_on(store.record(out(&store, 3))).unwrap();
+    let recipients = block_on(store.recipients().requested(vec![optgate::store::recipients::Request {
+        subject: Subject::of_account(store.keys(), "shop", &[3]),
+        site: "shop".into(),
+        requested_us: 1_795_000_000_000_000,
+        who: None,
+    }]));
+    recipients.unwrap();
+    let to = house.file("backup");
+    house.optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"]).ok();
+    block_on(store.close());
+    let copied = |name: &str| {
+        let copy = house.file(name);
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(&to).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        copy
+    };
+    let sql = |folder: &Path, sql: &'static str| {
+        let journal = SqliteConnectOptions::new().filename(folder.join("journal.sqlite3"));
+        block_on(async {
+            let mut raw = journal.connect().await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut raw).await.unwrap();
+            raw.close().await.unwrap();
+        });
+    };
+    let restore = |from: &Path, more: &[&str]| {
+        let other = House::new();
+        let said = other.optgate(&[&["ledger", "restore", from.to_str().unwrap()], more].concat());
+        assert_eq!(said.code == Some(0), other.folder().join("journal.sqlite3").exists(), "{}", said.err);
+        said
+    };
+    restore(&to, &[]).ok();
+    let cut = copied("cut");
+    sql(&cut, "DROP TRIGGER journal_keeps_its_rows; DELETE FROM journal WHERE seq > 3");
+    restore(&cut, &[]).failed("its journal ends with record 3, and ended with record 4 when it was made");
+    restore(&cut, &["--force"]).ok();
+    sql(&cut, "DROP TRIGGER checkpoints_stay; DELETE FROM checkpoints; DELETE FROM journal WHERE seq > 2");
+    restore(&cut, &[]).failed("its journal ends with record 2");
+    fs::remove_file(cut.join("backup.signed")).unwrap();
+    restore(&cut, &[]).failed("has no backup.signed, and none of its 2 records is signed");
+    restore(&cut, &["--force"]).ok();
+
+    let forged = copied("forged");
+    let text = fs::read_to_string(forged.join("backup.signed")).unwrap();
+    fs::write(forged.join("backup.signed"), text.replace("journal 4", "journal 3")).unwrap();
+    restore(&forged, &[]).failed("does not bear the signature of the journal's key");
+
+    let lacking = copied("lacking");
+    fs::write(lacking.join("recipients.sqlite3"), [b'x'; 4096]).unwrap();
+    restore(&lacking, &[]).failed("recipients.sqlite3 was changed since it was made");
+    restore(&lacking, &["--force"]).failed("take that file out and type --force");
+    fs::remove_file(lacking.join("recipients.sqlite3")).unwrap();
+    restore(&lacking, &[]).failed("recipients.sqlite3 was in it when it was made");
+    restore(&lacking, &["--force"]).ok();
+    // As an earlier version made it.
+    let earlier = copied("earlier");
+    fs::remove_file(earlier.join("backup.signed")).unwrap();
+    restore(&earlier, &[]).ok();
 }
 
 /// A backup that is damaged, or another secret's, changes nothing.
@@ -913,7 +983,8 @@ fn an_export_without_a_record_is_not_proven() {
     house.optgate(&["ledger", "verify", "--export", file.to_str().unwrap()]).failed("nothing to prove");
 }
 
-/// A copy for an auditor, on a medium or in a folder that takes no writes, is read all the same.
+/// A copy for an auditor, on a medium or in a folder that takes no writes, is read all the same; one that was taken while a
+/// server wrote to it needs room beside it, which is said.
 #[test]
 fn a_copy_that_cannot_be_written_is_verified() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -921,24 +992,69 @@ fn a_copy_that_cannot_be_written_is_verified() {
     let house = House::new();
     house.records(0..3);
     let folder = house.folder();
+    let store = house.store();
+    block_on(store.recipients().requested(Vec::new())).unwrap();
+    block_on(store.record(out(&store, 3))).unwrap();
+    // Its end is in the -wal, and what tells where is not copied.
+    let beside = house.file("beside");
+    fs::create_dir(&beside).unwrap();
+    for name in ["journal.sqlite3", "journal.sqlite3-wal"] {
+        fs::copy(folder.join(name), beside.join(name)).unwrap();
+    }
+    block_on(store.close());
+    assert!(folder.join("recipients.sqlite3").exists());
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    for file in fs::read_dir(&folder).unwrap() {
-        mode(&file.unwrap().path(), 0o444);
+    for folder in [&folder, &beside] {
+        for file in fs::read_dir(folder).unwrap() {
+            mode(&file.unwrap().path(), 0o444);
+        }
+        mode(folder, 0o555);
     }
     mode(house.dir.path(), 0o755);
-    mode(&folder, 0o555);
     // A copy of the program, where anybody may start it.
     let program = house.file("optgate");
     fs::copy(env!("CARGO_BIN_EXE_optgate"), &program).unwrap();
     mode(&program, 0o755);
-    let mut command = Command::new(&program);
-    command.args(["ledger", "verify", "--data-dir"]).arg(&folder).current_dir("/");
-    if fs::metadata(&folder).unwrap().uid() == 0 {
-        // Permissions hold nothing against this user.
-        command.uid(65_534).gid(65_534);
-    }
-    let output = command.output().unwrap();
-    mode(&folder, 0o755);
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("records: 3\n"), "{output:?}");
+    let run = |folder: &Path, verb: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("ledger").args(verb).arg("--data-dir").arg(folder).current_dir("/");
+        if fs::metadata(folder).unwrap().uid() == 0 {
+            // Permissions hold nothing against this user.
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (verified, recipients) = (run(&folder, &["verify"]), run(&folder, &["recipients"]));
+    let refused = run(&beside, &["verify"]);
+    [&folder, &beside].into_iter().for_each(|folder| mode(folder, 0o755));
+    assert!(verified.0 && verified.1.starts_with("records: 4\n"), "{verified:?}");
+    assert!(recipients.0, "{recipients:?}");
+    assert!(
+        !refused.0 && refused.2.contains("copy the whole folder to where it can be written"),
+        "{refused:?}"
+    );
+}
+
+/// What is not there for want of file descriptors is not called somebody else's.
+#[test]
+fn too_few_file_descriptors_are_called_so() {
+    let house = House::new();
+    house.records(0..1);
+    let said: Vec<String> = (4..24)
+        .map(|files| {
+            let mut command = Command::new("sh");
+            command
+                .arg("-c")
+                .arg(format!("ulimit -n {files} && exec \"$0\" ledger verify --data-dir \"$1\""));
+            command.arg(env!("CARGO_BIN_EXE_optgate")).arg(house.folder());
+            String::from_utf8(command.output().unwrap().stderr).unwrap()
+        })
+        .collect();
+    assert!(said.iter().all(|said| !said.contains("must own it")), "{said:#?}");
+    assert!(said.iter().any(|said| said.contains("too few file descriptors")), "{said:#?}");
 }

@@ -79,6 +79,7 @@ mod streams;
 mod stubs;
 mod support;
 mod surface;
+mod tampering;
 mod tls;
 mod told;
 mod upgrade;

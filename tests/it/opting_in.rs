@@ -106,6 +106,50 @@ fn a_second_act_without_a_first_one_changes_nothing() {
     assert!(honoured(&browser.get(SITE, "/")));
 }
 
+/// 11 CCR 7028(a): an opt-out between the two acts ends the first, on this browser and on another device of the account;
+/// who starts again is opted back in.
+#[test]
+fn an_opt_out_between_the_two_acts_ends_the_first() {
+    let origin = shop(&["/"]);
+    let proxy = levels(&origin).run();
+    let mut browser = Browser::new(proxy.addr());
+    let ask = |browser: &mut Browser| {
+        let page = browser.post(SITE, "/privacy-choices/opt-in", "");
+        let token = page
+            .text()
+            .split("name=\"token\" value=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .to_owned();
+        format!("token={token}")
+    };
+    let confirm = |browser: &mut Browser, token: &str| {
+        let answer = browser.post(SITE, "/privacy-choices/opt-in/confirm", token);
+        (answer.status(), answer.text().contains("you have opted out"))
+    };
+    for account in [None, Some("ann")] {
+        if let Some(name) = account {
+            log_in(&mut browser, name);
+        }
+        assert_eq!(browser.post(SITE, OPT_OUT, "").status(), 200);
+        let token = ask(&mut browser);
+        assert_eq!(browser.post(SITE, OPT_OUT, "").status(), 200);
+        assert_eq!(confirm(&mut browser, &token), (403, true), "{account:?}");
+        assert!(honoured(&browser.get(SITE, "/")));
+    }
+    let token = ask(&mut browser);
+    let mut device = Browser::new(proxy.addr());
+    log_in(&mut device, "ann");
+    assert_eq!(device.post(SITE, OPT_OUT, "").status(), 200);
+    assert_eq!(confirm(&mut browser, &token), (403, true), "on another device");
+    assert!(honoured(&browser.get(SITE, "/")) && honoured(&device.get(SITE, "/")));
+    assert_eq!(browser.opt_in(SITE, "").status(), 200);
+    assert!(!honoured(&browser.get(SITE, "/")));
+}
+
 /// 11 CCR 7028(a): what was asked of one consumer is confirmed by that one, whoever else logs in or out in between, at
 /// each level; and nothing has changed for anybody.
 #[test]

@@ -336,9 +336,15 @@ async fn opting_out_gives_a_cookie_and_a_receipt_that_can_be_read_again() {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.header("clear-site-data"), "\"cache\"");
     let value = cookie::value_out(202_611, house.keys());
+    let question =
+        "optgate-confirm=; Path=/privacy-choices/opt-in; Max-Age=0; SameSite=Strict; HttpOnly; Secure";
     assert_eq!(
         answer.cookies(),
-        [format!("optgate={value}; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure")]
+        [
+            format!("optgate={value}; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly; Secure"),
+            question.to_owned()
+        ],
+        "and what was asked before is ended"
     );
     let reference = reference(&answer);
     let record = house.store.find(&reference).await.unwrap().unwrap();

@@ -367,7 +367,8 @@ fn an_erased_account_that_is_not_opted_out_leaves_nothing_that_leads_to_it() {
     house.optgate(&["ledger", "verify"]).ok();
     let texts: Vec<_> = house.done().into_iter().map(|[.., text]| text).collect();
     assert!(
-        texts[0].starts_with("v1 records=1 kept=1/") && texts[1].starts_with("v1 records=1 dropped=1/"),
+        texts[0].starts_with("v1 records=1 elsewhere=0 kept=1/")
+            && texts[1].starts_with("v1 records=1 elsewhere=0 dropped=1/"),
         "{texts:?}"
     );
 
@@ -404,7 +405,7 @@ fn orders_that_change_the_journal_leave_a_record_each() {
     let kept = |text: &str| text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
     let told: Vec<_> =
         done.iter().map(|[what, who, text]| (what.as_str(), who.as_str(), kept(text))).collect();
-    let prune_said = "v1 records=2 before=2099-01-01T00:00:00Z".to_owned();
+    let prune_said = "v1 records=2 before=2099-01-01T00:00:00Z untied=0".to_owned();
     assert_eq!(
         told,
         [
@@ -412,7 +413,7 @@ fn orders_that_change_the_journal_leave_a_record_each() {
             ("hold", "order", "v1 hold=2 site=shop".into()),
             ("release", "order", "v1 hold=2".into()),
             ("prune", "order", prune_said),
-            ("erase", "order", "v1 records=1".into()),
+            ("erase", "order", "v1 records=1 elsewhere=0".into()),
         ]
     );
     let upkeep = house.upkeep();

@@ -25,7 +25,8 @@ pub struct AdoptArgs {
 /// server too. Doing it again adds nothing.
 ///
 /// # Errors
-/// The folder is this node's own, of another secret, or cannot be read; a journal that cannot be written.
+/// The folder is this node's own, of another secret, or cannot be read; a journal that cannot be written. One that is not
+/// what was written is adopted, and said to be so at the end.
 pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
     let left = left_behind(&args.folder, &settings.data_dir).map_err(anyhow::Error::new)?;
@@ -38,5 +39,12 @@ pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(),
     writeln!(out, "opted out here already: {}", counts.known)?;
     writeln!(out, "older than the account's own opt-in: {}", counts.overruled)?;
     writeln!(out, "of browsers alone, which keep their own: {}", left.of_browsers)?;
-    Ok(())
+    match left.unproven {
+        None => Ok(()),
+        Some(why) => Err(anyhow::anyhow!(
+            "{why}; what it says was taken all the same, and opt-outs that are missing there are missing here: adopt a copy of \
+             the folder of before, if there is one"
+        )
+        .into()),
+    }
 }

@@ -24,6 +24,9 @@ pub struct RestoreArgs {
     /// A folder that `ledger backup` wrote
     #[arg(value_name = "FROM")]
     pub from: PathBuf,
+    /// Put it in place even where it is not what it was when it was made, or nothing shows that
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Copies the journal beside a running server.
@@ -47,7 +50,7 @@ pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
 /// The data folder has a journal, or the backup is not whole.
 pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
     let folder = data_dir(global)?;
-    let proven = store::restore(&args.from, &folder).map_err(anyhow::Error::new)?;
+    let proven = store::restore(&args.from, &folder, args.force).map_err(anyhow::Error::new)?;
     eprintln!("{}: {} records, signed up to {}", folder.display(), proven.records, proven.signed_to);
     Ok(())
 }

@@ -87,13 +87,15 @@ pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<AccountKey> {
 struct Ambiguous;
 
 /// The account's key in the header of a trusted hop. Which of several lines the hop itself set nobody can tell: a
-/// visitor's own may have come through before it.
+/// visitor's own may have come through before it. Lines that a proxy on the way has joined have commas between them (RFC
+/// 9110, 5.3), so that a value with one is several too, and no account is named so.
 fn key_in_header<'a>(x: &Exchange, headers: &'a HeaderMap) -> Result<Option<&'a HeaderValue>, Ambiguous> {
     let name = x.snapshot.settings.account.header.as_ref().filter(|_| x.client.peer_trusted);
     let Some(name) = name else { return Ok(None) };
     let mut keys = headers.get_all(name).iter().filter(|key| !key.is_empty());
     let first = keys.next();
-    if keys.any(|key| Some(key) != first) { Err(Ambiguous) } else { Ok(first) }
+    let joined = first.is_some_and(|key| key.as_bytes().contains(&b','));
+    if joined || keys.any(|key| Some(key) != first) { Err(Ambiguous) } else { Ok(first) }
 }
 
 fn by_token(

@@ -60,6 +60,22 @@ impl Reader {
         Ok(rows.iter().map(pair).collect::<sqlx::Result<Vec<_>>>()?.into_iter().unzip())
     }
 
+    /// A page of the accounts that are kept by their hash alone, after a row: how each stood, and the last row; `None` at
+    /// the end.
+    pub(super) async fn kept(&mut self, after: i64) -> sqlx::Result<Option<(Vec<(Vec<u8>, String)>, i64)>> {
+        let rows = sqlx::query(
+            "SELECT id, subject, standing FROM suppression WHERE id > ? AND subject IS NOT NULL ORDER BY id LIMIT ?",
+        )
+        .bind(after)
+        .bind(PAGE)
+        .fetch_all(&mut self.0)
+        .await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let last = last.try_get(0)?;
+        let pair = |row: &SqliteRow| Ok((row.try_get(1)?, row.try_get(2)?));
+        Ok(Some((rows.iter().map(pair).collect::<sqlx::Result<_>>()?, last)))
+    }
+
     /// This node's own choices about a subject after a number, and the last record that was looked at.
     pub(super) async fn told(
         &mut self,

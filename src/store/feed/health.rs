@@ -1,5 +1,6 @@
 //! How the feed is doing, and what it found wrong with the database.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,19 +20,32 @@ pub struct FeedHealth {
     pub lag: Option<Duration>,
     /// Other nodes heard of.
     pub nodes: usize,
-    /// Records that are not in the database though later ones of their node are, as far as was read since the start.
+    /// Records that are not in the database though they were, as far as was read since the start.
     pub missing: u64,
     /// The first of them.
     pub first_missing: Option<String>,
+    /// Records in the database that say more than an opt-out, and that nothing proves: they count as opt-outs.
+    pub unproven: u64,
+    /// The first of them.
+    pub first_unproven: Option<String>,
     /// Names under which the database has opt-outs that no site here has now: how many, and what to write.
     pub lost_names: Vec<String>,
 }
 
-/// Records that were to be in the database and are not.
+/// What is wrong with the database's records.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    missing: u64,
-    first: Option<String>,
+    /// Records that are missing: by the node and the first of a row, the last of it.
+    missing: BTreeMap<(String, i64), i64>,
+    unproven: u64,
+    first_unproven: Option<String>,
+}
+
+fn named(node: &str, from: i64, to: i64) -> String {
+    match from == to {
+        true => format!("record {from} of node {node}"),
+        false => format!("records {from} to {to} of node {node}"),
+    }
 }
 
 impl Line {
@@ -39,13 +53,18 @@ impl Line {
         let (shipping, committed) = (self.shipped.borrow().clone(), *self.committed.borrow());
         let heard_at = self.heard_at.load(Ordering::Relaxed);
         let heard_at = u64::try_from(heard_at).ok().map(Duration::from_millis);
+        // A node that is fenced ships nothing from the first look on, and shares what was there before it was copied.
+        let there =
+            if shipping.fenced { self.fork.load(Ordering::Relaxed).max(shipping.seq) } else { shipping.seq };
         let gaps = self.lock_gaps();
         FeedHealth {
             fenced: shipping.fenced,
-            missing: gaps.missing,
-            first_missing: gaps.first.clone(),
+            missing: gaps.missing.iter().map(|((_, from), to)| (to - from).unsigned_abs() + 1).sum(),
+            first_missing: gaps.missing.iter().next().map(|((node, from), to)| named(node, *from, *to)),
+            unproven: gaps.unproven,
+            first_unproven: gaps.first_unproven.clone(),
             error: shipping.error.or_else(|| self.lock_tail_error().clone()),
-            unshipped: committed.saturating_sub(shipping.seq).unsigned_abs(),
+            unshipped: committed.saturating_sub(there).max(0).unsigned_abs(),
             lag: heard_at.map(|at| self.opened.elapsed().saturating_sub(at)),
             nodes: self.lock_seen().nodes(),
             lost_names: self.lock_lost_names().clone(),
@@ -60,23 +79,59 @@ impl Line {
         }
     }
 
-    /// Records of a node are not in the database, though a later one is.
+    /// Records of a node are not in the database, though it had them; logged when it was not known.
     pub(super) fn found_gap(&self, node: &str, from: i64, to: i64) {
-        let what = match from == to {
-            true => format!("record {from} of node {node}"),
-            false => format!("records {from} to {to} of node {node}"),
-        };
+        let before = self.lock_gaps().missing.insert((node.to_owned(), from), to);
+        if before == Some(to) {
+            return;
+        }
+        let what = named(node, from, to);
         tracing::error!(
             "{what} went missing from the shared database, so opt-outs in them are honoured by no node that reads them \
-             there; restore the table, or type `optgate ledger adopt FOLDER` with a copy of that node's data folder"
+             there. That node sends them again while it runs with its folder; if it does not come back, restore the table, \
+             or type `optgate ledger adopt FOLDER` with a copy of that folder"
         );
+    }
+
+    /// What is missing: of which node, from which record to which.
+    pub(super) fn gaps(&self) -> Vec<(String, i64, i64)> {
+        let gaps = self.lock_gaps();
+        gaps.missing.iter().map(|((node, from), to)| (node.clone(), *from, *to)).collect()
+    }
+
+    /// Some of what was missing is there, in order.
+    pub(super) fn found_again(&self, node: &str, (from, to): (i64, i64), seqs: &[i64]) {
         let mut gaps = self.lock_gaps();
-        gaps.missing += (to - from).unsigned_abs() + 1;
-        gaps.first.get_or_insert(what);
+        gaps.missing.remove(&(node.to_owned(), from));
+        let mut next = from;
+        for seq in seqs.iter().copied().chain([to + 1]) {
+            if seq > next {
+                gaps.missing.insert((node.to_owned(), next), seq - 1);
+            }
+            next = seq + 1;
+        }
+    }
+
+    /// A record in the database says more than an opt-out, and nothing proves it.
+    pub(super) fn found_unproven(&self, node: &str, seq: i64) {
+        let what = named(node, seq, seq);
+        let mut gaps = self.lock_gaps();
+        gaps.unproven += 1;
+        let total = gaps.unproven;
+        gaps.first_unproven.get_or_insert_with(|| what.clone());
+        drop(gaps);
+        // At 1, 2, 4, 8 ...: what an earlier version pruned may be many.
+        if total.is_power_of_two() {
+            tracing::error!(
+                total,
+                "{what} in the shared database opts somebody in, or out in part, and nothing proves it: it was changed there, \
+                 or an earlier version pruned it. It counts as an opt-out"
+            );
+        }
     }
 
     fn lock_gaps(&self) -> MutexGuard<'_, Gaps> {
-        // A number and a text that nothing is worked out from.
+        // Whole between two changes; what a panic lost of them is found at the next look.
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

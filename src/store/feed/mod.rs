@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::journal::chain::{BLINDING, Fields, Link};
 use super::journal::forget::word;
 use super::journal::postgres::{Database, Trouble};
-use super::journal::seal::{Shared, shared_leaf};
+use super::journal::seal::{Shared, There, shared_leaf};
 use super::merge::{Seen, merge};
 use super::packed::Point;
 use super::record::{Kind, Receipt, RecordView};
@@ -37,7 +37,7 @@ use super::state::State;
 use super::writer::Answer;
 use super::{OpenError, RecordError};
 use crate::config::{self, Names};
-use crate::privacy::{Standing, Subject};
+use crate::privacy::{Keys, Standing, Subject};
 use health::Gaps;
 
 pub use health::FeedHealth;
@@ -74,6 +74,9 @@ pub(super) struct Line {
     heard_at: AtomicI64,
     opened: Instant,
     tail_error: Mutex<Option<String>>,
+    /// Up to which record this node's file and the database agree, where the database has others after it; negative: it
+    /// has not, or that is not known.
+    fork: AtomicI64,
     /// Records that were to be in the database and are not.
     gaps: Mutex<Gaps>,
     /// Under which names accounts are kept here.
@@ -101,7 +104,12 @@ enum Ask {
     /// Look at every choice of a subject once more.
     Recheck(Subject),
     /// Forget whose an account's records are.
-    Erase { subject: Subject, standing: Standing, erasure: [u8; BLINDING], answer: Answer<Option<Link>> },
+    Erase {
+        subject: Subject,
+        standing: Standing,
+        erasure: [u8; BLINDING],
+        answer: Answer<((u64, u64), Option<Link>)>,
+    },
     /// Once the database has every record that this node has now, forget whose those of these accounts are.
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
     /// A record of another node.
@@ -116,6 +124,7 @@ pub(super) struct Start {
     pub(super) journal: PathBuf,
     pub(super) node: Arc<str>,
     pub(super) key_checks: Vec<String>,
+    pub(super) keys: Keys,
     pub(super) state: Arc<State>,
     pub(super) asks: Asks,
 }
@@ -137,6 +146,7 @@ impl Line {
             heard_at: AtomicI64::new(-1),
             opened: Instant::now(),
             tail_error: Mutex::default(),
+            fork: AtomicI64::new(-1),
             gaps: Mutex::default(),
             names: watch::Sender::default(),
             lost_names: Mutex::default(),
@@ -188,20 +198,24 @@ impl Line {
         answered.await.unwrap_or(Err(RecordError::Closed))
     }
 
-    /// Takes what ties records to accounts out of the database; what is kept there of those that are opted out.
+    /// Takes what ties records to accounts out of the database; what came of it there.
     pub(super) async fn erase_all(
         &self,
         subjects: &[Subject],
         standing: impl Fn(&Subject) -> Standing,
-    ) -> Result<Option<Shared>, RecordError> {
+    ) -> Result<There, RecordError> {
         let mut erasure = [0; BLINDING];
         getrandom::fill(&mut erasure).map_err(|e| RecordError::Journal(e.to_string()))?;
-        let mut leaves = Vec::new();
+        let (mut leaves, mut there) = (Vec::new(), There::default());
         for subject in subjects {
             let (subject, standing) = (*subject, standing(subject));
-            leaves.extend(self.ask(|answer| Ask::Erase { subject, standing, erasure, answer }).await?);
+            let (untied, leaf) = self.ask(|answer| Ask::Erase { subject, standing, erasure, answer }).await?;
+            there.elsewhere += untied.0;
+            there.own += untied.1;
+            leaves.extend(leaf);
         }
-        Ok((!leaves.is_empty()).then(|| Shared::of(erasure, leaves)))
+        let kept = (!leaves.is_empty()).then(|| Shared::of(erasure, leaves));
+        Ok(There { kept, ..there })
     }
 
     /// Takes what ties this node's own records to accounts out of the database once they have all arrived there.
@@ -312,7 +326,7 @@ fn thread(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
 }
 
 async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
-    let Start { settings, journal, node, key_checks, state, asks } = start;
+    let Start { settings, journal, node, key_checks, keys, state, asks } = start;
     let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
     let first = match first_look(&settings, &key_checks).await {
         Ok(database) => {
@@ -325,12 +339,13 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
             None
         }
     };
-    let shipper = ship::Shipper::new(&settings, journal.clone(), &node, &key_checks, Arc::clone(&line));
+    let shipper =
+        ship::Shipper::new(&settings, journal.clone(), &node, (&key_checks, &keys), Arc::clone(&line));
     let shipping = tokio::task::spawn_local(shipper.run(first));
     let (to_tail, recheck) = mpsc::unbounded_channel();
-    let tail = tail::Tail::new(&settings, journal, &node, &key_checks, state, Arc::clone(&line));
+    let tail = tail::Tail::new(&settings, journal, &node, (&key_checks, &keys), state, Arc::clone(&line));
     let tailing = tokio::task::spawn_local(tail.run(recheck));
-    let (done, mut answering) = serve(asks, (&line, &node), &settings, &key_checks, &to_tail).await;
+    let (done, mut answering) = serve(asks, (&line, &node), &settings, (&key_checks, &keys), &to_tail).await;
     let committed = *line.committed.borrow();
     let mut shipped = line.shipped.subscribe();
     if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
@@ -359,7 +374,7 @@ async fn serve(
     Asks(mut asks): Asks,
     (line, node): (&Arc<Line>, &Arc<str>),
     settings: &config::Shared,
-    key_checks: &[String],
+    (key_checks, keys): (&[String], &Keys),
     to_tail: &mpsc::UnboundedSender<Subject>,
 ) -> (Option<oneshot::Sender<()>>, JoinSet<()>) {
     let mut answering = JoinSet::new();
@@ -390,8 +405,10 @@ async fn serve(
             }
             Ask::Erase { subject, standing, erasure, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
+                let (node, keys) = (Arc::clone(node), keys.clone());
                 answering.spawn_local(async move {
-                    let erased = erase(&url, &key_checks, (subject, standing), &erasure).await;
+                    let erased =
+                        erase((&url, &key_checks, &keys), &node, (subject, standing), &erasure).await;
                     drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
@@ -422,19 +439,20 @@ async fn find(
 }
 
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:
-/// a node that has not heard the others yet may not know. What is kept, as its leaf.
+/// a node that has not heard the others yet may not know. How many records of other nodes were untied and how many of
+/// this one's, and what is kept, as its leaf.
 async fn erase(
-    url: &config::DatabaseUrl,
-    key_checks: &[String],
+    (url, key_checks, keys): (&config::DatabaseUrl, &[String], &Keys),
+    node: &str,
     (subject, standing): (Subject, Standing),
     erasure: &[u8; BLINDING],
-) -> Result<Option<Link>, Trouble> {
+) -> Result<((u64, u64), Option<Link>), Trouble> {
     let mut database = open(url, key_checks).await?;
-    let told = database.told(&subject).await?;
+    let told = database.told(&subject, keys).await?;
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
-    database.erase(&subject, kept, erasure).await?;
-    Ok(kept.map(|word| shared_leaf(subject.as_bytes(), word, erasure)))
+    let untied = database.erase(&subject, (node, kept), erasure).await?;
+    Ok((untied, kept.map(|word| shared_leaf(subject.as_bytes(), word, erasure))))
 }
 
 /// Erases accounts from a node's own records when all of those that it has now have arrived.

@@ -9,12 +9,17 @@ use tokio::time::{Instant, sleep, timeout};
 use super::file::Reader;
 use super::{FIRST_PAUSE, Line, Shipping, longer, open, unreadable};
 use crate::config::{self, DatabaseUrl};
-use crate::store::journal::postgres::{Database, Trouble, twins};
+use crate::privacy::Keys;
+use crate::store::journal::believed::vouch;
+use crate::store::journal::postgres::{Database, Shipped, Trouble, twins};
 
 /// With nothing to ship, how often the database is asked what it has.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Between two looks for what this node has pruned.
+/// Records that are counted at once, to see whether some are gone.
+const STRETCH: i64 = 65_536;
+
+/// Between two looks for what this node has pruned, and for what of it is gone.
 const FORGET: Duration = Duration::from_secs(3_600);
 
 /// The one that ships.
@@ -23,6 +28,7 @@ pub(super) struct Shipper {
     journal: PathBuf,
     node: Arc<str>,
     key_checks: Vec<String>,
+    keys: Keys,
     line: Arc<Line>,
 }
 
@@ -31,7 +37,7 @@ impl Shipper {
         settings: &config::Shared,
         journal: PathBuf,
         node: &Arc<str>,
-        key_checks: &[String],
+        (key_checks, keys): (&[String], &Keys),
         line: Arc<Line>,
     ) -> Self {
         Self {
@@ -39,6 +45,7 @@ impl Shipper {
             journal,
             node: Arc::clone(node),
             key_checks: key_checks.to_owned(),
+            keys: keys.clone(),
             line,
         }
     }
@@ -85,6 +92,7 @@ impl Shipper {
             loop {
                 self.reached(seq);
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
+                    self.fill_up((&mut reader, &mut database), seq).await?;
                     self.forget(&mut reader, &mut database).await?;
                     forgotten = Some(Instant::now());
                 }
@@ -101,7 +109,7 @@ impl Shipper {
                         continue;
                     }
                 }
-                let batch = reader.after(seq).await.map_err(unreadable)?;
+                let batch = self.batch(&mut reader, seq).await?;
                 database.append(&self.node, &batch).await?;
                 seq = batch.last().map_or(seq, |last| last.seq);
             }
@@ -111,6 +119,60 @@ impl Shipper {
             Ok(never) => match never {},
             Err(trouble) => trouble,
         }
+    }
+
+    /// A page of records after a number, as they go to the database.
+    async fn batch(&self, reader: &mut Reader, after: i64) -> Result<Vec<Shipped>, Trouble> {
+        let mut batch = reader.after(after).await.map_err(unreadable)?;
+        batch.iter_mut().for_each(|record| vouch(record, &self.node, &self.keys));
+        Ok(batch)
+    }
+
+    /// Sends records again that were in the database, up to a number, and are not any more: whoever reads them there would
+    /// miss opt-outs.
+    ///
+    /// Cost: a count of [`STRETCH`] rows for each so many records, over their index.
+    async fn fill_up(
+        &self,
+        (reader, database): (&mut Reader, &mut Database),
+        to: i64,
+    ) -> Result<(), Trouble> {
+        let (mut after, mut sent, mut kept) = (0, 0, false);
+        while after < to {
+            let end = to.min(after + STRETCH);
+            if database.count(&self.node, (after, end)).await? < end - after {
+                if !std::mem::replace(&mut kept, true) {
+                    self.keep_accounts(reader, database).await?;
+                }
+                let mut at = after;
+                while at < end {
+                    let batch = self.batch(reader, at).await?;
+                    let Some(last) = batch.last().map(|last| last.seq) else { break };
+                    let batch = batch.into_iter().filter(|record| record.seq <= end).collect();
+                    sent += database.send_again(&self.node, batch).await?;
+                    at = last;
+                }
+            }
+            after = end;
+        }
+        if sent > 0 {
+            tracing::warn!(
+                records = sent,
+                "records of this node had gone from the shared database, and were sent again"
+            );
+        }
+        Ok(())
+    }
+
+    /// Has the database keep the accounts that this node keeps by their hash alone: a record that is pruned here does not say
+    /// any more whose it was, as its row there did. Before the rows go, so that who takes those in finds them.
+    async fn keep_accounts(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
+        let mut row = 0;
+        while let Some((accounts, last)) = reader.kept(row).await.map_err(unreadable)? {
+            database.keep(accounts).await?;
+            row = last;
+        }
+        Ok(())
     }
 
     /// What this node's journal has pruned, the database prunes as well.
@@ -127,7 +189,13 @@ impl Shipper {
     /// The last record of this node in the database, which had them up to `seq`.
     async fn still_at(&self, reader: &mut Reader, database: &mut Database, seq: i64) -> Result<i64, Trouble> {
         match database.shipped(&self.node).await? {
-            Some((last, _)) if last == seq => Ok(seq),
+            Some((last, _)) if last == seq => {
+                // A table that was emptied, or lost its end, has not the last.
+                if seq > 0 && database.chain(&self.node, seq).await?.is_none() {
+                    self.fill_up((reader, database), seq).await?;
+                }
+                Ok(seq)
+            }
             // The process that took over from this one ships from the same file; anybody else has another.
             Some((last, chain)) if last > seq => {
                 match reader.chain(last).await.map_err(unreadable)? == Some(chain) {

@@ -12,7 +12,8 @@ use tokio::time::{sleep, timeout};
 use super::file::Reader;
 use super::{FIRST_PAUSE, Line, longer, unreadable};
 use crate::config::{self, Names};
-use crate::privacy::{Standing, Subject};
+use crate::privacy::{Keys, Standing, Subject};
+use crate::store::journal::believed::Choice;
 use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
 use crate::store::merge::merge;
 use crate::store::names::complaint;
@@ -24,6 +25,7 @@ pub(super) struct Tail {
     journal: PathBuf,
     node: Arc<str>,
     key_checks: Vec<String>,
+    keys: Keys,
     state: Arc<State>,
     line: Arc<Line>,
     /// Subjects whose choices must be weighed against each other, because one of them is no opt-out.
@@ -48,16 +50,17 @@ impl Tail {
         settings: &config::Shared,
         journal: PathBuf,
         node: &Arc<str>,
-        key_checks: &[String],
+        (key_checks, keys): (&[String], &Keys),
         state: Arc<State>,
         line: Arc<Line>,
     ) -> Self {
-        let (settings, key_checks) = (settings.clone(), key_checks.to_owned());
+        let (settings, key_checks, keys) = (settings.clone(), key_checks.to_owned(), keys.clone());
         Self {
             settings,
             journal,
             node: Arc::clone(node),
             key_checks,
+            keys,
             state,
             names: line.names.subscribe(),
             line,
@@ -103,9 +106,7 @@ impl Tail {
         let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
         let mut database = Database::connect(url).await?;
         database.check(&self.key_checks).await?;
-        for subject in database.suppressed().await? {
-            self.state.index.hear_suppressed(subject);
-        }
+        self.take_suppressed(&mut database).await?;
         let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
             false => None,
@@ -116,6 +117,14 @@ impl Tail {
             }
         };
         Ok(Sources { database, reader, listener })
+    }
+
+    /// Accounts of which the database keeps only that they are opted out.
+    async fn take_suppressed(&self, database: &mut Database) -> Result<(), Trouble> {
+        for subject in database.suppressed().await? {
+            self.state.index.hear_suppressed(subject);
+        }
+        Ok(())
     }
 
     /// Reads all there is, then whenever something may have come, until the connection fails.
@@ -165,6 +174,7 @@ impl Tail {
     }
 
     async fn take_all(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
+        self.look_for_missing(sources).await?;
         // Nobody but this task takes in more.
         let seen = self.line.seen();
         let mut nodes = sources.database.others(&self.node).await?;
@@ -173,8 +183,13 @@ impl Tail {
             let common = self.fork.filter(|_| *node == *self.node);
             let mut after = seen.of(&node).max(common.unwrap_or(0));
             while after < last {
-                let page = sources.database.records(&node, after).await?;
-                let Some(end) = page.last() else { break };
+                let page = sources.database.records(&node, after, &self.keys).await?;
+                let Some(end) = page.last().map(|end| end.seq) else {
+                    // Its own line says that they were there, for they come with it. They are not taken for heard: an
+                    // opt-in that is recorded here must not end what may be in them.
+                    self.line.found_gap(&node, after + 1, last);
+                    break;
+                };
                 let mut before = after;
                 for record in &page {
                     if record.seq > before + 1 {
@@ -182,8 +197,8 @@ impl Tail {
                     }
                     before = record.seq;
                 }
-                after = end.seq;
-                self.take(&page);
+                after = end;
+                self.take(&node, &page);
                 self.line.advance(&node, after);
             }
         }
@@ -191,6 +206,24 @@ impl Tail {
             if self.weigh(sources, subject).await? {
                 self.doubtful.remove(&subject);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes in records that were missing and are there again: their node sends them once more, or somebody restored them.
+    ///
+    /// Cost: nothing where none is missing; else a page for each stretch of them.
+    async fn look_for_missing(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
+        for (node, from, to) in self.line.gaps() {
+            let mut page = sources.database.records(&node, from - 1, &self.keys).await?;
+            page.retain(|record| record.seq <= to);
+            if page.is_empty() {
+                continue;
+            }
+            self.take(&node, &page);
+            let seqs: Vec<i64> = page.iter().map(|record| record.seq).collect();
+            self.line.found_again(&node, (from, to), &seqs);
+            self.take_suppressed(&mut sources.database).await?;
         }
         Ok(())
     }
@@ -212,14 +245,25 @@ impl Tail {
                 *(if there.is_some() && there == here { &mut agree } else { &mut differ }) = middle;
             }
             self.fork = Some(agree);
+            self.line.fork.store(agree, Ordering::Relaxed);
         }
         Ok(Some(last))
     }
 
     /// An opt-out counts at once. Where something else was chosen as well, all choices of the person are weighed after.
-    fn take(&mut self, page: &[Heard]) {
+    fn take(&mut self, node: &str, page: &[Heard]) {
         self.state.taken.fetch_add(page.len() as u64, Ordering::Relaxed);
-        for (subject, kind, source) in page.iter().filter_map(|record| record.choice) {
+        let (loaded, now_us) = (self.line.is_loaded(), jiff::Timestamp::now().as_microsecond());
+        for Heard { seq, choice } in page {
+            let Some(Choice { subject, kind, source, unproven, .. }) = choice else { continue };
+            let (subject, kind, source) = (*subject, *kind, *source);
+            if *unproven {
+                self.line.found_unproven(node, *seq);
+            }
+            // What a start reads was chosen at any time before.
+            if loaded {
+                self.state.lately.chose(subject, kind, source, now_us);
+            }
             let chosen =
                 matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);
             if !kind.is_weighed() {
@@ -233,7 +277,7 @@ impl Tail {
 
     /// Looks at every choice of a person there is; `false` when this node recorded another meanwhile.
     async fn weigh(&self, sources: &mut Sources, subject: Subject) -> Result<bool, Trouble> {
-        let mut told = sources.database.told(&subject).await?;
+        let mut told = sources.database.told(&subject, &self.keys).await?;
         let shipped = || told.iter().filter(|t| *t.node == *self.node).map(|t| t.seq).max().unwrap_or(0);
         let (name, after) = match self.fork {
             None => (self.node.to_string(), shipped()),

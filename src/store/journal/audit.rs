@@ -10,9 +10,10 @@ use super::beside::{on_this_thread, reading, there};
 use super::chain::{Fields, Head, Kept, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
-use super::schema::{SEALED, schema_version};
+use super::replay::of_another;
+use super::schema::{SEALED, meta, schema_version};
 use super::sealed::Sealed;
-use super::{BROKEN, explain, mark, refuse};
+use super::{BROKEN, explain, mark, refuse, secrets};
 use crate::store::OpenError;
 use crate::store::counts::Count;
 use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
@@ -130,6 +131,7 @@ async fn send_pages(
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
+    let node = meta(connection, "node").await.map_err(named)?;
     let mut sealed = Sealed::default();
     if schema >= 3 && pages.send(Ok(signers(connection).await.map_err(named)?)).is_err() {
         return Ok(());
@@ -146,8 +148,13 @@ async fn send_pages(
             }));
             let broken = || refuse(path, format!("record {} {BROKEN}", head.seq + 1));
             let as_marked = |next: &Head| marked.is_none_or(|m| m.seq != next.seq || m.link == next.link);
-            let checked = check(&head, row).filter(|(_, next, _)| as_marked(next));
-            let (item, next, untied) = checked.ok_or_else(broken)?;
+            let checked = check(&head, row).filter(|checked| as_marked(&checked.next));
+            let Checked { item, next, untied, wrote } = checked.ok_or_else(broken)?;
+            if let (Some(wrote), Some(node)) =
+                (wrote.as_ref().filter(|wrote| Some(*wrote) != node.as_ref()), &node)
+            {
+                return Err(refuse(path, of_another(next.seq, wrote, node)));
+            }
             head = next;
             sealed.record(path, &item, untied)?;
             page.push(item);
@@ -169,7 +176,10 @@ async fn send_pages(
     }
     match schema < SEALED {
         true => Ok(()),
-        false => sealed.send_kept(path, connection, head.seq, pages).await,
+        false => {
+            sealed.send_kept(path, connection, head.seq, pages).await?;
+            secrets::check(path, connection, (head.seq, sealed.secret())).await
+        }
     }
 }
 
@@ -227,9 +237,19 @@ fn checkpoint(row: &SqliteRow, at: usize) -> sqlx::Result<CheckpointItem> {
     Ok(CheckpointItem { canonical: Bytes(row.try_get(at)?), signature: Bytes(row.try_get(at + 1)?) })
 }
 
-/// The record of a row, if it follows the head and its columns say what its bytes say; and whether what tied it to an
-/// account is gone.
-fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head, bool)> {
+/// A row that is what was written.
+struct Checked {
+    item: Item,
+    /// The head with it.
+    next: Head,
+    /// What tied it to an account is gone.
+    untied: bool,
+    /// The node that wrote it; `None` for one that is pruned.
+    wrote: Option<String>,
+}
+
+/// The record of a row, if it follows the head and its columns say what its bytes say.
+fn check(head: &Head, row: &SqliteRow) -> Option<Checked> {
     let kept = Kept {
         seq: row.try_get(0).ok()?,
         time_us: row.try_get(1).ok()?,
@@ -253,7 +273,8 @@ fn check(head: &Head, row: &SqliteRow) -> Option<(Item, Head, bool)> {
         chain: bytes(kept.chain),
     };
     let untied = fields.is_some_and(|fields| fields.person.is_some()) && kept.subject.is_none();
-    Some((Item::Record(item), next, untied))
+    let wrote = fields.map(|fields| fields.node.to_owned());
+    Some(Checked { item: Item::Record(item), next, untied, wrote })
 }
 
 /// A record's bytes, or the digest that is left of them.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::schema::{LATEST, refuse_strangers, schema_version};
@@ -49,7 +49,19 @@ pub(super) fn on_this_thread<T>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| refuse(path, format!("cannot be read: {e}")))?;
     runtime.block_on(async {
-        let mut connection = connect(path, read_only).await.map_err(named)?;
+        let mut connection = match open_beside(path, connect_options(path), read_only).await {
+            Err(error) if read_only && is_shut(&error) && !was_closed(path) => {
+                return Err(refuse(
+                    path,
+                    format!(
+                        "has a -wal beside it that this user cannot read it with ({error}): type this as the user that the \
+                         server runs as; of a copy that nobody serves from, copy the whole folder to where it can be \
+                         written, and type it there"
+                    ),
+                ));
+            }
+            opened => opened.map_err(named)?,
+        };
         refuse_strangers(path, &mut connection).await?;
         let done = work(&mut connection).await;
         let closed = connection.close().await.map_err(named);
@@ -57,22 +69,30 @@ pub(super) fn on_this_thread<T>(
     })
 }
 
-/// A connection. SQLite wants to make files beside a journal in WAL mode even to read it: where it cannot, on a medium that
-/// takes no writes, a journal that was closed in order is read as what nobody changes.
-async fn connect(path: &Path, read_only: bool) -> sqlx::Result<SqliteConnection> {
-    let options = connect_options(path).read_only(read_only);
+/// A connection. SQLite wants to make files beside a database in WAL mode even to read it: where it cannot, on a medium that
+/// takes no writes, one that was closed in order is read as what nobody changes.
+pub(in crate::store) async fn open_beside(
+    path: &Path,
+    options: SqliteConnectOptions,
+    read_only: bool,
+) -> sqlx::Result<SqliteConnection> {
+    let options = options.read_only(read_only);
     let looked = async {
         let mut connection = options.clone().connect().await?;
         sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(&mut connection).await?;
         Ok(connection)
     };
     match looked.await {
-        // Cannot be opened; read-only (sqlite.org/rescode).
-        Err(error) if read_only && matches!(primary_code(&error), Some(8 | 14)) && was_closed(path) => {
+        Err(error) if read_only && is_shut(&error) && was_closed(path) => {
             options.immutable(true).connect().await
         }
         looked => looked,
     }
+}
+
+/// Cannot be opened, or is read-only (sqlite.org/rescode).
+fn is_shut(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(8 | 14))
 }
 
 /// Whether nothing lies beside a journal that belongs to it: all of it is in the file, and nobody has it open.

@@ -8,7 +8,7 @@ use sqlx::Row;
 
 use super::chain::{Account, Beside, Link, Version, digest};
 use super::kept::Sealing;
-use super::seal::Shared;
+use super::seal::There;
 use super::sqlite::Journal;
 use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
@@ -155,7 +155,8 @@ impl Journal {
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
-            doomed.push(Doomed { seq, digest: digest(canonical), lasting });
+            let untied = account == Account::Erased;
+            doomed.push(Doomed { seq, digest: digest(canonical), lasting, untied });
         }
         Ok((PrunedPage { pruned, gone: Vec::new(), last }, doomed))
     }
@@ -166,7 +167,7 @@ impl Journal {
         let mut sealing = Sealing::by(head + 1);
         self.begin().await?;
         let connection = self.connection()?;
-        for Doomed { seq, digest, lasting } in doomed {
+        for Doomed { seq, digest, lasting, .. } in doomed {
             sqlx::query(
                 "UPDATE journal SET canonical = NULL, digest = ?, reference = NULL, subject = NULL,
                  blinding = NULL WHERE seq = ?",
@@ -180,32 +181,29 @@ impl Journal {
                 sealing.word(connection, (subject, *how), head, key_check).await?;
             }
         }
-        let deed = Deed::Prune { records: doomed.len() as u64, before_us };
+        let untied = doomed.iter().filter(|row| row.untied).count() as u64;
+        let deed = Deed::Prune { records: doomed.len() as u64, before_us, untied };
         let noted = self.note(by, &deed, &sealing.done()).await?;
         self.commit(Some(noted)).await
     }
 
     /// Takes what ties records to these accounts out of the journal, as one; each with how it stands and by which record.
-    /// `shared`: what was kept of them in the database that nodes share. Says up to which record that holds.
+    /// `there`: what was done in the database that nodes share. Says up to which record that holds.
     pub(in crate::store) async fn erase(
         &mut self,
         accounts: &[(Subject, (Standing, i64))],
-        shared: Option<Shared>,
+        there: There,
     ) -> Result<(Erased, i64)> {
         self.settle_doubt().await?;
         let head = self.end.head.seq;
-        let done = self.erase_rows(accounts, shared).await;
+        let done = self.erase_rows(accounts, there).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
         done.map(|erased| (erased, head))
     }
 
-    async fn erase_rows(
-        &mut self,
-        accounts: &[(Subject, (Standing, i64))],
-        shared: Option<Shared>,
-    ) -> Result<Erased> {
+    async fn erase_rows(&mut self, accounts: &[(Subject, (Standing, i64))], there: There) -> Result<Erased> {
         let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
         let (mut erased, mut sealing) = (Erased::default(), Sealing::by(head + 1));
         self.begin().await?;
@@ -230,9 +228,12 @@ impl Journal {
         }
         let seal = sealing.done();
         // An order about somebody who is not known does nothing.
-        let noted = match erased.records > 0 || shared.is_some() || !seal.is_empty() {
+        let noted = match erased.records > 0 || there != There::default() || !seal.is_empty() {
             true => {
-                let deed = Deed::Erase { records: erased.records, shared };
+                let There { elsewhere, own, kept: shared } = there;
+                // What its own file has pruned and the database not yet was untied there alone.
+                let elsewhere = elsewhere + own.saturating_sub(erased.records);
+                let deed = Deed::Erase { records: erased.records, elsewhere, shared };
                 Some(self.note(By::Order, &deed, &seal).await?)
             }
             false => None,
@@ -248,6 +249,8 @@ struct Doomed {
     digest: Link,
     /// Whose last it is, and how that account stands.
     lasting: Option<(Subject, Standing)>,
+    /// It had lost what tied it to an account before.
+    untied: bool,
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.

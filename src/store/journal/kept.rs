@@ -241,18 +241,20 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Holds them against the records, which are those of the chain; those records of upkeep.
+    /// Holds them against the records, which are those of the chain; those records of upkeep, and whether they leave open
+    /// how many records are untied. `untied`: those among the records that were read.
     pub(super) async fn check(
         mut self,
         path: &Path,
         connection: &mut SqliteConnection,
-    ) -> Result<Vec<(i64, Upkeep)>, OpenError> {
+        untied: Vec<i64>,
+    ) -> Result<(Vec<(i64, Upkeep)>, bool), OpenError> {
         let named = |e: sqlx::Error| explain(path, &e);
         let all = upkeep::all(connection).await.map_err(named)?;
         all.iter().for_each(|(seq, upkeep)| self.seals.say(*seq, upkeep));
         let pruned = pruned(connection).await.map_err(named)?;
-        self.seals.check(Left { pruned, untied: 0 }).map_err(|why| unsealed(path, &why))?;
-        Ok(all)
+        self.seals.check(&Left { pruned, untied }).map_err(|why| unsealed(path, &why))?;
+        Ok((all, self.seals.is_vague()))
     }
 
     /// As [`Kept::read`], before rows were sealed.

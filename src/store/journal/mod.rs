@@ -7,11 +7,12 @@
 //! for what [`hold`] keeps; [`kept`] is what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one
 //! against the other, [`sealed`] does so beside a running server.
 //! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
-//! records, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
+//! records, [`believed`] what a node believes of one there, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
 //! them to search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
-mod beside;
+pub(super) mod believed;
+pub(super) mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
 pub(super) mod forget;
@@ -63,6 +64,11 @@ fn shared_refusal(url: &DatabaseUrl, why: String) -> OpenError {
 /// Says what an SQLite error means for the person who starts Optgate (result codes: sqlite.org/rescode).
 fn explain(path: &Path, error: &sqlx::Error) -> OpenError {
     let advice = match primary_code(error) {
+        // SQLite says of both only that a file could not be opened.
+        Some(10 | 14) if lacks_descriptors() => {
+            "cannot be opened, for this process has too few file descriptors left; raise its limit (`ulimit -n`, \
+             `LimitNOFILE=` in its unit) and start again"
+        }
         Some(5 | 6) => "is locked by another program; close that program and start again",
         Some(8 | 14 | 23) => {
             "cannot be opened for writing; the user Optgate runs as must own it and its folder"
@@ -78,6 +84,17 @@ fn explain(path: &Path, error: &sqlx::Error) -> OpenError {
     };
     refuse(path, format!("{advice} ({error})"))
 }
+
+/// Whether no more files can be opened than a journal takes: what opened it has given its own back by now.
+fn lacks_descriptors() -> bool {
+    // EMFILE and ENFILE (errno(3)).
+    let exhausted = |error: &std::io::Error| matches!(error.raw_os_error(), Some(23 | 24));
+    let opened: Result<Vec<_>, _> = (0..DESCRIPTORS).map(|_| std::fs::File::open("/dev/null")).collect();
+    opened.is_err_and(|error| exhausted(&error))
+}
+
+/// Files that SQLite may have open for one journal: itself, its WAL and shared memory, their folder, a temporary one.
+const DESCRIPTORS: usize = 8;
 
 /// SQLite's result code without its extension.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
@@ -97,6 +114,7 @@ mod tests {
     use super::forget::Pruned;
     use super::hold::HoldOrder;
     use super::replay::Fold;
+    use super::seal::There;
     use super::sqlite::{Journal, Key, connect_options};
     use super::upkeep::By;
     use super::{audit, kept, schema, upkeep};
@@ -160,6 +178,10 @@ mod tests {
     async fn first_schema(path: &Path) {
         let mut connection = connect_options(path).create_if_missing(true).connect().await.unwrap();
         schema::migrate_to(1, &mut connection, CHECK).await.unwrap();
+        sqlx::raw_sql("UPDATE meta SET value = 'n1' WHERE key = 'node'")
+            .execute(&mut connection)
+            .await
+            .unwrap();
         let mut head = Head::default();
         for subject in [Some(ANN), None] {
             let reference = format!("0000-0000-0000-000{}", head.seq);
@@ -235,7 +257,7 @@ mod tests {
         assert!(!bytes.windows(16).any(|part| part == ANN.as_bytes()));
         raw.close().await.unwrap();
         let (mut journal, _) = opened(&path).await;
-        journal.erase(&[(ANN, (Standing::OptedOut, 1))], None).await.unwrap();
+        journal.erase(&[(ANN, (Standing::OptedOut, 1))], There::default()).await.unwrap();
         journal.close().await.unwrap();
         let (journal, told) = opened(&path).await;
         let left = [(1, Account::Erased), (2, Account::Known(BEN)), (3, Account::None)];

@@ -9,6 +9,7 @@
 //! Statements are not kept prepared, and each call is one transaction: a pooler that hands out connections by the
 //! transaction may stand between.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 
+use super::believed::{Choice, Row, believe};
 use super::chain::{BLINDING, Link};
 use super::seal::shared_leaf;
 use crate::config::DatabaseUrl;
-use crate::privacy::Subject;
-use crate::store::merge::{Seen, Told};
-use crate::store::record::{Kind, Source};
+use crate::privacy::{Keys, Subject};
+use crate::store::merge::Told;
 
 /// Channel of notifications.
 pub(in crate::store) const CHANNEL: &str = "optgate";
@@ -38,7 +39,8 @@ const MIGRATION_LOCK: i64 = 0x4f50_5447;
 /// Forward only; a step is never changed once released, only followed by another.
 ///
 /// The second lets no row of `suppression` take another's place, so that the record of the erasure that put it in can
-/// seal it: see [`super::seal::Shared`]. Rows of before, and of an erasure that was broken off, are sealed by none.
+/// seal it: see [`super::seal::Shared`]. Rows of before, of an erasure that was broken off,
+/// and of accounts whose pruned records were lost ([`Database::keep`]) are sealed by none.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE optgate.nodes (
@@ -126,11 +128,27 @@ pub(in crate::store) struct Shipped {
 }
 
 /// What a node hears of another's record.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::store) struct Heard {
     pub(in crate::store) seq: i64,
     /// Whose choice, which and how; `None` for a record that names nobody or is of a kind unknown here.
-    pub(in crate::store) choice: Option<(Subject, Kind, Source)>,
+    pub(in crate::store) choice: Option<Choice>,
+}
+
+/// Rows as [`row`] reads them. What an opt-out is not asked for is neither looked up nor sent.
+macro_rules! told {
+    ($of:literal) => {
+        concat!(
+            "SELECT r.node, r.seq, r.kind, r.signal, r.subject, r.seen, \
+             CASE WHEN r.kind <> 'opt-out' AND r.subject IS NOT NULL THEN r.blinding END, \
+             CASE WHEN r.kind <> 'opt-out' AND r.subject IS NOT NULL THEN r.canonical END, \
+             CASE WHEN r.kind <> 'opt-out' AND r.subject IS NOT NULL THEN r.chain END, \
+             CASE WHEN r.kind <> 'opt-out' AND r.subject IS NOT NULL THEN \
+             (SELECT b.chain FROM optgate.records b WHERE b.node = r.node AND b.seq = r.seq - 1) END \
+             FROM optgate.records r WHERE ",
+            $of
+        )
+    };
 }
 
 impl Database {
@@ -252,18 +270,64 @@ impl Database {
     }
 
     /// A page of a node's records after a number, in order.
-    pub(in crate::store) async fn records(&mut self, node: &str, after: i64) -> Result<Vec<Heard>, Trouble> {
+    pub(in crate::store) async fn records(
+        &mut self,
+        node: &str,
+        after: i64,
+        keys: &Keys,
+    ) -> Result<Vec<Heard>, Trouble> {
         self.call(async |connection| {
-            let rows = query(
-                "SELECT seq, subject, kind, signal FROM optgate.records WHERE node = $1 AND seq > $2 \
-                 ORDER BY seq LIMIT $3",
-            )
-            .bind(node)
-            .bind(after)
-            .bind(PAGE)
-            .fetch_all(&mut *connection)
-            .await?;
+            let rows = query(told!("r.node = $1 AND r.seq > $2 ORDER BY r.seq LIMIT $3"))
+                .bind(node)
+                .bind(after)
+                .bind(PAGE)
+                .fetch_all(&mut *connection)
+                .await?;
+            let heard = |it: &PgRow| {
+                let row = row(it)?;
+                Ok::<_, sqlx::Error>(Heard { seq: row.seq, choice: believe(&row, keys) })
+            };
             Ok(rows.iter().map(heard).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// How many records of a node are here after one number and up to another.
+    pub(in crate::store) async fn count(
+        &mut self,
+        node: &str,
+        (after, to): (i64, i64),
+    ) -> Result<i64, Trouble> {
+        self.call(async |connection| {
+            let sql = "SELECT count(*) FROM optgate.records WHERE node = $1 AND seq > $2 AND seq <= $3";
+            let counted = query(sql).bind(node).bind(after).bind(to).fetch_one(&mut *connection).await?;
+            Ok(counted.try_get(0)?)
+        })
+        .await
+    }
+
+    /// Writes those of a batch that are not here any more; how many that were. An account that was erased everywhere
+    /// meanwhile is not tied to them again.
+    pub(in crate::store) async fn send_again(
+        &mut self,
+        node: &str,
+        mut batch: Vec<Shipped>,
+    ) -> Result<u64, Trouble> {
+        self.call(async |connection| {
+            let subjects: Vec<Vec<u8>> = batch.iter().filter_map(|record| record.subject.clone()).collect();
+            let rows = query("SELECT subject FROM optgate.suppression WHERE subject = ANY($1)")
+                .bind(subjects)
+                .fetch_all(&mut *connection)
+                .await?;
+            let erased = rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Vec<u8>>, _>>()?;
+            for record in &mut batch {
+                if record.subject.as_ref().is_some_and(|subject| erased.contains(subject)) {
+                    (record.subject, record.blinding) = (None, None);
+                }
+            }
+            let written = insert(connection, node, &batch).await?;
+            query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(node).execute(&mut *connection).await?;
+            Ok(written)
         })
         .await
     }
@@ -299,12 +363,27 @@ impl Database {
     }
 
     /// Every choice about a subject that is here.
-    pub(in crate::store) async fn told(&mut self, subject: &Subject) -> Result<Vec<Told>, Trouble> {
+    pub(in crate::store) async fn told(
+        &mut self,
+        subject: &Subject,
+        keys: &Keys,
+    ) -> Result<Vec<Told>, Trouble> {
         self.call(async |connection| {
-            let rows = query("SELECT node, seq, kind, signal, seen FROM optgate.records WHERE subject = $1")
+            let rows = query(told!("r.subject = $1"))
                 .bind(subject.as_bytes().as_slice())
                 .fetch_all(&mut *connection)
                 .await?;
+            let told = |it: &PgRow| {
+                let row = row(it)?;
+                let believed = believe(&row, keys);
+                Ok::<_, sqlx::Error>(believed.map(|Choice { kind, source, seen, .. }| Told {
+                    node: row.node.to_owned(),
+                    seq: row.seq,
+                    kind,
+                    source,
+                    seen,
+                }))
+            };
             let all = rows.iter().map(told).collect::<Result<Vec<_>, _>>()?;
             Ok(all.into_iter().flatten().collect())
         })
@@ -335,14 +414,24 @@ impl Database {
         .await
     }
 
-    /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept.
+    /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept. How many
+    /// whole records of nodes other than `node` that were, and how many of `node`.
     pub(in crate::store) async fn erase(
         &mut self,
         subject: &Subject,
-        standing: Option<&str>,
+        (node, standing): (&str, Option<&str>),
         erasure: &[u8; BLINDING],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(u64, u64), Trouble> {
         self.call(async |connection| {
+            let row = query(
+                "SELECT count(*) FILTER (WHERE node <> $2), count(*) FILTER (WHERE node = $2) FROM optgate.records \
+                 WHERE subject = $1 AND canonical IS NOT NULL",
+            )
+            .bind(subject.as_bytes().as_slice())
+            .bind(node)
+            .fetch_one(&mut *connection)
+            .await?;
+            let (elsewhere, own): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
                 .bind(subject.as_bytes().as_slice())
                 .execute(&mut *connection)
@@ -355,7 +444,7 @@ impl Database {
                     .execute(&mut *connection)
                     .await?;
             }
-            Ok(())
+            Ok((elsewhere.unsigned_abs(), own.unsigned_abs()))
         })
         .await
     }
@@ -383,7 +472,25 @@ impl Database {
         .await
     }
 
-    /// Erased accounts that are opted out.
+    /// Keeps accounts as opted out of whom nothing else is here, each with how it stood.
+    pub(in crate::store) async fn keep(&mut self, accounts: Vec<(Vec<u8>, String)>) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            let (subjects, standings): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
+            query(
+                "INSERT INTO optgate.suppression (subject, standing) SELECT * FROM unnest($1::bytea[], $2::text[]) AS \
+                 k (subject, standing) WHERE NOT EXISTS (SELECT 1 FROM optgate.records r WHERE r.subject = k.subject) \
+                 AND NOT EXISTS (SELECT 1 FROM optgate.suppression s WHERE s.subject = k.subject)",
+            )
+            .bind(subjects)
+            .bind(standings)
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Erased accounts that are opted out, and those of pruned records that were lost.
     pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
         self.call(async |connection| {
             let rows = query("SELECT DISTINCT subject FROM optgate.suppression");
@@ -527,12 +634,19 @@ pub(in crate::store) fn twins(node: &str) -> Trouble {
     ))
 }
 
-fn heard(row: &PgRow) -> Result<Heard, sqlx::Error> {
-    let subject: Option<&[u8]> = row.try_get(1)?;
-    let (kind, signal): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
-    let subject = subject.and_then(|bytes| bytes.try_into().ok()).map(Subject::from_bytes);
-    let choice = || Some((subject?, Kind::parse(kind)?, Source::parse(signal)?));
-    Ok(Heard { seq: row.try_get(0)?, choice: choice() })
+fn row(row: &PgRow) -> Result<Row<'_>, sqlx::Error> {
+    Ok(Row {
+        node: row.try_get(0)?,
+        seq: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        signal: row.try_get(3)?,
+        subject: row.try_get(4)?,
+        seen: row.try_get(5)?,
+        blinding: row.try_get(6)?,
+        canonical: row.try_get(7)?,
+        chain: row.try_get(8)?,
+        before: row.try_get(9)?,
+    })
 }
 
 fn whole(row: &PgRow) -> Result<Shipped, sqlx::Error> {
@@ -550,13 +664,4 @@ fn whole(row: &PgRow) -> Result<Shipped, sqlx::Error> {
         digest: row.try_get(10)?,
         chain: row.try_get(11)?,
     })
-}
-
-/// `None` for a kind or way that this program does not know.
-fn told(row: &PgRow) -> Result<Option<Told>, sqlx::Error> {
-    let (kind, signal): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
-    let (Some(kind), Some(source)) = (Kind::parse(kind), Source::parse(signal)) else { return Ok(None) };
-    let seen: Option<&str> = row.try_get(4)?;
-    let seen = seen.map(Seen::parse).unwrap_or_default();
-    Ok(Some(Told { node: row.try_get(0)?, seq: row.try_get(1)?, kind, source, seen }))
 }

@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chain::{self, Account, BLINDING, Fields, Head, Link};
+use super::seal::EVIDENCE;
 use super::signed::Unsigned;
 use super::{BROKEN, explain, refuse};
 use crate::privacy::{Standing, Subject};
@@ -57,6 +58,24 @@ impl Fold for Vec<Found> {
     fn suppressed(&mut self, _: Subject, _: Standing, _: i64) {}
 }
 
+/// What is looked for in the records on the way.
+#[derive(Debug, Default)]
+pub(super) struct Look<'a> {
+    /// Whose journal it is, where that is to be held against the records.
+    node: Option<&'a str>,
+    /// Whole records that have lost what tied them to an account, by their numbers.
+    pub(super) untied: Vec<i64>,
+    /// Who wrote a record that is another's.
+    stranger: Option<String>,
+}
+
+impl<'a> Look<'a> {
+    /// At a journal that calls itself by this name.
+    pub(super) fn at(node: &'a str) -> Self {
+        Self { node: Some(node), ..Self::default() }
+    }
+}
+
 /// Reads all records after a head in order, verifies the chain, returns its new head.
 ///
 /// One row a record would pass two threads' queue and half a dozen allocations each; so SQLite packs
@@ -67,7 +86,7 @@ pub(super) async fn read_records(
     connection: &mut SqliteConnection,
     mut head: Head,
     (signed, unsigned): (&Head, &mut Unsigned),
-    fold: &mut dyn Fold,
+    (look, fold): (&mut Look<'_>, &mut dyn Fold),
 ) -> Result<Head, OpenError> {
     let mut bytes = Vec::new();
     loop {
@@ -89,10 +108,13 @@ pub(super) async fn read_records(
         .map_err(|e| explain(path, &e))?;
         let Some(page) = page else { break };
         for record in page.split(',') {
-            let next = follow(&head, record, &mut bytes, unsigned, fold);
+            let next = follow(&head, record, &mut bytes, unsigned, (look, fold));
             // What was signed stands above what the rows say among themselves.
             let next = next.filter(|next| next.seq != signed.seq || next == signed);
-            head = next.ok_or_else(|| refuse(path, format!("record {} {BROKEN}", head.seq + 1)))?;
+            head = next.ok_or_else(|| match (look.node, &look.stranger) {
+                (Some(node), Some(stranger)) => refuse(path, of_another(head.seq + 1, stranger, node)),
+                _ => refuse(path, format!("record {} {BROKEN}", head.seq + 1)),
+            })?;
         }
     }
     if head.seq < signed.seq {
@@ -100,6 +122,14 @@ pub(super) async fn read_records(
         return Err(refuse(path, format!("ends with record {have}, but record {had} was signed: {LOST}")));
     }
     Ok(head)
+}
+
+/// Why a record is refused whose node is not the one that the journal names as its own.
+pub(super) fn of_another(seq: i64, wrote: &str, node: &str) -> String {
+    format!(
+        "record {seq} was written by node {wrote}, and the journal calls itself node {node}: its name was changed, in \
+         which other nodes would take its records for another's. {EVIDENCE}"
+    )
 }
 
 /// What to do about records that were signed and are not there.
@@ -113,7 +143,7 @@ fn follow(
     record: &str,
     bytes: &mut Vec<u8>,
     unsigned: &mut Unsigned,
-    fold: &mut dyn Fold,
+    (look, fold): (&mut Look<'_>, &mut dyn Fold),
 ) -> Option<Head> {
     let (shape, digits) = record.split_at_checked(1)?;
     bytes.resize(HEXUPPER.decode_len(digits.len()).ok()?, 0);
@@ -143,6 +173,11 @@ fn follow(
     let next = head.next(canonical);
     let fields = Fields::decode(canonical)?;
     let account = fields.account(subject, blinding)?;
+    if look.node.is_some_and(|node| fields.node != node) && *link == next.link {
+        look.stranger = Some(fields.node.to_owned());
+        return None;
+    }
+    look.untied.extend((account == Account::Erased).then_some(next.seq));
     (fields.seq == next.seq && fields.time_us == time_us && *link == next.link).then(|| {
         fold.record(&fields, account);
         unsigned.push(next.seq, || chain::digest(canonical));

@@ -1,11 +1,13 @@
 //! The journal's tables, their versions, and what is refused before anything is written.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
 use super::chain::Head;
+use super::seal::EVIDENCE;
 use super::upkeep::Noted;
 use super::{explain, kept, refuse};
 use crate::store::OpenError;
@@ -209,6 +211,81 @@ pub(super) async fn refuse_strangers(
             ),
         ));
     }
+    refuse_foreign_triggers(path, connection, schema).await
+}
+
+/// The triggers of a schema, by name, as they were typed.
+fn triggers(schema: usize) -> BTreeMap<&'static str, &'static str> {
+    let mut triggers = BTreeMap::new();
+    for step in &MIGRATIONS[..schema.min(LATEST)] {
+        // A step takes away the triggers of those before it, if any, and then makes its own.
+        for (at, _) in step.match_indices("DROP TRIGGER ") {
+            let name = step[at + "DROP TRIGGER ".len()..].split(';').next().unwrap_or_default();
+            triggers.remove(name.trim());
+        }
+        for (at, _) in step.match_indices("CREATE TRIGGER ") {
+            let sql =
+                step[at..].split_once("END;").map_or(&step[at..], |(sql, _)| &step[at..at + sql.len() + 3]);
+            triggers.insert(sql.split_whitespace().nth(2).unwrap_or_default(), sql);
+        }
+    }
+    triggers
+}
+
+/// Refuses triggers and views that no version made: with one, what is recorded is not what was chosen. One of ours that
+/// is gone is no reason to refuse; see [`put_triggers_back`].
+async fn refuse_foreign_triggers(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    schema: usize,
+) -> Result<(), OpenError> {
+    let rows = sqlx::query("SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')");
+    let rows = rows.fetch_all(connection).await.map_err(|e| explain(path, &e))?;
+    let (ours, latest) = (triggers(schema), triggers(LATEST));
+    for row in rows {
+        let text = |at: usize| row.try_get::<String, _>(at).map_err(|e| explain(path, &e));
+        let (kind, name, sql) = (text(0)?, text(1)?, text(2)?);
+        let same = |known: Option<&&str>| {
+            known.is_some_and(|known| known.split_whitespace().eq(sql.split_whitespace()))
+        };
+        if kind == "trigger" && same(ours.get(name.as_str())) {
+            continue;
+        }
+        if kind == "trigger" && same(latest.get(name.as_str())) {
+            return Err(refuse(
+                path,
+                format!(
+                    "says that its schema is {schema}, and has `{name}`, which a later one made: the number was set \
+                     back. {EVIDENCE}"
+                ),
+            ));
+        }
+        let file = path.display();
+        return Err(refuse(
+            path,
+            format!(
+                "has a {kind} `{name}` that Optgate did not make like this: what is recorded with it may not be what was \
+                 chosen. Copy the file, which is evidence; take the {kind} out with \
+                 `sqlite3 {file} 'DROP {} {name}'`, and see with `optgate ledger verify` whether records lost anything \
+                 by it. A trigger of Optgate's own that is taken out is put back at the next start",
+                kind.to_uppercase()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Makes the triggers anew that somebody took away: they keep a slip of the hand from changing records.
+pub(super) async fn put_triggers_back(path: &Path, connection: &mut SqliteConnection) -> Result<()> {
+    let there: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        .fetch_all(&mut *connection)
+        .await?;
+    for (name, sql) in triggers(LATEST) {
+        if !there.iter().any(|there| there == name) {
+            tracing::warn!(path = %path.display(), trigger = name, "was taken out of the journal, and is put back");
+            sqlx::raw_sql(sql).execute(&mut *connection).await?;
+        }
+    }
     Ok(())
 }
 
@@ -302,6 +379,19 @@ pub(super) async fn meta(connection: &mut SqliteConnection, key: &'static str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a trigger does is compared with what was typed here, so each must be found here, whole.
+    #[test]
+    fn the_triggers_of_a_schema_are_those_that_its_steps_made() {
+        let names = |schema| triggers(schema).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(0), [""; 0]);
+        assert_eq!(names(1), ["journal_keeps_its_rows", "journal_never_changes"]);
+        assert_eq!(names(2), ["journal_keeps_its_rows", "journal_only_forgets"]);
+        assert_eq!(names(LATEST).len(), 6);
+        assert!(
+            triggers(LATEST).values().all(|sql| sql.starts_with("CREATE TRIGGER") && sql.ends_with("; END"))
+        );
+    }
 
     /// The pragma's text and the constant say the same number.
     #[test]

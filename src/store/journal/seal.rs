@@ -82,6 +82,17 @@ impl Shared {
     }
 }
 
+/// What an erasure did in the database that nodes share; nothing for a node that is alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::store) struct There {
+    /// Whole records of other nodes that lost what tied them to the accounts,
+    pub(in crate::store) elsewhere: u64,
+    /// and of this one. Some may be pruned in its own file already, and some not be there yet.
+    pub(in crate::store) own: u64,
+    /// What is kept of those that are opted out.
+    pub(in crate::store) kept: Option<Shared>,
+}
+
 /// See [`Shared`].
 pub(in crate::store) fn shared_leaf(subject: &[u8], standing: &str, erasure: &[u8; BLINDING]) -> Link {
     let mut bytes = [b"optgate shared v1", &erasure[..]].concat();
@@ -97,8 +108,10 @@ pub(in crate::store) struct Seals {
     found: BTreeMap<i64, (Growing, Growing)>,
     /// Records that were pruned, by what the records say,
     pruned: u64,
-    /// and those that lost what tied them to an account.
-    erased: u64,
+    /// and those that lost what tied them to an account and are not pruned.
+    untied: u64,
+    /// A prune of an earlier version did not say how many of those it took: there may be fewer.
+    vague: bool,
 }
 
 /// Why rows are not those that were sealed: at the first record that says otherwise.
@@ -124,30 +137,55 @@ pub(in crate::store) enum Unsealed {
     /// What ties a record to an account was taken by no order.
     #[error(
         "{found} records have lost what ties them to an account, and the records of what was done to the journal tell of \
-         {said}"
+         {said}: whoever opted out in one of the others is honoured no more. They are among {numbers}"
     )]
     Untied {
         /// There are.
         found: u64,
         /// There should be.
         said: u64,
+        /// Which there are.
+        numbers: String,
     },
 }
 
+/// How many numbers an error names.
+pub(super) const NAMED: usize = 12;
+
+impl Unsealed {
+    /// Records that are untied, by their numbers, and how many of them should be.
+    pub(in crate::store) fn untied(found: &[i64], said: u64) -> Self {
+        let first: Vec<String> = found.iter().take(NAMED).map(i64::to_string).collect();
+        let more = found.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Self::Untied {
+            found: found.len() as u64,
+            said,
+            numbers: format!("records {}{more}", first.join(", ")),
+        }
+    }
+}
+
 /// What is left of records that something was done to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::store) struct Left {
-    /// Only the digest.
+    /// Only the digest: so many.
     pub(in crate::store) pruned: u64,
-    /// All but what tied them to an account. 0 where that was not looked for.
-    pub(in crate::store) untied: u64,
+    /// All but what tied them to an account: these, by their numbers. None where that was not looked for.
+    pub(in crate::store) untied: Vec<i64>,
 }
 
 impl Seals {
-    /// What a record says.
+    /// What a record says; in the order of records.
     pub(in crate::store) fn say(&mut self, seq: i64, upkeep: &Upkeep) {
         self.pruned = self.pruned.saturating_add(upkeep.pruned);
-        self.erased = self.erased.saturating_add(upkeep.erased);
+        // A record that is pruned after it was untied must leave no room for another that is untied by no order.
+        self.vague |= upkeep.pruned > 0 && upkeep.pruned_untied.is_none() && self.untied > 0;
+        let gone = upkeep.pruned_untied.unwrap_or_default();
+        self.untied = self.untied.saturating_add(upkeep.erased).saturating_sub(gone);
+        if let Some(left) = upkeep.left {
+            (self.untied, self.vague) = (left, false);
+        }
         if !upkeep.seal.is_empty() {
             self.said.insert(seq, upkeep.seal);
         }
@@ -161,8 +199,18 @@ impl Seals {
         }
     }
 
+    /// Records that are tied to no account any more, by what the records say.
+    pub(in crate::store) const fn untied(&self) -> u64 {
+        self.untied
+    }
+
+    /// Whether there may be fewer of them, because a prune of an earlier version did not say how many it took.
+    pub(in crate::store) const fn is_vague(&self) -> bool {
+        self.vague
+    }
+
     /// Whether all of it fits.
-    pub(in crate::store) fn check(&self, left: Left) -> Result<(), Unsealed> {
+    pub(in crate::store) fn check(&self, left: &Left) -> Result<(), Unsealed> {
         let seqs: BTreeSet<_> = self.said.keys().chain(self.found.keys()).collect();
         for seq in seqs {
             let found = self.found.get(seq).map_or_else(Seal::default, |(kept, dropped)| Seal {
@@ -179,8 +227,8 @@ impl Seals {
         if left.pruned > self.pruned {
             return Err(Unsealed::Pruned { found: left.pruned, said: self.pruned });
         }
-        if left.untied > self.erased {
-            return Err(Unsealed::Untied { found: left.untied, said: self.erased });
+        if left.untied.len() as u64 > self.untied {
+            return Err(Unsealed::untied(&left.untied, self.untied));
         }
         Ok(())
     }
@@ -189,4 +237,47 @@ impl Seals {
 /// The error of rows that are not those that were sealed.
 pub(super) fn unsealed(path: &Path, why: &Unsealed) -> OpenError {
     refuse(path, format!("{why}. {EVIDENCE}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn untied(seqs: &[i64]) -> Left {
+        Left { pruned: 0, untied: seqs.to_vec() }
+    }
+
+    /// A prune of an earlier version did not say how many untied records it took: until a start has counted, there may be
+    /// as many as were erased, and then no more than there were.
+    #[test]
+    fn what_earlier_prunes_left_open_is_settled_once() {
+        let erase = Upkeep { erased: 2, ..Upkeep::default() };
+        let prune = Upkeep { pruned: 2, ..Upkeep::default() };
+        let mut seals = Seals::default();
+        [(1, &erase), (2, &prune)].into_iter().for_each(|(seq, upkeep)| seals.say(seq, upkeep));
+        assert!(seals.is_vague());
+        let pruned = |untied| Left { pruned: 2, untied };
+        assert_eq!(seals.check(&pruned(vec![8, 9])), Ok(()));
+        seals.say(3, &Upkeep { left: Some(0), ..Upkeep::default() });
+        assert!(!seals.is_vague());
+        let error = seals.check(&pruned(vec![8])).unwrap_err();
+        assert_eq!(error, Unsealed::untied(&[8], 0));
+
+        let mut exact = Seals::default();
+        let said = Upkeep { pruned: 2, pruned_untied: Some(1), ..Upkeep::default() };
+        [(1, &erase), (2, &said)].into_iter().for_each(|(seq, upkeep)| exact.say(seq, upkeep));
+        assert!(!exact.is_vague());
+        assert_eq!(exact.check(&pruned(vec![8])), Ok(()));
+        assert!(exact.check(&pruned(vec![8, 9])).is_err());
+        let mut none = Seals::default();
+        none.say(1, &prune);
+        assert!(!none.is_vague(), "nothing was erased that it could have taken");
+    }
+
+    #[test]
+    fn an_error_names_some_of_many_records() {
+        let many: Vec<i64> = (1..=30).collect();
+        let error = Seals::default().check(&untied(&many)).unwrap_err().to_string();
+        assert!(error.contains("30 records") && error.ends_with("11, 12 and 18 more"), "{error}");
+    }
 }

@@ -20,6 +20,8 @@ use crate::store::proof::{Bytes, Item, KeptItem};
 pub(super) struct Sealed {
     seals: Seals,
     left: Left,
+    /// The last that tells of a new secret, and its check.
+    secret: Option<(i64, String)>,
 }
 
 impl Sealed {
@@ -30,19 +32,28 @@ impl Sealed {
             self.left.pruned += 1;
             return Ok(());
         };
-        self.left.untied += u64::from(untied);
+        self.left.untied.extend(untied.then_some(record.seq));
         let fields = Fields::decode(&canonical.0);
         match fields.as_ref().map_or(Ok(None), Upkeep::of) {
-            Ok(upkeep) => upkeep.iter().for_each(|upkeep| self.seals.say(record.seq, upkeep)),
+            Ok(Some(upkeep)) => {
+                self.seals.say(record.seq, &upkeep);
+                self.secret = upkeep.secret.map(|check| (record.seq, check)).or(self.secret.take());
+            }
+            Ok(None) => {}
             Err(unreadable) => return Err(refuse(path, format!("record {} {unreadable}", record.seq))),
         }
         Ok(())
     }
 
+    /// The last record that tells of a new secret, and its check.
+    pub(super) fn secret(&self) -> Option<(i64, &str)> {
+        self.secret.as_ref().map(|(seq, check)| (*seq, check.as_str()))
+    }
+
     /// Sends those accounts as they were at record `head`, with which the records ended, and holds them against what was
     /// said. A running server may have put more of them there since, and emptied some: by records that it wrote after.
     pub(super) async fn send_kept(
-        mut self,
+        &mut self,
         path: &Path,
         connection: &mut SqliteConnection,
         head: i64,
@@ -69,6 +80,20 @@ impl Sealed {
         if latest > head && link_of(connection, latest).await.map_err(named)?.is_none() {
             return Err(unsealed(path, &Unsealed::None(latest)));
         }
-        self.seals.check(self.left).map_err(|why| unsealed(path, &why))
+        if self.left.untied.len() as u64 > self.seals.untied() {
+            // A server may have pruned some since they were read, and said so in a record that was read after.
+            self.left.untied = still_untied(connection, &self.left.untied).await.map_err(named)?;
+        }
+        self.seals.check(&self.left).map_err(|why| unsealed(path, &why))
     }
+}
+
+/// Those of some records that are whole now and tied to no account.
+async fn still_untied(connection: &mut SqliteConnection, seqs: &[i64]) -> sqlx::Result<Vec<i64>> {
+    let mut still = Vec::new();
+    for seq in seqs {
+        let query = "SELECT seq FROM journal WHERE seq = ? AND subject IS NULL AND canonical IS NOT NULL";
+        still.extend(sqlx::query_scalar::<_, i64>(query).bind(*seq).fetch_optional(&mut *connection).await?);
+    }
+    Ok(still)
 }

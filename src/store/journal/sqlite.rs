@@ -14,7 +14,7 @@ use super::chain::{self, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
 use super::mark::{self, Mark};
 use super::prepare::{End, prepare};
-use super::replay::{Fold, Found, link_of, read_head, read_records};
+use super::replay::{Fold, Found, Look, link_of, read_head, read_records};
 use super::schema::configure;
 use super::seal::Seal;
 use super::signed::{Unsigned, checkpoint_from};
@@ -428,8 +428,9 @@ impl Journal {
             let why = format!("record {} was written and is not there any more", self.end.head.seq);
             return Err(sqlx::Error::Protocol(why));
         }
-        let (mut found, uncounted) = (Vec::new(), (&Head::default(), &mut Unsigned::default()));
-        let read = read_records(&self.path, connection, self.end.head, uncounted, &mut found).await;
+        let (mut found, uncounted) = (Vec::<Found>::new(), (&Head::default(), &mut Unsigned::default()));
+        let into = (&mut Look::default(), &mut found as &mut dyn Fold);
+        let read = read_records(&self.path, connection, self.end.head, uncounted, into).await;
         self.end.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
         self.end.upkeep += found.iter().filter(|found| found.kind.is_none()).count() as u64;
         self.found.append(&mut found);

@@ -5,15 +5,17 @@
 //! site nothing · kind "upkeep" · signal what was done · basis who had it done · person nothing
 //! policy = "v1" | SP word=value | ...
 //!
-//!   prune    records=N before=TIME   records of before then gave their bytes for their digests
-//!   erase    records=N               what tied them to accounts is gone; with a database that nodes share, and accounts
-//!                                    kept there, also shared=N/DIGEST erasure=ID
+//!   prune    records=N before=TIME   records of before then gave their bytes for their digests; untied=N of them had lost
+//!                                    what tied them to accounts before
+//!   erase    records=N               what tied them to accounts is gone, and elsewhere=N others lost it in the database
+//!                                    that nodes share; where accounts are kept there, also shared=N/DIGEST erasure=ID
 //!   hold     hold=N record=N         or site=NAME; the list of holds has the reason
 //!   release  hold=N
 //!   signer   key=NAME                another key signs from here on
 //!   secret   check=CHECK             accounts are hashed under another secret from here on
 //!   retire   secrets=N               those of before are not needed any more
-//!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade
+//!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade; left=N: so many
+//!                                    records, and no more, are tied to no account any more, whatever was said before
 //!
 //!   kept=N/DIGEST dropped=N/DIGEST   with prune, erase and seal: see `kept`
 //! ```
@@ -62,15 +64,44 @@ impl By {
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum Deed {
-    Prune { records: u64, before_us: i64 },
-    Erase { records: u64, shared: Option<Shared> },
-    HoldRecord { hold: i64, seq: i64 },
-    HoldSite { hold: i64, site: String },
-    Release { hold: i64 },
-    Signer { key: String },
-    Secret { check: String },
-    Retire { secrets: u64 },
-    Seal { pruned: u64, untied: u64 },
+    Prune {
+        records: u64,
+        before_us: i64,
+        untied: u64,
+    },
+    Erase {
+        records: u64,
+        elsewhere: u64,
+        shared: Option<Shared>,
+    },
+    HoldRecord {
+        hold: i64,
+        seq: i64,
+    },
+    HoldSite {
+        hold: i64,
+        site: String,
+    },
+    Release {
+        hold: i64,
+    },
+    Signer {
+        key: String,
+    },
+    Secret {
+        check: String,
+    },
+    Retire {
+        secrets: u64,
+    },
+    Seal {
+        pruned: u64,
+        untied: u64,
+    },
+    /// What was said of untied records was more than there are, by the prunes of an earlier version.
+    Left {
+        untied: u64,
+    },
 }
 
 impl Deed {
@@ -83,17 +114,21 @@ impl Deed {
             Self::Signer { .. } => "signer",
             Self::Secret { .. } => "secret",
             Self::Retire { .. } => "retire",
-            Self::Seal { .. } => "seal",
+            Self::Seal { .. } | Self::Left { .. } => "seal",
         }
     }
 
     fn text(&self, seal: &Seal) -> String {
         let said = match self {
-            Self::Prune { records, before_us } => format!("records={records} before={}", time(*before_us)),
-            Self::Erase { records, shared: None } => format!("records={records}"),
-            Self::Erase { records, shared: Some(Shared { erasure, kept }) } => {
-                let erasure = HEXLOWER.encode(erasure);
-                format!("records={records} shared={} erasure={erasure}", write_tally(kept))
+            Self::Prune { records, before_us, untied } => {
+                format!("records={records} before={} untied={untied}", time(*before_us))
+            }
+            Self::Erase { records, elsewhere, shared: None } => {
+                format!("records={records} elsewhere={elsewhere}")
+            }
+            Self::Erase { records, elsewhere, shared: Some(Shared { erasure, kept }) } => {
+                let (kept, erasure) = (write_tally(kept), HEXLOWER.encode(erasure));
+                format!("records={records} elsewhere={elsewhere} shared={kept} erasure={erasure}")
             }
             Self::HoldRecord { hold, seq } => format!("hold={hold} record={seq}"),
             Self::HoldSite { hold, site } => format!("hold={hold} site={site}"),
@@ -102,6 +137,8 @@ impl Deed {
             Self::Secret { check } => format!("check={check}"),
             Self::Retire { secrets } => format!("secrets={secrets}"),
             Self::Seal { pruned, untied } => format!("pruned={pruned} untied={untied}"),
+            // A program that does not know the last word reads that nothing was done, which is so.
+            Self::Left { untied } => format!("pruned=0 untied=0 left={untied}"),
         };
         let mut text = format!("{FORM} {said}");
         for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
@@ -128,14 +165,22 @@ fn time(microseconds: i64) -> String {
 pub(in crate::store) struct Upkeep {
     /// Records that were pruned then.
     pub(in crate::store) pruned: u64,
+    /// Of them, those that had lost what tied them to accounts before; `None` where an earlier version did not say.
+    pub(in crate::store) pruned_untied: Option<u64>,
     /// Records that lost what tied them to accounts then.
     pub(in crate::store) erased: u64,
+    /// Other records that lost it then in the database that nodes share; `None` where an earlier version did not say.
+    pub(in crate::store) elsewhere: Option<u64>,
+    /// So many are tied to no account any more, whatever was said before.
+    pub(in crate::store) left: Option<u64>,
     /// What of accounts was kept and dropped then.
     pub(in crate::store) seal: Seal,
     /// What of accounts was kept then in the database that nodes share.
     pub(in crate::store) shared: Option<Shared>,
     /// The key that signs from there on, if it is another.
     pub(in crate::store) signer: Option<String>,
+    /// The check of the secret that accounts are hashed under from there on, if it is another.
+    pub(in crate::store) secret: Option<String>,
 }
 
 /// It is upkeep, in words that this program does not know.
@@ -156,6 +201,8 @@ impl Upkeep {
         let said = text.strip_prefix(FORM)?.strip_prefix(' ')?;
         let word = |word: &str| said.split(' ').find_map(|part| part.strip_prefix(word)?.strip_prefix('='));
         let number = |name: &str| word(name)?.parse().ok();
+        // A word that an earlier version did not write; one that is no number is none of ours.
+        let since = |name: &str| word(name).map_or(Some(None), |number| number.parse().ok().map(Some));
         let tally = |name: &str| word(name).map_or(Some(Tally::default()), read_tally);
         let seal = || Some(Seal { kept: tally("kept")?, dropped: tally("dropped")? });
         let shared = || match (word("shared"), word("erasure")) {
@@ -167,19 +214,31 @@ impl Upkeep {
             _ => None,
         };
         Some(match deed {
-            "prune" => Self { pruned: number("records")?, seal: seal()?, ..Self::default() },
-            "erase" => {
-                Self { erased: number("records")?, seal: seal()?, shared: shared()?, ..Self::default() }
-            }
+            "prune" => Self {
+                pruned: number("records")?,
+                pruned_untied: since("untied")?,
+                seal: seal()?,
+                ..Self::default()
+            },
+            "erase" => Self {
+                erased: number("records")?,
+                elsewhere: since("elsewhere")?,
+                seal: seal()?,
+                shared: shared()?,
+                ..Self::default()
+            },
             "seal" => Self {
                 pruned: number("pruned")?,
+                pruned_untied: Some(0),
                 erased: number("untied")?,
+                left: since("left")?,
                 seal: seal()?,
                 ..Self::default()
             },
             "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
+            "secret" => Self { secret: Some(word("check")?.to_owned()), ..Self::default() },
             // A site may have any name, so nothing else is read there.
-            "hold" | "release" | "secret" | "retire" => Self::default(),
+            "hold" | "release" | "retire" => Self::default(),
             _ => return None,
         })
     }
@@ -276,24 +335,32 @@ mod tests {
         let seal = Seal { kept: tally(3, 0xab), dropped: tally(1, 0xcd) };
         let none = Seal::default();
         let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
-        let prune = Deed::Prune { records: 5, before_us: 0 };
+        let prune = Deed::Prune { records: 5, before_us: 0, untied: 1 };
         let text = prune.text(&seal);
-        assert_eq!(text, format!("v1 records=5 before=1970-01-01T00:00:00Z kept=3/{ab} dropped=1/{cd}"));
+        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1";
+        assert_eq!(text, format!("{words} kept=3/{ab} dropped=1/{cd}"));
         let read = |deed: &Deed, seal: &Seal| Upkeep::read(deed.word(), &deed.text(seal)).unwrap();
-        assert_eq!(read(&prune, &seal), Upkeep { pruned: 5, seal, ..Upkeep::default() });
+        let said = Upkeep { pruned: 5, pruned_untied: Some(1), seal, ..Upkeep::default() };
+        assert_eq!(read(&prune, &seal), said);
+        // As an earlier version wrote it.
+        let text = "v1 records=5 before=1970-01-01T00:00:00Z";
+        let said = Upkeep { pruned: 5, ..Upkeep::default() };
+        assert_eq!(Upkeep::read("prune", text), Some(said));
         for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
-            let erase = Deed::Erase { records: 2, shared };
-            let said = Upkeep { erased: 2, seal, shared, ..Upkeep::default() };
+            let erase = Deed::Erase { records: 2, elsewhere: 3, shared };
+            let said = Upkeep { erased: 2, elsewhere: Some(3), seal, shared, ..Upkeep::default() };
             assert_eq!(read(&erase, &seal), said, "erased is not pruned");
         }
         let found = read(&Deed::Seal { pruned: 9, untied: 4 }, &none);
-        assert_eq!((found.pruned, found.erased), (9, 4));
+        assert_eq!((found.pruned, found.erased, found.left), (9, 4, None));
+        let left = read(&Deed::Left { untied: 3 }, &none);
+        assert_eq!((left.pruned, left.erased, left.left), (0, 0, Some(3)));
+        assert_eq!(read(&Deed::Secret { check: "c".into() }, &none).secret.as_deref(), Some("c"));
         assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
         for deed in [
             Deed::HoldRecord { hold: 1, seq: 2 },
             Deed::HoldSite { hold: 1, site: format!("a records=9 kept=1/{ab}") },
             Deed::Release { hold: 1 },
-            Deed::Secret { check: "c".into() },
             Deed::Retire { secrets: 1 },
         ] {
             assert_eq!(read(&deed, &none), Upkeep::default(), "{deed:?} seals nothing");
@@ -307,6 +374,8 @@ mod tests {
             ("prune", "v2 records=1 before=x"),
             ("prune", "v1 before=x"),
             ("prune", "v1 records=-1 before=x"),
+            ("prune", "v1 records=1 untied=x"),
+            ("seal", "v1 pruned=0 untied=0 left="),
             ("prune", "v1 records=1 kept=1"),
             ("prune", "v1 records=1 kept=0/00"),
             ("seal", "v1"),

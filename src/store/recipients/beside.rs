@@ -115,7 +115,7 @@ fn task(row: &SqliteRow) -> sqlx::Result<Task> {
 /// # Errors
 /// The file cannot be read.
 pub fn open_tasks(data_dir: &Path) -> Result<Vec<Task>, OpenError> {
-    let found = with(data_dir, async |connection| {
+    let found = reading(data_dir, async |connection| {
         let sql = format!(
             "{TASKS} WHERE t.state IN ('open', 'refused', 'failed', 'unnamed') ORDER BY t.request, t.id"
         );
@@ -131,7 +131,7 @@ pub fn open_tasks(data_dir: &Path) -> Result<Vec<Task>, OpenError> {
 /// The file cannot be read.
 pub fn of_record(data_dir: &Path, written: &str) -> Result<Option<OptOut>, OpenError> {
     let Some(reference) = reference::normalise(written) else { return Ok(None) };
-    let found = with(data_dir, async |connection| {
+    let found = reading(data_dir, async |connection| {
         let row = sqlx::query(
             "SELECT requested_us, effective_us, vendors, planned FROM requests WHERE reference = ?",
         );
@@ -184,7 +184,7 @@ pub fn account_text(data_dir: &Path, id: &str) -> Result<Option<TaskText>, OpenE
     require_journal(data_dir)?;
     let secret = keys::load_or_create(&data_dir.join(SECRET), true)?;
     let seal = Seal::of(&secret.keys);
-    let found = with(data_dir, async |connection| {
+    let found = reading(data_dir, async |connection| {
         let sql = format!("{TASKS} WHERE t.id = ?");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(connection).await?;
         let Some(row) = row else { return Ok(None) };
@@ -201,13 +201,33 @@ fn with<T>(
     data_dir: &Path,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
 ) -> Result<Option<T>, OpenError> {
+    work_with(data_dir, false, work)
+}
+
+/// As [`with`], for what changes nothing.
+fn reading<T>(
+    data_dir: &Path,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+) -> Result<Option<T>, OpenError> {
+    work_with(data_dir, true, work)
+}
+
+fn work_with<T>(
+    data_dir: &Path,
+    read_only: bool,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+) -> Result<Option<T>, OpenError> {
     require_journal(data_dir)?;
     let path = data_dir.join(FILE);
     let failed = |why: String| OpenError::Folder { path: path.display().to_string(), why };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| failed(format!("cannot be read: {e}")))?;
     let done = runtime.block_on(async {
-        let Some(mut connection) = schema::connect(&path, false).await? else { return Ok(None) };
+        let opened = match read_only {
+            true => schema::look(&path).await?,
+            false => schema::connect(&path, false).await?,
+        };
+        let Some(mut connection) = opened else { return Ok(None) };
         let done = work(&mut connection).await;
         let closed = connection.close().await;
         done.and_then(|done| closed.map(|()| Some(done)))
@@ -219,7 +239,7 @@ fn with<T>(
 pub(in crate::store) fn copy(data_dir: &Path, to: &Path) -> io::Result<()> {
     let copy = to.join(FILE);
     let name = copy.display().to_string();
-    let done = with(data_dir, async |connection| {
+    let done = reading(data_dir, async |connection| {
         sqlx::query("VACUUM INTO ?").bind(&name).execute(connection).await.map(drop)
     });
     if done.map_err(io::Error::other)?.is_some() {
@@ -227,6 +247,17 @@ pub(in crate::store) fn copy(data_dir: &Path, to: &Path) -> io::Result<()> {
         File::open(&copy)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Reads the whole structure of the file, if there is one.
+pub(in crate::store) fn check(data_dir: &Path) -> Result<(), OpenError> {
+    let whole = with(data_dir, async |connection| {
+        sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await
+    })?;
+    match whole.filter(|said| said != "ok") {
+        Some(fault) => Err(OpenError::Folder { path: data_dir.join(FILE).display().to_string(), why: fault }),
+        None => Ok(()),
+    }
 }
 
 /// Puts a backup's file into a data folder, if the backup has one.

@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteTransaction};
 
 use crate::store::files;
+use crate::store::journal::beside::open_beside;
 
 /// The file's name.
 pub(in crate::store) const FILE: &str = "recipients.sqlite3";
@@ -90,6 +91,26 @@ pub(super) async fn connect(path: &Path, make: bool) -> Result<Option<SqliteConn
     let mut connection = options.disable_statement_logging().connect().await?;
     migrate(&mut connection).await?;
     Ok(Some(connection))
+}
+
+/// Opens the file only to read it; `None` without one. A copy may lie where nothing can be written.
+pub(super) async fn look(path: &Path) -> Result<Option<SqliteConnection>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).disable_statement_logging();
+    let mut connection = open_beside(path, options, true).await?;
+    let number = async |connection: &mut SqliteConnection, sql: &'static str| -> Result<i64> {
+        sqlx::query(sql).fetch_one(connection).await?.try_get(0)
+    };
+    let id = number(&mut connection, "PRAGMA application_id").await?;
+    let version = number(&mut connection, "PRAGMA user_version").await?;
+    if id == APPLICATION_ID && usize::try_from(version) == Ok(MIGRATIONS.len()) {
+        return Ok(Some(connection));
+    }
+    connection.close().await?;
+    // Whatever it is, this says it; one that was made and not yet filled is filled.
+    connect(path, false).await
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<()> {

@@ -7,12 +7,12 @@ use crate::privacy::Subject;
 use crate::store::RecordError;
 use crate::store::journal::forget::Erased;
 use crate::store::journal::hold::{Hold, HoldOrder};
-use crate::store::journal::seal::Shared;
+use crate::store::journal::seal::There;
 
 /// What somebody asked to be forgotten, and who.
 pub(super) enum Forget {
     Before(Pruning),
-    Accounts { subjects: Vec<Subject>, shared: Option<Shared>, answer: Answer<Erased> },
+    Accounts { subjects: Vec<Subject>, there: There, answer: Answer<Erased> },
     Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     Secrets { answer: Answer<u64> },
 }
@@ -48,19 +48,19 @@ impl Writer {
                     let none = || RecordError::NotThere(order.to_string());
                     drop(answer.send(held.and_then(|held| held.ok_or_else(none))));
                 }
-                Forget::Accounts { subjects, shared, answer } => {
-                    drop(answer.send(self.erase(&subjects, shared).await.map_err(told)));
+                Forget::Accounts { subjects, there, answer } => {
+                    drop(answer.send(self.erase(&subjects, there).await.map_err(told)));
                 }
             }
         }
         self.upkeep_is_noted();
     }
 
-    async fn erase(&mut self, subjects: &[Subject], shared: Option<Shared>) -> Result<Erased, sqlx::Error> {
+    async fn erase(&mut self, subjects: &[Subject], there: There) -> Result<Erased, sqlx::Error> {
         self.packer.discard()?;
         let stands = |subject: &Subject| (*subject, self.state.index.last_word(subject));
         let accounts: Vec<_> = subjects.iter().map(stands).collect();
-        let (erased, seq) = self.journal.erase(&accounts, shared).await?;
+        let (erased, seq) = self.journal.erase(&accounts, there).await?;
         for (subject, (standing, _)) in accounts {
             self.state.index.suppress(subject, standing, seq);
         }

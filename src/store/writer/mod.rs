@@ -26,10 +26,10 @@ use tokio::time::Instant;
 
 use super::journal::forget::{Erased, Pruned};
 use super::journal::hold::{Hold, HoldOrder};
-use super::journal::seal::Shared;
+use super::journal::seal::There;
 use super::journal::sqlite::{Journal, Key};
 use super::lending::{self, Lent, Next};
-use super::packed::Packer;
+use super::packed::{Packer, Sealers};
 use super::record::{Change, Receipt, RecordView};
 use super::state::State;
 use super::{OpenError, RecordError};
@@ -61,7 +61,7 @@ pub(super) enum Command {
     /// Add or end a legal hold.
     Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     /// Take what ties records to these accounts out of the journal.
-    Erase { subjects: Vec<Subject>, shared: Option<Shared>, answer: Answer<Erased> },
+    Erase { subjects: Vec<Subject>, there: There, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
@@ -118,6 +118,8 @@ impl Waiting {
 pub(super) struct Start {
     pub(super) journal: PathBuf,
     pub(super) key_checks: Vec<String>,
+    /// Seals the index's file.
+    pub(super) sealers: Sealers,
     /// The file of the key that signs.
     pub(super) signing_key: PathBuf,
     /// Time between two checkpoints.
@@ -174,10 +176,10 @@ async fn work(
     start: Start,
     ready: &SyncSender<Result<Arc<str>, OpenError>>,
 ) -> Result<(Vec<oneshot::Sender<()>>, Option<File>), OpenError> {
-    let Start { journal, key_checks, signing_key, lock_file, mut lock, state, inbox, .. } = start;
+    let Start { journal, key_checks, sealers, signing_key, lock_file, mut lock, state, inbox, .. } = start;
     let pack_after = start.pack_after;
     let times = (start.checkpoint, start.retention);
-    let open = async || load(&journal, &key_checks, &signing_key, (&state, pack_after)).await;
+    let open = async || load(&journal, &key_checks, &signing_key, (&state, &sealers, pack_after)).await;
     let opened = open().await?;
     let _ = ready.send(Ok(Arc::clone(opened.journal.node())));
     let mut writer = Writer::new(opened, times, Arc::clone(&state), inbox);
@@ -343,9 +345,9 @@ impl Writer {
                 self.pressing = true;
                 self.forget.push(Forget::Hold { order, answer });
             }
-            Command::Erase { subjects, shared, answer } => {
+            Command::Erase { subjects, there, answer } => {
                 self.pressing = true;
-                self.forget.push(Forget::Accounts { subjects, shared, answer });
+                self.forget.push(Forget::Accounts { subjects, there, answer });
             }
             Command::Lend { lent } => {
                 self.pressing = true;

@@ -12,7 +12,7 @@ use crate::store::journal::replay::Fold;
 use crate::store::journal::sqlite::Journal;
 use crate::store::look;
 use crate::store::merge::Seen;
-use crate::store::packed::{Packed, Packer, Point};
+use crate::store::packed::{Packed, Packer, Point, Sealers};
 use crate::store::record::{Kind, Source};
 use crate::store::state::State;
 
@@ -27,9 +27,9 @@ pub(super) async fn load(
     path: &Path,
     key_checks: &[String],
     signing_key: &Path,
-    (state, pack_after): (&Arc<State>, Option<u64>),
+    (state, sealers, pack_after): (&Arc<State>, &Sealers, Option<u64>),
 ) -> Result<Opened, OpenError> {
-    let mut loading = Loading::new(path, state, pack_after);
+    let mut loading = Loading::new((path, sealers), state, pack_after);
     let journal = Journal::open(path, key_checks, signing_key, &mut loading).await?;
     let resumed = loading.resumed;
     state.records.store(journal.len(), Ordering::Relaxed);
@@ -44,7 +44,7 @@ pub(super) async fn load(
     if resumed.is_some() {
         look::over(path, state);
     }
-    Ok(Opened { packer: Packer::new(path, pack_after, resumed.is_some()), journal })
+    Ok(Opened { packer: Packer::new(path, sealers, pack_after, resumed.is_some()), journal })
 }
 
 /// A start: the file of the index, if it is of this journal, then the journal.
@@ -56,10 +56,10 @@ struct Loading<'a> {
 }
 
 impl<'a> Loading<'a> {
-    fn new(path: &Path, state: &'a State, pack_after: Option<u64>) -> Self {
+    fn new((path, sealers): (&Path, &Sealers), state: &'a State, pack_after: Option<u64>) -> Self {
         // Taken back from another process, the index knows more than its file.
         let wanted = pack_after.is_some() && state.index.len() == 0;
-        let packed = wanted.then(|| Packed::open(path)).flatten();
+        let packed = wanted.then(|| Packed::open(path, sealers)).flatten();
         // What other nodes told holds among them only.
         let fits = |packed: &Packed| state.feed.is_some() || packed.point.seen == Seen::default();
         Self { state, packed: packed.filter(fits), resumed: None }

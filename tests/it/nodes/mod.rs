@@ -12,6 +12,7 @@ mod packed;
 mod refusals;
 mod servers;
 mod serving;
+mod tampered;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use optgate::config;
 use optgate::privacy::Standing;
 use optgate::store::{Kind, Source, Store};
+use sha2::{Digest as _, Sha256};
 use sqlx::Connection;
 
 use super::super::support::random::Random;
@@ -102,7 +103,7 @@ fn a_file_that_is_not_whole_is_passed_over() {
     some(&store, &mut Random(7), 30);
     block_on(store.close());
     let whole = fs::read(packed(folder.path())).unwrap();
-    assert!(whole.starts_with(b"optgate index 1\n"));
+    assert!(whole.starts_with(b"optgate index 2 "));
     let expected = told(copy(folder.path()).path(), &WIDE);
     let flipped = (0..whole.len()).step_by(7).map(|at| {
         let mut bytes = whole.clone();
@@ -114,6 +115,45 @@ fn a_file_that_is_not_whole_is_passed_over() {
         let damaged = copy(folder.path());
         fs::write(packed(damaged.path()), &bytes).unwrap();
         assert_eq!(told(damaged.path(), &PACKED), expected, "case {case}");
+    }
+}
+
+/// A file that was made up fits the journal, and nobody is opted out in it. Its seal needs the secret.
+#[test]
+fn a_file_that_was_made_up_takes_nobody_s_opt_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path(), &PACKED).unwrap();
+    some(&store, &mut Random(7), 30);
+    block_on(store.close());
+    let expected = told(copy(folder.path()).path(), &WIDE);
+    let whole = fs::read(packed(folder.path())).unwrap();
+    let accounts = {
+        let mut lines = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        lines.nth(1).unwrap()
+    };
+    let sealed = |mut bytes: Vec<u8>| {
+        let digest = Sha256::digest(&bytes);
+        bytes.extend(digest);
+        bytes
+    };
+    let none = sealed(whole[..accounts].to_vec());
+    let mut zeroed = whole[..whole.len() - 32].to_vec();
+    for entry in zeroed[accounts..].chunks_mut(24) {
+        entry[16..].fill(0);
+    }
+    let first_form = {
+        let head: Vec<&[u8]> = whole[..accounts].splitn(2, |byte| *byte == b'\n').collect();
+        sealed([b"optgate index 1\n", head[1]].concat())
+    };
+    for (case, bytes) in [none, sealed(zeroed), first_form].into_iter().enumerate() {
+        let forged = copy(folder.path());
+        fs::write(packed(forged.path()), &bytes).unwrap();
+        assert_eq!(told(forged.path(), &PACKED), expected, "case {case}");
+        assert_eq!(
+            told(forged.path(), &PACKED),
+            expected,
+            "case {case}, from the file that was written anew"
+        );
     }
 }
 

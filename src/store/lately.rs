@@ -1,0 +1,93 @@
+//! Who opted out by their own hand a moment ago, on whichever node: a confirmation of what was asked before that is none.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::record::{Kind, Source};
+use crate::privacy::Subject;
+
+/// How long anybody may ask about, in microseconds: longer than a question stands.
+const KEPT_US: i64 = 15 * 60 * 1_000_000;
+
+/// Accounts that are told apart at once; with more, every question that was asked before is to be asked anew.
+const MOST: usize = 65_536;
+
+/// Accounts and when they opted out, by this node's clock.
+///
+/// A process that begins knows of none: what its own journal tells is asked beside this, and what other nodes told in the
+/// minutes before, an opt-in does not end that this node had not taken in when it was recorded.
+#[derive(Debug, Default)]
+pub(super) struct Lately(Mutex<Times>);
+
+#[derive(Debug, Default)]
+struct Times {
+    out: HashMap<Subject, i64>,
+    /// Of before this nothing is known.
+    from_us: i64,
+}
+
+impl Lately {
+    /// An account chose this just now; what no hand did is passed over, for a browser's signal comes with every page that
+    /// asks.
+    pub(super) fn chose(&self, subject: Subject, kind: Kind, source: Source, now_us: i64) {
+        if kind != Kind::OptOut || !matches!(source, Source::Form | Source::Import) {
+            return;
+        }
+        let mut times = self.times();
+        if times.out.len() >= MOST {
+            times.out.retain(|_, time_us| *time_us > now_us - KEPT_US);
+            if times.out.len() >= MOST {
+                times.out.clear();
+                times.from_us = now_us;
+            }
+        }
+        times.out.insert(subject, now_us);
+    }
+
+    /// Whether an account may have opted out after a time, in microseconds since the Unix epoch.
+    pub(super) fn out_since(&self, subject: &Subject, since_us: i64) -> bool {
+        let times = self.times();
+        times.from_us > since_us || times.out.get(subject).is_some_and(|time_us| *time_us > since_us)
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        // Whole whatever its holder was doing: what it loses, it forgets with the time set before.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(number: u64) -> Subject {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Subject::from_bytes(bytes)
+    }
+
+    #[test]
+    fn an_opt_out_by_hand_is_known_for_as_long_as_a_question_stands() {
+        let lately = Lately::default();
+        lately.chose(subject(1), Kind::OptOut, Source::Form, 100);
+        lately.chose(subject(2), Kind::OptOut, Source::Gpc, 100);
+        lately.chose(subject(3), Kind::OptIn, Source::Form, 100);
+        let out = |number, since| lately.out_since(&subject(number), since);
+        assert!(out(1, 99) && !out(1, 100) && !out(2, 0) && !out(3, 0) && !out(4, 0));
+    }
+
+    /// With more than there is room for nobody's is overlooked: what was asked before is to be asked anew.
+    #[test]
+    fn what_there_is_no_room_for_counts_as_an_opt_out_of_everybody() {
+        let lately = Lately::default();
+        for number in 0..=MOST as u64 {
+            lately.chose(subject(number), Kind::OptOut, Source::Form, 1_000);
+        }
+        assert!(lately.out_since(&subject(u64::MAX), 999) && !lately.out_since(&subject(u64::MAX), 1_000));
+        let later = 1_000 + KEPT_US + 1;
+        for number in 0..=MOST as u64 {
+            lately.chose(subject(number), Kind::OptOut, Source::Form, later);
+        }
+        assert!(!lately.out_since(&subject(u64::MAX), later));
+    }
+}

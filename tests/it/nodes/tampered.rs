@@ -1,0 +1,235 @@
+//! A hand in the database that nodes share: what it takes out is missed and sent again, and what it puts in or changes
+//! opts nobody in.
+
+use optgate::config;
+use optgate::privacy::Standing;
+
+use super::{Node, back_in, out, subject, until};
+use crate::support::postgres::{Cluster, connect};
+
+async fn execute(database: &str, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(&mut connect(database).await).await.unwrap();
+}
+
+async fn exported(database: &str) -> Result<usize, String> {
+    let url = config::parse_database(database).unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut count = 0;
+        let read = optgate::store::export_shared(&url, &mut |_| {
+            count += 1;
+            Ok(())
+        });
+        read.map(|()| count).map_err(|error| error.to_string())
+    });
+    read.await.unwrap()
+}
+
+/// A table that was emptied, or lost its last rows, leaves what its nodes' lines say: a node that begins says what it could
+/// not hear, and hears it once the node that recorded it sends it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_went_from_the_end_are_missed_and_sent_again() {
+    let Some(cluster) = Cluster::shared("records_that_went_from_the_end_are_missed_and_sent_again") else {
+        return;
+    };
+    for (taken, left, missing) in [
+        ("TRUNCATE optgate.records", 0, "records 1 to 4 of node "),
+        ("DELETE FROM optgate.records WHERE seq > 2", 2, "records 3 to 4 of node "),
+    ] {
+        let database = cluster.database().await;
+        let a = Node::start(&database);
+        for account in 1..5 {
+            a.record(out(account)).await;
+        }
+        a.is_shipped().await;
+        let folder = a.stop().await;
+        execute(&database, taken).await;
+        let late = Node::start(&database);
+        until("it is missed", async || late.store.health().feed.unwrap().missing == 4 - left).await;
+        let feed = late.store.health().feed.unwrap();
+        assert!(feed.first_missing.unwrap().starts_with(missing));
+        let said = exported(&database).await.unwrap_err();
+        assert!(said.contains("up to 4") && said.contains("went missing"), "{said}");
+        let again = Node::start_in(folder, &database);
+        for account in 1..5 {
+            late.knows(account, Standing::OptedOut).await;
+        }
+        until("nothing is missing", async || late.store.health().feed.unwrap().missing == 0).await;
+        again.is_shipped().await;
+        assert_eq!(exported(&database).await, Ok(4));
+        // And while it runs.
+        execute(&database, taken).await;
+        until("they are sent again", async || exported(&database).await == Ok(4)).await;
+        again.stop().await;
+        late.stop().await;
+    }
+}
+
+/// What opts somebody in must be proven by what a hand in the database cannot make; what is changed into it is an opt-out
+/// as before.
+#[tokio::test]
+async fn a_row_that_was_made_up_or_changed_opts_nobody_in() {
+    let Some(cluster) = Cluster::shared("a_row_that_was_made_up_or_changed_opts_nobody_in") else { return };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    b.knows(3, Standing::OptedOut).await;
+    a.is_shipped().await;
+    a.stop().await;
+    execute(
+        &database,
+        "UPDATE optgate.records SET kind = 'opt-in' WHERE seq = 1;
+         UPDATE optgate.records SET kind = 'opt-in', canonical = NULL, digest = chain, reference = NULL, blinding = NULL
+             WHERE seq = 2;
+         INSERT INTO optgate.records SELECT node, 4, time_us, site, 'opt-in', signal, subject, blinding, node || ':3',
+             NULL, canonical, digest, chain FROM optgate.records WHERE seq = 3;
+         UPDATE optgate.nodes SET seq = 4",
+    )
+    .await;
+    let late = Node::start(&database);
+    for node in [&late, &b] {
+        until("the made-up row is seen", async || node.store.health().feed.unwrap().unproven > 0).await;
+        for account in 1..4 {
+            node.knows(account, Standing::OptedOut).await;
+        }
+    }
+    let feed = late.store.health().feed.unwrap();
+    assert_eq!(feed.unproven, 2, "the changed one is read from its bytes: {feed:?}");
+    b.stop().await;
+    late.stop().await;
+}
+
+/// 11 CCR 7028(a): whichever node takes the second act, it knows of an opt-out that came after the first on another.
+#[tokio::test]
+async fn an_opt_out_on_another_node_ends_a_question_on_this_one() {
+    let Some(cluster) = Cluster::shared("an_opt_out_on_another_node_ends_a_question_on_this_one") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    a.record(out(1)).await;
+    b.knows(1, Standing::OptedOut).await;
+    let asked_us = jiff::Timestamp::now().as_microsecond();
+    assert!(!b.store.opted_out_since(&subject(1), asked_us).await.unwrap());
+    let ended = async || b.store.opted_out_since(&subject(1), asked_us).await.unwrap();
+    a.record(out(1)).await;
+    until("the second opt-out is heard", ended).await;
+    assert!(a.store.opted_out_since(&subject(1), asked_us).await.unwrap());
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A person's own opt-in is proven for as long as it is kept, also when its record is pruned.
+#[tokio::test]
+async fn an_opt_in_that_was_pruned_is_known_to_a_node_that_comes_later() {
+    let Some(cluster) = Cluster::shared("an_opt_in_that_was_pruned_is_known_to_a_node_that_comes_later")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.record(back_in(1)).await;
+    a.is_shipped().await;
+    a.store.prune(i64::MAX, false).await.unwrap();
+    // Its next start prunes the database.
+    let again = Node::start_in(a.stop().await, &database);
+    let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL";
+    until("the database has pruned", async || super::number(&mut connect(&database).await, whole).await == 0)
+        .await;
+    let late = Node::start(&database);
+    late.knows(1, Standing::OptedIn).await;
+    assert_eq!(late.store.health().feed.unwrap().unproven, 0);
+    again.stop().await;
+    late.stop().await;
+}
+
+/// As `ledger verify` does with a journal, the export of all nodes counts what was done to records against the orders.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_names_rows_that_no_order_untied_or_pruned() {
+    let Some(cluster) = Cluster::shared("an_export_names_rows_that_no_order_untied_or_pruned") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    for account in 0..3 {
+        a.record(out(account)).await;
+    }
+    b.knows(0, Standing::OptedOut).await;
+    b.record(out(0)).await;
+    for node in [&a, &b] {
+        node.is_shipped().await;
+    }
+    // Two records, one of each node; the other's file keeps its own.
+    a.store.erase(vec![subject(0)]).await.unwrap();
+    a.is_shipped().await;
+    assert_eq!(exported(&database).await, Ok(5));
+    execute(&database, "CREATE TABLE optgate.aside AS TABLE optgate.records").await;
+    for (sql, words) in [
+        (
+            "UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE seq = 2",
+            "3 records have lost what ties them to an account, and the records of erasures tell of 2",
+        ),
+        (
+            "UPDATE optgate.records SET digest = sha256(canonical), canonical = NULL, reference = NULL, subject = NULL,
+                 blinding = NULL WHERE seq = 3",
+            "1 records are pruned, and the records of what was done to the journal tell of 0",
+        ),
+    ] {
+        execute(&database, sql).await;
+        let said = exported(&database).await.unwrap_err();
+        assert!(said.contains(words), "{sql}: {said}");
+        execute(&database, "DELETE FROM optgate.records; INSERT INTO optgate.records TABLE optgate.aside").await;
+    }
+    assert_eq!(exported(&database).await, Ok(5));
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A pruned record does not say in its own node's file whose it was; its row in the database did. Where that is lost the
+/// node has the account's hash still, by which the others honour it.
+#[tokio::test]
+async fn an_account_kept_by_its_hash_is_honoured_after_its_row_was_lost() {
+    let Some(cluster) = Cluster::shared("an_account_kept_by_its_hash_is_honoured_after_its_row_was_lost")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.is_shipped().await;
+    a.store.prune(i64::MAX, false).await.unwrap();
+    a.is_shipped().await;
+    let folder = a.stop().await;
+    execute(&database, "TRUNCATE optgate.records").await;
+    let late = Node::start(&database);
+    until("it is missed", async || late.store.health().feed.unwrap().missing == 2).await;
+    let again = Node::start_in(folder, &database);
+    late.knows(1, Standing::OptedOut).await;
+    let later = Node::start(&database);
+    later.knows(1, Standing::OptedOut).await;
+    for node in [again, late, later] {
+        node.stop().await;
+    }
+}
+
+/// What a node's file has pruned the database prunes within the hour: an erasure in between unties it there alone, and
+/// says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_of_what_the_database_has_not_pruned_yet_is_told() {
+    let Some(cluster) = Cluster::shared("an_erasure_of_what_the_database_has_not_pruned_yet_is_told") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.is_shipped().await;
+    // So that its first look for pruned records is over.
+    until("it has sent all", async || a.store.health().feed.unwrap().unshipped == 0).await;
+    a.store.prune(i64::MAX, false).await.unwrap();
+    a.store.erase(vec![subject(1)]).await.unwrap();
+    a.is_shipped().await;
+    assert_eq!(exported(&database).await.map(|_| ()), Ok(()));
+    a.stop().await;
+}

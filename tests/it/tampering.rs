@@ -1,0 +1,210 @@
+//! A hand at a prompt that may write the data folder and has not its keys: what it changes beside the chain is refused at a
+//! start and named by a proof, so that nobody who opted out is honoured no more and nobody notices.
+
+use std::fs;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+use optgate::privacy::{Standing, Subject};
+
+use super::ledger::{House, block_on, out};
+
+impl House {
+    pub(super) fn journal(&self, sql: &str) {
+        block_on(async {
+            let path = self.folder().join("journal.sqlite3");
+            let mut raw = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut raw).await.unwrap();
+            raw.close().await.unwrap();
+        });
+    }
+
+    fn forget(&self, account: u8) {
+        self.optgate_told(&["ledger", "erase", "--site", "shop"], &format!("{}\n", char::from(account))).ok();
+    }
+
+    /// Neither a proof nor a start passes over it.
+    fn is_found_out(&self, words: &str) {
+        self.optgate(&["ledger", "verify"]).failed(words);
+        let refusal = self.refusal();
+        assert!(refusal.contains(words), "{words:?} is not in {refusal:?}");
+    }
+}
+
+const UNTIE: &str = "UPDATE journal SET subject = NULL, blinding = NULL WHERE seq";
+
+/// The trigger lets a record be untied, for erasure. One that no order untied is found by the start that reads it, which
+/// says which it may be.
+#[test]
+fn a_record_that_no_order_untied_is_refused_at_start() {
+    let house = House::new();
+    house.records(0..6);
+    house.journal(&format!("{UNTIE} BETWEEN 2 AND 4"));
+    house.is_found_out("3 records have lost what ties them to an account");
+    assert!(house.refusal().contains("They are among records 2, 3, 4"), "{}", house.refusal());
+}
+
+/// What an erased record leaves room for is gone when it is pruned: no other may be untied in its place.
+#[test]
+fn a_pruned_record_that_was_erased_makes_no_room_for_another() {
+    let house = House::new();
+    house.records(1..3);
+    house.forget(1);
+    house.forget(2);
+    house.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    house.records(3..6);
+    house.optgate(&["ledger", "verify"]).ok();
+    assert_eq!(house.standing(3), Standing::OptedOut);
+    house.journal(&format!("{UNTIE} = (SELECT min(seq) FROM journal WHERE subject IS NOT NULL)"));
+    house.is_found_out(
+        "1 records have lost what ties them to an account, and the records of what was done to the",
+    );
+    assert!(house.refusal().contains("tell of 0"), "{}", house.refusal());
+}
+
+/// A trigger that was planted would take the account out of every record to come.
+#[test]
+fn a_trigger_that_optgate_did_not_make_is_refused() {
+    let house = House::new();
+    house.records(0..2);
+    let planted = "CREATE TRIGGER evil AFTER INSERT ON journal
+        BEGIN UPDATE journal SET subject = NULL, blinding = NULL WHERE seq = NEW.seq; END";
+    house.journal(planted);
+    house.is_found_out("has a trigger `evil` that Optgate did not make");
+    assert!(house.refusal().contains("'DROP TRIGGER evil'"), "{}", house.refusal());
+    house.journal("DROP TRIGGER evil; CREATE VIEW evil AS SELECT * FROM journal");
+    house.is_found_out("has a view `evil` that Optgate did not make");
+    house.journal(
+        "DROP VIEW evil; DROP TRIGGER journal_keeps_its_rows;
+         CREATE TRIGGER journal_keeps_its_rows BEFORE DELETE ON journal BEGIN SELECT 1; END",
+    );
+    house.is_found_out("has a trigger `journal_keeps_its_rows` that Optgate did not make like this");
+    house.journal("DROP TRIGGER journal_keeps_its_rows");
+    house.records(2..3);
+    let refused = block_on(async {
+        let path = house.folder().join("journal.sqlite3");
+        let mut raw = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+        let done = sqlx::raw_sql("DELETE FROM journal WHERE seq = 1").execute(&mut raw).await;
+        raw.close().await.unwrap();
+        done.unwrap_err().to_string()
+    });
+    assert!(refused.contains("append-only"), "it is put back: {refused}");
+    house.optgate(&["ledger", "verify"]).ok();
+}
+
+/// The number of its schema decides what is done to a journal at a start.
+#[test]
+fn a_schema_number_that_was_set_back_is_refused_by_its_name() {
+    let house = House::new();
+    house.records(0..2);
+    house.journal("UPDATE meta SET value = '7' WHERE key = 'schema'");
+    house.is_found_out(
+        "says that its schema is 7, and has `suppression_keeps_its_rows`, which a later one made",
+    );
+}
+
+/// With another secret every account is somebody else: the list of secrets is not the only word on which it was.
+#[test]
+fn a_journal_without_its_list_of_secrets_takes_no_other_secret() {
+    let house = House::new();
+    house.records(0..2);
+    let stranger = House::new();
+    stranger.records(0..1);
+    let check =
+        |house: &House| house.optgate(&["keys", "list"]).ok().out.split('\t').next().unwrap().to_owned();
+    let foreign = check(&stranger);
+    let backup = house.file("backup");
+    house.optgate(&["ledger", "backup", backup.to_str().unwrap(), "--with-keys"]).ok();
+    fs::copy(stranger.folder().join("secret.key"), house.folder().join("secret.key")).unwrap();
+    house.journal("DELETE FROM secrets");
+    house.is_found_out("names no secret that its accounts are hashed under");
+    house.journal(&format!("INSERT INTO secrets VALUES ('{foreign}', 1)"));
+    house.is_found_out("since its first record, and was made with another");
+
+    // A backup is no other journal.
+    fs::copy(stranger.folder().join("secret.key"), backup.join("secret.key")).unwrap();
+    let copy = SqliteConnectOptions::new().filename(backup.join("journal.sqlite3"));
+    block_on(async {
+        let mut raw = copy.connect().await.unwrap();
+        sqlx::raw_sql("DELETE FROM secrets").execute(&mut raw).await.unwrap();
+        raw.close().await.unwrap();
+    });
+    let fresh = House::new();
+    fresh
+        .optgate(&["ledger", "restore", backup.to_str().unwrap()])
+        .failed("names no secret that its accounts");
+    assert!(!fresh.folder().join("journal.sqlite3").exists());
+
+    let rotated = House::new();
+    rotated.records(0..2);
+    rotated.optgate(&["keys", "rotate"]).ok();
+    rotated.records(2..3);
+    rotated.optgate(&["ledger", "verify"]).ok();
+    rotated.journal("UPDATE secrets SET since = 1 WHERE since > 1");
+    rotated.is_found_out("as the newest that its accounts are hashed under, and record 3 tells of");
+}
+
+/// Which accounts were recorded anew under a new secret no record tells; that there are more of them than records is seen.
+#[test]
+fn a_list_of_carried_accounts_that_is_longer_than_the_records_retires_nothing() {
+    let house = House::new();
+    house.records(0..3);
+    house.optgate(&["keys", "rotate"]).ok();
+    block_on(house.store().close());
+    house.optgate(&["keys", "retire"]).failed("3 opted-out accounts are known under an earlier secret alone");
+    house.journal("INSERT INTO carried SELECT subject FROM journal WHERE subject IS NOT NULL");
+    house
+        .optgate(&["keys", "retire"])
+        .failed("3 accounts were recorded anew under a newer secret, and only 0 choices");
+    assert!((0..3).all(|account| house.known_under_any_secret(account)));
+}
+
+impl House {
+    fn known_under_any_secret(&self, account: u8) -> bool {
+        let store = self.store();
+        let mut keys = std::iter::once(store.keys()).chain(store.keys().older());
+        let known = keys.any(|keys| store.lookup(&Subject::of_account(keys, "shop", &[account])).is_out());
+        block_on(store.close());
+        known
+    }
+}
+
+/// Under another name other nodes would take a journal's records for those of a node that they do not know.
+#[test]
+fn a_journal_that_was_given_another_name_is_refused() {
+    let house = House::new();
+    house.records(0..2);
+    house.journal("UPDATE meta SET value = 'feedbeef' WHERE key = 'node'");
+    house.is_found_out("and the journal calls itself node feedbeef");
+    let unsigned = House::new();
+    let store = unsigned.store();
+    block_on(async {
+        store.record(out(&store, 0)).await.unwrap();
+        store.close().await;
+    });
+    unsigned.journal(
+        "DROP TRIGGER checkpoints_stay; DELETE FROM checkpoints; UPDATE meta SET value = 'x' WHERE key = 'node'",
+    );
+    assert!(unsigned.refusal().contains("record 1 was written by node"), "{}", unsigned.refusal());
+}
+
+/// An old folder that was changed is adopted as far as it can be read, for more opt-outs harm nobody; but nobody is told
+/// that this was all.
+#[test]
+fn an_old_folder_that_was_changed_is_adopted_and_said_to_be_so() {
+    let old = House::new();
+    old.records(0..3);
+    let new = House::new();
+    fs::create_dir(new.folder()).unwrap();
+    let adopt = || new.optgate(&["ledger", "adopt", old.folder().to_str().unwrap()]);
+    adopt().failed("there is no journal here; check --data-dir");
+    fs::copy(old.folder().join("secret.key"), new.folder().join("secret.key")).unwrap();
+    block_on(new.store().close());
+    old.journal(&format!("{UNTIE} = 2"));
+    let said = adopt();
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.out.starts_with("recorded: 2\n"), "{}", said.out);
+    assert!(said.err.contains("1 records have lost what ties them to an account"), "{}", said.err);
+    assert_eq!(new.standing(0), Standing::OptedOutByImport);
+}
