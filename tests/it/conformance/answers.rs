@@ -236,6 +236,7 @@ fn run(subject: &Subject, case: &Case, in_bytes: bool) -> Verdict {
     wire.send(format!("{} /case HTTP/1.1\r\nHost: site.test\r\nTE: trailers\r\n\r\n", case.method));
     let heard = wire.hear(&[case.method], Heard::whole);
     subject.origin.answer(None);
+    subject.origin.has_written();
     if let Err(what) = subject.echoes() {
         return Verdict::Critical(format!("a fresh client: {what}"));
     }

@@ -8,7 +8,7 @@ use std::thread;
 
 use memchr::memmem::find;
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, wait_until};
 
 /// A request that was read to its end.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +82,8 @@ struct Shared {
     malformed: Mutex<Vec<(String, Vec<u8>)>>,
     connections: AtomicUsize,
     script: Mutex<Option<Script>>,
+    /// Scripts that are being written.
+    writing: AtomicUsize,
 }
 
 /// How many requests, and how much that could not be read, had come.
@@ -98,6 +100,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Waits until scripts that are under way are written whole: what comes after an answer's end is told from the next
+    /// answer only if it is there before somebody asks.
+    pub fn has_written(&self) {
+        wait_until("the script is written", || self.shared.writing.load(Ordering::Acquire) == 0);
+    }
+
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -202,7 +210,9 @@ fn answer(shared: &Shared, stream: &mut TcpStream, request: &Request) -> bool {
             return true;
         }
         let size = if script.in_bytes { 1 } else { script.answer.len().max(1) };
+        shared.writing.fetch_add(1, Ordering::AcqRel);
         let sent = script.answer.chunks(size).all(|piece| stream.write_all(piece).is_ok());
+        shared.writing.fetch_sub(1, Ordering::AcqRel);
         return sent && after(script.after, stream);
     }
     let body = format!("echo {}", request.line());
