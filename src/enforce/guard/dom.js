@@ -391,10 +391,8 @@ function guard(W) {
         var found = style[key];
         return typeof found == "function" && key != "constructor" ? methods[key] = methods[key] || found.bind(style) : found;
       },
-      set(_, key, given) {
-        style[key] = css(given);
-        return true;
-      }
+      set: (_, key, given) => [style[key] = css(given)],
+      defineProperty: (_, key, { value }) => [known[key] = value]
     });
     styles.set(style, known);
     plain.set(known, style);
