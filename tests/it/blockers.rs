@@ -132,6 +132,7 @@ fn filter_lists_block_none_of_our_addresses() {
         ("/opt-in/confirm", "document"),
         ("/receipt/5358-K6S6-G4HH-2G5R", "document"),
         ("/assets/e.js", "script"),
+        ("/assets/e.mjs", "script"),
         ("/assets/e.gif", "image"),
         ("/assets/e.css", "stylesheet"),
         ("/assets/page.css", "stylesheet"),

@@ -101,3 +101,16 @@ fn a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded() {
         assert_eq!(after, "EF answers, analytics answers");
     }
 }
+
+/// ECMAScript 16.2.1.7: a module that imports a name its tracker's stand-in does not have would not run at all.
+#[test]
+fn a_module_that_imports_a_tracker_runs_without_it() {
+    let Some(browser) = Browser::shared("a_module_that_imports_a_tracker_runs_without_it") else { return };
+    let page = "<!doctype html><title>module</title><script>window.done = new Promise(say => { window.say = say })</script>\
+        <script type=module>import pixel, { init } from 'https://connect.facebook.net/en_US/fbevents.js';\
+        init('1'); new pixel.Tracker().track('x'); say('ran' + pixel)</script>";
+    let (_site, proxy) = site("", page);
+    let (_, signal, said) = visit(&browser, &proxy, SIGNAL);
+    assert_eq!(said, "ran");
+    assert_eq!(Judge::new().leaks(&signal), Vec::<String>::new());
+}

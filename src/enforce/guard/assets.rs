@@ -7,6 +7,19 @@ use super::stubs;
 /// A script that loads and runs, and does nothing but define what is late of the vendor whose file it stands for.
 static E_JS: LazyLock<String> = LazyLock::new(|| format!("/* optgate */\n{}\n", stubs::late_of_element()));
 
+/// A module that takes everything, for imports that ask for its default or for a common name; without any, what
+/// imports it would not run at all (ECMAScript 16.2.1.7).
+const E_MJS: &[u8] = b"/* optgate */
+const it = new Proxy(function () {}, {
+  get: (_, key) => key === Symbol.toPrimitive ? () => \"\" : key === \"then\" || typeof key === \"symbol\" ? void 0 : it,
+  apply: () => it, construct: () => it
+});
+export {
+  it as default, it as init, it as initialize, it as load, it as start, it as config, it as configure, it as create,
+  it as track, it as page, it as identify, it as event, it as send, it as push, it as trackEvent, it as pageview
+};
+";
+
 /// An empty style sheet.
 const E_CSS: &[u8] = b"/* optgate */\n";
 
@@ -22,11 +35,12 @@ pub struct Asset {
     pub body: &'static [u8],
 }
 
-/// Stand-ins: `e.js` (script), `e.css` (style sheet), `e.gif` (image).
+/// Stand-ins: `e.js` (script), `e.mjs` (module), `e.css` (style sheet), `e.gif` (image).
 #[must_use]
 pub fn asset(name: &str) -> Option<Asset> {
     let (content_type, body) = match name {
         "e.js" => ("text/javascript; charset=utf-8", E_JS.as_bytes()),
+        "e.mjs" => ("text/javascript; charset=utf-8", E_MJS),
         "e.css" => ("text/css; charset=utf-8", E_CSS),
         "e.gif" => ("image/gif", E_GIF),
         _ => return None,
@@ -41,9 +55,12 @@ mod tests {
     /// Every stub address that the rewriter writes has an answer.
     #[test]
     fn the_stand_ins_are_there_under_their_types() {
-        for (name, content_type) in
-            [("e.js", "text/javascript"), ("e.css", "text/css"), ("e.gif", "image/gif")]
-        {
+        for (name, content_type) in [
+            ("e.js", "text/javascript"),
+            ("e.mjs", "text/javascript"),
+            ("e.css", "text/css"),
+            ("e.gif", "image/gif"),
+        ] {
             let asset = asset(name).unwrap();
             assert!(asset.content_type.starts_with(content_type), "{name}");
             assert!(!asset.body.is_empty(), "{name}");

@@ -4,12 +4,15 @@ var SIGNAL = E && E.getAttribute("data-gpc") == "1";
 var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), streams = new WeakMap();
-var { getAttribute, setAttribute, removeAttribute } = W.Element.prototype;
+// A form's fields stand before its own properties, and so do a document's elements.
+var { getAttribute, setAttribute, removeAttribute } = W.Element.prototype, parse = W.DOMParser.prototype.parseFromString;
+var attributes = descriptor(W.Element.prototype, "attributes").get, walk = inert.createTreeWalker.bind(inert);
 var TEXTS = /^(style|script)$/, HINTS = /preconnect|dns-prefetch/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
 
 // The value an attribute may have: the same one, another one, or undefined for none.
 function value(element, name, given) {
   var tag = element ? element.localName : "", is = names => test(names, name), links = tag == "link";
+  name = replace(lower(name), /^.*:/, "");
   if (is(/^(href|src|data|poster|background|lowsrc|codebase)$/)) {
     if (name == "href") {
       if (test(/^(a|area)$/, tag)) return given;
@@ -27,19 +30,17 @@ function value(element, name, given) {
     return refresh && tracker(refresh[1]) ? undefined : given;
   }
   if (name == "integrity") return gone.has(element) ? undefined : given;
-  if (is(/^(to|from|by|values)$/)) return some(split(given + "", ";"), url => test(/[\\\/]\s*[\\\/]/, url) && tracker(url)) ? undefined : given;
+  if (is(/^(to|from|by|values)$/)) return some(split(given + "", ";"), url => tracker(url) || css(url) != url) ? undefined : given;
   if (is(/^(browsingtopics|sharedstoragewritable|adauctionheaders)$/)) return;
   return is(/^(style|fill|stroke|filter|mask|clip-path|cursor|marker-(start|mid|end))$/) ? css(given) : given;
 }
 
 function address(element, tag, given) {
   var text = bare(given), found;
-  try {
-    if (found = unpacked(text)) {
-      var [type, body, rest] = found, clean = within(type, body);
-      if (clean != body) return trusted.createScriptURL(`data:${type};charset=utf-8,${encodeURIComponent(clean)}${rest}`);
-    }
-  } catch (e) {}
+  if (found = unpacked(text)) {
+    var [type, body, rest] = found, clean = within(type, body);
+    if (clean != body) return trusted.createScriptURL(`data:${type};charset=utf-8,${encodeURIComponent(clean)}${rest}`);
+  }
   if (found = exec(/^javascript:([^]*)/i, text)) return test(/^(i?frame|object|embed)$/, tag) ? scripted(found[1], given) : given;
   if (!tracker(text)) return given;
   if (element) {
@@ -107,7 +108,7 @@ function candidates(given) {
 function page(given) {
   var text = given + "";
   if (find(text, GUARDED) >= 0) return text;
-  var parsed = new W.DOMParser().parseFromString(trusted.createHTML(text), "text/html");
+  var parsed = apply(parse, new W.DOMParser(), [trusted.createHTML(text), "text/html"]);
   if (scrub(parsed)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
   return replace(text, /^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + AGAIN);
 }
@@ -115,10 +116,9 @@ function page(given) {
 // Neutralises what stands below a node that is not shown yet. Whether anything had to be. `ran`: its scripts
 // have run, so that nothing is asked of them any more.
 function scrub(node, ran) {
-  var changed = false;
-  forEach([node, ...node.querySelectorAll ? node.querySelectorAll("*") : []], element => {
-    forEach(element.attributes ? [...element.attributes] : [], attribute => {
-      var given = attribute.value, may = value(element, lower(attribute.localName), given);
+  for (var walker = walk(node, 1), element = node, changed = false; element; element = walker.nextNode()) {
+    forEach(element.attributes ? [...apply(attributes, element, [])] : [], attribute => {
+      var given = attribute.value, may = value(element, attribute.name, given);
       if (may === given || may + "" == given) return;
       changed = true;
       if (may === undefined) element.removeAttributeNode(attribute);
@@ -134,7 +134,7 @@ function scrub(node, ran) {
     forEach([element.content, element.shadowRoot], inner => {
       if (inner && inner.nodeType && scrub(inner)) changed = true;
     });
-  });
+  }
   return changed;
 }
 
@@ -143,23 +143,23 @@ function inside(element, given, ran) {
   var tag = element ? element.localName : "";
   return tag == "style" ? css(given)
     : tag != "script" ? given
-    : test(/^(speculationrules|importmap)$/i, element.type) ? css(given, "js") : imports(given, !ran && test(/^$|script|module/i, element.type || ""));
+    : test(/^(speculationrules|importmap)$/i, element.type) ? css(given, "mjs") : imports(given, !ran && test(/^$|script|module/i, element.type || ""));
 }
 
 // Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged.
 // Strings, comments and patterns are told from code; of the calls, by their brackets, where what is given ends.
 function imports(given, runs) {
   var text = given + "", out = [], opens, last = "", at = 0;
-  var part = /\s+|\/\/.*|\/\*[^]*?\*\/|(["'`])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
+  var part = /\s+|(?:\/\/|<!-\x2d|#!).*|\/\*[^]*?\*\/|(["'`])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
   var pattern = /\/(?![*\/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^\/\\\[\n])+\//y;
-  if (!test(/\b(import|from)\b/, text)) return given;
+  if (!test(/\b(import\s*[("'.\/`]|from\s*["'\/`])/, text)) return given;
   while (at < text.length) {
     pattern.lastIndex = part.lastIndex = at;
     var token = ((!test(/[\w$)\]}"'`]$/, last) || test(/^(return|typeof|case)$/, last)) && exec(pattern, text) || exec(part, text))[0];
     at += token.length;
-    if (!test(/^(\s|\/[\/*])/, token)) {
+    if (!test(/^(\s|\/[\/*]|<!-|#!)/, token)) {
       var call = last == "import" && token == "(", open = opens && opens[0];
-      if (test(/^["'`]./, token) && test(/^(import\(?|from)$/, last) && tracker(replace(cut(token, 1, -1), /\\(?:u\{(.+?)\}|u(.{4})|x(..)|)/g, (all, one, two, three) => (one = one || two || three) ? String.fromCodePoint(parseInt(one, 16)) : ""))) token = quoted(assets + "js");
+      if (test(/^["'`]./, token) && test(/^(import\(?|from)$/, last) && tracker(plainText(cut(token, 1, -1)))) token = quoted(assets + "mjs");
       last = call ? "import(" : token;
       // Brackets that are open, the innermost first, each before those around it.
       if (test(/^[([{]$/, token)) opens = [call && runs && cut(text, at, at + 13) != "optgateImport" && [out.length], opens];
@@ -181,14 +181,23 @@ function imports(given, runs) {
 }
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
-function markup(context, given, set) {
-  var text = given + "";
-  if (!test(/[\\\/]\s*[\\\/]|&(?!amp;|nbsp;|lt;|gt;|quot;)|https?:|srcdoc|data:/i, text)) return;
+function markup(context, given, set, settings) {
+  if (!test(/[:\\]|\/\s*\/|&(?!amp;|nbsp;|lt;|gt;|quot;)|srcdoc/i, given)) return;
   var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
-  // Nobody can look into a closed shadow root.
-  apply(set || setMarkup, box, [trusted.createHTML(replace(text, /(shadowrootmode\W+)closed/gi, "$1open"))]);
-  var root = box.content || box;
-  return scrub(root) && [...root.childNodes];
+  apply(set || setMarkup, box, [open(given), settings]);
+  box = inner(box);
+  return scrub(box) && [...box.childNodes];
+}
+
+// Nobody can look into a closed shadow root.
+function open(text) {
+  return trusted.createHTML(replace(text + "", /(shadowrootmode\s*=\s*["']?)[^\s"'>]+/gi, "$1open"));
+}
+
+// Where the nodes of an element's markup stand.
+function inner(element) {
+  var { content } = element;
+  return content && content.nodeType == 11 ? content : element;
 }
 
 // The same as markup, which must stay harmless when it is read again.
@@ -204,21 +213,21 @@ function tidy(context, text) {
 // `document.write`: markup in pieces, so tag by tag. What is unfinished waits for its rest.
 function written(document, text) {
   var stream = streams.get(document), out = "", at = 0, close;
-  if (!stream) streams.set(document, stream = { held: "", raw: "" });
+  if (!stream) streams.set(document, stream = { held: "" });
   text = stream.held + text;
   stream.held = "";
   while (at < text.length) {
     var rest = cut(text, at), open, found;
     if (stream.raw) {
-      found = exec(new RegExp("</" + stream.raw + "(?=[\\s/>])", "i"), rest);
+      found = exec(new RegExp("</" + stream.raw.localName + "(?=[\\s/>])", "i"), rest);
       open = found ? found.index : -1;
-      if (found) out += inside({ localName: stream.raw }, cut(rest, 0, open));
+      if (found) out += inside(stream.raw, cut(rest, 0, open));
     } else {
       open = find(rest + "<", "<");
       out += cut(rest, 0, open);
     }
     if (open >= 0) {
-      stream.raw = "";
+      stream.raw = 0;
       at += open;
       rest = cut(rest, open);
     }
@@ -232,16 +241,17 @@ function written(document, text) {
     at += ++close;
     var tag = cut(rest, 0, close), opens = name && !name[1];
     out += opens ? startTag(tag) : tag;
-    if (opens && test(/^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i, name[2])) stream.raw = name[2];
+    if (opens && test(/^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i, name[2])) stream.raw = shelf.content.firstElementChild;
   }
   return out;
 }
 
+// What stands nowhere but in a document is judged under a name with a letter more.
 function startTag(tag) {
-  if (!test(/=/, tag)) return tag;
-  apply(setMarkup, shelf, [trusted.createHTML(tag)]);
+  var more = test(/^<(html|body|frame)/i, tag) ? "<i" : "<";
+  apply(setMarkup, shelf, [trusted.createHTML(replace(tag, "<", more))]);
   var element = shelf.content.firstElementChild;
-  return element && scrub(element) ? replace(element.outerHTML, /<\/[^>]*>$/, "") : tag;
+  return element && scrub(element) ? replace(replace(element.outerHTML, /<\/[^>]*>$/, ""), more, "<") : tag;
 }
 
 function guard(W) {
@@ -307,6 +317,9 @@ function guard(W) {
   hook("Element.insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
   hook("Document.createProcessingInstruction", judge);
   hook("Range.insertNode Range.surroundContents", (self, [node]) => incoming(self.startContainer, [node]), arrived);
+  var parsed = answer => (scrub(answer, 1), answer);
+  hook("DOMParser.parseFromString", null, parsed);
+  patch(W.Document, "parseHTMLUnsafe", (self, args) => void (args[0] = open(args[0])), parsed);
   hook("Document.importNode Document.adoptNode", (self, [node]) => {
     if (node.ownerDocument != self) scrub(node);
   });
@@ -321,16 +334,16 @@ function guard(W) {
     args[0] = inside(self.nodeType == 3 ? self.parentNode : self, args[0]);
   }, arrived);
   hook("CharacterData.data", incoming, arrived, "set");
-  each(/^HTML(Script)?Element$/, "innerText text textContent", "set", (self, args) => void (args[0] = inside(self, args[0])));
+  each(/^HTML(Script)?Element$/, "innerText outerText text textContent", "set", (self, args) => void (args[0] = inside(self.parentNode, inside(self, args[0]))));
 
   function set(element, name, args, at) {
-    var may = value(element, replace(lower(name + ""), /^.*:/, ""), args[at]);
+    var may = value(element, name, args[at]);
     if (may === undefined) return [undefined];
     args[at] = may;
   }
 
   function node(self, args) {
-    var may = value(self.nodeType ? self : null, lower(args[0].localName), args[0].value);
+    var may = value(self.nodeType ? self : null, args[0].name, args[0].value);
     if (may === undefined) return [null];
     if (may !== args[0].value) args[0].value = may;
   }
@@ -342,20 +355,17 @@ function guard(W) {
   }, null, "set");
 
   // Markup.
-  var fill = (self, nodes) => nodes && (self.replaceChildren(...nodes), [undefined]);
+  var fill = (self, nodes) => nodes && (inner(self).replaceChildren(...nodes), [undefined]);
   var roots = /^(Element|ShadowRoot)$/;
   each(roots, "innerHTML", "set", (self, args) => {
     if (test(TEXTS, self.localName)) args[0] = inside(self, args[0]);
-    else return fill(self.content || self, markup(self.host || self, args[0]));
+    else return fill(self, markup(self.host || self, args[0]));
   }, arrived);
   each(roots, "setHTMLUnsafe setHTML", "", (self, args, native) =>
-    fill(self.content || self, markup(self.host || self, args[0], native)), arrived);
+    fill(self, markup(self.host || self, args[0], native, args[1])), arrived);
   hook("Element.outerHTML", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived, "set");
   hook("Element.insertAdjacentHTML", (self, args) => void (args[1] = tidy(test(/^(beforeb|aftere)/i, args[0]) ? self.parentNode : self, args[1])), arrived);
-  hook("Range.createContextualFragment", (self, args) => {
-    var context = self.startContainer;
-    args[0] = tidy(context.nodeType == 1 ? context : context.parentNode, args[0]);
-  });
+  hook("Range.createContextualFragment", (self, args) => void (args[0] = tidy(self.startContainer, args[0])));
   hook("Document.write Document.writeln", (self, args, native) => {
     var text = join(args, "") + (native.name == "write" ? "" : "\n"), clean = written(self, text);
     if (clean != text) {
@@ -379,12 +389,10 @@ function guard(W) {
     known = new Proxy(style, {
       get(_, key) {
         var found = style[key];
-        return typeof found == "function" ? methods[key] = methods[key] || found.bind(style) : found;
+        return typeof found == "function" && key != "constructor" ? methods[key] = methods[key] || found.bind(style) : found;
       },
-      set(_, key, given) {
-        style[key] = css(given);
-        return true;
-      }
+      set: (_, key, given) => [style[key] = css(given)],
+      defineProperty: (_, key, { value }) => [known[key] = value]
     });
     styles.set(style, known);
     plain.set(known, style);
@@ -402,12 +410,12 @@ function guard(W) {
   each(/^CSS|^StyleP/, "insertRule addRule appendRule replace replaceSync set append", "", judge);
   // Frames of an animation, and other settings.
   function settings(given) {
-    return given && given.map ? map(given, settings)
-      : given + "" == "[object Object]" ? Object.fromEntries(map(Object.entries(given), ([key, one]) => [key, settings(one)])) : css(given);
+    return !given || typeof given != "object" ? css(given) : given[Symbol.iterator] ? map([...given], settings)
+      : !given.toString || test(/^\[ob/, given) ? Object.fromEntries(map(Object.entries(given), ([key, one]) => [key, settings(one)])) : css(given);
   }
   var animated = at => (self, args) => void (args[at] = settings(args[at]));
-  hook("Element.animate KeyframeEffect.setKeyframes", animated(0));
-  hook("KeyframeEffect", animated(1));
+  hook("Element.animate KeyframeEffect.setKeyframes PaymentRequest", animated(0));
+  hook("KeyframeEffect Notification ServiceWorkerRegistration.showNotification", animated(1));
   patch(W.CSS, "registerProperty", animated(0));
   hook("Audio", (self, args) => {
     if (args.length && tracker(args[0])) args[0] = assets + "gif";
@@ -437,7 +445,8 @@ function guard(W) {
     }
   }
   function press(element) {
-    lead(element.closest("a,area,button:not([type=button]),[type=submit],[type=image]"));
+    element = element.closest && element.closest("a,area,label,button:not([type=button]),[type=submit],[type=image]");
+    if (element) lead(element.control || element);
   }
   hook("open", (self, args) => {
     if (framed(args[1] || "_blank", W.top) || test(/script:/i, args[0])) args[0] = address(null, "iframe", args[0]);
@@ -487,37 +496,11 @@ function guard(W) {
 
 var slipped = 0;
 
-// What was there before the visitor opted out.
-function sweep() {
-  ["localStorage", "sessionStorage"].forEach(kind => {
-    try {
-      Object.keys(W[kind]).forEach(key => goes("$" + key) && W[kind].removeItem(key));
-    } catch (e) {}
-  });
-}
-
-function expire() {
-  var labels = own.split(".");
-  D.cookie.split(";").forEach(pair => {
-    var name = pair.split("=")[0].trim();
-    if (!goes("=" + name)) return;
-    var end = name + "=; Max-Age=0; Path=/";
-    D.cookie = end;
-    for (var at = 0; at < labels.length - 1; at++) D.cookie = end + "; Domain=" + labels.slice(at).join(".");
-  });
-}
-
 if (!W[MARK]) {
   guard(W);
-  [sweep, expire, signals.bind(null, W, SIGNAL), stubs.bind(null, W)].forEach(part => {
+  [before, signals.bind(null, W, SIGNAL), stubs.bind(null, W)].forEach(part => {
     try {
       part();
     } catch (e) {}
-  });
-  W.addEventListener("pagehide", () => {
-    sweep();
-    var hosts = Object.keys(blocked).slice(0, 50).map(host => [host, blocked[host]]);
-    if (hosts[0]) W.navigator.sendBeacon(replace(REPORT, /^(?=\/)/, here.origin), JSON.stringify({ v: 1, blocked: Object.fromEntries(hosts), slipped }));
-    blocked = {};
   });
 }

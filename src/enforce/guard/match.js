@@ -74,7 +74,8 @@ function verdict(host, path) {
 function tracker(reference, hint) {
   var url;
   try {
-    url = new nativeURL(reference, base());
+    // Of a scheme and a host without slashes: the base that would make a path of it may change.
+    url = new nativeURL(replace(bare(reference), /^(https?:)[\\\/]*/i, "$1//"), base());
   } catch (e) {
     return false;
   }
@@ -97,7 +98,7 @@ function hooks(W) {
 }
 
 // Replaces one of them. `before` may change the arguments, or answer with a list of one; `after` may change
-// the answer. What fails in them is ours and never the page's.
+// the answer. What fails in them is ours and never the page's: what could not be judged does not happen.
 function patch(owner, key, before, after, half) {
   var found;
   half = half || "value";
@@ -109,7 +110,9 @@ function patch(owner, key, before, after, half) {
     var answer;
     try {
       answer = before && before(self, args, native);
-    } catch (e) {}
+    } catch (e) {
+      return;
+    }
     if (answer) return answer[0];
     answer = run();
     try {

@@ -106,7 +106,12 @@ mod tests {
     /// A second pass finds nothing more.
     #[test]
     fn a_small_script_stays_as_it_is() {
-        for script in [include_str!("match.js"), include_str!("net.js"), include_str!("dom.js")] {
+        for script in [
+            include_str!("match.js"),
+            include_str!("net.js"),
+            include_str!("dom.js"),
+            include_str!("before.js"),
+        ] {
             let once = minify(script);
             assert_eq!(minify(&once), once);
         }

@@ -7,6 +7,7 @@
 //! - `match.js`: who is a tracker, by the same table and rule as the server
 //! - `net.js`: connections that script opens, in windows and workers
 //! - `dom.js`: elements, markup, styles, frames, cookies, storage
+//! - `before.js`: what was there before the visitor opted out, and what the guard reports
 //! - `signals.js`: what consent tools and tag managers are told
 //! - `stubs.js`: globals of stripped vendors that page code may call
 //! - `worker.js`: where the part of a worker ends
@@ -39,6 +40,9 @@ static SCRIPTS: LazyLock<[String; 2]> = LazyLock::new(|| {
     let shared = [include_str!("match.js"), include_str!("net.js"), include_str!("worker.js")];
     [shared.map(minify::minify).concat(), minify::minify(include_str!("dom.js"))]
 });
+
+/// What is run once in a page, like what consent tools are told and the stubs.
+static BEFORE: LazyLock<String> = LazyLock::new(|| minify::minify(include_str!("before.js")));
 
 /// The guard of one policy.
 #[derive(Debug)]
@@ -78,7 +82,8 @@ impl Guard {
             policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
         let signals = signals::script(&signals::Signals::of(said, policy));
-        let text = format!("\"use strict\";{constants}{shared}{signals}{stubs}{dom}");
+        let before = &*BEFORE;
+        let text = format!("\"use strict\";{constants}{shared}{before}{signals}{stubs}{dom}");
         let text = named(&text, "window,document,document.currentScript");
         let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
         Self { text, hash, worker: worker + ";" }
@@ -164,7 +169,8 @@ mod tests {
         encoder.finish().unwrap().len()
     }
 
-    /// DESIGN 4, Guard: core at most 8 KiB, and 10 KiB more for table, stubs and what consent tools are told.
+    /// DESIGN 4, Guard: core at most 8 KiB, and 10 KiB more for table, stubs and whatever else is run once: what
+    /// consent tools are told, and what ends what was there before.
     #[test]
     fn each_part_of_the_guard_keeps_its_budget() {
         let core = gzipped(&named(&SCRIPTS.concat(), ""));

@@ -16,9 +16,15 @@ function unescaped(text) {
   }
 }
 
-// An address without what browsers leave out of it.
+// An address without what browsers, style sheets and scripts leave out of it.
 function bare(url) {
-  return replace(url + "", /^[\0- ]+|[\t\n\r]/g, "");
+  return replace(url + "", /^[\0- ]+|[\t\n\r\f\u2028\u2029]/g, "");
+}
+
+// A text of a style, a script or JSON without its escapes. None of them throws, and of 16 bits is enough.
+function plainText(text) {
+  return replace(text, /\\(?:u\{(\w+)\}|u(\w{4})|x(\w\w)|([\da-f]{1,6})\s?|\r\n|[^])/gi, (all, one, two, three, four) =>
+    (one = one || two || three || four) ? String.fromCharCode(parseInt(one, 16)) : cut(all, 1));
 }
 
 // Of a `data:` address its type, what it holds, and what follows that.
@@ -28,7 +34,9 @@ function unpacked(url) {
   type = replace(type || "", /\s/g, "");
   if (!found || type && !test(KINDS, type)) return;
   body = unescaped(body);
-  return [split(type, ";")[0], test(/;base64$/i, type) ? unescaped(escape(W.atob(body))) : body, rest];
+  try {
+    return [split(type, ";")[0], test(/;base64$/i, type) ? unescaped(escape(W.atob(body))) : body, rest];
+  } catch (e) {}
 }
 
 // What takes the place of a tracker's file: it loads, and so nothing on the page waits in vain.
@@ -41,13 +49,11 @@ function standIn(tag) {
 // hide one cost the whole text.
 function css(given, standIn) {
   var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
-  if (!test(/[:\\\/]\s*[\\\/]|\\|https?:/i, text)) return given;
+  if (!test(/[:\\]|\/\s*\//, text)) return given;
   var clean = replace(text, url, found => tracker(found) ? assets + (standIn || "gif") : found);
-  if (test(/[\\\t\n\r\f]/, clean)) {
-    var bare = replace(replace(clean, /\\([0-9a-f]{1,6})\s?|\\(?:\r\n|[^])/gi, (all, code) => code ? String.fromCodePoint(Math.min(parseInt(code, 16), 0x10ffff)) : cut(all, 1)), /[\t\n\r\f]/g, "");
-    if (replace(bare, url, found => tracker(found) ? "" : found) != bare && test(/\\|url\([^)]*[\t\n\r\f]/i, clean)) return "";
-  }
-  return clean == text ? given : clean;
+  text = bare(plainText(clean));
+  if (replace(text, url, found => tracker(found) ? "" : found) != text) return "";
+  return clean == given ? given : clean;
 }
 
 // A value that is no text cannot be cleaned, and goes.
@@ -69,7 +75,7 @@ function network(W) {
   });
   hook("WebSocket EventSource WebTransport WebSocketStream", (target, [url], native) =>
     tracker(url, native.name != "EventSource") && [dead(target, url)]);
-  hook("Worklet.addModule", (self, [url]) => tracker(url) && [nothing]);
+  hook("Worklet.addModule", (self, args) => void (args[0] = address(null, "script", args[0])));
   hook("CookieStore.set", (self, [cookie]) => goes("=" + (cookie.name || cookie)) && [nothing]);
   hook("Cache.add Cache.addAll", (self, [inputs], native) => some(native.name == "add" ? [inputs] : inputs, input => asked(input)) && [nothing]);
   hook("Worker SharedWorker", worker);
@@ -78,7 +84,7 @@ function network(W) {
     if (tracker(url)) args[at] = standIn("script");
   }));
   // What `import` is given at run time passes here first, where the server or `imports` could change its call.
-  define(W, "optgateImport", { value: given => tracker(given) ? assets + "js" : given });
+  define(W, "optgateImport", { value: given => tracker(given) ? assets + "mjs" : given });
   patch(W.URL, "createObjectURL", (self, args) => D && shown(args), (url, self, [blob]) => blobs.set(url, blob) && url);
   patch(W.URL, "revokeObjectURL", (self, [url]) => void blobs.delete(url + ""));
 

@@ -2,26 +2,43 @@
 //!
 //! Nobody can replace `import`, so what it is given passes through a function of the guard's first. That needs
 //! the place where the address begins and ends in code, not in a text, a comment, a template or a regular
-//! expression. A script that does not read cleanly to its end is left as it is.
+//! expression. Where a slash may divide or begin an expression, both are read. A script that reads cleanly to its
+//! end in no way is left as it is.
 
 use std::ops::Range;
 
-use super::inline::behind;
+use super::inline::{behind, line_end};
 use super::snippet::quoted;
 
 /// What stands before the address; `net.js` defines the function. Behind the address stands a bracket.
 pub(super) const JUDGE: &str = "optgateImport(";
 
-/// The addresses that calls of `import` are given, whole texts left out; nested ones too, outer ones last.
-/// `None`: the script does not read cleanly.
+/// The addresses that calls of `import` are given, whole texts left out; nested ones too. Where a script reads
+/// cleanly in more ways than one, those of each. `None`: it does not read cleanly, or its ways contradict each other.
 ///
-/// Cost: one pass over the text; for scripts that import what is known at run time only.
+/// Cost: one pass over the text, and one from each doubtful slash on for as long as it reads cleanly; for scripts
+/// that import what is known at run time only.
 pub(super) fn addresses(script: &str) -> Option<Vec<Range<usize>>> {
-    let mut reader = Reader { script, at: 0, last: Last::Mark, open: Vec::new(), found: Vec::new() };
-    while reader.at < script.len() {
-        reader.step()?;
+    let mut readers = vec![Reader { script, at: 0, last: Last::Mark, open: Vec::new(), found: Vec::new() }];
+    let (mut read, mut left, mut clean) = (0, MOST_READINGS, None);
+    while let Some(mut reader) = readers.pop() {
+        left = usize::checked_sub(left, 1)?;
+        if reader.run(&mut readers).is_some() {
+            clean.get_or_insert_with(Vec::new).append(&mut reader.found);
+        }
+        // What many readings take is no page's script.
+        read += reader.at;
+        if left < MOST_READINGS - 2 && read / 8 > script.len() {
+            return None;
+        }
     }
-    reader.open.is_empty().then_some(reader.found)
+    let mut found = clean?;
+    found.sort_by_key(|at| (at.start, at.end));
+    found.dedup();
+    let crosses = |pair: &[Range<usize>]| {
+        pair[0].start == pair[1].start || pair[1].start < pair[0].end && pair[0].end < pair[1].end
+    };
+    (!found.windows(2).any(crosses)).then_some(found)
 }
 
 /// The script with other words in the place of some pieces.
@@ -41,18 +58,18 @@ pub(super) fn edited(script: &str, mut edits: Vec<(Range<usize>, &str)>) -> Stri
 enum Last {
     /// A slash divides.
     Value,
+    /// A slash may divide or begin an expression: a block's end or an object's, or a word that may be a name.
+    Doubt,
     /// A property's name follows.
     Dot,
     /// `if` and the like: behind their bracket a statement follows.
     Head,
-    /// An operator, or a word that works like one: a value follows.
-    Operator,
-    /// A statement's beginning or end.
+    /// Anything else: a value or a statement follows.
     Mark,
 }
 
 /// An open bracket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bracket {
     closes: u8,
     /// What is known behind it.
@@ -63,7 +80,7 @@ struct Bracket {
     call: Option<Call>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Call {
     from: usize,
     /// Where the first comma stands.
@@ -73,13 +90,18 @@ struct Call {
 /// Open brackets, and calls, that are kept in mind. A script with more is a data file, or a trap.
 const MOST: usize = 1000;
 
-/// Words behind which a value follows.
-const OPERATORS: &str = " return typeof case in of delete void throw new instanceof await yield ";
-/// Words behind which a statement follows.
-const STATEMENTS: &str = " else do try finally ";
+/// Ways to read a script.
+const MOST_READINGS: usize = 64;
+
+/// Words behind which a value or a statement follows.
+const OPERATORS: &str =
+    " return typeof case in delete void throw new instanceof else do try finally default extends ";
+/// Words that are names elsewhere.
+const NAMES: &str = " of await yield ";
 /// Words with a bracket behind which a statement follows.
 const HEADS: &str = " if while for with ";
 
+#[derive(Clone)]
 struct Reader<'a> {
     script: &'a str,
     at: usize,
@@ -89,6 +111,23 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Reads to the end; `None` when that cannot be. What is to be read in another way, too, is put to the others.
+    fn run(&mut self, others: &mut Vec<Self>) -> Option<()> {
+        while self.at < self.script.len() {
+            if self.last == Last::Doubt && self.is_at_slash() {
+                others.push(Self { last: Last::Mark, ..self.clone() });
+                self.last = Last::Value;
+            }
+            self.step()?;
+        }
+        self.open.is_empty().then_some(())
+    }
+
+    /// Whether the next token begins with a slash.
+    fn is_at_slash(&self) -> bool {
+        self.script[behind(self.script, self.at)..].starts_with('/')
+    }
+
     /// Reads one token; `None` when that cannot be.
     fn step(&mut self) -> Option<()> {
         let start = behind(self.script, self.at);
@@ -115,18 +154,17 @@ impl Reader<'_> {
                 if let Some(Bracket { call: Some(call), .. }) = self.open.last_mut() {
                     call.comma.get_or_insert(self.at);
                 }
-                self.pass(1, Last::Operator);
+                self.pass(1, Last::Mark);
             }
-            b';' => self.pass(1, Last::Mark),
             // Behind the value that it counts up, or before it.
             b'+' | b'-' if rest.as_bytes().get(1) == Some(&byte) => self.at += 2,
             b'=' if rest.starts_with("=>") => self.pass(2, Last::Mark),
-            b'.' if rest.starts_with("...") => self.pass(3, Last::Operator),
+            b'.' if rest.starts_with("...") => self.pass(3, Last::Mark),
             b'?' if rest.starts_with("?.") => self.pass(2, Last::Dot),
             b'.' | b'#' => self.pass(1, Last::Dot),
             // An escape in a name.
             b'\\' => self.pass(1, Last::Value),
-            _ => self.pass(1, Last::Operator),
+            _ => self.pass(1, Last::Mark),
         }
         Some(())
     }
@@ -149,9 +187,9 @@ impl Reader<'_> {
             () if word == "import" => return self.import(),
             // What the page's bytes mean is not known here: white space may be among them.
             () if !word.is_ascii() && word.contains("import") => return None,
-            () if is(OPERATORS) => Last::Operator,
-            () if is(STATEMENTS) => Last::Mark,
-            () if is(HEADS) => Last::Head,
+            () if is(OPERATORS) => Last::Mark,
+            () if is(HEADS) || self.last == Last::Head && word == "await" => Last::Head,
+            () if is(NAMES) => Last::Doubt,
             () => Last::Value,
         };
         self.at += word.len();
@@ -181,12 +219,10 @@ impl Reader<'_> {
             b'(' if self.last == Last::Head => (b')', Last::Mark),
             b'(' => (b')', Last::Value),
             b'[' => (b']', Last::Value),
-            _ if self.last == Last::Operator => (b'}', Last::Value),
-            _ => (b'}', Last::Mark),
+            _ => (b'}', Last::Doubt),
         };
         self.push(Bracket { closes, then, template: false, call: None })?;
-        let inside = if byte == b'{' && then == Last::Mark { Last::Mark } else { Last::Operator };
-        self.pass(1, inside);
+        self.pass(1, Last::Mark);
         Some(())
     }
 
@@ -229,7 +265,7 @@ impl Reader<'_> {
                     return Some(());
                 }
                 [b'$', b'{', ..] => {
-                    (self.at, self.last) = (at + 2, Last::Operator);
+                    (self.at, self.last) = (at + 2, Last::Mark);
                     return self.push(Bracket {
                         closes: b'}',
                         then: Last::Value,
@@ -263,7 +299,7 @@ fn name(text: &str) -> &str {
 }
 
 fn line(rest: &str) -> usize {
-    rest.find(['\n', '\r']).unwrap_or(rest.len())
+    line_end(rest).unwrap_or(rest.len())
 }
 
 /// Length of the regular expression that begins here, without its flags; `None` when its line ends first.
@@ -319,6 +355,15 @@ mod tests {
             ("<!-- it's\nimport(a)\n--> it's", "<!-- it's\nimport(<a>)\n--> it's"),
             ("#!/it's\nimport(a)", "#!/it's\nimport(<a>)"),
             ("while (i-->0) import(a)", "while (i-->0) import(<a>)"),
+            ("a: {} /\"/.test(''); import(a) // \"", "a: {} /\"/.test(''); import(<a>) // \""),
+            ("x = function () {} / 1; import(a)", "x = function () {} / 1; import(<a>)"),
+            ("a = of / 2; import(a); b = '/' / g", "a = of / 2; import(<a>); b = '/' / g"),
+            ("a = await / g; import(a); b = 1 / g", "a = await / g; import(<a>); b = 1 / g"),
+            (
+                "for await (a of b) /\"/.test(c); import(a) //",
+                "for await (a of b) /\"/.test(c); import(<a>) //",
+            ),
+            ("// \u{e2}\u{20ac}\u{a8}import(a)", "// \u{e2}\u{20ac}\u{a8}import(<a>)"),
         ] {
             assert_eq!(marked(script).as_deref(), Some(expected), "{script}");
         }
@@ -358,7 +403,9 @@ mod tests {
             "import(a) `\\",
             "import(a) /* open",
             "import(a) = /[/",
+            "import(a + of / 1) + (2 / 3)",
             &"import(a);".repeat(2 * MOST),
+            &"a = {} / 1;".repeat(2 * MOST),
             &format!("{}import(a){}", "(".repeat(2 * MOST), ")".repeat(2 * MOST)),
         ] {
             assert_eq!(marked(script), None, "{script}");

@@ -124,7 +124,15 @@ mod tests {
     use super::*;
 
     fn changed(raw: &str, self_closing: bool, change: impl FnOnce(&mut Element<'_>)) -> Option<String> {
-        let tag = Tag { name: name::A, raw: raw.as_bytes(), at: 0, self_closing, space: Space::Html };
+        let tag = Tag {
+            name: name::A,
+            raw: raw.as_bytes(),
+            at: 0,
+            self_closing,
+            space: Space::Html,
+            before: &[],
+            stray: false,
+        };
         let mut element = Element::new(&tag, Charset::default());
         change(&mut element);
         element.written().map(|bytes| String::from_utf8(bytes).unwrap())

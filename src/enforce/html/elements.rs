@@ -352,7 +352,7 @@ impl State {
                 return Some(inline::emptied(&vendor.id) + &late);
             }
         }
-        let stub = self.asset("e.js");
+        let stub = self.asset("e.mjs");
         let named = imports.into_iter().filter(|import| self.strip_import(&import.address).is_some());
         let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
         if !late.is_empty() {

@@ -168,8 +168,11 @@ pub(super) fn behind(script: &str, mut at: usize) -> usize {
         let rest = script[at..].trim_start();
         at = script.len() - rest.len();
         let comment = match rest.get(..2) {
+            _ if rest.starts_with(['\u{e2}', '\u{f2028}', '\u{f2029}']) => {
+                LINE_ENDS.iter().find(|end| rest.starts_with(*end)).map(|end| end.len())
+            }
             Some("/*") => rest.find("*/").map(|end| end + 2),
-            Some("//") => rest.find(['\n', '\r']),
+            Some("//") => line_end(rest),
             _ => None,
         };
         match comment {
@@ -178,6 +181,17 @@ pub(super) fn behind(script: &str, mut at: usize) -> usize {
         }
     }
 }
+
+/// Where a line ends (ECMAScript 12.3); the ends of other scripts stand here in their bytes.
+pub(super) fn line_end(text: &str) -> Option<usize> {
+    let ends = |at: &usize| LINE_ENDS.iter().any(|end| text[*at..].starts_with(end));
+    let first = |c: char| matches!(c, '\n' | '\r' | '\u{e2}' | '\u{f2028}' | '\u{f2029}');
+    text.match_indices(first).map(|(at, _)| at).find(ends)
+}
+
+/// Line ends: as ASCII, as the bytes of U+2028 and U+2029 in UTF-8, and as references stand for them.
+const LINE_ENDS: [&str; 7] =
+    ["\r\n", "\n", "\r", "\u{e2}\u{20ac}\u{a8}", "\u{e2}\u{20ac}\u{a9}", "\u{f2028}", "\u{f2029}"];
 
 /// What a call of `import` is given, at the place behind the bracket.
 fn argument(script: &str, at: usize) -> Import<'_> {
@@ -194,9 +208,14 @@ fn argument(script: &str, at: usize) -> Import<'_> {
 /// The text in quotes that begins at a place.
 fn quoted(script: &str, at: usize) -> Import<'_> {
     let quote = script.as_bytes()[at];
-    let (from, mut escaped) = (at + 1, false);
+    let (from, mut escaped, mut carriage) = (at + 1, false, false);
     let ends = |byte: &u8| {
+        // Two bytes may be one line's end.
+        if *byte == b'\n' && std::mem::take(&mut carriage) {
+            return false;
+        }
         let over = !escaped && (*byte == quote || *byte == b'\n');
+        carriage = escaped && *byte == b'\r';
         escaped = !escaped && *byte == b'\\';
         over
     };
@@ -229,9 +248,10 @@ fn unescaped(text: &str) -> Cow<'_, str> {
             }
             // Of itself, or of a line's end that means nothing.
             None => {
-                let first = escape.chars().next();
-                out.extend(first.filter(|c| *c != '\n'));
-                rest = &escape[first.map_or(0, char::len_utf8)..];
+                let end = LINE_ENDS.iter().find(|end| escape.starts_with(*end)).map(|end| end.len());
+                let first = escape.chars().next().filter(|_| end.is_none());
+                out.extend(first);
+                rest = &escape[end.unwrap_or_else(|| first.map_or(0, char::len_utf8))..];
             }
         }
     }
@@ -286,6 +306,7 @@ mod tests {
             ("import 'https:\\/\\/f'", &["https://f"]),
             ("import('\\x2f\\u002F\\u{66}\\\n\\'')", &["//f'"]),
             ("import/**/(// x\n'h' , {})", &["h"]),
+            ("import 'h\\\u{e2}\u{20ac}\u{a8}i\\\r\nj\\\u{e2}\u{20ac}\u{a9}k'", &["hijk"]),
             ("import.source('i'); import.meta.url", &["i"]),
             ("Array.from('g'); important 'h'; reimport 'i'; import * as x", &[]),
             ("import('open", &["open"]),

@@ -17,6 +17,7 @@ mod edits;
 mod element;
 mod elements;
 mod encoder;
+mod frames;
 mod inject;
 mod inline;
 mod joined;

@@ -101,10 +101,13 @@ fn line(rest: &str) -> usize {
 /// Length of a quoted text; `None` when it does not end on its line.
 pub(super) fn quoted(rest: &str) -> Option<usize> {
     let quote = rest.bytes().next()?;
-    let mut escaped = false;
+    let (mut escaped, mut carriage) = (false, false);
     for (at, byte) in rest.bytes().enumerate().skip(1) {
+        let before = std::mem::replace(&mut carriage, escaped && byte == b'\r');
         match byte {
             _ if escaped => escaped = false,
+            // Two bytes may be one line's end.
+            b'\n' if before => {}
             b'\\' => escaped = true,
             b'\n' | b'\r' => return None,
             b if b == quote => return Some(at + 1),

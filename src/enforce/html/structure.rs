@@ -11,7 +11,7 @@ use super::joined::Joined;
 use super::opened::{Opened, Role, Sheet};
 use super::slots::fetches;
 use super::state::State;
-use super::tag::{attribute, attributes};
+use super::tag::{Name, attribute, attributes};
 use super::texts::{self, Form, Sheets};
 use super::tokens::{Tag, Watch};
 use super::{RewriteError, amp, charset, joined, quiet, room};
@@ -196,7 +196,7 @@ impl Document {
                 self.state.link.body = true;
                 return Role::Place;
             }
-            name::FRAMESET if !self.state.link.body => self.state.link.frameset = true,
+            name::FRAMESET if !tag.stray && !self.state.link.body => self.state.link.frameset = true,
             name::A if outside && self.state.link.is_wanted() => return self.anchor(tag),
             _ => {}
         }
@@ -232,6 +232,33 @@ impl Document {
             Role::Judged(sheet) => self.sheets.close(sheet),
         }
         false
+    }
+
+    /// An end tag before this place closes the nearest element of its name, and all inside. True: the status goes
+    /// behind the link that was adopted.
+    fn closed(&mut self, name: Name, at: usize) -> bool {
+        let Some(closed) = self.opened.closes(name) else { return false };
+        let mut adopted = false;
+        while self.opened.depth() > closed {
+            let Some(role) = self.opened.pop() else { break };
+            adopted |= self.close(role, at);
+        }
+        self.joined.close(self.opened.depth());
+        adopted && self.state.opted_out
+    }
+
+    /// Writes the end tags that have to go before a tag.
+    fn close_before(&mut self, tag: &Tag<'_>) {
+        for end in tag.before.split_inclusive(|byte| *byte == b'>') {
+            let name = Name::of(end.get(2..end.len() - 1).unwrap_or_default());
+            let adopted = self.closed(name, tag.at);
+            if self.state.opted_out {
+                self.edits.insert(tag.at, end);
+            }
+            if adopted {
+                self.edits.insert(tag.at, self.state.status().as_bytes());
+            }
+        }
     }
 
     /// Keeps a piece of a text that is judged when it is whole.
@@ -309,6 +336,11 @@ impl Watch for Document {
             self.probed |= self.state.probing && tag.name == name::PROBE;
             return;
         }
+        self.close_before(tag);
+        if tag.stray && self.state.opted_out {
+            self.edits.cut(tag.at..tag.end());
+            return;
+        }
         let html = tag.space == Space::Html;
         if html && tag.name == name::HTML && attributes(tag.raw).any(|a| amp::is_mark(a.name)) {
             self.state.forbid_scripts();
@@ -349,17 +381,15 @@ impl Watch for Document {
         if self.is_over() {
             return;
         }
-        let Some(closed) = self.opened.closes(tag.name) else { return };
-        let mut adopted = false;
-        while self.opened.depth() > closed {
-            let Some(role) = self.opened.pop() else { break };
-            adopted |= self.close(role, tag.at);
-        }
-        self.joined.close(self.opened.depth());
-        if adopted && self.state.opted_out {
+        self.close_before(tag);
+        if self.closed(tag.name, tag.at) {
             let at = if tag.name == name::A { tag.end() } else { tag.at };
             self.edits.insert(at, self.state.status().as_bytes());
         }
+    }
+
+    fn is_open(&self, name: Name) -> bool {
+        self.opened.closes(name).is_some()
     }
 
     fn text(&mut self, text: &[u8], at: usize) {

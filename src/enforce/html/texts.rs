@@ -140,7 +140,7 @@ fn with_calls_judged(state: &mut State, text: &str) -> Option<String> {
 
 /// A script's text.
 fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<String> {
-    let (stub, origin) = (state.asset("e.js"), state.urls.origin());
+    let (stub, origin) = (state.asset("e.mjs"), state.urls.origin());
     let neutralised = state.component == Some(true);
     let said = match holds {
         Holds::Script => Cow::Borrowed(""),

@@ -3,7 +3,7 @@
 //! It reads from one buffer and says how much of it it is done with; the caller brings the rest again, first,
 //! with more behind it. What it reports does not depend on where the input was cut.
 
-use super::context::{Context, Space, Text};
+use super::context::{Context, Space, Text, name};
 use super::tag::{Name, is_space};
 
 /// A whole tag.
@@ -19,6 +19,10 @@ pub(super) struct Tag<'a> {
     pub self_closing: bool,
     /// Namespace it stands in.
     pub space: Space,
+    /// End tags that have to go before it, or readers might take it for something else.
+    pub before: &'a [u8],
+    /// A `frameset` that has to go for the same reason.
+    pub stray: bool,
 }
 
 impl<'a> Tag<'a> {
@@ -50,6 +54,10 @@ pub(super) trait Watch {
     fn literal(&mut self, _text: &[u8], _at: usize, _last: bool) {}
     /// Ordinary text is interrupted by something that is no element: a comment, a declaration.
     fn gap(&mut self, _at: usize) {}
+    /// Whether an element of this name may be open.
+    fn is_open(&self, _name: Name) -> bool {
+        false
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +189,7 @@ impl Tokens {
             _ => memchr::memchr(b'<', rest).unwrap_or(rest.len()),
         };
         if text > 0 {
+            self.context.text(&rest[..text]);
             watch.text(&rest[..text], at);
         }
         let start = at + text;
@@ -208,6 +217,7 @@ impl Tokens {
             }
             (None, _) | (Some(b'/'), None) => Step::Wait(start),
             _ => {
+                self.context.text(b"<");
                 watch.text(b"<", start);
                 Step::Go(start + 1)
             }
@@ -266,10 +276,12 @@ impl Tokens {
 
     fn cdata(&mut self, buf: &[u8], at: usize, watch: &mut impl Watch) -> Step {
         let step = self.until(buf, at, b"]]>");
-        match step {
-            Step::Go(next) => watch.literal(&buf[at..next - 3], at, true),
-            Step::Wait(keep) => watch.literal(&buf[at..keep], at, false),
-        }
+        let (end, last) = match step {
+            Step::Go(next) => (next - 3, true),
+            Step::Wait(keep) => (keep, false),
+        };
+        self.context.text(&buf[at..end]);
+        watch.literal(&buf[at..end], at, last);
         step
     }
 
@@ -346,19 +358,28 @@ impl Tokens {
     fn finish(&mut self, buf: &[u8], at: usize, end: usize, self_closing: bool, watch: &mut impl Watch) {
         let (name, raw) = (self.open.name, &buf[at..end]);
         self.mode = Mode::Data;
+        let mut tag = Tag { name, raw, at, self_closing, space: Space::Html, before: &[], stray: false };
         if self.open.end {
-            self.context.end(name);
-            watch.end(&Tag { name, raw, at, self_closing, space: self.context.space() });
+            let meaning = self.context.end(name, || watch.is_open(name));
+            watch.end(&Tag { space: self.context.space(), before: &meaning.before, ..tag });
             return;
         }
-        self.mode = match self.context.start(name, raw, self_closing) {
+        let (text, meaning) = self.context.start(name, tag.text(), raw, self_closing);
+        self.mode = match text {
             Text::Data => Mode::Data,
             Text::Raw => Mode::Raw,
             Text::Script => Mode::Script(Escape::None),
             Text::Plain => Mode::Plain,
         };
         self.raw = name;
-        watch.start(&Tag { name, raw, at, self_closing, space: self.context.space() });
+        let space = match (self.context.space(), name) {
+            // Nothing stands in it.
+            (Space::Html, name::SVG) => Space::Svg,
+            (Space::Html, name::MATH) => Space::Math,
+            (space, _) => space,
+        };
+        tag = Tag { space, before: &meaning.before, stray: meaning.stray, ..tag };
+        watch.start(&tag);
     }
 
     /// Raw text ends at the element's own end tag.
@@ -508,10 +529,13 @@ mod tests {
         found: Vec<Found>,
         open: Vec<usize>,
         opened: Option<Opened>,
+        /// End tags had to be added: the other one does not ask for any.
+        doubts: bool,
     }
 
     impl Watch for Elements {
         fn start(&mut self, tag: &Tag<'_>) {
+            self.doubts |= !tag.before.is_empty();
             let name = as_text(tag.text()).to_ascii_lowercase();
             self.found.push((name, self.base + tag.at, tag.space, None));
             let content = if tag.space == Space::Html { !is_void(tag.name) } else { !tag.self_closing };
@@ -522,6 +546,7 @@ mod tests {
         }
 
         fn end(&mut self, tag: &Tag<'_>) {
+            self.doubts |= !tag.before.is_empty();
             let Some(opened) = &mut self.opened else { return };
             let Some(closed) = opened.closes(tag.name) else { return };
             while opened.depth() > closed {
@@ -534,7 +559,8 @@ mod tests {
         fn text(&mut self, _: &[u8], _: usize) {}
     }
 
-    fn by_us(page: &[u8], size: usize) -> Vec<Found> {
+    /// `None`: the two cannot agree.
+    fn by_us(page: &[u8], size: usize) -> Option<Vec<Found>> {
         let (mut tokens, mut elements, mut held) = (Tokens::new(), Elements::default(), Vec::new());
         for piece in page.chunks(size) {
             held.extend_from_slice(piece);
@@ -542,7 +568,7 @@ mod tests {
             held.drain(..done);
             elements.base += done;
         }
-        elements.found
+        (!elements.doubts).then_some(elements.found)
     }
 
     fn by_lol_html(page: &[u8]) -> Vec<Found> {
@@ -584,10 +610,19 @@ mod tests {
         let mut read = 0;
         for path in testing::pages() {
             let page = std::fs::read(&path).unwrap();
+            // It knows nothing of frames, and not that `mglyph` is an element of MathML.
+            let path_text = path.to_string_lossy();
+            if ["frameset-", "mathml"].iter().any(|case| path_text.contains(case)) {
+                continue;
+            }
             let expected = by_lol_html(&page);
             for size in [page.len().max(1), 1_021].into_iter().take(if page.len() < 300_000 { 2 } else { 1 })
             {
-                assert!(by_us(&page, size) == expected, "{}, pieces of {size}", path.display());
+                assert!(
+                    by_us(&page, size).is_none_or(|found| found == expected),
+                    "{}, pieces of {size}",
+                    path.display()
+                );
             }
             read += 1;
         }
@@ -617,19 +652,8 @@ mod tests {
         "Your Privacy Choices",
         " your\nprivacy&nbsp;choices ",
         "Your Privacy <b>Choices</b>",
-        "<svg>",
-        "</svg>",
-        "<svg/>",
-        "<math>",
-        "</math>",
-        "<mi>",
-        "</mi>",
-        "<desc>",
-        "</desc>",
         "<title>",
         "</title>",
-        "<annotation-xml encoding=text/html>",
-        "</annotation-xml>",
         "<font>",
         "<font size=1>",
         "<g/>",
@@ -664,7 +688,6 @@ mod tests {
         "<iframe>",
         "</iframe>",
         "<plaintext>",
-        "<frameset>",
         "<html>",
         "<html AMP>",
         "<html \u{26a1}4ads=1>",
@@ -685,6 +708,12 @@ mod tests {
         "<i a = 'b>' c/>",
         "<i/",
         "</i a='>'>",
+        "<svg><title>a</title><style><a b='</style>'></style><g/></svg>",
+        "<svg><desc><p>a</p><title><g></title><svg><style></style></svg></desc><path/></svg>",
+        "<svg><g><p>",
+        "<svg><font size=1>",
+        "<math><mi><p>a</p></mi><annotation-xml encoding=text/html><b>a</b></annotation-xml><mo/></math>",
+        "<svg></g></path></svg>",
         "</footer x",
         "\u{e9}",
         "\u{a0}",
@@ -694,7 +723,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever the page is, and however it was cut.
+        /// Whatever the page is, and however it was cut. The other one knows nothing of what is open: foreign content is
+        /// whole here.
         #[test]
         fn no_soup_has_elements_that_another_tokenizer_does_not_find(
             parts in proptest::collection::vec(proptest::sample::select(SOUP), 0..24),
@@ -702,7 +732,8 @@ mod tests {
         ) {
             let page = parts.concat();
             let expected = by_lol_html(page.as_bytes());
-            prop_assert_eq!(by_us(page.as_bytes(), size), expected, "{:?}, pieces of {}", page, size);
+            let found = by_us(page.as_bytes(), size);
+            prop_assert_eq!(found.as_ref().unwrap_or(&expected), &expected, "{:?}, pieces of {}", page, size);
         }
     }
 }

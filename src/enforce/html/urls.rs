@@ -88,7 +88,7 @@ impl Urls {
     ///
     /// Cost: a look at the first bytes for a relative reference; no allocation for a plain absolute
     /// one; else a URL parse (about 1 us).
-    pub(super) fn ask<R>(&self, raw: &str, ask: impl FnOnce(&Target<'_>) -> Option<R>) -> Option<R> {
+    pub(super) fn ask<R>(&self, raw: &str, ask: impl Fn(&Target<'_>) -> Option<R>) -> Option<R> {
         if !raw.contains('&') {
             return self.ask_text(raw, ask);
         }
@@ -99,14 +99,23 @@ impl Urls {
     }
 
     /// The same for a text in which references are resolved.
-    pub(super) fn ask_text<R>(&self, text: &str, ask: impl FnOnce(&Target<'_>) -> Option<R>) -> Option<R> {
+    pub(super) fn ask_text<R>(&self, text: &str, ask: impl Fn(&Target<'_>) -> Option<R>) -> Option<R> {
         if !self.foreign && surely_relative(text.as_bytes()) || is_data(text) {
             return None;
         }
         if let Some(target) = simple(text) {
             return if target.host == self.page_host { None } else { self.asked(&target, ask) };
         }
-        let url = self.base.as_ref().unwrap_or(&self.fallback).join(&self.charset.meaning(text)).ok()?;
+        let text = self.charset.meaning(text);
+        let base = self.base.as_ref().unwrap_or(&self.fallback);
+        let url = base.join(&text).ok()?;
+        // `https:a/b` names a host for every base but one of its own scheme, and scripts may change which base counts.
+        let other = if url.host() == base.host() { Url::parse(&text).ok() } else { None };
+        let found = self.ask_url(&url, &ask);
+        found.or_else(|| other.filter(|other| *other != url).and_then(|other| self.ask_url(&other, &ask)))
+    }
+
+    fn ask_url<R>(&self, url: &Url, ask: impl Fn(&Target<'_>) -> Option<R>) -> Option<R> {
         if !matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp") {
             return None;
         }
@@ -121,7 +130,7 @@ impl Urls {
         self.asked(&Target { host: Cow::Borrowed(host), path }, ask)
     }
 
-    fn asked<R>(&self, target: &Target<'_>, ask: impl FnOnce(&Target<'_>) -> Option<R>) -> Option<R> {
+    fn asked<R>(&self, target: &Target<'_>, ask: impl Fn(&Target<'_>) -> Option<R>) -> Option<R> {
         let found = ask(target);
         if found.is_none() {
             self.remember(&target.host);
@@ -275,6 +284,8 @@ mod tests {
             "https://t.example/p?x=1#fragment",
             "https:////t.example/p?x=1",
             "http:/t.example/p?x=1",
+            "https:t.example/p?x=1",
+            "ht\ttps:t.example/p?x=1",
             "https://t&#12290;example/p?x=1",
             "https://\u{e2}\u{201c}\u{a3}.example/p?x=1",
         ] {
@@ -303,7 +314,6 @@ mod tests {
             "javascript:void(0)",
             "blob:https://t.example/1",
             "mailto:a@t.example",
-            "https:p",
             "about:blank",
             "https://",
         ] {

@@ -16,13 +16,14 @@ const FIRST_PARTY: [(&str, RequestType); 5] = [
 ];
 
 /// Below the portal's prefix: a blocked opt-out page would be no way to opt out.
-const PORTAL: [(&str, RequestType); 11] = [
+const PORTAL: [(&str, RequestType); 12] = [
     ("", RequestType::Document),
     ("/opt-out", RequestType::Document),
     ("/opt-in", RequestType::Document),
     ("/opt-in/confirm", RequestType::Document),
     ("/receipt/5358-K6S6-G4HH-2G5R", RequestType::Document),
     ("/assets/e.js", RequestType::Script),
+    ("/assets/e.mjs", RequestType::Script),
     ("/assets/e.gif", RequestType::Image),
     ("/assets/e.css", RequestType::Stylesheet),
     ("/assets/page.css", RequestType::Stylesheet),

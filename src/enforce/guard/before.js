@@ -1,0 +1,25 @@
+// What was there before the visitor opted out, and what is told at the end. Called once, in the page's own window.
+function before() {
+  function sweep() {
+    ["localStorage", "sessionStorage"].forEach(kind => {
+      try {
+        Object.keys(W[kind]).forEach(key => goes("$" + key) && W[kind].removeItem(key));
+      } catch (e) {}
+    });
+  }
+  W.addEventListener("pagehide", () => {
+    sweep();
+    var hosts = Object.keys(blocked).slice(0, 50).map(host => [host, blocked[host]]);
+    if (hosts[0]) W.navigator.sendBeacon(replace(REPORT, /^(?=\/)/, here.origin), JSON.stringify({ v: 1, blocked: Object.fromEntries(hosts), slipped }));
+    blocked = {};
+  });
+  sweep();
+  var labels = own.split(".");
+  D.cookie.split(";").forEach(pair => {
+    var name = pair.split("=")[0].trim();
+    if (!goes("=" + name)) return;
+    var end = name + "=; Max-Age=0; Path=/";
+    D.cookie = end;
+    for (var at = 0; at < labels.length - 1; at++) D.cookie = end + "; Domain=" + labels.slice(at).join(".");
+  });
+}
