@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// A head with a body of up to so many bytes together is written as one piece: send(2) costs the kernel some 200 ns less
-/// than writev(2), a twentieth of a small write, and copying this much a quarter of that.
+/// A head with a body of up to so many bytes together is written as one piece: send(2) takes the kernel some 180 ns
+/// less than writev(2), the copy included.
 const JOINED: usize = 2 * 1024;
 
 /// The address of who connects to a Unix socket: this machine's own.

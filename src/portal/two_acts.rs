@@ -3,9 +3,9 @@
 //! token is signed and holds when it was given out, so that no second act goes without a first; no server state is
 //! needed.
 //!
-//! A token is the time (8 bytes, microseconds since the Unix epoch), 16 random bytes, and a MAC over both, the act, the site, and whom the
-//! first act named: two acts of two consumers are not two acts (11 CCR 7028(a)). Nor are two with an opt-out between them:
-//! that ends the first, on this browser by its cookie, elsewhere by the account's record.
+//! A token is the time (8 bytes, microseconds since the Unix epoch), 16 random bytes, and a MAC over both, the act, the
+//! site, and whom the first act named: two acts of two consumers are not two acts (11 CCR 7028(a)). Nor are two with an
+//! opt-out between them: that ends the first, on this browser by its cookie, elsewhere by the account's record.
 
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{COOKIE, SET_COOKIE};

@@ -8,8 +8,9 @@ use sha2::Sha256;
 
 use super::cookie::{Signatures, constant_time_eq};
 
-/// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them until
-/// others were told, one signs what was asked, and one what the store writes beside its records. And those of the secrets before it, under which browsers and accounts are still known.
+/// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them
+/// until others were told, one signs what was asked, and one what the store writes beside its records. And those of the
+/// secrets before it, under which browsers and accounts are still known.
 ///
 /// Never printed: `Debug` shows no bytes.
 #[derive(Clone)]

@@ -1,8 +1,9 @@
 //! A copy of the journal that can be put back: taken beside a running server, proven before it is put in place.
 //!
-//! A backup is a folder that looks like a data folder: `journal.sqlite3`, `recipients.sqlite3` if there is one, and with
-//! the keys `secret.key` and `signing.key`. `backup.signed` says what was in it: see [`manifest`]. Whoever has journal and secret can tell whether an account they know is in
-//! it, so the keys are only taken along when that is asked for.
+//! A backup is a folder that looks like a data folder: `journal.sqlite3`, `recipients.sqlite3` if there is one, and
+//! with the keys `secret.key` and `signing.key`. `backup.signed` says what was in it: see [`manifest`]. Whoever has
+//! journal and secret can tell whether an account they know is in it, so the keys are only taken along when that is
+//! asked for.
 
 use std::fs::{self, File};
 use std::io;

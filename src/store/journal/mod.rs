@@ -1,14 +1,14 @@
 //! The append-only record on disk.
 //!
-//! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one
-//! node, in the tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees
-//! of [`merkle`], by the keys of [`signers`], and [`signed`] how far that is;
-//! [`audit`] reads all of it beside a running server, and [`forget`] takes out of it what is too old or to be erased, but
-//! for what [`hold`] keeps; [`kept`] is what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one
-//! against the other, [`sealed`] does so beside a running server.
-//! [`wal`] and [`mark`] are for what a crash, a bad disk or a bad hand left. [`postgres`] is where nodes share their
-//! records, [`believed`] what a node believes of one there, and [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside
-//! them to search by, and what ties a record to an account so that it can be forgotten.
+//! [`chain`] says what a record's bytes are and what ties them together; [`sqlite`] keeps them on one node, in the
+//! tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees of
+//! [`merkle`], by the keys of [`signers`], and [`signed`] how far that is; [`audit`] reads all of it beside a running
+//! server, and [`forget`] takes out of it what is too old or to be erased, but for what [`hold`] keeps; [`kept`] is
+//! what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one against the
+//! other, [`sealed`] does so beside a running server. [`wal`] and [`mark`] are for what a crash, a bad disk or a bad
+//! hand left. [`postgres`] is where nodes share their records, [`believed`] what a node believes of one there, and
+//! [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside them to
+//! search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
 pub(super) mod believed;
