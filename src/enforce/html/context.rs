@@ -47,6 +47,10 @@ const BREAKOUT: &[Name] = list!(
 const IN_SVG: &[Name] = list!(b"desc" b"title" b"foreignobject");
 const IN_MATH: &[Name] = list!(b"mi" b"mo" b"mn" b"ms" b"mtext");
 
+/// More open elements than any drawing has; all of them are closed then, or every further tag would have to be looked for
+/// among however many a page leaves open.
+const DEEPEST: usize = 1_024;
+
 /// Parts of a table, which end what stands in a cell.
 const TABLE_PARTS: &[Name] =
     list!(b"caption" b"col" b"colgroup" b"tbody" b"td" b"tfoot" b"th" b"thead" b"tr");
@@ -147,6 +151,9 @@ impl Context {
         let mut meaning = Meaning::default();
         if self.frames.are_open() {
             return (if name == name::NOFRAMES { Text::Raw } else { Text::Data }, meaning);
+        }
+        if self.open.len() >= DEEPEST {
+            meaning.before = self.close(0);
         }
         if self.space() != Space::Html && breaks_out(name, tag) {
             self.leave_foreign();
@@ -308,5 +315,30 @@ const fn text(name: Name) -> Text {
         | name::NOFRAMES
         | name::NOSCRIPT => Text::Raw,
         _ => Text::Data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threat: a page that opens without end, so that each further tag costs as much as all before it.
+    #[test]
+    fn what_is_open_is_bounded() {
+        let mut context = Context::new();
+        let (g, svg) = (Name::of(b"g"), Name::of(b"svg"));
+        let mut closed = 0;
+        for round in 0..10 * DEEPEST {
+            let (name, written) = if context.open.is_empty() { (svg, "svg") } else { (g, "g") };
+            let (_, meaning) =
+                context.start(name, written.as_bytes(), format!("<{written}>").as_bytes(), false);
+            let before = String::from_utf8(meaning.before).unwrap();
+            if !before.is_empty() {
+                assert_eq!(before, "</g>".repeat(DEEPEST - 1) + "</svg>", "{round}");
+                closed += 1;
+            }
+            assert!(context.open.len() <= DEEPEST);
+        }
+        assert_eq!(closed, 9);
     }
 }
