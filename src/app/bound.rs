@@ -59,10 +59,10 @@ impl Bound {
     /// # Errors
     /// When the system has no descriptor left.
     pub fn copies(&self) -> std::io::Result<Vec<Listener>> {
-        let roles = [(Role::Plain, self.plain.as_slice()), (Role::Tls, self.tls.as_slice())];
-        let one = [(Role::Admin, Some(&self.admin)), (Role::Books, self.books.as_ref())];
-        let all = roles.into_iter().flat_map(|(role, all)| all.iter().map(move |entrance| (role, entrance)));
-        let all = all.chain(one.into_iter().filter_map(|(role, entrance)| Some((role, entrance?))));
+        let plain = self.plain.iter().map(|entrance| (Role::Plain, entrance));
+        let tls = self.tls.iter().map(|entrance| (Role::Tls, entrance));
+        let books = self.books.iter().map(|entrance| (Role::Books, entrance));
+        let all = plain.chain(tls).chain([(Role::Admin, &self.admin)]).chain(books);
         let mut copies = Vec::new();
         for (role, entrance) in all {
             let (wanted, owned) =

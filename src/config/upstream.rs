@@ -57,6 +57,18 @@ pub enum UpstreamAddress {
     Unix(PathBuf),
 }
 
+impl UpstreamAddress {
+    /// What the origin is called by who speaks to it and knows no other name; a Unix socket is this machine's.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp { host, port } => format!("{host}:{port}"),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
 /// How an origin's certificate is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UpstreamTls {

@@ -224,9 +224,7 @@ pub async fn send(
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, outgoing.headers(), false);
     let mut failure = ProxyError::Internal("the site has no origin");
     while let Some(origin) = choice.another() {
-        if let Some(outgoing) = request {
-            aim(outgoing, x, origin);
-        }
+        aim(request, x, origin);
         match choice.send(origin, request, interim).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(ProxyError::UnaskedSwitch);
@@ -239,8 +237,9 @@ pub async fn send(
     Err(failure)
 }
 
-/// Gives a request the target and `Host` that one origin expects.
-pub fn aim(request: &mut Request<RequestBody>, x: &Exchange, origin: usize) {
+/// Gives a request, if it is in its place, the target and `Host` that one origin expects.
+pub fn aim(request: &mut Outgoing, x: &Exchange, origin: usize) {
+    let Some(request) = request else { return };
     let Some(upstream) = x.site().group.members.get(origin).map(|m| &m.connector.upstream) else { return };
     let host = upstream.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
     if upstream.http2 {

@@ -150,19 +150,8 @@ impl<'a> Begun<'a> {
     /// The answer where it failed; the cause is logged here, once.
     #[must_use]
     pub fn failed(&self, error: &ProxyError) -> Response<Body> {
-        let (metrics, x) = (&self.core.house.metrics, &self.exchange);
-        let (side, _, label) = error.class();
-        let id = x.id.to_str().unwrap_or_default();
-        events::request_failed(metrics, &x.site().settings.name, id, side.as_str(), label, error);
-        told_of_limit(self.core, error);
-        let malformed = match error {
-            ProxyError::Answer(cause) => Reason::behind(cause),
-            ProxyError::MalformedAnswer(reason) | ProxyError::Malformed(reason) => Some(*reason),
-            _ => None,
-        };
-        if let Some(reason) = malformed {
-            events::message_refused(metrics, side.as_str(), reason.label(), &reason);
-        }
+        let x = &self.exchange;
+        tell(self.core, &x.site().settings.name, x.id.to_str().unwrap_or_default(), error);
         self.summary.respond(error)
     }
 }
@@ -185,12 +174,7 @@ impl Drop for Begun<'_> {
 /// Ends an exchange that named no site: an error of the visitor's.
 #[must_use]
 pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
-    let (side, _, label) = error.class();
-    if let ProxyError::Malformed(reason) = error {
-        events::message_refused(&core.house.metrics, side.as_str(), reason.label(), reason);
-    }
-    events::request_failed(&core.house.metrics, "", "", side.as_str(), label, error);
-    told_of_limit(core, error);
+    tell(core, "", "", error);
     let said = Said { client: hop.peer, site: None, decision: "none", mode: "-", id: "-" };
     let response = summary.respond(error);
     counted(core, &summary, &said, response)
@@ -267,9 +251,21 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::empty())
 }
 
-fn told_of_limit(core: &Core, error: &ProxyError) {
+/// Logs and counts what an exchange failed for.
+fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) {
+    let metrics = &core.house.metrics;
+    let (side, _, label) = error.class();
+    events::request_failed(metrics, site, id, side.as_str(), label, error);
     if let Some(limit) = error.limit() {
-        events::limit_reached(&core.house.metrics, limit);
+        events::limit_reached(metrics, limit);
+    }
+    let malformed = match error {
+        ProxyError::Answer(cause) => Reason::behind(cause),
+        ProxyError::MalformedAnswer(reason) | ProxyError::Malformed(reason) => Some(*reason),
+        _ => None,
+    };
+    if let Some(reason) = malformed {
+        events::message_refused(metrics, side.as_str(), reason.label(), &reason);
     }
 }
 

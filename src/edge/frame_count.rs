@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame_rules::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameRules, GOAWAY, HEADERS, RST_STREAM, SETTINGS,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameRules, GOAWAY, HEAD, HEADERS, RST_STREAM, SETTINGS,
 };
 use super::header_blocks::HeaderBlocks;
 use super::refused_streams::RefusedStreams;
@@ -32,8 +32,6 @@ use crate::telemetry::metrics::SharedMetrics;
 
 /// Bytes of the client's preface (RFC 9113, 3.4).
 const PREFACE: u32 = 24;
-/// Bytes of a frame's head (RFC 9113, 4.1).
-const HEAD: usize = 9;
 /// Control frames that one request explains: priorities, a window, an acknowledgement.
 const BY_REQUEST: u32 = 4;
 /// Bytes of data, either way, that explain one more.

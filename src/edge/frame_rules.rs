@@ -5,6 +5,9 @@
 
 use super::strict::Reason;
 
+/// Bytes of a frame's head (RFC 9113, 4.1).
+pub(super) const HEAD: usize = 9;
+
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;

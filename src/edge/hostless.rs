@@ -3,7 +3,6 @@
 use http::{HeaderValue, Request, Version, header};
 
 use super::house::Snapshot;
-use crate::config::{Upstream, UpstreamAddress};
 
 /// The site that such a request is for, by its position, and the host that stands in for the one it does not name:
 /// `default_site` and the first of its hosts or, where it has none, its origin's own.
@@ -21,17 +20,10 @@ pub fn site_of<B>(request: &Request<B>, snapshot: &Snapshot) -> Option<(HeaderVa
         Some(host) => host.clone(),
         // Nobody is to be sent on to an origin's address.
         None if site.redirect.is_some() => return None,
-        None => authority(site.upstreams.first()?),
+        None => {
+            let upstream = site.upstreams.first()?;
+            upstream.host.clone().unwrap_or_else(|| upstream.address.authority())
+        }
     };
     Some((HeaderValue::try_from(host).ok()?, index))
-}
-
-/// What an origin is called by who speaks to it.
-fn authority(upstream: &Upstream) -> String {
-    match (&upstream.host, &upstream.address) {
-        (Some(host), _) => host.clone(),
-        (None, UpstreamAddress::Tcp { host, port }) if host.contains(':') => format!("[{host}]:{port}"),
-        (None, UpstreamAddress::Tcp { host, port }) => format!("{host}:{port}"),
-        (None, UpstreamAddress::Unix(_)) => "localhost".to_owned(),
-    }
 }

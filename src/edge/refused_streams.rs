@@ -1,9 +1,8 @@
 //! Streams that hyper's reader refuses because a client has as many open as `limits.http2_streams` allows: nothing tells
 //! of them but the frames that go out (RFC 9113, 5.1.2 and 6.4).
 
-/// Bytes of a frame's head (RFC 9113, 4.1).
-const HEAD: usize = 9;
-const RST_STREAM: u8 = 3;
+use super::frame_rules::{HEAD, RST_STREAM};
+
 /// `REFUSED_STREAM` (RFC 9113, 7), with the head before it.
 const REFUSED: [u8; 4] = 7_u32.to_be_bytes();
 

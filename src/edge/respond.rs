@@ -374,9 +374,7 @@ pub async fn tunnel(
     let mut request = Some(request);
     let mut failure = ProxyError::Internal("the site has no origin");
     while let Some(origin) = choice.another() {
-        if let Some(request) = &mut request {
-            corridor::aim(request, x, origin);
-        }
+        corridor::aim(&mut request, x, origin);
         match choice.send_upgrade(origin, &mut request).await {
             // The tunnel is for what was asked for, and nothing else.
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {

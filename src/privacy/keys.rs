@@ -79,8 +79,7 @@ impl Keys {
     /// Whether a MAC over what stands beside a record is ours, or was under an earlier secret.
     #[must_use]
     pub fn know_beside(&self, parts: &[&[u8]], written: &[u8; 32]) -> bool {
-        let mut keys = std::iter::once(self).chain(self.older());
-        keys.any(|keys| constant_time_eq(&keys.beside_mac(parts), written))
+        self.any_made(written, |keys| keys.beside_mac(parts))
     }
 
     /// MAC over a question that a person is asked.
@@ -92,8 +91,11 @@ impl Keys {
     /// Whether a MAC over a question is ours, or was under an earlier secret.
     #[must_use]
     pub fn know_question(&self, parts: &[&[u8]], sent: &[u8; 32]) -> bool {
-        let mut keys = std::iter::once(self).chain(self.older());
-        keys.any(|keys| constant_time_eq(&keys.question_mac(parts), sent))
+        self.any_made(sent, |keys| keys.question_mac(parts))
+    }
+
+    fn any_made(&self, mac: &[u8; 32], make: impl Fn(&Self) -> [u8; 32]) -> bool {
+        std::iter::once(self).chain(self.older()).any(|keys| constant_time_eq(&make(keys), mac))
     }
 
     /// MAC over a cookie's state and month.

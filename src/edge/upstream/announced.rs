@@ -9,10 +9,8 @@ use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
 use super::shared::Uses;
+use crate::edge::frame_rules::{HEAD, SETTINGS};
 
-/// Bytes of a frame's head (RFC 9113, 4.1).
-const HEAD: usize = 9;
-const SETTINGS: u8 = 4;
 /// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2).
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 /// Largest frame that an origin may send before it was told of larger ones (RFC 9113, 6.5.2).

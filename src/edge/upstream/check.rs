@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::group::{Group, Member};
 use super::health::Streak;
-use crate::config::{Health, UpstreamAddress};
+use crate::config::Health;
 
 /// Who asks, in the origins' logs.
 const AGENT: &str = concat!("optgate-check/", env!("CARGO_PKG_VERSION"));
@@ -58,11 +58,7 @@ async fn watch(group: Arc<Group>, at: usize, settings: Health, host: Option<Stri
 /// Asks once; gives the status. The connection ends with the answer's head.
 async fn ask(member: &Member, settings: &Health, host: Option<&str>) -> anyhow::Result<StatusCode> {
     let upstream = &member.connector.upstream;
-    let own = match &upstream.address {
-        UpstreamAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        UpstreamAddress::Tcp { host, port } => format!("{host}:{port}"),
-        UpstreamAddress::Unix(_) => "localhost".to_owned(),
-    };
+    let own = upstream.address.authority();
     let host = settings.host.as_deref().or(upstream.host.as_deref()).or(host).unwrap_or(&own);
     // No client stands behind a check.
     let io = TokioIo::new(member.connector.dial(None).await?.io);

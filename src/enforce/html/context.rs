@@ -22,7 +22,8 @@ pub(super) mod name {
         SCRIPT = b"script", SECTION = b"section", SVG = b"svg", TEMPLATE = b"template",
         TEXTAREA = b"textarea", TITLE = b"title", STYLE = b"style", IFRAME = b"iframe", XMP = b"xmp",
         NOEMBED = b"noembed", NOFRAMES = b"noframes", NOSCRIPT = b"noscript",
-        ANNOTATION = b"annotation-xml", TABLE = b"table", MGLYPH = b"mglyph", MALIGNMARK = b"malignmark", PROBE = b"optgate-probe", P = b"p", BR = b"br",
+        ANNOTATION = b"annotation-xml", TABLE = b"table", MGLYPH = b"mglyph", MALIGNMARK = b"malignmark",
+        PROBE = b"optgate-probe", P = b"p", BR = b"br",
     }
 }
 

@@ -109,10 +109,13 @@ impl Urls {
         let text = self.charset.meaning(text);
         let base = self.base.as_ref().unwrap_or(&self.fallback);
         let url = base.join(&text).ok()?;
-        // `https:a/b` names a host for every base but one of its own scheme, and scripts may change which base counts.
-        let other = if url.host() == base.host() { Url::parse(&text).ok() } else { None };
         let found = self.ask_url(&url, &ask);
-        found.or_else(|| other.filter(|other| *other != url).and_then(|other| self.ask_url(&other, &ask)))
+        if found.is_some() || url.host() != base.host() {
+            return found;
+        }
+        // `https:a/b` names a host for every base but one of its own scheme, and scripts may change which base counts.
+        let other = Url::parse(&text).ok().filter(|other| *other != url)?;
+        self.ask_url(&other, &ask)
     }
 
     fn ask_url<R>(&self, url: &Url, ask: impl Fn(&Target<'_>) -> Option<R>) -> Option<R> {

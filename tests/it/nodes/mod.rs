@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use optgate::config;
 use optgate::privacy::{Basis, Standing, Subject};
-use optgate::store::{Change, Kind, OpenError, Receipt, Source, Store};
+use optgate::store::{Change, Kind, OpenError, Receipt, RecordView, Source, Store};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
@@ -302,6 +302,24 @@ fn refusal(folder: &Path, limits: &config::Store) -> String {
     }
 }
 
+async fn execute(database: &str, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(&mut connect(database).await).await.unwrap();
+}
+
+/// The records of all nodes, as an auditor gets them.
+async fn exported(database: &str) -> Result<Vec<RecordView>, String> {
+    let url = config::parse_database(database).unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut all = Vec::new();
+        let read = optgate::store::export_shared(&url, &mut |record| {
+            all.push(record);
+            Ok(())
+        });
+        read.map(|()| all).map_err(|error| error.to_string())
+    });
+    read.await.unwrap()
+}
+
 /// An auditor gets the records of all nodes in one reading, each node's chain verified; a changed one is named.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_records_of_all_nodes_are_exported_and_verified() {
@@ -313,29 +331,13 @@ async fn the_records_of_all_nodes_are_exported_and_verified() {
         b.record(Change { site: "blog".into(), ..out(account + 10) }).await;
     }
     b.record(back_in(10)).await;
-    let url = config::parse_database(&database).unwrap();
-    let read = || {
-        let url = url.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut all = Vec::new();
-            let read = optgate::store::export_shared(&url, &mut |record| {
-                all.push((record.node, record.seq, record.site, record.kind));
-                Ok(())
-            });
-            read.map(|()| all).map_err(|error| error.to_string())
-        })
-    };
-    let all = read().await.unwrap().unwrap();
+    let all = exported(&database).await.unwrap();
     assert_eq!(all.len(), 11);
-    assert!(all.is_sorted_by_key(|(node, seq, ..)| (node.clone(), *seq)), "{all:?}");
-    assert_eq!(all.iter().filter(|(.., site, _)| site == "blog").count(), 5);
-    assert_eq!(all.iter().filter(|(.., kind)| kind == "opt-in").count(), 1);
-    let mut connection = connect(&database).await;
-    sqlx::raw_sql("UPDATE optgate.records SET kind = 'opt-in' WHERE site = 'blog' AND seq = 3")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let error = read().await.unwrap().unwrap_err();
+    assert!(all.is_sorted_by_key(|record| (record.node.clone(), record.seq)), "{all:?}");
+    assert_eq!(all.iter().filter(|record| record.site == "blog").count(), 5);
+    assert_eq!(all.iter().filter(|record| record.kind == "opt-in").count(), 1);
+    execute(&database, "UPDATE optgate.records SET kind = 'opt-in' WHERE site = 'blog' AND seq = 3").await;
+    let error = exported(&database).await.unwrap_err();
     assert!(error.contains("record 3 of node") && error.contains("chain"), "{error}");
     a.stop().await;
     b.stop().await;
@@ -357,11 +359,7 @@ async fn an_account_kept_in_the_database_cannot_be_taken_out_unseen() {
     a.store.erase(vec![subject(0)]).await.unwrap();
     a.store.erase(vec![subject(0), subject(1)]).await.unwrap();
     a.is_shipped().await;
-    let read = async || {
-        let url = config::parse_database(&database).unwrap();
-        let read = tokio::task::spawn_blocking(move || optgate::store::export_shared(&url, &mut |_| Ok(())));
-        read.await.unwrap().map_err(|error| error.to_string())
-    };
+    let read = async || exported(&database).await.map(drop);
     assert_eq!(read().await, Ok(()));
     let mut connection = connect(&database).await;
     let mut change = async |sql: &'static str| {
@@ -429,17 +427,10 @@ async fn what_a_node_forgets_the_database_forgets_and_opt_outs_stay() {
         late.knows(account, Standing::OptedOut).await;
         assert_eq!(again.lookup(&subject(account)), Standing::OptedOut);
     }
-    let url = config::parse_database(&database).unwrap();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut kinds = Vec::new();
-        optgate::store::export_shared(&url, &mut |record| {
-            kinds.push((record.kind, record.signal, record.site));
-            Ok(())
-        })
-        .map(|()| kinds)
-    });
+    let all = exported(&database).await.unwrap();
+    let kinds: Vec<_> = all.into_iter().map(|record| (record.kind, record.signal, record.site)).collect();
     let [erase, prune] = ["erase", "prune"].map(|done| ("upkeep".to_owned(), done.to_owned(), String::new()));
-    assert_eq!(read.await.unwrap().unwrap(), [erase, prune]);
+    assert_eq!(kinds, [erase, prune]);
     again.close().await;
     late.stop().await;
 }

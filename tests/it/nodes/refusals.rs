@@ -3,9 +3,9 @@
 use optgate::config;
 use optgate::privacy::Standing;
 
-use super::{Node, back_in, folder, limits, out, refusal, subject, until};
+use super::{Node, back_in, execute, folder, limits, out, refusal, subject, until};
 use crate::support::opened;
-use crate::support::postgres::{Cluster, connect};
+use crate::support::postgres::Cluster;
 
 /// Accounts are hashes under the secret: nodes with two secrets would each ignore the other's opt-outs.
 #[tokio::test]
@@ -25,11 +25,7 @@ async fn a_newer_schema_is_refused() {
     let Some(cluster) = Cluster::shared("a_newer_schema_is_refused") else { return };
     let database = cluster.database().await;
     let a = Node::start(&database).stop().await;
-    let mut connection = connect(&database).await;
-    sqlx::raw_sql("UPDATE optgate.meta SET value = '99' WHERE key = 'schema'")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    execute(&database, "UPDATE optgate.meta SET value = '99' WHERE key = 'schema'").await;
     let error = refusal(a.path(), &limits(&database));
     assert!(error.contains("newer Optgate (schema 99"), "{error}");
 }
@@ -119,10 +115,7 @@ async fn a_record_that_is_missing_from_the_database_is_noticed() {
         a.record(out(account)).await;
     }
     a.is_shipped().await;
-    sqlx::raw_sql("DELETE FROM optgate.records WHERE seq IN (2, 3)")
-        .execute(&mut connect(&database).await)
-        .await
-        .unwrap();
+    execute(&database, "DELETE FROM optgate.records WHERE seq IN (2, 3)").await;
     let late = Node::start(&database);
     late.knows(4, Standing::OptedOut).await;
     let feed = late.store.health().feed.unwrap();

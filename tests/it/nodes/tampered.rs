@@ -1,27 +1,13 @@
 //! A hand in the database that nodes share: what it takes out is missed and sent again, and what it puts in or changes
 //! opts nobody in.
 
-use optgate::config;
 use optgate::privacy::Standing;
 
-use super::{Node, back_in, out, subject, until};
+use super::{Node, back_in, execute, exported, out, subject, until};
 use crate::support::postgres::{Cluster, connect};
 
-async fn execute(database: &str, sql: &'static str) {
-    sqlx::raw_sql(sql).execute(&mut connect(database).await).await.unwrap();
-}
-
-async fn exported(database: &str) -> Result<usize, String> {
-    let url = config::parse_database(database).unwrap();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut count = 0;
-        let read = optgate::store::export_shared(&url, &mut |_| {
-            count += 1;
-            Ok(())
-        });
-        read.map(|()| count).map_err(|error| error.to_string())
-    });
-    read.await.unwrap()
+async fn count(database: &str) -> Result<usize, String> {
+    exported(database).await.map(|all| all.len())
 }
 
 /// A table that was emptied, or lost its last rows, leaves what its nodes' lines say: a node that begins says what it could
@@ -55,10 +41,10 @@ async fn records_that_went_from_the_end_are_missed_and_sent_again() {
         }
         until("nothing is missing", async || late.store.health().feed.unwrap().missing == 0).await;
         again.is_shipped().await;
-        assert_eq!(exported(&database).await, Ok(4));
+        assert_eq!(count(&database).await, Ok(4));
         // And while it runs.
         execute(&database, taken).await;
-        until("they are sent again", async || exported(&database).await == Ok(4)).await;
+        until("they are sent again", async || count(&database).await == Ok(4)).await;
         again.stop().await;
         late.stop().await;
     }
@@ -164,7 +150,7 @@ async fn an_export_names_rows_that_no_order_untied_or_pruned() {
     // Two records, one of each node; the other's file keeps its own.
     a.store.erase(vec![subject(0)]).await.unwrap();
     a.is_shipped().await;
-    assert_eq!(exported(&database).await, Ok(5));
+    assert_eq!(count(&database).await, Ok(5));
     execute(&database, "CREATE TABLE optgate.aside AS TABLE optgate.records").await;
     for (sql, words) in [
         (
@@ -182,7 +168,7 @@ async fn an_export_names_rows_that_no_order_untied_or_pruned() {
         assert!(said.contains(words), "{sql}: {said}");
         execute(&database, "DELETE FROM optgate.records; INSERT INTO optgate.records TABLE optgate.aside").await;
     }
-    assert_eq!(exported(&database).await, Ok(5));
+    assert_eq!(count(&database).await, Ok(5));
     a.stop().await;
     b.stop().await;
 }
@@ -230,6 +216,6 @@ async fn an_erasure_of_what_the_database_has_not_pruned_yet_is_told() {
     a.store.prune(i64::MAX, false).await.unwrap();
     a.store.erase(vec![subject(1)]).await.unwrap();
     a.is_shipped().await;
-    assert_eq!(exported(&database).await.map(|_| ()), Ok(()));
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
     a.stop().await;
 }
