@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::strict::Reason;
 use super::timer::Deadline;
 use super::trailers;
-use super::upstream::UpstreamBody;
+use super::upstream::{AnswerError, UpstreamBody};
 use crate::config::Settings;
 use crate::enforce::html::body::RewriteBody;
 use crate::enforce::html::shadow::ShadowBody;
@@ -26,7 +26,7 @@ use crate::enforce::html::shadow::ShadowBody;
 pub enum BodyError {
     /// The origin broke off.
     #[error("the origin's body broke off: {0}")]
-    Origin(#[source] hyper::Error),
+    Origin(#[source] AnswerError),
     /// The visitor broke off.
     #[error("the visitor's body broke off: {0}")]
     Visitor(#[source] hyper::Error),
@@ -61,7 +61,7 @@ impl BodyError {
     #[must_use]
     pub fn broken_by(&self) -> &'static str {
         match self {
-            Self::Origin(error) => Self::cause_of(error).map_or("origin", Self::broken_by),
+            Self::Origin(error) => error.visitors().map_or("origin", |_| "visitor"),
             Self::Unfinished | Self::Stalled | Self::OriginTrailers(_) => "origin",
             Self::Visitor(_) | Self::TooSlow | Self::TooLarge | Self::VisitorTrailers(_) => "visitor",
             Self::Rewrite(error) => Self::among(error.source()).map_or("optgate", Self::broken_by),
@@ -69,14 +69,8 @@ impl BodyError {
         }
     }
 
-    /// The body error that made a hyper call fail, if one did.
-    #[must_use]
-    pub fn cause_of(error: &hyper::Error) -> Option<&Self> {
-        Self::among(std::error::Error::source(error))
-    }
-
     /// The first of an error and its causes that is one.
-    fn among<'e>(mut cause: Option<&'e (dyn std::error::Error + 'static)>) -> Option<&'e Self> {
+    pub(super) fn among<'e>(mut cause: Option<&'e (dyn std::error::Error + 'static)>) -> Option<&'e Self> {
         while let Some(error) = cause {
             if let Some(found) = error.downcast_ref::<Self>() {
                 return Some(found);
@@ -280,9 +274,14 @@ impl RequestBody {
         }
     }
 
-    /// Reads nothing before the origin gives leave.
-    pub fn wait_for(&mut self, leave: Leave) {
-        self.with(|body| body.leave = Some(leave));
+    /// Reads nothing before the origin gives leave, or has said nothing for a while.
+    pub fn wait_for_leave(&mut self) {
+        self.with(|body| body.leave = Some(Leave::default()));
+    }
+
+    /// The origin gives leave.
+    pub fn go_on(&mut self) {
+        self.with(|body| body.leave = None);
     }
 
     fn with<R>(&mut self, change: impl FnOnce(&mut Limited) -> R) -> Option<R> {

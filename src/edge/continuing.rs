@@ -3,11 +3,10 @@
 //! hyper tells the visitor to go on as soon as the body is read. So it is read only after the origin's 100, or
 //! after a wait, since an origin may know nothing of expectations.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, StatusCode, Version, header};
+use http::{Request, Version, header};
 use http_body::Body;
 
 use super::timer::Deadline;
@@ -33,44 +32,19 @@ fn is_continue(value: &http::HeaderValue) -> bool {
     value.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
-/// What opens when the origin asks for the body.
+/// What the body waits for beside the origin's leave.
 #[derive(Debug)]
-pub struct Leave {
-    state: Arc<Mutex<State>>,
-    deadline: Deadline,
-}
+pub struct Leave(Deadline);
 
-#[derive(Debug, Default)]
-struct State {
-    given: bool,
-    waiting: Option<Waker>,
+impl Default for Leave {
+    fn default() -> Self {
+        Self(Deadline::new(WAIT))
+    }
 }
 
 impl Leave {
-    /// Waits for the origin's 100 to this request.
-    pub fn of<B>(request: &mut Request<B>) -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
-        let told = Arc::clone(&state);
-        hyper::ext::on_informational(request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE {
-                let mut state = told.lock().unwrap_or_else(PoisonError::into_inner);
-                state.given = true;
-                if let Some(waker) = state.waiting.take() {
-                    waker.wake();
-                }
-            }
-        });
-        Self { state, deadline: Deadline::new(WAIT) }
-    }
-
-    /// Ready when the body may be read.
+    /// Ready when the body is sent all the same.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.given {
-            return Poll::Ready(());
-        }
-        state.waiting = Some(cx.waker().clone());
-        drop(state);
-        self.deadline.poll(cx)
+        self.0.poll(cx)
     }
 }

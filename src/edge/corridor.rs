@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 
 use super::body::{Body, RequestBody};
 use super::client_addr::Hop;
-use super::continuing::Leave;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::finish::{self, Begun, Counted};
@@ -191,8 +190,7 @@ fn outgoing(
     }
     let mut request = Request::from_parts(parts, body);
     if waits_for_leave {
-        let leave = Leave::of(&mut request);
-        request.body_mut().wait_for(leave);
+        request.body_mut().wait_for_leave();
     }
     request
 }

@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
-use super::body::{Body, BodyError};
+use super::body::Body;
 use super::strict::Reason;
+use super::upstream::AnswerError;
 use crate::telemetry::limits::Limit;
 
 /// Seconds after which a visitor who was turned away for want of room may come again.
@@ -102,8 +103,8 @@ pub enum ProxyError {
     #[error("TLS with the origin failed: {0}")]
     UpstreamTls(#[source] std::io::Error),
     /// The origin broke off or answered something that is not HTTP.
-    #[error("the origin's answer is not HTTP: {0}")]
-    Answer(#[source] hyper::Error),
+    #[error("the origin gave no answer that can be passed on: {0}")]
+    Answer(#[source] AnswerError),
     /// An HTTP/2 origin refused the stream, or ended its connection in good order, before it began (RFC 9113, 8.7).
     #[error("the origin did not begin the request, twice: it ends its connections or takes no more on them")]
     NotBegun,
@@ -178,7 +179,7 @@ impl ProxyError {
             | Self::MalformedAnswer(_)
             | Self::FirstByteTimeout => true,
             // A visitor's body that breaks off breaks the exchange too.
-            Self::Answer(error) => BodyError::cause_of(error).is_none(),
+            Self::Answer(error) => error.visitors().is_none(),
             _ => false,
         }
     }

@@ -260,7 +260,7 @@ fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) {
         events::limit_reached(metrics, limit);
     }
     let malformed = match error {
-        ProxyError::Answer(cause) => Reason::behind(cause),
+        ProxyError::Answer(cause) => cause.reason(),
         ProxyError::MalformedAnswer(reason) | ProxyError::Malformed(reason) => Some(*reason),
         _ => None,
     };

@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
@@ -20,6 +20,7 @@ use super::error::ProxyError;
 use super::hop;
 use super::house::Core;
 use super::timer::Deadline;
+use super::upstream::Tunnelled;
 
 /// Bytes copied at a time, each way.
 const BUFFER: usize = 16 * 1024;
@@ -108,7 +109,7 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 pub fn join(
     core: &Rc<Core>,
     downstream: OnUpgrade,
-    upstream: Upgraded,
+    upstream: Tunnelled,
     idle: Duration,
     held: impl Sized + 'static,
 ) {
@@ -119,20 +120,20 @@ pub fn join(
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));
         let mut down = Watched { io: TokioIo::new(downstream), idle, limit: Rc::clone(&limit) };
-        let mut up = Watched { io: TokioIo::new(upstream), idle, limit };
+        let mut up = Watched { io: upstream, idle, limit };
         // How a tunnel ends is the peers' affair.
         let _ = copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER).await;
     });
 }
 
 /// A side of a tunnel. Both sides share one limit, restarted by every byte read on either.
-struct Watched {
-    io: TokioIo<Upgraded>,
+struct Watched<S> {
+    io: S,
     idle: Duration,
     limit: Rc<RefCell<Deadline>>,
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Poll::Ready(result) = Pin::new(&mut this.io).poll_read(cx, buf) {
@@ -143,7 +144,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }

@@ -1,6 +1,6 @@
 //! Heads as they stand on the wire, for the few that do not go through hyper. They have been found well-formed.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The lines of a head, without their ends.
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -21,24 +21,18 @@ fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> HeaderMap {
     headers
 }
 
+/// The fields of a trailer section.
+#[must_use]
+pub fn read_fields(section: &[u8]) -> HeaderMap {
+    fields(lines(section))
+}
+
 /// The parts of an answer's head; `None` where it has no status.
 #[must_use]
 pub fn read_answer(head: &[u8]) -> Option<(StatusCode, HeaderMap)> {
     let mut lines = lines(head);
     let status = StatusCode::from_bytes(lines.next()?.split(|byte| *byte == b' ').nth(1)?).ok()?;
     Some((status, fields(lines)))
-}
-
-/// A request's head; `None` where it is not one whole head.
-#[must_use]
-pub fn read_request(head: &[u8]) -> Option<Request<()>> {
-    let mut lines = lines(head.strip_suffix(b"\r\n\r\n")?);
-    let mut words = lines.next()?.split(|byte| *byte == b' ');
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(words.next()?).ok()?;
-    *request.uri_mut() = Uri::try_from(words.next()?).ok()?;
-    *request.headers_mut() = fields(lines);
-    Some(request)
 }
 
 /// The bytes of an answer's head.

@@ -31,12 +31,14 @@ enum At {
 
 /// How far a chunked body has been read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Chunks {
+pub struct Chunks {
     at: At,
     left: u64,
     trailer_bytes: usize,
     trailers: usize,
     limits: Limits,
+    /// Blanks may stand between a size and the end of its line.
+    padded: bool,
 }
 
 /// What a step found: bytes that may pass, and whether the body ends with them.
@@ -47,25 +49,52 @@ pub(super) struct Step {
 }
 
 impl Chunks {
-    /// The beginning of a body; its trailer section is held to the limits of heads.
+    /// The beginning of a request's body; its trailer section is held to the limits of heads.
     pub(super) fn new(limits: Limits) -> Self {
         let bytes = limits.bytes.min(MAX_TRAILERS);
         let limits = Limits { bytes, ..limits };
-        Self { at: At::Size(0), left: 0, trailer_bytes: 0, trailers: 0, limits }
+        Self { at: At::Size(0), left: 0, trailer_bytes: 0, trailers: 0, limits, padded: false }
+    }
+
+    /// The beginning of an answer's body. Old servers pad the sizes of chunks with blanks, which nobody reads as
+    /// anything else; toward the visitor the body is framed anew.
+    #[must_use]
+    pub fn of_answer(limits: Limits) -> Self {
+        Self { padded: true, ..Self::new(limits) }
+    }
+
+    /// Takes data: of so many bytes that are here, so many; none at lines.
+    pub fn data(&mut self, here: usize) -> usize {
+        if self.at != At::Data {
+            return 0;
+        }
+        let step = usize::try_from(self.left).map_or(here, |left| left.min(here));
+        self.left -= step as u64;
+        if self.left == 0 {
+            self.at = At::DataCr;
+        }
+        step
+    }
+
+    /// Bytes of the chunk that is being read that are still to come.
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether the next byte is of the trailer section or of the empty line behind it.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        use At::{LastLf, TrailerEnd, TrailerLine, TrailerName, TrailerValue};
+        matches!(self.at, TrailerLine | TrailerName | TrailerValue | TrailerEnd | LastLf)
     }
 
     /// Reads on.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Step {
         let mut passed = 0;
         while let Some(byte) = bytes.get(passed) {
-            if self.at == At::Data {
-                let here = bytes.len() - passed;
-                let step = usize::try_from(self.left).map_or(here, |left| left.min(here));
-                self.left -= step as u64;
+            if let step @ 1.. = self.data(bytes.len() - passed) {
                 passed += step;
-                if self.left == 0 {
-                    self.at = At::DataCr;
-                }
                 continue;
             }
             match self.line_byte(*byte) {
@@ -78,12 +107,16 @@ impl Chunks {
     }
 
     /// One byte outside of data; true for the last one of the body.
-    fn line_byte(&mut self, byte: u8) -> Result<bool, Reason> {
+    ///
+    /// # Errors
+    /// It may not stand there.
+    pub fn line_byte(&mut self, byte: u8) -> Result<bool, Reason> {
         self.at = match self.at {
             At::Size(digits) => self.size_byte(byte, digits)?,
             // RFC 9112, 7.1.1, and RFC 9110, 5.6.3: bad, and to be read all the same.
             At::Blank(seen) if matches!(byte, b' ' | b'\t') && seen < MAX_EXTENSION => At::Blank(seen + 1),
             At::Blank(seen) if byte == b';' => At::Extension(seen),
+            At::Blank(_) if byte == b'\r' && self.padded => At::SizeEnd,
             At::Blank(_) => return Err(Reason::ChunkSize),
             At::Extension(_) if byte == b'\r' => At::SizeEnd,
             At::Extension(seen) if is_text_byte(byte) && seen < MAX_EXTENSION => At::Extension(seen + 1),

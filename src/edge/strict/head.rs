@@ -126,11 +126,17 @@ pub struct RequestHead {
     pub upgrade: bool,
 }
 
-/// The head of an answer.
+/// What must be known of an answer's head to read on behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AnswerHead {
-    pub(super) length: usize,
-    pub(super) status: u16,
+pub struct AnswerHead {
+    /// Its bytes.
+    pub length: usize,
+    /// Its status.
+    pub status: u16,
+    /// Whether it is HTTP/1.0.
+    pub old: bool,
+    /// How a body behind it ends; `None`: with the connection.
+    pub framing: Option<Framing>,
 }
 
 /// How far a head has been read. Made anew for each.
@@ -180,15 +186,22 @@ impl Scan {
         self.searched > 0
     }
 
-    /// Reads an answer's head as far as it is there.
-    pub(super) fn answer(
+    /// Reads an answer's head as far as it is there; `bytes` are all of it so far. `known`: the connection's last head.
+    ///
+    /// # Errors
+    /// The first thing wrong with it.
+    pub fn answer(
         &mut self,
         bytes: &[u8],
         limits: Limits,
         known: &mut Known,
     ) -> Result<Option<AnswerHead>, Reason> {
         let done = self.lines(bytes, limits, known, true)?;
-        Ok(done.map(|length| AnswerHead { length, status: self.status }))
+        let framing = match (self.chunked, self.length) {
+            (true, _) => Some(Framing::Chunked),
+            (_, length) => length.map(Framing::Length),
+        };
+        Ok(done.map(|length| AnswerHead { length, status: self.status, old: self.old, framing }))
     }
 
     /// Line after line; the length of the head once its empty line is there.
@@ -388,7 +401,8 @@ fn blanks_off(mut value: &[u8]) -> &[u8] {
 }
 
 /// A plain number that every reader reads alike: digits, no leading zero, at most 2^63-1.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn decimal(digits: &[u8]) -> Option<u64> {
     let plain = match digits {
         [] => false,
         [b'0', _, ..] => false,
@@ -580,7 +594,8 @@ mod tests {
     fn an_answer_is_held_to_the_same() {
         let read = |bytes: &[u8]| Scan::default().answer(bytes, LIMITS, &mut Known::default());
         let good = b"HTTP/1.1 200\r\nX : a\r\n\r\n";
-        assert_eq!(read(good), Ok(Some(AnswerHead { length: good.len(), status: 200 })));
+        let head = AnswerHead { length: good.len(), status: 200, old: false, framing: None };
+        assert_eq!(read(good), Ok(Some(head)));
         for (head, reason) in [
             (&b"HTTP/2 200 OK\r\n\r\n"[..], Reason::StatusLine),
             (b"HTTP/1.1 20x OK\r\n\r\n", Reason::StatusLine),

@@ -17,6 +17,8 @@ pub struct Known {
     /// Lines of the head that is being read, from the time on that one of them was another.
     now: Vec<Line>,
     changed: bool,
+    /// Places whose line came again in the head that was read last, the first of them in the lowest bit.
+    again: u128,
 }
 
 /// Where a line stands.
@@ -41,6 +43,12 @@ impl Known {
     /// A head's fields begin.
     pub(super) fn begin(&mut self) {
         self.changed = false;
+        self.again = 0;
+    }
+
+    /// Whether the line in this place of the head that was read last is the one of the head before it.
+    pub fn came_again(&self, place: usize) -> bool {
+        place < u128::BITS as usize && self.again & (1 << place) != 0
     }
 
     /// Whether these bytes begin with the line that stood in this place of the last head; places count from 0.
@@ -52,6 +60,9 @@ impl Known {
 
     /// The line in this place was found good. `start` and `end` are counted from the first field's start.
     pub(super) fn note(&mut self, place: usize, start: usize, end: usize, telling: bool, again: bool) {
+        if again && place < u128::BITS as usize {
+            self.again |= 1 << place;
+        }
         if again && !self.changed {
             return;
         }

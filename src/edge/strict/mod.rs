@@ -8,7 +8,6 @@
 //! Cost: one pass over each head, where it lies in hyper's buffer, and less over what the last head had too. Bodies with a length cost nothing, chunked
 //! ones their size lines. Only a head that comes in pieces is held back, and copied, until it is whole.
 
-mod answer;
 mod chunks;
 mod gate;
 mod head;
@@ -17,9 +16,9 @@ mod http2;
 mod interim;
 mod known;
 
-pub use answer::{AnswerGate, Expected};
+pub use chunks::Chunks;
 pub use gate::{Gate, Link, OfServer};
-pub use head::{Framing, Limits, RequestHead, Scan};
+pub use head::{AnswerHead, Framing, Limits, RequestHead, Scan, decimal};
 pub use http2::{hold_to_http1, hold_values_to_http1};
 pub use known::Known;
 

@@ -1,16 +1,15 @@
 //! How an attempt to send a request fails, and when it may be made a second time.
 
-use std::error::Error as _;
-
 use http::Request;
 use hyper::client::conn::TrySendError;
 
+use super::answer_error::AnswerError;
+use super::http1::Failure;
 use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::error::ProxyError;
-use crate::edge::strict::Reason;
 
-/// A request on its way to an origin, which is taken from here when it is sent: handing it on from call to call would
-/// move it each time.
+/// A request on its way to an origin, which is taken from here when its answer is there (over HTTP/2, when it is sent):
+/// handing it on from call to call would move it each time.
 pub type Outgoing = Option<Request<RequestBody>>;
 
 /// How an attempt to send a request failed.
@@ -26,38 +25,23 @@ impl Attempt {
     /// Of a request that is not in its place.
     pub const GONE: Self = Self::Failed(ProxyError::Internal("a request was sent before"));
 
-    /// A request that may have arrived.
-    pub const fn failed(error: hyper::Error) -> Self {
-        Self::Failed(ProxyError::Answer(error))
-    }
-
-    /// What hyper says of a request, which is put back in its place if it was not written.
+    /// What hyper says of a request over HTTP/2, which is put back in its place if it was not written.
     pub fn of(mut error: TrySendError<Request<RequestBody>>, request: &mut Outgoing) -> Self {
         *request = error.take_message();
-        let error = error.into_error();
-        let error = match BodyError::cause_of(&error) {
-            Some(BodyError::TooLarge) => ProxyError::BodyTooLarge,
-            Some(BodyError::Stalled) => ProxyError::BodyTimeout,
-            Some(BodyError::TooSlow) => ProxyError::BodyTooSlow,
-            Some(BodyError::Visitor(_) | BodyError::Unfinished) => ProxyError::BrokenBody,
-            Some(BodyError::VisitorTrailers(reason)) => ProxyError::Malformed(*reason),
-            _ => ProxyError::Answer(error),
-        };
+        let error = AnswerError::Http2(error.into_error()).into();
         if request.is_some() { Self::NotSent(error) } else { Self::Failed(error) }
     }
 
     /// Whether the exchange ended because the origin closed, and not because of what it said.
     pub fn was_cut(&self) -> bool {
-        let Self::Failed(ProxyError::Answer(error)) = self else { return false };
-        let over_http2 = behind(error).is_none_or(|h2| h2.is_io() || h2.is_go_away() && h2.is_remote());
-        !error.is_parse() && !error.is_timeout() && Reason::behind(error).is_none() && over_http2
+        matches!(self, Self::Failed(ProxyError::Answer(error)) if error.is_cut())
     }
 
     /// Whether the origin says that it did nothing for the request (RFC 9113, 8.7): it refused the stream, or ended
     /// its connection in good order with an earlier one as the last that it took.
     pub fn was_not_begun(&self) -> bool {
         let Self::Failed(ProxyError::Answer(error)) = self else { return false };
-        behind(error).is_some_and(|h2| {
+        error.http2().is_some_and(|h2| {
             let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
             let left_out = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
             h2.is_remote() && (refused || left_out)
@@ -72,13 +56,31 @@ impl Attempt {
 }
 
 /// Whether an error over HTTP/2 is one of the whole connection.
-pub fn breaks_the_connection(error: &hyper::Error) -> bool {
-    behind(error).is_none_or(|h2| !h2.is_reset())
+pub fn breaks_the_connection(error: &AnswerError) -> bool {
+    error.http2().is_none_or(|h2| !h2.is_reset())
 }
 
-/// The HTTP/2 error behind one of hyper's.
-fn behind(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source().and_then(|cause| cause.downcast_ref())
+impl From<AnswerError> for ProxyError {
+    /// A fault of the visitor's body is the visitor's.
+    fn from(error: AnswerError) -> Self {
+        match error.visitors() {
+            Some(BodyError::TooLarge) => Self::BodyTooLarge,
+            Some(BodyError::Stalled) => Self::BodyTimeout,
+            Some(BodyError::TooSlow) => Self::BodyTooSlow,
+            Some(BodyError::Visitor(_) | BodyError::Unfinished) => Self::BrokenBody,
+            Some(BodyError::VisitorTrailers(reason)) => Self::Malformed(*reason),
+            _ => Self::Answer(error),
+        }
+    }
+}
+
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotSent(error) => Self::NotSent(error.into()),
+            Failure::Sent(error) => Self::Failed(error.into()),
+        }
+    }
 }
 
 /// A copy of a request, whose body is kept for it.

@@ -1,11 +1,12 @@
 //! Step 7: the origin. One pool of connections for each core and origin; which origin is asked is [`choose`]'s
 //! matter, and what all cores know of the origins stands in [`group`].
 //!
-//! An HTTP/1.1 connection is not a task of its own: whoever waits for its answer drives it, so a
+//! An HTTP/1.1 connection ([`http1`]) is not a task of its own: whoever waits for its answer drives it, so a
 //! request and its answer wake one task only. When the answer's body has ended the connection goes
 //! back to the pool.
 
 mod announced;
+mod answer_error;
 mod attempt;
 mod balance;
 pub mod check;
@@ -13,15 +14,16 @@ pub mod choose;
 pub mod connect;
 pub mod group;
 mod health;
+mod http1;
 mod pool;
 mod queue;
 pub mod resolve;
 mod shared;
 pub mod transport;
-mod turns;
 
+pub use answer_error::AnswerError;
 pub use attempt::{Attempt, Outgoing};
 pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;
 pub use group::Group;
-pub use pool::{Answer, Pool, PoolLimits, Tunnel, UpstreamBody};
+pub use pool::{Answer, Pool, PoolLimits, Tunnel, Tunnelled, UpstreamBody};

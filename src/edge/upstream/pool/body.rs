@@ -9,10 +9,11 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::super::answer_error::AnswerError;
 use super::super::attempt;
 use super::super::group::Load;
-use super::{Held, Live, Pool, unheard};
-use crate::edge::body::{self, BodyError};
+use super::{Held, Live, Pool};
+use crate::edge::body::{self, BodyError, RequestBody};
 use crate::edge::timer::Deadline;
 use crate::edge::trailers;
 use crate::telemetry::events;
@@ -20,75 +21,83 @@ use crate::telemetry::events;
 /// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early
 /// it closes the connection.
 pub struct UpstreamBody {
-    body: Incoming,
-    live: Option<(Box<Live>, Rc<Pool>)>,
+    source: Source,
     held: Held,
     between_bytes: Duration,
     limit: Option<Deadline>,
 }
 
+/// Where it comes from.
+enum Source {
+    /// A connection, with what is left of the request's body.
+    Http1(Box<Live>, RequestBody, Rc<Pool>),
+    /// A stream of a connection that a task of its own drives.
+    Http2(Incoming),
+    /// Nothing more comes: it has ended, well or not.
+    Over,
+}
+
 impl std::fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpstreamBody").field("body", &self.body).finish_non_exhaustive()
+        f.debug_struct("UpstreamBody").field("size", &self.size_hint()).finish_non_exhaustive()
     }
 }
 
 impl UpstreamBody {
-    pub(super) fn http1(body: Incoming, live: Box<Live>, pool: &Rc<Pool>, load: Option<Load>) -> Self {
+    /// The body of an answer whose head has come over this connection. `request`: what is left of that body.
+    pub(super) fn http1(live: Box<Live>, request: RequestBody, pool: &Rc<Pool>, load: Option<Load>) -> Self {
         let mut this = Self {
-            body,
-            live: Some((live, Rc::clone(pool))),
+            source: Source::Http1(live, request, Rc::clone(pool)),
             held: Held { _load: load, ..Held::default() },
             between_bytes: pool.limits.between_bytes,
             limit: None,
         };
-        if this.body.is_end_stream() {
+        if this.is_end_stream() {
             this.release();
         }
         this
     }
 
-    /// A body whose connection is driven by a task of its own.
-    pub(super) const fn detached(body: Incoming, between_bytes: Duration, held: Held) -> Self {
-        Self { body, live: None, held, between_bytes, limit: None }
+    /// The body of an answer over HTTP/2.
+    pub(super) const fn http2(body: Incoming, between_bytes: Duration, held: Held) -> Self {
+        Self { source: Source::Http2(body), held, between_bytes, limit: None }
     }
 
     /// Gives the connection back if it can carry another request.
     fn release(&mut self) {
         self.held = Held::default();
-        let Some((mut live, pool)) = self.live.take() else { return };
-        if live.usable() && !live.sender.is_ready() {
-            // One more step lets the machine go from "body done" to "idle".
-            live.machine.drive(&mut unheard());
-        }
-        if live.usable() && live.sender.is_ready() {
+        if let Source::Http1(live, _, pool) = std::mem::replace(&mut self.source, Source::Over) {
             pool.put_back(live);
         }
     }
 
-    /// Tells of an answer that has no end. One that ends because the visitor's own body did is the visitor's.
-    fn broke_off(&self, error: &BodyError) {
-        let visitors = matches!(error, BodyError::Origin(cause) if BodyError::cause_of(cause).is_some());
-        let pool = self.live.as_ref().map(|(_, pool)| &pool.figures);
-        if let Some(figures) = pool.or(self.held.figures.as_ref()).filter(|_| !visitors) {
-            events::answer_broke_off(figures, error);
+    /// Ends with an error. What ends because the visitor's own body did is the visitor's doing.
+    fn broke_off(&mut self, error: BodyError) -> BodyError {
+        let visitors = matches!(&error, BodyError::Origin(cause) if cause.visitors().is_some());
+        let figures = match &self.source {
+            Source::Http1(_, _, pool) => Some(&pool.figures),
+            Source::Http2(_) | Source::Over => self.held.figures.as_ref(),
+        };
+        if let Some(figures) = figures.filter(|_| !visitors) {
+            events::answer_broke_off(figures, &error);
         }
+        if let Some(stream) = &self.held.stream
+            && breaks_the_connection(&error)
+        {
+            stream.give_up();
+        }
+        (self.source, self.held) = (Source::Over, Held::default());
+        error
     }
+}
 
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut body = Pin::new(&mut self.body);
-        let Some((live, _)) = &mut self.live else { return body.poll_frame(cx) };
-        let Live { machine, turns, .. } = &mut **live;
-        turns.take(cx, |turn| {
-            // As for the answer: what comes is brought by the connection.
-            if let Poll::Ready(frame) = body.as_mut().poll_frame(&mut unheard()) {
-                return Poll::Ready(frame);
-            }
-            // The body asked for more, and now it is driven for it.
-            turns.forget();
-            machine.drive(turn);
-            body.poll_frame(&mut unheard())
-        })
+/// Whether an HTTP/2 connection is not to be used again after this.
+fn breaks_the_connection(error: &BodyError) -> bool {
+    match error {
+        BodyError::Origin(error) => attempt::breaks_the_connection(error),
+        // The network may have swallowed it.
+        BodyError::Stalled => true,
+        _ => false,
     }
 }
 
@@ -101,45 +110,47 @@ impl http_body::Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = this.poll_inner(cx) {
-            this.limit = None;
-            let ends = frame.is_none();
-            let shared = this.held.stream.is_some();
-            if let (Some(Err(error)), Some(stream)) = (&frame, &this.held.stream)
-                && attempt::breaks_the_connection(error)
-            {
-                stream.give_up();
+        let polled = match &mut this.source {
+            Source::Http1(live, request, _) => {
+                live.connection.poll_frame(request, cx).map_err(BodyError::Origin)
             }
-            let frame = match frame {
-                None if shared => body::checked_end(&this.body),
-                frame => frame.map(|result| result.map_err(BodyError::Origin).and_then(checked)),
-            };
-            if let Some(Err(error)) = &frame {
-                this.broke_off(error);
-            }
-            if ends || this.body.is_end_stream() {
-                this.release();
-            }
-            return Poll::Ready(frame);
+            Source::Http2(body) => match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(None) => Poll::Ready(body::checked_end(body)),
+                frame => frame.map_err(|error| BodyError::Origin(AnswerError::Http2(error))),
+            },
+            Source::Over => return Poll::Ready(None),
+        };
+        if polled.is_pending() {
+            let between = this.between_bytes;
+            let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
+            ready!(limit.poll(cx));
+            return Poll::Ready(Some(Err(this.broke_off(BodyError::Stalled))));
         }
-        let between = this.between_bytes;
-        let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
-        ready!(limit.poll(cx));
-        this.broke_off(&BodyError::Stalled);
-        this.live = None;
-        if let Some(stream) = &this.held.stream {
-            stream.give_up();
+        this.limit = None;
+        let frame = match ready!(polled).map(|frame| frame.and_then(checked)).transpose() {
+            Err(error) => return Poll::Ready(Some(Err(this.broke_off(error)))),
+            Ok(frame) => frame,
+        };
+        if frame.is_none() || this.is_end_stream() {
+            this.release();
         }
-        this.held = Held::default();
-        Poll::Ready(Some(Err(BodyError::Stalled)))
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.source {
+            Source::Http1(live, ..) => live.connection.has_ended(),
+            Source::Http2(body) => body.is_end_stream(),
+            Source::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        body::checked_hint(&self.body)
+        match &self.source {
+            Source::Http1(live, ..) => live.connection.size_hint(),
+            Source::Http2(body) => body::checked_hint(body),
+            Source::Over => SizeHint::with_exact(0),
+        }
     }
 }
 

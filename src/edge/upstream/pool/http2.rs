@@ -11,6 +11,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
 use super::super::announced::announced;
+use super::super::answer_error::AnswerError;
 use super::super::attempt::{self, Attempt, Outgoing};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
@@ -70,7 +71,7 @@ impl Pool {
         let between = self.limits.between_bytes;
         let figures = Some(Arc::clone(&self.figures));
         let held = Held { _load: load, _place: place, _open: None, stream: Some(stream), figures };
-        Ok(response.map(|body| UpstreamBody::detached(body, between, held)))
+        Ok(response.map(|body| UpstreamBody::http2(body, between, held)))
     }
 
     /// One request over the shared connection.
@@ -141,7 +142,7 @@ impl Pool {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(SHARED_WINDOW);
         let (sender, connection) =
-            Box::pin(builder.handshake(TokioIo::new(io))).await.map_err(ProxyError::Answer)?;
+            Box::pin(builder.handshake(TokioIo::new(io))).await.map_err(AnswerError::Http2)?;
         let open = Open::new(&self.figures);
         tokio::task::spawn_local(async move {
             let _open = open;

@@ -10,52 +10,36 @@ mod http2;
 mod tunnel;
 
 pub use body::UpstreamBody;
-pub use tunnel::Tunnel;
+pub use tunnel::{Tunnel, Tunnelled};
 
 use std::cell::{Cell, RefCell};
-use std::future::Future as _;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{Method, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 
 use super::attempt::{Attempt, Outgoing};
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
+use super::http1::{Connection, Failure, Wants};
 use super::queue::{Cap, Place};
 use super::shared::{Shared, Stream};
 use super::transport::Transport;
-use super::turns::Turns;
 use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::interim::Interim;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::strict::{AnswerGate, Expected};
 use crate::edge::timer;
-use crate::edge::wire;
 use crate::telemetry::upstreams::UpstreamFigures;
 
-type Io = TokioIo<AnswerGate<Transport>>;
-
-/// Read buffer of an origin connection: whole in the second-level cache.
-const MAX_BUF: usize = 128 * 1024;
-
-/// One HTTP/1.1 connection: the handle and the machine that must be polled.
+/// One HTTP/1.1 connection.
 struct Live {
-    sender: http1::SendRequest<RequestBody>,
-    machine: Machine,
-    /// Tells the connection's gate that an answer comes.
-    expected: Expected,
-    turns: Turns,
+    connection: Connection<Transport>,
     /// For one request only.
     once: bool,
     idle_since: Instant,
@@ -86,28 +70,7 @@ impl Drop for Open {
     }
 }
 
-/// What must be polled for a connection to move; gone when the connection has ended.
-struct Machine(Option<http1::Connection<Io, RequestBody>>);
-
-impl Machine {
-    /// Goes on by a step.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.0.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
-            // A request that waits in it comes back only when it is dropped.
-            self.0 = None;
-        }
-    }
-
-    const fn has_ended(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
 impl Live {
-    const fn usable(&self) -> bool {
-        !self.machine.has_ended() && !self.once
-    }
-
     /// Whether it may be used as it is.
     const fn has_place(&self, pool: &Pool) -> bool {
         pool.cap.is_none() || self.place.is_some()
@@ -233,56 +196,49 @@ impl Pool {
         let bodied = !asked.body().is_end_stream();
         let once = bodied && !expects_body(asked.method());
         let may_ask_again = !bodied && asked.method().is_idempotent();
+        let wants = Wants { switch: false, interim };
         let mut retried = false;
         loop {
             let found = self.connection(client, retried).await;
             let (mut live, fresh) = found.map_err(Attempt::NotSent)?;
             live.once = once;
-            live.expected.answer(false, interim.is_some());
-            if !fresh && may_ask_again {
-                live.expected.keep();
-            }
-            match self.exchange(&mut live, request, interim).await {
+            match self.exchange(&mut live, request, wants).await {
                 Ok(response) => {
-                    return Ok(response.map(|body| UpstreamBody::http1(body, live, self, load)));
+                    return Ok(response.map(|body| UpstreamBody::http1(live, body, self, load)));
                 }
                 Err(Attempt::NotSent(_)) if !fresh => {}
                 Err(failure) => {
-                    let unheard = live.expected.is_unheard() && failure.was_cut();
-                    let again = unheard.then(|| wire::read_request(&live.expected.take_kept())).flatten();
-                    let Some(again) = again else { return Err(failure) };
-                    (*request, retried) = (Some(again.map(|()| RequestBody::empty())), true);
+                    let stale = !fresh && live.connection.is_unheard() && failure.was_cut();
+                    if !(stale && may_ask_again) {
+                        return Err(failure);
+                    }
+                    retried = true;
                 }
             }
         }
     }
 
-    /// One request over one connection, driven by this task.
+    /// One request over one connection, driven by this task: the answer's head, and what is left of the request's
+    /// body. The request stays in its place until the answer is there.
     async fn exchange(
         &self,
         live: &mut Live,
         request: &mut Outgoing,
-        interim: Option<Interim<'_>>,
-    ) -> Result<Response<Incoming>, Attempt> {
-        let mut outgoing = request.take().ok_or(Attempt::GONE)?;
-        let mut limit = AnswerLimit::new(self.limits.first_byte, outgoing.body_mut().progress());
-        let Live { sender, machine, turns, expected, .. } = live;
-        let mut answer = pin!(sender.try_send_request(outgoing));
-        std::future::poll_fn(|cx| {
-            let answered = turns.take(cx, |turn| {
-                machine.drive(turn);
-                if let Some(interim) = interim {
-                    expected.take_interim().iter().for_each(|head| interim.pass(head));
-                }
-                // Only the connection brings the answer, so there is nobody else to be woken for it.
-                answer.as_mut().poll(&mut unheard())
-            });
-            match answered {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| Attempt::of(error, request))),
-                Poll::Pending => limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout))),
-            }
-        })
-        .await
+        wants: Wants<'_>,
+    ) -> Result<Response<RequestBody>, Attempt> {
+        let outgoing = request.as_mut().ok_or(Attempt::GONE)?;
+        let connection = &mut live.connection;
+        connection.begin(outgoing);
+        let body = outgoing.body_mut();
+        let mut limit = AnswerLimit::new(self.limits.first_byte, body.progress());
+        let head = std::future::poll_fn(|cx| match connection.poll_head(body, wants, cx) {
+            Poll::Ready(head) => Poll::Ready(head.map_err(Attempt::from)),
+            Poll::Pending => limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout))),
+        });
+        let head = head.await?;
+        let (parts, body) = request.take().ok_or(Attempt::GONE)?.into_parts();
+        let response = connection.read_head(&head, parts.headers).map_err(Failure::Sent)?;
+        Ok(response.map(|()| body))
     }
 
     /// A connection with its place: an idle one unless `fresh` is asked for, or a fresh one (`true`).
@@ -335,15 +291,15 @@ impl Pool {
                 // In their order, which says who has been idle longest; the last one moves nobody.
                 idle.remove(at)
             };
-            // One that has been closed meanwhile gives the request back as soon as it is driven with it.
-            if live.usable() && now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
+            // One that has been closed meanwhile gives the request back as soon as it is asked to send it.
+            if now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
                 return Some(live);
             }
         }
     }
 
     fn put_back(&self, mut live: Box<Live>) {
-        if !live.usable() || self.is_old(&live) {
+        if live.once || !live.connection.is_idle() || self.is_old(&live) {
             return;
         }
         if let Some(cap) = &self.cap
@@ -365,7 +321,6 @@ impl Pool {
             idle.remove(0);
         }
         live.idle_since = timer::now();
-        live.turns.rest();
         idle.push(live);
     }
 
@@ -403,19 +358,8 @@ impl Pool {
     async fn open(&self, client: Option<IpAddr>) -> Result<Live, ProxyError> {
         let version = self.connector.version();
         let Connected { io, address } = self.connector.connect(client).await?;
-        let expected = Expected::default();
-        let io = TokioIo::new(AnswerGate::new(io, expected.clone()));
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_BUF)
-            .allow_spaces_after_header_name_in_responses(true)
-            .handshake::<_, RequestBody>(io)
-            .await
-            .map_err(ProxyError::Answer)?;
         Ok(Live {
-            sender,
-            machine: Machine(Some(connection)),
-            expected,
-            turns: Turns::new(),
+            connection: Connection::new(io),
             once: false,
             idle_since: timer::now(),
             address,
@@ -458,11 +402,6 @@ async fn give_up_places(pool: Weak<Pool>, mut wanted: tokio::sync::watch::Receiv
         let Some(pool) = pool.upgrade() else { return };
         pool.give_up_idle();
     }
-}
-
-/// For what is polled again by whoever brings its news.
-const fn unheard() -> Context<'static> {
-    Context::from_waker(Waker::noop())
 }
 
 /// Whether origins expect a body with this method (RFC 9110, 9.3).

@@ -1,25 +1,62 @@
 //! Connections that go on as another protocol.
 
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::Response;
-use hyper::upgrade::Upgraded;
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::attempt::{Attempt, Outgoing};
+use super::super::http1::Wants;
+use super::super::transport::Transport;
 use super::{Answer, Asking, Held, Live, Pool, UpstreamBody};
-use crate::edge::error::ProxyError;
-use crate::edge::timer;
 
-/// Both ends of an upgraded connection to the origin.
+/// An origin's end of an upgraded connection.
 #[derive(Debug)]
 pub struct Tunnel {
     /// The 101 head.
     pub head: http::response::Parts,
     /// The bytes after it.
-    pub upgraded: Upgraded,
+    pub upgraded: Tunnelled,
     /// To be kept until the tunnel ends.
     pub held: Held,
+}
+
+/// A connection to an origin, with what came on it together with the 101.
+#[derive(Debug)]
+pub struct Tunnelled {
+    first: Bytes,
+    io: Transport,
+}
+
+impl AsyncRead for Tunnelled {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.first.is_empty() {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
+        let step = this.first.len().min(buf.remaining());
+        buf.put_slice(&this.first[..step]);
+        this.first.advance(step);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnelled {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
 }
 
 impl Pool {
@@ -38,24 +75,19 @@ impl Pool {
         if place.is_some() {
             drop(self.checkout(client, |live| live.place.is_none()));
         }
-        let live = self.open(client).await.map_err(Attempt::NotSent)?;
-        let Live { mut sender, machine, expected, open, .. } = live;
-        let request = request.take().ok_or(Attempt::GONE)?;
-        expected.answer(true, false);
+        let mut live = Box::new(self.open(client).await.map_err(Attempt::NotSent)?);
+        (live.place, live.once) = (place, true);
+        let wants = Wants { switch: true, interim: None };
+        let (response, body) = self.exchange(&mut live, request, wants).await?.into_parts();
+        if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            // The connection ends with this answer.
+            let answer = UpstreamBody::http1(live, body, self, load);
+            return Ok(Err(Answer::from_parts(response, answer)));
+        }
+        let Live { connection, place, open, .. } = *live;
+        let (io, first) = connection.into_parts();
         let figures = Some(Arc::clone(&self.figures));
         let held = Held { _load: load, _place: place, _open: Some(open), stream: None, figures };
-        let driver = machine.0.map(|connection| tokio::task::spawn_local(connection.with_upgrades()));
-        let sent = timer::within(self.limits.first_byte, sender.send_request(request)).await;
-        let response = sent.ok_or(Attempt::Failed(ProxyError::FirstByteTimeout))?.map_err(Attempt::failed)?;
-        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-            // The connection ends with this answer; its task drives the body.
-            drop(driver);
-            let between = self.limits.between_bytes;
-            return Ok(Err(response.map(|body| UpstreamBody::detached(body, between, held))));
-        }
-        let (head, body) = response.into_parts();
-        let mut for_upgrade = Response::from_parts(head.clone(), body);
-        let upgraded = hyper::upgrade::on(&mut for_upgrade).await.map_err(Attempt::failed)?;
-        Ok(Ok(Tunnel { head, upgraded, held }))
+        Ok(Ok(Tunnel { head: response, upgraded: Tunnelled { first, io }, held }))
     }
 }

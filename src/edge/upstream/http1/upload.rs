@@ -1,0 +1,227 @@
+//! A request on its way to the origin: its head, and its body in the framing that the head announces.
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, Request, header};
+use http_body::{Body as _, Frame};
+use tokio::io::AsyncWrite;
+
+use super::super::answer_error::AnswerError;
+use crate::edge::body::{BodyError, RequestBody};
+use crate::edge::strict::{Framing, decimal};
+
+/// A head larger than this takes its room with it, bytes.
+const ROOM: usize = 8 * 1024;
+
+/// What is to be written, and how the rest of the body will be.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// The head, lines of chunks, or trailers; `sent` bytes of them are written.
+    lines: Vec<u8>,
+    sent: usize,
+    /// A piece of the body behind them, and what ends it.
+    data: Bytes,
+    tail: &'static [u8],
+    framing: Framing,
+    /// The body is not at its end.
+    more: bool,
+    /// A byte of the request has gone.
+    begun: bool,
+    /// The body was asked for its first piece.
+    touched: bool,
+    /// Why nothing more can be written.
+    broken: Option<io::Error>,
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self {
+            lines: Vec::new(),
+            sent: 0,
+            data: Bytes::new(),
+            tail: b"",
+            framing: Framing::None,
+            more: false,
+            begun: false,
+            touched: false,
+            broken: None,
+        }
+    }
+}
+
+impl Upload {
+    /// A request goes out next. Its fields are written as they stand: they say how its body ends.
+    pub(super) fn begin(&mut self, request: &Request<RequestBody>) {
+        let lines = std::mem::take(&mut self.lines);
+        let framing = framing(request);
+        let more = !matches!(framing, Framing::None | Framing::Length(0)) || !request.body().is_end_stream();
+        *self = Self { lines, framing, more, ..Self::default() };
+        self.lines.clear();
+        write_head(&mut self.lines, request, framing);
+    }
+
+    /// Whether nothing of it can have reached the origin, and all of it is still at hand.
+    pub(super) const fn is_untouched(&self) -> bool {
+        !self.begun && !self.touched
+    }
+
+    /// Whether a byte of it has gone.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether all of it is written.
+    pub(super) const fn is_whole(&self) -> bool {
+        !self.more && self.lines.is_empty() && self.broken.is_none()
+    }
+
+    /// Why it could not be written to its end.
+    pub(super) fn take_fault(&mut self) -> Option<io::Error> {
+        self.broken.take()
+    }
+
+    /// Writes on. An origin that takes no more of it may have answered all the same, so that is only noted.
+    ///
+    /// # Errors
+    /// The body's.
+    pub(super) fn poll<S: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut S,
+        body: &mut RequestBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), AnswerError>> {
+        loop {
+            if self.broken.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut waits = false;
+            if self.more && self.data.is_empty() && self.tail.is_empty() {
+                self.touched = true;
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Pending => waits = true,
+                    Poll::Ready(frame) => {
+                        self.stage(frame).map_err(|error| AnswerError::Request(Box::new(error)))?;
+                    }
+                }
+            }
+            match ready!(self.poll_write(io, cx)) {
+                Err(error) => self.broken = Some(error),
+                Ok(()) if waits => return Poll::Pending,
+                Ok(()) if !self.more => return Poll::Ready(Ok(())),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Takes a frame of the body, or its end.
+    fn stage(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> Result<(), BodyError> {
+        let frame = frame.transpose()?.map(Frame::into_data);
+        match (frame, &mut self.framing) {
+            (Some(Ok(data)), _) if data.is_empty() => {}
+            (Some(Ok(data)), Framing::Chunked) => {
+                // Writing to memory does not fail.
+                let _ = write!(self.lines, "{:x}\r\n", data.len());
+                (self.data, self.tail) = (data, b"\r\n");
+            }
+            (Some(Ok(data)), Framing::Length(left)) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
+                self.data = data;
+            }
+            (Some(Err(frame)), Framing::Chunked) => {
+                self.lines.extend_from_slice(b"0\r\n");
+                if let Ok(trailers) = frame.into_trailers() {
+                    write_fields(&mut self.lines, &trailers);
+                }
+                self.lines.extend_from_slice(b"\r\n");
+                self.more = false;
+            }
+            (None, Framing::Chunked) => {
+                self.lines.extend_from_slice(b"0\r\n\r\n");
+                self.more = false;
+            }
+            // There is no place for trailers; the end is still to come.
+            (Some(Err(_)), Framing::Length(_)) => {}
+            (None, Framing::Length(0) | Framing::None) => self.more = false,
+            (None, Framing::Length(_)) | (Some(_), Framing::None) => return Err(BodyError::Unfinished),
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged, to its last byte.
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut io = Pin::new(io);
+        loop {
+            let lines = &self.lines[self.sent..];
+            let written = match (lines, &*self.data, self.tail) {
+                ([], [], []) => break,
+                (lines, [], []) => ready!(io.as_mut().poll_write(cx, lines))?,
+                ([], data, []) => ready!(io.as_mut().poll_write(cx, data))?,
+                (lines, data, tail) => {
+                    let slices = [IoSlice::new(lines), IoSlice::new(data), IoSlice::new(tail)];
+                    ready!(io.as_mut().poll_write_vectored(cx, &slices))?
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.begun = true;
+            let of_lines = written.min(lines.len());
+            let of_data = (written - of_lines).min(self.data.len());
+            self.sent += of_lines;
+            self.data.advance(of_data);
+            self.tail = &self.tail[written - of_lines - of_data..];
+        }
+        self.lines.clear();
+        self.lines.shrink_to(ROOM);
+        self.sent = 0;
+        // TLS may still hold some of it.
+        io.poll_flush(cx)
+    }
+}
+
+/// How the head says that the body ends (RFC 9112, 6.3), whatever the body says: the origin reads by the head. A body
+/// without a word of it there is sent in chunks.
+fn framing(request: &Request<RequestBody>) -> Framing {
+    let headers = request.headers();
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Framing::Chunked;
+    }
+    match headers.get(header::CONTENT_LENGTH).map(|length| decimal(length.as_bytes())) {
+        Some(Some(length)) => Framing::Length(length),
+        None if !request.body().is_end_stream() => Framing::Chunked,
+        // Of a body whose length nobody can read nothing is sent.
+        Some(None) | None => Framing::None,
+    }
+}
+
+/// The bytes of a request's head (RFC 9112, 3).
+fn write_head(out: &mut Vec<u8>, request: &Request<RequestBody>, framing: Framing) {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    // An absolute target may have no path (RFC 9112, 3.2.2).
+    let slash = if target.starts_with(['/', '*']) { "" } else { "/" };
+    for part in [request.method().as_str(), " ", slash, target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if framing == Framing::Chunked && !request.headers().contains_key(header::TRANSFER_ENCODING) {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    write_fields(out, request.headers());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+        out.reserve(name.len() + value.len() + 4);
+        for part in [name, b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+}
