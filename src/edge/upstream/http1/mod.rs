@@ -301,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let announced = usize::try_from(self.decoder.announced()).unwrap_or(MAX_ROOM);
         let room = self.room.max(announced.min(MAX_ROOM));
-        if self.bytes.capacity() - self.bytes.len() < room / 2 {
+        if self.bytes.capacity() - self.bytes.len() < room {
             // Moves nothing, and takes new memory only where somebody still has what was read.
             self.bytes.reserve(room);
         }
