@@ -1,12 +1,13 @@
-//! The strict reading of HTTP/1.1, byte by byte, in front of hyper's reader.
+//! The strict reading of HTTP/1.1, byte by byte, on both sides.
 //!
 //! hyper reads some messages leniently that others read differently (bare line feeds, equal lengths twice,
 //! a length beside chunks), and what two readers read differently is how requests are smuggled (RFC 9112, 11.2).
-//! So everything passes here first, on both sides: [`Gate`] looks at what visitors send, [`AnswerGate`] at
-//! the heads of origins' answers. They change nothing: a message is well-formed or refused with a [`Reason`].
+//! So [`Gate`] looks at what visitors send before hyper does, and changes nothing; what origins answer is read with the
+//! same pieces and by nobody else. A message is well-formed or refused with a [`Reason`].
 //!
-//! Cost: one pass over each head, where it lies in hyper's buffer, and less over what the last head had too. Bodies with a length cost nothing, chunked
-//! ones their size lines. Only a head that comes in pieces is held back, and copied, until it is whole.
+//! Cost: one pass over each head, where it lies in its reader's buffer, and less over what the last head had too. Bodies
+//! with a length cost nothing, chunked ones their size lines. Only a head that comes to the gate in pieces is held back,
+//! and copied, until it is whole.
 
 mod chunks;
 mod gate;
@@ -171,20 +172,6 @@ impl Reason {
             Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
         }
-    }
-
-    /// The reason behind an error that hyper passed on, if a gate made it.
-    #[must_use]
-    pub fn behind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if let Some(reason) = inner.and_then(|inner| inner.downcast_ref::<Self>()) {
-                return Some(*reason);
-            }
-            cause = error.source();
-        }
-        None
     }
 
     /// As an error of the connection on which the message came.

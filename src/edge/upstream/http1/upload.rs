@@ -225,3 +225,43 @@ fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// What is written of a request without a body, and how that ends.
+    fn written(request: http::request::Builder) -> (String, Poll<Result<(), AnswerError>>) {
+        let mut request = request.body(RequestBody::empty()).unwrap();
+        let (mut upload, mut out) = (Upload::default(), Vec::new());
+        upload.begin(&request);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ended = upload.poll(&mut out, request.body_mut(), cx);
+        assert_eq!(upload.is_whole(), matches!(ended, Poll::Ready(Ok(()))));
+        (String::from_utf8(out).unwrap(), ended)
+    }
+
+    #[test]
+    fn a_head_is_written_as_it_stands() {
+        let request =
+            Request::post("/a?b").header("host", "c").header("x", "\u{e4}").header("content-length", 0);
+        let (text, ended) = written(request.header("x", ""));
+        assert_eq!(text, "POST /a?b HTTP/1.1\r\nhost: c\r\nx: \u{e4}\r\nx: \r\ncontent-length: 0\r\n\r\n");
+        assert!(matches!(ended, Poll::Ready(Ok(()))));
+        for (target, line) in [("?a", "GET /?a "), ("*", "GET * "), ("/", "GET / ")] {
+            let target = http::uri::PathAndQuery::from_static(target);
+            assert!(written(Request::get(http::Uri::from(target))).0.starts_with(line), "{line}");
+        }
+    }
+
+    /// The origin reads by the head: what it announces must come, or the next request would be read for it.
+    #[test]
+    fn a_body_that_is_announced_and_not_there_is_an_error_and_never_another_request() {
+        let (_, ended) = written(Request::post("/").header("content-length", 3));
+        assert!(matches!(ended, Poll::Ready(Err(AnswerError::Request(_)))), "{ended:?}");
+        let (text, ended) = written(Request::post("/").header("transfer-encoding", "chunked"));
+        assert!(text.ends_with("\r\n\r\n0\r\n\r\n") && matches!(ended, Poll::Ready(Ok(()))), "{text}");
+    }
+}
