@@ -20,6 +20,11 @@ impl House {
         });
     }
 
+    /// Tells the live secret apart from others.
+    fn check(&self) -> String {
+        self.optgate(&["keys", "list"]).ok().out.split('\t').next().unwrap().to_owned()
+    }
+
     fn forget(&self, account: u8) {
         self.optgate_told(&["ledger", "erase", "--site", "shop"], &format!("{}\n", char::from(account))).ok();
     }
@@ -111,9 +116,7 @@ fn a_journal_without_its_list_of_secrets_takes_no_other_secret() {
     house.records(0..2);
     let stranger = House::new();
     stranger.records(0..1);
-    let check =
-        |house: &House| house.optgate(&["keys", "list"]).ok().out.split('\t').next().unwrap().to_owned();
-    let foreign = check(&stranger);
+    let foreign = stranger.check();
     let backup = house.file("backup");
     house.optgate(&["ledger", "backup", backup.to_str().unwrap(), "--with-keys"]).ok();
     fs::copy(stranger.folder().join("secret.key"), house.folder().join("secret.key")).unwrap();
@@ -143,6 +146,69 @@ fn a_journal_without_its_list_of_secrets_takes_no_other_secret() {
     rotated.optgate(&["ledger", "verify"]).ok();
     rotated.journal("UPDATE secrets SET since = 1 WHERE since > 1");
     rotated.is_found_out("as the newest that its accounts are hashed under, and record 3 tells of");
+}
+
+/// Every record has the name of its node, which is made of the secret that the journal began with: so a foreign one is
+/// refused whatever is changed with it, also in a journal that was never rotated.
+#[test]
+fn a_foreign_secret_is_refused_however_much_is_changed_with_it() {
+    let (house, stranger) = (House::new(), House::new());
+    house.records(0..2);
+    stranger.records(0..1);
+    let (own, foreign) = (house.check(), stranger.check());
+    let secret = |house: &House| house.folder().join("secret.key");
+    fs::copy(secret(&stranger), secret(&house)).unwrap();
+    let first = |check: &str| format!("UPDATE meta SET value = '{check}' WHERE key = 'key_check'");
+    house.journal(&format!("{}; UPDATE secrets SET key_check = '{foreign}'", first(&foreign)));
+    house.is_found_out("which is made of the secret that it began with");
+    house.journal("DELETE FROM meta WHERE key = 'born'");
+    house.is_found_out("which is made of the secret that it began with");
+    let unborn = House::new();
+    unborn.records(0..2);
+    let own_of_unborn = unborn.check();
+    fs::copy(secret(&stranger), secret(&unborn)).unwrap();
+    unborn.journal(&format!("UPDATE secrets SET key_check = '{foreign}', since = 2"));
+    unborn.is_found_out(&format!(
+        "lists {foreign} since 2 as the secrets that its accounts are hashed under, and its records tell of \
+         {own_of_unborn} since 1"
+    ));
+    assert_ne!(own, own_of_unborn);
+}
+
+/// An account that is known under an earlier secret alone would be somebody else without it: that it is needed no more is
+/// an order's to say.
+#[test]
+fn an_earlier_secret_that_no_order_retired_is_missed() {
+    let house = House::new();
+    house.records(0..2);
+    house.optgate(&["keys", "rotate"]).ok();
+    house.records(2..3);
+    let secret = house.folder().join("secret.key");
+    let both = fs::read_to_string(&secret).unwrap();
+    fs::write(&secret, both.lines().next().unwrap()).unwrap();
+    house.journal("DELETE FROM secrets WHERE since = 1");
+    house.is_found_out("as the secrets that its accounts are hashed under, and its records tell of");
+}
+
+/// A journal that an earlier version made has a name that says nothing: its records do, from the first start on.
+#[test]
+fn a_journal_of_an_earlier_version_gets_a_record_of_its_secrets() {
+    let (house, stranger) = (House::new(), House::new());
+    stranger.records(0..1);
+    block_on(house.store().close());
+    house.journal(
+        "UPDATE meta SET value = 'feedbeef' WHERE key = 'node'; DELETE FROM meta WHERE key = 'born'",
+    );
+    house.records(0..2);
+    let foreign = stranger.check();
+    let told = house.optgate(&["ledger", "export"]).ok().out;
+    assert!(told.contains(&format!("v1 pruned=0 untied=0 secrets={}/1", house.check())), "{told}");
+    assert_eq!(told.matches("upkeep").count(), 1, "once: {told}");
+    fs::copy(stranger.folder().join("secret.key"), house.folder().join("secret.key")).unwrap();
+    house.journal(&format!(
+        "UPDATE meta SET value = '{foreign}' WHERE key = 'key_check'; UPDATE secrets SET key_check = '{foreign}'"
+    ));
+    house.is_found_out("as the secrets that its accounts are hashed under, and its records tell of");
 }
 
 /// Which accounts were recorded anew under a new secret no record tells; that there are more of them than records is seen.

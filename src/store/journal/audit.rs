@@ -178,7 +178,7 @@ async fn send_pages(
         true => Ok(()),
         false => {
             sealed.send_kept(path, connection, head.seq, pages).await?;
-            secrets::check(path, connection, (head.seq, sealed.secret())).await
+            secrets::check_beside(path, connection).await
         }
     }
 }

@@ -68,8 +68,7 @@ pub(super) async fn prepare(
         return Err(refuse(path, of_another(other.head.seq, &other.node, &node)));
     }
     let Whole { mut end, upkeep, left } = read(path, connection, (&node, &signed), fold).await?;
-    let told = upkeep.iter().rev().find_map(|(seq, upkeep)| Some((*seq, upkeep.secret.as_deref()?)));
-    secrets::check(path, connection, (end.head.seq, told)).await?;
+    let all_told = secrets::check(path, connection, &upkeep).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &end.head).await?;
     let mut mark = Mark::open(path)?;
     // From here on it is what it should be, and may be written.
@@ -84,6 +83,9 @@ pub(super) async fn prepare(
     }
     let (live_since, noted) = live_since(connection, live, (&node, &end.head)).await.map_err(named)?;
     end.take(noted);
+    if !all_told {
+        end.take(Some(secrets::note_list(connection, &node, &end.head).await.map_err(named)?));
+    }
     let told = upkeep.iter().rev().find_map(|(_, upkeep)| upkeep.signer.as_deref());
     let before = told.or(checkpoint.as_ref().map(|checkpoint| checkpoint.key.as_str()));
     if before.is_some_and(|before| before != signer.public().id()) {

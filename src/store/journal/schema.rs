@@ -9,7 +9,7 @@ use sqlx::{Connection, Row};
 use super::chain::Head;
 use super::seal::EVIDENCE;
 use super::upkeep::Noted;
-use super::{explain, kept, refuse};
+use super::{explain, kept, refuse, secrets};
 use crate::store::OpenError;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -347,10 +347,11 @@ pub(super) async fn migrate_to(
         sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
         if step == 0 {
             sqlx::raw_sql("PRAGMA application_id = 1330664519").execute(&mut *transaction).await?;
-            sqlx::query("INSERT INTO meta VALUES ('node', lower(hex(randomblob(4)))), ('key_check', ?)")
-                .bind(key_check)
-                .execute(&mut *transaction)
-                .await?;
+            let name = secrets::new_name(key_check)?;
+            for (key, value) in name.into_iter().chain([("key_check", key_check.to_owned())]) {
+                let put = sqlx::query("INSERT INTO meta VALUES (?, ?)").bind(key).bind(value);
+                put.execute(&mut *transaction).await?;
+            }
         }
         sqlx::query("INSERT OR REPLACE INTO meta VALUES ('schema', ?)")
             .bind((step + 1).to_string())

@@ -15,7 +15,8 @@
 //!   secret   check=CHECK             accounts are hashed under another secret from here on
 //!   retire   secrets=N               those of before are not needed any more
 //!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade; left=N: so many
-//!                                    records, and no more, are tied to no account any more, whatever was said before
+//!                                    records, and no more, are tied to no account any more, whatever was said before;
+//!                                    secrets=CHECK/N,CHECK/N: accounts are hashed under these, each since record N
 //!
 //!   kept=N/DIGEST dropped=N/DIGEST   with prune, erase and seal: see `kept`
 //! ```
@@ -102,7 +103,14 @@ pub(in crate::store) enum Deed {
     Left {
         untied: u64,
     },
+    /// The secrets of a journal whose name does not say which it began with.
+    Listed {
+        secrets: Secrets,
+    },
 }
+
+/// Secrets that accounts are hashed under, by their checks, and since which record.
+pub(in crate::store) type Secrets = Vec<(String, i64)>;
 
 impl Deed {
     const fn word(&self) -> &'static str {
@@ -114,7 +122,7 @@ impl Deed {
             Self::Signer { .. } => "signer",
             Self::Secret { .. } => "secret",
             Self::Retire { .. } => "retire",
-            Self::Seal { .. } | Self::Left { .. } => "seal",
+            Self::Seal { .. } | Self::Left { .. } | Self::Listed { .. } => "seal",
         }
     }
 
@@ -139,6 +147,11 @@ impl Deed {
             Self::Seal { pruned, untied } => format!("pruned={pruned} untied={untied}"),
             // A program that does not know the last word reads that nothing was done, which is so.
             Self::Left { untied } => format!("pruned=0 untied=0 left={untied}"),
+            Self::Listed { secrets } => {
+                let secrets: Vec<_> =
+                    secrets.iter().map(|(check, since)| format!("{check}/{since}")).collect();
+                format!("pruned=0 untied=0 secrets={}", secrets.join(","))
+            }
         };
         let mut text = format!("{FORM} {said}");
         for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
@@ -181,6 +194,10 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) signer: Option<String>,
     /// The check of the secret that accounts are hashed under from there on, if it is another.
     pub(in crate::store) secret: Option<String>,
+    /// Only the newest secret is needed from there on.
+    pub(in crate::store) retired: bool,
+    /// These are all secrets that accounts are hashed under there.
+    pub(in crate::store) listed: Option<Secrets>,
 }
 
 /// It is upkeep, in words that this program does not know.
@@ -232,13 +249,15 @@ impl Upkeep {
                 pruned_untied: Some(0),
                 erased: number("untied")?,
                 left: since("left")?,
+                listed: word("secrets").map_or(Some(None), |listed| read_secrets(listed).map(Some))?,
                 seal: seal()?,
                 ..Self::default()
             },
             "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
             "secret" => Self { secret: Some(word("check")?.to_owned()), ..Self::default() },
             // A site may have any name, so nothing else is read there.
-            "hold" | "release" | "retire" => Self::default(),
+            "hold" | "release" => Self::default(),
+            "retire" => Self { retired: true, ..Self::default() },
             _ => return None,
         })
     }
@@ -249,6 +268,14 @@ fn read_tally(text: &str) -> Option<Tally> {
     let digest = HEXLOWER.decode(digest.as_bytes()).ok()?.try_into().ok()?;
     let count = count.parse().ok().filter(|count| *count > 0)?;
     Some(Tally { count, digest })
+}
+
+fn read_secrets(text: &str) -> Option<Secrets> {
+    let secret = |secret: &str| {
+        let (check, since) = secret.split_once('/')?;
+        Some((check.to_owned(), since.parse().ok()?))
+    };
+    text.split(',').map(secret).collect()
 }
 
 /// A record of upkeep that is written and not committed yet.
@@ -357,11 +384,15 @@ mod tests {
         assert_eq!((left.pruned, left.erased, left.left), (0, 0, Some(3)));
         assert_eq!(read(&Deed::Secret { check: "c".into() }, &none).secret.as_deref(), Some("c"));
         assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
+        assert!(read(&Deed::Retire { secrets: 1 }, &none).retired);
+        let secrets = vec![("a".to_owned(), 1), ("b".to_owned(), 7)];
+        let listed = read(&Deed::Listed { secrets: secrets.clone() }, &none);
+        assert_eq!((listed.pruned, listed.erased, listed.listed), (0, 0, Some(secrets)));
+        assert_eq!(Upkeep::read("seal", "v1 pruned=0 untied=0 secrets=a"), None);
         for deed in [
             Deed::HoldRecord { hold: 1, seq: 2 },
             Deed::HoldSite { hold: 1, site: format!("a records=9 kept=1/{ab}") },
             Deed::Release { hold: 1 },
-            Deed::Retire { secrets: 1 },
         ] {
             assert_eq!(read(&deed, &none), Upkeep::default(), "{deed:?} seals nothing");
         }
