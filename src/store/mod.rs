@@ -233,6 +233,7 @@ impl Store {
             state: Arc::clone(&state),
             inbox,
         })?;
+        let to_writer = ToWriter::new(to_writer, Arc::clone(&state));
         let place = Place::of(journal.clone());
         if let (Some(settings), Some(asks)) = (limits.shared.clone(), asks) {
             feed::spawn(feed::Start {
@@ -242,11 +243,12 @@ impl Store {
                 key_checks,
                 keys: secret.keys.clone(),
                 state: Arc::clone(&state),
+                to_writer: to_writer.weak(),
                 asks,
             })?;
         }
         Ok(Self(Arc::new(Shared {
-            to_writer: ToWriter::new(to_writer, Arc::clone(&state)),
+            to_writer,
             state,
             keys: secret.keys,
             key_check,

@@ -12,6 +12,7 @@ use crate::config::{self, DatabaseUrl};
 use crate::privacy::Keys;
 use crate::store::journal::believed::vouch;
 use crate::store::journal::postgres::{Database, Shipped, Trouble, twins};
+use crate::store::writer::WeakToWriter;
 
 /// With nothing to ship, how often the database is asked what it has.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,6 +31,7 @@ pub(super) struct Shipper {
     key_checks: Vec<String>,
     keys: Keys,
     line: Arc<Line>,
+    to_writer: WeakToWriter,
 }
 
 impl Shipper {
@@ -38,7 +40,7 @@ impl Shipper {
         journal: PathBuf,
         node: &Arc<str>,
         (key_checks, keys): (&[String], &Keys),
-        line: Arc<Line>,
+        (line, to_writer): (Arc<Line>, WeakToWriter),
     ) -> Self {
         Self {
             url: settings.url.clone(),
@@ -47,6 +49,7 @@ impl Shipper {
             key_checks: key_checks.to_owned(),
             keys: keys.clone(),
             line,
+            to_writer,
         }
     }
 
@@ -92,6 +95,7 @@ impl Shipper {
             loop {
                 self.reached(seq);
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
+                    self.keep_accounts(&mut reader, &mut database).await?;
                     self.fill_up((&mut reader, &mut database), seq).await?;
                     self.forget(&mut reader, &mut database).await?;
                     forgotten = Some(Instant::now());
@@ -110,6 +114,7 @@ impl Shipper {
                     }
                 }
                 let batch = self.batch(&mut reader, seq).await?;
+                self.tell_pruned(&batch).await?;
                 database.append(&self.node, &batch).await?;
                 seq = batch.last().map_or(seq, |last| last.seq);
             }
@@ -137,18 +142,19 @@ impl Shipper {
         (reader, database): (&mut Reader, &mut Database),
         to: i64,
     ) -> Result<(), Trouble> {
-        let (mut after, mut sent, mut kept) = (0, 0, false);
+        let (mut after, mut sent) = (0, 0);
         while after < to {
             let end = to.min(after + STRETCH);
             if database.count(&self.node, (after, end)).await? < end - after {
-                if !std::mem::replace(&mut kept, true) {
-                    self.keep_accounts(reader, database).await?;
-                }
                 let mut at = after;
                 while at < end {
                     let batch = self.batch(reader, at).await?;
                     let Some(last) = batch.last().map(|last| last.seq) else { break };
-                    let batch = batch.into_iter().filter(|record| record.seq <= end).collect();
+                    let there =
+                        database.which(&self.node, batch.iter().map(|record| record.seq).collect()).await?;
+                    let gone = |record: &Shipped| record.seq <= end && !there.contains(&record.seq);
+                    let batch: Vec<_> = batch.into_iter().filter(gone).collect();
+                    self.tell_pruned(&batch).await?;
                     sent += database.send_again(&self.node, batch).await?;
                     at = last;
                 }
@@ -164,8 +170,23 @@ impl Shipper {
         Ok(())
     }
 
-    /// Has the database keep the accounts that this node keeps by their hash alone: a record that is pruned here does not say
-    /// any more whose it was, as its row there did. Before the rows go, so that who takes those in finds them.
+    /// Notes in the journal, before they go, how many records of a batch are pruned: the database cannot tell whose they
+    /// were, and whoever counts there must know that no hand took that from them.
+    async fn tell_pruned(&self, batch: &[Shipped]) -> Result<(), Trouble> {
+        match batch.iter().filter(|record| record.canonical.is_none()).count() {
+            0 => Ok(()),
+            records => {
+                let told = self.to_writer.note_sent(records as u64).await;
+                told.map_err(|error| Trouble::Away(format!("pruned records cannot go there yet: {error}")))
+            }
+        }
+    }
+
+    /// Has the database keep the accounts that this node keeps by their hash alone and of whom nothing is there: a record
+    /// that is pruned here does not say any more whose it was, as its row there did, unless that was lost, or a hand took
+    /// it. Before rows go there again, so that who takes those in finds them.
+    ///
+    /// Cost: for each account that is kept a look into two indexes of the database.
     async fn keep_accounts(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
         let mut row = 0;
         while let Some((accounts, last)) = reader.kept(row).await.map_err(unreadable)? {
@@ -192,6 +213,7 @@ impl Shipper {
             Some((last, _)) if last == seq => {
                 // A table that was emptied, or lost its end, has not the last.
                 if seq > 0 && database.chain(&self.node, seq).await?.is_none() {
+                    self.keep_accounts(reader, database).await?;
                     self.fill_up((reader, database), seq).await?;
                 }
                 Ok(seq)

@@ -8,7 +8,7 @@ use sqlx::Row;
 
 use super::chain::{Account, Beside, Link, Version, digest};
 use super::kept::Sealing;
-use super::seal::There;
+use super::seal::{Seal, There};
 use super::sqlite::Journal;
 use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
@@ -155,8 +155,7 @@ impl Journal {
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
-            let untied = account == Account::Erased;
-            doomed.push(Doomed { seq, digest: digest(canonical), lasting, untied });
+            doomed.push(Doomed { seq, digest: digest(canonical), lasting, account });
         }
         Ok((PrunedPage { pruned, gone: Vec::new(), last }, doomed))
     }
@@ -181,8 +180,10 @@ impl Journal {
                 sealing.word(connection, (subject, *how), head, key_check).await?;
             }
         }
-        let untied = doomed.iter().filter(|row| row.untied).count() as u64;
-        let deed = Deed::Prune { records: doomed.len() as u64, before_us, untied };
+        let of = |account: Account| doomed.iter().filter(|row| row.account == account).count() as u64;
+        let (records, untied) = (doomed.len() as u64, of(Account::Erased));
+        let tied = records - untied - of(Account::None);
+        let deed = Deed::Prune { records, before_us, untied, tied };
         let noted = self.note(by, &deed, &sealing.done()).await?;
         self.commit(Some(noted)).await
     }
@@ -230,16 +231,28 @@ impl Journal {
         // An order about somebody who is not known does nothing.
         let noted = match erased.records > 0 || there != There::default() || !seal.is_empty() {
             true => {
-                let There { elsewhere, own, kept: shared } = there;
-                // What its own file has pruned and the database not yet was untied there alone.
-                let elsewhere = elsewhere + own.saturating_sub(erased.records);
-                let deed = Deed::Erase { records: erased.records, elsewhere, shared };
+                let deed = Deed::Erase { records: erased.records, there };
                 Some(self.note(By::Order, &deed, &seal).await?)
             }
             false => None,
         };
         self.commit(noted).await?;
         Ok(erased)
+    }
+
+    /// Notes that so many pruned records go to the database that nodes share without whose they were.
+    pub(in crate::store) async fn note_sent(&mut self, records: u64) -> Result<()> {
+        self.settle_doubt().await?;
+        let done = async {
+            self.begin().await?;
+            let noted = self.note(By::Feed, &Deed::Sent { records }, &Seal::default()).await?;
+            self.commit(Some(noted)).await
+        };
+        let done = done.await;
+        if let Err(error) = &done {
+            self.doubt(error).await;
+        }
+        done
     }
 }
 
@@ -249,8 +262,8 @@ struct Doomed {
     digest: Link,
     /// Whose last it is, and how that account stands.
     lasting: Option<(Subject, Standing)>,
-    /// It had lost what tied it to an account before.
-    untied: bool,
+    /// Whose it is.
+    account: Account,
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.

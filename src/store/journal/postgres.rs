@@ -306,6 +306,23 @@ impl Database {
         .await
     }
 
+    /// Those of some of a node's records that are here.
+    pub(in crate::store) async fn which(
+        &mut self,
+        node: &str,
+        seqs: Vec<i64>,
+    ) -> Result<HashSet<i64>, Trouble> {
+        self.call(async |connection| {
+            let rows = query("SELECT seq FROM optgate.records WHERE node = $1 AND seq = ANY($2)")
+                .bind(node)
+                .bind(seqs)
+                .fetch_all(&mut *connection)
+                .await?;
+            Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Writes those of a batch that are not here any more; how many that were. An account that was erased everywhere
     /// meanwhile is not tied to them again.
     pub(in crate::store) async fn send_again(
@@ -415,23 +432,27 @@ impl Database {
     }
 
     /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept. How many
-    /// whole records of nodes other than `node` that were, and how many of `node`.
+    /// whole records that were, but for `own`, those that are tied to it in the file of `node`, which ends with record
+    /// `last`; and how many pruned ones.
     pub(in crate::store) async fn erase(
         &mut self,
         subject: &Subject,
-        (node, standing): (&str, Option<&str>),
-        erasure: &[u8; BLINDING],
+        (node, own, last): (&str, &[i64], i64),
+        (standing, erasure): (Option<&str>, &[u8; BLINDING]),
     ) -> Result<(u64, u64), Trouble> {
         self.call(async |connection| {
             let row = query(
-                "SELECT count(*) FILTER (WHERE node <> $2), count(*) FILTER (WHERE node = $2) FROM optgate.records \
-                 WHERE subject = $1 AND canonical IS NOT NULL",
+                "SELECT count(*) FILTER (WHERE canonical IS NOT NULL AND \
+                 (node <> $2 OR (seq <= $3 AND NOT seq = ANY($4)))), \
+                 count(*) FILTER (WHERE canonical IS NULL) FROM optgate.records WHERE subject = $1",
             )
             .bind(subject.as_bytes().as_slice())
             .bind(node)
+            .bind(last)
+            .bind(own.to_vec())
             .fetch_one(&mut *connection)
             .await?;
-            let (elsewhere, own): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (whole, pruned): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
                 .bind(subject.as_bytes().as_slice())
                 .execute(&mut *connection)
@@ -444,7 +465,7 @@ impl Database {
                     .execute(&mut *connection)
                     .await?;
             }
-            Ok((elsewhere.unsigned_abs(), own.unsigned_abs()))
+            Ok((whole.unsigned_abs(), pruned.unsigned_abs()))
         })
         .await
     }

@@ -2,6 +2,7 @@
 //! opts nobody in.
 
 use optgate::privacy::Standing;
+use optgate::store::Change;
 
 use super::{Node, back_in, execute, exported, out, subject, until};
 use crate::support::postgres::{Cluster, connect};
@@ -218,4 +219,78 @@ async fn an_erasure_of_what_the_database_has_not_pruned_yet_is_told() {
     a.is_shipped().await;
     assert_eq!(exported(&database).await.map(drop), Ok(()));
     a.stop().await;
+}
+
+/// Of a pruned row nothing shows any more that it named somebody: the order that pruned it says how many did. The node
+/// that pruned it has the account's hash, by which the others honour it all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pruned_row_that_was_untied_by_hand_is_missed_and_its_account_honoured() {
+    let Some(cluster) =
+        Cluster::shared("a_pruned_row_that_was_untied_by_hand_is_missed_and_its_account_honoured")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    a.record(Change { subject: None, ..out(0) }).await;
+    let a = prunes_all(a, &database).await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
+    a.store.erase(vec![subject(1)]).await.unwrap();
+    a.is_shipped().await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()), "an order unties pruned rows too, and says so");
+    let folder = a.stop().await;
+    execute(&database, "UPDATE optgate.records SET subject = NULL WHERE seq = 2").await;
+    let said = exported(&database).await.unwrap_err();
+    let words = "2 records, pruned ones with them, have lost what ties them to an account, and the records of erasures tell \
+                 of 1";
+    assert!(said.contains(words), "{said}");
+    let again = Node::start_in(folder, &database);
+    until("the node's hash of it is kept", async || {
+        let kept = "SELECT count(*) FROM optgate.suppression WHERE erasure IS NULL";
+        super::number(&mut connect(&database).await, kept).await == 1
+    })
+    .await;
+    let late = Node::start(&database);
+    for account in 1..4 {
+        late.knows(account, Standing::OptedOut).await;
+    }
+    again.stop().await;
+    late.stop().await;
+}
+
+/// Pruned rows that were lost come back without whose they were: that no hand took it, their node says.
+#[tokio::test(flavor = "multi_thread")]
+async fn pruned_rows_that_were_sent_again_are_no_false_alarm() {
+    let Some(cluster) = Cluster::shared("pruned_rows_that_were_sent_again_are_no_false_alarm") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    let a = prunes_all(a, &database).await;
+    execute(&database, "TRUNCATE optgate.records").await;
+    until("all of it is there again", async || exported(&database).await.is_ok()).await;
+    let told = "SELECT count(*) FROM optgate.records WHERE seq = 5 AND signal = 'seal'";
+    assert_eq!(super::number(&mut connect(&database).await, told).await, 1);
+    execute(&database, "UPDATE optgate.records SET subject = NULL, blinding = NULL").await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()), "none of them has any to lose");
+    a.stop().await;
+}
+
+/// Has a node prune all it recorded, and the database after it; the node, started anew.
+async fn prunes_all(node: Node, database: &str) -> Node {
+    node.is_shipped().await;
+    node.store.prune(i64::MAX, false).await.unwrap();
+    node.is_shipped().await;
+    // Its next start prunes the database.
+    let again = Node::start_in(node.stop().await, database);
+    let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL";
+    until("the database has pruned", async || super::number(&mut connect(database).await, whole).await == 0)
+        .await;
+    again
 }
