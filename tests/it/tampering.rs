@@ -68,6 +68,37 @@ fn a_pruned_record_that_was_erased_makes_no_room_for_another() {
     assert!(house.refusal().contains("tell of 0"), "{}", house.refusal());
 }
 
+/// Of a pruned record nothing is left but its digest: no word stands beside it that nothing seals.
+#[test]
+fn a_time_that_was_put_beside_a_pruned_record_is_found_out() {
+    let house = House::new();
+    house.records(0..3);
+    house.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    house.records(3..4);
+    house.optgate(&["ledger", "verify"]).ok();
+    house.journal(
+        "DROP TRIGGER journal_only_forgets; UPDATE journal SET time_us = 1795000000000000 WHERE seq = 2",
+    );
+    house.is_found_out("record 2 does not fit the chain");
+}
+
+/// A journal of before that has times there loses them at its first start; until then it is proven as it is.
+#[test]
+fn times_that_an_earlier_version_left_beside_pruned_records_go_at_the_first_start() {
+    let house = House::new();
+    house.records(0..3);
+    house.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    house.journal(
+        "DROP TRIGGER journal_only_forgets; UPDATE meta SET value = '8' WHERE key = 'schema';
+         UPDATE journal SET time_us = 1795000000000000 WHERE digest IS NOT NULL",
+    );
+    house.optgate(&["ledger", "verify"]).ok();
+    block_on(house.store().close());
+    house.optgate(&["ledger", "verify"]).ok();
+    house.journal("DROP TRIGGER journal_only_forgets; UPDATE journal SET time_us = 7 WHERE seq = 3");
+    house.is_found_out("record 3 does not fit the chain");
+}
+
 /// A trigger that was planted would take the account out of every record to come.
 #[test]
 fn a_trigger_that_optgate_did_not_make_is_refused() {

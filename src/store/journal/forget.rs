@@ -66,11 +66,11 @@ pub struct Erased {
 }
 
 impl Journal {
-    /// When the newest record of a choice was made, in microseconds since the Unix epoch.
+    /// When the newest whole record of a choice was made, in microseconds since the Unix epoch.
     pub(in crate::store) async fn newest_us(&mut self) -> Result<Option<i64>> {
         // What was done to the journal, a start under a wrong clock may have written just now.
         let query = sqlx::query_scalar(
-            "SELECT time_us FROM journal WHERE coalesce(instr(canonical, x'000000000000000675706b656570'), 0) = 0
+            "SELECT time_us FROM journal WHERE instr(canonical, x'000000000000000675706b656570') = 0
              ORDER BY seq DESC LIMIT 1",
         );
         query.fetch_optional(self.connection()?).await
@@ -168,7 +168,7 @@ impl Journal {
         let connection = self.connection()?;
         for Doomed { seq, digest, lasting, .. } in doomed {
             sqlx::query(
-                "UPDATE journal SET canonical = NULL, digest = ?, reference = NULL, subject = NULL,
+                "UPDATE journal SET canonical = NULL, digest = ?, time_us = 0, reference = NULL, subject = NULL,
                  blinding = NULL WHERE seq = ?",
             )
             .bind(digest.to_vec())

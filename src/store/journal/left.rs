@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::beside::reading;
 use super::chain::Fields;
-use super::schema::{LATEST, meta, schema_version};
+use super::schema::{SEALED, meta, schema_version};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
@@ -47,7 +47,7 @@ pub(in crate::store) struct LeftOut {
 pub(in crate::store) fn left(path: &Path) -> Result<Left, OpenError> {
     reading(path, async move |connection| {
         let named = |e: sqlx::Error| explain(path, &e);
-        if schema_version(connection).await.map_err(named)? < LATEST {
+        if schema_version(connection).await.map_err(named)? < SEALED {
             return Err(refuse(
                 path,
                 "is of an earlier version; start this version on a copy of it once, then try again",

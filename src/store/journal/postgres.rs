@@ -353,8 +353,8 @@ impl Database {
     pub(in crate::store) async fn whole(&mut self, node: &str, after: i64) -> Result<Vec<Shipped>, Trouble> {
         self.call(async |connection| {
             let rows = query(
-                "SELECT seq, time_us, site, kind, signal, subject, blinding, seen, reference, canonical, digest, chain \
-                 FROM optgate.records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                "SELECT seq, CASE WHEN digest IS NULL THEN time_us ELSE 0 END, site, kind, signal, subject, blinding, \
+                 seen, reference, canonical, digest, chain FROM optgate.records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
             )
             .bind(node)
             .bind(after)
@@ -417,8 +417,8 @@ impl Database {
     ) -> Result<(), Trouble> {
         self.call(async |connection| {
             query(
-                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, reference = NULL, blinding = NULL, \
-                 site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
+                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, time_us = 0, reference = NULL, \
+                 blinding = NULL, site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
                  WHERE r.node = $1 AND r.seq = p.seq AND r.canonical IS NOT NULL",
             )
             .bind(node.to_owned())

@@ -75,6 +75,7 @@ pub(super) async fn prepare(
     if schema_version(connection).await.map_err(named)? < SEALED {
         end.take(schema::seal(connection, &node, &end.head).await.map_err(named)?);
     }
+    schema::migrate_on(connection).await.map_err(named)?;
     schema::put_triggers_back(path, connection).await.map_err(named)?;
     if let Some(untied) = left {
         let deed = Deed::Left { untied };
@@ -127,14 +128,15 @@ async fn read(
     if known_to.seq > signed.seq {
         unsigned.read_to(connection, known_to.seq).await.map_err(named)?;
     }
-    let sealed = schema_version(connection).await.map_err(named)? >= SEALED;
+    let schema = schema_version(connection).await.map_err(named)?;
+    let sealed = schema >= SEALED;
     let mut kept = match sealed {
         true => Kept::read(path, connection).await?,
         false => Kept::read_unsealed(path, connection).await?,
     };
     let accounts = std::mem::take(&mut kept.accounts);
     accounts.iter().for_each(|(subject, standing, seq)| fold.stood(*subject, *standing, *seq));
-    let mut look = Look::at(node);
+    let mut look = Look::at(node, schema);
     let head = read_records(path, connection, known_to, (signed, &mut unsigned), (&mut look, fold)).await?;
     // After the records: what is wrong with those comes first.
     let untied = look.untied.len() as u64;
