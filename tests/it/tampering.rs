@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use optgate::privacy::{Standing, Subject};
+use optgate::store::Change;
 
 use super::ledger::{House, block_on, out};
 
@@ -304,4 +305,55 @@ fn an_old_folder_that_was_changed_is_adopted_and_said_to_be_so() {
     assert!(said.out.starts_with("recorded: 2\n"), "{}", said.out);
     assert!(said.err.contains("1 records have lost what ties them to an account"), "{}", said.err);
     assert_eq!(new.standing(0), Standing::OptedOutByImport);
+}
+
+/// Two secrets are in the list since the first record then; which is the later must not be left to chance.
+#[test]
+fn a_secret_that_was_rotated_before_the_first_record_is_the_later_one() {
+    // Which of two sorts first is chance.
+    for _ in 0..8 {
+        let house = House::new();
+        block_on(house.store().close());
+        house.optgate(&["keys", "rotate"]).ok();
+        house.records(0..1);
+        house.records(1..2);
+        house.optgate(&["ledger", "verify"]).ok();
+        assert_eq!(house.optgate(&["ledger", "export"]).ok().out.matches("upkeep").count(), 1);
+        house.optgate(&["keys", "retire"]).ok();
+        assert_eq!(house.standing(0), Standing::OptedOut);
+    }
+}
+
+/// What is adopted may be hashed under an earlier secret, whatever its place in the journal: that secret is needed then,
+/// also once the record is pruned. Profiles are carried like accounts.
+#[test]
+fn an_adopted_opt_out_of_an_earlier_secret_keeps_that_secret() {
+    let old = House::new();
+    old.records(0..2);
+    let store = old.store();
+    let profile = Subject::of_profile(store.keys(), "shop", b"visitor");
+    block_on(async {
+        store.record(Change { subject: Some(profile), ..out(&store, 9) }).await.unwrap();
+        store.close().await;
+    });
+    let new = House::new();
+    fs::create_dir(new.folder()).unwrap();
+    fs::copy(old.folder().join("secret.key"), new.folder().join("secret.key")).unwrap();
+    block_on(new.store().close());
+    new.optgate(&["keys", "rotate"]).ok();
+    new.records(5..6);
+    let said = new.optgate(&["ledger", "adopt", old.folder().to_str().unwrap()]).ok().out;
+    assert!(said.starts_with("recorded: 3\n"), "{said}");
+    let store = new.store();
+    assert_eq!(store.lookup(&profile), Standing::OptedOutByImport);
+    block_on(store.close());
+    let told = new.optgate(&["ledger", "export"]).ok().out;
+    assert_eq!(told.matches(&format!(", hashed under secret {}", old.check())).count(), 3, "{told}");
+    let retire = || new.optgate(&["keys", "retire"]);
+    retire().failed("3 opted-out accounts are known under an earlier secret alone");
+    new.forget(0);
+    retire().failed("3 opted-out accounts are known under an earlier secret alone");
+    new.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    retire().failed("3 opted-out accounts are known under an earlier secret alone");
+    assert!((0..2).chain(5..6).all(|account| new.known_under_any_secret(account)));
 }

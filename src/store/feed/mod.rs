@@ -113,6 +113,8 @@ enum Ask {
     },
     /// Once the database has every record that this node has now, forget whose those of these accounts are.
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
+    /// How many other nodes have records in the database.
+    Others { answer: Answer<usize> },
     /// A record of another node.
     Find { reference: String, answer: Answer<Option<RecordView>> },
     /// Ship what is left and end.
@@ -191,6 +193,11 @@ impl Line {
     /// The record behind a normalised reference, of whichever node.
     pub(super) async fn find(&self, reference: String) -> Result<Option<RecordView>, RecordError> {
         self.ask(|answer| Ask::Find { reference, answer }).await
+    }
+
+    /// How many other nodes have records in the database, whether they still run or not.
+    pub(super) async fn others(&self) -> Result<usize, RecordError> {
+        self.ask(|answer| Ask::Others { answer }).await
     }
 
     /// What the feed answers.
@@ -407,6 +414,13 @@ async fn serve(
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
+            Ask::Others { answer } => {
+                let (url, key_checks, node) = (settings.url.clone(), key_checks.to_owned(), Arc::clone(node));
+                answering.spawn_local(async move {
+                    let others = others(&url, &key_checks, &node).await;
+                    drop(answer.send(others.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
             Ask::Erase { subject, standing, erasure, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 let (node, keys, journal) = (Arc::clone(node), keys.clone(), journal.to_owned());
@@ -440,6 +454,10 @@ async fn find(
     let canonical = database.find(reference).await?;
     let view = canonical.as_deref().and_then(Fields::decode).map(|fields| fields.view());
     Ok(view.filter(|view| view.reference == reference))
+}
+
+async fn others(url: &config::DatabaseUrl, key_checks: &[String], node: &str) -> Result<usize, Trouble> {
+    Ok(open(url, key_checks).await?.others(node).await?.len())
 }
 
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:

@@ -6,13 +6,14 @@
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
-use super::chain::{Account, Beside, Link, Version, digest};
+use super::chain::{Account, Beside, Fields, Link, Version, digest};
 use super::kept::Sealing;
 use super::seal::{Seal, There};
 use super::sqlite::Journal;
 use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
 use crate::privacy::{Standing, Subject};
+use crate::store::record::said_under;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -20,7 +21,7 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 const PAGE: i64 = 512;
 
 /// Stands for the check of a secret before the live one.
-const EARLIER: &str = "earlier";
+pub(super) const EARLIER: &str = "earlier";
 
 /// What was pruned, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,18 +156,19 @@ impl Journal {
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
-            doomed.push(Doomed { seq, digest: digest(canonical), lasting, account });
+            let hashed = under(&fields, (self.live_since, &self.key_check));
+            doomed.push(Doomed { seq, digest: digest(canonical), lasting, account, under: hashed });
         }
         Ok((PrunedPage { pruned, gone: Vec::new(), last }, doomed))
     }
 
     /// Puts digests in the place of records, keeps how accounts stood that lose their last, and notes it, as one.
     async fn give_way(&mut self, doomed: &[Doomed], (by, before_us): (By, i64)) -> Result<()> {
-        let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
+        let head = self.end.head.seq;
         let mut sealing = Sealing::by(head + 1);
         self.begin().await?;
         let connection = self.connection()?;
-        for Doomed { seq, digest, lasting, .. } in doomed {
+        for Doomed { seq, digest, lasting, under, .. } in doomed {
             sqlx::query(
                 "UPDATE journal SET canonical = NULL, digest = ?, time_us = 0, reference = NULL, subject = NULL,
                  blinding = NULL WHERE seq = ?",
@@ -176,8 +178,7 @@ impl Journal {
             .execute(&mut *connection)
             .await?;
             if let Some((subject, how)) = lasting {
-                let key_check = if *seq < live_since { EARLIER } else { &live };
-                sealing.word(connection, (subject, *how), head, key_check).await?;
+                sealing.word(connection, (subject, *how), head, under).await?;
             }
         }
         let of = |account: Account| doomed.iter().filter(|row| row.account == account).count() as u64;
@@ -224,8 +225,17 @@ impl Journal {
             erased.records += done.rows_affected();
             erased.first_format += first_format.unsigned_abs();
             erased.suppressed |= word(*standing).is_some();
-            let key_check = if *by < live_since { EARLIER } else { &live };
-            sealing.word(connection, (subject, *standing), head, key_check).await?;
+            let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = ?")
+                .bind(*by)
+                .fetch_optional(&mut *connection)
+                .await?
+                .flatten();
+            let key_check = match last.as_deref().and_then(Fields::decode) {
+                Some(fields) => under(&fields, (live_since, &live)),
+                None if *by < live_since => EARLIER.to_owned(),
+                None => live.clone(),
+            };
+            sealing.word(connection, (subject, *standing), head, &key_check).await?;
         }
         let seal = sealing.done();
         // An order about somebody who is not known does nothing.
@@ -256,6 +266,16 @@ impl Journal {
     }
 }
 
+/// The secret that a record's account is hashed under, the live one since a record.
+fn under(fields: &Fields<'_>, (live_since, live): (i64, &str)) -> String {
+    match said_under(fields.policy) {
+        Some(check) => check,
+        None if fields.seq < live_since => EARLIER,
+        None => live,
+    }
+    .to_owned()
+}
+
 /// A record that is to be pruned.
 struct Doomed {
     seq: i64,
@@ -264,6 +284,8 @@ struct Doomed {
     lasting: Option<(Subject, Standing)>,
     /// Whose it is.
     account: Account,
+    /// The secret that the account is hashed under.
+    under: String,
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.

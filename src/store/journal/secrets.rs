@@ -15,6 +15,7 @@ use super::upkeep::{self, By, Deed, Noted, Secrets, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
+use crate::store::record::{UNDER, under};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -65,14 +66,15 @@ pub(super) async fn check(
              {seq} tells of {check}"
         ));
     }
-    // The one that it was made with stands there from its first record on, until it is retired.
-    match listed.iter().find(|(_, since)| *since == 1) {
-        Some((check, _)) if first.as_ref().is_some_and(|first| first != check) => {
-            return changed(format!(
-                "lists secret {check} since its first record, and was made with another"
-            ));
-        }
-        _ => {}
+    // Since its first record there is the one that it was made with, and one that came in before there was any.
+    let came_first = |check: &str| {
+        told.first().is_some_and(|(seq, upkeep)| *seq == 1 && upkeep.secret.as_deref() == Some(check))
+    };
+    let stranger = listed.iter().find(|(check, since)| {
+        *since == 1 && first.as_ref().is_some_and(|first| first != check) && !came_first(check)
+    });
+    if let Some((check, _)) = stranger {
+        return changed(format!("lists secret {check} since its first record, and was made with another"));
     }
     let node = meta(connection, "node").await.map_err(named)?.unwrap_or_default();
     let born = meta(connection, BORN).await.map_err(named)?;
@@ -96,11 +98,15 @@ pub(super) async fn check(
     }
 }
 
-/// The list, oldest first.
-async fn listed(connection: &mut SqliteConnection) -> Result<Secrets> {
-    sqlx::query_as("SELECT key_check, since FROM secrets ORDER BY since, key_check")
-        .fetch_all(connection)
-        .await
+/// The list, oldest first. Where a secret came in before there was a record, two are there since the first, and the later
+/// is not the one that the journal was made with.
+pub(super) async fn listed(connection: &mut SqliteConnection) -> Result<Secrets> {
+    sqlx::query_as(
+        "SELECT key_check, since FROM secrets
+         ORDER BY since, key_check IS NOT (SELECT value FROM meta WHERE key = 'key_check')",
+    )
+    .fetch_all(connection)
+    .await
 }
 
 fn checks(secrets: &Secrets) -> String {
@@ -181,11 +187,7 @@ pub(super) async fn live_since(
     live: &str,
     (node, head): (&str, &Head),
 ) -> Result<(i64, Option<Noted>)> {
-    let newest: Option<(String, i64)> =
-        sqlx::query_as("SELECT key_check, since FROM secrets ORDER BY since DESC LIMIT 1")
-            .fetch_optional(&mut *connection)
-            .await?;
-    match newest {
+    match listed(connection).await?.pop() {
         Some((check, since)) if check == live => Ok((since, None)),
         _ => {
             let next = head.seq + 1;
@@ -214,11 +216,14 @@ impl Journal {
         let (since, live) = (self.live_since, self.key_check.clone());
         let rows = sqlx::query(
             "SELECT subject FROM (
-                SELECT subject FROM journal WHERE seq < ? AND subject IS NOT NULL
+                SELECT subject FROM journal WHERE subject IS NOT NULL
+                    AND (seq < ? OR (instr(canonical, ?) > 0 AND instr(canonical, ?) = 0))
                 UNION SELECT subject FROM suppression WHERE key_check <> ?
              ) WHERE subject NOT IN (SELECT subject FROM carried)",
         )
         .bind(since)
+        .bind(UNDER.as_bytes())
+        .bind(under("", &live).into_bytes())
         .bind(live)
         .fetch_all(self.connection()?)
         .await?;

@@ -2,7 +2,7 @@
 //! opts nobody in.
 
 use optgate::privacy::Standing;
-use optgate::store::Change;
+use optgate::store::{Change, RecordError};
 
 use super::{Node, back_in, execute, exported, out, subject, until};
 use crate::support::postgres::{Cluster, connect};
@@ -259,6 +259,25 @@ async fn a_pruned_row_that_was_untied_by_hand_is_missed_and_its_account_honoured
     }
     again.stop().await;
     late.stop().await;
+}
+
+/// A node knows for its own records alone under which secret they are: what others recorded must not be lost to it by
+/// taking an earlier one away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_among_others_retires_no_secret() {
+    let Some(cluster) = Cluster::shared("a_node_among_others_retires_no_secret") else { return };
+    let database = cluster.database().await;
+    let b = Node::start(&database);
+    assert_eq!(b.store.retire().await.unwrap(), 0, "alone");
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.is_shipped().await;
+    let refused = b.store.retire().await.unwrap_err();
+    assert!(matches!(refused, RecordError::Shared(1)), "{refused}");
+    a.stop().await;
+    let refused = b.store.retire().await.unwrap_err();
+    assert!(refused.to_string().contains("1 other nodes have records in the shared database"), "{refused}");
+    b.stop().await;
 }
 
 /// Pruned rows that were lost come back without whose they were: that no hand took it, their node says.
