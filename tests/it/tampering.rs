@@ -357,3 +357,21 @@ fn an_adopted_opt_out_of_an_earlier_secret_keeps_that_secret() {
     retire().failed("3 opted-out accounts are known under an earlier secret alone");
     assert!((0..2).chain(5..6).all(|account| new.known_under_any_secret(account)));
 }
+
+/// A key that is rotated while a backup is made would be in it without the journal that knows it, or the other way round:
+/// found out at the restore, when it is too late.
+#[test]
+fn a_backup_during_which_a_key_is_rotated_is_said_to_be_of_no_use() {
+    let house = House::new();
+    house.records(0..2);
+    let signing = house.folder().join("signing.key");
+    fs::remove_file(&signing).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &signing, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Whoever reads the file finds another key each time.
+    std::thread::spawn(move || (0..).try_for_each(|n: u32| fs::write(&signing, n.to_string())));
+    let to = house.file("backup");
+    house
+        .optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"])
+        .failed("a key was rotated while it was made. Take another");
+}

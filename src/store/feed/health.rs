@@ -93,6 +93,14 @@ impl Line {
         );
     }
 
+    /// A node's line is not in the database, and its records are: where they ended is not known any more.
+    pub(super) fn found_unlisted(&self, node: &str) {
+        tracing::error!(
+            "the line of node {node} went missing from the table `nodes` of the shared database: what is there of its records \
+             is honoured, and whether any are missing behind them cannot be told"
+        );
+    }
+
     /// What is missing: of which node, from which record to which.
     pub(super) fn gaps(&self) -> Vec<(String, i64, i64)> {
         let gaps = self.lock_gaps();

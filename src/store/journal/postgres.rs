@@ -269,6 +269,26 @@ impl Database {
         .await
     }
 
+    /// Nodes whose line in `nodes` is gone and whose records are not, each with its last: a hand took it out, or they write
+    /// it anew at once.
+    ///
+    /// Cost: a look into an index for each node.
+    pub(in crate::store) async fn unlisted(&mut self) -> Result<Vec<(String, i64)>, Trouble> {
+        self.call(async |connection| {
+            let rows = query(
+                "WITH RECURSIVE n AS (SELECT min(node) AS node FROM optgate.records UNION ALL \
+                 SELECT (SELECT min(node) FROM optgate.records r WHERE r.node > n.node) FROM n WHERE n.node IS NOT NULL) \
+                 SELECT node, (SELECT max(seq) FROM optgate.records r WHERE r.node = n.node) FROM n \
+                 WHERE node IS NOT NULL AND NOT EXISTS (SELECT 1 FROM optgate.nodes l WHERE l.node = n.node)",
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            let pair = |row: PgRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
+            Ok(rows.into_iter().map(pair).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// A page of a node's records after a number, in order.
     pub(in crate::store) async fn records(
         &mut self,

@@ -23,7 +23,9 @@ pub(in crate::store) fn export(
     runtime.block_on(async {
         let mut database = Database::connect(url).await.map_err(away)?;
         let (mut said, mut untied) = (Vec::new(), Untied::default());
-        for (node, last) in database.others("").await.map_err(away)? {
+        let unlisted = database.unlisted().await.map_err(away)?;
+        let listed = database.others("").await.map_err(away)?;
+        for (node, last) in listed.into_iter().chain(unlisted.iter().cloned()) {
             let (mut head, mut seals, mut gone) = (Head::default(), Seals::default(), Gone::default());
             loop {
                 let rows = database.whole(&node, head.seq).await.map_err(away)?;
@@ -60,6 +62,12 @@ pub(in crate::store) fn export(
             seals.check(&left).map_err(|why| failed(format!("of node {node}, {why}. {EVIDENCE}")))?;
         }
         untied.check().map_err(failed)?;
+        if let Some((node, last)) = unlisted.first() {
+            return Err(failed(format!(
+                "it has records of node {node} up to {last}, and no line of that node in `nodes`, which says how many there \
+                 must be. That node writes it again while it runs with its folder; else restore the table"
+            )));
+        }
         for (node, seq, shared) in said {
             let leaves = database.kept_by(&shared.erasure).await.map_err(away)?;
             if Shared::of(shared.erasure, leaves) != shared {

@@ -51,6 +51,60 @@ async fn records_that_went_from_the_end_are_missed_and_sent_again() {
     }
 }
 
+/// What a node recorded is heard and exported whether its own line is there or not; that it is not is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_line_was_taken_out_is_heard_all_the_same() {
+    let Some(cluster) = Cluster::shared("a_node_whose_line_was_taken_out_is_heard_all_the_same") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.record(out(2)).await;
+    a.is_shipped().await;
+    let folder = a.stop().await;
+    execute(&database, "DELETE FROM optgate.nodes").await;
+    let late = Node::start(&database);
+    late.knows(1, Standing::OptedOut).await;
+    late.knows(2, Standing::OptedOut).await;
+    let said = exported(&database).await.unwrap_err();
+    assert!(said.contains("up to 2, and no line of that node in `nodes`"), "{said}");
+    let again = Node::start_in(folder, &database);
+    until("its line is there again", async || count(&database).await == Ok(2)).await;
+    again.stop().await;
+    late.stop().await;
+}
+
+/// A database that is set back to an older state has lost records and their node's word that they were there: whoever
+/// heard them knows, and honours them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_set_back_is_missed_by_who_heard_more() {
+    let Some(cluster) = Cluster::shared("a_database_that_was_set_back_is_missed_by_who_heard_more") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    for account in 1..4 {
+        a.record(out(account)).await;
+        b.knows(account, Standing::OptedOut).await;
+    }
+    a.is_shipped().await;
+    let folder = a.stop().await;
+    execute(
+        &database,
+        "DELETE FROM optgate.records WHERE seq > 1;
+         UPDATE optgate.nodes n SET seq = 1, chain = r.chain FROM optgate.records r WHERE r.node = n.node",
+    )
+    .await;
+    until("it is missed", async || b.store.health().feed.unwrap().missing == 2).await;
+    assert!(b.store.health().feed.unwrap().first_missing.unwrap().starts_with("records 2 to 3 of node "));
+    b.knows(3, Standing::OptedOut).await;
+    let again = Node::start_in(folder, &database);
+    until("it is there again", async || b.store.health().feed.unwrap().missing == 0).await;
+    again.stop().await;
+    b.stop().await;
+}
+
 /// What opts somebody in must be proven by what a hand in the database cannot make; what is changed into it is an opt-out
 /// as before.
 #[tokio::test]
