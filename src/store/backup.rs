@@ -199,5 +199,5 @@ fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
         fs::rename(stage.join(name), &place).map_err(written)?;
         files::sync_folder_of(&place).map_err(written)?;
     }
-    Ok(())
+    journal::mark::follow(&stage.join(JOURNAL), &data_dir.join(JOURNAL)).map_err(written)
 }

@@ -9,7 +9,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use optgate::privacy::{Standing, Subject};
 use optgate::store::Change;
 
+use super::acceptance_choices::{honoured, shop};
 use super::ledger::{House, block_on, out};
+use super::support::binary::{Binary, own_address, serving};
+use super::support::client::Client;
+use super::support::proxy::proxy;
 
 impl House {
     pub(super) fn journal(&self, sql: &str) {
@@ -374,4 +378,22 @@ fn a_backup_during_which_a_key_is_rotated_is_said_to_be_of_no_use() {
     house
         .optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"])
         .failed("a key was rotated while it was made. Take another");
+}
+
+/// Without its mark a journal that was cut behind the last signature looks whole: that this cannot be told is said.
+#[test]
+fn a_start_without_its_mark_says_so() {
+    let origin = shop(&["/"]);
+    let builder = proxy().to(&origin);
+    let running = optgate::app::start(builder.settings()).unwrap();
+    assert!(honoured(&Client::connect(running.listen()[0]).get_from("shop.example", "/", "Sec-GPC: 1\r\n")));
+    running.stop().unwrap();
+    let address = own_address();
+    let start = || Binary::spawn(serving(&builder.write(), address), address, tempfile::tempdir().unwrap());
+    let words = "journal.mark is gone or empty";
+    let whole = start();
+    assert!(!whole.lines_until("listening on http://").iter().any(|line| line.contains(words)));
+    drop(whole);
+    fs::remove_file(builder.dir().join("data/journal.mark")).unwrap();
+    start().wait_for_line(words);
 }

@@ -329,6 +329,7 @@ fn a_backup_carries_the_accounts_that_are_kept_and_their_seals() {
     house.optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"]).ok();
     let other = House::new();
     other.optgate(&["ledger", "restore", to.to_str().unwrap()]).ok();
+    assert!(other.folder().join("journal.mark").exists(), "what is lost of it from here on is missed");
     assert_eq!((other.standing(1), other.standing(2)), (Standing::OptedOut, Standing::OptedOut));
     let said = other.optgate(&["ledger", "verify"]).ok();
     assert!(said.out.contains("accounts kept by their hash alone: 2\n"), "{}", said.out);

@@ -20,12 +20,17 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Records that are counted at once, to see whether some are gone.
 const STRETCH: i64 = 65_536;
 
+/// Between two signs of this node that its replica must come to know.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// Between two looks for what this node has pruned, and for what of it is gone.
 const FORGET: Duration = Duration::from_secs(3_600);
 
 /// The one that ships.
 pub(super) struct Shipper {
     url: DatabaseUrl,
+    /// The others are read from a replica.
+    replica: bool,
     journal: PathBuf,
     node: Arc<str>,
     key_checks: Vec<String>,
@@ -44,6 +49,7 @@ impl Shipper {
     ) -> Self {
         Self {
             url: settings.url.clone(),
+            replica: settings.read_url.is_some(),
             journal,
             node: Arc::clone(node),
             key_checks: key_checks.to_owned(),
@@ -92,8 +98,18 @@ impl Shipper {
             let mut names = self.line.names.subscribe();
             names.mark_changed();
             let mut forgotten = None;
+            let mut beat = None;
+            self.line.forget_beat();
             loop {
                 self.reached(seq);
+                if self.replica && beat.is_none_or(|at: Instant| at.elapsed() > BEAT) {
+                    database
+                        .beat(&self.node)
+                        .await?
+                        .into_iter()
+                        .for_each(|heard_us| self.line.beat(heard_us));
+                    beat = Some(Instant::now());
+                }
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
                     self.keep_accounts(&mut reader, &mut database).await?;
                     self.fill_up((&mut reader, &mut database), seq).await?;

@@ -19,6 +19,9 @@ use crate::store::merge::{Seen, merge};
 use crate::store::names::complaint;
 use crate::store::state::State;
 
+/// Why what is read is not what there is.
+const BEHIND: &str = "the replica that `store.read_url` names does not follow the primary";
+
 /// The one that listens.
 pub(super) struct Tail {
     settings: config::Shared,
@@ -158,7 +161,11 @@ impl Tail {
             if self.rechecked == asked && self.doubtful.is_empty() {
                 self.line.is_weighed(own);
             }
-            self.line.heard_all();
+            match self.is_behind(&mut sources.database).await {
+                Ok(false) => self.line.heard_all(),
+                Ok(true) => self.line.tail_failed(&Trouble::Away(BEHIND.into())),
+                Err(trouble) => return trouble,
+            }
             let poll = self.settings.poll;
             let came = async {
                 tokio::select! {
@@ -172,6 +179,15 @@ impl Tail {
                 return trouble;
             }
         }
+    }
+
+    /// Whether the replica that is read has stopped to follow the primary.
+    async fn is_behind(&self, database: &mut Database) -> Result<bool, Trouble> {
+        if self.settings.read_url.is_none() {
+            return Ok(false);
+        }
+        let known_us = database.beaten(&self.node).await?;
+        Ok(self.line.is_behind(known_us))
     }
 
     /// A subject is to be weighed once more.

@@ -256,6 +256,33 @@ impl Database {
         .await
     }
 
+    /// Writes down that a node is there; when, in microseconds since the Unix epoch by the database's clock. `None`: it has
+    /// no line yet.
+    pub(in crate::store) async fn beat(&mut self, node: &str) -> Result<Option<i64>, Trouble> {
+        self.call(async |connection| {
+            let row = query(
+                "UPDATE optgate.nodes SET heard = now() WHERE node = $1 \
+                 RETURNING (extract(epoch FROM heard) * 1000000)::bigint",
+            )
+            .bind(node)
+            .fetch_optional(&mut *connection)
+            .await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
+
+    /// When a node was last there, as far as this database has heard; as [`Self::beat`] has it.
+    pub(in crate::store) async fn beaten(&mut self, node: &str) -> Result<Option<i64>, Trouble> {
+        self.call(async |connection| {
+            let sql =
+                "SELECT (extract(epoch FROM heard) * 1000000)::bigint FROM optgate.nodes WHERE node = $1";
+            let row = query(sql).bind(node).fetch_optional(&mut *connection).await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
+
     /// Every node but one, and its last record here.
     pub(in crate::store) async fn others(&mut self, node: &str) -> Result<Vec<(String, i64)>, Trouble> {
         self.call(async |connection| {

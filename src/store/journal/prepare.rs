@@ -70,6 +70,13 @@ pub(super) async fn prepare(
     let Whole { mut end, upkeep, left } = read(path, connection, (&node, &signed), fold).await?;
     let all_told = secrets::check(path, connection, &upkeep).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &end.head).await?;
+    if marked.is_none() && end.head.seq > 0 {
+        tracing::warn!(
+            path = %path.display(),
+            records = end.head.seq,
+            "journal.mark is gone or empty: whether the journal has lost records at its end cannot be told"
+        );
+    }
     let mut mark = Mark::open(path)?;
     // From here on it is what it should be, and may be written.
     if schema_version(connection).await.map_err(named)? < SEALED {
