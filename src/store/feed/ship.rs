@@ -1,5 +1,7 @@
 //! Brings this node's records to the database, in their order.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,8 @@ pub(super) struct Shipper {
     keys: Keys,
     line: Arc<Line>,
     to_writer: WeakToWriter,
+    /// Pruned records that were told of already: a database that does not take them is tried again and again.
+    told: RefCell<HashSet<i64>>,
 }
 
 impl Shipper {
@@ -56,6 +60,7 @@ impl Shipper {
             keys: keys.clone(),
             line,
             to_writer,
+            told: RefCell::default(),
         }
     }
 
@@ -189,13 +194,14 @@ impl Shipper {
     /// Notes in the journal, before they go, how many records of a batch are pruned: the database cannot tell whose they
     /// were, and whoever counts there must know that no hand took that from them.
     async fn tell_pruned(&self, batch: &[Shipped]) -> Result<(), Trouble> {
-        match batch.iter().filter(|record| record.canonical.is_none()).count() {
-            0 => Ok(()),
-            records => {
-                let told = self.to_writer.note_sent(records as u64).await;
-                told.map_err(|error| Trouble::Away(format!("pruned records cannot go there yet: {error}")))
-            }
+        let pruned = batch.iter().filter(|record| record.canonical.is_none()).map(|record| record.seq);
+        let new: Vec<i64> = pruned.filter(|seq| !self.told.borrow().contains(seq)).collect();
+        if !new.is_empty() {
+            let told = self.to_writer.note_sent(new.len() as u64).await;
+            told.map_err(|error| Trouble::Away(format!("pruned records cannot go there yet: {error}")))?;
+            self.told.borrow_mut().extend(new);
         }
+        Ok(())
     }
 
     /// Has the database keep the accounts that this node keeps by their hash alone and of whom nothing is there: a record
