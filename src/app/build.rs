@@ -87,8 +87,15 @@ pub fn refuse_lost_names(settings: &Settings, lost: &[String]) -> anyhow::Result
     Ok(())
 }
 
-/// Notes the names that hold from now on.
+/// Notes the names that hold from now on, and warns where nobody is looked up who is kept under them.
 pub fn note_names(store: &Store, settings: &Settings) {
+    let kept = store.health().accounts_opted_out;
+    if kept > 0 && settings.account.names_nobody() {
+        tracing::warn!(
+            "{kept} accounts or profiles are opted out, and no setting of [account] says whose a request is: on browsers \
+             without a signal or cookie of their own they are not honoured"
+        );
+    }
     if let Err(error) = store.note_names(&settings.names()) {
         // A start after this one reads the records instead, which tell of sites, but not of groups.
         tracing::warn!("{error}; when a group is renamed later, nothing may say that its opt-outs are lost");

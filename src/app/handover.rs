@@ -118,11 +118,17 @@ pub struct WireChange {
     basis: Option<String>,
     policy: String,
     subject: Option<[u8; 16]>,
+    /// Of the secret that the subject is hashed under; an earlier version did not say.
+    #[serde(default)]
+    under: Option<String>,
 }
 
-impl From<&Change> for WireChange {
-    fn from(change: &Change) -> Self {
+impl WireChange {
+    /// Of a change whose account is hashed under the secret of this check.
+    #[must_use]
+    pub fn of(change: &Change, check: &str) -> Self {
         Self {
+            under: Some(check.to_owned()),
             time_us: change.time_us,
             site: change.site.clone(),
             kind: change.kind.as_str().to_owned(),
@@ -132,13 +138,11 @@ impl From<&Change> for WireChange {
             subject: change.subject.map(|subject| *subject.as_bytes()),
         }
     }
-}
 
-impl WireChange {
-    /// The change; `None` when another version has words that this one does not know.
+    /// The change, for a store with this live secret; `None` when another version has words that this one does not know.
     #[must_use]
-    pub fn change(self) -> Option<Change> {
-        Some(Change {
+    pub fn change(self, live: &str) -> Option<Change> {
+        let change = Change {
             time_us: self.time_us,
             site: self.site,
             kind: Kind::parse(&self.kind)?,
@@ -149,7 +153,8 @@ impl WireChange {
             },
             policy: self.policy,
             subject: self.subject.map(Subject::from_bytes),
-        })
+        };
+        Some(change.hashed_under(self.under.as_deref().unwrap_or(live), live))
     }
 }
 
@@ -346,9 +351,12 @@ mod tests {
             subject: Some(Subject::from_bytes([9; 16])),
         };
         let (old, new) = pair();
-        old.say(&Message::Change(WireChange::from(&change))).unwrap();
+        old.say(&Message::Change(WireChange::of(&change, "a"))).unwrap();
         let Some(Message::Change(wire)) = new.hear().unwrap() else { panic!("another message") };
-        assert_eq!(format!("{:?}", wire.change().unwrap()), format!("{change:?}"));
+        assert_eq!(format!("{:?}", wire.change("a").unwrap()), format!("{change:?}"));
+        // The new process began after a rotation.
+        let other = WireChange::of(&change, "a").change("b").unwrap();
+        assert_eq!(other.policy, change.policy.clone() + ", hashed under secret a");
         drop(old);
         assert!(new.hear().unwrap().is_none(), "the end is no error");
     }

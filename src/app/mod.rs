@@ -21,6 +21,7 @@ mod recipients;
 mod reload;
 mod service;
 mod site;
+mod smtp;
 mod sockets;
 mod stop_signals;
 mod upgrade;

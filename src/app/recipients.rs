@@ -4,6 +4,9 @@
 //! the try's, and `webhook-signature` is `v1a,` with the Ed25519 signature of both and the body by the key that
 //! `optgate ledger key` prints. A 2xx is the receipt. What fails is tried again after a growing pause, for three days;
 //! 410 says that no more are wanted. While a recipient fails its other messages wait, and nobody else's do.
+//!
+//! A mail, where `[mail]` names a server, has one `Message-ID` on every try; what the server said when it took it is the
+//! receipt. One whose mailbox it refuses for good is a person's to see to; all else is tried again like a message.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,15 +22,20 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::outward;
-use crate::config::{Settings, Way, Webhook};
+use super::smtp::{self, NotTaken};
+use crate::config::{Mail, Recipient, Settings, Way, Webhook};
 use crate::edge::{House, Phase, connection};
 use crate::privacy::Standing;
-use crate::store::recipients::{Due, Failed, RecipientsError, Recorded, Settled};
+use crate::store::recipients::{Due, Failed, Letter, RecipientsError, Recorded, Settled};
 
 /// Longest time between two rounds: how old a sighting may be that a crash takes along.
 const ROUND: Duration = Duration::from_secs(60);
 /// Longest time for one message.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest time for one mail, whose server may look at it before it takes it.
+const MAIL_PATIENCE: Duration = Duration::from_secs(120);
+/// Characters of a line of a mail's text (RFC 2045, 6.8).
+const MAIL_LINE: usize = 76;
 /// Largest answer that is read.
 const MOST_BYTES: usize = 64 << 10;
 /// Most of a receipt that is kept, characters.
@@ -122,8 +130,9 @@ impl Teller {
     /// hurry.
     async fn until_next(&self, settings: &Settings) -> Result<Duration, RecipientsError> {
         let mut wait = ROUND;
-        for recipient in settings.recipients.iter().filter(|r| matches!(r.way, Way::Webhook(_))) {
-            if let Some(due) = self.house.store.recipients().next_due(recipient.name.clone()).await? {
+        for recipient in settings.recipients.iter().filter(|r| Route::of(r, settings).is_some()) {
+            let way = recipient.way.word();
+            if let Some(due) = self.house.store.recipients().next_due(recipient.name.clone(), way).await? {
                 let due = u64::try_from(due.saturating_sub(now_us())).unwrap_or(0);
                 let left = self.waits.get(&recipient.name);
                 let left =
@@ -163,12 +172,11 @@ impl Teller {
     /// Sends what is due, to all recipients at once. Whether there may be more at once.
     async fn send(&mut self, settings: &Settings) -> Result<bool, RecipientsError> {
         self.waits.retain(|_, until| *until > Instant::now());
-        let ready = settings.recipients.iter().filter_map(|recipient| match &recipient.way {
-            Way::Webhook(webhook) if !self.waits.contains_key(&recipient.name) => {
-                Some(self.send_to(&recipient.name, webhook))
-            }
-            _ => None,
-        });
+        let waits = |recipient: &Recipient| self.waits.contains_key(&recipient.name);
+        let ready =
+            settings.recipients.iter().filter(|recipient| !waits(recipient)).filter_map(|recipient| {
+                Some(self.send_to((&recipient.name, recipient.way.word()), Route::of(recipient, settings)?))
+            });
         let mut more = false;
         let sent = join_all(ready).await;
         for one in sent {
@@ -184,14 +192,14 @@ impl Teller {
     /// Sends a recipient's messages in turn, up to one that fails.
     async fn send_to(
         &self,
-        name: &str,
-        webhook: &Webhook,
+        (name, way): (&str, &'static str),
+        route: Route<'_>,
     ) -> Result<(String, Option<Duration>, bool), RecipientsError> {
         let recipients = self.house.store.recipients();
-        let due = recipients.due(name.to_owned(), IN_A_ROUND).await?;
+        let due = recipients.due(name.to_owned(), way, IN_A_ROUND).await?;
         let full = i64::try_from(due.len()).unwrap_or(i64::MAX) >= IN_A_ROUND;
         for message in due {
-            let (settled, pause) = match self.deliver(&message, webhook).await {
+            let (settled, pause) = match self.take(&message, &route).await {
                 Ok(receipt) => (Settled::Told(receipt), None),
                 Err(Refusal { why, gone: true, .. }) => {
                     (Settled::Failed(Failed { why, next_us: None }), None)
@@ -215,7 +223,15 @@ impl Teller {
         Ok((name.to_owned(), None, full))
     }
 
-    /// Sends one message; its receipt.
+    /// Sends one message by its way; its receipt.
+    async fn take(&self, message: &Due, route: &Route<'_>) -> Result<String, Refusal> {
+        match route {
+            Route::Webhook(webhook) => self.deliver(message, webhook).await,
+            Route::Mail(mail, to) => hand_in(message, mail, to).await,
+        }
+    }
+
+    /// Posts one message; its receipt.
     async fn deliver(&self, message: &Due, webhook: &Webhook) -> Result<String, Refusal> {
         let body = body(message);
         let timestamp = Timestamp::now().as_second().to_string();
@@ -239,6 +255,66 @@ impl Teller {
             Ok(Ok((status, _))) => Err(Refusal::answered(status)),
         }
     }
+}
+
+/// How a recipient is told by itself.
+enum Route<'s> {
+    Webhook(&'s Webhook),
+    /// By this server, to this address.
+    Mail(&'s Mail, &'s str),
+}
+
+impl<'s> Route<'s> {
+    /// `None` where a person tells it.
+    fn of(recipient: &'s Recipient, settings: &'s Settings) -> Option<Self> {
+        match &recipient.way {
+            Way::Webhook(webhook) => Some(Self::Webhook(webhook)),
+            Way::Mail(to) => settings.mail.as_ref().map(|mail| Self::Mail(mail, to)),
+        }
+    }
+}
+
+/// Hands one mail in; what its server said.
+async fn hand_in(message: &Due, mail: &Mail, to: &str) -> Result<String, Refusal> {
+    let letter = letter(message, (&mail.from, to), Timestamp::now());
+    let refused = |why: &str, gone, of_this_one| Err(Refusal { why: short(why), gone, of_this_one });
+    match tokio::time::timeout(MAIL_PATIENCE, smtp::hand_in(mail, to, &letter)).await {
+        Err(_) => {
+            refused(&format!("the mail server was silent for {} s", MAIL_PATIENCE.as_secs()), false, false)
+        }
+        Ok(Err(NotTaken::Server(why))) => refused(&why, false, false),
+        Ok(Err(NotTaken::This(why))) => refused(&why, false, true),
+        Ok(Err(NotTaken::Mailbox(why))) => refused(&why, true, true),
+        Ok(Ok(said)) => Ok(short(&said)),
+    }
+}
+
+/// The mail, in ASCII (RFC 5322, 2045). It is the same on every try but for its date.
+fn letter(message: &Due, (from, to): (&str, &str), now: Timestamp) -> Vec<u8> {
+    let letter = Letter {
+        task: &message.id,
+        reference: &message.reference,
+        vendors: &message.vendors,
+        requested_us: message.requested_us,
+        effective_us: message.effective_us,
+        until_us: message.until_us,
+        account: Some(&message.who),
+    };
+    let (_, domain) = from.rsplit_once('@').unwrap_or_default();
+    let mut text = format!(
+        "From: <{from}>\r\nTo: <{to}>\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@{domain}>\r\n\
+         Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n",
+        letter.subject(),
+        now.strftime("%a, %d %b %Y %H:%M:%S +0000"),
+        message.id,
+    );
+    let coded = BASE64.encode(letter.text().replace('\n', "\r\n").as_bytes());
+    for line in coded.as_bytes().chunks(MAIL_LINE) {
+        text.extend(line.iter().copied().map(char::from));
+        text += "\r\n";
+    }
+    text.into_bytes()
 }
 
 /// Why a message was not taken.

@@ -77,7 +77,10 @@ impl Upgrader {
         let forwarded = channel.try_clone().context("no descriptor is left")?;
         std::thread::Builder::new()
             .name("forward".into())
-            .spawn(move || forward(&forwarded, changes))
+            .spawn({
+                let check = self.house.store.key_check().to_owned();
+                move || forward(&forwarded, &check, changes)
+            })
             .context("cannot start a thread")?;
         let store = &self.house.store;
         let lent = runtime.block_on(store.lend()).context("the journal cannot be handed over now")?;
@@ -130,9 +133,10 @@ fn ended(child: &mut Child) -> String {
 }
 
 /// Sends what the last requests have to record to the new process, one after another.
-fn forward(channel: &Channel, mut changes: mpsc::UnboundedReceiver<Forwarded>) {
+fn forward(channel: &Channel, check: &str, mut changes: mpsc::UnboundedReceiver<Forwarded>) {
     while let Some(Forwarded { change, answer }) = changes.blocking_recv() {
-        let heard = channel.say(&Message::Change(WireChange::from(&change))).and_then(|()| channel.hear());
+        let heard =
+            channel.say(&Message::Change(WireChange::of(&change, check))).and_then(|()| channel.hear());
         let recorded = match heard {
             Ok(Some(Message::Recorded { reference, seq, time_us })) => {
                 Ok(Receipt { reference, seq, time_us })
@@ -155,7 +159,7 @@ pub fn record_for_predecessor(channel: Channel, store: Store, runtime: Handle) -
     let listen = move || {
         while let Ok(Some(message)) = channel.hear() {
             let Message::Change(wire) = message else { return };
-            let recorded = match wire.change() {
+            let recorded = match wire.change(store.key_check()) {
                 None => Err("the change has words of another version".to_owned()),
                 Some(change) => runtime.block_on(store.record(change)).map_err(|error| error.to_string()),
             };

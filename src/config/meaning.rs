@@ -13,7 +13,8 @@ use super::raw::{Raw, RawLimits, RawTimeouts};
 use super::written::{FilePath, Period, Size};
 use super::{
     Dns, Limits, Listen, ListenAt, Log, Portal, ProcessMemory, Settings, SignalSettings, Timeouts,
-    UpstreamAddress, account, acme, dates, listen, lists, programme, recipients, sharing, sites, store, tls,
+    UpstreamAddress, account, acme, dates, listen, lists, mail, programme, recipients, sharing, sites, store,
+    tls,
 };
 
 /// Smallest head buffer the HTTP/1 parser takes.
@@ -58,6 +59,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
     let account = account::account(merged, problems);
     let (sites, default_site) = sites::sites(merged, without_sites, problems);
     let recipients = recipients::recipients(merged, &sites, problems);
+    let mail = mail::mail(merged, problems);
     let settings = Settings {
         listen: listen::listeners(raw, &KeyPath::of("listen"), &raw.listen.0, problems),
         tls: tls::settings(merged, problems),
@@ -91,6 +93,7 @@ pub(super) fn settings(merged: &Merged, without_sites: bool, problems: &mut Prob
         default_site,
         retired_sites: raw.retired_sites.0.clone(),
         recipients,
+        mail,
     };
     distinct_addresses(&settings, problems);
     if settings.listen.is_empty() && settings.tls.listen.is_empty() {

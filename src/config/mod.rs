@@ -17,6 +17,7 @@ mod layer;
 mod listen;
 mod lists;
 pub mod load;
+mod mail;
 mod meaning;
 mod names;
 pub mod nearest;
@@ -54,6 +55,7 @@ pub use acme::{Acme, Challenge};
 pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
+pub use mail::{Mail, MailTls};
 pub use names::Names;
 pub use policy::{Contract, ServiceProviders, Unknown, VendorAction, VendorPolicy};
 pub use programme::Programme;
@@ -129,6 +131,8 @@ pub struct Settings {
     pub retired_sites: Vec<String>,
     /// Who is told of opt-outs, in file order.
     pub recipients: Vec<Arc<Recipient>>,
+    /// By which mails to recipients go out; without it a person writes.
+    pub mail: Option<Mail>,
 }
 
 impl Settings {

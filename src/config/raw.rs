@@ -13,8 +13,8 @@ use super::written::{
 };
 use super::{
     BadAnswers, Balance, CacheFront, Challenge, Compress, CspMode, Engine, HashOn, JwtAlgorithm, LinkTitle,
-    ListRole, ListenAt, LogFormat, LogLevel, NoTransform, OnRewriteFailure, ProcessMemory, ProxyProtocol,
-    ServerTiming, ServiceProviders, SignalCookies, Unknown, VendorAction,
+    ListRole, ListenAt, LogFormat, LogLevel, MailTls, NoTransform, OnRewriteFailure, ProcessMemory,
+    ProxyProtocol, ServerTiming, ServiceProviders, SignalCookies, Unknown, VendorAction,
 };
 use crate::privacy::Mode;
 use crate::privacy::gpp::Section;
@@ -69,6 +69,7 @@ pub struct Raw {
     pub csp: RawCsp,
     pub dns: RawDns,
     pub registry: RawRegistry,
+    pub mail: RawMail,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programme: Option<RawProgramme>,
     pub vendors: BTreeMap<String, VendorAction>,
@@ -489,6 +490,18 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         mail: Option<String> = None,
     }
+    /// `[mail]`
+    RawMail {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<String> = None,
+        tls: MailTls = MailTls::Starttls,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        roots: Option<FilePath> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<String> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credentials: Option<FilePath> = None,
+    }
     /// `health` of a site.
     RawSiteHealth {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -591,6 +604,7 @@ impl Default for Raw {
             csp: RawCsp::default(),
             dns: RawDns::default(),
             registry: RawRegistry::default(),
+            mail: RawMail::default(),
             programme: None,
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::key::KeyPath;
 use super::load::Merged;
+use super::mail::is_address;
 use super::meaning::{Problems, readable};
 use super::raw::RawRecipient;
 use super::{Site, account, sites, written};
@@ -47,8 +48,19 @@ pub struct Recipient {
 pub enum Way {
     /// By a signed message to this address.
     Webhook(Webhook),
-    /// By a person, who writes to this address.
+    /// By a mail to this address, which a person writes where no server is set.
     Mail(String),
+}
+
+impl Way {
+    /// The word that a task is kept with.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Mail(_) => "mail",
+        }
+    }
 }
 
 /// Where signed messages go.
@@ -178,9 +190,7 @@ fn way(path: &KeyPath, one: &RawRecipient, problems: &mut Problems<'_>) -> Optio
             Some(Way::Webhook(Webhook { url, roots }))
         }
         (None, Some(address)) => {
-            let good = address.len() <= 254
-                && address.split_once('@').is_some_and(|(who, host)| !who.is_empty() && !host.is_empty())
-                && !address.chars().any(|c| c.is_whitespace() || c.is_control());
+            let good = is_address(address);
             if !good {
                 let path = path.key("mail");
                 let why = format!("\"{address}\" is no mail address");
@@ -198,7 +208,7 @@ fn way(path: &KeyPath, one: &RawRecipient, problems: &mut Problems<'_>) -> Optio
                 &path.key("webhook"),
                 format!("`{path}` says not how it is told"),
                 "those who got data must be told to comply with the opt-out (11 CCR 7026(f)(2))",
-                "add webhook = \"https://...\" (a signed message), or mail = \"...\" (a task for a person)",
+                "add webhook = \"https://...\" (a signed message), or mail = \"...\" (a mail, or a task for a person)",
             );
             None
         }

@@ -9,6 +9,7 @@ use super::backup::verified;
 use super::beside::journal_there;
 use super::import::Arrival;
 use super::journal::left::{Left, left};
+use super::record::under;
 use super::{JOURNAL, OpenError, SECRET, keys};
 
 /// What another data folder has.
@@ -47,12 +48,14 @@ pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenErr
     }
     // What it says is recorded all the same: more opt-outs harm nobody, and it may be missing some.
     let unproven = verified(folder).err().map(|why| why.to_string());
+    let live = checks.first().cloned().unwrap_or_default();
     let arrivals = outs.into_iter().map(|out| {
         let time = Timestamp::from_microsecond(out.time_us).unwrap_or_default();
+        let policy = format!("adopted from node {node} record {} of {time:.0}", out.seq);
         Arrival {
             subject: out.subject,
             account: None,
-            policy: format!("adopted from node {node} record {} of {time:.0}", out.seq),
+            policy: if out.under == live { policy } else { under(&policy, &out.under) },
             site: out.site,
             requested_us: out.time_us,
             until_us: out.time_us,

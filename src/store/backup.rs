@@ -32,6 +32,8 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
         return Err(failed(to, "is there already; a backup goes into a new folder"));
     }
     let written = |e: io::Error| failed(to, format!("cannot be written: {e}"));
+    // Before the journal: what that needs, it needs already then.
+    let keys = read_keys(data_dir, with_keys)?;
     files::make_folder(to).map_err(written)?;
     let copy = to.join(JOURNAL);
     journal::audit::copy(&data_dir.join(JOURNAL), &copy)?;
@@ -39,11 +41,12 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
     File::open(&copy).and_then(|file| file.sync_all()).map_err(written)?;
     recipients::copy(data_dir, to).map_err(written)?;
     if with_keys {
-        for name in [SECRET, SIGNING] {
-            let from = data_dir.join(name);
-            let key = fs::read(&from).map_err(|e| failed(&from, format!("cannot be read: {e}")))?;
-            files::put(&to.join(name), &key).map_err(written)?;
+        for (name, key) in &keys {
+            files::put(&to.join(name), key).map_err(written)?;
         }
+    }
+    if read_keys(data_dir, with_keys)? != keys {
+        return Err(failed(to, "is of no use: a key was rotated while it was made. Take another"));
     }
     let (proven, head) = verified(to)?;
     let key = data_dir.join(SIGNING);
@@ -52,6 +55,20 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
     manifest::write(to, &head, &signer.ok_or_else(|| failed(&key, missing))?).map_err(written)?;
     files::sync_folder_of(&copy).and_then(|()| files::sync_folder_of(to)).map_err(written)?;
     Ok(proven)
+}
+
+/// The key files that a backup is signed by, and has in it.
+fn read_keys(data_dir: &Path, with_keys: bool) -> Result<Vec<(&'static str, Vec<u8>)>, OpenError> {
+    let read = |name| {
+        let path = data_dir.join(name);
+        match fs::read(&path) {
+            Ok(key) => Ok(Some((name, key))),
+            // Said where it is needed.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !with_keys => Ok(None),
+            Err(e) => Err(failed(&path, format!("cannot be read: {e}"))),
+        }
+    };
+    [SECRET, SIGNING].into_iter().filter_map(|name| read(name).transpose()).collect()
 }
 
 /// Reads a whole folder as evidence: what is proven, and where it ends. What is signed must fit; that all of it is signed is
@@ -182,5 +199,5 @@ fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
         fs::rename(stage.join(name), &place).map_err(written)?;
         files::sync_folder_of(&place).map_err(written)?;
     }
-    Ok(())
+    journal::mark::follow(&stage.join(JOURNAL), &data_dir.join(JOURNAL)).map_err(written)
 }

@@ -112,6 +112,7 @@ fn refuse(command: Command, why: impl Fn() -> RecordError, done: &mut Vec<onesho
         Command::Retire { answer } => drop(answer.send(Err(why()))),
         Command::Check { answer, .. } => drop(answer.send(Err(why()))),
         Command::Prune { answer, .. } => drop(answer.send(Err(why()))),
+        Command::Sent { answer, .. } => drop(answer.send(Err(why()))),
         Command::Erase { answer, .. } => drop(answer.send(Err(why()))),
         Command::Hold { answer, .. } => drop(answer.send(Err(why()))),
         Command::Lend { lent } => drop(lent.send(Err(why()))),

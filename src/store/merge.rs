@@ -31,6 +31,11 @@ impl Seen {
         }
     }
 
+    /// Every node heard of, and its last record taken in.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.0.iter().map(|(node, seq)| (node.as_str(), *seq))
+    }
+
     /// Nodes heard of.
     pub(super) fn nodes(&self) -> usize {
         self.0.len()

@@ -112,6 +112,12 @@ pub enum RecordError {
     /// What an order names is not there.
     #[error("the journal has no {0}")]
     NotThere(String),
+    /// Other nodes recorded accounts, and under which secret each is hashed is not known here.
+    #[error(
+        "{0} other nodes have records in the shared database, and this one does not know which of their accounts are known \
+         under an earlier secret alone: those would be lost; leave the earlier secrets in secret.key"
+    )]
+    Shared(usize),
     /// The store is shutting down. What was asked may have been begun.
     #[error("the store is closed")]
     Closed,
@@ -233,6 +239,7 @@ impl Store {
             state: Arc::clone(&state),
             inbox,
         })?;
+        let to_writer = ToWriter::new(to_writer, Arc::clone(&state));
         let place = Place::of(journal.clone());
         if let (Some(settings), Some(asks)) = (limits.shared.clone(), asks) {
             feed::spawn(feed::Start {
@@ -242,11 +249,12 @@ impl Store {
                 key_checks,
                 keys: secret.keys.clone(),
                 state: Arc::clone(&state),
+                to_writer: to_writer.weak(),
                 asks,
             })?;
         }
         Ok(Self(Arc::new(Shared {
-            to_writer: ToWriter::new(to_writer, Arc::clone(&state)),
+            to_writer,
             state,
             keys: secret.keys,
             key_check,
@@ -502,8 +510,14 @@ impl Store {
     /// they are known under an earlier one alone. With none, [`forget_earlier_secrets`] may follow.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// When the journal cannot be written, or other nodes have records in the database that they share.
     pub async fn retire(&self) -> Result<u64, RecordError> {
+        if let Some(feed) = &self.0.state.feed {
+            match feed.others().await? {
+                0 => {}
+                others => return Err(RecordError::Shared(others)),
+            }
+        }
         self.0.recipients.reseal().await?;
         self.ask(|answer| Command::Retire { answer }).await
     }

@@ -96,6 +96,31 @@ pub struct Change {
     pub subject: Option<Subject>,
 }
 
+impl Change {
+    /// A change whose account is hashed under the secret of this check, which may not be the live one: its record says so,
+    /// for by its place among the others it would count as hashed under the live one.
+    #[must_use]
+    pub fn hashed_under(mut self, check: &str, live: &str) -> Self {
+        if self.subject.is_some() && check != live {
+            self.policy = under(&self.policy, check);
+        }
+        self
+    }
+}
+
+/// Before a secret's check, in the policy of a record whose account is not hashed under the live one.
+pub(super) const UNDER: &str = ", hashed under secret ";
+
+/// A record's policy that says so.
+pub(super) fn under(policy: &str, check: &str) -> String {
+    format!("{policy}{UNDER}{check}")
+}
+
+/// The secret that a record's policy says its account is hashed under, if it says one.
+pub(super) fn said_under(policy: &str) -> Option<&str> {
+    policy.rsplit_once(UNDER).map(|(_, check)| check)
+}
+
 /// What a durable record is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -549,7 +549,10 @@ fn a_backup_beside_a_server_is_put_back_whole() {
     fs::copy(house.folder().join("secret.key"), other.folder().join("secret.key")).unwrap();
     fs::copy(house.folder().join("signing.key"), other.folder().join("signing.key")).unwrap();
     other.optgate(&["ledger", "restore", from]).ok();
-    assert_eq!(names(&other.folder()), ["journal.sqlite3", "lock", "secret.key", "signing.key"]);
+    assert_eq!(
+        names(&other.folder()),
+        ["journal.mark", "journal.sqlite3", "lock", "secret.key", "signing.key"]
+    );
     assert!((0..4).all(|account| other.standing(account) == Standing::OptedOut));
 
     let keys = house.file("with-keys");

@@ -53,6 +53,7 @@ mod lifecycle;
 mod limits;
 #[cfg(feature = "lists")]
 mod lists;
+mod mails;
 mod memo;
 mod names;
 mod nodes;

@@ -2,7 +2,7 @@
 
 use super::acceptance_choices::{PAGE, honoured};
 use super::groups::{BLOG, FORUM, SHOP, log_in, three};
-use super::support::binary::optgate;
+use super::support::binary::{Binary, optgate, own_address, serving};
 use super::support::jar::Browser;
 use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy};
@@ -114,4 +114,23 @@ fn a_group_that_is_renamed_or_left_keeps_its_opt_outs() {
     let builder = builder.replacing("name = \"forum\"", "name = \"forum\"\nformerly = [\"all\", \"ours\"]");
     let left = builder.run();
     assert!(is_out(left.addr(), SHOP) && is_out(left.addr(), FORUM));
+}
+
+/// Where no setting finds anybody any more, whoever is kept as opted out is looked up for nobody: a start says so.
+#[test]
+fn settings_without_accounts_over_kept_opt_outs_are_warned_of() {
+    let origin = origin();
+    let builder = three(&origin, "");
+    opt_out(&builder, SHOP);
+    let secret = builder.dir().join("secret");
+    let jwt = format!("[account.jwt]\ncookie = \"account\"\nalgorithms = \"HS256\"\nkeys = {secret:?}\n");
+    let address = own_address();
+    let command = |builder: &Builder| serving(&builder.write(), address);
+    let words = "1 accounts or profiles are opted out, and no setting of [account] says whose a request is";
+    let kept = Binary::spawn(command(&builder), address, tempfile::tempdir().unwrap());
+    assert!(!kept.lines_until("listening on http://").iter().any(|line| line.contains(words)));
+    drop(kept);
+    let builder = builder.replacing(&jwt, "");
+    let blind = Binary::spawn(command(&builder), address, tempfile::tempdir().unwrap());
+    blind.wait_for_line(words);
 }

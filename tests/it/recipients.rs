@@ -20,7 +20,7 @@ use super::support::pki::Authority;
 use super::support::proxy::{Builder, figure, proxy};
 use super::support::wait_until;
 
-const ANN: &str = "X-Account-Id: ann@example.com\r\n";
+pub(super) const ANN: &str = "X-Account-Id: ann@example.com\r\n";
 const GPC: &str = "Sec-GPC: 1\r\n";
 const OPT_OUT: &str = "/privacy-choices/opt-out";
 
@@ -45,7 +45,7 @@ fn hook(ads: &Origin) -> String {
 }
 
 /// A site whose accounts a trusted hop names; `recipients` in the words of a settings file.
-fn site(origin: &Origin, recipients: &str) -> Builder {
+pub(super) fn site(origin: &Origin, recipients: &str) -> Builder {
     with_accounts(proxy().to(origin), recipients)
 }
 
@@ -63,7 +63,7 @@ struct Said {
 }
 
 /// What a person types about a folder with settings and data.
-struct Desk<'a>(&'a Path);
+pub(super) struct Desk<'a>(pub(super) &'a Path);
 
 impl Desk<'_> {
     fn ledger(&self, args: &[&str]) -> Said {
@@ -77,19 +77,19 @@ impl Desk<'_> {
         }
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub(super) fn ok(&self, args: &[&str]) -> String {
         let said = self.ledger(args);
         assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
         said.out
     }
 
     /// One opt-out, as JSON.
-    fn of(&self, reference: &str) -> Value {
+    pub(super) fn of(&self, reference: &str) -> Value {
         serde_json::from_str(&self.ok(&["recipients", reference, "--format", "json"])).unwrap()
     }
 
     /// Every open task, as JSON.
-    fn open(&self) -> Vec<Value> {
+    pub(super) fn open(&self) -> Vec<Value> {
         let out = self.ok(&["recipients", "--format", "json"]);
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -153,7 +153,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// The reference of an opt-out by form of an account.
-fn opt_out(addr: SocketAddr, account: &str) -> String {
+pub(super) fn opt_out(addr: SocketAddr, account: &str) -> String {
     let answer = post(addr, OPT_OUT, &format!("{account}Accept: application/json\r\n"), "");
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let body: Value = serde_json::from_str(&answer.text()).unwrap();

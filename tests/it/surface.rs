@@ -135,5 +135,6 @@ pub fn settings(data_dir: &Path) -> Settings {
         default_site: Some(0),
         retired_sites: Vec::new(),
         recipients: Vec::new(),
+        mail: None,
     }
 }

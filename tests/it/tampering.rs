@@ -7,8 +7,13 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use optgate::privacy::{Standing, Subject};
+use optgate::store::Change;
 
+use super::acceptance_choices::{honoured, shop};
 use super::ledger::{House, block_on, out};
+use super::support::binary::{Binary, own_address, serving};
+use super::support::client::Client;
+use super::support::proxy::proxy;
 
 impl House {
     pub(super) fn journal(&self, sql: &str) {
@@ -18,6 +23,11 @@ impl House {
             sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut raw).await.unwrap();
             raw.close().await.unwrap();
         });
+    }
+
+    /// Tells the live secret apart from others.
+    fn check(&self) -> String {
+        self.optgate(&["keys", "list"]).ok().out.split('\t').next().unwrap().to_owned()
     }
 
     fn forget(&self, account: u8) {
@@ -61,6 +71,37 @@ fn a_pruned_record_that_was_erased_makes_no_room_for_another() {
         "1 records have lost what ties them to an account, and the records of what was done to the",
     );
     assert!(house.refusal().contains("tell of 0"), "{}", house.refusal());
+}
+
+/// Of a pruned record nothing is left but its digest: no word stands beside it that nothing seals.
+#[test]
+fn a_time_that_was_put_beside_a_pruned_record_is_found_out() {
+    let house = House::new();
+    house.records(0..3);
+    house.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    house.records(3..4);
+    house.optgate(&["ledger", "verify"]).ok();
+    house.journal(
+        "DROP TRIGGER journal_only_forgets; UPDATE journal SET time_us = 1795000000000000 WHERE seq = 2",
+    );
+    house.is_found_out("record 2 does not fit the chain");
+}
+
+/// A journal of before that has times there loses them at its first start; until then it is proven as it is.
+#[test]
+fn times_that_an_earlier_version_left_beside_pruned_records_go_at_the_first_start() {
+    let house = House::new();
+    house.records(0..3);
+    house.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    house.journal(
+        "DROP TRIGGER journal_only_forgets; UPDATE meta SET value = '8' WHERE key = 'schema';
+         UPDATE journal SET time_us = 1795000000000000 WHERE digest IS NOT NULL",
+    );
+    house.optgate(&["ledger", "verify"]).ok();
+    block_on(house.store().close());
+    house.optgate(&["ledger", "verify"]).ok();
+    house.journal("DROP TRIGGER journal_only_forgets; UPDATE journal SET time_us = 7 WHERE seq = 3");
+    house.is_found_out("record 3 does not fit the chain");
 }
 
 /// A trigger that was planted would take the account out of every record to come.
@@ -111,9 +152,7 @@ fn a_journal_without_its_list_of_secrets_takes_no_other_secret() {
     house.records(0..2);
     let stranger = House::new();
     stranger.records(0..1);
-    let check =
-        |house: &House| house.optgate(&["keys", "list"]).ok().out.split('\t').next().unwrap().to_owned();
-    let foreign = check(&stranger);
+    let foreign = stranger.check();
     let backup = house.file("backup");
     house.optgate(&["ledger", "backup", backup.to_str().unwrap(), "--with-keys"]).ok();
     fs::copy(stranger.folder().join("secret.key"), house.folder().join("secret.key")).unwrap();
@@ -143,6 +182,69 @@ fn a_journal_without_its_list_of_secrets_takes_no_other_secret() {
     rotated.optgate(&["ledger", "verify"]).ok();
     rotated.journal("UPDATE secrets SET since = 1 WHERE since > 1");
     rotated.is_found_out("as the newest that its accounts are hashed under, and record 3 tells of");
+}
+
+/// Every record has the name of its node, which is made of the secret that the journal began with: so a foreign one is
+/// refused whatever is changed with it, also in a journal that was never rotated.
+#[test]
+fn a_foreign_secret_is_refused_however_much_is_changed_with_it() {
+    let (house, stranger) = (House::new(), House::new());
+    house.records(0..2);
+    stranger.records(0..1);
+    let (own, foreign) = (house.check(), stranger.check());
+    let secret = |house: &House| house.folder().join("secret.key");
+    fs::copy(secret(&stranger), secret(&house)).unwrap();
+    let first = |check: &str| format!("UPDATE meta SET value = '{check}' WHERE key = 'key_check'");
+    house.journal(&format!("{}; UPDATE secrets SET key_check = '{foreign}'", first(&foreign)));
+    house.is_found_out("which is made of the secret that it began with");
+    house.journal("DELETE FROM meta WHERE key = 'born'");
+    house.is_found_out("which is made of the secret that it began with");
+    let unborn = House::new();
+    unborn.records(0..2);
+    let own_of_unborn = unborn.check();
+    fs::copy(secret(&stranger), secret(&unborn)).unwrap();
+    unborn.journal(&format!("UPDATE secrets SET key_check = '{foreign}', since = 2"));
+    unborn.is_found_out(&format!(
+        "lists {foreign} since 2 as the secrets that its accounts are hashed under, and its records tell of \
+         {own_of_unborn} since 1"
+    ));
+    assert_ne!(own, own_of_unborn);
+}
+
+/// An account that is known under an earlier secret alone would be somebody else without it: that it is needed no more is
+/// an order's to say.
+#[test]
+fn an_earlier_secret_that_no_order_retired_is_missed() {
+    let house = House::new();
+    house.records(0..2);
+    house.optgate(&["keys", "rotate"]).ok();
+    house.records(2..3);
+    let secret = house.folder().join("secret.key");
+    let both = fs::read_to_string(&secret).unwrap();
+    fs::write(&secret, both.lines().next().unwrap()).unwrap();
+    house.journal("DELETE FROM secrets WHERE since = 1");
+    house.is_found_out("as the secrets that its accounts are hashed under, and its records tell of");
+}
+
+/// A journal that an earlier version made has a name that says nothing: its records do, from the first start on.
+#[test]
+fn a_journal_of_an_earlier_version_gets_a_record_of_its_secrets() {
+    let (house, stranger) = (House::new(), House::new());
+    stranger.records(0..1);
+    block_on(house.store().close());
+    house.journal(
+        "UPDATE meta SET value = 'feedbeef' WHERE key = 'node'; DELETE FROM meta WHERE key = 'born'",
+    );
+    house.records(0..2);
+    let foreign = stranger.check();
+    let told = house.optgate(&["ledger", "export"]).ok().out;
+    assert!(told.contains(&format!("v1 pruned=0 untied=0 secrets={}/1", house.check())), "{told}");
+    assert_eq!(told.matches("upkeep").count(), 1, "once: {told}");
+    fs::copy(stranger.folder().join("secret.key"), house.folder().join("secret.key")).unwrap();
+    house.journal(&format!(
+        "UPDATE meta SET value = '{foreign}' WHERE key = 'key_check'; UPDATE secrets SET key_check = '{foreign}'"
+    ));
+    house.is_found_out("as the secrets that its accounts are hashed under, and its records tell of");
 }
 
 /// Which accounts were recorded anew under a new secret no record tells; that there are more of them than records is seen.
@@ -207,4 +309,91 @@ fn an_old_folder_that_was_changed_is_adopted_and_said_to_be_so() {
     assert!(said.out.starts_with("recorded: 2\n"), "{}", said.out);
     assert!(said.err.contains("1 records have lost what ties them to an account"), "{}", said.err);
     assert_eq!(new.standing(0), Standing::OptedOutByImport);
+}
+
+/// Two secrets are in the list since the first record then; which is the later must not be left to chance.
+#[test]
+fn a_secret_that_was_rotated_before_the_first_record_is_the_later_one() {
+    // Which of two sorts first is chance.
+    for _ in 0..8 {
+        let house = House::new();
+        block_on(house.store().close());
+        house.optgate(&["keys", "rotate"]).ok();
+        house.records(0..1);
+        house.records(1..2);
+        house.optgate(&["ledger", "verify"]).ok();
+        assert_eq!(house.optgate(&["ledger", "export"]).ok().out.matches("upkeep").count(), 1);
+        house.optgate(&["keys", "retire"]).ok();
+        assert_eq!(house.standing(0), Standing::OptedOut);
+    }
+}
+
+/// What is adopted may be hashed under an earlier secret, whatever its place in the journal: that secret is needed then,
+/// also once the record is pruned. Profiles are carried like accounts.
+#[test]
+fn an_adopted_opt_out_of_an_earlier_secret_keeps_that_secret() {
+    let old = House::new();
+    old.records(0..2);
+    let store = old.store();
+    let profile = Subject::of_profile(store.keys(), "shop", b"visitor");
+    block_on(async {
+        store.record(Change { subject: Some(profile), ..out(&store, 9) }).await.unwrap();
+        store.close().await;
+    });
+    let new = House::new();
+    fs::create_dir(new.folder()).unwrap();
+    fs::copy(old.folder().join("secret.key"), new.folder().join("secret.key")).unwrap();
+    block_on(new.store().close());
+    new.optgate(&["keys", "rotate"]).ok();
+    new.records(5..6);
+    let said = new.optgate(&["ledger", "adopt", old.folder().to_str().unwrap()]).ok().out;
+    assert!(said.starts_with("recorded: 3\n"), "{said}");
+    let store = new.store();
+    assert_eq!(store.lookup(&profile), Standing::OptedOutByImport);
+    block_on(store.close());
+    let told = new.optgate(&["ledger", "export"]).ok().out;
+    assert_eq!(told.matches(&format!(", hashed under secret {}", old.check())).count(), 3, "{told}");
+    let retire = || new.optgate(&["keys", "retire"]);
+    retire().failed("3 opted-out accounts are known under an earlier secret alone");
+    new.forget(0);
+    retire().failed("3 opted-out accounts are known under an earlier secret alone");
+    new.optgate(&["ledger", "prune", "--force", "--before", "2099-01-01"]).ok();
+    retire().failed("3 opted-out accounts are known under an earlier secret alone");
+    assert!((0..2).chain(5..6).all(|account| new.known_under_any_secret(account)));
+}
+
+/// A key that is rotated while a backup is made would be in it without the journal that knows it, or the other way round:
+/// found out at the restore, when it is too late.
+#[test]
+fn a_backup_during_which_a_key_is_rotated_is_said_to_be_of_no_use() {
+    let house = House::new();
+    house.records(0..2);
+    let signing = house.folder().join("signing.key");
+    fs::remove_file(&signing).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &signing, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Whoever reads the file finds another key each time.
+    std::thread::spawn(move || (0..).try_for_each(|n: u32| fs::write(&signing, n.to_string())));
+    let to = house.file("backup");
+    house
+        .optgate(&["ledger", "backup", to.to_str().unwrap(), "--with-keys"])
+        .failed("a key was rotated while it was made. Take another");
+}
+
+/// Without its mark a journal that was cut behind the last signature looks whole: that this cannot be told is said.
+#[test]
+fn a_start_without_its_mark_says_so() {
+    let origin = shop(&["/"]);
+    let builder = proxy().to(&origin);
+    let running = optgate::app::start(builder.settings()).unwrap();
+    assert!(honoured(&Client::connect(running.listen()[0]).get_from("shop.example", "/", "Sec-GPC: 1\r\n")));
+    running.stop().unwrap();
+    let address = own_address();
+    let start = || Binary::spawn(serving(&builder.write(), address), address, tempfile::tempdir().unwrap());
+    let words = "journal.mark is gone or empty";
+    let whole = start();
+    assert!(!whole.lines_until("listening on http://").iter().any(|line| line.contains(words)));
+    drop(whole);
+    fs::remove_file(builder.dir().join("data/journal.mark")).unwrap();
+    start().wait_for_line(words);
 }

@@ -9,14 +9,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Subcommand};
-use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Failure, Global, settings};
 use crate::cli::{Cli, Output};
 use crate::config::{Settings, Way};
-use crate::store::recipients::{self, OptOut, Task, TaskText};
+use crate::store::recipients::{self, Letter, OptOut, Task, TaskText};
 use crate::store::{self, RecordView};
 
 /// Which opt-out, or what was done.
@@ -76,7 +75,7 @@ pub fn run(global: &Global, args: &RecipientsArgs, out: &mut dyn Write) -> Resul
     let data_dir = &settings.data_dir;
     match (&args.command, &args.reference) {
         (Some(RecipientsCommand::Done { task, receipt }), _) => done(data_dir, task, receipt),
-        (Some(RecipientsCommand::Retry { task }), _) => retry(data_dir, task),
+        (Some(RecipientsCommand::Retry { task }), _) => retry(&settings, task),
         (Some(RecipientsCommand::Text { task }), _) => text(data_dir, task, out),
         (None, Some(reference)) => one(&settings, reference, args.format, out),
         (None, None) => open(&settings, args.format, out),
@@ -97,9 +96,11 @@ fn done(data_dir: &Path, task: &str, receipt: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn retry(data_dir: &Path, task: &str) -> anyhow::Result<()> {
-    let found = recipients::retry(data_dir, task)?;
-    anyhow::ensure!(found, "no message {task} can be sent again: it was taken, or is no webhook's");
+fn retry(settings: &Settings, task: &str) -> anyhow::Result<()> {
+    let tasks = recipients::open_tasks(&settings.data_dir)?;
+    let sent = tasks.iter().any(|open| open.task == task && is_sent(open, settings));
+    let found = sent && recipients::retry(&settings.data_dir, task)?;
+    anyhow::ensure!(found, "no message {task} can be sent again: it was taken, or a person writes it");
     eprintln!("{task}: a running server sends it again within a minute");
     Ok(())
 }
@@ -233,7 +234,8 @@ fn shown(task: &Task) -> anyhow::Result<Value> {
 
 /// Whether a running server can send a task's message.
 fn is_sent(task: &Task, settings: &Settings) -> bool {
-    settings.recipients.iter().any(|r| r.name == task.recipient && matches!(r.way, Way::Webhook(_)))
+    let sends = |way: &Way| matches!(way, Way::Webhook(_)) || settings.mail.is_some();
+    settings.recipients.iter().any(|r| r.name == task.recipient && r.way.word() == task.way && sends(&r.way))
 }
 
 fn line(task: &Task, settings: &Settings) -> String {
@@ -246,7 +248,9 @@ fn line(task: &Task, settings: &Settings) -> String {
         ("unnamed", _, _) => {
             "nothing to call the account by is kept: tell it by the reference, then note `done`".to_owned()
         }
-        ("open", _, None) if way == "mail" => format!("write to it: optgate ledger recipients text {id}"),
+        ("open", _, None) if way == "mail" && !is_sent(task, settings) => {
+            format!("write to it: optgate ledger recipients text {id}")
+        }
         ("open", _, _) if way == "webhook" && !is_sent(task, settings) => {
             "the settings have no webhook for it any more: tell it, then note `done`".to_owned()
         }
@@ -262,33 +266,16 @@ fn text(data_dir: &Path, task: &str, out: &mut dyn Write) -> anyhow::Result<()> 
     let TaskText { task, account } =
         found.with_context(|| format!("there is no task {task}; `optgate ledger recipients` lists them"))?;
     let (requested_us, effective_us, until_us) = task.times();
-    let account = match account.map(String::from_utf8) {
-        Some(Ok(account)) => account,
-        Some(Err(bytes)) => format!("{} (base64)", BASE64.encode(bytes.as_bytes())),
-        None => "(not kept; name it by the reference)".to_owned(),
+    let letter = Letter {
+        task: &task.task,
+        reference: &task.reference,
+        vendors: &task.vendors,
+        requested_us,
+        effective_us,
+        until_us,
+        account: account.as_deref(),
     };
-    writeln!(out, "To: {}", task.address)?;
-    writeln!(out, "Subject: Opt-out of sale and sharing, reference {}", task.reference)?;
-    writeln!(out)?;
-    writeln!(
-        out,
-        "The consumer whom we know as\n\n    {account}\n\nhas opted out of the sale and sharing of personal information: \
-         requested {}, in effect {}.",
-        time(requested_us),
-        time(effective_us)
-    )?;
-    if !task.vendors.is_empty() {
-        writeln!(out, "This concerns what you received by: {}.", task.vendors.join(", "))?;
-    }
-    writeln!(
-        out,
-        "\nPlease comply with the opt-out for the personal information that you received from {} to {}, and forward \
-         it to every person to whom you disclosed or shared that information in that time (11 CCR 7026(f)). Please \
-         confirm, naming {}.",
-        time(requested_us),
-        time(until_us),
-        task.task
-    )?;
+    write!(out, "To: {}\nSubject: {}\n\n{}", task.address, letter.subject(), letter.text())?;
     Ok(())
 }
 

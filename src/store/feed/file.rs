@@ -34,6 +34,17 @@ impl Reader {
         sqlx::query("SELECT coalesce(max(seq), 0) FROM journal").fetch_one(&mut self.0).await?.try_get(0)
     }
 
+    /// The records that are tied to an account, and the number of the last record of all.
+    pub(super) async fn tied_to(&mut self, subject: &Subject) -> sqlx::Result<(Vec<i64>, i64)> {
+        let last = self.last().await?;
+        let tied = sqlx::query_scalar("SELECT seq FROM journal WHERE subject = ? AND seq <= ?")
+            .bind(subject.as_bytes().as_slice())
+            .bind(last)
+            .fetch_all(&mut self.0)
+            .await?;
+        Ok((tied, last))
+    }
+
     /// A page of records after a number, as they are shipped.
     pub(super) async fn after(&mut self, seq: i64) -> sqlx::Result<Vec<Shipped>> {
         let rows = sqlx::query(

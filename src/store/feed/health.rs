@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Line;
+
+/// How far a replica may be behind the primary.
+const BEHIND: Duration = Duration::from_secs(15);
 
 /// How the feed is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(super) struct Gaps {
     missing: BTreeMap<(String, i64), i64>,
     unproven: u64,
     first_unproven: Option<String>,
+    /// When this node was there by the primary's clock, and since when it is waited for that its replica knows.
+    beat: Option<(i64, Instant)>,
 }
 
 fn named(node: &str, from: i64, to: i64) -> String {
@@ -91,6 +96,31 @@ impl Line {
              there. That node sends them again while it runs with its folder; if it does not come back, restore the table, \
              or type `optgate ledger adopt FOLDER` with a copy of that folder"
         );
+    }
+
+    /// A node's line is not in the database, and its records are: where they ended is not known any more.
+    pub(super) fn found_unlisted(&self, node: &str) {
+        tracing::error!(
+            "the line of node {node} went missing from the table `nodes` of the shared database: what is there of its records \
+             is honoured, and whether any are missing behind them cannot be told"
+        );
+    }
+
+    /// This node was there at a time by the primary's clock, which the replica it reads must come to know.
+    pub(super) fn beat(&self, heard_us: i64) {
+        self.lock_gaps().beat.get_or_insert_with(|| (heard_us, Instant::now()));
+    }
+
+    /// What the primary was told before may be lost to it.
+    pub(super) fn forget_beat(&self) {
+        self.lock_gaps().beat = None;
+    }
+
+    /// The replica knows of this node up to a time. Whether it is further behind than it may be.
+    pub(super) fn is_behind(&self, known_us: Option<i64>) -> bool {
+        let mut gaps = self.lock_gaps();
+        gaps.beat = gaps.beat.filter(|(heard_us, _)| known_us.is_none_or(|known_us| known_us < *heard_us));
+        gaps.beat.is_some_and(|(_, since)| since.elapsed() > BEHIND)
     }
 
     /// What is missing: of which node, from which record to which.

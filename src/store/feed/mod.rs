@@ -15,7 +15,7 @@ mod health;
 mod ship;
 mod tail;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -34,10 +34,11 @@ use super::merge::{Seen, merge};
 use super::packed::Point;
 use super::record::{Kind, Receipt, RecordView};
 use super::state::State;
-use super::writer::Answer;
+use super::writer::{Answer, WeakToWriter};
 use super::{OpenError, RecordError};
 use crate::config::{self, Names};
 use crate::privacy::{Keys, Standing, Subject};
+use file::Reader;
 use health::Gaps;
 
 pub use health::FeedHealth;
@@ -112,6 +113,8 @@ enum Ask {
     },
     /// Once the database has every record that this node has now, forget whose those of these accounts are.
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
+    /// How many other nodes have records in the database.
+    Others { answer: Answer<usize> },
     /// A record of another node.
     Find { reference: String, answer: Answer<Option<RecordView>> },
     /// Ship what is left and end.
@@ -126,6 +129,7 @@ pub(super) struct Start {
     pub(super) key_checks: Vec<String>,
     pub(super) keys: Keys,
     pub(super) state: Arc<State>,
+    pub(super) to_writer: WeakToWriter,
     pub(super) asks: Asks,
 }
 
@@ -191,6 +195,11 @@ impl Line {
         self.ask(|answer| Ask::Find { reference, answer }).await
     }
 
+    /// How many other nodes have records in the database, whether they still run or not.
+    pub(super) async fn others(&self) -> Result<usize, RecordError> {
+        self.ask(|answer| Ask::Others { answer }).await
+    }
+
     /// What the feed answers.
     async fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<T, RecordError> {
         let (answer, answered) = oneshot::channel();
@@ -211,7 +220,7 @@ impl Line {
             let (subject, standing) = (*subject, standing(subject));
             let (untied, leaf) = self.ask(|answer| Ask::Erase { subject, standing, erasure, answer }).await?;
             there.elsewhere += untied.0;
-            there.own += untied.1;
+            there.pruned += untied.1;
             leaves.extend(leaf);
         }
         let kept = (!leaves.is_empty()).then(|| Shared::of(erasure, leaves));
@@ -326,7 +335,7 @@ fn thread(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
 }
 
 async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
-    let Start { settings, journal, node, key_checks, keys, state, asks } = start;
+    let Start { settings, journal, node, key_checks, keys, state, to_writer, asks } = start;
     let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
     let first = match first_look(&settings, &key_checks).await {
         Ok(database) => {
@@ -339,13 +348,15 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
             None
         }
     };
-    let shipper =
-        ship::Shipper::new(&settings, journal.clone(), &node, (&key_checks, &keys), Arc::clone(&line));
+    let (ship_from, to) = (journal.clone(), (Arc::clone(&line), to_writer));
+    let shipper = ship::Shipper::new(&settings, ship_from, &node, (&key_checks, &keys), to);
     let shipping = tokio::task::spawn_local(shipper.run(first));
     let (to_tail, recheck) = mpsc::unbounded_channel();
-    let tail = tail::Tail::new(&settings, journal, &node, (&key_checks, &keys), state, Arc::clone(&line));
+    let tail =
+        tail::Tail::new(&settings, journal.clone(), &node, (&key_checks, &keys), state, Arc::clone(&line));
     let tailing = tokio::task::spawn_local(tail.run(recheck));
-    let (done, mut answering) = serve(asks, (&line, &node), &settings, (&key_checks, &keys), &to_tail).await;
+    let of = (&line, &node, journal.as_path());
+    let (done, mut answering) = serve(asks, of, &settings, (&key_checks, &keys), &to_tail).await;
     let committed = *line.committed.borrow();
     let mut shipped = line.shipped.subscribe();
     if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
@@ -372,7 +383,7 @@ async fn first_look(settings: &config::Shared, key_checks: &[String]) -> Result<
 /// Answers what is asked until closed; returns who waits for the end, and the answers that are under way.
 async fn serve(
     Asks(mut asks): Asks,
-    (line, node): (&Arc<Line>, &Arc<str>),
+    (line, node, journal): (&Arc<Line>, &Arc<str>, &Path),
     settings: &config::Shared,
     (key_checks, keys): (&[String], &Keys),
     to_tail: &mpsc::UnboundedSender<Subject>,
@@ -403,12 +414,19 @@ async fn serve(
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
+            Ask::Others { answer } => {
+                let (url, key_checks, node) = (settings.url.clone(), key_checks.to_owned(), Arc::clone(node));
+                answering.spawn_local(async move {
+                    let others = others(&url, &key_checks, &node).await;
+                    drop(answer.send(others.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
             Ask::Erase { subject, standing, erasure, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
-                let (node, keys) = (Arc::clone(node), keys.clone());
+                let (node, keys, journal) = (Arc::clone(node), keys.clone(), journal.to_owned());
                 answering.spawn_local(async move {
-                    let erased =
-                        erase((&url, &key_checks, &keys), &node, (subject, standing), &erasure).await;
+                    let of = (&*node, journal.as_path());
+                    let erased = erase((&url, &key_checks, &keys), of, (subject, standing), &erasure).await;
                     drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
@@ -438,20 +456,26 @@ async fn find(
     Ok(view.filter(|view| view.reference == reference))
 }
 
+async fn others(url: &config::DatabaseUrl, key_checks: &[String], node: &str) -> Result<usize, Trouble> {
+    Ok(open(url, key_checks).await?.others(node).await?.len())
+}
+
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:
-/// a node that has not heard the others yet may not know. How many records of other nodes were untied and how many of
-/// this one's, and what is kept, as its leaf.
+/// a node that has not heard the others yet may not know. How many records were untied, whole ones that this node's file
+/// will not say and pruned ones, and what is kept, as its leaf.
 async fn erase(
     (url, key_checks, keys): (&config::DatabaseUrl, &[String], &Keys),
-    node: &str,
+    (node, journal): (&str, &Path),
     (subject, standing): (Subject, Standing),
     erasure: &[u8; BLINDING],
 ) -> Result<((u64, u64), Option<Link>), Trouble> {
+    let mut reader = Reader::open(journal).await.map_err(unreadable)?;
+    let (own, last) = reader.tied_to(&subject).await.map_err(unreadable)?;
     let mut database = open(url, key_checks).await?;
     let told = database.told(&subject, keys).await?;
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
-    let untied = database.erase(&subject, (node, kept), erasure).await?;
+    let untied = database.erase(&subject, (node, &own, last), (kept, erasure)).await?;
     Ok((untied, kept.map(|word| shared_leaf(subject.as_bytes(), word, erasure))))
 }
 

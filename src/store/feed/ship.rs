@@ -1,5 +1,7 @@
 //! Brings this node's records to the database, in their order.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::config::{self, DatabaseUrl};
 use crate::privacy::Keys;
 use crate::store::journal::believed::vouch;
 use crate::store::journal::postgres::{Database, Shipped, Trouble, twins};
+use crate::store::writer::WeakToWriter;
 
 /// With nothing to ship, how often the database is asked what it has.
 const LOOK: Duration = Duration::from_secs(1);
@@ -19,17 +22,25 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Records that are counted at once, to see whether some are gone.
 const STRETCH: i64 = 65_536;
 
+/// Between two signs of this node that its replica must come to know.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// Between two looks for what this node has pruned, and for what of it is gone.
 const FORGET: Duration = Duration::from_secs(3_600);
 
 /// The one that ships.
 pub(super) struct Shipper {
     url: DatabaseUrl,
+    /// The others are read from a replica.
+    replica: bool,
     journal: PathBuf,
     node: Arc<str>,
     key_checks: Vec<String>,
     keys: Keys,
     line: Arc<Line>,
+    to_writer: WeakToWriter,
+    /// Pruned records that were told of already: a database that does not take them is tried again and again.
+    told: RefCell<HashSet<i64>>,
 }
 
 impl Shipper {
@@ -38,15 +49,18 @@ impl Shipper {
         journal: PathBuf,
         node: &Arc<str>,
         (key_checks, keys): (&[String], &Keys),
-        line: Arc<Line>,
+        (line, to_writer): (Arc<Line>, WeakToWriter),
     ) -> Self {
         Self {
             url: settings.url.clone(),
+            replica: settings.read_url.is_some(),
             journal,
             node: Arc::clone(node),
             key_checks: key_checks.to_owned(),
             keys: keys.clone(),
             line,
+            to_writer,
+            told: RefCell::default(),
         }
     }
 
@@ -89,9 +103,20 @@ impl Shipper {
             let mut names = self.line.names.subscribe();
             names.mark_changed();
             let mut forgotten = None;
+            let mut beat = None;
+            self.line.forget_beat();
             loop {
                 self.reached(seq);
+                if self.replica && beat.is_none_or(|at: Instant| at.elapsed() > BEAT) {
+                    database
+                        .beat(&self.node)
+                        .await?
+                        .into_iter()
+                        .for_each(|heard_us| self.line.beat(heard_us));
+                    beat = Some(Instant::now());
+                }
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
+                    self.keep_accounts(&mut reader, &mut database).await?;
                     self.fill_up((&mut reader, &mut database), seq).await?;
                     self.forget(&mut reader, &mut database).await?;
                     forgotten = Some(Instant::now());
@@ -110,6 +135,7 @@ impl Shipper {
                     }
                 }
                 let batch = self.batch(&mut reader, seq).await?;
+                self.tell_pruned(&batch).await?;
                 database.append(&self.node, &batch).await?;
                 seq = batch.last().map_or(seq, |last| last.seq);
             }
@@ -137,18 +163,19 @@ impl Shipper {
         (reader, database): (&mut Reader, &mut Database),
         to: i64,
     ) -> Result<(), Trouble> {
-        let (mut after, mut sent, mut kept) = (0, 0, false);
+        let (mut after, mut sent) = (0, 0);
         while after < to {
             let end = to.min(after + STRETCH);
             if database.count(&self.node, (after, end)).await? < end - after {
-                if !std::mem::replace(&mut kept, true) {
-                    self.keep_accounts(reader, database).await?;
-                }
                 let mut at = after;
                 while at < end {
                     let batch = self.batch(reader, at).await?;
                     let Some(last) = batch.last().map(|last| last.seq) else { break };
-                    let batch = batch.into_iter().filter(|record| record.seq <= end).collect();
+                    let there =
+                        database.which(&self.node, batch.iter().map(|record| record.seq).collect()).await?;
+                    let gone = |record: &Shipped| record.seq <= end && !there.contains(&record.seq);
+                    let batch: Vec<_> = batch.into_iter().filter(gone).collect();
+                    self.tell_pruned(&batch).await?;
                     sent += database.send_again(&self.node, batch).await?;
                     at = last;
                 }
@@ -164,8 +191,24 @@ impl Shipper {
         Ok(())
     }
 
-    /// Has the database keep the accounts that this node keeps by their hash alone: a record that is pruned here does not say
-    /// any more whose it was, as its row there did. Before the rows go, so that who takes those in finds them.
+    /// Notes in the journal, before they go, how many records of a batch are pruned: the database cannot tell whose they
+    /// were, and whoever counts there must know that no hand took that from them.
+    async fn tell_pruned(&self, batch: &[Shipped]) -> Result<(), Trouble> {
+        let pruned = batch.iter().filter(|record| record.canonical.is_none()).map(|record| record.seq);
+        let new: Vec<i64> = pruned.filter(|seq| !self.told.borrow().contains(seq)).collect();
+        if !new.is_empty() {
+            let told = self.to_writer.note_sent(new.len() as u64).await;
+            told.map_err(|error| Trouble::Away(format!("pruned records cannot go there yet: {error}")))?;
+            self.told.borrow_mut().extend(new);
+        }
+        Ok(())
+    }
+
+    /// Has the database keep the accounts that this node keeps by their hash alone and of whom nothing is there: a record
+    /// that is pruned here does not say any more whose it was, as its row there did, unless that was lost, or a hand took
+    /// it. Before rows go there again, so that who takes those in finds them.
+    ///
+    /// Cost: for each account that is kept a look into two indexes of the database.
     async fn keep_accounts(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
         let mut row = 0;
         while let Some((accounts, last)) = reader.kept(row).await.map_err(unreadable)? {
@@ -192,6 +235,7 @@ impl Shipper {
             Some((last, _)) if last == seq => {
                 // A table that was emptied, or lost its end, has not the last.
                 if seq > 0 && database.chain(&self.node, seq).await?.is_none() {
+                    self.keep_accounts(reader, database).await?;
                     self.fill_up((reader, database), seq).await?;
                 }
                 Ok(seq)

@@ -15,9 +15,12 @@ use crate::config::{self, Names};
 use crate::privacy::{Keys, Standing, Subject};
 use crate::store::journal::believed::Choice;
 use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
-use crate::store::merge::merge;
+use crate::store::merge::{Seen, merge};
 use crate::store::names::complaint;
 use crate::store::state::State;
+
+/// Why what is read is not what there is.
+const BEHIND: &str = "the replica that `store.read_url` names does not follow the primary";
 
 /// The one that listens.
 pub(super) struct Tail {
@@ -43,6 +46,8 @@ struct Sources {
     database: Database,
     reader: Reader,
     listener: Option<PgListener>,
+    /// Nodes that the database has records of and no line any more.
+    unlisted: Vec<(String, i64)>,
 }
 
 impl Tail {
@@ -107,6 +112,11 @@ impl Tail {
         let mut database = Database::connect(url).await?;
         database.check(&self.key_checks).await?;
         self.take_suppressed(&mut database).await?;
+        let mut unlisted = database.unlisted().await?;
+        unlisted.retain(|(node, _)| **node != *self.node);
+        for (node, _) in &unlisted {
+            self.line.found_unlisted(node);
+        }
         let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
             false => None,
@@ -116,7 +126,7 @@ impl Tail {
                 Some(listener)
             }
         };
-        Ok(Sources { database, reader, listener })
+        Ok(Sources { database, reader, listener, unlisted })
     }
 
     /// Accounts of which the database keeps only that they are opted out.
@@ -151,7 +161,11 @@ impl Tail {
             if self.rechecked == asked && self.doubtful.is_empty() {
                 self.line.is_weighed(own);
             }
-            self.line.heard_all();
+            match self.is_behind(&mut sources.database).await {
+                Ok(false) => self.line.heard_all(),
+                Ok(true) => self.line.tail_failed(&Trouble::Away(BEHIND.into())),
+                Err(trouble) => return trouble,
+            }
             let poll = self.settings.poll;
             let came = async {
                 tokio::select! {
@@ -167,6 +181,15 @@ impl Tail {
         }
     }
 
+    /// Whether the replica that is read has stopped to follow the primary.
+    async fn is_behind(&self, database: &mut Database) -> Result<bool, Trouble> {
+        if self.settings.read_url.is_none() {
+            return Ok(false);
+        }
+        let known_us = database.beaten(&self.node).await?;
+        Ok(self.line.is_behind(known_us))
+    }
+
     /// A subject is to be weighed once more.
     fn doubt(&mut self, subject: Subject) {
         self.rechecked += 1;
@@ -178,6 +201,12 @@ impl Tail {
         // Nobody but this task takes in more.
         let seen = self.line.seen();
         let mut nodes = sources.database.others(&self.node).await?;
+        for (node, last) in &sources.unlisted {
+            if !nodes.iter().any(|(listed, _)| listed == node) {
+                nodes.push((node.clone(), *last));
+            }
+        }
+        self.look_for_less(&nodes, &seen);
         nodes.extend(self.own_elsewhere(sources).await?.map(|last| (self.node.to_string(), last)));
         for (node, last) in nodes {
             let common = self.fork.filter(|_| *node == *self.node);
@@ -208,6 +237,20 @@ impl Tail {
             }
         }
         Ok(())
+    }
+
+    /// Looks whether the database has fewer records of a node than it had: it was set back to an older state. A replica may
+    /// only be behind another that was read before.
+    fn look_for_less(&self, nodes: &[(String, i64)], seen: &Seen) {
+        if self.settings.read_url.is_some() {
+            return;
+        }
+        for (node, had) in seen.iter().filter(|(node, _)| *node != &*self.node) {
+            let has = nodes.iter().find(|(listed, _)| listed == node).map_or(0, |(_, last)| *last);
+            if has < had {
+                self.line.found_gap(node, has + 1, had);
+            }
+        }
     }
 
     /// Takes in records that were missing and are there again: their node sends them once more, or somebody restored them.

@@ -11,7 +11,7 @@ use super::chain::{Fields, Head, Kept, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
 use super::replay::of_another;
-use super::schema::{SEALED, meta, schema_version};
+use super::schema::{SEALED, TIMELESS, meta, schema_version};
 use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse, secrets};
 use crate::store::OpenError;
@@ -178,7 +178,7 @@ async fn send_pages(
         true => Ok(()),
         false => {
             sealed.send_kept(path, connection, head.seq, pages).await?;
-            secrets::check(path, connection, (head.seq, sealed.secret())).await
+            secrets::check_beside(path, connection).await
         }
     }
 }
@@ -212,6 +212,9 @@ async fn page_after(
     let query = if schema < 2 {
         "SELECT seq, time_us, reference, subject, NULL, canonical, NULL, chain \
          FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+    } else if schema < TIMELESS {
+        "SELECT seq, CASE WHEN digest IS NULL THEN time_us ELSE 0 END, reference, subject, blinding, canonical, \
+         digest, chain FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
     } else {
         "SELECT seq, time_us, reference, subject, blinding, canonical, digest, chain \
          FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"

@@ -23,7 +23,7 @@
 //!
 //! Without its blinding nobody can tell whom a record is about, not even with the secret and every account
 //! at hand; with both the record proves it. A record that is older than it may be kept gives its bytes for
-//! their digest, and the chain is the same.
+//! their digest, and the chain is the same. Nothing stands beside that any more, not even its time.
 //!
 //! Records of the first format (0x01) have the look-up hash itself for the person, and
 //! `chain(n) = SHA-256( chain(n-1) | canonical(n) )`: they are read and verified, and cannot be pruned.
@@ -152,7 +152,7 @@ impl Head {
                 (Some(fields), self.next(canonical))
             }
             (None, Some(digest)) => {
-                let forgotten = kept.reference.is_none() && kept.blinding.is_none();
+                let forgotten = kept.time_us == 0 && kept.reference.is_none() && kept.blinding.is_none();
                 (None, forgotten.then_some(self.next_digest(digest.try_into().ok()?))?)
             }
             _ => return None,

@@ -6,13 +6,14 @@
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
-use super::chain::{Account, Beside, Link, Version, digest};
+use super::chain::{Account, Beside, Fields, Link, Version, digest};
 use super::kept::Sealing;
-use super::seal::There;
+use super::seal::{Seal, There};
 use super::sqlite::Journal;
 use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
 use crate::privacy::{Standing, Subject};
+use crate::store::record::said_under;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -20,7 +21,7 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 const PAGE: i64 = 512;
 
 /// Stands for the check of a secret before the live one.
-const EARLIER: &str = "earlier";
+pub(super) const EARLIER: &str = "earlier";
 
 /// What was pruned, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,11 +67,11 @@ pub struct Erased {
 }
 
 impl Journal {
-    /// When the newest record of a choice was made, in microseconds since the Unix epoch.
+    /// When the newest whole record of a choice was made, in microseconds since the Unix epoch.
     pub(in crate::store) async fn newest_us(&mut self) -> Result<Option<i64>> {
         // What was done to the journal, a start under a wrong clock may have written just now.
         let query = sqlx::query_scalar(
-            "SELECT time_us FROM journal WHERE coalesce(instr(canonical, x'000000000000000675706b656570'), 0) = 0
+            "SELECT time_us FROM journal WHERE instr(canonical, x'000000000000000675706b656570') = 0
              ORDER BY seq DESC LIMIT 1",
         );
         query.fetch_optional(self.connection()?).await
@@ -155,21 +156,21 @@ impl Journal {
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
-            let untied = account == Account::Erased;
-            doomed.push(Doomed { seq, digest: digest(canonical), lasting, untied });
+            let hashed = under(&fields, (self.live_since, &self.key_check));
+            doomed.push(Doomed { seq, digest: digest(canonical), lasting, account, under: hashed });
         }
         Ok((PrunedPage { pruned, gone: Vec::new(), last }, doomed))
     }
 
     /// Puts digests in the place of records, keeps how accounts stood that lose their last, and notes it, as one.
     async fn give_way(&mut self, doomed: &[Doomed], (by, before_us): (By, i64)) -> Result<()> {
-        let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
+        let head = self.end.head.seq;
         let mut sealing = Sealing::by(head + 1);
         self.begin().await?;
         let connection = self.connection()?;
-        for Doomed { seq, digest, lasting, .. } in doomed {
+        for Doomed { seq, digest, lasting, under, .. } in doomed {
             sqlx::query(
-                "UPDATE journal SET canonical = NULL, digest = ?, reference = NULL, subject = NULL,
+                "UPDATE journal SET canonical = NULL, digest = ?, time_us = 0, reference = NULL, subject = NULL,
                  blinding = NULL WHERE seq = ?",
             )
             .bind(digest.to_vec())
@@ -177,12 +178,13 @@ impl Journal {
             .execute(&mut *connection)
             .await?;
             if let Some((subject, how)) = lasting {
-                let key_check = if *seq < live_since { EARLIER } else { &live };
-                sealing.word(connection, (subject, *how), head, key_check).await?;
+                sealing.word(connection, (subject, *how), head, under).await?;
             }
         }
-        let untied = doomed.iter().filter(|row| row.untied).count() as u64;
-        let deed = Deed::Prune { records: doomed.len() as u64, before_us, untied };
+        let of = |account: Account| doomed.iter().filter(|row| row.account == account).count() as u64;
+        let (records, untied) = (doomed.len() as u64, of(Account::Erased));
+        let tied = records - untied - of(Account::None);
+        let deed = Deed::Prune { records, before_us, untied, tied };
         let noted = self.note(by, &deed, &sealing.done()).await?;
         self.commit(Some(noted)).await
     }
@@ -223,17 +225,23 @@ impl Journal {
             erased.records += done.rows_affected();
             erased.first_format += first_format.unsigned_abs();
             erased.suppressed |= word(*standing).is_some();
-            let key_check = if *by < live_since { EARLIER } else { &live };
-            sealing.word(connection, (subject, *standing), head, key_check).await?;
+            let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = ?")
+                .bind(*by)
+                .fetch_optional(&mut *connection)
+                .await?
+                .flatten();
+            let key_check = match last.as_deref().and_then(Fields::decode) {
+                Some(fields) => under(&fields, (live_since, &live)),
+                None if *by < live_since => EARLIER.to_owned(),
+                None => live.clone(),
+            };
+            sealing.word(connection, (subject, *standing), head, &key_check).await?;
         }
         let seal = sealing.done();
         // An order about somebody who is not known does nothing.
         let noted = match erased.records > 0 || there != There::default() || !seal.is_empty() {
             true => {
-                let There { elsewhere, own, kept: shared } = there;
-                // What its own file has pruned and the database not yet was untied there alone.
-                let elsewhere = elsewhere + own.saturating_sub(erased.records);
-                let deed = Deed::Erase { records: erased.records, elsewhere, shared };
+                let deed = Deed::Erase { records: erased.records, there };
                 Some(self.note(By::Order, &deed, &seal).await?)
             }
             false => None,
@@ -241,6 +249,31 @@ impl Journal {
         self.commit(noted).await?;
         Ok(erased)
     }
+
+    /// Notes that so many pruned records go to the database that nodes share without whose they were.
+    pub(in crate::store) async fn note_sent(&mut self, records: u64) -> Result<()> {
+        self.settle_doubt().await?;
+        let done = async {
+            self.begin().await?;
+            let noted = self.note(By::Feed, &Deed::Sent { records }, &Seal::default()).await?;
+            self.commit(Some(noted)).await
+        };
+        let done = done.await;
+        if let Err(error) = &done {
+            self.doubt(error).await;
+        }
+        done
+    }
+}
+
+/// The secret that a record's account is hashed under, the live one since a record.
+fn under(fields: &Fields<'_>, (live_since, live): (i64, &str)) -> String {
+    match said_under(fields.policy) {
+        Some(check) => check,
+        None if fields.seq < live_since => EARLIER,
+        None => live,
+    }
+    .to_owned()
 }
 
 /// A record that is to be pruned.
@@ -249,8 +282,10 @@ struct Doomed {
     digest: Link,
     /// Whose last it is, and how that account stands.
     lasting: Option<(Subject, Standing)>,
-    /// It had lost what tied it to an account before.
-    untied: bool,
+    /// Whose it is.
+    account: Account,
+    /// The secret that the account is hashed under.
+    under: String,
 }
 
 /// How a standing is kept; `None` when there is nothing to keep.

@@ -8,11 +8,13 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::beside::reading;
 use super::chain::Fields;
-use super::schema::{LATEST, meta, schema_version};
+use super::forget::EARLIER;
+use super::schema::{SEALED, meta, schema_version};
+use super::secrets::listed;
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
-use crate::store::record::Kind;
+use crate::store::record::{Kind, said_under};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -41,13 +43,15 @@ pub(in crate::store) struct LeftOut {
     pub(in crate::store) time_us: i64,
     /// Empty where no record says it any more.
     pub(in crate::store) site: String,
+    /// The secret that it is hashed under, by its check; another word where that is not known.
+    pub(in crate::store) under: String,
 }
 
 /// Reads it, beside whoever may be writing it.
 pub(in crate::store) fn left(path: &Path) -> Result<Left, OpenError> {
     reading(path, async move |connection| {
         let named = |e: sqlx::Error| explain(path, &e);
-        if schema_version(connection).await.map_err(named)? < LATEST {
+        if schema_version(connection).await.map_err(named)? < SEALED {
             return Err(refuse(
                 path,
                 "is of an earlier version; start this version on a copy of it once, then try again",
@@ -58,18 +62,24 @@ pub(in crate::store) fn left(path: &Path) -> Result<Left, OpenError> {
 }
 
 async fn read(connection: &mut SqliteConnection) -> Result<Left> {
+    let secrets = listed(connection).await?;
     let mut left = Left {
         node: meta(connection, "node").await?.unwrap_or_default(),
-        key_checks: sqlx::query_scalar("SELECT key_check FROM secrets").fetch_all(&mut *connection).await?,
+        key_checks: secrets.iter().map(|(check, _)| check.clone()).collect(),
         ..Left::default()
     };
     let mut outs: HashMap<Subject, LeftOut> = HashMap::new();
-    let kept = sqlx::query("SELECT subject FROM suppression WHERE subject IS NOT NULL")
+    let under = |seq: i64, policy: &str| {
+        let since = secrets.iter().rev().find(|(_, since)| *since <= seq).map(|(check, _)| check.as_str());
+        said_under(policy).or(since).unwrap_or(EARLIER).to_owned()
+    };
+    let kept = sqlx::query("SELECT subject, key_check FROM suppression WHERE subject IS NOT NULL")
         .fetch_all(&mut *connection)
         .await?;
     for row in &kept {
         let Some(subject) = subject(row.try_get(0)?) else { continue };
-        outs.insert(subject, LeftOut { subject, seq: 0, time_us: 0, site: String::new() });
+        let under = row.try_get(1)?;
+        outs.insert(subject, LeftOut { subject, seq: 0, time_us: 0, site: String::new(), under });
     }
     let mut after = 0;
     loop {
@@ -90,7 +100,8 @@ async fn read(connection: &mut SqliteConnection) -> Result<Left> {
             match (subject, Kind::parse(said.kind)) {
                 (None, Some(Kind::OptOut)) => left.of_browsers += 1,
                 (Some(subject), Some(Kind::OptOut)) => {
-                    outs.insert(subject, LeftOut { subject, seq, time_us, site: said.site.to_owned() });
+                    let (site, under) = (said.site.to_owned(), under(seq, said.policy));
+                    outs.insert(subject, LeftOut { subject, seq, time_us, site, under });
                 }
                 (Some(subject), Some(Kind::OptIn)) => _ = outs.remove(&subject),
                 _ => {}

@@ -81,6 +81,12 @@ pub(in crate::store) fn remove(journal: &Path) -> io::Result<()> {
     files::remove(&beside(journal)).map(drop)
 }
 
+/// Moves the mark of one journal to another place that the journal was moved to.
+pub(in crate::store) fn follow(from: &Path, journal: &Path) -> io::Result<()> {
+    std::fs::rename(beside(from), beside(journal))?;
+    files::sync_folder_of(journal)
+}
+
 /// Refuses a journal without its file, which SQLite would make anew, removing the WAL that lies there. Called before
 /// anything is opened.
 pub(super) fn refuse_absent(journal: &Path, marked: Option<&Head>) -> Result<(), OpenError> {

@@ -230,14 +230,14 @@ mod tests {
         assert_eq!(exported(&path), Ok(vec![1, 2]));
         let (mut journal, told) = opened(&path).await;
         assert_eq!(told.accounts, HashMap::from([(1, Account::Known(ANN)), (2, Account::None)]));
-        assert_eq!(append(&mut journal, &[change(Some(ANN))]).await[0].seq, 3);
+        assert_eq!(append(&mut journal, &[change(Some(ANN))]).await[0].seq, 4, "after what says its secret");
         let found = journal.read(&Key::Reference("0000-0000-0000-0001".into())).await.unwrap().unwrap();
         assert_eq!((found.seq, found.account), (2, false));
         journal.close().await.unwrap();
         let (journal, told) = opened(&path).await;
-        assert_eq!((journal.len(), told.accounts[&3]), (3, Account::Known(ANN)));
+        assert_eq!((journal.len(), told.accounts[&4]), (3, Account::Known(ANN)));
         journal.close().await.unwrap();
-        assert_eq!(exported(&path), Ok(vec![1, 2, 3]));
+        assert_eq!(exported(&path), Ok(vec![1, 2, 3, 4]));
     }
 
     /// Domain 6: what is kept of a person in the record can be taken out of it. The bytes that are chained hold
@@ -332,7 +332,11 @@ mod tests {
         hold(&mut journal, &receipts[..1]).await;
         assert_eq!(journal.newest_us().await.unwrap(), Some(1_795_000_000_000_000));
         prune(&mut journal, |_| (Standing::Unknown, 0)).await;
-        assert_eq!(journal.newest_us().await.unwrap(), Some(1_795_000_000_000_000), "pruned, it was one");
+        assert_eq!(
+            journal.newest_us().await.unwrap(),
+            Some(1_795_000_000_000_000),
+            "of those that are whole"
+        );
         journal.close().await.unwrap();
     }
 
@@ -346,34 +350,33 @@ mod tests {
         append(&mut journal, &[change(Some(ANN)), change(None)]).await;
         journal.close().await.unwrap();
         let mut raw = connect_options(&path).connect().await.unwrap();
-        let pruned =
-            "canonical = NULL, digest = randomblob(32), reference = NULL, subject = NULL, blinding = NULL";
+        let pruned = "canonical = NULL, digest = randomblob(32), time_us = 0, reference = NULL, subject = NULL, blinding = NULL";
         for refused in [
-            "DELETE FROM journal WHERE seq = 4".to_owned(),
-            "UPDATE journal SET seq = 9 WHERE seq = 4".into(),
-            "UPDATE journal SET chain = randomblob(32) WHERE seq = 4".into(),
-            "UPDATE journal SET time_us = 8 WHERE seq = 4".into(),
-            "UPDATE journal SET reference = 'other' WHERE seq = 4".into(),
-            "UPDATE journal SET reference = NULL WHERE seq = 4".into(),
-            "UPDATE journal SET canonical = x'02' WHERE seq = 4".into(),
-            "UPDATE journal SET digest = randomblob(32) WHERE seq = 4".into(),
-            "UPDATE journal SET canonical = NULL WHERE seq = 4".into(),
-            "UPDATE journal SET subject = randomblob(16) WHERE seq = 3".into(),
-            "UPDATE journal SET blinding = NULL WHERE seq = 3".into(),
-            "UPDATE journal SET subject = randomblob(16), blinding = randomblob(16) WHERE seq = 4".into(),
-            format!("UPDATE journal SET {pruned}, time_us = 8 WHERE seq = 3"),
-            format!("UPDATE journal SET {pruned}, digest = randomblob(31) WHERE seq = 3"),
+            "DELETE FROM journal WHERE seq = 5".to_owned(),
+            "UPDATE journal SET seq = 9 WHERE seq = 5".into(),
+            "UPDATE journal SET chain = randomblob(32) WHERE seq = 5".into(),
+            "UPDATE journal SET time_us = 8 WHERE seq = 5".into(),
+            "UPDATE journal SET reference = 'other' WHERE seq = 5".into(),
+            "UPDATE journal SET reference = NULL WHERE seq = 5".into(),
+            "UPDATE journal SET canonical = x'02' WHERE seq = 5".into(),
+            "UPDATE journal SET digest = randomblob(32) WHERE seq = 5".into(),
+            "UPDATE journal SET canonical = NULL WHERE seq = 5".into(),
+            "UPDATE journal SET subject = randomblob(16) WHERE seq = 4".into(),
+            "UPDATE journal SET blinding = NULL WHERE seq = 4".into(),
+            "UPDATE journal SET subject = randomblob(16), blinding = randomblob(16) WHERE seq = 5".into(),
+            format!("UPDATE journal SET {pruned}, time_us = time_us WHERE seq = 4"),
+            format!("UPDATE journal SET {pruned}, digest = randomblob(31) WHERE seq = 4"),
             // The first format's chain is over the bytes themselves.
             format!("UPDATE journal SET {pruned} WHERE seq = 1"),
         ] {
             let said = execute(&mut raw, &refused).await.unwrap_err();
             assert!(said.contains("append-only"), "{refused}: {said}");
         }
-        execute(&mut raw, &format!("UPDATE journal SET {pruned} WHERE seq = 3")).await.unwrap();
-        let again = format!("UPDATE journal SET {pruned} WHERE seq = 3");
+        execute(&mut raw, &format!("UPDATE journal SET {pruned} WHERE seq = 4")).await.unwrap();
+        let again = format!("UPDATE journal SET {pruned} WHERE seq = 4");
         assert!(execute(&mut raw, &again).await.unwrap_err().contains("append-only"));
         raw.close().await.unwrap();
         // A digest that is not the record's is found like a changed record.
-        assert!(exported(&path).unwrap_err().contains("record 3 does not fit the chain"));
+        assert!(exported(&path).unwrap_err().contains("record 4 does not fit the chain"));
     }
 }

@@ -256,6 +256,33 @@ impl Database {
         .await
     }
 
+    /// Writes down that a node is there; when, in microseconds since the Unix epoch by the database's clock. `None`: it has
+    /// no line yet.
+    pub(in crate::store) async fn beat(&mut self, node: &str) -> Result<Option<i64>, Trouble> {
+        self.call(async |connection| {
+            let row = query(
+                "UPDATE optgate.nodes SET heard = now() WHERE node = $1 \
+                 RETURNING (extract(epoch FROM heard) * 1000000)::bigint",
+            )
+            .bind(node)
+            .fetch_optional(&mut *connection)
+            .await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
+
+    /// When a node was last there, as far as this database has heard; as [`Self::beat`] has it.
+    pub(in crate::store) async fn beaten(&mut self, node: &str) -> Result<Option<i64>, Trouble> {
+        self.call(async |connection| {
+            let sql =
+                "SELECT (extract(epoch FROM heard) * 1000000)::bigint FROM optgate.nodes WHERE node = $1";
+            let row = query(sql).bind(node).fetch_optional(&mut *connection).await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
+
     /// Every node but one, and its last record here.
     pub(in crate::store) async fn others(&mut self, node: &str) -> Result<Vec<(String, i64)>, Trouble> {
         self.call(async |connection| {
@@ -263,6 +290,26 @@ impl Database {
                 .bind(node)
                 .fetch_all(&mut *connection)
                 .await?;
+            let pair = |row: PgRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
+            Ok(rows.into_iter().map(pair).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Nodes whose line in `nodes` is gone and whose records are not, each with its last: a hand took it out, or they write
+    /// it anew at once.
+    ///
+    /// Cost: a look into an index for each node.
+    pub(in crate::store) async fn unlisted(&mut self) -> Result<Vec<(String, i64)>, Trouble> {
+        self.call(async |connection| {
+            let rows = query(
+                "WITH RECURSIVE n AS (SELECT min(node) AS node FROM optgate.records UNION ALL \
+                 SELECT (SELECT min(node) FROM optgate.records r WHERE r.node > n.node) FROM n WHERE n.node IS NOT NULL) \
+                 SELECT node, (SELECT max(seq) FROM optgate.records r WHERE r.node = n.node) FROM n \
+                 WHERE node IS NOT NULL AND NOT EXISTS (SELECT 1 FROM optgate.nodes l WHERE l.node = n.node)",
+            )
+            .fetch_all(&mut *connection)
+            .await?;
             let pair = |row: PgRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
             Ok(rows.into_iter().map(pair).collect::<Result<_, _>>()?)
         })
@@ -306,6 +353,23 @@ impl Database {
         .await
     }
 
+    /// Those of some of a node's records that are here.
+    pub(in crate::store) async fn which(
+        &mut self,
+        node: &str,
+        seqs: Vec<i64>,
+    ) -> Result<HashSet<i64>, Trouble> {
+        self.call(async |connection| {
+            let rows = query("SELECT seq FROM optgate.records WHERE node = $1 AND seq = ANY($2)")
+                .bind(node)
+                .bind(seqs)
+                .fetch_all(&mut *connection)
+                .await?;
+            Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Writes those of a batch that are not here any more; how many that were. An account that was erased everywhere
     /// meanwhile is not tied to them again.
     pub(in crate::store) async fn send_again(
@@ -336,8 +400,8 @@ impl Database {
     pub(in crate::store) async fn whole(&mut self, node: &str, after: i64) -> Result<Vec<Shipped>, Trouble> {
         self.call(async |connection| {
             let rows = query(
-                "SELECT seq, time_us, site, kind, signal, subject, blinding, seen, reference, canonical, digest, chain \
-                 FROM optgate.records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                "SELECT seq, CASE WHEN digest IS NULL THEN time_us ELSE 0 END, site, kind, signal, subject, blinding, \
+                 seen, reference, canonical, digest, chain FROM optgate.records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
             )
             .bind(node)
             .bind(after)
@@ -400,8 +464,8 @@ impl Database {
     ) -> Result<(), Trouble> {
         self.call(async |connection| {
             query(
-                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, reference = NULL, blinding = NULL, \
-                 site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
+                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, time_us = 0, reference = NULL, \
+                 blinding = NULL, site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
                  WHERE r.node = $1 AND r.seq = p.seq AND r.canonical IS NOT NULL",
             )
             .bind(node.to_owned())
@@ -415,23 +479,27 @@ impl Database {
     }
 
     /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept. How many
-    /// whole records of nodes other than `node` that were, and how many of `node`.
+    /// whole records that were, but for `own`, those that are tied to it in the file of `node`, which ends with record
+    /// `last`; and how many pruned ones.
     pub(in crate::store) async fn erase(
         &mut self,
         subject: &Subject,
-        (node, standing): (&str, Option<&str>),
-        erasure: &[u8; BLINDING],
+        (node, own, last): (&str, &[i64], i64),
+        (standing, erasure): (Option<&str>, &[u8; BLINDING]),
     ) -> Result<(u64, u64), Trouble> {
         self.call(async |connection| {
             let row = query(
-                "SELECT count(*) FILTER (WHERE node <> $2), count(*) FILTER (WHERE node = $2) FROM optgate.records \
-                 WHERE subject = $1 AND canonical IS NOT NULL",
+                "SELECT count(*) FILTER (WHERE canonical IS NOT NULL AND \
+                 (node <> $2 OR (seq <= $3 AND NOT seq = ANY($4)))), \
+                 count(*) FILTER (WHERE canonical IS NULL) FROM optgate.records WHERE subject = $1",
             )
             .bind(subject.as_bytes().as_slice())
             .bind(node)
+            .bind(last)
+            .bind(own.to_vec())
             .fetch_one(&mut *connection)
             .await?;
-            let (elsewhere, own): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (whole, pruned): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
                 .bind(subject.as_bytes().as_slice())
                 .execute(&mut *connection)
@@ -444,7 +512,7 @@ impl Database {
                     .execute(&mut *connection)
                     .await?;
             }
-            Ok((elsewhere.unsigned_abs(), own.unsigned_abs()))
+            Ok((whole.unsigned_abs(), pruned.unsigned_abs()))
         })
         .await
     }

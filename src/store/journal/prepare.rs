@@ -68,14 +68,21 @@ pub(super) async fn prepare(
         return Err(refuse(path, of_another(other.head.seq, &other.node, &node)));
     }
     let Whole { mut end, upkeep, left } = read(path, connection, (&node, &signed), fold).await?;
-    let told = upkeep.iter().rev().find_map(|(seq, upkeep)| Some((*seq, upkeep.secret.as_deref()?)));
-    secrets::check(path, connection, (end.head.seq, told)).await?;
+    let all_told = secrets::check(path, connection, &upkeep).await?;
     mark::refuse_other(path, connection, marked.as_ref(), &end.head).await?;
+    if marked.is_none() && end.head.seq > 0 {
+        tracing::warn!(
+            path = %path.display(),
+            records = end.head.seq,
+            "journal.mark is gone or empty: whether the journal has lost records at its end cannot be told"
+        );
+    }
     let mut mark = Mark::open(path)?;
     // From here on it is what it should be, and may be written.
     if schema_version(connection).await.map_err(named)? < SEALED {
         end.take(schema::seal(connection, &node, &end.head).await.map_err(named)?);
     }
+    schema::migrate_on(connection).await.map_err(named)?;
     schema::put_triggers_back(path, connection).await.map_err(named)?;
     if let Some(untied) = left {
         let deed = Deed::Left { untied };
@@ -84,6 +91,9 @@ pub(super) async fn prepare(
     }
     let (live_since, noted) = live_since(connection, live, (&node, &end.head)).await.map_err(named)?;
     end.take(noted);
+    if !all_told {
+        end.take(Some(secrets::note_list(connection, &node, &end.head).await.map_err(named)?));
+    }
     let told = upkeep.iter().rev().find_map(|(_, upkeep)| upkeep.signer.as_deref());
     let before = told.or(checkpoint.as_ref().map(|checkpoint| checkpoint.key.as_str()));
     if before.is_some_and(|before| before != signer.public().id()) {
@@ -125,14 +135,15 @@ async fn read(
     if known_to.seq > signed.seq {
         unsigned.read_to(connection, known_to.seq).await.map_err(named)?;
     }
-    let sealed = schema_version(connection).await.map_err(named)? >= SEALED;
+    let schema = schema_version(connection).await.map_err(named)?;
+    let sealed = schema >= SEALED;
     let mut kept = match sealed {
         true => Kept::read(path, connection).await?,
         false => Kept::read_unsealed(path, connection).await?,
     };
     let accounts = std::mem::take(&mut kept.accounts);
     accounts.iter().for_each(|(subject, standing, seq)| fold.stood(*subject, *standing, *seq));
-    let mut look = Look::at(node);
+    let mut look = Look::at(node, schema);
     let head = read_records(path, connection, known_to, (signed, &mut unsigned), (&mut look, fold)).await?;
     // After the records: what is wrong with those comes first.
     let untied = look.untied.len() as u64;

@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chain::{self, Account, BLINDING, Fields, Head, Link};
+use super::schema::TIMELESS;
 use super::seal::EVIDENCE;
 use super::signed::Unsigned;
 use super::{BROKEN, explain, refuse};
@@ -63,6 +64,8 @@ impl Fold for Vec<Found> {
 pub(super) struct Look<'a> {
     /// Whose journal it is, where that is to be held against the records.
     node: Option<&'a str>,
+    /// Pruned records may have a time beside their digest, as earlier versions left it.
+    timed: bool,
     /// Whole records that have lost what tied them to an account, by their numbers.
     pub(super) untied: Vec<i64>,
     /// Who wrote a record that is another's.
@@ -70,9 +73,9 @@ pub(super) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// At a journal that calls itself by this name.
-    pub(super) fn at(node: &'a str) -> Self {
-        Self { node: Some(node), ..Self::default() }
+    /// At a journal that calls itself by this name and has this schema.
+    pub(super) fn at(node: &'a str, schema: usize) -> Self {
+        Self { node: Some(node), timed: schema < TIMELESS, ..Self::default() }
     }
 }
 
@@ -156,7 +159,8 @@ fn follow(
             let digest: Link = rest.try_into().ok()?;
             let next = head.next_digest(&digest);
             unsigned.push(next.seq, || digest);
-            return (*link == next.link).then_some(next);
+            let timeless = look.timed || time_us == 0;
+            return (timeless && *link == next.link).then_some(next);
         }
         "B" => {
             let (subject, rest) = rest.split_at_checked(16)?;

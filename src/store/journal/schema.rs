@@ -9,7 +9,7 @@ use sqlx::{Connection, Row};
 use super::chain::Head;
 use super::seal::EVIDENCE;
 use super::upkeep::Noted;
-use super::{explain, kept, refuse};
+use super::{explain, kept, refuse, secrets};
 use crate::store::OpenError;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -164,10 +164,27 @@ const MIGRATIONS: &[&str] = &["
             AND NEW.seq IS NULL AND NEW.key_check IS NULL
         )
         BEGIN SELECT RAISE(ABORT, 'suppression is append-only'); END;
+    ", "
+    DROP TRIGGER IF EXISTS journal_only_forgets;
+    UPDATE journal SET time_us = 0 WHERE digest IS NOT NULL;
+    CREATE TRIGGER journal_only_forgets BEFORE UPDATE ON journal
+        WHEN NOT (
+            NEW.seq = OLD.seq AND NEW.chain = OLD.chain AND NEW.subject IS NULL AND NEW.blinding IS NULL
+            AND (
+                (NEW.canonical IS OLD.canonical AND NEW.digest IS OLD.digest AND NEW.reference IS OLD.reference
+                    AND NEW.time_us = OLD.time_us)
+                OR (substr(OLD.canonical, 1, 1) IS x'02' AND OLD.digest IS NULL AND NEW.canonical IS NULL
+                    AND length(NEW.digest) IS 32 AND NEW.reference IS NULL AND NEW.time_us = 0)
+            )
+        )
+        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
     "];
 
 /// The step from which on rows of `suppression` are sealed: see [`seal`].
 pub(super) const SEALED: usize = 8;
+
+/// The step from which on a pruned record has no time beside its digest, which nothing would seal.
+pub(super) const TIMELESS: usize = 9;
 
 /// Steps of this program.
 pub(super) const LATEST: usize = MIGRATIONS.len();
@@ -221,7 +238,7 @@ fn triggers(schema: usize) -> BTreeMap<&'static str, &'static str> {
         // A step takes away the triggers of those before it, if any, and then makes its own.
         for (at, _) in step.match_indices("DROP TRIGGER ") {
             let name = step[at + "DROP TRIGGER ".len()..].split(';').next().unwrap_or_default();
-            triggers.remove(name.trim());
+            triggers.remove(name.trim_start_matches("IF EXISTS ").trim());
         }
         for (at, _) in step.match_indices("CREATE TRIGGER ") {
             let sql =
@@ -334,7 +351,12 @@ pub(super) async fn seal(
     Ok(noted)
 }
 
-/// As [`migrate`], up to an earlier schema: how a test makes an old journal.
+/// The steps after that one.
+pub(super) async fn migrate_on(connection: &mut SqliteConnection) -> Result<()> {
+    migrate_to(LATEST, connection, "").await.map(drop)
+}
+
+/// As [`migrate`], up to another schema; an earlier one is how a test makes an old journal.
 pub(super) async fn migrate_to(
     schema: usize,
     connection: &mut SqliteConnection,
@@ -347,10 +369,11 @@ pub(super) async fn migrate_to(
         sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
         if step == 0 {
             sqlx::raw_sql("PRAGMA application_id = 1330664519").execute(&mut *transaction).await?;
-            sqlx::query("INSERT INTO meta VALUES ('node', lower(hex(randomblob(4)))), ('key_check', ?)")
-                .bind(key_check)
-                .execute(&mut *transaction)
-                .await?;
+            let name = secrets::new_name(key_check)?;
+            for (key, value) in name.into_iter().chain([("key_check", key_check.to_owned())]) {
+                let put = sqlx::query("INSERT INTO meta VALUES (?, ?)").bind(key).bind(value);
+                put.execute(&mut *transaction).await?;
+            }
         }
         sqlx::query("INSERT OR REPLACE INTO meta VALUES ('schema', ?)")
             .bind((step + 1).to_string())

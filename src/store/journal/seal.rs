@@ -85,10 +85,10 @@ impl Shared {
 /// What an erasure did in the database that nodes share; nothing for a node that is alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::store) struct There {
-    /// Whole records of other nodes that lost what tied them to the accounts,
+    /// Whole records that lost what tied them to the accounts, but for those that are tied to them in this node's file,
     pub(in crate::store) elsewhere: u64,
-    /// and of this one. Some may be pruned in its own file already, and some not be there yet.
-    pub(in crate::store) own: u64,
+    /// and pruned ones, of all nodes.
+    pub(in crate::store) pruned: u64,
     /// What is kept of those that are opted out.
     pub(in crate::store) kept: Option<Shared>,
 }

@@ -20,8 +20,6 @@ use crate::store::proof::{Bytes, Item, KeptItem};
 pub(super) struct Sealed {
     seals: Seals,
     left: Left,
-    /// The last that tells of a new secret, and its check.
-    secret: Option<(i64, String)>,
 }
 
 impl Sealed {
@@ -37,17 +35,11 @@ impl Sealed {
         match fields.as_ref().map_or(Ok(None), Upkeep::of) {
             Ok(Some(upkeep)) => {
                 self.seals.say(record.seq, &upkeep);
-                self.secret = upkeep.secret.map(|check| (record.seq, check)).or(self.secret.take());
             }
             Ok(None) => {}
             Err(unreadable) => return Err(refuse(path, format!("record {} {unreadable}", record.seq))),
         }
         Ok(())
-    }
-
-    /// The last record that tells of a new secret, and its check.
-    pub(super) fn secret(&self) -> Option<(i64, &str)> {
-        self.secret.as_ref().map(|(seq, check)| (*seq, check.as_str()))
     }
 
     /// Sends those accounts as they were at record `head`, with which the records ended, and holds them against what was

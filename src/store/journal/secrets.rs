@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row};
 
-use super::chain::Head;
+use super::chain::{Head, put};
 use super::schema::meta;
 use super::seal::{EVIDENCE, Seal};
 use super::sqlite::Journal;
-use super::upkeep::{self, By, Deed, Noted};
+use super::upkeep::{self, By, Deed, Noted, Secrets, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
+use crate::store::record::{UNDER, under};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -37,43 +40,144 @@ pub(super) async fn refuse_other(
 }
 
 /// Refuses a journal whose list of secrets is not what its other words say: with another secret every account would be
-/// somebody else. `told`: the last record that tells of a new secret, and its check; one from before there were such
-/// records is in the list alone. `head`: the last record that was read; a start may have put in another secret after it.
+/// somebody else. `told`: its records of upkeep, in order; those of a running server as of the moment when the list is
+/// read. Whether they tell all of the list: those of a journal that an earlier version made may not.
 pub(super) async fn check(
     path: &Path,
     connection: &mut SqliteConnection,
-    (head, told): (i64, Option<(i64, &str)>),
-) -> Result<(), OpenError> {
+    told: &[(i64, Upkeep)],
+) -> Result<bool, OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
-    let listed: Vec<(String, i64)> =
-        sqlx::query_as("SELECT key_check, since FROM secrets ORDER BY since DESC")
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(named)?;
+    let listed = listed(connection).await.map_err(named)?;
     let first = meta(connection, "key_check").await.map_err(named)?;
     let changed = |why: String| {
         let hint = "the list was changed, and with another secret.key every account would be somebody else";
         Err(refuse(path, format!("{why}: {hint}. {EVIDENCE}")))
     };
-    let Some((newest, since)) = listed.first() else {
+    let Some((newest, since)) = listed.last() else {
         return changed("names no secret that its accounts are hashed under".to_owned());
     };
-    match told {
-        Some((seq, check)) if *since <= head && (newest.as_str(), *since) != (check, seq) => {
+    let last = told.iter().rev().find_map(|(seq, upkeep)| Some((*seq, upkeep.secret.as_deref()?)));
+    if let Some((seq, check)) = last
+        && (newest.as_str(), *since) != (check, seq)
+    {
+        return changed(format!(
+            "lists secret {newest} since record {since} as the newest that its accounts are hashed under, and record \
+             {seq} tells of {check}"
+        ));
+    }
+    // Since its first record there is the one that it was made with, and one that came in before there was any.
+    let came_first = |check: &str| {
+        told.first().is_some_and(|(seq, upkeep)| *seq == 1 && upkeep.secret.as_deref() == Some(check))
+    };
+    let stranger = listed.iter().find(|(check, since)| {
+        *since == 1 && first.as_ref().is_some_and(|first| first != check) && !came_first(check)
+    });
+    if let Some((check, _)) = stranger {
+        return changed(format!("lists secret {check} since its first record, and was made with another"));
+    }
+    let node = meta(connection, "node").await.map_err(named)?.unwrap_or_default();
+    let born = meta(connection, BORN).await.map_err(named)?;
+    let first = match (is_of_secret(&node), first) {
+        (false, _) => None,
+        (true, Some(first)) if born.is_some_and(|born| name(&born, &first) == node) => Some(first),
+        (true, _) => {
             return changed(format!(
-                "lists secret {newest} since record {since} as the newest that its accounts are hashed under, and record \
-                 {seq} tells of {check}"
+                "calls itself node {node}, which is made of the secret that it began with, and that is not the one which \
+                 it says it began with"
             ));
         }
-        _ => {}
+    };
+    match all_told(first, told) {
+        Some(said) if said != listed => changed(format!(
+            "lists {} as the secrets that its accounts are hashed under, and its records tell of {}",
+            checks(&listed),
+            checks(&said)
+        )),
+        said => Ok(said.is_some()),
     }
-    // The one that it was made with stands there from its first record on, until it is retired.
-    match listed.iter().find(|(_, since)| *since == 1) {
-        Some((check, _)) if first.as_ref().is_some_and(|first| first != check) => {
-            changed(format!("lists secret {check} since its first record, and was made with another"))
+}
+
+/// The list, oldest first. Where a secret came in before there was a record, two are there since the first, and the later
+/// is not the one that the journal was made with.
+pub(super) async fn listed(connection: &mut SqliteConnection) -> Result<Secrets> {
+    sqlx::query_as(
+        "SELECT key_check, since FROM secrets
+         ORDER BY since, key_check IS NOT (SELECT value FROM meta WHERE key = 'key_check')",
+    )
+    .fetch_all(connection)
+    .await
+}
+
+fn checks(secrets: &Secrets) -> String {
+    let checks: Vec<_> = secrets.iter().map(|(check, since)| format!("{check} since {since}")).collect();
+    checks.join(" and ")
+}
+
+/// What the list must be by the records, oldest first. `first`: the secret that the journal's name says it began with;
+/// without one the list is known from the first record on that has all of it.
+fn all_told(first: Option<String>, told: &[(i64, Upkeep)]) -> Option<Secrets> {
+    let mut all = first.map(|first| vec![(first, 1)]);
+    for (seq, upkeep) in told {
+        if upkeep.listed.is_some() {
+            all.clone_from(&upkeep.listed);
         }
-        _ => Ok(()),
+        let Some(all) = &mut all else { continue };
+        if let Some(new) = &upkeep.secret {
+            all.retain(|(check, _)| check != new);
+            all.push((new.clone(), *seq));
+        }
+        if upkeep.retired {
+            all.drain(..all.len().saturating_sub(1));
+        }
     }
+    all
+}
+
+/// As [`check`], beside a running server, which may put a new secret in or take earlier ones out at any moment.
+pub(super) async fn check_beside(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let mut moment = connection.begin().await.map_err(named)?;
+    let told = upkeep::all(&mut moment).await.map_err(named)?;
+    check(path, &mut moment, &told).await?;
+    moment.commit().await.map_err(named)
+}
+
+/// Notes the list in a journal whose records do not tell all of it.
+pub(super) async fn note_list(connection: &mut SqliteConnection, node: &str, head: &Head) -> Result<Noted> {
+    let deed = Deed::Listed { secrets: listed(connection).await? };
+    upkeep::note(connection, node, head, (By::Start, &deed, &Seal::default())).await
+}
+
+/// Where `meta` has what a node's name is made of, beside the secret that it began with.
+const BORN: &str = "born";
+
+/// Bytes of it, and of a name.
+const NAME: usize = 8;
+
+/// The name of a new node, and what it is made of. Every record and every signature has the name in it, so all of them
+/// say which secret their accounts were hashed under from the first on.
+///
+/// ```text
+/// name = SHA-256( "optgate node v1" | field( born, 16 hexadecimal digits ) | field( key check ) ), its first 8 bytes
+/// ```
+pub(super) fn new_name(key_check: &str) -> Result<[(&'static str, String); 2]> {
+    let mut born = [0; NAME];
+    getrandom::fill(&mut born).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
+    let born = HEXLOWER.encode(&born);
+    Ok([("node", name(&born, key_check)), (BORN, born)])
+}
+
+fn name(born: &str, key_check: &str) -> String {
+    let mut bytes = b"optgate node v1".to_vec();
+    put(&mut bytes, born.as_bytes());
+    put(&mut bytes, key_check.as_bytes());
+    HEXLOWER.encode(&Sha256::digest(&bytes)[..NAME])
+}
+
+/// Whether a name is one of those that are made of a secret. Earlier versions made theirs of half as many digits.
+fn is_of_secret(node: &str) -> bool {
+    node.len() == 2 * NAME
 }
 
 /// From which record on accounts are hashed under the live secret. One that is new since the record `head` of this node
@@ -83,11 +187,7 @@ pub(super) async fn live_since(
     live: &str,
     (node, head): (&str, &Head),
 ) -> Result<(i64, Option<Noted>)> {
-    let newest: Option<(String, i64)> =
-        sqlx::query_as("SELECT key_check, since FROM secrets ORDER BY since DESC LIMIT 1")
-            .fetch_optional(&mut *connection)
-            .await?;
-    match newest {
+    match listed(connection).await?.pop() {
         Some((check, since)) if check == live => Ok((since, None)),
         _ => {
             let next = head.seq + 1;
@@ -116,11 +216,14 @@ impl Journal {
         let (since, live) = (self.live_since, self.key_check.clone());
         let rows = sqlx::query(
             "SELECT subject FROM (
-                SELECT subject FROM journal WHERE seq < ? AND subject IS NOT NULL
+                SELECT subject FROM journal WHERE subject IS NOT NULL
+                    AND (seq < ? OR (instr(canonical, ?) > 0 AND instr(canonical, ?) = 0))
                 UNION SELECT subject FROM suppression WHERE key_check <> ?
              ) WHERE subject NOT IN (SELECT subject FROM carried)",
         )
         .bind(since)
+        .bind(UNDER.as_bytes())
+        .bind(under("", &live).into_bytes())
         .bind(live)
         .fetch_all(self.connection()?)
         .await?;

@@ -23,8 +23,10 @@ pub(in crate::store) fn export(
     runtime.block_on(async {
         let mut database = Database::connect(url).await.map_err(away)?;
         let (mut said, mut untied) = (Vec::new(), Untied::default());
-        for (node, last) in database.others("").await.map_err(away)? {
-            let (mut head, mut seals, mut pruned) = (Head::default(), Seals::default(), 0);
+        let unlisted = database.unlisted().await.map_err(away)?;
+        let listed = database.others("").await.map_err(away)?;
+        for (node, last) in listed.into_iter().chain(unlisted.iter().cloned()) {
+            let (mut head, mut seals, mut gone) = (Head::default(), Seals::default(), Gone::default());
             loop {
                 let rows = database.whole(&node, head.seq).await.map_err(away)?;
                 if rows.is_empty() {
@@ -34,17 +36,16 @@ pub(in crate::store) fn export(
                     let broken = || failed(format!("record {} of node {node} {BROKEN}", head.seq + 1));
                     let (fields, next) = check(&head, &node, row).ok_or_else(broken)?;
                     head = next;
-                    pruned += u64::from(fields.is_none());
+                    gone.found += u64::from(fields.is_none());
                     // Words of a later version say nothing that this one knows.
                     if let Some(upkeep) = fields.as_ref().and_then(|fields| Upkeep::of(fields).ok()?) {
                         // What seals rows of that node's own file is not held against anything here.
                         seals.say(head.seq, &Upkeep { seal: Seal::default(), ..upkeep.clone() });
-                        untied.say(&upkeep);
+                        untied.say(&upkeep, &mut gone);
                         said.extend(upkeep.shared.map(|shared| (node.clone(), head.seq, shared)));
                     }
-                    if fields.is_some_and(|fields| fields.person.is_some()) && row.subject.is_none() {
-                        untied.found(&node, head.seq);
-                    }
+                    let names = fields.map(|fields| fields.person.is_some());
+                    untied.found((&node, head.seq), names, row.subject.is_some());
                     let view = fields.map(|fields| fields.view());
                     view.map_or(Ok(()), &mut *each).map_err(OpenError::Output)?;
                 }
@@ -56,10 +57,17 @@ pub(in crate::store) fn export(
                     head.seq
                 )));
             }
-            let left = Left { pruned, untied: Vec::new() };
+            untied.node(&gone);
+            let left = Left { pruned: gone.found, untied: Vec::new() };
             seals.check(&left).map_err(|why| failed(format!("of node {node}, {why}. {EVIDENCE}")))?;
         }
         untied.check().map_err(failed)?;
+        if let Some((node, last)) = unlisted.first() {
+            return Err(failed(format!(
+                "it has records of node {node} up to {last}, and no line of that node in `nodes`, which says how many there \
+                 must be. That node writes it again while it runs with its folder; else restore the table"
+            )));
+        }
         for (node, seq, shared) in said {
             let leaves = database.kept_by(&shared.erasure).await.map_err(away)?;
             if Shared::of(shared.erasure, leaves) != shared {
@@ -71,47 +79,117 @@ pub(in crate::store) fn export(
     })
 }
 
-/// Whole records that have lost what ties them to an account, of all nodes.
+/// Records that have lost what ties them to an account, of all nodes.
 ///
-/// An erasure says how many it untied of its own node's records, and how many of other nodes' here. What of those another
-/// order unties in their own node's file later is said twice, and pruned ones are not taken off, for the database prunes
-/// later than a file: so there may be fewer, and never more.
+/// An erasure says how many it untied of its own node's records, and how many others here, whole and pruned ones. What of
+/// those another order unties in their own node's file later is said twice: so there may be fewer, and never more.
+///
+/// Of a pruned row nothing shows whether it ever named an account: an order to prune says how many did. What a file has
+/// pruned and the database not yet may be any of those, and so may pruned records that went here without whose they were:
+/// as many may lack it.
 #[derive(Debug, Default)]
 struct Untied {
-    found: u64,
-    first: Vec<String>,
+    /// Whole ones.
+    whole: Found,
+    /// Pruned ones that are tied to nobody, whether they ever were or not,
+    nobodys: Found,
+    /// and those that are tied to an account.
+    tied: u64,
+    /// Whole ones, by what the records say; and pruned ones on top.
     said: u64,
-    /// An erasure by an earlier version did not say how many it untied here.
+    said_pruned: u64,
+    /// Pruned ones that named an account, at least.
+    named: u64,
+    /// They went here without whose they were.
+    sent: u64,
+    /// An earlier version did not say how many it untied here; and how many of those it pruned named an account, or how
+    /// many pruned ones it untied.
     vague: bool,
+    vague_pruned: bool,
 }
 
-impl Untied {
-    fn say(&mut self, upkeep: &Upkeep) {
-        self.vague |= upkeep.erased > 0 && upkeep.elsewhere.is_none();
-        self.said =
-            self.said.saturating_add(upkeep.erased).saturating_add(upkeep.elsewhere.unwrap_or_default());
-    }
+/// Rows, and the first of them by name.
+#[derive(Debug, Default)]
+struct Found {
+    count: u64,
+    first: Vec<String>,
+}
 
-    fn found(&mut self, node: &str, seq: i64) {
-        self.found += 1;
+impl Found {
+    fn push(&mut self, node: &str, seq: i64) {
+        self.count += 1;
         if self.first.len() < NAMED {
             self.first.push(format!("{seq} of node {node}"));
         }
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.vague || self.found <= self.said {
-            return Ok(());
+    fn names(&self) -> String {
+        let more = if self.count > self.first.len() as u64 { " and more" } else { "" };
+        format!("{}{more}", self.first.join(", "))
+    }
+}
+
+/// One node's pruned records.
+#[derive(Debug, Default)]
+struct Gone {
+    /// Here,
+    found: u64,
+    /// and by what its records say,
+    said: u64,
+    /// of which so many named an account.
+    named: u64,
+}
+
+impl Untied {
+    fn say(&mut self, upkeep: &Upkeep, gone: &mut Gone) {
+        self.vague |= upkeep.erased > 0 && upkeep.elsewhere.is_none();
+        self.vague_pruned |= upkeep.is_vague_of_pruned();
+        self.said =
+            self.said.saturating_add(upkeep.erased).saturating_add(upkeep.elsewhere.unwrap_or_default());
+        self.said_pruned = self.said_pruned.saturating_add(upkeep.pruned_there);
+        self.sent = self.sent.saturating_add(upkeep.sent);
+        gone.said = gone.said.saturating_add(upkeep.pruned);
+        let named = upkeep.pruned_tied.unwrap_or_default();
+        let named = named.saturating_add(upkeep.pruned_untied.unwrap_or_default());
+        gone.named = gone.named.saturating_add(named);
+    }
+
+    /// A row as it stands here; `names`: its bytes say that it named an account, `None` for one that is pruned.
+    fn found(&mut self, (node, seq): (&str, i64), names: Option<bool>, is_tied: bool) {
+        match (names, is_tied) {
+            (Some(true), false) => self.whole.push(node, seq),
+            (None, false) => self.nobodys.push(node, seq),
+            (None, true) => self.tied += 1,
+            (Some(_), _) => {}
         }
-        let more = if self.found > self.first.len() as u64 { " and more" } else { "" };
-        Err(format!(
-            "{} records have lost what ties them to an account, and the records of erasures tell of {}: a node that begins \
-             anew does not honour who opted out in one of the others. They are among records {}{more}. An erasure that is \
-             under way looks the same: type this again. {EVIDENCE}",
-            self.found,
-            self.said,
-            self.first.join(", ")
-        ))
+    }
+
+    /// All of a node was read.
+    fn node(&mut self, gone: &Gone) {
+        let behind = gone.said.saturating_sub(gone.found);
+        self.named = self.named.saturating_add(gone.named.saturating_sub(behind));
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let unsaid = |what: &str, (found, said): (u64, u64), among: String| {
+            Err(format!(
+                "{found} {what} have lost what ties them to an account, and the records of erasures tell of {said}: a \
+                 node that begins anew does not honour who opted out in one of the others. They are among {among}. An \
+                 erasure that is under way looks the same: type this again. {EVIDENCE}"
+            ))
+        };
+        if !self.vague && self.whole.count > self.said {
+            let among = format!("records {}", self.whole.names());
+            return unsaid("records", (self.whole.count, self.said), among);
+        }
+        let pruned = self.named.saturating_sub(self.tied).saturating_sub(self.sent);
+        let (found, said) =
+            (self.whole.count.saturating_add(pruned), self.said.saturating_add(self.said_pruned));
+        if !self.vague && !self.vague_pruned && pruned > 0 && found > said {
+            let among = format!("pruned records {}", self.nobodys.names());
+            return unsaid("records, pruned ones with them,", (found, said), among);
+        }
+        Ok(())
     }
 }
 

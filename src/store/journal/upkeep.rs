@@ -6,16 +6,20 @@
 //! policy = "v1" | SP word=value | ...
 //!
 //!   prune    records=N before=TIME   records of before then gave their bytes for their digests; untied=N of them had lost
-//!                                    what tied them to accounts before
-//!   erase    records=N               what tied them to accounts is gone, and elsewhere=N others lost it in the database
-//!                                    that nodes share; where accounts are kept there, also shared=N/DIGEST erasure=ID
+//!                                    what tied them to accounts before, and tied=N lose it so here: the database that
+//!                                    nodes share keeps whose they were
+//!   erase    records=N               what tied them to accounts is gone, and elsewhere=N others, and pruned=N of which it
+//!                                    had the digest alone, lost it in the database that nodes share; where accounts are
+//!                                    kept there, also shared=N/DIGEST erasure=ID
 //!   hold     hold=N record=N         or site=NAME; the list of holds has the reason
 //!   release  hold=N
 //!   signer   key=NAME                another key signs from here on
 //!   secret   check=CHECK             accounts are hashed under another secret from here on
 //!   retire   secrets=N               those of before are not needed any more
 //!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade; left=N: so many
-//!                                    records, and no more, are tied to no account any more, whatever was said before
+//!                                    records, and no more, are tied to no account any more, whatever was said before;
+//!                                    secrets=CHECK/N,CHECK/N: accounts are hashed under these, each since record N;
+//!                                    sent=N: so many pruned records go to the database without whose they were
 //!
 //!   kept=N/DIGEST dropped=N/DIGEST   with prune, erase and seal: see `kept`
 //! ```
@@ -29,7 +33,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chain::{self, Fields, Head, Link, Version};
-use super::seal::{Seal, Shared, Tally};
+use super::seal::{Seal, Shared, Tally, There};
 use crate::store::reference;
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
@@ -49,6 +53,8 @@ pub(in crate::store) enum By {
     Retention,
     /// A start, which found a new key or an older journal.
     Start,
+    /// What ships to the database that nodes share, and found it without records.
+    Feed,
 }
 
 impl By {
@@ -57,6 +63,7 @@ impl By {
             Self::Order => "order",
             Self::Retention => "retention",
             Self::Start => "start",
+            Self::Feed => "feed",
         }
     }
 }
@@ -68,11 +75,11 @@ pub(in crate::store) enum Deed {
         records: u64,
         before_us: i64,
         untied: u64,
+        tied: u64,
     },
     Erase {
         records: u64,
-        elsewhere: u64,
-        shared: Option<Shared>,
+        there: There,
     },
     HoldRecord {
         hold: i64,
@@ -102,7 +109,18 @@ pub(in crate::store) enum Deed {
     Left {
         untied: u64,
     },
+    /// The secrets of a journal whose name does not say which it began with.
+    Listed {
+        secrets: Secrets,
+    },
+    /// Pruned records go to the database that nodes share, and this journal does not know any more whose they were.
+    Sent {
+        records: u64,
+    },
 }
+
+/// Secrets that accounts are hashed under, by their checks, and since which record.
+pub(in crate::store) type Secrets = Vec<(String, i64)>;
 
 impl Deed {
     const fn word(&self) -> &'static str {
@@ -114,21 +132,23 @@ impl Deed {
             Self::Signer { .. } => "signer",
             Self::Secret { .. } => "secret",
             Self::Retire { .. } => "retire",
-            Self::Seal { .. } | Self::Left { .. } => "seal",
+            Self::Seal { .. } | Self::Left { .. } | Self::Listed { .. } | Self::Sent { .. } => "seal",
         }
     }
 
     fn text(&self, seal: &Seal) -> String {
         let said = match self {
-            Self::Prune { records, before_us, untied } => {
-                format!("records={records} before={} untied={untied}", time(*before_us))
+            Self::Prune { records, before_us, untied, tied } => {
+                format!("records={records} before={} untied={untied} tied={tied}", time(*before_us))
             }
-            Self::Erase { records, elsewhere, shared: None } => {
-                format!("records={records} elsewhere={elsewhere}")
-            }
-            Self::Erase { records, elsewhere, shared: Some(Shared { erasure, kept }) } => {
-                let (kept, erasure) = (write_tally(kept), HEXLOWER.encode(erasure));
-                format!("records={records} elsewhere={elsewhere} shared={kept} erasure={erasure}")
+            Self::Erase { records, there: There { elsewhere, pruned, kept } } => {
+                let said = format!("records={records} elsewhere={elsewhere} pruned={pruned}");
+                match kept {
+                    None => said,
+                    Some(Shared { erasure, kept }) => {
+                        format!("{said} shared={} erasure={}", write_tally(kept), HEXLOWER.encode(erasure))
+                    }
+                }
             }
             Self::HoldRecord { hold, seq } => format!("hold={hold} record={seq}"),
             Self::HoldSite { hold, site } => format!("hold={hold} site={site}"),
@@ -139,6 +159,12 @@ impl Deed {
             Self::Seal { pruned, untied } => format!("pruned={pruned} untied={untied}"),
             // A program that does not know the last word reads that nothing was done, which is so.
             Self::Left { untied } => format!("pruned=0 untied=0 left={untied}"),
+            Self::Listed { secrets } => {
+                let secrets: Vec<_> =
+                    secrets.iter().map(|(check, since)| format!("{check}/{since}")).collect();
+                format!("pruned=0 untied=0 secrets={}", secrets.join(","))
+            }
+            Self::Sent { records } => format!("pruned=0 untied=0 sent={records}"),
         };
         let mut text = format!("{FORM} {said}");
         for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
@@ -167,10 +193,18 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) pruned: u64,
     /// Of them, those that had lost what tied them to accounts before; `None` where an earlier version did not say.
     pub(in crate::store) pruned_untied: Option<u64>,
+    /// Of them, those that were tied to accounts until then; `None` where an earlier version did not say.
+    pub(in crate::store) pruned_tied: Option<u64>,
+    /// Pruned records that went to the database that nodes share without whose they were.
+    pub(in crate::store) sent: u64,
     /// Records that lost what tied them to accounts then.
     pub(in crate::store) erased: u64,
     /// Other records that lost it then in the database that nodes share; `None` where an earlier version did not say.
     pub(in crate::store) elsewhere: Option<u64>,
+    /// Pruned records that lost it then there.
+    pub(in crate::store) pruned_there: u64,
+    /// An earlier version did not say how many those are.
+    pub(in crate::store) vague_there: bool,
     /// So many are tied to no account any more, whatever was said before.
     pub(in crate::store) left: Option<u64>,
     /// What of accounts was kept and dropped then.
@@ -181,6 +215,10 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) signer: Option<String>,
     /// The check of the secret that accounts are hashed under from there on, if it is another.
     pub(in crate::store) secret: Option<String>,
+    /// Only the newest secret is needed from there on.
+    pub(in crate::store) retired: bool,
+    /// These are all secrets that accounts are hashed under there.
+    pub(in crate::store) listed: Option<Secrets>,
 }
 
 /// It is upkeep, in words that this program does not know.
@@ -195,6 +233,11 @@ impl Upkeep {
             return Ok(None);
         }
         Self::read(fields.signal, fields.policy).map(Some).ok_or(Unreadable)
+    }
+
+    /// An earlier version did not say what became of pruned records in the database that nodes share.
+    pub(in crate::store) const fn is_vague_of_pruned(&self) -> bool {
+        (self.pruned > 0 && self.pruned_tied.is_none()) || self.vague_there
     }
 
     fn read(deed: &str, text: &str) -> Option<Self> {
@@ -217,12 +260,15 @@ impl Upkeep {
             "prune" => Self {
                 pruned: number("records")?,
                 pruned_untied: since("untied")?,
+                pruned_tied: since("tied")?,
                 seal: seal()?,
                 ..Self::default()
             },
             "erase" => Self {
                 erased: number("records")?,
                 elsewhere: since("elsewhere")?,
+                pruned_there: since("pruned")?.unwrap_or_default(),
+                vague_there: word("pruned").is_none(),
                 seal: seal()?,
                 shared: shared()?,
                 ..Self::default()
@@ -230,15 +276,18 @@ impl Upkeep {
             "seal" => Self {
                 pruned: number("pruned")?,
                 pruned_untied: Some(0),
+                sent: since("sent")?.unwrap_or_default(),
                 erased: number("untied")?,
                 left: since("left")?,
+                listed: word("secrets").map_or(Some(None), |listed| read_secrets(listed).map(Some))?,
                 seal: seal()?,
                 ..Self::default()
             },
             "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
             "secret" => Self { secret: Some(word("check")?.to_owned()), ..Self::default() },
             // A site may have any name, so nothing else is read there.
-            "hold" | "release" | "retire" => Self::default(),
+            "hold" | "release" => Self::default(),
+            "retire" => Self { retired: true, ..Self::default() },
             _ => return None,
         })
     }
@@ -249,6 +298,14 @@ fn read_tally(text: &str) -> Option<Tally> {
     let digest = HEXLOWER.decode(digest.as_bytes()).ok()?.try_into().ok()?;
     let count = count.parse().ok().filter(|count| *count > 0)?;
     Some(Tally { count, digest })
+}
+
+fn read_secrets(text: &str) -> Option<Secrets> {
+    let secret = |secret: &str| {
+        let (check, since) = secret.split_once('/')?;
+        Some((check.to_owned(), since.parse().ok()?))
+    };
+    text.split(',').map(secret).collect()
 }
 
 /// A record of upkeep that is written and not committed yet.
@@ -335,20 +392,22 @@ mod tests {
         let seal = Seal { kept: tally(3, 0xab), dropped: tally(1, 0xcd) };
         let none = Seal::default();
         let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
-        let prune = Deed::Prune { records: 5, before_us: 0, untied: 1 };
+        let prune = Deed::Prune { records: 5, before_us: 0, untied: 1, tied: 2 };
         let text = prune.text(&seal);
-        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1";
+        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1 tied=2";
         assert_eq!(text, format!("{words} kept=3/{ab} dropped=1/{cd}"));
         let read = |deed: &Deed, seal: &Seal| Upkeep::read(deed.word(), &deed.text(seal)).unwrap();
-        let said = Upkeep { pruned: 5, pruned_untied: Some(1), seal, ..Upkeep::default() };
+        let (pruned_untied, pruned_tied) = (Some(1), Some(2));
+        let said = Upkeep { pruned: 5, pruned_untied, pruned_tied, seal, ..Upkeep::default() };
         assert_eq!(read(&prune, &seal), said);
         // As an earlier version wrote it.
         let text = "v1 records=5 before=1970-01-01T00:00:00Z";
         let said = Upkeep { pruned: 5, ..Upkeep::default() };
         assert_eq!(Upkeep::read("prune", text), Some(said));
         for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
-            let erase = Deed::Erase { records: 2, elsewhere: 3, shared };
+            let erase = Deed::Erase { records: 2, there: There { elsewhere: 3, pruned: 4, kept: shared } };
             let said = Upkeep { erased: 2, elsewhere: Some(3), seal, shared, ..Upkeep::default() };
+            let said = Upkeep { pruned_there: 4, ..said };
             assert_eq!(read(&erase, &seal), said, "erased is not pruned");
         }
         let found = read(&Deed::Seal { pruned: 9, untied: 4 }, &none);
@@ -357,11 +416,17 @@ mod tests {
         assert_eq!((left.pruned, left.erased, left.left), (0, 0, Some(3)));
         assert_eq!(read(&Deed::Secret { check: "c".into() }, &none).secret.as_deref(), Some("c"));
         assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
+        assert!(read(&Deed::Retire { secrets: 1 }, &none).retired);
+        let sent = read(&Deed::Sent { records: 6 }, &none);
+        assert_eq!((sent.pruned, sent.erased, sent.sent), (0, 0, 6));
+        let secrets = vec![("a".to_owned(), 1), ("b".to_owned(), 7)];
+        let listed = read(&Deed::Listed { secrets: secrets.clone() }, &none);
+        assert_eq!((listed.pruned, listed.erased, listed.listed), (0, 0, Some(secrets)));
+        assert_eq!(Upkeep::read("seal", "v1 pruned=0 untied=0 secrets=a"), None);
         for deed in [
             Deed::HoldRecord { hold: 1, seq: 2 },
             Deed::HoldSite { hold: 1, site: format!("a records=9 kept=1/{ab}") },
             Deed::Release { hold: 1 },
-            Deed::Retire { secrets: 1 },
         ] {
             assert_eq!(read(&deed, &none), Upkeep::default(), "{deed:?} seals nothing");
         }

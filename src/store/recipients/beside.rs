@@ -168,7 +168,7 @@ pub fn retry(data_dir: &Path, id: &str) -> Result<bool, OpenError> {
     let done = with(data_dir, async |connection| {
         let again = sqlx::query(
             "UPDATE tasks SET state = 'open', first_us = NULL, due_us = ?2
-             WHERE id = ?1 AND way = 'webhook' AND state IN ('open', 'refused', 'failed')",
+             WHERE id = ?1 AND state IN ('open', 'refused', 'failed')",
         );
         let again = again.bind(id).bind(now_us).execute(connection).await?;
         Ok(again.rows_affected() > 0)

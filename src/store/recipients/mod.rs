@@ -14,6 +14,7 @@
 
 mod beside;
 mod figures;
+mod letter;
 mod outbox;
 mod plan;
 mod schema;
@@ -34,6 +35,7 @@ use tokio::sync::{Notify, oneshot};
 pub use beside::{OptOut, Task, TaskText, account_text, done, of_record, open_tasks, retry};
 pub(super) use beside::{check, copy, restore};
 pub use figures::RecipientsCollector;
+pub use letter::Letter;
 pub(super) use schema::FILE;
 pub use sightings::SiteSightings;
 
@@ -308,21 +310,30 @@ impl Recipients {
         self.run(move |table| Box::pin(async move { table.plan(&planner, now_us).await })).await
     }
 
-    /// The next messages for a recipient that it is time for, at most so many.
+    /// The next messages for a recipient that it is time for, by a [way](crate::config::Way::word), at most so many.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn due(&self, recipient: String, most: i64) -> Result<Vec<Due>, RecipientsError> {
+    pub async fn due(
+        &self,
+        recipient: String,
+        way: &'static str,
+        most: i64,
+    ) -> Result<Vec<Due>, RecipientsError> {
         let now_us = jiff::Timestamp::now().as_microsecond();
-        self.run(move |table| Box::pin(async move { table.due(&recipient, now_us, most).await })).await
+        self.run(move |table| Box::pin(async move { table.due((&recipient, way), now_us, most).await })).await
     }
 
-    /// When the next message to a recipient is due, in microseconds since the Unix epoch.
+    /// When the next message to a recipient by a way is due, in microseconds since the Unix epoch.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn next_due(&self, recipient: String) -> Result<Option<i64>, RecipientsError> {
-        self.run(move |table| Box::pin(async move { table.next_due(&recipient).await })).await
+    pub async fn next_due(
+        &self,
+        recipient: String,
+        way: &'static str,
+    ) -> Result<Option<i64>, RecipientsError> {
+        self.run(move |table| Box::pin(async move { table.next_due((&recipient, way)).await })).await
     }
 
     /// What came of a message.

@@ -13,18 +13,38 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 /// How long a recipient is tried.
 const TRIED_FOR_US: i64 = 3 * 86_400 * 1_000_000;
 
-impl Table {
-    /// The next tasks of a recipient that it is time for. What cannot be opened any more is for a person.
-    pub(super) async fn due(&mut self, recipient: &str, now_us: i64, most: i64) -> Result<Vec<Due>> {
-        let seal = self.seal.clone();
-        let Some(connection) = self.open(false).await? else { return Ok(Vec::new()) };
-        let rows = sqlx::query(
+/// The way stands in the statement itself: the index of webhooks' tasks holds for those alone.
+macro_rules! due {
+    ($way:literal) => {
+        concat!(
             "SELECT t.id, t.recipient, t.vendors, t.until_us, t.tries,
                     r.subject, r.site, r.requested_us, r.effective_us, r.reference, r.who
              FROM tasks t JOIN requests r ON r.id = t.request
-             WHERE t.state = 'open' AND t.way = 'webhook' AND t.recipient = ? AND t.due_us <= ?
-             ORDER BY t.due_us LIMIT ?",
-        );
+             WHERE t.state = 'open' AND t.way = '",
+            $way,
+            "' AND t.recipient = ? AND t.due_us <= ? ORDER BY t.due_us LIMIT ?"
+        )
+    };
+}
+
+/// As [`due`], only when.
+macro_rules! next_due {
+    ($way:literal) => {
+        concat!("SELECT min(due_us) FROM tasks WHERE state = 'open' AND way = '", $way, "' AND recipient = ?")
+    };
+}
+
+impl Table {
+    /// The next tasks of a recipient that it is time for. What cannot be opened any more is for a person.
+    pub(super) async fn due(
+        &mut self,
+        (recipient, way): (&str, &str),
+        now_us: i64,
+        most: i64,
+    ) -> Result<Vec<Due>> {
+        let seal = self.seal.clone();
+        let Some(connection) = self.open(false).await? else { return Ok(Vec::new()) };
+        let rows = sqlx::query(if way == "mail" { due!("mail") } else { due!("webhook") });
         let rows = rows.bind(recipient).bind(now_us).bind(most).fetch_all(&mut *connection).await?;
         let mut found = Vec::new();
         for row in rows {
@@ -52,11 +72,9 @@ impl Table {
     }
 
     /// When the next message to a recipient is due.
-    pub(super) async fn next_due(&mut self, recipient: &str) -> Result<Option<i64>> {
+    pub(super) async fn next_due(&mut self, (recipient, way): (&str, &str)) -> Result<Option<i64>> {
         let Some(connection) = self.open(false).await? else { return Ok(None) };
-        let row = sqlx::query(
-            "SELECT min(due_us) FROM tasks WHERE state = 'open' AND way = 'webhook' AND recipient = ?",
-        );
+        let row = sqlx::query(if way == "mail" { next_due!("mail") } else { next_due!("webhook") });
         row.bind(recipient).fetch_one(connection).await?.try_get(0)
     }
 
@@ -116,6 +134,7 @@ mod tests {
     use super::super::table::tests::{DAY_US, block_on, opt_out, table};
     use super::*;
 
+    const ADS: (&str, &str) = ("Ads", "webhook");
     const HOUR_US: i64 = DAY_US / 24;
 
     async fn stands(table: &mut Table) -> (String, i64) {
@@ -134,7 +153,7 @@ mod tests {
             opt_out(&mut table, 1, 100).await;
             // It waited a week for its first try, which counts for nothing.
             let first = 107 * DAY_US;
-            let id = table.due("Ads", first, 9).await.unwrap().remove(0).id;
+            let id = table.due(ADS, first, 9).await.unwrap().remove(0).id;
             let failed = |next_us: i64| {
                 Settled::Failed(Failed { why: "it answered 503".into(), next_us: Some(next_us) })
             };
@@ -144,14 +163,14 @@ mod tests {
                 (first + 71 * HOUR_US, first + 72 * HOUR_US),
             ] {
                 table.tried(&id, at, &failed(next)).await.unwrap();
-                assert!(table.due("Ads", next - 1, 9).await.unwrap().is_empty(), "not before its time");
-                assert_eq!(table.due("Ads", next, 9).await.unwrap().len(), 1);
-                assert_eq!(table.next_due("Ads").await.unwrap(), Some(next));
+                assert!(table.due(ADS, next - 1, 9).await.unwrap().is_empty(), "not before its time");
+                assert_eq!(table.due(ADS, next, 9).await.unwrap().len(), 1);
+                assert_eq!(table.next_due(ADS).await.unwrap(), Some(next));
             }
             table.tried(&id, first + 72 * HOUR_US, &failed(first + 76 * HOUR_US)).await.unwrap();
             assert_eq!(stands(&mut table).await, ("failed".into(), 4));
-            assert!(table.due("Ads", i64::MAX, 9).await.unwrap().is_empty());
-            assert_eq!(table.next_due("Ads").await.unwrap(), None);
+            assert!(table.due(ADS, i64::MAX, 9).await.unwrap().is_empty());
+            assert_eq!(table.next_due(ADS).await.unwrap(), None);
             table.count().await.unwrap();
             let figures = &table.figures;
             assert_eq!(figures.open.load(Ordering::Relaxed), 1, "it is not over");
@@ -162,7 +181,7 @@ mod tests {
         assert!(retry(dir.path(), &id_of(&mut table)).unwrap());
         block_on(async {
             let again = jiff::Timestamp::now().as_microsecond();
-            let due = table.due("Ads", again, 9).await.unwrap().remove(0);
+            let due = table.due(ADS, again, 9).await.unwrap().remove(0);
             let failed = |next_us: i64| Settled::Failed(Failed { why: "503".into(), next_us: Some(next_us) });
             table.tried(&due.id, again, &failed(again + 72 * HOUR_US)).await.unwrap();
             assert_eq!(stands(&mut table).await, ("open".into(), 5));

@@ -119,11 +119,12 @@ fn tell(recipient: &Recipient, asked: &Asked, sites: &[String], windows: &[Windo
     if vendors.is_empty() && !recipient.always {
         return None;
     }
-    let (way, address) = match &recipient.way {
-        Way::Webhook(webhook) => ("webhook", webhook.url.to_string()),
-        Way::Mail(address) => ("mail", address.clone()),
+    let address = match &recipient.way {
+        Way::Webhook(webhook) => webhook.url.to_string(),
+        Way::Mail(address) => address.clone(),
     };
-    Some(Planned { recipient: recipient.name.clone(), way, address, vendors, until_us })
+    let (recipient, way) = (recipient.name.clone(), recipient.way.word());
+    Some(Planned { recipient, way, address, vendors, until_us })
 }
 
 fn micros(duration: Duration) -> i64 {

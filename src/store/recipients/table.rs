@@ -420,7 +420,7 @@ pub(super) mod tests {
             for (number, day) in [(1, 100), (2, 100), (3, 100), (4, 150)] {
                 opt_out(&mut table, number, day).await;
             }
-            for due in table.due("Ads", 150 * DAY_US, 9).await.unwrap() {
+            for due in table.due(("Ads", "webhook"), 150 * DAY_US, 9).await.unwrap() {
                 let told = Settled::Told("r".into());
                 let refused = Settled::Failed(super::super::Failed { why: "410".into(), next_us: None });
                 match due.reference.as_str() {

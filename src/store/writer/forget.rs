@@ -12,9 +12,23 @@ use crate::store::journal::seal::There;
 /// What somebody asked to be forgotten, and who.
 pub(super) enum Forget {
     Before(Pruning),
-    Accounts { subjects: Vec<Subject>, there: There, answer: Answer<Erased> },
-    Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
-    Secrets { answer: Answer<u64> },
+    Accounts {
+        subjects: Vec<Subject>,
+        there: There,
+        answer: Answer<Erased>,
+    },
+    Hold {
+        order: HoldOrder,
+        answer: Answer<Vec<Hold>>,
+    },
+    Secrets {
+        answer: Answer<u64>,
+    },
+    /// The database that nodes share forgot it.
+    Sent {
+        records: u64,
+        answer: Answer<()>,
+    },
 }
 
 impl Forget {
@@ -28,6 +42,7 @@ impl Forget {
             Self::Accounts { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
             Self::Hold { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
             Self::Secrets { answer } => drop(answer.send(Err(RecordError::HandedOver))),
+            Self::Sent { answer, .. } => drop(answer.send(Err(RecordError::HandedOver))),
         }
     }
 }
@@ -43,6 +58,9 @@ impl Writer {
             match order {
                 Forget::Before(pruning) => self.prune(pruning).await,
                 Forget::Secrets { answer } => drop(answer.send(self.retire().await.map_err(told))),
+                Forget::Sent { records, answer } => {
+                    drop(answer.send(self.journal.note_sent(records).await.map_err(told)));
+                }
                 Forget::Hold { order, answer } => {
                     let held = self.journal.hold(&order).await.map_err(told);
                     let none = || RecordError::NotThere(order.to_string());

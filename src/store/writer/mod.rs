@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -60,6 +60,8 @@ pub(super) enum Command {
     Retire { answer: Answer<u64> },
     /// Add or end a legal hold.
     Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
+    /// Note that pruned records go to the database that nodes share without whose they were.
+    Sent { records: u64, answer: Answer<()> },
     /// Take what ties records to these accounts out of the journal.
     Erase { subjects: Vec<Subject>, there: There, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
@@ -86,6 +88,11 @@ impl ToWriter {
         Self { inbox, state }
     }
 
+    /// A way that does not keep the writer from ending.
+    pub(super) fn weak(&self) -> WeakToWriter {
+        WeakToWriter { inbox: self.inbox.downgrade(), state: Arc::clone(&self.state) }
+    }
+
     /// Hands a command over; whether there is somebody who takes it.
     pub(super) fn send(&self, command: Command) -> bool {
         let urgent = command.is_urgent();
@@ -94,6 +101,27 @@ impl ToWriter {
             self.state.urgent.notify_one();
         }
         sent
+    }
+}
+
+/// The way to the writer of who must not keep it from ending.
+#[derive(Clone)]
+pub(super) struct WeakToWriter {
+    inbox: WeakUnboundedSender<Command>,
+    state: Arc<State>,
+}
+
+impl WeakToWriter {
+    /// Notes that pruned records go to the database that nodes share without whose they were; durable when it returns.
+    pub(super) async fn note_sent(&self, records: u64) -> Result<(), RecordError> {
+        let (answer, answered) = oneshot::channel();
+        let inbox = self.inbox.upgrade().ok_or(RecordError::Closed)?;
+        let to_writer = ToWriter::new(inbox, Arc::clone(&self.state));
+        if !to_writer.send(Command::Sent { records, answer }) {
+            return Err(RecordError::Closed);
+        }
+        drop(to_writer);
+        answered.await.unwrap_or(Err(RecordError::Closed))
     }
 }
 
@@ -348,6 +376,10 @@ impl Writer {
             Command::Erase { subjects, there, answer } => {
                 self.pressing = true;
                 self.forget.push(Forget::Accounts { subjects, there, answer });
+            }
+            Command::Sent { records, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Sent { records, answer });
             }
             Command::Lend { lent } => {
                 self.pressing = true;

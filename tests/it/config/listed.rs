@@ -56,9 +56,17 @@ fn every_example_in_the_settings_file_can_be_used() {
     let uncommented = uncommented.replace("engine = \"sqlite\"", "engine = \"postgres\"");
     let desk = Desk::with(&uncommented);
     let admin = ["admin.pem", "admin.key", "clients.pem", "admin-roots.pem", "operator.pem", "operator.key"];
-    for file in ["example.com.pem", "example.com.key", "roots.pem", "shop.txt", "ca.pem", "jwt.pem"]
-        .into_iter()
-        .chain(admin)
+    for file in [
+        "example.com.pem",
+        "example.com.key",
+        "roots.pem",
+        "shop.txt",
+        "ca.pem",
+        "jwt.pem",
+        "mail.credentials",
+    ]
+    .into_iter()
+    .chain(admin)
     {
         desk.beside(file, "");
     }

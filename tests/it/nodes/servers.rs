@@ -70,6 +70,37 @@ async fn the_others_are_heard_from_a_read_replica() {
     b.stop().await;
 }
 
+/// A replica that stopped to follow answers as ever, and has nothing new: whoever reads it must say so.
+#[tokio::test]
+async fn a_replica_that_stopped_to_follow_is_said_to() {
+    let Some(primary) = Cluster::own("a_replica_that_stopped_to_follow_is_said_to") else { return };
+    let database = primary.database().await;
+    let replica = primary.replica();
+    let replica_url = through(&database, replica.port());
+    let a = Node::start(&database);
+    let b = node(config::Shared {
+        read_url: Some(config::parse_database(&replica_url).unwrap()),
+        ..shared(&database)
+    });
+    // So that it is known at the primary.
+    b.record(out(1)).await;
+    a.knows(1, Standing::OptedOut).await;
+    let error = async || b.store.health().feed.unwrap().error;
+    let mut paused = connect(&replica_url).await;
+    sqlx::raw_sql("SELECT pg_wal_replay_pause()").execute(&mut paused).await.unwrap();
+    a.record(out(2)).await;
+    until("the replica is noticed", async || {
+        error().await.is_some_and(|error| error.contains("does not follow the primary"))
+    })
+    .await;
+    assert_eq!(b.store.lookup(&subject(2)), Standing::Unknown);
+    sqlx::raw_sql("SELECT pg_wal_replay_resume()").execute(&mut paused).await.unwrap();
+    b.knows(2, Standing::OptedOut).await;
+    until("it follows", async || error().await.is_none()).await;
+    a.stop().await;
+    b.stop().await;
+}
+
 /// Issue: PostgreSQL failed over. The standby had not received the last records: their node ships them to the new
 /// primary, and everybody comes to the same.
 #[tokio::test]

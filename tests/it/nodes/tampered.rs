@@ -2,6 +2,7 @@
 //! opts nobody in.
 
 use optgate::privacy::Standing;
+use optgate::store::{Change, RecordError};
 
 use super::{Node, back_in, execute, exported, out, subject, until};
 use crate::support::postgres::{Cluster, connect};
@@ -48,6 +49,60 @@ async fn records_that_went_from_the_end_are_missed_and_sent_again() {
         again.stop().await;
         late.stop().await;
     }
+}
+
+/// What a node recorded is heard and exported whether its own line is there or not; that it is not is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_line_was_taken_out_is_heard_all_the_same() {
+    let Some(cluster) = Cluster::shared("a_node_whose_line_was_taken_out_is_heard_all_the_same") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.record(out(2)).await;
+    a.is_shipped().await;
+    let folder = a.stop().await;
+    execute(&database, "DELETE FROM optgate.nodes").await;
+    let late = Node::start(&database);
+    late.knows(1, Standing::OptedOut).await;
+    late.knows(2, Standing::OptedOut).await;
+    let said = exported(&database).await.unwrap_err();
+    assert!(said.contains("up to 2, and no line of that node in `nodes`"), "{said}");
+    let again = Node::start_in(folder, &database);
+    until("its line is there again", async || count(&database).await == Ok(2)).await;
+    again.stop().await;
+    late.stop().await;
+}
+
+/// A database that is set back to an older state has lost records and their node's word that they were there: whoever
+/// heard them knows, and honours them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_set_back_is_missed_by_who_heard_more() {
+    let Some(cluster) = Cluster::shared("a_database_that_was_set_back_is_missed_by_who_heard_more") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    for account in 1..4 {
+        a.record(out(account)).await;
+        b.knows(account, Standing::OptedOut).await;
+    }
+    a.is_shipped().await;
+    let folder = a.stop().await;
+    execute(
+        &database,
+        "DELETE FROM optgate.records WHERE seq > 1;
+         UPDATE optgate.nodes n SET seq = 1, chain = r.chain FROM optgate.records r WHERE r.node = n.node",
+    )
+    .await;
+    until("it is missed", async || b.store.health().feed.unwrap().missing == 2).await;
+    assert!(b.store.health().feed.unwrap().first_missing.unwrap().starts_with("records 2 to 3 of node "));
+    b.knows(3, Standing::OptedOut).await;
+    let again = Node::start_in(folder, &database);
+    until("it is there again", async || b.store.health().feed.unwrap().missing == 0).await;
+    again.stop().await;
+    b.stop().await;
 }
 
 /// What opts somebody in must be proven by what a hand in the database cannot make; what is changed into it is an opt-out
@@ -218,4 +273,101 @@ async fn an_erasure_of_what_the_database_has_not_pruned_yet_is_told() {
     a.is_shipped().await;
     assert_eq!(exported(&database).await.map(drop), Ok(()));
     a.stop().await;
+}
+
+/// Of a pruned row nothing shows any more that it named somebody: the order that pruned it says how many did. The node
+/// that pruned it has the account's hash, by which the others honour it all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pruned_row_that_was_untied_by_hand_is_missed_and_its_account_honoured() {
+    let Some(cluster) =
+        Cluster::shared("a_pruned_row_that_was_untied_by_hand_is_missed_and_its_account_honoured")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    a.record(Change { subject: None, ..out(0) }).await;
+    let a = prunes_all(a, &database).await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
+    a.store.erase(vec![subject(1)]).await.unwrap();
+    a.is_shipped().await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()), "an order unties pruned rows too, and says so");
+    let folder = a.stop().await;
+    execute(&database, "UPDATE optgate.records SET subject = NULL WHERE seq = 2").await;
+    let said = exported(&database).await.unwrap_err();
+    let words = "2 records, pruned ones with them, have lost what ties them to an account, and the records of erasures tell \
+                 of 1";
+    assert!(said.contains(words), "{said}");
+    let again = Node::start_in(folder, &database);
+    until("the node's hash of it is kept", async || {
+        let kept = "SELECT count(*) FROM optgate.suppression WHERE erasure IS NULL";
+        super::number(&mut connect(&database).await, kept).await == 1
+    })
+    .await;
+    let late = Node::start(&database);
+    for account in 1..4 {
+        late.knows(account, Standing::OptedOut).await;
+    }
+    again.stop().await;
+    late.stop().await;
+}
+
+/// A node knows for its own records alone under which secret they are: what others recorded must not be lost to it by
+/// taking an earlier one away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_among_others_retires_no_secret() {
+    let Some(cluster) = Cluster::shared("a_node_among_others_retires_no_secret") else { return };
+    let database = cluster.database().await;
+    let b = Node::start(&database);
+    assert_eq!(b.store.retire().await.unwrap(), 0, "alone");
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.is_shipped().await;
+    let refused = b.store.retire().await.unwrap_err();
+    assert!(matches!(refused, RecordError::Shared(1)), "{refused}");
+    a.stop().await;
+    let refused = b.store.retire().await.unwrap_err();
+    assert!(refused.to_string().contains("1 other nodes have records in the shared database"), "{refused}");
+    b.stop().await;
+}
+
+/// Pruned rows that were lost come back without whose they were: that no hand took it, their node says.
+#[tokio::test(flavor = "multi_thread")]
+async fn pruned_rows_that_were_sent_again_are_no_false_alarm() {
+    let Some(cluster) = Cluster::shared("pruned_rows_that_were_sent_again_are_no_false_alarm") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    let a = prunes_all(a, &database).await;
+    for _ in 0..2 {
+        execute(&database, "TRUNCATE optgate.records").await;
+        until("all of it is there again", async || exported(&database).await.is_ok()).await;
+    }
+    let told = "SELECT count(*) FROM optgate.records WHERE signal = 'seal'";
+    assert_eq!(super::number(&mut connect(&database).await, told).await, 1, "once");
+    let told = "SELECT count(*) FROM optgate.records WHERE seq = 5 AND signal = 'seal'";
+    assert_eq!(super::number(&mut connect(&database).await, told).await, 1);
+    execute(&database, "UPDATE optgate.records SET subject = NULL, blinding = NULL").await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()), "none of them has any to lose");
+    a.stop().await;
+}
+
+/// Has a node prune all it recorded, and the database after it; the node, started anew.
+async fn prunes_all(node: Node, database: &str) -> Node {
+    node.is_shipped().await;
+    node.store.prune(i64::MAX, false).await.unwrap();
+    node.is_shipped().await;
+    // Its next start prunes the database.
+    let again = Node::start_in(node.stop().await, database);
+    let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL";
+    until("the database has pruned", async || super::number(&mut connect(database).await, whole).await == 0)
+        .await;
+    again
 }

@@ -29,6 +29,7 @@ pub mod proxy;
 pub mod random;
 pub mod relay;
 pub mod restarted;
+pub mod smtp;
 pub mod vectors;
 pub mod wall_clock;
 
