@@ -5,34 +5,35 @@ var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), streams = new WeakMap();
 // A form's fields stand before its own properties, and so do a document's elements.
-var { getAttribute, setAttribute, removeAttribute } = W.Element.prototype, parse = W.DOMParser.prototype.parseFromString;
-var attributes = descriptor(W.Element.prototype, "attributes").get, walk = inert.createTreeWalker.bind(inert);
-var TEXTS = /^(style|script)$/, HINTS = /preconnect|dns-prefetch/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
+var { getAttribute, setAttribute, removeAttribute, setHTML, setHTMLUnsafe } = W.Element.prototype, parse = W.DOMParser.prototype.parseFromString;
+var attributes = descriptor(W.Element.prototype, "attributes").get, finders = [shelf, inert, shelf.content].map(node => node.querySelectorAll);
+// What an attribute holds: an address, or text with addresses.
+var rules = {};
+forEach(["src data poster background", "srcset imagesrcset ping attributionsrc to from by values style fill stroke filter mask clip-path cursor marker-start marker-mid marker-end"], (names, at) => forEach(split(names, " "), name => rules[name] = at + 1));
+// Of elements, those that may name an address: of the rest of a page's markup nobody asks more.
+var RISKY = `template,style,script,iframe,meta,[*|href]:not(a,area),[${join(Object.keys(rules), "],[")}]`;
+var TEXTS = /^(style|script|xml-stylesheet)$/, HINTS = /preconnect|dns-prefetch/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
 
 // The value an attribute may have: the same one, another one, or undefined for none.
 function value(element, name, given) {
-  var tag = element ? element.localName : "", is = names => test(names, name), links = tag == "link";
   name = replace(lower(name), /^.*:/, "");
-  if (is(/^(href|src|data|poster|background|lowsrc|codebase)$/)) {
-    if (name == "href") {
-      if (test(/^(a|area)$/, tag)) return given;
-      if (tag == "base") return tracker(given, 1) ? undefined : given;
-      if (links && test(HINTS, element.rel) && tracker(given, 1)) return standIn(tag);
-    }
-    return address(element, tag, given);
+  var tag = kind(element), links = tag == "link", rule = rules[name];
+  if (name == "href") {
+    if (test(/^(a|area)$/, tag)) return given;
+    if (tag == "base") return tracker(given, 1) ? undefined : given;
+    if (links && test(HINTS, element.rel) && tracker(given, 1)) return standIn(tag);
+    rule = 1;
   }
+  if (rule == 1) return address(element, tag, given);
+  if (rule == 2) return css(given);
   if (name == "rel" && links && test(HINTS, given) && tracker(element.href, 1)) element.removeAttribute("href");
-  if (is(/^(image)?srcset$/)) return candidates(given);
-  if (is(/^(ping|attributionsrc)$/)) return some(split(given + "", /\s+/), url => url && tracker(url)) ? undefined : given;
   if (name == "srcdoc") return trusted.createHTML(page(given));
   if (name == "content" && tag == "meta") {
     var refresh = exec(/^\s*[\d.]+[\s;,]*(?:url\s*=\s*)?["']?([^"']+)/i, given);
     return refresh && tracker(refresh[1]) ? undefined : given;
   }
-  if (name == "integrity") return gone.has(element) ? undefined : given;
-  if (is(/^(to|from|by|values)$/)) return some(split(given + "", ";"), url => tracker(url) || css(url) != url) ? undefined : given;
-  if (is(/^(browsingtopics|sharedstoragewritable|adauctionheaders)$/)) return;
-  return is(/^(style|fill|stroke|filter|mask|clip-path|cursor|marker-(start|mid|end))$/) ? css(given) : given;
+  if (name == "integrity" && gone.has(element)) return;
+  return test(/^on/, name) ? imports(given, 1) : given;
 }
 
 function address(element, tag, given) {
@@ -54,13 +55,15 @@ function address(element, tag, given) {
 function scripted(text, given) {
   var code = unescaped(text), begin = `parent[Symbol.for("optgate")].page((0,eval)(`;
   if (!find(code, begin)) return given;
-  if (css(code) != code) return "about:blank";
+  // An attribute's value may stand without quotes.
+  text = replace(code, /=/g, " ");
+  if (css(text) != text) return "about:blank";
   try {
     (0, W.eval)("0");
   } catch (e) {
     return given;
   }
-  return "javascript:" + encodeURIComponent(`${begin}${JSON.stringify(code)}))`);
+  return "javascript:" + encodeURIComponent(begin + quoted(code) + "))");
 }
 
 // A document, style or script that stands in an address or a blob.
@@ -87,36 +90,20 @@ function shown(args) {
   if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
 }
 
-// `srcset`: candidates go one by one.
-function candidates(given) {
-  var rest = given + "", kept = [], found, changed;
-  while (found = exec(/^[\s,]*([^\s,]\S*)([^]*)$/, rest)) {
-    var url = found[1], size = "";
-    rest = found[2];
-    if (test(/,$/, url)) url = replace(url, /,+$/, "");
-    else {
-      size = exec(/^(?:\([^)]*\)|[^,(])*/, rest)[0];
-      rest = cut(rest, size.length);
-    }
-    if (tracker(url)) changed = 1;
-    else kept[kept.length] = url + size;
-  }
-  return changed ? join(kept, ", ") || standIn("img") : given;
-}
-
 // A whole document in a text: cleaned, with this guard before everything else.
 function page(given) {
   var text = given + "";
   if (find(text, GUARDED) >= 0) return text;
   var parsed = apply(parse, new W.DOMParser(), [trusted.createHTML(text), "text/html"]);
-  if (scrub(parsed)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
+  if (scrub(parsed, 0, text)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
   return replace(text, /^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + AGAIN);
 }
 
 // Neutralises what stands below a node that is not shown yet. Whether anything had to be. `ran`: its scripts
-// have run, so that nothing is asked of them any more.
-function scrub(node, ran) {
-  for (var walker = walk(node, 1), element = node, changed = false; element; element = walker.nextNode()) {
+// have run, so that nothing is asked of them any more. `text`: what it was read from.
+function scrub(node, ran, text) {
+  var changed = false;
+  forEach([node, ...risky(node, text)], element => {
     forEach(element.attributes ? [...apply(attributes, element, [])] : [], attribute => {
       var given = attribute.value, may = value(element, attribute.name, given);
       if (may === given || may + "" == given) return;
@@ -124,47 +111,66 @@ function scrub(node, ran) {
       if (may === undefined) element.removeAttributeNode(attribute);
       else apply(setAttribute, element, [attribute.name, may]);
     });
-    if (test(TEXTS, element.localName)) {
-      var text = element.textContent, clean = inside(element, text, ran);
-      if (clean != text) {
+    if (test(TEXTS, kind(element))) {
+      var given = element.textContent, clean = inside(element, given, ran);
+      if (clean != given) {
         element.textContent = clean;
         changed = true;
       }
     }
     forEach([element.content, element.shadowRoot], inner => {
-      if (inner && inner.nodeType && scrub(inner)) changed = true;
+      if (inner && inner.nodeType && scrub(inner, 0, text)) changed = true;
     });
-  }
+  });
   return changed;
+}
+
+// What has to be looked at below a node: everything, where a handler may import or a shadow root may have come.
+function risky(node, text) {
+  for (var find of finders) try {
+    return apply(find, node, [test(/import|&#|shadowroot/i, text) ? "*" : RISKY]);
+  } catch (e) {}
+  return [];
+}
+
+// An element's name, or an instruction's.
+function kind(node) {
+  return node ? node.localName || node.target : "";
 }
 
 // The text that an element of styles, rules or script may have.
 function inside(element, given, ran) {
-  var tag = element ? element.localName : "";
-  return tag == "style" ? css(given)
-    : tag != "script" ? given
-    : test(/^(speculationrules|importmap)$/i, element.type) ? css(given, "mjs") : imports(given, !ran && test(/^$|script|module/i, element.type || ""));
+  var tag = kind(element), type = element && element.type;
+  return !test(TEXTS, tag) ? given
+    : tag != "script" ? css(given)
+    // Links lead where they like, and nobody has clicked.
+    : test(/rules/i, type) && test(/where|"document/, plainText(given)) ? ""
+    : test(/rules|map|bundle/i, type) ? css(given, "mjs") : imports(given, !ran && test(/^$|script|module/i, type || ""));
 }
 
 // Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged.
 // Strings, comments and patterns are told from code; of the calls, by their brackets, where what is given ends.
 function imports(given, runs) {
   var text = given + "", out = [], opens, last = "", at = 0;
-  var part = /\s+|(?:\/\/|<!-\x2d|#!).*|\/\*[^]*?\*\/|(["'`])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
+  var part = /\s+|(?:\/\/|<!-\x2d|#!).*|\/\*[^]*?\*\/|(["'])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
   var pattern = /\/(?![*\/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^\/\\\[\n])+\//y;
+  // Of a template, a text between its substitutions.
+  var between = /[`}](?:\\[^]|\$(?!\{)|[^\\`$])*(?:`|\$\{)/y;
   if (!test(/\b(import\s*[("'.\/`]|from\s*["'\/`])/, text)) return given;
   while (at < text.length) {
-    pattern.lastIndex = part.lastIndex = at;
-    var token = ((!test(/[\w$)\]}"'`]$/, last) || test(/^(return|typeof|case)$/, last)) && exec(pattern, text) || exec(part, text))[0];
+    pattern.lastIndex = part.lastIndex = between.lastIndex = at;
+    var open = opens && opens[0], token = ((!test(/[\w$)\]}"'`]$/, last) || test(/^(return|typeof|case)$/, last)) && exec(pattern, text) || exec(part, text))[0];
+    if (token == "`" || token == "}" && open === null) token = (exec(between, text) || [token])[0];
     at += token.length;
     if (!test(/^(\s|\/[\/*]|<!-|#!)/, token)) {
-      var call = last == "import" && token == "(", open = opens && opens[0];
-      if (test(/^["'`]./, token) && test(/^(import\(?|from)$/, last) && tracker(plainText(cut(token, 1, -1)))) token = quoted(assets + "mjs");
+      var call = last == "import" && token == "(";
+      if (test(/^(["'`])[^]+\1$/, token) && test(/^(import\(?|from)$/, last) && tracker(plainText(cut(token, 1, -1)))) token = quoted(assets + "mjs");
       last = call ? "import(" : token;
-      // Brackets that are open, the innermost first, each before those around it.
+      // Brackets that are open, the innermost first, each before those around it; a template's is null.
+      if (test(/^`[^]*\{$/, token)) opens = [null, opens];
       if (test(/^[([{]$/, token)) opens = [call && runs && cut(text, at, at + 13) != "optgateImport" && [out.length], opens];
       if (token == "," && open) open[open.length] = out.length;
-      if (test(/^[)\]}]$/, token)) {
+      if (test(/^([)\]}]|}[^]*`)$/, token)) {
         opens = opens && opens[1];
         // With a body behind it, it is a method of that name.
         if (open && !test(/^\s*\{/, cut(text, at, at + 9))) {
@@ -182,11 +188,11 @@ function imports(given, runs) {
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
 function markup(context, given, set, settings) {
-  if (!test(/[:\\]|\/\s*\/|&(?!amp;|nbsp;|lt;|gt;|quot;)|srcdoc/i, given)) return;
+  if (!test(/[:\\]|\/\s*\/|&(?!amp;|nbsp;|lt;|gt;|quot;)|srcdoc|import/i, given)) return;
   var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
   apply(set || setMarkup, box, [open(given), settings]);
   box = inner(box);
-  return scrub(box) && [...box.childNodes];
+  return scrub(box, 0, given) && [...box.childNodes];
 }
 
 // Nobody can look into a closed shadow root.
@@ -212,36 +218,31 @@ function tidy(context, text) {
 
 // `document.write`: markup in pieces, so tag by tag. What is unfinished waits for its rest.
 function written(document, text) {
-  var stream = streams.get(document), out = "", at = 0, close;
+  var stream = streams.get(document), out = "", at = 0, found;
+  var piece = /[^<]+|<(?!!--|\/?[a-z]|(?:!-?|\/)?$)|<!(?=--)[^]*?--!?>|<\/?[a-z][^>=]*(?:=\s*(?:"[^"]*"|'[^']*'|[^"'\s>][^\s>]*(?=[\s>]|$)|(?=>))[^>=]*)*>/iy;
   if (!stream) streams.set(document, stream = { held: "" });
   text = stream.held + text;
   stream.held = "";
   while (at < text.length) {
-    var rest = cut(text, at), open, found;
-    if (stream.raw) {
-      found = exec(new RegExp("</" + stream.raw.localName + "(?=[\\s/>])", "i"), rest);
-      open = found ? found.index : -1;
-      if (found) out += inside(stream.raw, cut(rest, 0, open));
-    } else {
-      open = find(rest + "<", "<");
-      out += cut(rest, 0, open);
-    }
-    if (open >= 0) {
-      stream.raw = 0;
-      at += open;
-      rest = cut(rest, open);
-    }
-    // Where it ends: the tag, or else the first mark of it.
-    var name = exec(/^<(\/?)([a-z][^\s\/>]*)/i, rest), end = /<[^>=]*(?:=\s*(?:"[^"]*"|'[^']*'|[^"'\s>][^\s>]*(?=[\s>]|$)|(?=>))[^>=]*)*>/y;
-    close = open < 0 ? open : name ? (test(end, rest), end.lastIndex - 1) : test(/^<!-\x2d/, rest) ? find(rest, "-->") : test(/^<(!-?|\/)?$/, rest) ? -1 : 0;
-    if (close < 0) {
-      stream.held = rest;
+    var { raw, drawn } = stream, next = raw ? new RegExp(`[^]*?(?=</${raw.localName}[\\s/>])`, "iy") : piece;
+    next.lastIndex = at;
+    found = exec(next, text);
+    if (!found) {
+      stream.held = cut(text, at);
       break;
     }
-    at += ++close;
-    var tag = cut(rest, 0, close), opens = name && !name[1];
-    out += opens ? startTag(tag) : tag;
-    if (opens && test(/^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i, name[2])) stream.raw = shelf.content.firstElementChild;
+    at += found[0].length;
+    stream.raw = 0;
+    if (raw) {
+      // In a drawing it is markup.
+      var content = inside(raw, found[0]);
+      apply(setMarkup, shelf, [trusted.createHTML(drawn ? `<svg><${raw.localName}>${content}` : "")]);
+      out += scrub(shelf.content, 0, content) ? "" : content;
+    } else if (raw = exec(/^<([a-z][^\s\/>]*)/i, found[0])) {
+      out += startTag(found[0]);
+      if (test(/^(svg|math)$/i, raw[1])) stream.drawn = 1;
+      if (test(/^(script|style|textarea|title|xmp|iframe|noembed|noframes|noscript)$/i, raw[1])) stream.raw = shelf.content.firstElementChild;
+    } else out += found[0];
   }
   return out;
 }
@@ -294,17 +295,13 @@ function guard(W) {
       else if (node.nodeType == 3) {
         var text = inside(self, node.data);
         if (text != node.data) node.data = text;
-      } else if (node.ownerDocument != (self.ownerDocument || self)) scrub(node);
-      else {
-        if (node.nodeType == 11) incoming(self, [...node.childNodes]);
-        if (self.isConnected && node.querySelectorAll) forEach(node.querySelectorAll("style,script"), joined);
-        joined(node);
-      }
+      } else if (node.nodeType == 11) incoming(self, [...node.childNodes]);
+      else if (self.isConnected || node.ownerDocument != (self.ownerDocument || self)) scrub(node);
     });
   }
   // The text of styles and scripts may come in pieces.
   function joined(node) {
-    if (node && test(TEXTS, node.localName)) scrub(node);
+    if (test(TEXTS, kind(node))) scrub(node);
   }
   var arrived = (answer, self, [node]) => {
     adopt();
@@ -315,11 +312,13 @@ function guard(W) {
   each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentText appendData insertData replaceData",
     "", incoming, arrived);
   hook("Element.insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
-  hook("Document.createProcessingInstruction", judge);
+  hook("ProcessingInstruction.setAttribute", judge);
   hook("Range.insertNode Range.surroundContents", (self, [node]) => incoming(self.startContainer, [node]), arrived);
-  var parsed = answer => (scrub(answer, 1), answer);
+  var parsed = (answer, self, [text]) => (scrub(answer, 1, text + ""), answer);
   hook("DOMParser.parseFromString", null, parsed);
   patch(W.Document, "parseHTMLUnsafe", (self, args) => void (args[0] = open(args[0])), parsed);
+  // What it makes for a document that is shown, it makes for one that is not.
+  hook("XSLTProcessor.transformToFragment", (self, args) => void (args[1] = inert));
   hook("Document.importNode Document.adoptNode", (self, [node]) => {
     if (node.ownerDocument != self) scrub(node);
   });
@@ -328,8 +327,7 @@ function guard(W) {
   hook("Element.setAttribute", (self, args) => set(self, args[0], args, 1));
   hook("Element.setAttributeNS", (self, args) => set(self, args[1], args, 2));
   each(/^(Element|NamedNodeMap)$/, "setAttributeNode setAttributeNodeNS setNamedItem setNamedItemNS", "", node);
-  hook("Attr.value", (self, args) => set(self.ownerElement, self.name, args, 0), null, "set");
-  each(/^Node$/, "nodeValue textContent", "set", (self, args) => {
+  each(/^(Node|Attr)$/, "value nodeValue textContent", "set", (self, args) => {
     if (self.nodeType == 2) return set(self.ownerElement, self.name, args, 0);
     args[0] = inside(self.nodeType == 3 ? self.parentNode : self, args[0]);
   }, arrived);
@@ -348,11 +346,9 @@ function guard(W) {
     if (may !== args[0].value) args[0].value = may;
   }
 
-  each(/Element$/, "src srcset lowsrc attributionSrc srcdoc href imageSrcset rel integrity data codeBase poster background ping content", "set",
+  each(/Element$/, "src srcset attributionSrc srcdoc href imageSrcset rel integrity data poster background ping content", "set",
     (self, args, native) => set(self, cut(native.name, 4), args, 0));
-  hook("SVGAnimatedString.baseVal", (self, args) => {
-    if (tracker(args[0])) args[0] = assets + "gif";
-  }, null, "set");
+  hook("SVGAnimatedString.baseVal", judge, null, "set");
 
   // Markup.
   var fill = (self, nodes) => nodes && (inner(self).replaceChildren(...nodes), [undefined]);
@@ -362,7 +358,7 @@ function guard(W) {
     else return fill(self, markup(self.host || self, args[0]));
   }, arrived);
   each(roots, "setHTMLUnsafe setHTML", "", (self, args, native) =>
-    fill(self, markup(self.host || self, args[0], native, args[1])), arrived);
+    fill(self, markup(self.host || self, args[0], native.name == "setHTML" ? setHTML : setHTMLUnsafe, args[1])), arrived);
   hook("Element.outerHTML", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived, "set");
   hook("Element.insertAdjacentHTML", (self, args) => void (args[1] = tidy(test(/^(beforeb|aftere)/i, args[0]) ? self.parentNode : self, args[1])), arrived);
   hook("Range.createContextualFragment", (self, args) => void (args[0] = tidy(self.startContainer, args[0])));
@@ -384,12 +380,12 @@ function guard(W) {
   each(/Element$|^CSS/, "style", "get", null, styled);
   each(/Element$|^CSS/, "style", "set", judge);
   function styled(style) {
-    var known = styles.get(style), methods = {};
+    var known = styles.get(style);
     if (known) return known;
     known = new Proxy(style, {
       get(_, key) {
         var found = style[key];
-        return typeof found == "function" && key != "constructor" ? methods[key] = methods[key] || found.bind(style) : found;
+        return typeof found == "function" && key != "constructor" ? found.bind(style) : found;
       },
       set: (_, key, given) => [style[key] = css(given)],
       defineProperty: (_, key, { value }) => [known[key] = value]
@@ -417,8 +413,10 @@ function guard(W) {
   hook("Element.animate KeyframeEffect.setKeyframes PaymentRequest", animated(0));
   hook("KeyframeEffect Notification ServiceWorkerRegistration.showNotification", animated(1));
   patch(W.CSS, "registerProperty", animated(0));
-  hook("Audio", (self, args) => {
-    if (args.length && tracker(args[0])) args[0] = assets + "gif";
+
+  // Script in a text.
+  hook("Function setTimeout setInterval", (self, args) => {
+    if (typeof args[0] == "string") forEach(args, (given, at) => void (args[at] = imports(given, 1)));
   });
 
   // Frames, windows, documents in blobs.
@@ -451,10 +449,12 @@ function guard(W) {
   hook("open", (self, args) => {
     if (framed(args[1] || "_blank", W.top) || test(/script:/i, args[0])) args[0] = address(null, "iframe", args[0]);
   }, enter);
+  hook("Navigation.navigate", (self, args) => {
+    if (self != W.navigation || W != W.top) args[0] = address(null, "iframe", args[0]);
+  });
   hook("HTMLElement.click", press);
   hook("EventTarget.dispatchEvent", (self, [event]) => event.type == "click" && press(self));
-  hook("HTMLFormElement.submit", lead);
-  hook("HTMLFormElement.requestSubmit", (self, [by]) => lead(by || self));
+  hook("HTMLFormElement.submit HTMLFormElement.requestSubmit", (self, [by]) => lead(by || self));
   // A frame's own window hears where it is led, once it is past its first empty document.
   if (W != W.top && W.navigation) W.navigation.addEventListener("navigate", event => {
     if (event.userInitiated || !event.cancelable || !tracker(event.destination.url)) return;
@@ -466,17 +466,18 @@ function guard(W) {
     return blob;
   });
 
-  // Connections to be.
-  var servers = (self, args) => {
-    var settings = args[0];
-    if (!settings || !settings.iceServers) return;
-    var stays = url => url && !(url = exec(/^(?:stun|turn)s?:([^:?]+)/i, url)) || !tracker("wss://" + url[1], 1);
-    args[0] = Object.assign({}, settings, {
-      iceServers: filter(map([...settings.iceServers], server => Object.assign({}, server, { urls: filter(split((server.urls || server.url) + "", ","), stays) })),
-        server => server.urls[0])
-    });
-  };
-  hook("RTCPeerConnection webkitRTCPeerConnection RTCPeerConnection.setConfiguration", servers);
+  // Connections to be: servers, and peers.
+  hook("RTCPeerConnection webkitRTCPeerConnection RTCPeerConnection.setConfiguration", (self, args) => {
+    var settings = args[0] || args;
+    if (settings.iceServers) args[0] = { ...settings, iceServers: filter([...settings.iceServers], server => !met(server.urls || server.url)) };
+  });
+  hook("RTCPeerConnection.addIceCandidate", (self, args) => {
+    if (args[0] && met(args[0].candidate)) args[0] = null;
+  });
+  hook("RTCPeerConnection.setRemoteDescription", (self, args) => {
+    var { type, sdp } = args[0] || {};
+    if (sdp) args[0] = { type, sdp: replace(sdp, /a=candidate[^\n]*\n/g, line => met(line) ? "" : line) };
+  });
 
   // Cookies and storage. The last age that a cookie is given counts: it ends at once.
   hook("Document.cookie", (self, args) => {
@@ -488,7 +489,7 @@ function guard(W) {
   new W.MutationObserver(records => {
     adopt();
     for (var record of records) for (var added of record.addedNodes) {
-      if (test(/^(script|img|iframe|link|source|video|audio|object|embed|input)$/, added.localName) && scrub(added, 1)) slipped++;
+      if (test(/^(script|img|iframe|link)$/, added.localName) && scrub(added, 1)) slipped++;
     }
   }).observe(D, { childList: true, subtree: true });
   adopt();

@@ -1,5 +1,5 @@
 // Who is a tracker. The table and the rules are the registry's: see registry/verdicts.rs and table.rs.
-var { getOwnPropertyDescriptor: descriptor, defineProperty: define, getPrototypeOf, setPrototypeOf, apply, construct } = Reflect;
+var { getOwnPropertyDescriptor: descriptor, defineProperty: define, getPrototypeOf, apply, construct } = Reflect;
 // A page may put functions of its own on prototypes: what is needed of them later is taken now.
 var [test, exec, replace, split, cut, find, lower, codeAt, forEach, map, some, filter, join] =
   "test exec replace split slice indexOf toLowerCase charCodeAt forEach map some filter join".split(" ").map(key =>
@@ -33,10 +33,6 @@ var wild = anyOf(PATTERNS), stays = anyOf(KEPT);
 var here = D && /^http/.test(D.location) ? D.location : new nativeURL(D ? D.baseURI : E || W.location, "http://x");
 var own = here.hostname, assets = ASSETS.replace(/^(?=\/)/, here.origin);
 
-function base() {
-  return D ? D.baseURI : here.href;
-}
-
 // Names with `*` for any run of characters.
 function anyOf(list) {
   return new RegExp(list ? "^(?:" + list.split(" ").map(name => name.split("*").map(literal).join(".*")).join("|") + ")$" : "(?!)");
@@ -63,10 +59,10 @@ function verdict(host, path) {
     var node = nodes[host], rule;
     if (node) {
       for (var at = 0; rule = node.rules[at++];) if (path ? test(rule.path, path) : rule.strips && !node.essential) return rule.strips;
-      if (!path && (node.all || node.essential)) return false;
+      if (!path && (node.all || node.essential)) return;
     }
     rest = exec(/\.(.*)/, host);
-    if (!rest) return false;
+    if (!rest) return;
   }
 }
 
@@ -75,15 +71,15 @@ function tracker(reference, hint) {
   var url;
   try {
     // Of a scheme and a host without slashes: the base that would make a path of it may change.
-    url = new nativeURL(replace(bare(reference), /^(https?:)[\\\/]*/i, "$1//"), base());
+    url = new nativeURL(replace(bare(reference), /^(https?:)[\\\/]*/i, "$1//"), D ? D.baseURI : here.href);
   } catch (e) {
-    return false;
+    return;
   }
   var host = replace(url.hostname, /\.$/, "");
-  if (host == own || !test(/^(https?|wss?|ftp):/, url.protocol)) return false;
+  if (host == own || !test(/^(https?|wss?|ftp):/, url.protocol)) return;
   // A path as it is commonly written: nothing as `%xx` that stands for itself, no slash twice.
   var found = verdict(host, hint || test(/^ws/, url.protocol) ? "" :
-    replace(replace(url.pathname, /%(2[de]|3\d|[46][1-9a-f]|[57][\da]|5f|7e)/gi, decoded), /\/+/g, "/") + url.search);
+    replace(replace(url.pathname, /%\w\w/g, all => exec(/[\w.~-]/, unescape(all)) || all), /\/+/g, "/") + url.search);
   if (found) blocked[host] = (blocked[host] || 0) + 1;
   return found;
 }

@@ -83,7 +83,7 @@ impl Guard {
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
         let signals = signals::script(&signals::Signals::of(said, policy));
         let before = &*BEFORE;
-        let text = format!("\"use strict\";{constants}{shared}{before}{signals}{stubs}{dom}");
+        let text = format!("\"use strict\";{constants}{shared}{dom}{before}{signals}{stubs}");
         let text = named(&text, "window,document,document.currentScript");
         let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
         Self { text, hash, worker: worker + ";" }

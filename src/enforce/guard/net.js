@@ -2,7 +2,7 @@
 // Its own text, for the documents and workers that a page makes itself.
 var GUARDED = `(${GUARD})(`, quoted = JSON.stringify;
 var createURL = nativeURL.createObjectURL, blobs = new Map(), made = {}, head, pages = new WeakMap();
-var KINDS = /html|xml|css|script/i;
+var KINDS = /html|xml|css|script|mpegurl/i;
 var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
 try {
   trusted = W.trustedTypes.createPolicy("optgate", trusted);
@@ -18,7 +18,7 @@ function unescaped(text) {
 
 // An address without what browsers, style sheets and scripts leave out of it.
 function bare(url) {
-  return replace(url + "", /^[\0- ]+|[\t\n\r\f\u2028\u2029]/g, "");
+  return replace(url + "", /^[\0- ]+|[\0\t\n\r\f\u2028\u2029]/g, "");
 }
 
 // A text of a style, a script or JSON without its escapes. None of them throws, and of 16 bits is enough.
@@ -41,18 +41,21 @@ function unpacked(url) {
 
 // What takes the place of a tracker's file: it loads, and so nothing on the page waits in vain.
 function standIn(tag) {
-  return test(/^(i?frame|object|embed|portal)$/, tag) ? "about:blank"
+  return test(/^(i?frame|object|embed)$/, tag) ? "about:blank"
     : trusted.createScriptURL(assets + (tag == "script" ? "js" : tag == "link" ? "css" : "gif"));
 }
 
 // Style text, and any other text that may hold addresses: those of trackers are replaced. Escapes that
 // hide one cost the whole text.
 function css(given, standIn) {
-  var text = given + "", url = /(?:https?|wss?):[^\s"'()<>]+|[\\\/]{2}[^\s"'()<>]+/gi;
+  var text = given + "", sheets = /data:\s*text\/css(?:[^,]*base64,[\w+\/=%\s]*)?/gi, url = /(?<![^\0- "'`(,;>])(?:(?:https?|wss?):|[\\\/]{2})[^\s"'()<>]*[^\s"'()<>,]/gi;
   if (!test(/[:\\]|\/\s*\//, text)) return given;
-  var clean = replace(text, url, found => tracker(found) ? assets + (standIn || "gif") : found);
+  // A prefix of an import map ends in a slash, and the rest of an address is added to it.
+  var clean = replace(text, url, found => tracker(found, standIn && test(/\/$/, found)) ? assets + (standIn || "gif") : found);
   text = bare(plainText(clean));
   if (replace(text, url, found => tracker(found) ? "" : found) != text) return "";
+  // Sheets in addresses, as they are written there.
+  if (test(sheets, text) && (text = unescaped(replace(url = text, sheets, sheet => (unpacked(sheet) || [, sheet])[1]))) != url && css(text) != text) return "";
   return clean == given ? given : clean;
 }
 
@@ -61,25 +64,36 @@ function judge(self, args) {
   return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
 }
 
+// Whether a text names a tracker's host.
+function met(text) {
+  return some(split(text + "", /[\s":?,]/), word => tracker("wss://" + word));
+}
+
 function network(W) {
-  var { Response, Promise, EventTarget, Event, Blob } = W;
-  var nothing = Promise.resolve(), never = new Promise(() => {}), hook = hooks(W);
+  var { Response, Promise, Blob } = W;
+  var nothing = Promise.resolve(), hook = hooks(W);
   // An address, or a request of any window.
   var asked = input => tracker(input) || tracker(input.url);
   define(getPrototypeOf(W.navigator), "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
   hook("fetch", (self, [input]) => asked(input) && [Promise.resolve(new Response(null, { status: 204 }))]);
   hook("fetchLater", (self, [input]) => asked(input) && [{ activated: false }]);
   hook("Navigator.sendBeacon", (self, [url]) => tracker(url) && [true]);
-  hook("XMLHttpRequest.open", (self, args) => {
-    if (tracker(args[1])) args[1] = "data:,";
-  });
-  hook("WebSocket EventSource WebTransport WebSocketStream", (target, [url], native) =>
-    tracker(url, native.name != "EventSource") && [dead(target, url)]);
+  // What fails by itself, without a connection.
+  var instead = (at, other, hint) => (self, args) => {
+    if (tracker(args[at], hint)) args[at] = other;
+  };
+  hook("XMLHttpRequest.open", instead(1, "data:,"));
+  hook("EventSource", instead(0, "data:,"));
+  hook("WebSocket WebSocketStream", instead(0, "wss://0:0", 1));
+  hook("WebTransport", instead(0, "https://0:0", 1));
   hook("Worklet.addModule", (self, args) => void (args[0] = address(null, "script", args[0])));
   hook("CookieStore.set", (self, [cookie]) => goes("=" + (cookie.name || cookie)) && [nothing]);
-  hook("Cache.add Cache.addAll", (self, [inputs], native) => some(native.name == "add" ? [inputs] : inputs, input => asked(input)) && [nothing]);
+  hook("Cache.add Cache.addAll", (self, [inputs]) => some([inputs].flat(), asked) && [nothing]);
+  hook("BackgroundFetchManager.fetch", (self, [, inputs]) => some([inputs].flat(), asked) && [new Promise(() => {})]);
+  // Who says who the visitor is.
+  hook("CredentialsContainer.get CredentialsContainer.create", (self, args) => met(quoted(args)) && [nothing]);
   hook("Worker SharedWorker", worker);
-  hook("FontFace", (self, args) => void judge(self, args));
+  hook("FontFace Audio", (self, args) => void judge(self, args));
   hook("importScripts", (self, args) => forEach(args, (url, at) => {
     if (tracker(url)) args[at] = standIn("script");
   }));
@@ -87,20 +101,6 @@ function network(W) {
   define(W, "optgateImport", { value: given => tracker(given) ? assets + "mjs" : given });
   patch(W.URL, "createObjectURL", (self, args) => D && shown(args), (url, self, [blob]) => blobs.set(url, blob) && url);
   patch(W.URL, "revokeObjectURL", (self, [url]) => void blobs.delete(url + ""));
-
-  // A connection that never came to be.
-  function dead(kind, url) {
-    var target = Object.assign(new EventTarget(), { url: url + "", readyState: 3, bufferedAmount: 0, protocol: "", extensions: "", withCredentials: false,
-      binaryType: "blob", onopen: null, onmessage: null, onerror: null, onclose: null, send() {}, close() {},
-      ready: never, closed: never, opened: never });
-    setPrototypeOf(target, kind.prototype);
-    if (target.dispatchEvent) later(() => forEach(["error", "close"], type => {
-      var event = new Event(type), handler = target["on" + type];
-      target.dispatchEvent(event);
-      if (typeof handler == "function") apply(handler, target, [event]);
-    }));
-    return target;
-  }
 
   // The site's own worker scripts have their guard from the server. Others get it here, before their text: the
   // page's policy may admit no other file. What a module imports is run before it, so there it is imported, too.

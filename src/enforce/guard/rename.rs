@@ -1,6 +1,5 @@
 //! Short names for the variables of our own scripts.
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use super::scopes::{Meaning, Scopes, is_keyword, scopes};
@@ -8,17 +7,14 @@ use super::tokens::tokens;
 
 /// What names are made of, in order: letters that are frequent in scripts come first. The order was found by trying
 /// which one packs best; any would do.
-const LETTERS: &[u8] = b"etlairncsmSpyfuoghCRHBvJjTk_XEIdWqDUxbK$zPwMOZYNQLAFGV";
+const LETTERS: &[u8] = b"esitralobkpuxRfLySFgvMhqKn_PTWmjVXCBcd$wDNAJzOZUEGQIYH";
 
 /// A scope with more names than this leaves the first [`INNER`] to the functions inside it, whose parameters then
 /// look alike whatever they mean of the outer ones.
-const LARGE: usize = 15;
+const LARGE: usize = 13;
 
 /// How many.
 const INNER: usize = 3;
-
-/// So many uses earn a short name in a large scope.
-const FREQUENT: usize = 4;
 
 /// Gives every variable of a minified script a short name. Names of properties and of the browser stay.
 ///
@@ -65,14 +61,8 @@ fn names(scopes: &Scopes<'_>) -> Vec<String> {
     for (variable, scope) in scopes.variables.iter().enumerate() {
         owned[*scope].push(variable);
     }
-    let mut uses = vec![0; scopes.variables.len()];
-    for used in &scopes.uses {
-        if let Meaning::Variable(variable) = used.means {
-            uses[variable] += 1;
-        }
-    }
     let mut names = vec![String::new(); scopes.variables.len()];
-    for (meant, mut own) in meant.iter().zip(owned) {
+    for (meant, own) in meant.iter().zip(owned) {
         // Scopes around this one have their names already.
         let taken: HashSet<&str> = meant
             .iter()
@@ -81,14 +71,10 @@ fn names(scopes: &Scopes<'_>) -> Vec<String> {
                 Meaning::Global(name) => name,
             })
             .collect();
-        let large = own.len() > LARGE;
-        let first = if large { INNER } else { 0 };
+        let first = if own.len() > LARGE { INNER } else { 0 };
         let free = (first..).map(short).filter(|name| !taken.contains(name.as_str()) && !is_keyword(name));
         let free: Vec<String> = free.take(own.len()).collect();
         // In the order of their declaration: like functions then look alike, which packs better than names by use.
-        if large {
-            own.sort_by_key(|variable| Reverse(FREQUENT.min(uses[*variable])));
-        }
         for (variable, name) in own.into_iter().zip(free) {
             names[variable] = name;
         }
@@ -148,23 +134,23 @@ mod tests {
     fn names_are_told_from_properties_and_from_each_other() {
         for (script, wanted) in [
             ("var one=two.one;", "var e=two.one;"),
-            ("var{one,two:[three],...four}=W;f(one,three,four)", "var{one:e,two:[t],...l}=W;f(e,t,l)"),
+            ("var{one,two:[three],...four}=W;f(one,three,four)", "var{one:e,two:[s],...i}=W;f(e,s,i)"),
             (
                 "var one={one,two:one,three(one){return one+four}}",
                 "var e={one:e,two:e,three(e){return e+four}}",
             ),
-            ("function one(two){return one(two)}", "function e(t){return e(t)}"),
-            ("f(function one(two){return one})", "f(function t(e){return t})"),
-            ("var one=(two,[three])=>two+three,four;", "var e=(e,[t])=>e+t,t;"),
-            ("var one=two=>three=>two?three:one;", "var e=t=>l=>t?l:e;"),
+            ("function one(two){return one(two)}", "function e(s){return e(s)}"),
+            ("f(function one(two){return one})", "f(function s(e){return s})"),
+            ("var one=(two,[three])=>two+three,four;", "var e=(e,[s])=>e+s,s;"),
+            ("var one=two=>three=>two?three:one;", "var e=s=>i=>s?i:e;"),
             ("try{f()}catch(one){g(one)}h(one)", "try{f()}catch(e){g(e)}h(one)"),
             (
                 "var one=1;f(`${one} one ${(two)=>two+one}`,/one/g,\"one\")",
-                "var e=1;f(`${e} one ${(t)=>t+e}`,/one/g,\"one\")",
+                "var e=1;f(`${e} one ${(s)=>s+e}`,/one/g,\"one\")",
             ),
-            ("var one=`${JSON}${JSON}`,two=JSON;", "var e=`${JSON}${JSON}`,t=JSON;"),
-            ("for(var one of two)one(e)", "for(var t of two)t(e)"),
-            ("for(let one=0,two=f(three,four);;)two", "for(let e=0,t=f(three,four);;)t"),
+            ("var one=`${JSON}${JSON}`,two=JSON;", "var e=`${JSON}${JSON}`,s=JSON;"),
+            ("for(var one of two)one(e)", "for(var s of two)s(e)"),
+            ("for(let one=0,two=f(three,four);;)two", "for(let e=0,s=f(three,four);;)s"),
         ] {
             assert_eq!(rename(script), wanted);
         }
@@ -194,8 +180,8 @@ mod tests {
         // Those of `dom.js` are called in documents only.
         assert_eq!(
             globals(&shared).join(" "),
-            "ASSETS D E GUARD JSON KEPT Map Math NAMES Object PATTERNS Proxy Reflect RegExp String Symbol TABLE W \
-             WeakMap address encodeURIComponent escape parseInt shown unescape"
+            "ASSETS D E GUARD JSON KEPT Map Math NAMES PATTERNS Proxy Reflect RegExp String Symbol TABLE W WeakMap \
+             address encodeURIComponent escape parseInt shown unescape"
         );
         assert_eq!(
             globals(&[include_str!("before.js")]).join(" "),

@@ -42,6 +42,8 @@ pub(super) enum Holds {
     Rules,
     /// What an AMP component is to send.
     Config,
+    /// Which resources come in a file together (Web Bundles).
+    Bundle,
 }
 
 /// What a script with these (decoded) attributes holds; `None` for state data and templates, which are
@@ -52,6 +54,8 @@ pub(super) fn holds(kind: Option<&str>, language: Option<&str>) -> Option<Holds>
         Some(Holds::ImportMap)
     } else if is("speculationrules") {
         Some(Holds::Rules)
+    } else if is("webbundle") {
+        Some(Holds::Bundle)
     } else {
         executable(kind, language).then_some(Holds::Script)
     }
@@ -293,6 +297,7 @@ mod tests {
         }
         assert_eq!(holds(Some(" ImportMap"), None), Some(Holds::ImportMap));
         assert_eq!(holds(Some("speculationrules"), None), Some(Holds::Rules));
+        assert_eq!(holds(Some("webbundle"), None), Some(Holds::Bundle));
         assert_eq!(holds(Some("application/json"), None), None);
     }
 

@@ -158,6 +158,11 @@ fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<Str
         Holds::Rules => json::rules(&said, &origin, &mut strips),
         Holds::Config if neutralised => return Some(json::EMPTY.to_owned()),
         Holds::Config => json::config(&said, &mut strips),
+        // One without a source is an error that the page would hear of.
+        Holds::Bundle => match json::config(&said, &mut strips) {
+            Verdict::Keep => Verdict::Keep,
+            Verdict::Replace(_) => Verdict::Replace(format!("{{\"source\":\"{stub}\"}}")),
+        },
     };
     match verdict {
         Verdict::Keep => None,
