@@ -213,6 +213,22 @@ impl RequestBody {
         Self(Source::None)
     }
 
+    /// A visitor's body without limits.
+    #[cfg(test)]
+    pub(super) fn unlimited(body: Incoming) -> Self {
+        let for_long = Duration::from_secs(3600);
+        Self(Source::Visitor(Box::new(Limited {
+            inner: body,
+            left: u64::MAX,
+            between_bytes: for_long,
+            limit: None,
+            pace: Pace::new(0, for_long),
+            http2: false,
+            leave: None,
+            progress: None,
+        })))
+    }
+
     /// A visitor's body, limited as the settings say.
     #[must_use]
     pub fn new(body: Incoming, version: Version, settings: &Settings) -> Self {

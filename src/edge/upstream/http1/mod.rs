@@ -67,14 +67,17 @@ pub struct Connection<S> {
     upload: Upload,
     /// What has come and is not used yet.
     bytes: BytesMut,
-    /// Room for the next read.
+    /// Room for the next read, and whether what is announced may have more: not where little comes at a time.
     room: usize,
+    fast: bool,
     scan: Scan,
     known: Known,
     fields: Fields,
     /// Bytes of an answer to this request have come.
     heard: bool,
     interim: u8,
+    /// The origin gave leave for the body, which was not asked for more since.
+    leave: bool,
     decoder: Decoder,
     /// The origin goes on with the connection.
     keeps: bool,
@@ -92,11 +95,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             upload,
             bytes,
             room: ROOM,
+            fast: true,
             scan,
             known,
             fields,
             heard,
             interim,
+            leave: false,
             decoder,
             keeps: true,
             bodiless: false,
@@ -141,18 +146,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             return Poll::Ready(Err(self.failed(news)));
         }
-        if let Poll::Ready(Err(error)) = self.poll_upload(body, cx) {
-            return Poll::Ready(Err(Failure::Sent(error)));
-        }
-        if !self.upload.has_begun() {
-            return match self.upload.take_fault() {
-                Some(error) => Poll::Ready(Err(self.failed(AnswerError::Io(error)))),
-                None => Poll::Pending,
-            };
-        }
         loop {
+            if let Poll::Ready(Err(error)) = self.poll_upload(body, cx) {
+                return Poll::Ready(Err(Failure::Sent(error)));
+            }
+            if !self.upload.has_begun() {
+                return match self.upload.take_fault() {
+                    Some(error) => Poll::Ready(Err(self.failed(AnswerError::Io(error)))),
+                    None => Poll::Pending,
+                };
+            }
             if let Some(head) = self.next_head(body, wants).transpose() {
                 return Poll::Ready(head.map_err(Failure::Sent));
+            }
+            if std::mem::take(&mut self.leave) {
+                // The body may go on, and nobody wakes this task for it.
+                continue;
             }
             let error = match ready!(self.poll_fill(cx)) {
                 Ok(0) => AnswerError::Closed,
@@ -186,10 +195,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) => match self.decoder.closed() {
-                    Ok(()) => {}
-                    Err(error) => return Poll::Ready(Some(Err(error))),
-                },
+                Ok(0) => {
+                    // Whoever wrote was told of a reset, and whoever reads is not any more.
+                    let reset =
+                        self.upload.take_fault().filter(|e| e.kind() == io::ErrorKind::ConnectionReset);
+                    let closed = match reset {
+                        Some(error) => Err(AnswerError::Io(error)),
+                        None => self.decoder.closed(),
+                    };
+                    if let Err(error) = closed {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    self.keeps = false;
+                }
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(AnswerError::Io(error)))),
             }
@@ -270,6 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.fields.forget();
                     if read.status == 100 {
                         body.go_on();
+                        self.leave = true;
                     }
                     if let Some(interim) = wants.interim {
                         interim.pass(&bytes);
@@ -299,13 +318,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads. Cost: no system call while the socket is known to be empty.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let announced = usize::try_from(self.decoder.announced()).unwrap_or(MAX_ROOM);
-        let room = self.room.max(announced.min(MAX_ROOM));
+        let announced = if self.fast { self.decoder.announced() } else { 0 };
+        let room = self.room.max(usize::try_from(announced).map_or(MAX_ROOM, |bytes| bytes.min(MAX_ROOM)));
         if self.bytes.capacity() - self.bytes.len() < room {
             // Moves nothing, and takes new memory only where somebody still has what was read.
             self.bytes.reserve(room);
         }
         let came = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.bytes))?;
+        self.fast = came >= room / 4;
         if self.bytes.len() == self.bytes.capacity() {
             self.room = (self.room * 2).min(MAX_ROOM);
         } else if came < self.room / 4 {
@@ -343,9 +363,119 @@ fn reason(head: &[u8]) -> &[u8] {
 mod tests {
     use std::task::Waker;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use futures_util::FutureExt as _;
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
     use super::*;
+    use crate::edge::body::Body;
+
+    /// A visitor's request with a body of nine bytes, of which he has sent none; his side, and what serves him.
+    async fn visitor() -> (Request<RequestBody>, DuplexStream, impl Future) {
+        let (mut visitor, io) = tokio::io::duplex(1024);
+        let (give, mut body) = tokio::sync::mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Incoming>| {
+            give.send(request.into_body()).unwrap();
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+        });
+        let mut serving = Box::pin(http1::Builder::new().serve_connection(TokioIo::new(io), service));
+        visitor
+            .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let body = RequestBody::unlimited(body.try_recv().unwrap());
+        let request = Request::post("/").header("content-length", 9).body(body).unwrap();
+        (request, visitor, serving)
+    }
+
+    /// The deadline that the leave replaces does not wake the task any more.
+    #[tokio::test]
+    async fn a_body_goes_on_as_soon_as_the_origin_gives_leave() {
+        let (mut request, mut visitor, serving) = visitor().await;
+        request.body_mut().wait_for_leave();
+        let (mut connection, mut origin) = connection();
+        let cx = &mut Context::from_waker(Waker::noop());
+        connection.begin(&request);
+        assert!(connection.poll_head(request.body_mut(), Wants::default(), cx).is_pending());
+        origin.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        assert!(connection.poll_head(request.body_mut(), Wants::default(), cx).is_pending());
+        assert!(std::pin::pin!(serving).poll(cx).is_pending());
+        let mut told = [0; 64];
+        let length = visitor.read(&mut told).now_or_never().unwrap().unwrap();
+        assert!(
+            told[..length].starts_with(b"HTTP/1.1 100 "),
+            "{:?}",
+            told[..length].escape_ascii().to_string()
+        );
+    }
+
+    /// A socket that takes a head, is reset, and has an answer that ends with the connection.
+    struct Reset {
+        taken: bool,
+        answer: &'static [u8],
+        kind: io::ErrorKind,
+    }
+
+    impl AsyncRead for Reset {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            if !this.taken {
+                return Poll::Pending;
+            }
+            buf.put_slice(std::mem::take(&mut this.answer));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Reset {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            match std::mem::replace(&mut this.taken, true) {
+                true => Poll::Ready(Err(this.kind.into())),
+                false => Poll::Ready(Ok(buf.len())),
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The system tells of a reset once, and the request's body may be whom it tells. An origin that closed in good
+    /// order before it was written to has said all that it wanted to say.
+    #[tokio::test]
+    async fn a_reset_that_only_the_upload_hears_of_is_no_end_of_an_answer() {
+        for (kind, whole) in [(io::ErrorKind::ConnectionReset, false), (io::ErrorKind::BrokenPipe, true)] {
+            let (mut request, mut visitor, serving) = visitor().await;
+            let cx = &mut Context::from_waker(Waker::noop());
+            let mut connection =
+                Connection::new(Reset { taken: false, answer: b"HTTP/1.1 200 OK\r\n\r\npart", kind });
+            connection.begin(&request);
+            let head = connection.poll_head(request.body_mut(), Wants::default(), cx);
+            let Poll::Ready(Ok(head)) = head else { panic!("{head:?}") };
+            connection.read_head(&head, HeaderMap::new()).unwrap();
+            visitor.write_all(b"abc").await.unwrap();
+            assert!(std::pin::pin!(serving).poll(cx).is_pending());
+            let frames = [0; 2].map(|_| connection.poll_frame(request.body_mut(), cx));
+            assert!(matches!(&frames[0], Poll::Ready(Some(Ok(_)))), "{frames:?}");
+            let ended = matches!(frames[1], Poll::Ready(None));
+            let broken = matches!(frames[1], Poll::Ready(Some(Err(AnswerError::Io(_)))));
+            assert_eq!((ended, broken), (whole, !whole), "{kind}: {frames:?}");
+            assert!(!connection.is_idle());
+        }
+    }
 
     fn request(method: &str) -> Request<RequestBody> {
         let request = Request::builder().method(method).uri("/a?b").header("host", "c");

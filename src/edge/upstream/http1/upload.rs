@@ -30,8 +30,10 @@ pub(super) struct Upload {
     more: bool,
     /// A byte of the request has gone.
     begun: bool,
-    /// The body was asked for its first piece.
+    /// Something was taken of the body.
     touched: bool,
+    /// What was written has left whatever lies over the socket: TLS may hold some of it.
+    flushed: bool,
     /// Why nothing more can be written.
     broken: Option<io::Error>,
 }
@@ -47,6 +49,7 @@ impl Default for Upload {
             more: false,
             begun: false,
             touched: false,
+            flushed: true,
             broken: None,
         }
     }
@@ -73,9 +76,9 @@ impl Upload {
         self.begun
     }
 
-    /// Whether all of it is written.
+    /// Whether all of it has gone.
     pub(super) const fn is_whole(&self) -> bool {
-        !self.more && self.lines.is_empty() && self.broken.is_none()
+        !self.more && self.lines.is_empty() && self.flushed && self.broken.is_none()
     }
 
     /// Why it could not be written to its end.
@@ -99,10 +102,10 @@ impl Upload {
             }
             let mut waits = false;
             if self.more && self.data.is_empty() && self.tail.is_empty() {
-                self.touched = true;
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Pending => waits = true,
                     Poll::Ready(frame) => {
+                        self.touched = true;
                         self.stage(frame).map_err(|error| AnswerError::Request(Box::new(error)))?;
                     }
                 }
@@ -150,7 +153,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Writes what is staged, to its last byte.
+    /// Writes what is staged, to its last byte, and on through what lies over the socket.
     fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         io: &mut S,
@@ -171,7 +174,7 @@ impl Upload {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.begun = true;
+            (self.begun, self.flushed) = (true, false);
             let of_lines = written.min(lines.len());
             let of_data = (written - of_lines).min(self.data.len());
             self.sent += of_lines;
@@ -181,8 +184,11 @@ impl Upload {
         self.lines.clear();
         self.lines.shrink_to(ROOM);
         self.sent = 0;
-        // TLS may still hold some of it.
-        io.poll_flush(cx)
+        if !self.flushed {
+            ready!(io.poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -254,6 +260,49 @@ mod tests {
             let target = http::uri::PathAndQuery::from_static(target);
             assert!(written(Request::get(http::Uri::from(target))).0.starts_with(line), "{line}");
         }
+    }
+
+    /// A stream that holds what it is given until it is flushed for the third time, as TLS does behind a full socket.
+    #[derive(Default)]
+    struct Holding {
+        held: Vec<u8>,
+        gone: Vec<u8>,
+        flushes: u8,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.get_mut().held.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            this.flushes += 1;
+            if this.flushes < 3 {
+                return Poll::Pending;
+            }
+            this.gone.append(&mut this.held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Else the origin waits for the rest, and everybody for the origin.
+    #[test]
+    fn a_request_is_whole_when_its_last_byte_has_left_tls() {
+        let mut request = Request::get("/").body(RequestBody::empty()).unwrap();
+        let (mut upload, mut out) = (Upload::default(), Holding::default());
+        upload.begin(&request);
+        let cx = &mut Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(upload.poll(&mut out, request.body_mut(), cx).is_pending() && !upload.is_whole());
+        }
+        assert!(matches!(upload.poll(&mut out, request.body_mut(), cx), Poll::Ready(Ok(()))));
+        assert_eq!((upload.is_whole(), out.gone.as_slice()), (true, &b"GET / HTTP/1.1\r\n\r\n"[..]));
     }
 
     /// The origin reads by the head: what it announces must come, or the next request would be read for it.
