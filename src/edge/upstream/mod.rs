@@ -1,7 +1,7 @@
 //! Step 7: the origin. One pool of connections for each core and origin; which origin is asked is [`choose`]'s
 //! matter, and what all cores know of the origins stands in [`group`].
 //!
-//! An HTTP/1.1 connection ([`http1`]) is not a task of its own: whoever waits for its answer drives it, so a
+//! An HTTP/1.1 connection (`http1`) is not a task of its own: whoever waits for its answer drives it, so a
 //! request and its answer wake one task only. When the answer's body has ended the connection goes
 //! back to the pool.
 
