@@ -1,5 +1,6 @@
 //! Messages pass the proxy as HTTP says: framing, methods, statuses, connections.
 
+use std::io::Write as _;
 use std::sync::mpsc;
 
 use super::support::DEADLINE;
@@ -173,6 +174,29 @@ fn an_early_final_answer_reaches_the_client() {
     assert_eq!((answer.status(), answer.text().as_str()), (413, "big!"));
     assert_eq!(answer.head.one("connection"), Some("close"));
     assert_eq!(proxy.get("/next", "").status(), 200, "the proxy goes on");
+}
+
+/// RFC 9112, 9.6: the rest of an upload that nobody reads any more must not take from the client what it has not read of
+/// a long answer.
+#[test]
+fn a_long_early_answer_reaches_a_client_that_goes_on_sending() {
+    const ANSWER: usize = 3_000_000;
+    let origin = Origin::start().on("/upload", |x| {
+        x.send(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {ANSWER}\r\n\r\n"))?;
+        x.send(vec![b'z'; ANSWER])?;
+        x.cut();
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).run();
+    let mut client = proxy.client();
+    client.send("POST /upload HTTP/1.1\r\nHost: site.test\r\nContent-Length: 20000000\r\n\r\n");
+    let mut writer = client.writer();
+    // It is of no account whether all of it can be sent.
+    let upload = std::thread::spawn(move || drop(writer.write_all(&vec![b'u'; 20_000_000])));
+    let answer = client.response("POST");
+    assert_eq!((answer.status(), answer.body.len()), (200, ANSWER));
+    drop(client);
+    upload.join().unwrap();
 }
 
 /// RFC 9112, 9.3 and 9.6: a body that has come whole, read or not, ends no connection, nor does a next request behind it

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -16,7 +16,7 @@ use super::head::{Framing, Limits, Scan};
 use super::held::Held;
 use super::interim::Outbox;
 use super::known::Known;
-use crate::edge::timer::{Deadline, HeadLimits, HeadWait, ReadMeter};
+use crate::edge::timer::{self, Deadline, HeadLimits, HeadWait, ReadMeter};
 use crate::edge::unsent::Unsent;
 
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
@@ -25,9 +25,11 @@ const REFUSED: &[u8] = b"- / HTTP/1.1\r\n\r\n";
 /// The same where the answer may have no body (RFC 9110, 9.3.2).
 const REFUSED_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\n\r\n";
 
-/// How long, and for how many bytes, a closed connection is still read: a client that is sending must get our
-/// answer and no reset (RFC 9112, 9.6).
-const LINGER: (Duration, usize) = (Duration::from_secs(2), 1024 * 1024);
+/// A closed connection is still read until nothing has come for so long: a client that is sending must get our answer
+/// and no reset, which would take from it what it has not read yet (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// And so long in all.
+const LONGEST_LINGER: Duration = Duration::from_secs(30);
 
 /// Marks a request for which [`Link::is_of_server`] holds.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +180,8 @@ pub struct Gate<S> {
     known: Known,
     /// Interim answers that are being written.
     interim: Unsent,
-    linger: Option<(Deadline, usize)>,
+    /// Until when a closed connection is read, if nothing comes and if something does.
+    linger: Option<(Deadline, Instant)>,
 }
 
 impl<S> Gate<S> {
@@ -476,17 +479,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         {
             return Poll::Ready(Ok(()));
         }
-        let (deadline, left) = this.linger.get_or_insert_with(|| (Deadline::new(LINGER.0), LINGER.1));
-        let mut scratch = [0; 4096];
+        let (quiet, end) =
+            this.linger.get_or_insert_with(|| (Deadline::new(LINGER), timer::after(LONGEST_LINGER)));
+        let mut scratch = [0; 16 * 1024];
         loop {
-            if deadline.poll(cx).is_ready() {
+            if quiet.poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let mut buf = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() && buf.filled().len() <= *left => {
-                    *left -= buf.filled().len();
-                }
+                Ok(()) if !buf.filled().is_empty() && timer::now() < *end => quiet.restart(LINGER),
                 _ => return Poll::Ready(Ok(())),
             }
         }
