@@ -1,8 +1,9 @@
-//! One request to an address that the settings name: key sets, messages to recipients.
+//! One request to an address that the settings name: key sets, messages to recipients. Mails have the way there of it.
 //!
 //! Certificates are verified, redirects are not followed, and no more is read than the caller can use. Each has a
 //! connection of its own. How long to wait is the caller's to say.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use url::{Host, Position, Url};
 
 use crate::edge::tls;
@@ -45,24 +47,43 @@ pub(super) async fn ask(
     most_bytes: usize,
 ) -> anyhow::Result<(StatusCode, Bytes)> {
     let port = url.port_or_known_default().context("the address has no port")?;
-    let tcp = match url.host().context("the address has no host")? {
-        Host::Domain(name) => TcpStream::connect((name, port)).await,
-        Host::Ipv4(ip) => TcpStream::connect((ip, port)).await,
-        Host::Ipv6(ip) => TcpStream::connect((ip, port)).await,
-    };
-    let tcp = tcp.context("its server cannot be reached")?;
+    let host = url.host().context("the address has no host")?;
+    let tcp = dial(&host, port).await.context("its server cannot be reached")?;
     if url.scheme() != "https" {
         return exchange(tcp, request, most_bytes).await;
     }
     let config = tls::client_config(roots, false)?;
-    let name = match url.host() {
-        Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())?,
-        Some(Host::Ipv4(ip)) => ServerName::from(IpAddr::from(ip)),
-        Some(Host::Ipv6(ip)) => ServerName::from(IpAddr::from(ip)),
-        None => anyhow::bail!("the address has no host"),
+    let tls = in_tls(&host, config, tcp).await.context("its server cannot be verified")?;
+    exchange(tls, request, most_bytes).await
+}
+
+/// A connection to a host.
+///
+/// # Errors
+/// The system's.
+pub(super) async fn dial<S: AsRef<str>>(host: &Host<S>, port: u16) -> io::Result<TcpStream> {
+    match host {
+        Host::Domain(name) => TcpStream::connect((name.as_ref(), port)).await,
+        Host::Ipv4(ip) => TcpStream::connect((*ip, port)).await,
+        Host::Ipv6(ip) => TcpStream::connect((*ip, port)).await,
+    }
+}
+
+/// TLS over a connection to a host, whose certificate must be for it.
+///
+/// # Errors
+/// It is not, or the host has a name that no certificate can hold.
+pub(super) async fn in_tls<S: AsRef<str>>(
+    host: &Host<S>,
+    config: rustls::ClientConfig,
+    tcp: TcpStream,
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    let name = match host {
+        Host::Domain(name) => ServerName::try_from(name.as_ref().to_owned())?,
+        Host::Ipv4(ip) => ServerName::from(IpAddr::from(*ip)),
+        Host::Ipv6(ip) => ServerName::from(IpAddr::from(*ip)),
     };
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-    exchange(tls.context("its server cannot be verified")?, request, most_bytes).await
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?)
 }
 
 async fn exchange<S>(

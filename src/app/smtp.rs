@@ -4,18 +4,16 @@
 //! TLS, so that whoever is on the way can forge the receipt.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use data_encoding::BASE64;
-use rustls::pki_types::ServerName;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use url::Host;
+use tokio_rustls::client::TlsStream;
 
+use super::outward;
 use crate::config::{Mail, MailTls};
 use crate::edge::tls;
 
@@ -54,12 +52,7 @@ pub(super) async fn hand_in(mail: &Mail, to: &str, letter: &[u8]) -> Result<Stri
     if !to.is_ascii() {
         return Err(NotTaken::Mailbox("the address is not ASCII, and cannot be written to from here".into()));
     }
-    let tcp = match &mail.host {
-        Host::Domain(name) => TcpStream::connect((name.as_str(), mail.port)).await,
-        Host::Ipv4(ip) => TcpStream::connect((*ip, mail.port)).await,
-        Host::Ipv6(ip) => TcpStream::connect((*ip, mail.port)).await,
-    };
-    let tcp = tcp.context("the mail server cannot be reached")?;
+    let tcp = outward::dial(&mail.host, mail.port).await.context("the mail server cannot be reached")?;
     let me = literal(&tcp.local_addr()?);
     match mail.tls {
         MailTls::None => Session::greeted(tcp, &me).await?.submit(mail, to, letter).await,
@@ -83,16 +76,10 @@ pub(super) async fn hand_in(mail: &Mail, to: &str, letter: &[u8]) -> Result<Stri
     }
 }
 
-async fn in_tls(mail: &Mail, tcp: TcpStream) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn in_tls(mail: &Mail, tcp: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
     let mut config = tls::client_config(mail.roots.as_deref(), false)?;
     config.alpn_protocols.clear();
-    let name = match &mail.host {
-        Host::Domain(name) => ServerName::try_from(name.clone())?,
-        Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
-        Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
-    };
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-    connected.context("the mail server cannot be verified")
+    outward::in_tls(&mail.host, config, tcp).await.context("the mail server cannot be verified")
 }
 
 /// How a client without a name of its own introduces itself (RFC 5321, 4.1.3).

@@ -217,16 +217,7 @@ impl RequestBody {
     #[cfg(test)]
     pub(super) fn unlimited(body: Incoming) -> Self {
         let for_long = Duration::from_secs(3600);
-        Self(Source::Visitor(Box::new(Limited {
-            inner: body,
-            left: u64::MAX,
-            between_bytes: for_long,
-            limit: None,
-            pace: Pace::new(0, for_long),
-            http2: false,
-            leave: None,
-            progress: None,
-        })))
+        Self::limited(body, false, (u64::MAX, for_long), Pace::new(0, for_long))
     }
 
     /// A visitor's body, limited as the settings say.
@@ -236,15 +227,22 @@ impl RequestBody {
             return Self::empty();
         }
         let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+        let left = limits.request_body.unwrap_or(u64::MAX);
+        let pace = Pace::new(limits.min_body_rate, timeouts.slow_body);
+        Self::limited(body, version == Version::HTTP_2, (left, timeouts.between_bytes), pace)
+    }
+
+    fn limited(inner: Incoming, http2: bool, (left, between_bytes): (u64, Duration), pace: Pace) -> Self {
+        let (limit, leave, progress) = (None, None, None);
         Self(Source::Visitor(Box::new(Limited {
-            inner: body,
-            left: limits.request_body.unwrap_or(u64::MAX),
-            between_bytes: timeouts.between_bytes,
-            limit: None,
-            pace: Pace::new(limits.min_body_rate, timeouts.slow_body),
-            http2: version == Version::HTTP_2,
-            leave: None,
-            progress: None,
+            inner,
+            left,
+            between_bytes,
+            limit,
+            pace,
+            http2,
+            leave,
+            progress,
         })))
     }
 

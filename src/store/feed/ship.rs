@@ -108,11 +108,9 @@ impl Shipper {
             loop {
                 self.reached(seq);
                 if self.replica && beat.is_none_or(|at: Instant| at.elapsed() > BEAT) {
-                    database
-                        .beat(&self.node)
-                        .await?
-                        .into_iter()
-                        .for_each(|heard_us| self.line.beat(heard_us));
+                    if let Some(heard_us) = database.beat(&self.node).await? {
+                        self.line.beat(heard_us);
+                    }
                     beat = Some(Instant::now());
                 }
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {

@@ -156,7 +156,7 @@ impl Journal {
             let stands = subject.map(|subject| (subject, last_word(&subject)));
             let lasting = stands.filter(|(_, (_, by))| *by == seq).map(|(subject, (how, _))| (subject, how));
             pruned.accounts_kept += u64::from(lasting.is_some_and(|(_, how)| word(how).is_some()));
-            let hashed = under(&fields, (self.live_since, &self.key_check));
+            let hashed = under(Some(fields.policy), seq, (self.live_since, &self.key_check)).to_owned();
             doomed.push(Doomed { seq, digest: digest(canonical), lasting, account, under: hashed });
         }
         Ok((PrunedPage { pruned, gone: Vec::new(), last }, doomed))
@@ -230,12 +230,9 @@ impl Journal {
                 .fetch_optional(&mut *connection)
                 .await?
                 .flatten();
-            let key_check = match last.as_deref().and_then(Fields::decode) {
-                Some(fields) => under(&fields, (live_since, &live)),
-                None if *by < live_since => EARLIER.to_owned(),
-                None => live.clone(),
-            };
-            sealing.word(connection, (subject, *standing), head, &key_check).await?;
+            let policy = last.as_deref().and_then(Fields::decode).map(|fields| fields.policy);
+            let key_check = under(policy, *by, (live_since, &live));
+            sealing.word(connection, (subject, *standing), head, key_check).await?;
         }
         let seal = sealing.done();
         // An order about somebody who is not known does nothing.
@@ -266,14 +263,14 @@ impl Journal {
     }
 }
 
-/// The secret that a record's account is hashed under, the live one since a record.
-fn under(fields: &Fields<'_>, (live_since, live): (i64, &str)) -> String {
-    match said_under(fields.policy) {
+/// The secret that the account of record `seq` is hashed under, the live one since a record. `policy`: what the record
+/// says, while it is whole.
+fn under<'a>(policy: Option<&'a str>, seq: i64, (live_since, live): (i64, &'a str)) -> &'a str {
+    match policy.and_then(said_under) {
         Some(check) => check,
-        None if fields.seq < live_since => EARLIER,
+        None if seq < live_since => EARLIER,
         None => live,
     }
-    .to_owned()
 }
 
 /// A record that is to be pruned.

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
 use crate::edge::strict::{Known, Reason};
+use crate::edge::wire;
 
 /// What stood in each place of the connection's last head, once it has come there twice: a name and a value that are
 /// at hand cost two counts, and reading them a look at every byte.
@@ -34,15 +35,14 @@ impl Fields {
             let (name, value) = match entry {
                 Some((name, value)) if known.came_again(place) => (name.clone(), value.clone()),
                 _ => {
-                    let (name, from, to) = split(line)?;
+                    let (name, value) = wire::split(line).ok_or(Reason::FieldName)?;
                     if known.came_again(place) {
-                        let value =
-                            HeaderValue::from_bytes(&line[from..to]).map_err(|_| Reason::FieldValue)?;
+                        let value = HeaderValue::from_bytes(&line[value]).map_err(|_| Reason::FieldValue)?;
                         *entry = Some((name.clone(), value.clone()));
                         (name, value)
                     } else {
                         *entry = None;
-                        let value = head.slice(start + from..start + to);
+                        let value = head.slice(start + value.start..start + value.end);
                         (name, HeaderValue::from_maybe_shared(value).map_err(|_| Reason::FieldValue)?)
                     }
                 }
@@ -64,15 +64,6 @@ impl Fields {
 fn line_end(head: &[u8], start: usize) -> usize {
     let rest = head.get(start..).unwrap_or_default();
     start + memchr(b'\n', rest).map_or(rest.len(), |at| at + 1)
-}
-
-/// A line's name, and where its value stands in it without the blanks around (RFC 9112, 5).
-fn split(line: &[u8]) -> Result<(HeaderName, usize, usize), Reason> {
-    let colon = memchr(b':', line).ok_or(Reason::FieldName)?;
-    let name = HeaderName::from_bytes(line[..colon].trim_ascii_end()).map_err(|_| Reason::FieldName)?;
-    let value = line[colon + 1..].trim_ascii_start();
-    let from = line.len() - value.len();
-    Ok((name, from, from + value.trim_ascii_end().len()))
 }
 
 #[cfg(test)]

@@ -346,10 +346,7 @@ pub struct Head {
 
 /// Whether the origin goes on with the connection (RFC 9112, 9.3).
 fn keeps(read: AnswerHead, headers: &HeaderMap) -> bool {
-    match read.old {
-        true => hop::connection_has(headers, "keep-alive") && !hop::connection_has(headers, "close"),
-        false => !hop::connection_has(headers, "close"),
-    }
+    !hop::connection_has(headers, "close") && (!read.old || hop::connection_has(headers, "keep-alive"))
 }
 
 /// The reason phrase in a head that was found well-formed.

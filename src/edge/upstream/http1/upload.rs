@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, Request, header};
+use http::{Request, header};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
 use super::super::answer_error::AnswerError;
 use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::strict::{Framing, decimal};
+use crate::edge::wire::write_fields;
 
 /// A head larger than this takes its room with it, bytes.
 const ROOM: usize = 8 * 1024;
@@ -220,16 +221,6 @@ fn write_head(out: &mut Vec<u8>, request: &Request<RequestBody>, framing: Framin
     }
     write_fields(out, request.headers());
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
-    for (name, value) in fields {
-        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        out.reserve(name.len() + value.len() + 4);
-        for part in [name, b": ", value, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
 }
 
 #[cfg(test)]
