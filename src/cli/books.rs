@@ -1,7 +1,7 @@
 //! The data folder, for a command that needs it: opened here, or asked of the server that has it.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,6 +21,9 @@ use crate::store::{self, Erased, Hold, HoldOrder, OpenError, Pruned, Store};
 /// How long an order waits for the process that an upgrade brings, and the pause between two tries.
 const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a folder is waited for that somebody has who does not listen: most commands are done before.
+const COMMAND: Duration = Duration::from_secs(2);
 
 /// Who has the folder.
 pub struct Books {
@@ -51,20 +54,8 @@ impl Books {
         let data_dir = &settings.data_dir;
         store::require_journal(data_dir)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // Nothing is to be pruned by the way.
-        let limits = config::Store { retention: None, ..settings.store.clone() };
         let socket = store::socket(data_dir);
-        // A server that listens has the folder, also while an upgrade lets go of its lock for a moment: taken then, the
-        // next process could not open it. A file that a killed server left behind takes nobody.
-        let opened = match UnixStream::connect(&socket) {
-            Ok(_) => None,
-            Err(_) => match Store::open(data_dir, &limits) {
-                Ok(store) => Some(store),
-                Err(OpenError::InUse { .. }) => None,
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let holder = match opened {
+        let holder = match take(settings, &socket)? {
             Some(store) => Holder::Here(store),
             None => {
                 let (keys, key_check) = store::live_secret(data_dir)?;
@@ -189,10 +180,30 @@ impl Books {
     }
 }
 
-impl Drop for Books {
-    fn drop(&mut self) {
-        if let Holder::Here(store) = &self.holder {
-            self.runtime.block_on(store.close());
+/// The store of these settings; none where another process has it.
+fn take(settings: &Settings, socket: &Path) -> anyhow::Result<Option<Store>> {
+    // Nothing is to be pruned by the way.
+    let limits = config::Store { retention: None, ..settings.store.clone() };
+    let mut until = None;
+    loop {
+        // A server that listens has the folder, also while an upgrade lets go of its lock for a moment: taken then, the
+        // next process could not open it. A file that a killed server left behind takes nobody.
+        if UnixStream::connect(socket).is_ok() {
+            return Ok(None);
+        }
+        match Store::open(&settings.data_dir, &limits) {
+            Ok(store) => return Ok(Some(store)),
+            Err(OpenError::InUse { path }) => {
+                let until = *until.get_or_insert_with(|| {
+                    eprintln!("{path}: another optgate uses this data folder; waiting for it");
+                    Instant::now() + COMMAND
+                });
+                if Instant::now() >= until {
+                    return Ok(None);
+                }
+                std::thread::sleep(AGAIN);
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -26,6 +26,9 @@ const ARRIVAL: Duration = Duration::from_secs(5);
 /// Pages opened side by side.
 const AT_ONCE: usize = 3;
 
+/// How often a page is tried of which something did not come.
+const TRIES: usize = 3;
+
 /// Host of the twins.
 const TWIN: &str = "neutral.test";
 
@@ -178,6 +181,15 @@ impl Tried<'_> {
         self.control.leaks.is_empty() || !self.control.twin
     }
 
+    /// Whether something did not come that is waited for: the control's leak, a twin, the end, or a gap's leak.
+    fn lacks(&self) -> bool {
+        if !self.signal.leaks.is_empty() {
+            return self.is_vain() && self.vector.is_gap();
+        }
+        let ended = self.signal.outcome.finished || !self.control.outcome.finished;
+        self.is_vain() || !self.signal.twin || !ended || self.vector.is_gap()
+    }
+
     /// What is wrong with the opted-out visit.
     fn faults(&self) -> Vec<String> {
         let mut faults: Vec<_> = self.signal.leaks.iter().map(|leak| format!("leaks {leak}")).collect();
@@ -250,8 +262,8 @@ fn no_way_to_start_a_request_leaks_with_the_signal() {
                 loop {
                     let Some(vector) = next.lock().unwrap().next() else { return };
                     let visits = || visits(&browser, proxy.addr(), &mut tabs, vector, &judge);
-                    let [control, signal] = patiently(visits);
-                    tried.lock().unwrap().push(Tried { vector, control, signal });
+                    let done = patiently(vector, visits);
+                    tried.lock().unwrap().push(done);
                 }
             });
         }
@@ -290,13 +302,19 @@ fn the_second_wall_holds_what_the_guard_cannot_see() {
     assert!(faults.is_empty(), "behind the wall:{}", faults.concat());
 }
 
-/// On a busy machine a page may take longer than anybody waits: only that is tried again, never a leak.
-fn patiently(mut visits: impl FnMut() -> [Visit; 2]) -> [Visit; 2] {
-    let [control, signal] = visits();
-    if control.outcome.finished && !signal.outcome.finished && signal.leaks.is_empty() {
-        return visits();
+/// On a busy machine something may come later than anybody waits for: what did not come is tried again, a leak with the
+/// signal never is.
+fn patiently(vector: &Vector, mut visits: impl FnMut() -> [Visit; 2]) -> Tried<'_> {
+    let mut tries = 1;
+    loop {
+        let [control, signal] = visits();
+        let tried = Tried { vector, control, signal };
+        if tries == TRIES || !tried.lacks() {
+            return tried;
+        }
+        println!("{}: tried again, for on the {tries}. try not all came", vector.name);
+        tries += 1;
     }
-    [control, signal]
 }
 
 fn report(tried: &[Tried<'_>]) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use sqlx::ConnectOptions as _;
@@ -72,15 +72,7 @@ impl House {
 
     pub(super) fn optgate_told(&self, args: &[&str], stdin: &str) -> Said {
         use std::io::Write as _;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_optgate"))
-            .args(args)
-            .arg("--data-dir")
-            .arg(self.folder())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.started(args);
         // A verb that asks nothing may have ended already.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
@@ -89,6 +81,19 @@ impl House {
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// A verb that runs.
+    fn started(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_optgate"))
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.folder())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// Writes what a verb prints into a file.
@@ -795,6 +800,24 @@ fn a_file_of_opt_outs_is_imported_once_and_says_where_each_came_from() {
     assert_eq!(house.standing(7), Standing::OptedIn, "an old request does not take a later opt-in back");
     fs::write(&file, "account,site\n").unwrap();
     import(&[]).failed("the head line has no column `date`; it has `account`, `site`");
+}
+
+/// A verb that comes while another one is at work waits for it, and says so.
+#[test]
+fn a_verb_waits_for_another_that_has_the_folder() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let house = House::new();
+    house.records(0..1);
+    let store = house.store();
+    let mut child = house.started(&["ledger", "prune"]);
+    let (mut said, mut words) = (String::new(), BufReader::new(child.stderr.take().unwrap()));
+    words.read_line(&mut said).unwrap();
+    assert!(said.contains("another optgate uses this data folder; waiting for it"), "{said}");
+    block_on(store.close());
+    let output = child.wait_with_output().unwrap();
+    words.read_to_string(&mut said).unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && out.starts_with("pruned: 0\n"), "{said}{out}");
 }
 
 /// What customer databases export is read where it can be, and else refused once, for what it is.
