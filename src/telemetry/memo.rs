@@ -17,6 +17,10 @@ pub struct MemoMetrics {
     pub partial: Counter<u64, AtomicU64>,
     /// Pages that were not remembered.
     pub misses: Counter<u64, AtomicU64>,
+    /// Bytes of those pages that were compared, and that the rewriter read all the same.
+    pub compared_bytes: Counter<u64, AtomicU64>,
+    /// See [`MemoMetrics::compared_bytes`].
+    pub read_bytes: Counter<u64, AtomicU64>,
     /// Pages that were coded anew, in fewer bytes.
     pub recoded: Counter<u64, AtomicU64>,
     /// Bytes that are remembered.
@@ -31,6 +35,16 @@ impl MemoMetrics {
             hits: single(x, "memo_hits", "Rewritten pages whose bytes were the same as before"),
             partial: single(x, "memo_partial", "Rewritten pages that were remembered and partly others"),
             misses: single(x, "memo_misses", "Rewritten pages that were not remembered"),
+            compared_bytes: single(
+                x,
+                "memo_compared_bytes",
+                "Bytes of remembered pages that were the same as before",
+            ),
+            read_bytes: single(
+                x,
+                "memo_read_bytes",
+                "Bytes of remembered pages that the rewriter had to read again",
+            ),
             recoded: single(x, "memo_recoded", "Remembered pages that were compressed anew, in fewer bytes"),
             bytes,
         }

@@ -4,7 +4,7 @@
 //! out. The bytes of a page that comes are compared with those that came then, every one of them, and what went out
 //! then goes out again: nothing rests on an address, a date or a tag. Where a byte differs the rewriter takes over
 //! from the nearest point at which the entry keeps its state (`replay`), and where its state is again what it was
-//! then, the entry takes over from it.
+//! then, the entry takes over from it. Where pages keep differing, the entry gets points of their own (`wishes`).
 //!
 //! What was compared is given out only as far as the rewriter itself would have given it out by then: the points
 //! say how far that is. Coded bodies have no points: they are compared whole, which takes no decoding, and given
@@ -16,6 +16,7 @@
 mod better;
 mod record;
 mod replay;
+mod wishes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use better::Recoding;
 pub use better::{Aside, Work as AsideWork};
 pub(super) use record::Recording;
 pub(super) use replay::{Parting, Replay, Taken};
+use wishes::{Cuts, Wishes};
 
 /// Largest page that is remembered, in bytes as it comes or goes.
 const MOST_PAGE: usize = 1 << 20;
@@ -97,6 +99,7 @@ pub(super) struct Entry {
     /// In order; the first is the start.
     points: Vec<Point>,
     summary: Summary,
+    wishes: Wishes,
     misfits: Cell<u8>,
     used: Cell<u64>,
     /// How often it was given out whole; and it was coded anew, or that was tried.
@@ -108,9 +111,19 @@ pub(super) struct Entry {
 const POINT: usize = 4 << 10;
 
 impl Entry {
-    fn new(original: Bytes, output: Bytes, points: Vec<Point>, summary: Summary) -> Self {
+    fn new(original: Bytes, output: Bytes, points: Vec<Point>, summary: Summary, wishes: Wishes) -> Self {
         let (misfits, used, given, recoded) = Default::default();
-        Self { original, output: RefCell::new(output), points, summary, misfits, used, given, recoded }
+        Self {
+            original,
+            output: RefCell::new(output),
+            points,
+            summary,
+            wishes,
+            misfits,
+            used,
+            given,
+            recoded,
+        }
     }
 
     fn size(&self) -> usize {
@@ -153,8 +166,8 @@ pub type Shared = Rc<RefCell<Memo>>;
 enum Known {
     /// Nothing, or not enough.
     New,
-    /// It was seen before: worth remembering.
-    Seen,
+    /// It is worth remembering: it was seen before, or has to get points there.
+    Seen(Cuts),
     /// What became of it.
     Entry(Rc<Entry>),
 }
@@ -203,13 +216,16 @@ impl Memo {
     fn look_up(&mut self, key: &Key) -> Known {
         self.uses += 1;
         self.take_recoded();
+        let busy = self.recordings >= RECORDINGS;
         if let Some(entry) = self.entries.get(key) {
+            if !busy && let Some(cuts) = entry.wishes.take() {
+                return Known::Seen(cuts);
+            }
             entry.used.set(self.uses);
             return Known::Entry(Rc::clone(entry));
         }
-        let busy = self.recordings >= RECORDINGS;
         match self.mark(key) {
-            Some((seen, mark)) if *seen == mark && !busy => Known::Seen,
+            Some((seen, mark)) if *seen == mark && !busy => Known::Seen(Cuts::default()),
             Some((seen, mark)) if *seen != in_vain(mark) => {
                 *seen = mark;
                 Known::New
@@ -299,12 +315,12 @@ impl Ticket {
         let known = self.memo.borrow_mut().look_up(&self.key);
         match known {
             Known::Entry(entry) => Work::Replay(Replay::new(self, entry)),
-            Known::Seen => {
+            Known::Seen(cuts) => {
                 let mut memo = self.memo.borrow_mut();
                 memo.metrics.misses.inc();
                 memo.recordings += 1;
                 drop(memo);
-                Work::Record(Recording::new(self))
+                Work::Record(Recording::new(self, cuts))
             }
             Known::New => {
                 self.memo.borrow().metrics.misses.inc();
@@ -342,11 +358,14 @@ impl Ticket {
     /// Notes how well the page fitted its entry.
     fn fitted(&self, entry: &Entry, compared: usize, of: usize) {
         let mut memo = self.memo.borrow_mut();
+        memo.metrics.compared_bytes.inc_by(compared as u64);
+        memo.metrics.read_bytes.inc_by((of - compared) as u64);
         let whole = compared == of;
         if whole {
             memo.metrics.hits.inc();
         } else {
             memo.metrics.partial.inc();
+            entry.wishes.page_over();
         }
         if compared >= of / 2 {
             entry.misfits.set(0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Entry, MOST_PAGE, Point, Ticket};
+use super::{Cuts, Entry, MOST_PAGE, Point, Ticket, Wishes};
 use crate::enforce::html::{Rewriter, Summary};
 
 /// Bytes between two points, while the page is small; later a part of what has come.
@@ -18,26 +18,31 @@ pub(in super::super) struct Recording {
     original: Vec<u8>,
     output: Vec<u8>,
     points: Vec<Point>,
+    cuts: Cuts,
     coded: bool,
     given_up: bool,
 }
 
 impl Recording {
-    pub(super) fn new(ticket: Ticket) -> Self {
+    pub(super) fn new(ticket: Ticket, cuts: Cuts) -> Self {
         let coded = ticket.is_coded();
         Self {
             ticket,
             original: Vec::new(),
             output: Vec::new(),
             points: vec![Point { input: 0, output: 0, rewriter: None }],
+            cuts,
             coded,
             given_up: false,
         }
     }
 
     /// Most bytes to give the rewriter at a time, so that points have their places.
-    pub(in super::super) const fn block(&self) -> usize {
-        if self.coded || self.given_up { usize::MAX } else { BETWEEN }
+    pub(in super::super) fn block(&self) -> usize {
+        if self.coded || self.given_up {
+            return usize::MAX;
+        }
+        self.cuts.ahead(self.original.len()).map_or(BETWEEN, |ahead| ahead.min(BETWEEN))
     }
 
     /// Bytes came, and others went out for them.
@@ -58,7 +63,7 @@ impl Recording {
     pub(in super::super) fn point(&mut self, pause: bool, rewriter: impl FnOnce() -> Option<Rewriter>) {
         let (input, output) = (self.original.len(), self.output.len());
         let last = self.points.last().map_or(0, |point| point.input);
-        let least = if pause { 1 } else { BETWEEN.max(input / 32) };
+        let least = if pause || self.cuts.are_at(input) { 1 } else { BETWEEN.max(input / 32) };
         if self.coded || self.given_up || input - last < least || self.points.len() >= MOST_POINTS {
             return;
         }
@@ -84,6 +89,7 @@ impl Recording {
             std::mem::take(&mut self.output).into(),
             std::mem::take(&mut self.points),
             summary.clone(),
+            Wishes::after(&self.cuts),
         );
         self.ticket.remember(entry);
     }

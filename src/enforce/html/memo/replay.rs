@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::wishes::Difference;
 use super::{Entry, Point, Ticket};
 use crate::config::VendorAction;
 use crate::enforce::html::{Rewriter, Summary};
@@ -32,6 +33,9 @@ pub(in super::super) struct Replay {
     /// Where in the entry's page it took over, and bytes it has read since.
     parted: usize,
     since: usize,
+    /// Where it began to read for that, and where both pages seem to be the same again.
+    from: usize,
+    same: usize,
     partings: u8,
     /// Bytes compared and found the same, and all bytes.
     compared: usize,
@@ -73,6 +77,8 @@ impl Replay {
             live: None,
             parted: 0,
             since: 0,
+            from: 0,
+            same: 0,
             partings: 0,
             compared: 0,
             of: 0,
@@ -135,27 +141,38 @@ impl Replay {
         };
         self.partings = self.partings.saturating_add(1);
         self.live = Some(if self.partings < PARTINGS { at + 1 } else { usize::MAX });
-        (self.parted, self.since) = (self.at, 0);
+        (self.parted, self.since, self.from) = (self.at, 0, input);
         Parting { out, rewriter, again: self.entry.original.slice(input..self.at), matched }
     }
 
     /// Where in a piece that the rewriter is about to read the page may become what it was again: the place, and
     /// the point.
     ///
-    /// Cost: a few searches through as many bytes as a place may have moved.
-    pub(in super::super) fn look_for(&self, piece: &[u8]) -> Option<(usize, usize)> {
+    /// Cost: a few searches through as many bytes as a place may have moved; none where nothing has.
+    pub(in super::super) fn look_for(&mut self, piece: &[u8]) -> Option<(usize, usize)> {
         let from = self.live?;
         let points = self.entry.points.get(from..)?;
-        points.iter().take(AHEAD).enumerate().find_map(|(ahead, point)| {
+        let (place, ahead) = points.iter().take(AHEAD).enumerate().find_map(|(ahead, point)| {
             let sign = self.entry.original.get(point.input..point.input + SIGN)?;
             // Where it is if nothing has moved: pages repeat themselves, and another place would be a wrong one.
             let unmoved = point.input.saturating_sub(self.parted);
+            let there = unmoved.checked_sub(self.since);
+            if let Some(there) =
+                there.filter(|there| piece.get(*there..).is_some_and(|p| p.starts_with(sign)))
+            {
+                return Some((there, ahead));
+            }
             let window = (unmoved + SHIFT + SIGN).checked_sub(self.since)?.min(piece.len());
             let start = unmoved.saturating_sub(SHIFT + self.since).min(window);
             let moved = |place: &usize| (start + place + self.since).abs_diff(unmoved);
             let place = memchr::memmem::find_iter(&piece[start..window], sign).min_by_key(moved)?;
-            Some((start + place, from + ahead))
-        })
+            Some((start + place, ahead))
+        })?;
+        if self.entry.wishes.are_open() {
+            let to = points[ahead].input;
+            self.same = to - common_end(&piece[..place], &self.entry.original[self.parted..to]);
+        }
+        Some((place, from + ahead))
     }
 
     /// The rewriter has read a piece.
@@ -175,11 +192,21 @@ impl Replay {
             self.live = Some(at + 1);
             return;
         };
-        let (now, then) = (rewriter.counted(), then.counted());
+        let (now, then, to) = (rewriter.counted(), then.counted(), point.input);
+        self.differed(self.same, to);
         add(&mut self.beyond, &now.vendors, 1);
         add(&mut self.beyond, &then.vendors, -1);
         self.siblings.extend(now.siblings);
-        (self.at, self.sent, self.live) = (point.input, point.output, None);
+        (self.at, self.sent, self.live) = (to, point.output, None);
+    }
+
+    /// The rewriter has read to there, though both pages were the same from `same` on.
+    fn differed(&self, same: usize, to: usize) {
+        let Entry { original, points, wishes, .. } = &*self.entry;
+        // What is coded has none.
+        if points.len() > 1 && wishes.are_open() {
+            wishes.note(original, Difference { from: self.from, parted: self.parted, same, to });
+        }
     }
 
     /// The summary of this page, from that of its end.
@@ -200,6 +227,10 @@ impl Replay {
 
 impl Drop for Replay {
     fn drop(&mut self) {
+        if self.live.is_some() {
+            let end = self.entry.original.len();
+            self.differed(end, end);
+        }
         if self.of > 0 {
             self.ticket.fitted(&self.entry, self.compared, self.of);
         }
@@ -211,6 +242,11 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     let (blocks, others) = (a.chunks_exact(64), b.chunks_exact(64));
     let whole = blocks.zip(others).take_while(|(a, b)| a == b).count() * 64;
     whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+}
+
+/// Length of what both end with.
+fn common_end(a: &[u8], b: &[u8]) -> usize {
+    a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
 fn add(counts: &mut Vec<(VendorId, VendorAction, i64)>, more: &[(VendorId, VendorAction, u32)], sign: i64) {
@@ -444,7 +480,7 @@ mod tests {
         for page in [b"<p>small".to_vec(), b"<p>large".repeat(MOST_PAGE / 8 + 1)] {
             let (memo, small) = (memo(), page.len() < MOST_PAGE);
             run(Some(&memo), &page, &[9_000], recipe);
-            assert!(matches!(memo.borrow_mut().look_up(&key(recipe)), Known::Seen));
+            assert!(matches!(memo.borrow_mut().look_up(&key(recipe)), Known::Seen(_)));
             run(Some(&memo), &page, &[9_000], recipe);
             for _ in 0..2 {
                 let known = memo.borrow_mut().look_up(&key(recipe));
@@ -471,6 +507,39 @@ mod tests {
         assert_eq!(memo.borrow().metrics.hits.get(), hits + 1);
     }
 
+    /// Issue 5, "resynchronises after a differing region": of a page that is another each time by a token in its head and
+    /// by a script's number the rewriter reads little more than those, once it is known where they are.
+    #[test]
+    fn of_a_page_that_always_differs_at_the_same_places_little_is_read() {
+        let recipe = recipe(true, Coding::Identity);
+        let lines =
+            "<link rel=icon href=/a><img src=//dis.criteo.com/a><p class=line>of the page</p>\n".repeat(120);
+        let page = |token: u32| {
+            let token = u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let head =
+                format!("<html><head><title>x</title>{lines}<meta name=csrf content=\"{token:016x}\">");
+            format!("{head}{lines}</head><body>{lines}<script>window.at = {token};</script>{lines}</body>")
+                .into_bytes()
+        };
+        let memo = memo();
+        remember(&memo, &page(1), &[5_000], recipe);
+        let figures = memo.borrow().metrics.clone();
+        let mut read = Vec::new();
+        for token in 2..16 {
+            let before = figures.read_bytes.get();
+            let page = page(token);
+            assert!(
+                run(Some(&memo), &page, &[7_000], recipe) == run(None, &page, &[7_000], recipe),
+                "{token}"
+            );
+            read.push(figures.read_bytes.get() - before);
+        }
+        let anew = figures.misses.get() - 2;
+        assert!((1..=u64::from(wishes::ROUNDS)).contains(&anew), "recorded anew {anew} times");
+        assert!(read[0] > 4_000 && read.last().unwrap() < &1_200, "{read:?}");
+        assert_eq!(memo.borrow().entries.len(), 1);
+    }
+
     /// `limits.rewrite_memo`: a bound is a bound, the longest unused goes first, and other settings forget all.
     #[test]
     fn what_is_remembered_is_bounded() {
@@ -484,7 +553,8 @@ mod tests {
             keeper: false,
         };
         let page: Bytes = page.into();
-        let entry = || Entry::new(page.clone(), page.clone(), Vec::new(), Summary::default());
+        let entry =
+            || Entry::new(page.clone(), page.clone(), Vec::new(), Summary::default(), Wishes::default());
         for at in 0..30 {
             Ticket::new(&memo, key(at)).remember(entry());
             assert!(
@@ -566,7 +636,7 @@ mod tests {
             let recipe = recipe(opted_out, Coding::Identity);
             let memo = memo();
             remember(&memo, &page, &first, recipe);
-            for page in [&page, &changed, &page] {
+            for page in [&page, &changed, &page, &changed, &changed, &page, &changed] {
                 let (out, summary) = run(Some(&memo), page, &again, recipe);
                 let (plain, counted) = run(None, page, &again, recipe);
                 prop_assert!(out == plain, "{}\n{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&plain));
