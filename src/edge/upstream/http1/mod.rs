@@ -312,7 +312,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             _ => read.framing,
         };
         self.decoder = Decoder::new(framing);
-        self.keeps = framing.is_some() && status != StatusCode::SWITCHING_PROTOCOLS;
+        // A 204 that announces a body (RFC 9110, 8.6; RFC 9112, 6.1 forbid it) may well send one, and later.
+        let contradicts =
+            status == StatusCode::NO_CONTENT && !matches!(read.framing, None | Some(Framing::Length(0)));
+        self.keeps = framing.is_some() && !contradicts && status != StatusCode::SWITCHING_PROTOCOLS;
         Ok(Head { bytes, status, read })
     }
 
@@ -520,7 +523,7 @@ mod tests {
     }
 
     /// What an origin answers, whether the connection can be used again, and the body that was read.
-    const ANSWERS: [(&str, &str, bool, &[u8]); 14] = [
+    const ANSWERS: [(&str, &str, bool, &[u8]); 16] = [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nA: b\r\n\r\nabc", true, b"abc"),
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true, b""),
         ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", true, b"abc"),
@@ -533,7 +536,9 @@ mod tests {
         ),
         ("GET", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", false, b"abc"),
         ("GET", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\nConnection: Keep-Alive\r\n\r\nabc", true, b"abc"),
-        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", true, b""),
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", true, b""),
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", false, b""),
+        ("GET", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false, b""),
         ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", true, b""),
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true, b""),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", true, b""),
@@ -583,7 +588,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_cut_short_is_an_error_and_never_a_shorter_one() {
-        for (method, answer, ..) in &ANSWERS[..12] {
+        for (method, answer, ..) in &ANSWERS[..14] {
             for cut in 0..answer.len() {
                 let (mut connection, mut origin) = connection();
                 ask(&mut connection, &mut origin, method).await;

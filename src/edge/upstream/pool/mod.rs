@@ -247,7 +247,11 @@ impl Pool {
             return Ok((live, false));
         }
         let place = self.place().await?;
-        // Whoever gave the place up may have left the connection too.
+        // Whoever gave the place up may have left the connection too, a moment ago: what its origin said behind the
+        // answer shows only when the sockets were looked at again.
+        if place.is_some() {
+            tokio::task::yield_now().await;
+        }
         let left = place.is_some().then(|| self.checkout(client, |live| live.place.is_none())).flatten();
         let (mut live, fresh) = match left.filter(|_| !fresh) {
             Some(live) => (live, false),
@@ -407,4 +411,94 @@ async fn give_up_places(pool: Weak<Pool>, mut wanted: tokio::sync::watch::Receiv
 /// Whether origins expect a body with this method (RFC 9110, 9.3).
 fn expects_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::{Either, select};
+    use http::Request;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::health::Health;
+    use super::*;
+    use crate::config::{ProxyProtocol, Upstream, UpstreamAddress};
+
+    /// An origin with one place.
+    fn pool(port: u16) -> Rc<Pool> {
+        let upstream = Upstream {
+            address: UpstreamAddress::Tcp { host: "127.0.0.1".into(), port },
+            tls: None,
+            http2: false,
+            host: None,
+            label: String::new(),
+            weight: 1,
+            backup: false,
+            max_connections: Some(1),
+            proxy_protocol: ProxyProtocol::Off,
+        };
+        let long = Duration::from_secs(60);
+        let member = Member {
+            connector: Connector::new(upstream, long).unwrap(),
+            health: Health::default(),
+            cap: Some(Arc::new(Cap::new(1, 1, long, Arc::default()))),
+            figures: Arc::default(),
+            under_way: AtomicUsize::new(0),
+            identity: 0,
+            token: "".into(),
+        };
+        Pool::new(&member, PoolLimits { idle: 1, idle_for: long, first_byte: long, between_bytes: long })
+    }
+
+    fn request() -> Outgoing {
+        Some(Request::get("/").header("host", "a").body(RequestBody::empty()).unwrap())
+    }
+
+    /// The origin's side of its next request, while `sending` goes on.
+    async fn asked(listener: &TcpListener, sending: impl Future + Unpin) -> TcpStream {
+        let asked = pin!(async {
+            let mut origin = listener.accept().await.unwrap().0;
+            let mut head = [0; "GET / HTTP/1.1\r\nhost: a\r\n\r\n".len()];
+            origin.read_exact(&mut head).await.unwrap();
+            origin
+        });
+        match select(asked, sending).await {
+            Either::Left((origin, _)) => origin,
+            Either::Right(_) => panic!("an answer to what was not asked"),
+        }
+    }
+
+    fn say(origin: &TcpStream, status: u16) {
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(origin.try_write(answer.as_bytes()).unwrap(), answer.len());
+    }
+
+    /// RFC 9112, 9.2: a connection that goes from one request to the next in the same turn has been looked at in
+    /// between, or what stands behind the one's answer would be the other's.
+    #[tokio::test]
+    async fn an_answer_that_nobody_asked_for_is_not_who_waited_for_the_connections() {
+        let local = tokio::task::LocalSet::new();
+        let told = local.run_until(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let pool = pool(listener.local_addr().unwrap().port());
+            let asking = || Asking { client: None, load: None };
+            let (mut one, mut other) = (request(), request());
+            let mut first = pool.send(&mut one, asking(), None).boxed_local();
+            let mut second = pool.send(&mut other, asking(), None).boxed_local();
+            let origin = asked(&listener, &mut first).await;
+            assert!((&mut second).now_or_never().is_none(), "it waits for the place");
+            say(&origin, 201);
+            let first = first.await.unwrap().status().as_u16();
+            // Behind the answer, and before the other one has its turn.
+            say(&origin, 299);
+            let origin = asked(&listener, &mut second).await;
+            say(&origin, 202);
+            (first, second.await.unwrap().status().as_u16())
+        });
+        assert_eq!(told.await, (201, 202));
+    }
 }
