@@ -6,8 +6,8 @@
 //! server, and [`forget`] takes out of it what is too old or to be erased, but for what [`hold`] keeps; [`kept`] is
 //! what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one against the
 //! other, [`sealed`] does so beside a running server. [`wal`] and [`mark`] are for what a crash, a bad disk or a bad
-//! hand left. [`postgres`] is where nodes share their records, [`believed`] what a node believes of one there, and
-//! [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside them to
+//! hand left. [`postgres`] is where nodes share their records, in the tables of [`shared_schema`], [`believed`] what a node
+//! believes of one there; [`shared_forget`] takes out of them what goes here, and [`shared_audit`] reads them all. The canonical bytes are the record. Time and reference stand beside them to
 //! search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
@@ -30,7 +30,9 @@ pub(super) mod seal;
 mod sealed;
 mod secrets;
 pub(super) mod shared_audit;
+mod shared_forget;
 mod shared_names;
+mod shared_schema;
 mod signed;
 pub(super) mod signers;
 pub(super) mod sqlite;

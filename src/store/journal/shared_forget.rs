@@ -1,0 +1,143 @@
+//! Forgetting in the database that nodes share: what a node pruned is pruned there, and an account is erased from every
+//! node's records. Neither loses an opt-out.
+
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::chain::{BLINDING, Link};
+use super::postgres::{Database, Trouble, query};
+use super::seal::shared_leaf;
+use crate::privacy::Subject;
+
+impl Database {
+    /// Puts digests in the place of records that their node has pruned. Whose they were, which way and how stays, as
+    /// the entry by which a node that comes later honours the opt-out.
+    pub(in crate::store) async fn prune(
+        &mut self,
+        node: &str,
+        seqs: &[i64],
+        digests: &[Vec<u8>],
+    ) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            query(
+                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, time_us = 0, reference = NULL, \
+                 blinding = NULL, site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
+                 WHERE r.node = $1 AND r.seq = p.seq AND r.canonical IS NOT NULL",
+            )
+            .bind(node.to_owned())
+            .bind(seqs.to_vec())
+            .bind(digests.to_vec())
+            .execute(&mut *connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept. How many
+    /// whole records that were, but for `own`, those that are tied to it in the file of `node`, which ends with record
+    /// `last`; and how many pruned ones.
+    pub(in crate::store) async fn erase(
+        &mut self,
+        subject: &Subject,
+        (node, own, last): (&str, &[i64], i64),
+        (standing, erasure): (Option<&str>, &[u8; BLINDING]),
+    ) -> Result<(u64, u64), Trouble> {
+        self.call(async |connection| {
+            let row = query(
+                "SELECT count(*) FILTER (WHERE canonical IS NOT NULL AND \
+                 (node <> $2 OR (seq <= $3 AND NOT seq = ANY($4)))), \
+                 count(*) FILTER (WHERE canonical IS NULL) FROM optgate.records WHERE subject = $1",
+            )
+            .bind(subject.as_bytes().as_slice())
+            .bind(node)
+            .bind(last)
+            .bind(own.to_vec())
+            .fetch_one(&mut *connection)
+            .await?;
+            let (whole, pruned): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
+                .bind(subject.as_bytes().as_slice())
+                .execute(&mut *connection)
+                .await?;
+            if let Some(standing) = standing {
+                query("INSERT INTO optgate.suppression (subject, standing, erasure) VALUES ($1, $2, $3)")
+                    .bind(subject.as_bytes().as_slice())
+                    .bind(standing.to_owned())
+                    .bind(erasure.as_slice())
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Ok((whole.unsigned_abs(), pruned.unsigned_abs()))
+        })
+        .await
+    }
+
+    /// Takes what ties a node's records up to a number to these accounts out of them.
+    pub(in crate::store) async fn untie(
+        &mut self,
+        node: &str,
+        last: i64,
+        subjects: &[Subject],
+    ) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            let subjects: Vec<Vec<u8>> = subjects.iter().map(|subject| subject.as_bytes().to_vec()).collect();
+            query(
+                "UPDATE optgate.records SET subject = NULL, blinding = NULL \
+                 WHERE node = $1 AND seq <= $2 AND subject = ANY($3)",
+            )
+            .bind(node.to_owned())
+            .bind(last)
+            .bind(subjects)
+            .execute(&mut *connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps accounts as opted out of whom nothing else is here, each with how it stood.
+    pub(in crate::store) async fn keep(&mut self, accounts: Vec<(Vec<u8>, String)>) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            let (subjects, standings): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
+            query(
+                "INSERT INTO optgate.suppression (subject, standing) SELECT * FROM unnest($1::bytea[], $2::text[]) AS \
+                 k (subject, standing) WHERE NOT EXISTS (SELECT 1 FROM optgate.records r WHERE r.subject = k.subject) \
+                 AND NOT EXISTS (SELECT 1 FROM optgate.suppression s WHERE s.subject = k.subject)",
+            )
+            .bind(subjects)
+            .bind(standings)
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Erased accounts that are opted out, and those of pruned records that were lost.
+    pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
+        self.call(async |connection| {
+            let rows = query("SELECT DISTINCT subject FROM optgate.suppression");
+            let rows = rows.fetch_all(&mut *connection).await?;
+            let subject =
+                |row: &PgRow| row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes);
+            Ok(rows.iter().filter_map(subject).collect())
+        })
+        .await
+    }
+
+    /// What is kept of accounts by one erasure: their leaves.
+    pub(in crate::store) async fn kept_by(&mut self, erasure: &[u8; BLINDING]) -> Result<Vec<Link>, Trouble> {
+        self.call(async |connection| {
+            let rows = query("SELECT subject, standing FROM optgate.suppression WHERE erasure = $1")
+                .bind(erasure.as_slice())
+                .fetch_all(&mut *connection)
+                .await?;
+            let leaf = |row: &PgRow| -> Result<_, sqlx::Error> {
+                Ok(shared_leaf(row.try_get(0)?, row.try_get(1)?, erasure))
+            };
+            Ok(rows.iter().map(leaf).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
