@@ -4,7 +4,7 @@
 //! tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees of
 //! [`merkle`], by the keys of [`signers`], and [`signed`] how far that is; [`audit`] reads all of it beside a running
 //! server, and [`forget`] takes out of it what is too old or to be erased, but for what [`hold`] keeps; [`kept`] is
-//! what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one against the
+//! what stays of accounts then, and [`upkeep`] the record of all that was done so, which [`noted`] writes; [`seal`] holds the one against the
 //! other, [`sealed`] does so beside a running server. [`wal`] and [`mark`] are for what a crash, a bad disk or a bad
 //! hand left. [`postgres`] is where nodes share their records, in the tables of [`shared_schema`], [`believed`] what a node
 //! believes of one there; [`shared_forget`] takes out of them what goes here, and [`shared_audit`] reads them all. The canonical bytes are the record. Time and reference stand beside them to
@@ -22,6 +22,7 @@ pub(super) mod left;
 pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod names;
+mod noted;
 pub(super) mod postgres;
 mod prepare;
 pub(super) mod replay;
@@ -311,7 +312,7 @@ mod tests {
         let path = folder.path().join("journal.sqlite3");
         opened(&path).await.0.close().await.unwrap();
         let mut raw = connect_options(&path).connect().await.unwrap();
-        for (query, index) in [(upkeep::ALL, "journal_upkeep"), (kept::PRUNED, "journal_pruned")] {
+        for (query, index) in [(noted::ALL, "journal_upkeep"), (kept::PRUNED, "journal_pruned")] {
             let plan: String = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
                 .fetch_all(&mut raw)
                 .await
