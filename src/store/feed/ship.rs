@@ -220,10 +220,17 @@ impl Shipper {
     async fn forget(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
         let mut after = 0;
         loop {
-            let (seqs, digests) = reader.pruned(after).await.map_err(unreadable)?;
-            let Some(last) = seqs.last() else { return Ok(()) };
-            after = *last;
-            database.prune(&self.node, &seqs, &digests).await?;
+            let page = reader.pruned(after).await.map_err(unreadable)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
+            let others = database.prune(&self.node, &page, &self.keys).await?;
+            if let Some(first) = others.first() {
+                tracing::error!(
+                    records = others.len(),
+                    "record {first} of this node, and maybe more, was changed in the shared database before it was pruned \
+                     there: `ledger export --all-nodes` tells. Whoever opted out in it is honoured by this node's word"
+                );
+            }
         }
     }
 

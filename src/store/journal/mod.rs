@@ -31,7 +31,7 @@ pub(super) mod seal;
 mod sealed;
 mod secrets;
 pub(super) mod shared_audit;
-mod shared_forget;
+pub(super) mod shared_forget;
 mod shared_names;
 mod shared_schema;
 mod signed;

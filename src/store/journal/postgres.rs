@@ -17,7 +17,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 
-use super::believed::{Choice, Row, believe};
+use super::believed::{Choice, Row, believe, without_mac};
 use crate::config::DatabaseUrl;
 use crate::privacy::{Keys, Subject};
 use crate::store::merge::Told;
@@ -300,6 +300,7 @@ impl Database {
             for record in &mut batch {
                 if record.subject.as_ref().is_some_and(|subject| erased.contains(subject)) {
                     (record.subject, record.blinding) = (None, None);
+                    record.seen = record.seen.take().map(without_mac);
                 }
             }
             let written = insert(connection, node, &batch).await?;

@@ -4,32 +4,116 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::chain::{BLINDING, Link};
+use super::believed::with_mac;
+use super::chain::{Account, BLINDING, Fields, Link, digest};
 use super::postgres::{Database, Trouble, query};
 use super::seal::shared_leaf;
-use crate::privacy::Subject;
+use crate::privacy::{Keys, Subject};
+
+/// Takes what ties rows to an account out of them: also the MAC, which whoever has the secret could try accounts on.
+macro_rules! untie {
+    () => {
+        "UPDATE optgate.records SET subject = NULL, blinding = NULL, seen = split_part(seen, ',=', 1)"
+    };
+}
+
+/// A record that its node's file has pruned.
+#[derive(Debug)]
+pub(in crate::store) struct Pruned {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) digest: Vec<u8>,
+    /// What its node had heard of the others.
+    pub(in crate::store) seen: Option<String>,
+}
+
+impl Pruned {
+    /// What its row says while it has its bytes, and of whom; `None` for one that its node did not write so.
+    fn whose<'r>(
+        &self,
+        canonical: &'r [u8],
+        (subject, blinding): (Option<&[u8]>, Option<&[u8]>),
+    ) -> Option<(Fields<'r>, Account)> {
+        let fields = Fields::decode(canonical).filter(|_| digest(canonical)[..] == self.digest[..])?;
+        Some((fields, fields.account(subject, blinding)?))
+    }
+}
+
+/// What stays of rows, a column each.
+#[derive(Debug, Default)]
+struct Told {
+    seqs: Vec<i64>,
+    digests: Vec<Vec<u8>>,
+    seen: Vec<Option<String>>,
+    kinds: Vec<Option<String>>,
+    signals: Vec<Option<String>>,
+}
+
+impl Told {
+    fn push(&mut self, node: &str, record: &Pruned, said: Option<(Fields<'_>, Account)>, keys: &Keys) {
+        self.seqs.push(record.seq);
+        self.digests.push(record.digest.clone());
+        self.kinds.push(said.map(|(fields, _)| fields.kind.to_owned()));
+        self.signals.push(said.map(|(fields, _)| fields.signal.to_owned()));
+        self.seen.push(match said {
+            Some((fields, Account::Known(subject))) => {
+                let seen = record.seen.as_deref().unwrap_or_default();
+                Some(with_mac((node, record.seq), (fields.kind, fields.signal), &subject, (seen, keys)))
+            }
+            _ => record.seen.clone(),
+        });
+    }
+}
 
 impl Database {
     /// Puts digests in the place of records that their node has pruned. Whose they were, which way and how stays, as
-    /// the entry by which a node that comes later honours the opt-out.
+    /// the entry by which a node that comes later honours the opt-out, with a MAC: their bytes do not tell any more. Those
+    /// that are here and say another thing than their node wrote get none, and are returned.
     pub(in crate::store) async fn prune(
         &mut self,
         node: &str,
-        seqs: &[i64],
-        digests: &[Vec<u8>],
-    ) -> Result<(), Trouble> {
+        pruned: &[Pruned],
+        keys: &Keys,
+    ) -> Result<Vec<i64>, Trouble> {
         self.call(async |connection| {
+            let rows = query(
+                "SELECT seq, subject, blinding, canonical FROM optgate.records WHERE node = $1 AND seq = ANY($2) \
+                 AND canonical IS NOT NULL ORDER BY seq FOR UPDATE",
+            )
+            .bind(node.to_owned())
+            .bind(pruned.iter().map(|record| record.seq).collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?;
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let (mut others, mut told) = (Vec::new(), Told::default());
+            for row in &rows {
+                let seq: i64 = row.try_get(0)?;
+                let of_file = pruned.binary_search_by_key(&seq, |record| record.seq).ok();
+                let Some(record) = of_file.and_then(|at| pruned.get(at)) else { continue };
+                let said = record.whose(row.try_get(3)?, (row.try_get(1)?, row.try_get(2)?));
+                if said.is_none() {
+                    others.push(seq);
+                }
+                told.push(node, record, said, keys);
+            }
+            // A column that says another thing than the bytes did is put right, while they are there.
             query(
                 "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, time_us = 0, reference = NULL, \
-                 blinding = NULL, site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
+                 blinding = NULL, site = '', seen = p.seen, kind = coalesce(p.kind, r.kind), \
+                 signal = coalesce(p.signal, r.signal) FROM unnest($2::bigint[], $3::bytea[], $4::text[], $5::text[], \
+                 $6::text[]) AS p (seq, digest, seen, kind, signal) \
                  WHERE r.node = $1 AND r.seq = p.seq AND r.canonical IS NOT NULL",
             )
             .bind(node.to_owned())
-            .bind(seqs.to_vec())
-            .bind(digests.to_vec())
+            .bind(told.seqs)
+            .bind(told.digests)
+            .bind(told.seen)
+            .bind(told.kinds)
+            .bind(told.signals)
             .execute(&mut *connection)
             .await?;
-            Ok(())
+            Ok(others)
         })
         .await
     }
@@ -56,7 +140,7 @@ impl Database {
             .fetch_one(&mut *connection)
             .await?;
             let (whole, pruned): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
+            query(concat!(untie!(), " WHERE subject = $1"))
                 .bind(subject.as_bytes().as_slice())
                 .execute(&mut *connection)
                 .await?;
@@ -82,15 +166,12 @@ impl Database {
     ) -> Result<(), Trouble> {
         self.call(async |connection| {
             let subjects: Vec<Vec<u8>> = subjects.iter().map(|subject| subject.as_bytes().to_vec()).collect();
-            query(
-                "UPDATE optgate.records SET subject = NULL, blinding = NULL \
-                 WHERE node = $1 AND seq <= $2 AND subject = ANY($3)",
-            )
-            .bind(node.to_owned())
-            .bind(last)
-            .bind(subjects)
-            .execute(&mut *connection)
-            .await?;
+            query(concat!(untie!(), " WHERE node = $1 AND seq <= $2 AND subject = ANY($3)"))
+                .bind(node.to_owned())
+                .bind(last)
+                .bind(subjects)
+                .execute(&mut *connection)
+                .await?;
             Ok(())
         })
         .await

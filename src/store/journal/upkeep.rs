@@ -7,7 +7,7 @@
 //!
 //!   prune    records=N before=TIME   records of before then gave their bytes for their digests; untied=N of them had lost
 //!                                    what tied them to accounts before, and tied=N lose it so here: the database that
-//!                                    nodes share keeps whose they were
+//!                                    nodes share keeps whose they were, and vouched=N of them with a MAC
 //!   erase    records=N               what tied them to accounts is gone, and elsewhere=N others, and pruned=N of which it
 //!                                    had the digest alone, lost it in the database that nodes share; where accounts are
 //!                                    kept there, also shared=N/DIGEST erasure=ID
@@ -134,7 +134,8 @@ impl Deed {
     pub(super) fn text(&self, seal: &Seal) -> String {
         let said = match self {
             Self::Prune { records, before_us, untied, tied } => {
-                format!("records={records} before={} untied={untied} tied={tied}", time(*before_us))
+                let before = time(*before_us);
+                format!("records={records} before={before} untied={untied} tied={tied} vouched={tied}")
             }
             Self::Erase { records, there: There { elsewhere, pruned, kept } } => {
                 let said = format!("records={records} elsewhere={elsewhere} pruned={pruned}");
@@ -190,6 +191,8 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) pruned_untied: Option<u64>,
     /// Of them, those that were tied to accounts until then; `None` where an earlier version did not say.
     pub(in crate::store) pruned_tied: Option<u64>,
+    /// Whose those were, the database that nodes share is told with a MAC.
+    pub(in crate::store) vouched: bool,
     /// Pruned records that went to the database that nodes share without whose they were.
     pub(in crate::store) sent: u64,
     /// Records that lost what tied them to accounts then.
@@ -235,6 +238,11 @@ impl Upkeep {
         (self.pruned > 0 && self.pruned_tied.is_none()) || self.vague_there
     }
 
+    /// How many records were pruned at most, of which the database that nodes share knows without a MAC whose they were.
+    pub(in crate::store) fn pruned_unvouched(&self) -> u64 {
+        if self.vouched { 0 } else { self.pruned_tied.unwrap_or(self.pruned) }
+    }
+
     fn read(deed: &str, text: &str) -> Option<Self> {
         let said = text.strip_prefix(FORM)?.strip_prefix(' ')?;
         let word = |word: &str| said.split(' ').find_map(|part| part.strip_prefix(word)?.strip_prefix('='));
@@ -256,6 +264,7 @@ impl Upkeep {
                 pruned: number("records")?,
                 pruned_untied: since("untied")?,
                 pruned_tied: since("tied")?,
+                vouched: word("vouched").is_some(),
                 seal: seal()?,
                 ..Self::default()
             },
@@ -316,16 +325,18 @@ mod tests {
         let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
         let prune = Deed::Prune { records: 5, before_us: 0, untied: 1, tied: 2 };
         let text = prune.text(&seal);
-        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1 tied=2";
+        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1 tied=2 vouched=2";
         assert_eq!(text, format!("{words} kept=3/{ab} dropped=1/{cd}"));
         let read = |deed: &Deed, seal: &Seal| Upkeep::read(deed.word(), &deed.text(seal)).unwrap();
         let (pruned_untied, pruned_tied) = (Some(1), Some(2));
-        let said = Upkeep { pruned: 5, pruned_untied, pruned_tied, seal, ..Upkeep::default() };
-        assert_eq!(read(&prune, &seal), said);
+        let said = Upkeep { pruned: 5, pruned_untied, pruned_tied, vouched: true, seal, ..Upkeep::default() };
+        assert_eq!((said.pruned_unvouched(), read(&prune, &seal)), (0, said));
         // As an earlier version wrote it.
         let text = "v1 records=5 before=1970-01-01T00:00:00Z";
         let said = Upkeep { pruned: 5, ..Upkeep::default() };
-        assert_eq!(Upkeep::read("prune", text), Some(said));
+        assert_eq!((said.pruned_unvouched(), Upkeep::read("prune", text)), (5, Some(said)));
+        let text = format!("{text} untied=1 tied=2");
+        assert_eq!(Upkeep::read("prune", &text).map(|said| said.pruned_unvouched()), Some(2));
         for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
             let erase = Deed::Erase { records: 2, there: There { elsewhere: 3, pruned: 4, kept: shared } };
             let said = Upkeep { erased: 2, elsewhere: Some(3), seal, shared, ..Upkeep::default() };
