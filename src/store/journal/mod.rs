@@ -120,7 +120,7 @@ mod tests {
     use super::seal::There;
     use super::sqlite::{Journal, Key, connect_options};
     use super::upkeep::By;
-    use super::{audit, kept, schema, upkeep};
+    use super::{audit, kept, noted, schema};
     use crate::privacy::{Standing, Subject};
     use crate::store::record::{Change, Kind, Receipt, Source};
 
