@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions as _, Row as _};
 
 use crate::privacy::Subject;
-use crate::store::journal::chain::Fields;
+use crate::store::journal::chain::{Fields, Link};
 use crate::store::journal::postgres::{PAGE, Shipped};
 use crate::store::journal::shared_forget::Pruned;
 use crate::store::journal::sqlite::connect_options;
@@ -21,8 +21,11 @@ impl Reader {
         Ok(Self(connect_options(journal).read_only(true).connect().await?))
     }
 
-    /// The chain value of a record.
+    /// The chain value of a record; of none yet, what every chain begins with.
     pub(super) async fn chain(&mut self, seq: i64) -> sqlx::Result<Option<Vec<u8>>> {
+        if seq == 0 {
+            return Ok(Some(Link::default().to_vec()));
+        }
         let row = sqlx::query("SELECT chain FROM journal WHERE seq = ?")
             .bind(seq)
             .fetch_optional(&mut self.0)

@@ -108,9 +108,7 @@ impl Shipper {
             loop {
                 self.reached(seq);
                 if self.replica && beat.is_none_or(|at: Instant| at.elapsed() > BEAT) {
-                    if let Some(heard_us) = database.beat(&self.node).await? {
-                        self.line.beat(heard_us);
-                    }
+                    self.line.beat(database.beat(&self.node).await?);
                     beat = Some(Instant::now());
                 }
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {

@@ -18,6 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 
 use super::believed::{Choice, Row, believe, without_mac};
+use super::chain::Link;
 use crate::config::DatabaseUrl;
 use crate::privacy::{Keys, Subject};
 use crate::store::merge::Told;
@@ -169,18 +170,19 @@ impl Database {
         .await
     }
 
-    /// Writes down that a node is there; when, in microseconds since the Unix epoch by the database's clock. `None`: it has
-    /// no line yet.
-    pub(in crate::store) async fn beat(&mut self, node: &str) -> Result<Option<i64>, Trouble> {
+    /// Writes down that a node is there, with its first line if it has recorded nothing yet; when, in microseconds since
+    /// the Unix epoch by the database's clock.
+    pub(in crate::store) async fn beat(&mut self, node: &str) -> Result<i64, Trouble> {
         self.call(async |connection| {
             let row = query(
-                "UPDATE optgate.nodes SET heard = now() WHERE node = $1 \
-                 RETURNING (extract(epoch FROM heard) * 1000000)::bigint",
+                "INSERT INTO optgate.nodes (node, seq, chain) VALUES ($1, 0, $2) ON CONFLICT (node) DO UPDATE \
+                 SET heard = now() RETURNING (extract(epoch FROM heard) * 1000000)::bigint",
             )
             .bind(node)
-            .fetch_optional(&mut *connection)
+            .bind(Link::default().to_vec())
+            .fetch_one(&mut *connection)
             .await?;
-            Ok(row.map(|row| row.try_get(0)).transpose()?)
+            Ok(row.try_get(0)?)
         })
         .await
     }
@@ -279,6 +281,26 @@ impl Database {
                 .fetch_all(&mut *connection)
                 .await?;
             Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Accounts that some of a node's records let opt back in, or out in part only.
+    pub(in crate::store) async fn chosen(
+        &mut self,
+        node: &str,
+        seqs: Vec<i64>,
+    ) -> Result<Vec<Subject>, Trouble> {
+        self.call(async |connection| {
+            let rows = query(
+                "SELECT DISTINCT subject FROM optgate.records WHERE node = $1 AND seq = ANY($2) AND kind <> 'opt-out' \
+                 AND subject IS NOT NULL",
+            )
+            .bind(node)
+            .bind(seqs)
+            .fetch_all(&mut *connection)
+            .await?;
+            Ok(rows.iter().filter_map(subject).collect())
         })
         .await
     }
@@ -439,6 +461,11 @@ pub(in crate::store) fn twins(node: &str) -> Trouble {
          holds only secret.key: what the database has comes back by itself, and `optgate ledger adopt FOLDER` brings \
          the opt-outs that only the old folder has"
     ))
+}
+
+/// The account in the first column.
+pub(super) fn subject(row: &PgRow) -> Option<Subject> {
+    row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes)
 }
 
 fn row(row: &PgRow) -> Result<Row<'_>, sqlx::Error> {

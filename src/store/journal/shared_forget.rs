@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 
 use super::believed::with_mac;
 use super::chain::{Account, BLINDING, Fields, Link, digest};
-use super::postgres::{Database, Trouble, query};
+use super::postgres::{Database, Trouble, query, subject};
 use super::seal::shared_leaf;
 use crate::privacy::{Keys, Subject};
 
@@ -200,8 +200,6 @@ impl Database {
         self.call(async |connection| {
             let rows = query("SELECT DISTINCT subject FROM optgate.suppression");
             let rows = rows.fetch_all(&mut *connection).await?;
-            let subject =
-                |row: &PgRow| row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes);
             Ok(rows.iter().filter_map(subject).collect())
         })
         .await

@@ -7,6 +7,7 @@
 
 mod killed;
 mod network;
+mod orders;
 mod outages;
 mod packed;
 mod refusals;
