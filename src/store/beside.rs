@@ -124,6 +124,14 @@ pub fn public_key(data_dir: &Path) -> Result<PublicKey, OpenError> {
     }
 }
 
+/// The chain value of a record of a data folder, if it is there. Works beside a running server.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn chain_at(data_dir: &Path, seq: i64) -> Result<Option<[u8; 32]>, OpenError> {
+    journal::audit::chain_at(&data_dir.join(JOURNAL), seq)
+}
+
 /// Reads every record of every node from the database that nodes share: by node, in its order. Each node's chain is
 /// verified on the way, and every column against it. With the secret of a data folder, if it has one, also whose the
 /// records are of which only the digest is left; `false`: it has none, so that was not looked at.
