@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::journal;
-use super::{Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SIGNING, proof, reference, signing};
+use super::{Count, Hold, JOURNAL, OpenError, PublicKey, RecordView, SECRET, SIGNING};
+use super::{journal, keys, proof, reference, signing};
 use crate::config;
 use crate::privacy::Subject;
 
@@ -124,14 +124,30 @@ pub fn public_key(data_dir: &Path) -> Result<PublicKey, OpenError> {
     }
 }
 
-/// Reads every record of every node from the database that nodes share: by node, in its order. Each node's chain is
-/// verified on the way, and every column against it.
+/// The chain value of a record of a data folder, if it is there. Works beside a running server.
 ///
 /// # Errors
-/// Names the database, and the first record that does not fit; [`OpenError::Output`] when `each` fails.
+/// The journal cannot be read.
+pub fn chain_at(data_dir: &Path, seq: i64) -> Result<Option<[u8; 32]>, OpenError> {
+    journal::audit::chain_at(&data_dir.join(JOURNAL), seq)
+}
+
+/// Reads every record of every node from the database that nodes share: by node, in its order. Each node's chain is
+/// verified on the way, and every column against it. With the secret of a data folder, if it has one, also whose the
+/// records are of which only the digest is left; `false`: it has none, so that was not looked at.
+///
+/// # Errors
+/// Names the database, and the first record that does not fit, or says that its nodes have another secret;
+/// [`OpenError::Output`] when `each` fails.
 pub fn export_shared(
     url: &config::DatabaseUrl,
+    data_dir: &Path,
     each: &mut dyn FnMut(RecordView) -> io::Result<()>,
-) -> Result<(), OpenError> {
-    journal::shared_audit::export(url, each)
+) -> Result<bool, OpenError> {
+    let path = data_dir.join(SECRET);
+    // An auditor's machine need not have it, and none is made for this.
+    let secret = path.exists().then(|| keys::load_or_create(&path, true)).transpose()?;
+    let keys = secret.as_ref().map(|secret| (&secret.keys, &*secret.checks));
+    journal::shared_audit::export(url, keys, each)?;
+    Ok(secret.is_some())
 }

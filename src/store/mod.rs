@@ -62,8 +62,8 @@ use crate::privacy::{Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
 pub use beside::{
-    counts, evidence, export, export_shared, has_records_of, held_records, holds, inclusion, public_key,
-    record, require_journal,
+    chain_at, counts, evidence, export, export_shared, has_records_of, held_records, holds, inclusion,
+    public_key, record, require_journal,
 };
 pub use collector::StoreCollector;
 pub use counts::Count;

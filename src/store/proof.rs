@@ -441,4 +441,12 @@ impl Inclusion {
         }
         Ok((fields.view(), checkpoint.time_us, checkpoint.key))
     }
+
+    /// Which journal it is of, and the record that it was signed at, with its chain value: what that journal must hold for
+    /// ever.
+    #[must_use]
+    pub fn signed_head(&self) -> Option<(String, i64, [u8; 32])> {
+        let Checkpoint { node, head, .. } = Checkpoint::decode(&self.checkpoint.canonical.0)?;
+        Some((node, head.seq, head.link))
+    }
 }

@@ -289,6 +289,38 @@ fn one_record_is_proven_alone() {
     house.optgate(&["ledger", "proof", &new]).ok();
 }
 
+/// A journal that lost its end, with its mark and its signatures, fits together as one that never had it. Who holds a
+/// proof of then, or a line of the log, can show that it had.
+#[test]
+fn a_journal_that_was_cut_is_held_against_what_was_known_of_it() {
+    let house = House::new();
+    house.records(0..5);
+    let copy = House::new();
+    fs::create_dir(copy.folder()).unwrap();
+    for entry in fs::read_dir(house.folder()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), copy.folder().join(entry.file_name())).unwrap();
+        }
+    }
+    let references = house.records(5..9);
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    let proof = house.kept("proof.json", &["ledger", "proof", &references[0]]);
+    let head = optgate::store::chain_at(&house.folder(), 9).unwrap().unwrap();
+    let line = format!("9:{}", data_encoding::HEXLOWER.encode(&head));
+    for known in [&proof, &line] {
+        house.optgate(&["ledger", "verify", "--holds", known, "--key", &key]).ok();
+    }
+    copy.optgate(&["ledger", "verify", "--key", &key]).ok();
+    for known in [&proof, &line] {
+        let said = copy.optgate(&["ledger", "verify", "--holds", known, "--key", &key]);
+        said.failed("it is not there: the journal lost its end, or was set back");
+    }
+    let other = format!("5:{}", &line[2..]);
+    house.optgate(&["ledger", "verify", "--holds", &other]).failed("it was another then");
+    house.optgate(&["ledger", "verify", "--holds", "9:ff"]).failed("9:ff cannot be read");
+}
+
 /// `store.checkpoint`: a server signs by itself while there is something new.
 #[test]
 fn a_server_signs_every_so_often() {

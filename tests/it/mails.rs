@@ -100,6 +100,38 @@ fn a_mail_that_is_refused_for_now_is_tried_again_and_one_for_good_stays_open() {
     proxy.wait_for_line("optgate_recipients_open 0");
 }
 
+/// The server's word is that it took the mail. One that comes back a day later was not read: the task is open again, by
+/// the id that the bounce quotes, and says what is left to do.
+#[test]
+fn a_mail_that_came_back_is_open_again() {
+    let origin = shop(&["/"]);
+    let server = MailServer::with().start();
+    let proxy = site(&origin, &mail(&server, CLEAR)).run();
+    let desk = Desk(proxy.dir());
+    let reference = opt_out(proxy.addr(), ANN);
+    proxy.wait_for_line("optgate_recipients_sent_total 1");
+    let id = desk.of(&reference)["recipients"][0]["task"].as_str().unwrap().to_owned();
+    let refused = |args: &[&str], words: &str| {
+        let said = desk.ledger(args);
+        assert!(said.err.contains(words), "{}", said.err);
+    };
+    refused(&["recipients", "bounced", &id, "--reason", " "], "--reason is 1 to 500 characters");
+    refused(
+        &["recipients", "bounced", "nobody", "--reason", "550"],
+        "there is no mail nobody that was taken",
+    );
+    desk.ok(&["recipients", "bounced", &id, "--reason", "550 mailbox full"]);
+    let task = desk.open().remove(0);
+    assert_eq!((&task["state"], &task["error"]), (&"refused".into(), &"came back: 550 mailbox full".into()));
+    assert_eq!(desk.of(&reference)["recipients"][0]["receipt"], Value::Null, "nobody was told");
+    refused(&["recipients", "bounced", &id, "--reason", "550"], "that was taken");
+    // The account's name went with the receipt: the bounce quotes it, and a person sees to it.
+    desk.ok(&["recipients", "retry", &id]);
+    assert!(honoured(&proxy.get("/", "Sec-GPC: 1\r\nX-Account-Id: bob\r\n")));
+    wait_until("it is a person's", || desk.open().iter().any(|task| task["state"] == "unnamed"));
+    desk.ok(&["recipients", "done", &id, "--receipt", "written by hand"]);
+}
+
 /// Whose opt-out it is is said to nobody but a server whose certificate leads to the roots, and under TLS alone.
 #[test]
 fn a_mail_server_that_cannot_be_verified_hears_nothing_of_anybody() {

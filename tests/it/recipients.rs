@@ -56,17 +56,17 @@ fn with_accounts(builder: Builder, recipients: &str) -> Builder {
 }
 
 /// What a verb said.
-struct Said {
+pub(super) struct Said {
     code: Option<i32>,
     out: String,
-    err: String,
+    pub(super) err: String,
 }
 
 /// What a person types about a folder with settings and data.
 pub(super) struct Desk<'a>(pub(super) &'a Path);
 
 impl Desk<'_> {
-    fn ledger(&self, args: &[&str]) -> Said {
+    pub(super) fn ledger(&self, args: &[&str]) -> Said {
         let file = self.0.join("optgate.toml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_optgate"));
         let output = command.arg("ledger").args(args).arg("--config").arg(file).output().unwrap();

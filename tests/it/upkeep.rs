@@ -408,7 +408,7 @@ fn orders_that_change_the_journal_leave_a_record_each() {
     let kept = |text: &str| text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
     let told: Vec<_> =
         done.iter().map(|[what, who, text]| (what.as_str(), who.as_str(), kept(text))).collect();
-    let prune_said = "v1 records=2 before=2099-01-01T00:00:00Z untied=0 tied=2".to_owned();
+    let prune_said = "v1 records=2 before=2099-01-01T00:00:00Z untied=0 tied=2 vouched=2".to_owned();
     assert_eq!(
         told,
         [

@@ -9,6 +9,7 @@ use super::import::record;
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
 use crate::store::adopt::left_behind;
+use crate::store::recipients;
 
 /// Whose opt-outs.
 #[derive(Debug, Args)]
@@ -39,6 +40,8 @@ pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(),
     writeln!(out, "opted out here already: {}", counts.known)?;
     writeln!(out, "older than the account's own opt-in: {}", counts.overruled)?;
     writeln!(out, "of browsers alone, which keep their own: {}", left.of_browsers)?;
+    let untold = recipients::open_tasks(&args.folder).map_err(anyhow::Error::new)?.len();
+    writeln!(out, "recipients that are still to be told, by `ledger recipients` on that folder: {untold}")?;
     match left.unproven {
         None => Ok(()),
         Some(why) => Err(anyhow::anyhow!(

@@ -82,7 +82,16 @@ pub fn run(global: &Global, args: &ExportArgs, out: &mut dyn Write) -> Result<()
     written(
         |record: RecordView| sheet.row(&record),
         |each| match shared {
-            Some(shared) => store::export_shared(shared.read_url.as_ref().unwrap_or(&shared.url), each),
+            Some(shared) => {
+                let url = shared.read_url.as_ref().unwrap_or(&shared.url);
+                if !store::export_shared(url, &settings.data_dir, each)? {
+                    eprintln!(
+                        "without a secret.key in {} it was not looked at whose records are that were pruned",
+                        settings.data_dir.display()
+                    );
+                }
+                Ok(())
+            }
             None => store::export(&settings.data_dir, each),
         },
     )?;

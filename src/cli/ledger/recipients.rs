@@ -50,6 +50,15 @@ pub enum RecipientsCommand {
         #[arg(value_name = "TASK")]
         task: String,
     },
+    /// Note that a mail which was taken came back later: the recipient is still to be told
+    Bounced {
+        /// The task's id: the mail's `Message-ID` begins with it
+        #[arg(value_name = "TASK")]
+        task: String,
+        /// What the bounce says
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Print what to write to a recipient: it names the account
     Text {
         /// The task's id in the list
@@ -76,6 +85,7 @@ pub fn run(global: &Global, args: &RecipientsArgs, out: &mut dyn Write) -> Resul
     match (&args.command, &args.reference) {
         (Some(RecipientsCommand::Done { task, receipt }), _) => done(data_dir, task, receipt),
         (Some(RecipientsCommand::Retry { task }), _) => retry(&settings, task),
+        (Some(RecipientsCommand::Bounced { task, reason }), _) => bounced(data_dir, task, reason),
         (Some(RecipientsCommand::Text { task }), _) => text(data_dir, task, out),
         (None, Some(reference)) => one(&settings, reference, args.format, out),
         (None, None) => open(&settings, args.format, out),
@@ -83,12 +93,31 @@ pub fn run(global: &Global, args: &RecipientsArgs, out: &mut dyn Write) -> Resul
     .map_err(Failure::from)
 }
 
-fn done(data_dir: &Path, task: &str, receipt: &str) -> anyhow::Result<()> {
-    let good = !receipt.trim().is_empty()
-        && receipt.chars().count() <= MOST_RECEIPT
-        && !receipt.chars().any(char::is_control);
+/// Whether a text can be kept as it is.
+fn is_kept(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= MOST_RECEIPT && !text.chars().any(char::is_control)
+}
+
+fn bounced(data_dir: &Path, task: &str, reason: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
-        good,
+        is_kept(reason),
+        "--reason is 1 to {MOST_RECEIPT} characters on one line: what the bounce says"
+    );
+    let found = recipients::bounced(data_dir, task, reason)?;
+    anyhow::ensure!(
+        found,
+        "there is no mail {task} that was taken; `optgate ledger recipients REFERENCE` shows what became of each"
+    );
+    eprintln!(
+        "{task}: open again, and it waits for you: put the address right and type `optgate ledger recipients retry {task}`, \
+         or write to the recipient and note it with `done`"
+    );
+    Ok(())
+}
+
+fn done(data_dir: &Path, task: &str, receipt: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        is_kept(receipt),
         "--receipt is 1 to {MOST_RECEIPT} characters on one line: what shows that it was told"
     );
     let found = recipients::done(data_dir, task, receipt)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::{Failure, Global, data_dir};
 use crate::store::proof::{Inclusion, Item, Proven, Unproven, Verifier};
@@ -20,6 +21,9 @@ pub struct VerifyArgs {
     /// A file of `ledger proof`
     #[arg(long, value_name = "FILE")]
     pub proof: Option<PathBuf>,
+    /// Also hold the journal against what was known of it: a file of `ledger proof`, or a log line's RECORD:CHAIN
+    #[arg(long, value_name = "FILE|RECORD:CHAIN", conflicts_with_all = ["proof", "export"])]
+    pub holds: Vec<String>,
     /// Public key to believe, as a file or in base64; repeatable. Without it, the evidence's own word is taken
     #[arg(long, value_name = "PUBLICKEY")]
     pub key: Vec<String>,
@@ -55,9 +59,51 @@ pub fn run(global: &Global, args: &VerifyArgs, out: &mut dyn Write) -> Result<()
     let verifier = Verifier::new(&keys);
     let proven = match &args.export {
         Some(file) => exported(file, verifier)?,
-        None => in_folder(&data_dir(global)?, verifier)?,
+        None => {
+            let folder = data_dir(global)?;
+            // What is missing at the end of a journal, nothing in it shows.
+            args.holds.iter().try_for_each(|known| holds(&folder, known, &keys))?;
+            in_folder(&folder, verifier)?
+        }
     };
     report(&proven, out)
+}
+
+/// Whether a folder's journal has a record with the chain value that was known of it before, and so every record up to it
+/// as it was then.
+fn holds(folder: &Path, known: &str, keys: &[PublicKey]) -> anyhow::Result<()> {
+    let (seq, chain) = match said(known) {
+        Some(said) => said,
+        None => {
+            let proof = inclusion(Path::new(known))?;
+            proof.verify(keys).map_err(|why| not_proven(known, &why))?;
+            let (_, seq, chain) = proof.signed_head().with_context(|| format!("{known} cannot be read"))?;
+            (seq, chain)
+        }
+    };
+    let why = match store::chain_at(folder, seq)? {
+        Some(here) if here == chain => return Ok(()),
+        Some(_) => "it was another then: the journal was changed, or is another's",
+        None => "it is not there: the journal lost its end, or was set back to a copy of before",
+    };
+    anyhow::bail!(
+        "{}: not proven: record {seq} is known from {known}, and {why}. Restore the journal from a backup and keep this \
+         file: it is evidence",
+        folder.display()
+    )
+}
+
+/// A record and its chain value, as the log has them.
+fn said(known: &str) -> Option<(i64, [u8; 32])> {
+    let (seq, chain) = known.split_once(':')?;
+    let chain = HEXLOWER_PERMISSIVE.decode(chain.as_bytes()).ok()?;
+    Some((seq.parse().ok()?, chain.try_into().ok()?))
+}
+
+fn inclusion(file: &Path) -> anyhow::Result<Inclusion> {
+    let name = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
+    serde_json::from_str(&text).with_context(|| format!("{name} is no output of `optgate ledger proof`"))
 }
 
 /// A key in a file, or the key itself.
@@ -109,9 +155,7 @@ fn exported(file: &Path, mut verifier: Verifier) -> anyhow::Result<Proven> {
 
 fn one_record(file: &Path, keys: &[PublicKey], out: &mut dyn Write) -> Result<(), Failure> {
     let name = file.display().to_string();
-    let text = fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
-    let proof: Inclusion = serde_json::from_str(&text)
-        .with_context(|| format!("{name} is no output of `optgate ledger proof`"))?;
+    let proof = inclusion(file)?;
     let (record, signed_us, key) = proof.verify(keys).map_err(|why| not_proven(&name, &why))?;
     serde_json::to_writer(&mut *out, &record).map_err(std::io::Error::from)?;
     writeln!(out)?;

@@ -6,8 +6,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions as _, Row as _};
 
 use crate::privacy::Subject;
-use crate::store::journal::chain::Fields;
+use crate::store::journal::chain::{Fields, Link};
 use crate::store::journal::postgres::{PAGE, Shipped};
+use crate::store::journal::shared_forget::Pruned;
 use crate::store::journal::sqlite::connect_options;
 use crate::store::merge::{Seen, Told};
 use crate::store::record::{Kind, Source};
@@ -20,8 +21,11 @@ impl Reader {
         Ok(Self(connect_options(journal).read_only(true).connect().await?))
     }
 
-    /// The chain value of a record.
+    /// The chain value of a record; of none yet, what every chain begins with.
     pub(super) async fn chain(&mut self, seq: i64) -> sqlx::Result<Option<Vec<u8>>> {
+        if seq == 0 {
+            return Ok(Some(Link::default().to_vec()));
+        }
         let row = sqlx::query("SELECT chain FROM journal WHERE seq = ?")
             .bind(seq)
             .fetch_optional(&mut self.0)
@@ -58,17 +62,19 @@ impl Reader {
         rows.iter().map(shipped).collect()
     }
 
-    /// A page of pruned records after a number: which, and their digests.
-    pub(super) async fn pruned(&mut self, after: i64) -> sqlx::Result<(Vec<i64>, Vec<Vec<u8>>)> {
+    /// A page of pruned records after a number, in order.
+    pub(super) async fn pruned(&mut self, after: i64) -> sqlx::Result<Vec<Pruned>> {
         let rows = sqlx::query(
-            "SELECT seq, digest FROM journal WHERE seq > ? AND digest IS NOT NULL ORDER BY seq LIMIT ?",
+            "SELECT seq, digest, seen FROM journal WHERE seq > ? AND digest IS NOT NULL ORDER BY seq LIMIT ?",
         )
         .bind(after)
         .bind(PAGE)
         .fetch_all(&mut self.0)
         .await?;
-        let pair = |row: &SqliteRow| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?));
-        Ok(rows.iter().map(pair).collect::<sqlx::Result<Vec<_>>>()?.into_iter().unzip())
+        let pruned = |row: &SqliteRow| {
+            Ok(Pruned { seq: row.try_get(0)?, digest: row.try_get(1)?, seen: row.try_get(2)? })
+        };
+        rows.iter().map(pruned).collect()
     }
 
     /// A page of the accounts that are kept by their hash alone, after a row: how each stood, and the last row; `None` at

@@ -27,7 +27,8 @@ pub struct FeedHealth {
     pub missing: u64,
     /// The first of them.
     pub first_missing: Option<String>,
-    /// Records in the database that say more than an opt-out, and that nothing proves: they count as opt-outs.
+    /// Records in the database that say more than an opt-out, or were pruned, and that nothing proves: they count as
+    /// opt-outs.
     pub unproven: u64,
     /// The first of them.
     pub first_unproven: Option<String>,
@@ -154,8 +155,8 @@ impl Line {
         if total.is_power_of_two() {
             tracing::error!(
                 total,
-                "{what} in the shared database opts somebody in, or out in part, and nothing proves it: it was changed there, \
-                 or an earlier version pruned it. It counts as an opt-out"
+                "{what} in the shared database opts somebody in, or out in part, or a pruned one out, and nothing proves it: it \
+                 was changed there, or an earlier version pruned it. It counts as an opt-out"
             );
         }
     }

@@ -457,7 +457,8 @@ async fn find(
 }
 
 async fn others(url: &config::DatabaseUrl, key_checks: &[String], node: &str) -> Result<usize, Trouble> {
-    Ok(open(url, key_checks).await?.others(node).await?.len())
+    let others = open(url, key_checks).await?.others(node).await?;
+    Ok(others.iter().filter(|(_, last)| *last > 0).count())
 }
 
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:

@@ -108,9 +108,7 @@ impl Shipper {
             loop {
                 self.reached(seq);
                 if self.replica && beat.is_none_or(|at: Instant| at.elapsed() > BEAT) {
-                    if let Some(heard_us) = database.beat(&self.node).await? {
-                        self.line.beat(heard_us);
-                    }
+                    self.line.beat(database.beat(&self.node).await?);
                     beat = Some(Instant::now());
                 }
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
@@ -220,10 +218,17 @@ impl Shipper {
     async fn forget(&self, reader: &mut Reader, database: &mut Database) -> Result<(), Trouble> {
         let mut after = 0;
         loop {
-            let (seqs, digests) = reader.pruned(after).await.map_err(unreadable)?;
-            let Some(last) = seqs.last() else { return Ok(()) };
-            after = *last;
-            database.prune(&self.node, &seqs, &digests).await?;
+            let page = reader.pruned(after).await.map_err(unreadable)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
+            let others = database.prune(&self.node, &page, &self.keys).await?;
+            if let Some(first) = others.first() {
+                tracing::error!(
+                    records = others.len(),
+                    "record {first} of this node, and maybe more, was changed in the shared database before it was pruned \
+                     there: `ledger export --all-nodes` tells. Whoever opted out in it is honoured by this node's word"
+                );
+            }
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Tail {
     fork: Option<i64>,
     /// Under which names accounts are kept here.
     names: watch::Receiver<Names>,
+    /// Up to which of its own pruned records this node knows what was chosen in them; `None`: all there were.
+    own_pruned: Option<i64>,
 }
 
 /// What one connection needs.
@@ -72,7 +74,27 @@ impl Tail {
             doubtful: HashSet::new(),
             rechecked: 0,
             fork: None,
+            own_pruned: Some(0),
         }
+    }
+
+    /// This node's file does not say any more who opted back in by a record that is pruned, and the others' opt-outs of
+    /// before would count again. The database says it: those accounts are weighed once more, after a start.
+    ///
+    /// Cost: a look into an index of the database for each record that is pruned.
+    async fn weigh_own_pruned(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
+        while let Some(after) = self.own_pruned {
+            let page = sources.reader.pruned(after).await.map_err(unreadable)?;
+            let seqs: Vec<i64> = page.iter().map(|record| record.seq).collect();
+            let last = seqs.last().copied();
+            if last.is_some() {
+                let chosen = sources.database.chosen(&self.node, seqs).await?;
+                let out = |subject: &Subject| self.state.index.standing(subject).is_out();
+                self.doubtful.extend(chosen.into_iter().filter(out));
+            }
+            self.own_pruned = last;
+        }
+        Ok(())
     }
 
     /// Looks whether opt-outs of other nodes are kept under names that are gone here. Cost: a few rows; where a name is
@@ -165,6 +187,10 @@ impl Tail {
                 Ok(false) => self.line.heard_all(),
                 Ok(true) => self.line.tail_failed(&Trouble::Away(BEHIND.into())),
                 Err(trouble) => return trouble,
+            }
+            // Until then they count as opted out.
+            if let Err(trouble) = self.weigh_own_pruned(&mut sources).await {
+                return trouble;
             }
             let poll = self.settings.poll;
             let came = async {

@@ -7,10 +7,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::beside::{on_this_thread, reading, there};
-use super::chain::{Fields, Head, Kept, digest, put};
+use super::chain::{Fields, Head, Kept, Link, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
-use super::replay::of_another;
+use super::replay::{link_of, of_another};
 use super::schema::{SEALED, TIMELESS, meta, schema_version};
 use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse, secrets};
@@ -42,6 +42,11 @@ pub(in crate::store) fn read(
         });
         hand_out(inbox, each)
     })
+}
+
+/// The chain value of a record, if it is there.
+pub(in crate::store) fn chain_at(path: &Path, seq: i64) -> Result<Option<Link>, OpenError> {
+    reading(path, async |connection| link_of(connection, seq).await.map_err(|e| explain(path, &e)))
 }
 
 /// One record by its normalised reference, if it is there and not pruned.

@@ -11,6 +11,9 @@
 //! It stays when the row is pruned. Earlier versions wrote none: their whole rows are held against their bytes, the
 //! account's hash and the chain; what is pruned of them, and was more than an opt-out, is not known to be, and counts as
 //! one.
+//!
+//! A whole opt-out has none: its bytes tell. When it is pruned nothing but the row says whose it was, so it gets one then,
+//! by which a row that was given to another account is found out: who opted out would be honoured by no later node.
 
 use data_encoding::HEXLOWER;
 
@@ -58,26 +61,42 @@ pub(in crate::store) fn believe(row: &Row<'_>, keys: &Keys) -> Option<Choice> {
     let out = |source, unproven| {
         Some(Choice { subject, kind: Kind::OptOut, source, seen: Seen::default(), unproven })
     };
+    let vouched = vouched((row.node, row.seq), (row.kind, row.signal), &subject, (row.seen, keys));
     if row.kind == Kind::OptOut.as_str() {
-        // In which way it came is not worth a doubt.
-        return out(Source::parse(row.signal).unwrap_or(Source::Carried), false);
+        // In which way it came is not worth a doubt; whose it was is.
+        return out(Source::parse(row.signal).unwrap_or(Source::Carried), vouched == Some(false));
     }
-    let (seen, mac) = match row.seen.and_then(|seen| seen.rsplit_once(MARK)) {
-        Some((seen, mac)) => (seen, HEXLOWER.decode(mac.as_bytes()).ok().and_then(|mac| mac.try_into().ok())),
-        None => (row.seen.unwrap_or_default(), None),
-    };
-    let vouched = mac.is_some_and(|mac: [u8; 32]| {
-        keys.know_beside(
-            &parts(row.node, &row.seq.to_be_bytes(), (row.kind, row.signal), &subject, seen),
-            &mac,
-        )
-    });
-    let (kind, source) = match (vouched, row.canonical.and_then(|bytes| proven(row, &subject, bytes))) {
-        (true, _) => (Kind::parse(row.kind)?, Source::parse(row.signal)?),
-        (false, Some(fields)) => (Kind::parse(fields.kind)?, Source::parse(fields.signal)?),
-        (false, None) => return out(Source::Carried, true),
-    };
+    let seen = row.seen.map(|seen| seen.rsplit_once(MARK).map_or(seen, |(seen, _)| seen)).unwrap_or_default();
+    let (kind, source) =
+        match (vouched == Some(true), row.canonical.and_then(|bytes| proven(row, &subject, bytes))) {
+            (true, _) => (Kind::parse(row.kind)?, Source::parse(row.signal)?),
+            (false, Some(fields)) => (Kind::parse(fields.kind)?, Source::parse(fields.signal)?),
+            (false, None) => return out(Source::Carried, true),
+        };
     Some(Choice { subject, kind, source, seen: Seen::parse(seen), unproven: false })
+}
+
+/// Whether a row's MAC is that of what it says; `None`: it has none.
+pub(in crate::store) fn vouched(
+    (node, seq): (&str, i64),
+    told: (&str, &str),
+    subject: &Subject,
+    (seen, keys): (Option<&str>, &Keys),
+) -> Option<bool> {
+    let (seen, mac) = seen?.rsplit_once(MARK)?;
+    let mac: Option<[u8; 32]> = HEXLOWER.decode(mac.as_bytes()).ok().and_then(|mac| mac.try_into().ok());
+    let is = |mac| keys.know_beside(&parts(node, &seq.to_be_bytes(), told, subject, seen), &mac);
+    Some(mac.is_some_and(is))
+}
+
+/// What stands before a MAC.
+pub(in crate::store) fn without_mac(seen: String) -> String {
+    seen.rsplit_once(MARK).map_or(seen.clone(), |(seen, _)| seen.to_owned())
+}
+
+/// Whether a row has a MAC, of whatever.
+pub(in crate::store) fn has_mac(seen: Option<&str>) -> bool {
+    seen.is_some_and(|seen| seen.contains(MARK))
 }
 
 /// The fields of a whole row, where its bytes are of this account and follow the row before.
@@ -99,9 +118,19 @@ pub(in crate::store) fn vouch(record: &mut Shipped, node: &str, keys: &Keys) {
         return;
     }
     let (subject, seen) = (Subject::from_bytes(subject), record.seen.take().unwrap_or_default());
-    let (seq, told) = (record.seq.to_be_bytes(), (record.kind.as_str(), record.signal.as_str()));
-    let mac = keys.beside_mac(&parts(node, &seq, told, &subject, &seen));
-    record.seen = Some(format!("{seen}{MARK}{}", HEXLOWER.encode(&mac)));
+    let told = (record.kind.as_str(), record.signal.as_str());
+    record.seen = Some(with_mac((node, record.seq), told, &subject, (&seen, keys)));
+}
+
+/// What a record of this node has heard, as this node's file has it, with a MAC over it and what the record says.
+pub(in crate::store) fn with_mac(
+    (node, seq): (&str, i64),
+    told: (&str, &str),
+    subject: &Subject,
+    (seen, keys): (&str, &Keys),
+) -> String {
+    let mac = keys.beside_mac(&parts(node, &seq.to_be_bytes(), told, subject, seen));
+    format!("{seen}{MARK}{}", HEXLOWER.encode(&mac))
 }
 
 /// What a MAC is over.
@@ -218,6 +247,13 @@ mod tests {
         ] {
             assert_eq!(of(&forged), Some(out.clone()), "{what}");
         }
+        let mut opt_out = pruned(&Shipped { kind: "opt-out".into(), ..earlier.clone() });
+        assert!(!believe(&row(&opt_out, &before), &keys).unwrap().unproven, "of an earlier version");
+        let ann = Subject::from_bytes(ANN);
+        opt_out.seen = Some(with_mac(("a", 2), ("opt-out", "form"), &ann, ("b:9", &keys)));
+        assert!(!believe(&row(&opt_out, &before), &keys).unwrap().unproven);
+        opt_out.subject = Some(b"the account: ben".to_vec());
+        assert!(believe(&row(&opt_out, &before), &keys).unwrap().unproven, "given to another account");
         let strangers = Keys::derive(b"another");
         assert!(believe(&row(&pruned(&vouched), &before), &strangers).unwrap().unproven);
         let rotated = Keys::derive(b"new").with_older(&[b"secret"]);

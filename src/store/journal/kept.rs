@@ -27,8 +27,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::chain::{Account, BLINDING, Fields, Head, Link, put};
 use super::forget::word;
+use super::noted::{self, Noted};
 use super::seal::{Growing, Left, Seal, Seals, unsealed};
-use super::upkeep::{self, By, Deed, Noted, Upkeep};
+use super::upkeep::{By, Deed, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::OpenError;
@@ -250,7 +251,7 @@ impl Kept {
         untied: Vec<i64>,
     ) -> Result<(Vec<(i64, Upkeep)>, bool), OpenError> {
         let named = |e: sqlx::Error| explain(path, &e);
-        let all = upkeep::all(connection).await.map_err(named)?;
+        let all = noted::all(connection).await.map_err(named)?;
         all.iter().for_each(|(seq, upkeep)| self.seals.say(*seq, upkeep));
         let pruned = pruned(connection).await.map_err(named)?;
         self.seals.check(&Left { pruned, untied }).map_err(|why| unsealed(path, &why))?;
@@ -357,6 +358,6 @@ pub(super) async fn seal_earlier(
         return Ok(None);
     }
     let deed = Deed::Seal { pruned, untied };
-    let noted = upkeep::note(connection, node, head, (By::Start, &deed, &seal)).await?;
+    let noted = noted::note(connection, node, head, (By::Start, &deed, &seal)).await?;
     Ok(Some(noted))
 }

@@ -4,10 +4,10 @@
 //! tables of [`schema`], and [`replay`] reads them again; [`checkpoint`] says what is signed, over the trees of
 //! [`merkle`], by the keys of [`signers`], and [`signed`] how far that is; [`audit`] reads all of it beside a running
 //! server, and [`forget`] takes out of it what is too old or to be erased, but for what [`hold`] keeps; [`kept`] is
-//! what stays of accounts then, and [`upkeep`] the record of all that was done so; [`seal`] holds the one against the
+//! what stays of accounts then, and [`upkeep`] the record of all that was done so, which [`noted`] writes; [`seal`] holds the one against the
 //! other, [`sealed`] does so beside a running server. [`wal`] and [`mark`] are for what a crash, a bad disk or a bad
-//! hand left. [`postgres`] is where nodes share their records, [`believed`] what a node believes of one there, and
-//! [`shared_audit`] reads them there. The canonical bytes are the record. Time and reference stand beside them to
+//! hand left. [`postgres`] is where nodes share their records, in the tables of [`shared_schema`], [`believed`] what a node
+//! believes of one there; [`shared_forget`] takes out of them what goes here, and [`shared_audit`] reads them all. The canonical bytes are the record. Time and reference stand beside them to
 //! search by, and what ties a record to an account so that it can be forgotten.
 
 pub(super) mod audit;
@@ -22,6 +22,7 @@ pub(super) mod left;
 pub(super) mod mark;
 pub(super) mod merkle;
 pub(super) mod names;
+mod noted;
 pub(super) mod postgres;
 mod prepare;
 pub(super) mod replay;
@@ -30,7 +31,9 @@ pub(super) mod seal;
 mod sealed;
 mod secrets;
 pub(super) mod shared_audit;
+pub(super) mod shared_forget;
 mod shared_names;
+mod shared_schema;
 mod signed;
 pub(super) mod signers;
 pub(super) mod sqlite;
@@ -117,7 +120,7 @@ mod tests {
     use super::seal::There;
     use super::sqlite::{Journal, Key, connect_options};
     use super::upkeep::By;
-    use super::{audit, kept, schema, upkeep};
+    use super::{audit, kept, noted, schema};
     use crate::privacy::{Standing, Subject};
     use crate::store::record::{Change, Kind, Receipt, Source};
 
@@ -309,7 +312,7 @@ mod tests {
         let path = folder.path().join("journal.sqlite3");
         opened(&path).await.0.close().await.unwrap();
         let mut raw = connect_options(&path).connect().await.unwrap();
-        for (query, index) in [(upkeep::ALL, "journal_upkeep"), (kept::PRUNED, "journal_pruned")] {
+        for (query, index) in [(noted::ALL, "journal_upkeep"), (kept::PRUNED, "journal_pruned")] {
             let plan: String = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
                 .fetch_all(&mut raw)
                 .await

@@ -17,9 +17,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 
-use super::believed::{Choice, Row, believe};
-use super::chain::{BLINDING, Link};
-use super::seal::shared_leaf;
+use super::believed::{Choice, Row, believe, without_mac};
+use super::chain::Link;
 use crate::config::DatabaseUrl;
 use crate::privacy::{Keys, Subject};
 use crate::store::merge::Told;
@@ -32,49 +31,6 @@ pub(in crate::store) const PAGE: i64 = 2048;
 
 /// What one call may take. A network that swallows packets must not hold the feed.
 const CALL: Duration = Duration::from_secs(10);
-
-/// Taken while the schema is looked at, so that nodes that start together migrate once (`OPTG`).
-const MIGRATION_LOCK: i64 = 0x4f50_5447;
-
-/// Forward only; a step is never changed once released, only followed by another.
-///
-/// The second lets no row of `suppression` take another's place, so that the record of the erasure that put it in can
-/// seal it: see [`super::seal::Shared`]. Rows of before, of an erasure that was broken off,
-/// and of accounts whose pruned records were lost ([`Database::keep`]) are sealed by none.
-const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE optgate.nodes (
-        node text PRIMARY KEY,
-        seq bigint NOT NULL,
-        chain bytea NOT NULL,
-        heard timestamptz NOT NULL DEFAULT now()
-    ) WITH (fillfactor = 50);
-    CREATE TABLE optgate.records (
-        node text NOT NULL,
-        seq bigint NOT NULL,
-        time_us bigint NOT NULL,
-        site text NOT NULL,
-        kind text NOT NULL,
-        signal text NOT NULL,
-        subject bytea,
-        blinding bytea,
-        seen text,
-        reference text,
-        canonical bytea,
-        digest bytea,
-        chain bytea NOT NULL,
-        PRIMARY KEY (node, seq)
-    );
-    CREATE INDEX records_reference ON optgate.records (reference);
-    CREATE INDEX records_subject ON optgate.records (subject) WHERE subject IS NOT NULL;
-    CREATE TABLE optgate.suppression (subject bytea PRIMARY KEY, standing text NOT NULL);
-    ",
-    "
-    ALTER TABLE optgate.suppression DROP CONSTRAINT suppression_pkey;
-    ALTER TABLE optgate.suppression ADD COLUMN erasure bytea;
-    CREATE INDEX suppression_subject ON optgate.suppression (subject);
-    ",
-];
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -176,48 +132,6 @@ impl Database {
         .await
     }
 
-    /// Brings the schema up to date, and refuses one that is newer, or a database of nodes with another secret.
-    /// `key_checks`: of this node's secrets, the live one first.
-    pub(in crate::store) async fn migrate(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
-        self.call(async |connection| {
-            let live = key_checks.first().map_or("", String::as_str);
-            query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *connection).await?;
-            let known: bool = query("SELECT to_regclass('optgate.meta') IS NOT NULL")
-                .fetch_one(&mut *connection)
-                .await?
-                .try_get(0)?;
-            if !known {
-                sqlx::raw_sql(
-                    "CREATE SCHEMA IF NOT EXISTS optgate;
-                     CREATE TABLE optgate.meta (key text PRIMARY KEY, value text NOT NULL);",
-                )
-                .execute(&mut *connection)
-                .await?;
-                put_meta(connection, "key_check", live).await?;
-            }
-            let have = checked_version(connection, key_checks).await?;
-            // After a rotation, nodes that do not have the new secret yet would not know the accounts of those that do.
-            put_meta(connection, "key_check", live).await?;
-            for step in &MIGRATIONS[have..] {
-                sqlx::raw_sql(*step).execute(&mut *connection).await?;
-            }
-            if have < MIGRATIONS.len() {
-                put_meta(connection, "schema", &MIGRATIONS.len().to_string()).await?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Looks whether a database that is only read can be used.
-    pub(in crate::store) async fn check(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
-        self.call(async |connection| {
-            checked_version(connection, key_checks).await?;
-            Ok(())
-        })
-        .await
-    }
-
     /// The last record of a node that is here, with its chain value.
     pub(in crate::store) async fn shipped(&mut self, node: &str) -> Result<Option<(i64, Vec<u8>)>, Trouble> {
         self.call(async |connection| {
@@ -256,18 +170,19 @@ impl Database {
         .await
     }
 
-    /// Writes down that a node is there; when, in microseconds since the Unix epoch by the database's clock. `None`: it has
-    /// no line yet.
-    pub(in crate::store) async fn beat(&mut self, node: &str) -> Result<Option<i64>, Trouble> {
+    /// Writes down that a node is there, with its first line if it has recorded nothing yet; when, in microseconds since
+    /// the Unix epoch by the database's clock.
+    pub(in crate::store) async fn beat(&mut self, node: &str) -> Result<i64, Trouble> {
         self.call(async |connection| {
             let row = query(
-                "UPDATE optgate.nodes SET heard = now() WHERE node = $1 \
-                 RETURNING (extract(epoch FROM heard) * 1000000)::bigint",
+                "INSERT INTO optgate.nodes (node, seq, chain) VALUES ($1, 0, $2) ON CONFLICT (node) DO UPDATE \
+                 SET heard = now() RETURNING (extract(epoch FROM heard) * 1000000)::bigint",
             )
             .bind(node)
-            .fetch_optional(&mut *connection)
+            .bind(Link::default().to_vec())
+            .fetch_one(&mut *connection)
             .await?;
-            Ok(row.map(|row| row.try_get(0)).transpose()?)
+            Ok(row.try_get(0)?)
         })
         .await
     }
@@ -370,6 +285,26 @@ impl Database {
         .await
     }
 
+    /// Accounts that some of a node's records let opt back in, or out in part only.
+    pub(in crate::store) async fn chosen(
+        &mut self,
+        node: &str,
+        seqs: Vec<i64>,
+    ) -> Result<Vec<Subject>, Trouble> {
+        self.call(async |connection| {
+            let rows = query(
+                "SELECT DISTINCT subject FROM optgate.records WHERE node = $1 AND seq = ANY($2) AND kind <> 'opt-out' \
+                 AND subject IS NOT NULL",
+            )
+            .bind(node)
+            .bind(seqs)
+            .fetch_all(&mut *connection)
+            .await?;
+            Ok(rows.iter().filter_map(subject).collect())
+        })
+        .await
+    }
+
     /// Writes those of a batch that are not here any more; how many that were. An account that was erased everywhere
     /// meanwhile is not tied to them again.
     pub(in crate::store) async fn send_again(
@@ -387,6 +322,7 @@ impl Database {
             for record in &mut batch {
                 if record.subject.as_ref().is_some_and(|subject| erased.contains(subject)) {
                     (record.subject, record.blinding) = (None, None);
+                    record.seen = record.seen.take().map(without_mac);
                 }
             }
             let written = insert(connection, node, &batch).await?;
@@ -454,137 +390,6 @@ impl Database {
         .await
     }
 
-    /// Puts digests in the place of records that their node has pruned. Whose they were, which way and how stays, as
-    /// the entry by which a node that comes later honours the opt-out.
-    pub(in crate::store) async fn prune(
-        &mut self,
-        node: &str,
-        seqs: &[i64],
-        digests: &[Vec<u8>],
-    ) -> Result<(), Trouble> {
-        self.call(async |connection| {
-            query(
-                "UPDATE optgate.records r SET canonical = NULL, digest = p.digest, time_us = 0, reference = NULL, \
-                 blinding = NULL, site = '' FROM unnest($2::bigint[], $3::bytea[]) AS p (seq, digest) \
-                 WHERE r.node = $1 AND r.seq = p.seq AND r.canonical IS NOT NULL",
-            )
-            .bind(node.to_owned())
-            .bind(seqs.to_vec())
-            .bind(digests.to_vec())
-            .execute(&mut *connection)
-            .await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Takes what ties records to an account out of every node's, and keeps how it stood, if that is to be kept. How many
-    /// whole records that were, but for `own`, those that are tied to it in the file of `node`, which ends with record
-    /// `last`; and how many pruned ones.
-    pub(in crate::store) async fn erase(
-        &mut self,
-        subject: &Subject,
-        (node, own, last): (&str, &[i64], i64),
-        (standing, erasure): (Option<&str>, &[u8; BLINDING]),
-    ) -> Result<(u64, u64), Trouble> {
-        self.call(async |connection| {
-            let row = query(
-                "SELECT count(*) FILTER (WHERE canonical IS NOT NULL AND \
-                 (node <> $2 OR (seq <= $3 AND NOT seq = ANY($4)))), \
-                 count(*) FILTER (WHERE canonical IS NULL) FROM optgate.records WHERE subject = $1",
-            )
-            .bind(subject.as_bytes().as_slice())
-            .bind(node)
-            .bind(last)
-            .bind(own.to_vec())
-            .fetch_one(&mut *connection)
-            .await?;
-            let (whole, pruned): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            query("UPDATE optgate.records SET subject = NULL, blinding = NULL WHERE subject = $1")
-                .bind(subject.as_bytes().as_slice())
-                .execute(&mut *connection)
-                .await?;
-            if let Some(standing) = standing {
-                query("INSERT INTO optgate.suppression (subject, standing, erasure) VALUES ($1, $2, $3)")
-                    .bind(subject.as_bytes().as_slice())
-                    .bind(standing.to_owned())
-                    .bind(erasure.as_slice())
-                    .execute(&mut *connection)
-                    .await?;
-            }
-            Ok((whole.unsigned_abs(), pruned.unsigned_abs()))
-        })
-        .await
-    }
-
-    /// Takes what ties a node's records up to a number to these accounts out of them.
-    pub(in crate::store) async fn untie(
-        &mut self,
-        node: &str,
-        last: i64,
-        subjects: &[Subject],
-    ) -> Result<(), Trouble> {
-        self.call(async |connection| {
-            let subjects: Vec<Vec<u8>> = subjects.iter().map(|subject| subject.as_bytes().to_vec()).collect();
-            query(
-                "UPDATE optgate.records SET subject = NULL, blinding = NULL \
-                 WHERE node = $1 AND seq <= $2 AND subject = ANY($3)",
-            )
-            .bind(node.to_owned())
-            .bind(last)
-            .bind(subjects)
-            .execute(&mut *connection)
-            .await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Keeps accounts as opted out of whom nothing else is here, each with how it stood.
-    pub(in crate::store) async fn keep(&mut self, accounts: Vec<(Vec<u8>, String)>) -> Result<(), Trouble> {
-        self.call(async |connection| {
-            let (subjects, standings): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
-            query(
-                "INSERT INTO optgate.suppression (subject, standing) SELECT * FROM unnest($1::bytea[], $2::text[]) AS \
-                 k (subject, standing) WHERE NOT EXISTS (SELECT 1 FROM optgate.records r WHERE r.subject = k.subject) \
-                 AND NOT EXISTS (SELECT 1 FROM optgate.suppression s WHERE s.subject = k.subject)",
-            )
-            .bind(subjects)
-            .bind(standings)
-            .execute(connection)
-            .await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Erased accounts that are opted out, and those of pruned records that were lost.
-    pub(in crate::store) async fn suppressed(&mut self) -> Result<Vec<Subject>, Trouble> {
-        self.call(async |connection| {
-            let rows = query("SELECT DISTINCT subject FROM optgate.suppression");
-            let rows = rows.fetch_all(&mut *connection).await?;
-            let subject =
-                |row: &PgRow| row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes);
-            Ok(rows.iter().filter_map(subject).collect())
-        })
-        .await
-    }
-
-    /// What is kept of accounts by one erasure: their leaves.
-    pub(in crate::store) async fn kept_by(&mut self, erasure: &[u8; BLINDING]) -> Result<Vec<Link>, Trouble> {
-        self.call(async |connection| {
-            let rows = query("SELECT subject, standing FROM optgate.suppression WHERE erasure = $1")
-                .bind(erasure.as_slice())
-                .fetch_all(&mut *connection)
-                .await?;
-            let leaf = |row: &PgRow| -> Result<_, sqlx::Error> {
-                Ok(shared_leaf(row.try_get(0)?, row.try_get(1)?, erasure))
-            };
-            Ok(rows.iter().map(leaf).collect::<Result<_, _>>()?)
-        })
-        .await
-    }
-
     /// The canonical bytes of a record, by its normalised reference.
     pub(in crate::store) async fn find(&mut self, reference: &str) -> Result<Option<Vec<u8>>, Trouble> {
         self.call(async |connection| {
@@ -607,50 +412,6 @@ pub(super) fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, 
 async fn timed<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let silent = || Trouble::Away(format!("no answer within {} s", CALL.as_secs()));
     tokio::time::timeout(CALL, call).await.map_err(|_| silent())?
-}
-
-pub(super) async fn put_meta(connection: &mut PgConnection, key: &str, value: &str) -> Result<(), Trouble> {
-    // Mostly it stands there already, and then nothing is written.
-    query(
-        "INSERT INTO optgate.meta AS m VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
-         WHERE m.value <> excluded.value",
-    )
-        .bind(key)
-        .bind(value)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// The schema's version, if this program and this secret fit the database.
-async fn checked_version(connection: &mut PgConnection, key_checks: &[String]) -> Result<usize, Trouble> {
-    let rows = query("SELECT key, value FROM optgate.meta").fetch_all(connection).await?;
-    let mut version = 0;
-    for row in rows {
-        let (key, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        match key.as_str() {
-            "key_check" if !key_checks.contains(&value) => {
-                return Err(Trouble::Refused(
-                    "its nodes use another secret.key, so account opt-outs of theirs would match nobody here; copy \
-                     secret.key of one of them into this data folder"
-                        .into(),
-                ));
-            }
-            "schema" => {
-                version = value.parse().map_err(|_| {
-                    Trouble::Refused(format!("its schema version is `{value}`, which is no number"))
-                })?;
-            }
-            _ => {}
-        }
-    }
-    if version > MIGRATIONS.len() {
-        return Err(Trouble::Refused(format!(
-            "it was written by a newer Optgate (schema {version}, this one knows {}); run that version or a newer one",
-            MIGRATIONS.len()
-        )));
-    }
-    Ok(version)
 }
 
 async fn insert(connection: &mut PgConnection, node: &str, batch: &[Shipped]) -> Result<u64, sqlx::Error> {
@@ -700,6 +461,11 @@ pub(in crate::store) fn twins(node: &str) -> Trouble {
          holds only secret.key: what the database has comes back by itself, and `optgate ledger adopt FOLDER` brings \
          the opt-outs that only the old folder has"
     ))
+}
+
+/// The account in the first column.
+pub(super) fn subject(row: &PgRow) -> Option<Subject> {
+    row.try_get::<&[u8], _>(0).ok()?.try_into().ok().map(Subject::from_bytes)
 }
 
 fn row(row: &PgRow) -> Result<Row<'_>, sqlx::Error> {

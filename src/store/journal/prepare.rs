@@ -7,12 +7,13 @@ use sqlx::sqlite::SqliteConnection;
 use super::chain::Head;
 use super::kept::Kept;
 use super::mark::{self, Mark};
+use super::noted::{self, Noted};
 use super::replay::{Fold, Look, is_there, of_another, read_records};
 use super::schema::{self, SEALED, configure, migrate, refuse_damage, refuse_strangers, schema_version};
 use super::seal::Seal;
 use super::secrets::{self, live_since, refuse_other};
 use super::signed::{Unsigned, last_checkpoint};
-use super::upkeep::{self, By, Deed, Noted, Upkeep};
+use super::upkeep::{By, Deed, Upkeep};
 use super::{explain, refuse, signers, wal};
 use crate::store::signing::Signer;
 use crate::store::{OpenError, files};
@@ -86,7 +87,7 @@ pub(super) async fn prepare(
     schema::put_triggers_back(path, connection).await.map_err(named)?;
     if let Some(untied) = left {
         let deed = Deed::Left { untied };
-        let noted = upkeep::note(connection, &node, &end.head, (By::Start, &deed, &Seal::default())).await;
+        let noted = noted::note(connection, &node, &end.head, (By::Start, &deed, &Seal::default())).await;
         end.take(Some(noted.map_err(named)?));
     }
     let (live_since, noted) = live_since(connection, live, (&node, &end.head)).await.map_err(named)?;
@@ -98,7 +99,7 @@ pub(super) async fn prepare(
     let before = told.or(checkpoint.as_ref().map(|checkpoint| checkpoint.key.as_str()));
     if before.is_some_and(|before| before != signer.public().id()) {
         let deed = Deed::Signer { key: signer.public().id() };
-        let noted = upkeep::note(connection, &node, &end.head, (By::Start, &deed, &Seal::default())).await;
+        let noted = noted::note(connection, &node, &end.head, (By::Start, &deed, &Seal::default())).await;
         end.take(Some(noted.map_err(named)?));
     }
     // Only now, because the first look made the WAL: SQLite syncs the folder for it too, and does not look whether

@@ -7,8 +7,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
 use super::chain::Head;
+use super::noted::Noted;
 use super::seal::EVIDENCE;
-use super::upkeep::Noted;
 use super::{explain, kept, refuse, secrets};
 use crate::store::OpenError;
 

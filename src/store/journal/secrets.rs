@@ -8,10 +8,11 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row};
 
 use super::chain::{Head, put};
+use super::noted::{self, Noted};
 use super::schema::meta;
 use super::seal::{EVIDENCE, Seal};
 use super::sqlite::Journal;
-use super::upkeep::{self, By, Deed, Noted, Secrets, Upkeep};
+use super::upkeep::{By, Deed, Secrets, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
@@ -138,7 +139,7 @@ fn all_told(first: Option<String>, told: &[(i64, Upkeep)]) -> Option<Secrets> {
 pub(super) async fn check_beside(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
     let mut moment = connection.begin().await.map_err(named)?;
-    let told = upkeep::all(&mut moment).await.map_err(named)?;
+    let told = noted::all(&mut moment).await.map_err(named)?;
     check(path, &mut moment, &told).await?;
     moment.commit().await.map_err(named)
 }
@@ -146,7 +147,7 @@ pub(super) async fn check_beside(path: &Path, connection: &mut SqliteConnection)
 /// Notes the list in a journal whose records do not tell all of it.
 pub(super) async fn note_list(connection: &mut SqliteConnection, node: &str, head: &Head) -> Result<Noted> {
     let deed = Deed::Listed { secrets: listed(connection).await? };
-    upkeep::note(connection, node, head, (By::Start, &deed, &Seal::default())).await
+    noted::note(connection, node, head, (By::Start, &deed, &Seal::default())).await
 }
 
 /// Where `meta` has what a node's name is made of, beside the secret that it began with.
@@ -199,7 +200,7 @@ pub(super) async fn live_since(
                 .await?;
             let deed = Deed::Secret { check: live.to_owned() };
             let noted =
-                upkeep::note(&mut transaction, node, head, (By::Start, &deed, &Seal::default())).await?;
+                noted::note(&mut transaction, node, head, (By::Start, &deed, &Seal::default())).await?;
             transaction.commit().await?;
             Ok((next, Some(noted)))
         }
@@ -238,7 +239,7 @@ impl Journal {
     /// Refuses a list of accounts that were recorded anew with more of them than records of choices since there is more
     /// than one secret.
     async fn refuse_longer_list(&mut self) -> Result<()> {
-        let upkeep = upkeep::all(self.connection()?).await?;
+        let upkeep = noted::all(self.connection()?).await?;
         let Some((first, _)) = upkeep.iter().find(|(_, upkeep)| upkeep.secret.is_some()) else {
             return Ok(());
         };

@@ -1,17 +1,20 @@
 //! Reads the records of all nodes from the database that they share, and trusts nothing it reads.
 
+use super::believed::{has_mac, vouched};
 use super::chain::{Fields, Head, Kept};
 use super::postgres::{Database, Shipped, Trouble};
 use super::seal::{EVIDENCE, Left, NAMED, Seal, Seals, Shared, Unsealed};
 use super::upkeep::Upkeep;
 use super::{BROKEN, shared_refusal};
 use crate::config::DatabaseUrl;
+use crate::privacy::{Keys, Subject};
 use crate::store::OpenError;
 use crate::store::record::RecordView;
 
 /// Reads every record of every node: by node, in its order; see [`crate::store::export_shared`].
 pub(in crate::store) fn export(
     url: &DatabaseUrl,
+    keys: Option<(&Keys, &[String])>,
     each: &mut dyn FnMut(RecordView) -> std::io::Result<()>,
 ) -> Result<(), OpenError> {
     let failed = |why: String| shared_refusal(url, why);
@@ -22,6 +25,13 @@ pub(in crate::store) fn export(
     let away = |trouble: Trouble| failed(trouble.to_string());
     runtime.block_on(async {
         let mut database = Database::connect(url).await.map_err(away)?;
+        let keys = match keys {
+            Some((keys, checks)) => {
+                database.check(checks).await.map_err(away)?;
+                Some(keys)
+            }
+            None => None,
+        };
         let (mut said, mut untied) = (Vec::new(), Untied::default());
         let unlisted = database.unlisted().await.map_err(away)?;
         let listed = database.others("").await.map_err(away)?;
@@ -46,6 +56,9 @@ pub(in crate::store) fn export(
                     }
                     let names = fields.map(|fields| fields.person.is_some());
                     untied.found((&node, head.seq), names, row.subject.is_some());
+                    if names.is_none() && row.subject.is_some() {
+                        untied.vouched(&node, row, keys);
+                    }
                     let view = fields.map(|fields| fields.view());
                     view.map_or(Ok(()), &mut *each).map_err(OpenError::Output)?;
                 }
@@ -93,13 +106,25 @@ struct Untied {
     whole: Found,
     /// Pruned ones that are tied to nobody, whether they ever were or not,
     nobodys: Found,
-    /// and those that are tied to an account.
+    /// and those that are tied to an account:
     tied: u64,
+    /// some with the word of their node, whatever it is of,
+    worded: u64,
+    /// some without one,
+    silent: Found,
+    /// and some with another than it gave.
+    forged: Found,
+    /// Pruned by orders of earlier versions, which gave no word: so many may be without.
+    unvouched: u64,
+    /// Secrets were retired, which may have made such words.
+    retired: bool,
     /// Whole ones, by what the records say; and pruned ones on top.
     said: u64,
     said_pruned: u64,
-    /// Pruned ones that named an account, at least.
+    /// Pruned ones that named an account, at least,
     named: u64,
+    /// and those of them that were pruned by orders of this version.
+    named_now: u64,
     /// They went here without whose they were.
     sent: u64,
     /// An earlier version did not say how many it untied here; and how many of those it pruned named an account, or how
@@ -136,8 +161,10 @@ struct Gone {
     found: u64,
     /// and by what its records say,
     said: u64,
-    /// of which so many named an account.
+    /// of which so many named an account,
     named: u64,
+    /// and so many were to get their node's word.
+    named_now: u64,
 }
 
 impl Untied {
@@ -152,6 +179,11 @@ impl Untied {
         let named = upkeep.pruned_tied.unwrap_or_default();
         let named = named.saturating_add(upkeep.pruned_untied.unwrap_or_default());
         gone.named = gone.named.saturating_add(named);
+        if upkeep.vouched {
+            gone.named_now = gone.named_now.saturating_add(named);
+        }
+        self.unvouched = self.unvouched.saturating_add(upkeep.pruned_unvouched());
+        self.retired |= upkeep.retired;
     }
 
     /// A row as it stands here; `names`: its bytes say that it named an account, `None` for one that is pruned.
@@ -164,10 +196,26 @@ impl Untied {
         }
     }
 
+    /// A pruned row that is tied to an account: whether its node wrote so.
+    fn vouched(&mut self, node: &str, row: &Shipped, keys: Option<&Keys>) {
+        if !has_mac(row.seen.as_deref()) {
+            return self.silent.push(node, row.seq);
+        }
+        self.worded += 1;
+        let Some(keys) = keys else { return };
+        let subject = row.subject.as_deref().and_then(|bytes| bytes.try_into().ok()).map(Subject::from_bytes);
+        let told = (&*row.kind, &*row.signal);
+        let is = |subject| vouched((node, row.seq), told, &subject, (row.seen.as_deref(), keys));
+        if subject.and_then(is) != Some(true) {
+            self.forged.push(node, row.seq);
+        }
+    }
+
     /// All of a node was read.
     fn node(&mut self, gone: &Gone) {
         let behind = gone.said.saturating_sub(gone.found);
         self.named = self.named.saturating_add(gone.named.saturating_sub(behind));
+        self.named_now = self.named_now.saturating_add(gone.named_now.saturating_sub(behind));
     }
 
     fn check(&self) -> Result<(), String> {
@@ -182,10 +230,28 @@ impl Untied {
             let among = format!("records {}", self.whole.names());
             return unsaid("records", (self.whole.count, self.said), among);
         }
-        let pruned = self.named.saturating_sub(self.tied).saturating_sub(self.sent);
+        let given = |what: &str, rows: &Found| {
+            Err(format!(
+                "of {} pruned records {what} their node wrote whose they are: records {}. A hand gave them to another \
+                 account, and a node that begins anew does not honour who opted out in them, unless the node that recorded \
+                 them runs, with its folder. {EVIDENCE}",
+                rows.count,
+                rows.names()
+            ))
+        };
+        if self.forged.count > 0 && !self.retired {
+            return given("another thing stands there than", &self.forged);
+        }
+        if self.silent.count > self.unvouched {
+            return given("nothing proves that", &self.silent);
+        }
+        // What earlier versions pruned, and did not say of whom, is left out on both sides.
+        let lost = |named: u64, tied: u64| named.saturating_sub(tied).saturating_sub(self.sent);
+        let before = if self.vague_pruned { 0 } else { lost(self.named, self.tied) };
+        let pruned = before.max(lost(self.named_now, self.worded));
         let (found, said) =
             (self.whole.count.saturating_add(pruned), self.said.saturating_add(self.said_pruned));
-        if !self.vague && !self.vague_pruned && pruned > 0 && found > said {
+        if !self.vague && pruned > 0 && found > said {
             let among = format!("pruned records {}", self.nobodys.names());
             return unsaid("records, pruned ones with them,", (found, said), among);
         }

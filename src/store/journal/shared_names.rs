@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use super::postgres::{Database, Trouble, put_meta, query};
+use super::postgres::{Database, Trouble, query};
+use super::shared_schema::put_meta;
 
 /// Names, each with the sites that keep accounts under it.
 type Kept = BTreeMap<String, BTreeSet<String>>;

@@ -13,12 +13,13 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
 use super::chain::{self, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
 use super::mark::{self, Mark};
+use super::noted::{self, Noted};
 use super::prepare::{End, prepare};
 use super::replay::{Fold, Found, Look, link_of, read_head, read_records};
 use super::schema::configure;
 use super::seal::Seal;
 use super::signed::{Unsigned, checkpoint_from};
-use super::upkeep::{self, By, Deed, Noted};
+use super::upkeep::{By, Deed};
 use super::{BROKEN, broken, explain, primary_code, refuse, wal};
 use crate::privacy::Subject;
 use crate::store::counts::Line;
@@ -213,7 +214,7 @@ impl Journal {
     /// Writes the record of what is done in this transaction.
     pub(super) async fn note(&mut self, by: By, deed: &Deed, seal: &Seal) -> Result<Noted> {
         let (node, head) = (Arc::clone(&self.node), self.end.head);
-        upkeep::note(self.connection()?, &node, &head, (by, deed, seal)).await
+        noted::note(self.connection()?, &node, &head, (by, deed, seal)).await
     }
 
     /// Commits it, with that record if there is one.

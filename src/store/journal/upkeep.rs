@@ -7,7 +7,7 @@
 //!
 //!   prune    records=N before=TIME   records of before then gave their bytes for their digests; untied=N of them had lost
 //!                                    what tied them to accounts before, and tied=N lose it so here: the database that
-//!                                    nodes share keeps whose they were
+//!                                    nodes share keeps whose they were, and vouched=N of them with a MAC
 //!   erase    records=N               what tied them to accounts is gone, and elsewhere=N others, and pruned=N of which it
 //!                                    had the digest alone, lost it in the database that nodes share; where accounts are
 //!                                    kept there, also shared=N/DIGEST erasure=ID
@@ -29,14 +29,9 @@
 //! which somebody typed. It is never pruned: what it seals stands on it.
 
 use data_encoding::HEXLOWER;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chain::{self, Fields, Head, Link, Version};
+use super::chain::Fields;
 use super::seal::{Seal, Shared, Tally, There};
-use crate::store::reference;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// The kind of such a record. No choice of a person has it: see [`crate::store::Kind`].
 pub(in crate::store) const KIND: &str = "upkeep";
@@ -58,7 +53,7 @@ pub(in crate::store) enum By {
 }
 
 impl By {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Order => "order",
             Self::Retention => "retention",
@@ -123,7 +118,7 @@ pub(in crate::store) enum Deed {
 pub(in crate::store) type Secrets = Vec<(String, i64)>;
 
 impl Deed {
-    const fn word(&self) -> &'static str {
+    pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Prune { .. } => "prune",
             Self::Erase { .. } => "erase",
@@ -136,10 +131,11 @@ impl Deed {
         }
     }
 
-    fn text(&self, seal: &Seal) -> String {
+    pub(super) fn text(&self, seal: &Seal) -> String {
         let said = match self {
             Self::Prune { records, before_us, untied, tied } => {
-                format!("records={records} before={} untied={untied} tied={tied}", time(*before_us))
+                let before = time(*before_us);
+                format!("records={records} before={before} untied={untied} tied={tied} vouched={tied}")
             }
             Self::Erase { records, there: There { elsewhere, pruned, kept } } => {
                 let said = format!("records={records} elsewhere={elsewhere} pruned={pruned}");
@@ -195,6 +191,8 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) pruned_untied: Option<u64>,
     /// Of them, those that were tied to accounts until then; `None` where an earlier version did not say.
     pub(in crate::store) pruned_tied: Option<u64>,
+    /// Whose those were, the database that nodes share is told with a MAC.
+    pub(in crate::store) vouched: bool,
     /// Pruned records that went to the database that nodes share without whose they were.
     pub(in crate::store) sent: u64,
     /// Records that lost what tied them to accounts then.
@@ -240,6 +238,11 @@ impl Upkeep {
         (self.pruned > 0 && self.pruned_tied.is_none()) || self.vague_there
     }
 
+    /// How many records were pruned at most, of which the database that nodes share knows without a MAC whose they were.
+    pub(in crate::store) fn pruned_unvouched(&self) -> u64 {
+        if self.vouched { 0 } else { self.pruned_tied.unwrap_or(self.pruned) }
+    }
+
     fn read(deed: &str, text: &str) -> Option<Self> {
         let said = text.strip_prefix(FORM)?.strip_prefix(' ')?;
         let word = |word: &str| said.split(' ').find_map(|part| part.strip_prefix(word)?.strip_prefix('='));
@@ -261,6 +264,7 @@ impl Upkeep {
                 pruned: number("records")?,
                 pruned_untied: since("untied")?,
                 pruned_tied: since("tied")?,
+                vouched: word("vouched").is_some(),
                 seal: seal()?,
                 ..Self::default()
             },
@@ -308,79 +312,6 @@ fn read_secrets(text: &str) -> Option<Secrets> {
     text.split(',').map(secret).collect()
 }
 
-/// A record of upkeep that is written and not committed yet.
-#[derive(Debug)]
-#[must_use]
-pub(super) struct Noted {
-    pub(super) head: Head,
-    pub(super) digest: Link,
-}
-
-/// Writes what is done in the transaction under way. It counts once that is committed.
-pub(super) async fn note(
-    connection: &mut SqliteConnection,
-    node: &str,
-    head: &Head,
-    (by, deed, seal): (By, &Deed, &Seal),
-) -> Result<Noted> {
-    let mut random = [0; reference::RANDOM];
-    getrandom::fill(&mut random).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
-    let time_us = jiff::Timestamp::now().as_microsecond();
-    let reference = reference::make(time_us, random);
-    let canonical = Fields {
-        version: Version::Second,
-        seq: head.seq + 1,
-        node,
-        time_us,
-        site: "",
-        kind: KIND,
-        signal: deed.word(),
-        basis: by.word(),
-        policy: &deed.text(seal),
-        person: None,
-        reference: &reference,
-    }
-    .encode();
-    let digest = chain::digest(&canonical);
-    let head = head.next_digest(&digest);
-    sqlx::query("INSERT INTO journal (seq, time_us, reference, canonical, chain) VALUES (?, ?, ?, ?, ?)")
-        .bind(head.seq)
-        .bind(time_us)
-        .bind(reference)
-        .bind(canonical)
-        .bind(head.link.to_vec())
-        .execute(connection)
-        .await?;
-    Ok(Noted { head, digest })
-}
-
-/// The condition is that of an index: see the schema. What it finds too much, a site of that name, is no upkeep.
-pub(super) const ALL: &str = "SELECT it.seq, it.canonical, it.chain, before.chain
-    FROM journal AS it LEFT JOIN journal AS before ON before.seq = it.seq - 1
-    WHERE instr(it.canonical, x'000000000000000675706b656570') > 0 ORDER BY it.seq";
-
-/// Every record of upkeep, each held against the record before it, in order.
-pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<(i64, Upkeep)>> {
-    let rows = sqlx::query(ALL).fetch_all(connection).await?;
-    let mut all = Vec::new();
-    for row in &rows {
-        let (seq, canonical, link): (i64, &[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let before = row.try_get::<Option<&[u8]>, _>(3)?.map_or(Ok(Link::default()), Link::try_from);
-        let before = Head { seq: seq - 1, link: before.map_err(|_| broken_at(seq))? };
-        let fields = Fields::decode(canonical).filter(|fields| fields.seq == seq);
-        let fields = fields.filter(|_| before.next(canonical).link == link).ok_or_else(|| broken_at(seq))?;
-        let upkeep = Upkeep::of(&fields);
-        let upkeep =
-            upkeep.map_err(|unreadable| sqlx::Error::Protocol(format!("record {seq} {unreadable}")))?;
-        all.extend(upkeep.map(|upkeep| (seq, upkeep)));
-    }
-    Ok(all)
-}
-
-fn broken_at(seq: i64) -> sqlx::Error {
-    sqlx::Error::Protocol(format!("record {seq} {}", super::BROKEN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,16 +325,18 @@ mod tests {
         let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
         let prune = Deed::Prune { records: 5, before_us: 0, untied: 1, tied: 2 };
         let text = prune.text(&seal);
-        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1 tied=2";
+        let words = "v1 records=5 before=1970-01-01T00:00:00Z untied=1 tied=2 vouched=2";
         assert_eq!(text, format!("{words} kept=3/{ab} dropped=1/{cd}"));
         let read = |deed: &Deed, seal: &Seal| Upkeep::read(deed.word(), &deed.text(seal)).unwrap();
         let (pruned_untied, pruned_tied) = (Some(1), Some(2));
-        let said = Upkeep { pruned: 5, pruned_untied, pruned_tied, seal, ..Upkeep::default() };
-        assert_eq!(read(&prune, &seal), said);
+        let said = Upkeep { pruned: 5, pruned_untied, pruned_tied, vouched: true, seal, ..Upkeep::default() };
+        assert_eq!((said.pruned_unvouched(), read(&prune, &seal)), (0, said));
         // As an earlier version wrote it.
         let text = "v1 records=5 before=1970-01-01T00:00:00Z";
         let said = Upkeep { pruned: 5, ..Upkeep::default() };
-        assert_eq!(Upkeep::read("prune", text), Some(said));
+        assert_eq!((said.pruned_unvouched(), Upkeep::read("prune", text)), (5, Some(said)));
+        let text = format!("{text} untied=1 tied=2");
+        assert_eq!(Upkeep::read("prune", &text).map(|said| said.pruned_unvouched()), Some(2));
         for shared in [None, Some(Shared { erasure: [7; 16], kept: tally(2, 0xef) })] {
             let erase = Deed::Erase { records: 2, there: There { elsewhere: 3, pruned: 4, kept: shared } };
             let said = Upkeep { erased: 2, elsewhere: Some(3), seal, shared, ..Upkeep::default() };

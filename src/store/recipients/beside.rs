@@ -176,6 +176,22 @@ pub fn retry(data_dir: &Path, id: &str) -> Result<bool, OpenError> {
     Ok(done.unwrap_or(false))
 }
 
+/// Notes that a mail which was taken came back later. `false`: there is no mail that was.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn bounced(data_dir: &Path, id: &str, why: &str) -> Result<bool, OpenError> {
+    let done = with(data_dir, async |connection| {
+        let back = sqlx::query(
+            "UPDATE tasks SET state = 'refused', told_us = NULL, receipt = NULL, error = ?2
+             WHERE id = ?1 AND state = 'done' AND way = 'mail'",
+        );
+        let back = back.bind(id).bind(format!("came back: {why}")).execute(connection).await?;
+        Ok(back.rows_affected() > 0)
+    })?;
+    Ok(done.unwrap_or(false))
+}
+
 /// A task with what the site calls the account, for whoever is to write to the recipient.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Notify, oneshot};
 
-pub use beside::{OptOut, Task, TaskText, account_text, done, of_record, open_tasks, retry};
+pub use beside::{OptOut, Task, TaskText, account_text, bounced, done, of_record, open_tasks, retry};
 pub(super) use beside::{check, copy, restore};
 pub use figures::RecipientsCollector;
 pub use letter::Letter;

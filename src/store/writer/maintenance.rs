@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Writer;
 use super::retention::Sweep;
+use crate::store::journal::chain::Head;
 use crate::store::merge::Seen;
 use crate::store::packed::Point;
 
@@ -50,8 +52,15 @@ impl Writer {
             return;
         }
         self.checkpoint.1 = Instant::now() + self.checkpoint.0;
-        if let Err(error) = self.journal.checkpoint(Timestamp::now().as_microsecond()).await {
-            self.failed(&error);
+        let new = self.journal.has_unsigned();
+        match self.journal.checkpoint(Timestamp::now().as_microsecond()).await {
+            // Whoever may write the folder can take the journal's end out of it, and not out of a log kept elsewhere.
+            Ok(()) if new => {
+                let Head { seq, link } = self.journal.head();
+                tracing::info!(holds = format!("{seq}:{}", HEXLOWER.encode(&link)), "the journal is signed");
+            }
+            Ok(()) => {}
+            Err(error) => self.failed(&error),
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod killed;
 mod network;
+mod orders;
 mod outages;
 mod packed;
 mod refusals;
@@ -310,12 +311,12 @@ async fn execute(database: &str, sql: &'static str) {
 async fn exported(database: &str) -> Result<Vec<RecordView>, String> {
     let url = config::parse_database(database).unwrap();
     let read = tokio::task::spawn_blocking(move || {
-        let mut all = Vec::new();
-        let read = optgate::store::export_shared(&url, &mut |record| {
+        let (mut all, secret) = (Vec::new(), folder());
+        let read = optgate::store::export_shared(&url, secret.path(), &mut |record| {
             all.push(record);
             Ok(())
         });
-        read.map(|()| all).map_err(|error| error.to_string())
+        read.map(|_| all).map_err(|error| error.to_string())
     });
     read.await.unwrap()
 }

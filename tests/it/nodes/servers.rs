@@ -70,7 +70,8 @@ async fn the_others_are_heard_from_a_read_replica() {
     b.stop().await;
 }
 
-/// A replica that stopped to follow answers as ever, and has nothing new: whoever reads it must say so.
+/// A replica that stopped to follow answers as ever, and has nothing new: whoever reads it must say so, also a node that
+/// has recorded nothing itself.
 #[tokio::test]
 async fn a_replica_that_stopped_to_follow_is_said_to() {
     let Some(primary) = Cluster::own("a_replica_that_stopped_to_follow_is_said_to") else { return };
@@ -82,9 +83,8 @@ async fn a_replica_that_stopped_to_follow_is_said_to() {
         read_url: Some(config::parse_database(&replica_url).unwrap()),
         ..shared(&database)
     });
-    // So that it is known at the primary.
-    b.record(out(1)).await;
-    a.knows(1, Standing::OptedOut).await;
+    a.record(out(1)).await;
+    b.knows(1, Standing::OptedOut).await;
     let error = async || b.store.health().feed.unwrap().error;
     let mut paused = connect(&replica_url).await;
     sqlx::raw_sql("SELECT pg_wal_replay_pause()").execute(&mut paused).await.unwrap();
@@ -97,6 +97,8 @@ async fn a_replica_that_stopped_to_follow_is_said_to() {
     sqlx::raw_sql("SELECT pg_wal_replay_resume()").execute(&mut paused).await.unwrap();
     b.knows(2, Standing::OptedOut).await;
     until("it follows", async || error().await.is_none()).await;
+    b.record(out(3)).await;
+    a.knows(3, Standing::OptedOut).await;
     a.stop().await;
     b.stop().await;
 }

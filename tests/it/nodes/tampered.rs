@@ -315,6 +315,100 @@ async fn a_pruned_row_that_was_untied_by_hand_is_missed_and_its_account_honoured
     late.stop().await;
 }
 
+/// Of a pruned row nothing but its columns shows whose it was: its node's word, which a hand in the database cannot give,
+/// stands beside them. Whoever opted out in one that was given to somebody else would be lost to later nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pruned_row_that_was_given_to_another_account_is_named() {
+    let Some(cluster) = Cluster::shared("a_pruned_row_that_was_given_to_another_account_is_named") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    a.record(back_in(3)).await;
+    let a = prunes_all(a, &database).await;
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
+    a.stop().await;
+    execute(&database, "CREATE TABLE optgate.aside AS TABLE optgate.records").await;
+    let silent = "nothing proves that their node wrote whose they are: records ";
+    for (sql, words) in [
+        ("subject = decode(repeat('07', 16), 'hex') WHERE seq = 2", "another thing stands there than"),
+        ("seen = NULL, subject = decode(repeat('07', 16), 'hex') WHERE seq = 2", silent),
+        ("seen = NULL WHERE seq < 5", silent),
+        ("kind = 'opt-out' WHERE seq = 4", "another thing stands there than"),
+    ] {
+        let sql: &'static str = String::leak(format!("UPDATE optgate.records SET {sql}"));
+        execute(&database, sql).await;
+        let said = exported(&database).await.unwrap_err();
+        assert!(said.contains(words), "{sql}: {said}");
+        execute(&database, "DELETE FROM optgate.records; INSERT INTO optgate.records TABLE optgate.aside")
+            .await;
+    }
+    execute(&database, "UPDATE optgate.records SET subject = decode(repeat('07', 16), 'hex') WHERE seq = 2")
+        .await;
+    let late = Node::start(&database);
+    until("a later node says so", async || late.store.health().feed.unwrap().unproven == 1).await;
+    late.stop().await;
+}
+
+/// An order of an earlier version did not say enough of what it pruned: that leaves no room for what later ones did.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_an_earlier_version_hides_no_row_that_was_untied_later() {
+    let Some(cluster) = Cluster::shared("an_order_of_an_earlier_version_hides_no_row_that_was_untied_later")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let old = Node::start(&database);
+    old.record(out(9)).await;
+    prunes_all(old, &database).await.stop().await;
+    // As it would have left it: the order and the row say less, and the chain is over that.
+    execute(
+        &database,
+        "UPDATE optgate.records SET seen = NULL;
+         UPDATE optgate.records SET canonical = overlay(canonical PLACING ' past=1 nothing=1'::bytea
+             FROM position(' tied=1 vouched=1'::bytea IN canonical)) WHERE seq = 2;
+         UPDATE optgate.records r SET chain = sha256(b.chain || sha256(r.canonical)) FROM optgate.records b
+             WHERE r.seq = 2 AND b.seq = 1;
+         UPDATE optgate.nodes n SET chain = r.chain FROM optgate.records r WHERE r.seq = 2",
+    )
+    .await;
+    let a = Node::start(&database);
+    for account in 1..4 {
+        a.record(out(account)).await;
+    }
+    let a = prunes_all(a, &database).await;
+    assert_eq!(
+        exported(&database).await.map(drop),
+        Ok(()),
+        "an earlier version's row has no word of its node"
+    );
+    a.stop().await;
+    execute(&database, "UPDATE optgate.records SET subject = NULL WHERE seq = 3").await;
+    let said = exported(&database).await.unwrap_err();
+    assert!(said.contains("1 records, pruned ones with them, have lost"), "{said}");
+}
+
+/// What is erased leaves nothing that whoever has the secret could try accounts on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_row_keeps_no_word_about_the_account() {
+    let Some(cluster) = Cluster::shared("an_erased_row_keeps_no_word_about_the_account") else { return };
+    let database = cluster.database().await;
+    let a = Node::start(&database);
+    a.record(out(1)).await;
+    a.record(back_in(1)).await;
+    a.is_shipped().await;
+    let words = "SELECT count(*) FROM optgate.records WHERE seen LIKE '%,=%'";
+    assert_eq!(super::number(&mut connect(&database).await, words).await, 1);
+    a.store.erase(vec![subject(1)]).await.unwrap();
+    a.is_shipped().await;
+    assert_eq!(super::number(&mut connect(&database).await, words).await, 0);
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
+    a.stop().await;
+}
+
 /// A node knows for its own records alone under which secret they are: what others recorded must not be lost to it by
 /// taking an earlier one away.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,92 @@
+//! Orders on several nodes at once, and choices that come after them: nobody's opt-out is lost, and all nodes agree.
+
+use optgate::privacy::Standing;
+use optgate::store::{Kind, Source};
+
+use super::{Node, back_in, change, exported, out, subject, until};
+use crate::support::postgres::{Cluster, connect};
+
+/// Erasure leaves that the account is opted out. An import of it again is an opt-out like any; what the person chooses
+/// after it holds, on nodes that were there and on one that comes later.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_was_erased_and_imported_again_stands_alike_on_all_nodes() {
+    let Some(cluster) =
+        Cluster::shared("an_account_that_was_erased_and_imported_again_stands_alike_on_all_nodes")
+    else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    a.record(out(1)).await;
+    b.record(out(1)).await;
+    for node in [&a, &b] {
+        node.is_shipped().await;
+    }
+    a.store.erase(vec![subject(1)]).await.unwrap();
+    b.store.erase(vec![subject(1)]).await.unwrap();
+    let stands = async |node: &Node| {
+        until("it is opted out", async || node.store.lookup(&subject(1)).is_out()).await;
+    };
+    let late = Node::start(&database);
+    for node in [&a, &b, &late] {
+        stands(node).await;
+    }
+    b.record(change(Kind::OptOut, Source::Import, 1)).await;
+    let later = Node::start(&database);
+    for node in [&a, &b, &late, &later] {
+        stands(node).await;
+    }
+    a.record(back_in(1)).await;
+    b.knows(1, Standing::OptedIn).await;
+    let last = Node::start(&database);
+    last.knows(1, a.store.lookup(&subject(1))).await;
+    late.record(out(1)).await;
+    for node in [&a, &b, &late, &later, &last] {
+        stands(node).await;
+    }
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
+    for node in [a, b, late, later, last] {
+        node.stop().await;
+    }
+}
+
+/// Both nodes prune what names the same accounts, while one of them opts back in on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_prune_at_once_lose_nobodys_choice() {
+    let Some(cluster) = Cluster::shared("nodes_that_prune_at_once_lose_nobodys_choice") else { return };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    for account in 0..20 {
+        a.record(out(account)).await;
+        b.record(out(account)).await;
+    }
+    b.knows(19, Standing::OptedOut).await;
+    b.record(back_in(0)).await;
+    a.knows(0, Standing::OptedIn).await;
+    for node in [&a, &b] {
+        node.is_shipped().await;
+    }
+    let (one, two) = tokio::join!(a.store.prune(i64::MAX, false), b.store.prune(i64::MAX, false));
+    assert_eq!((one.unwrap().records, two.unwrap().records), (20, 21));
+    let folders = (a.stop().await, b.stop().await);
+    for folder in [&folders.0, &folders.1] {
+        // What was heard of the other is heard anew, and own choices are in the database alone.
+        std::fs::remove_file(folder.path().join("index.packed")).unwrap();
+    }
+    let (a, b) = (Node::start_in(folders.0, &database), Node::start_in(folders.1, &database));
+    let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL";
+    until("the database has pruned", async || super::number(&mut connect(&database).await, whole).await == 0)
+        .await;
+    let late = Node::start(&database);
+    for node in [&a, &b, &late] {
+        node.knows(0, Standing::OptedIn).await;
+        for account in 1..20 {
+            node.knows(account, Standing::OptedOut).await;
+        }
+        assert_eq!(node.store.health().feed.unwrap().unproven, 0);
+    }
+    assert_eq!(exported(&database).await.map(drop), Ok(()));
+    for node in [a, b, late] {
+        node.stop().await;
+    }
+}
