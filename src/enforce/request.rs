@@ -49,6 +49,8 @@ pub struct RequestContext<'a> {
 pub struct RequestChanges {
     /// What the request wants.
     pub target: Target,
+    /// It comes before the visitor asks (`Sec-Purpose: prefetch`); read for those who have opted out.
+    pub ahead: bool,
     /// Its method.
     pub method: Method,
     /// What the client accepts, before narrowing; read where the answer may be rewritten.
@@ -107,6 +109,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
         if coded && headers.contains_key(ACCEPT_ENCODING) { Accepts::read(headers) } else { Accepts::NONE };
     let mut changes = RequestChanges {
         target,
+        ahead: opted_out && plan::is_prefetch(headers),
         method: parts.method.clone(),
         accepts,
         narrowed: false,

@@ -217,8 +217,8 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     }
     if opted_out {
         let judge = Judge { policy: ctx.policy, lists: ctx.lists, page: ctx.page, guarded: ctx.guarded };
-        // A visitor's own step to another page is theirs.
-        let location = ctx.asked.target != Target::Page(Kind::Document);
+        // A visitor's own step to another page is theirs; what the browser fetches ahead of one is not.
+        let location = ctx.asked.ahead || ctx.asked.target != Target::Page(Kind::Document);
         changes.references_removed = judge.strip_references(headers, location);
         let shown = ctx.plan.is_document() || matches!(ctx.plan, BodyPlan::Rewrite(_));
         if shown {

@@ -3,8 +3,8 @@
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::Shared;
 use crate::enforce::guard;
@@ -15,14 +15,24 @@ const OWN: [(&str, &str, &[u8]); 3] = [
     ("icon.svg", "image/svg+xml", include_bytes!("pages/icon.svg")),
 ];
 
-pub(super) async fn serve(State(pages): Shared, Path(name): Path<String>) -> Response<Body> {
+pub(super) async fn serve(
+    State(pages): Shared,
+    Path(name): Path<String>,
+    asked: HeaderMap,
+) -> Response<Body> {
+    let destination = asked.get("sec-fetch-dest").map(HeaderValue::as_bytes);
     let own = OWN.iter().find(|(own, ..)| *own == name).map(|&(_, kind, body)| (kind, body));
-    let Some((kind, body)) = own.or_else(|| guard::asset(&name).map(|a| (a.content_type, a.body))) else {
+    let Some((kind, body)) =
+        own.or_else(|| guard::asset_as(&name, destination).map(|a| (a.content_type, a.body)))
+    else {
         return super::missing(State(pages)).await;
     };
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    if name == guard::MODULE {
+        headers.insert(VARY, HeaderValue::from_static("Sec-Fetch-Dest"));
+    }
     response
 }

@@ -102,15 +102,20 @@ fn a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded() {
     }
 }
 
-/// ECMAScript 16.2.1.7: a module that imports a name its tracker's stand-in does not have would not run at all.
+/// ECMAScript 16.2.1.7 and HTML 8.1.4.2: a module that imports a name its tracker's stand-in does not have, or a type
+/// that it is not of, would not run at all.
 #[test]
 fn a_module_that_imports_a_tracker_runs_without_it() {
     let Some(browser) = Browser::shared("a_module_that_imports_a_tracker_runs_without_it") else { return };
     let page = "<!doctype html><title>module</title><script>window.done = new Promise(say => { window.say = say })</script>\
         <script type=module>import pixel, { init } from 'https://connect.facebook.net/en_US/fbevents.js';\
-        init('1'); new pixel.Tracker().track('x'); say('ran' + pixel)</script>";
+        init('1'); new pixel.Tracker().track('x');\
+        import data from 'https://connect.facebook.net/a.json' with { type: 'json' };\
+        import sheet from 'https://connect.facebook.net/a.css' with { type: 'css' };\
+        const again = await import('https://connect.facebook.net/' + 'b.json', { with: { type: 'json' } });\
+        say(`ran${pixel} ${JSON.stringify([data, again.default])} ${sheet.cssRules.length}`)</script>";
     let (_site, proxy) = site("", page);
     let (_, signal, said) = visit(&browser, &proxy, SIGNAL);
-    assert_eq!(said, "ran");
+    assert_eq!(said, "ran [{},{}] 0");
     assert_eq!(Judge::new().leaks(&signal), Vec::<String>::new());
 }

@@ -227,6 +227,69 @@ fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
     }
 }
 
+/// `rewriting.md` 5, service workers: the page that a worker keeps ahead, and answers with whatever is asked for, comes
+/// as a fetch and is shown as a document; it has its guard.
+#[test]
+fn a_page_that_a_service_worker_keeps_ahead_has_its_guard() {
+    let Some(browser) = Browser::shared("a_page_that_a_service_worker_keeps_ahead_has_its_guard") else {
+        return;
+    };
+    let worker = "addEventListener('install', event => event.waitUntil(\
+        caches.open('shell').then(kept => kept.addAll(['/shell'])).then(() => skipWaiting())));\
+        addEventListener('activate', event => event.waitUntil(clients.claim()));\
+        addEventListener('fetch', event => {\
+        if (event.request.mode == 'navigate') event.respondWith(caches.match('/shell')); })";
+    let shell = "<!doctype html><title>shell</title><p>kept<script>['www.facebook.com', 'neutral.test']\
+        .forEach(host => { new Image().src = `https://${host}/tr?id=1` })</script>";
+    let site = Origin::start()
+        .on("/", |x| x.ok("text/html", b"<!doctype html><title>page</title>"))
+        .on("/shell", move |x| x.ok("text/html", shell.as_bytes()))
+        .on("/sw.js", move |x| x.ok("text/javascript", worker.as_bytes()));
+    let (proxy, judge) = (proxy().to(&site).run(), Judge::new());
+    for (fields, leaks) in [("", true), (SIGNAL, false)] {
+        let mut tab = browser.tab(proxy.addr(), fields);
+        open(&mut tab, "https://site.test/");
+        let ready = "navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready)\
+            .then(() => navigator.serviceWorker.controller || new Promise(done => {\
+            navigator.serviceWorker.oncontrollerchange = done })).then(() => 1)";
+        assert_eq!(tab.eval(ready).unwrap(), 1, "{fields}");
+        open(&mut tab, "https://site.test/deep");
+        assert!(tab.text("document.body.innerText").contains("kept"), "{fields}");
+        assert!(tab.sink.wait(SOON, |entry| entry.url.host_str() == Some(TWIN)), "{fields}");
+        assert_eq!(!judge.leaks(&tab.outcome()).is_empty(), leaks, "{fields}");
+    }
+}
+
+/// Speculation Rules and `rewriting.md` 4, `Location` through trackers: a link of the site that leads on to a tracker is
+/// the visitor's own step when it is clicked, and a browser that fetches it ahead is not led there.
+#[test]
+fn what_a_browser_fetches_ahead_of_a_step_does_not_lead_to_a_tracker() {
+    let Some(browser) = Browser::shared("what_a_browser_fetches_ahead_of_a_step_does_not_lead_to_a_tracker")
+    else {
+        return;
+    };
+    let page = "<!doctype html><title>links</title><a id=go href=/go>go</a><script type=speculationrules>\
+        {\"prefetch\": [{\"urls\": [\"/go\", \"/on\"], \"eagerness\": \"immediate\"}]}</script>";
+    let led = |to: &str| format!("HTTP/1.1 302 Found\r\nLocation: https://{to}\r\nContent-Length: 0\r\n\r\n");
+    let site = Origin::start()
+        .on("/", move |x| x.ok("text/html", page.as_bytes()))
+        .answers("/go", led("ad.doubleclick.net/clk"))
+        .answers("/on", led("neutral.test/on"));
+    let (proxy, judge) = (proxy().to(&site).run(), Judge::new());
+    for (fields, leaks) in [("", true), (SIGNAL, false)] {
+        let mut tab = browser.own_tab(proxy.addr(), fields);
+        open(&mut tab, "https://site.test/");
+        assert!(tab.sink.wait(SOON, |entry| entry.url.host_str() == Some(TWIN)), "{fields}: fetched ahead");
+        if leaks {
+            assert!(tab.sink.wait(SOON, |entry| judge.is_leak(entry)), "{fields}");
+            continue;
+        }
+        assert_eq!(judge.leaks(&tab.outcome()), Vec::<String>::new(), "{fields}");
+        tab.eval("document.getElementById('go').click()").unwrap();
+        assert!(tab.sink.wait(SOON, |entry| judge.is_leak(entry)), "{fields}: the visitor's own step");
+    }
+}
+
 /// Issue "Nothing leaks", old copies: the confirmation page's own script unregisters service workers and
 /// deletes what they keep, so that their old copy of a page is not shown again.
 #[test]

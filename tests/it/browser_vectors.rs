@@ -145,6 +145,7 @@ fn site(vectors: &[Vector]) -> Origin {
         ("worker-shared.js", "text/javascript"),
         ("worker-service.js", "text/javascript"),
         ("frame.html", "text/html"),
+        ("frame-embeds.html", "text/html"),
     ] {
         let bytes = std::fs::read(folder().join(file)).unwrap();
         origin = origin.on(&format!("/{file}"), move |x| x.ok(kind, &bytes));

@@ -113,7 +113,7 @@ fn an_opted_out_document_denies_advertising_and_bounds_its_referrer() {
 }
 
 /// `rewriting.md` 4, `Location` through trackers: what a page loads is not led on to one; a visitor's own
-/// step to another page is.
+/// step to another page is, but not what a browser fetches ahead of it.
 #[test]
 fn a_file_of_the_page_is_not_led_on_to_a_tracker() {
     let origin = Origin::start().answers(
@@ -130,6 +130,8 @@ fn a_file_of_the_page_is_not_led_on_to_a_tracker() {
         (format!("Sec-Fetch-Dest: empty\r\n{GPC}"), false),
         (format!("Sec-Fetch-Dest: iframe\r\n{GPC}"), false),
         (format!("Accept: image/avif,*/*\r\n{GPC}"), false),
+        (format!("Sec-Fetch-Dest: document\r\nSec-Purpose: prefetch\r\n{GPC}"), false),
+        (format!("{PAGE}Sec-Purpose: prefetch;prerender\r\n{GPC}"), false),
         (format!("Sec-Fetch-Dest: document\r\n{GPC}"), true),
         (format!("{PAGE}{GPC}"), true),
         ("Sec-Fetch-Dest: image\r\n".to_owned(), true),

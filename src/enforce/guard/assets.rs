@@ -20,6 +20,9 @@ export {
 };
 ";
 
+/// What a module that imports data finds.
+const E_JSON: &[u8] = b"{}";
+
 /// An empty style sheet.
 const E_CSS: &[u8] = b"/* optgate */\n";
 
@@ -35,18 +38,33 @@ pub struct Asset {
     pub body: &'static [u8],
 }
 
-/// Stand-ins: `e.js` (script), `e.mjs` (module), `e.css` (style sheet), `e.gif` (image).
+/// Stand-ins: `e.js` (script), `e.mjs` (module), `e.json` (data), `e.css` (style sheet), `e.gif` (image).
 #[must_use]
 pub fn asset(name: &str) -> Option<Asset> {
     let (content_type, body) = match name {
         "e.js" => ("text/javascript; charset=utf-8", E_JS.as_bytes()),
         "e.mjs" => ("text/javascript; charset=utf-8", E_MJS),
+        "e.json" => ("application/json", E_JSON),
         "e.css" => ("text/css; charset=utf-8", E_CSS),
         "e.gif" => ("image/gif", E_GIF),
         _ => return None,
     };
     Some(Asset { content_type, body })
 }
+
+/// The stand-in of this name as what a request takes: a module may be imported as data or as style, and one of
+/// another type would stop what imports it (HTML, 8.1.4.2). `destination`: its `Sec-Fetch-Dest`.
+#[must_use]
+pub fn asset_as(name: &str, destination: Option<&[u8]>) -> Option<Asset> {
+    match (name, destination) {
+        (MODULE, Some(b"json")) => asset("e.json"),
+        (MODULE, Some(b"style")) => asset("e.css"),
+        _ => asset(name),
+    }
+}
+
+/// What `import` finds in a tracker's place; its answer varies with `Sec-Fetch-Dest`.
+pub const MODULE: &str = "e.mjs";
 
 #[cfg(test)]
 mod tests {
@@ -58,6 +76,7 @@ mod tests {
         for (name, content_type) in [
             ("e.js", "text/javascript"),
             ("e.mjs", "text/javascript"),
+            ("e.json", "application/json"),
             ("e.css", "text/css"),
             ("e.gif", "image/gif"),
         ] {
@@ -67,5 +86,18 @@ mod tests {
         }
         assert!(asset("e.png").is_none());
         assert!(asset("e.gif").is_some_and(|a| a.body.len() == 43 || a.body.len() == 42));
+    }
+
+    /// HTML 8.1.4.2: what is imported with a type must be of that type.
+    #[test]
+    fn a_module_is_of_the_type_that_it_is_imported_as() {
+        let kind = |name, dest| asset_as(name, dest).unwrap().content_type;
+        assert_eq!(kind("e.mjs", Some(b"json")), "application/json");
+        assert!(kind("e.mjs", Some(b"style")).starts_with("text/css"));
+        for dest in [Some(&b"script"[..]), Some(b"empty"), None] {
+            assert!(kind("e.mjs", dest).starts_with("text/javascript"), "{dest:?}");
+        }
+        assert!(kind("e.js", Some(b"json")).starts_with("text/javascript"));
+        assert!(asset_as("e.png", Some(b"json")).is_none());
     }
 }

@@ -255,10 +255,11 @@ function startTag(tag) {
   return element && scrub(element) ? replace(replace(element.outerHTML, /<\/[^>]*>$/, ""), more, "<") : tag;
 }
 
+// A frame's window outlives its first, empty document: it keeps what was replaced, and the next one is watched anew.
 function guard(W) {
-  if (W[MARK]) return;
-  define(W, MARK, { value: { page: html => typeof html == "string" ? page(html) : html } });
-  var D = W.document, last, hook = hooks(W), names = Object.getOwnPropertyNames(W);
+  if (W[MARK]) return W[MARK].watch();
+  W[MARK] = { page: html => typeof html == "string" ? page(html) : html, watch };
+  var watched, last, hook = hooks(W), names = Object.getOwnPropertyNames(W);
   // Hooks methods, or halves of accessors, of all kinds that have them.
   var each = (kinds, keys, half, before, after) => forEach(names, name => test(kinds, name) && W[name] && forEach(split(keys, " "), key => {
     var owner = W[name].prototype;
@@ -285,7 +286,19 @@ function guard(W) {
 
   // A window that goes to another document, or has one, may have lost its guard.
   W.addEventListener("pagehide", () => later(enter, 0, W));
-  D.addEventListener("load", event => enter(event.target.contentWindow), true);
+
+  // The parser's own nodes: frames to enter, and what slipped through is at least counted.
+  function watch() {
+    adopt();
+    if (watched == (watched = W.document)) return;
+    watched.addEventListener("load", event => enter(event.target.contentWindow), true);
+    new W.MutationObserver(records => {
+      adopt();
+      for (var record of records) for (var added of record.addedNodes) {
+        if (test(/^(script|img|iframe|link)$/, added.localName) && scrub(added, 1)) slipped++;
+      }
+    }).observe(watched, { childList: true, subtree: true });
+  }
 
   // Nodes and texts on their way in: those of another document were never looked at.
   function incoming(self, nodes) {
@@ -296,7 +309,7 @@ function guard(W) {
         var text = inside(self, node.data);
         if (text != node.data) node.data = text;
       } else if (node.nodeType == 11) incoming(self, [...node.childNodes]);
-      else if (self.isConnected || node.ownerDocument != (self.ownerDocument || self)) scrub(node);
+      else if (node.parentNode != self && (self.isConnected || node.ownerDocument != (self.ownerDocument || self))) scrub(node);
     });
   }
   // The text of styles and scripts may come in pieces.
@@ -309,9 +322,8 @@ function guard(W) {
     if (!test(/}\s*$/, node && node.data || node)) forEach([self, self.parentNode, node], joined);
     return answer;
   };
-  each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentText appendData insertData replaceData",
+  each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentElement insertAdjacentText appendData insertData replaceData deleteData",
     "", incoming, arrived);
-  hook("Element.insertAdjacentElement", (self, args) => incoming(self, [args[1]]), arrived);
   hook("ProcessingInstruction.setAttribute", judge);
   hook("Range.insertNode Range.surroundContents", (self, [node]) => incoming(self.startContainer, [node]), arrived);
   var parsed = (answer, self, [text]) => (scrub(answer, 1, text + ""), answer);
@@ -336,8 +348,7 @@ function guard(W) {
 
   function set(element, name, args, at) {
     var may = value(element, name, args[at]);
-    if (may === undefined) return [undefined];
-    args[at] = may;
+    if (may !== args[at] && (args[at] = may) === undefined) return [undefined];
   }
 
   function node(self, args) {
@@ -381,17 +392,14 @@ function guard(W) {
   each(/Element$|^CSS/, "style", "set", judge);
   function styled(style) {
     var known = styles.get(style);
-    if (known) return known;
-    known = new Proxy(style, {
-      get(_, key) {
-        var found = style[key];
-        return typeof found == "function" && key != "constructor" ? found.bind(style) : found;
-      },
-      set: (_, key, given) => [style[key] = css(given)],
-      defineProperty: (_, key, { value }) => [known[key] = value]
-    });
-    styles.set(style, known);
-    plain.set(known, style);
+    if (!known) {
+      styles.set(style, known = new Proxy(style, {
+        get: (_, key) => style[key],
+        set: (_, key, given) => [style[key] = css(given)],
+        defineProperty: (_, key, { value }) => [known[key] = value]
+      }));
+      plain.set(known, style);
+    }
     return known;
   }
   // What is borrowed from the prototype finds the declaration behind the stand-in.
@@ -409,7 +417,8 @@ function guard(W) {
     return !given || typeof given != "object" ? css(given) : given[Symbol.iterator] ? map([...given], settings)
       : !given.toString || test(/^\[ob/, given) ? Object.fromEntries(map(Object.entries(given), ([key, one]) => [key, settings(one)])) : css(given);
   }
-  var animated = at => (self, args) => void (args[at] = settings(args[at]));
+  // What is not given must not come to be there.
+  var animated = at => (self, args) => void (args[at] &&= settings(args[at]));
   hook("Element.animate KeyframeEffect.setKeyframes PaymentRequest", animated(0));
   hook("KeyframeEffect Notification ServiceWorkerRegistration.showNotification", animated(1));
   patch(W.CSS, "registerProperty", animated(0));
@@ -435,7 +444,7 @@ function guard(W) {
   // A link, a form, or a button of one.
   function lead(element) {
     var form = element.form, read = (one, name) => one && apply(getAttribute, one, [name]);
-    if (framed(read(element, "formtarget") || read(element, "target") || read(form, "target") || read(D.querySelector("base[target]"), "target"), W.top)) {
+    if (framed(read(element, "formtarget") || read(element, "target") || read(form, "target") || read(W.document.querySelector("base[target]"), "target"), W.top)) {
       forEach([element, form], one => forEach(["href", "xlink:href", "action", "formaction"], name => {
         var given = read(one, name), may = given && address(null, "iframe", given);
         if (may != given) apply(setAttribute, one, [name, may]);
@@ -443,7 +452,7 @@ function guard(W) {
     }
   }
   function press(element) {
-    element = element.closest && element.closest("a,area,label,button:not([type=button]),[type=submit],[type=image]");
+    element = element && element.closest && element.closest("a,area,label,button:not([type=button]),[type=submit],[type=image]");
     if (element) lead(element.control || element);
   }
   hook("open", (self, args) => {
@@ -484,24 +493,9 @@ function guard(W) {
     if (goes("=" + exec(/^\s*([^=]*?)\s*(=|$)/, args[0] += "")[1])) args[0] += ";max-age=0";
   }, null, "set");
   hook("Storage.setItem", (self, [key]) => goes("$" + key) && [undefined]);
-
-  // The parser's own nodes: frames to enter, and what slipped through is at least counted.
-  new W.MutationObserver(records => {
-    adopt();
-    for (var record of records) for (var added of record.addedNodes) {
-      if (test(/^(script|img|iframe|link)$/, added.localName) && scrub(added, 1)) slipped++;
-    }
-  }).observe(D, { childList: true, subtree: true });
-  adopt();
+  watch();
 }
 
 var slipped = 0;
 
-if (!W[MARK]) {
-  guard(W);
-  [before, signals.bind(null, W, SIGNAL), stubs.bind(null, W)].forEach(part => {
-    try {
-      part();
-    } catch (e) {}
-  });
-}
+guard(W);

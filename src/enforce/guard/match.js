@@ -97,7 +97,7 @@ function hooks(W) {
 // the answer. What fails in them is ours and never the page's: what could not be judged does not happen.
 function patch(owner, key, before, after, half) {
   var found;
-  half = half || "value";
+  half ||= "value";
   // A worker has its functions from its prototype.
   while (owner && !(found = descriptor(owner, key))) owner = getPrototypeOf(owner);
   var native = found && found[half];

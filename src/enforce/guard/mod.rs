@@ -7,7 +7,7 @@
 //! - `match.js`: who is a tracker, by the same table and rule as the server
 //! - `net.js`: connections that script opens, in windows and workers
 //! - `dom.js`: elements, markup, styles, frames, cookies, storage
-//! - `before.js`: what was there before the visitor opted out, and what the guard reports
+//! - `before.js`: what was there before the visitor opted out, what the guard reports, and the call of what runs once
 //! - `signals.js`: what consent tools and tag managers are told
 //! - `stubs.js`: globals of stripped vendors that page code may call
 //! - `worker.js`: where the part of a worker ends
@@ -30,7 +30,7 @@ use std::sync::{Arc, LazyLock};
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
-pub use assets::{Asset, asset};
+pub use assets::{Asset, MODULE, asset, asset_as};
 
 use crate::config::{SignalSettings, VendorAction};
 use crate::registry::Policy;

@@ -73,7 +73,7 @@ function network(W) {
   var { Response, Promise, Blob } = W;
   var nothing = Promise.resolve(), hook = hooks(W);
   // An address, or a request of any window.
-  var asked = input => tracker(input) || tracker(input.url);
+  var asked = input => tracker(input) || input && tracker(input.url);
   define(getPrototypeOf(W.navigator), "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
   hook("fetch", (self, [input]) => asked(input) && [Promise.resolve(new Response(null, { status: 204 }))]);
   hook("fetchLater", (self, [input]) => asked(input) && [{ activated: false }]);
@@ -103,7 +103,8 @@ function network(W) {
   patch(W.URL, "revokeObjectURL", (self, [url]) => void blobs.delete(url + ""));
 
   // The site's own worker scripts have their guard from the server. Others get it here, before their text: the
-  // page's policy may admit no other file. What a module imports is run before it, so there it is imported, too.
+  // page's policy may admit no other file. What a module imports is run before it, so there it is imported, too: from
+  // an address that the page does not take back.
   function worker(self, args) {
     var url = bare(D ? address(null, "script", args[0]) : args[0]), module = args[1] && args[1].type == "module";
     var data = unpacked(url), blob = blobs.get(url), text = data ? data[1] : pages.get(blob), begin = `${GUARDED}self,"",${quoted(here.origin)});`;
@@ -111,8 +112,8 @@ function network(W) {
       : createURL(new Blob(parts, { type: "text/javascript" })));
     if (tracker(url)) args[0] = standIn("script");
     // One address, one shared worker.
-    if (test(/^(blob|data):/i, url)) args[0] = made[module + url] = made[module + url] || link(
-      module && test(/\bimport\b|^undefined$/, text) ? [`import ${quoted(link([begin]))};import ${quoted(url)}`]
-        : [data ? begin : head = head || new Blob([begin]), data ? text : blob || `importScripts(${quoted(url)})`]);
+    if (test(/^(blob|data):/i, url)) args[0] = made[module + url] ||= link(
+      module && test(/\bimport\b|^undefined$/, text) ? [`import ${quoted(link([begin]))};import ${quoted(blob ? link([blob]) : url)}`]
+        : [data ? begin : head ||= new Blob([begin]), data ? text : blob || `importScripts(${quoted(url)})`]);
   }
 }

@@ -1,7 +1,7 @@
 // In workers: the same connections, and nothing else.
 if (!D) {
   if (!W[MARK]) {
-    define(W, MARK, { value: 1 });
+    W[MARK] = 1;
     network(W);
   }
   return;

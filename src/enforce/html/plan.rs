@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT
 use http::{HeaderMap, Method, StatusCode};
 
 use super::negotiate::{Accepts, Coding};
-pub use super::target::{Target, target};
+pub use super::target::{Target, is_prefetch, target};
 use super::{Kind, charset};
 use crate::enforce::fields;
 

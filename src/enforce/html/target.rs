@@ -1,7 +1,7 @@
 //! What a request wants: a page, a part of one, or something else.
 
-use http::HeaderMap;
-use http::header::{ACCEPT, HeaderName};
+use http::header::{ACCEPT, HeaderName, REFERER};
+use http::{HeaderMap, HeaderValue};
 
 use super::Kind;
 use crate::enforce::names::Names;
@@ -79,8 +79,9 @@ fn of_destination(dest: &[u8], headers: &HeaderMap) -> Target {
     match dest {
         b"document" => Target::Page(Kind::Document),
         b"iframe" | b"frame" | b"fencedframe" | b"embed" | b"object" => Target::Page(Kind::Frame),
-        // A prefetch of the next page looks like a fetch; the browser shows it as a document later.
-        b"empty" if is_prefetch(headers) => Target::Page(Kind::Unsure),
+        // A prefetch of the next page looks like a fetch; the browser shows it as a document later, and so may
+        // a service worker that keeps it.
+        b"empty" if is_prefetch(headers) || is_of_a_worker(headers) => Target::Page(Kind::Unsure),
         b"empty" => Target::Page(Kind::Fragment),
         b"audio" | b"audioworklet" | b"font" | b"image" | b"json" | b"manifest" | b"paintworklet"
         | b"report" | b"script" | b"style" | b"track" | b"video" | b"webidentity" | b"xslt" => {
@@ -91,17 +92,28 @@ fn of_destination(dest: &[u8], headers: &HeaderMap) -> Target {
     }
 }
 
-fn is_prefetch(headers: &HeaderMap) -> bool {
+/// Whether a browser asks for something that the visitor has not asked for yet: a page to come, that it fetches or
+/// makes ready ahead.
+///
+/// Cost: two look-ups.
+#[must_use]
+pub fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose"]
         .iter()
         .filter_map(|name| headers.get(*name)?.to_str().ok())
         .any(|value| value.to_ascii_lowercase().contains("prefetch"))
 }
 
+/// Whether a script asks that is no page's: a worker names itself where a page names the page.
+fn is_of_a_worker(headers: &HeaderMap) -> bool {
+    let from = headers.get(REFERER).map(HeaderValue::as_bytes).unwrap_or_default();
+    let path = from.split(|byte| *byte == b'?').next().unwrap_or_default();
+    path.ends_with(b".js") || path.ends_with(b".mjs")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -122,6 +134,8 @@ mod tests {
             (&[("sec-fetch-dest", "object")], Target::Page(Frame)),
             (&[("sec-fetch-dest", "empty"), ("accept", nav)], Target::Page(Fragment)),
             (&[("sec-fetch-dest", "empty"), ("sec-purpose", "prefetch;prerender")], Target::Page(Unsure)),
+            (&[("sec-fetch-dest", "empty"), ("referer", "https://x.test/sw.js?v=1")], Target::Page(Unsure)),
+            (&[("sec-fetch-dest", "empty"), ("referer", "https://x.test/a?b=sw.js")], Target::Page(Fragment)),
             (&[("sec-fetch-dest", "image"), ("accept", nav)], Target::Resource),
             (&[("sec-fetch-dest", "script")], Target::Resource),
             (&[("sec-fetch-dest", "worker")], Target::Page(Worker)),
