@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    SET_COOKIE, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    REFERRER_POLICY, SET_COOKIE, VARY,
 };
 use http::response;
 use url::Url;
@@ -219,7 +219,13 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         let judge = Judge { policy: ctx.policy, lists: ctx.lists, page: ctx.page, guarded: ctx.guarded };
         // A visitor's own step to another page is theirs; what the browser fetches ahead of one is not.
         let location = ctx.asked.ahead || ctx.asked.target != Target::Page(Kind::Document);
+        let leads = headers.contains_key(LOCATION);
         changes.references_removed = judge.strip_references(headers, location);
+        if leads && !headers.contains_key(LOCATION) {
+            // Kept, it would be what the visitor's own step finds, or a visitor who has not opted out.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            forbid_shared_caching(headers);
+        }
         let shown = ctx.plan.is_document() || matches!(ctx.plan, BodyPlan::Rewrite(_));
         if shown {
             permissions::deny_advertising(headers, &|host| judge.strips(host, true));

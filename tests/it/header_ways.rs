@@ -113,12 +113,16 @@ fn an_opted_out_document_denies_advertising_and_bounds_its_referrer() {
 }
 
 /// `rewriting.md` 4, `Location` through trackers: what a page loads is not led on to one; a visitor's own
-/// step to another page is, but not what a browser fetches ahead of it.
+/// step to another page is, but not what a browser fetches ahead of it. A redirect that lost its address is kept by
+/// nobody, or the step itself would find it.
 #[test]
 fn a_file_of_the_page_is_not_led_on_to_a_tracker() {
     let origin = Origin::start().answers(
         "/pixel.gif",
-        format!("HTTP/1.1 302 Found\r\nLocation: {T}/sync?x=1\r\nContent-Length: 5\r\n\r\nmoved"),
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: {T}/sync?x=1\r\nCache-Control: max-age=600\r\nSurrogate-Control: max-age=9\r\n\
+             Content-Length: 5\r\n\r\nmoved"
+        ),
     );
     let origin =
         origin.answers("/own.gif", "HTTP/1.1 302 Found\r\nLocation: /b.gif\r\nContent-Length: 0\r\n\r\n");
@@ -139,6 +143,8 @@ fn a_file_of_the_page_is_not_led_on_to_a_tracker() {
         let answer = proxy.get("/pixel.gif", &fields);
         let expected = if led { vec![location.as_str()] } else { vec![] };
         assert_eq!((answer.status(), answer.head.all("location")), (302, expected), "{fields}");
+        let kept = !answer.head.all("cache-control").concat().contains("no-store");
+        assert_eq!((kept, !answer.head.all("surrogate-control").is_empty()), (led, led), "{fields}");
         assert_eq!(answer.text(), "moved");
     }
     let own = proxy.get("/own.gif", &format!("Sec-Fetch-Dest: image\r\n{GPC}"));
