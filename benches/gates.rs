@@ -47,7 +47,7 @@ struct Scenario {
     body: fn() -> Vec<u8>,
     /// Requests of the long run more than in the short one.
     more: u32,
-    /// The body differs every time.
+    /// The body differs every time, and nothing of it is remembered.
     unlike: bool,
 }
 
@@ -75,8 +75,8 @@ const SCENARIOS: [Scenario; 4] = [
         more: 4000,
         unlike: false,
     },
-    // Pages that nobody has seen before, opted out and not, for a visitor who was here before: a first visit is
-    // recorded, and how many records share a commit is the machine's affair.
+    // Pages that are read whole, opted out and not, for a visitor who was here before: a first visit is recorded, and how
+    // many records share a commit is the machine's affair.
     Scenario {
         name: "page_opted_out",
         asks: "Accept: text/html,application/xhtml+xml\r\nSec-Fetch-Dest: document\r\n",
@@ -240,10 +240,10 @@ struct Counted {
 }
 
 impl Counted {
-    fn start(by: &[&str], origin: SocketAddr) -> Self {
+    fn start(by: &[&str], origin: SocketAddr, scenario: &Scenario) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let file = settings_file(dir.path(), addr, origin);
+        let file = settings_file(dir.path(), addr, origin, scenario);
         let child = Command::new(by[0])
             .args(&by[1..])
             .arg(program())
@@ -288,12 +288,14 @@ fn program() -> String {
     words.next().unwrap_or_else(|| env!("CARGO_BIN_EXE_optgate").to_owned())
 }
 
-fn settings_file(dir: &Path, listen: SocketAddr, origin: SocketAddr) -> PathBuf {
+fn settings_file(dir: &Path, listen: SocketAddr, origin: SocketAddr, scenario: &Scenario) -> PathBuf {
     let file = dir.join("optgate.toml");
     let data = dir.join("data").display().to_string();
+    // The memo would have little more read than what differs.
+    let memo = if scenario.unlike { "[limits]\nrewrite_memo = \"0B\"\n" } else { "" };
     let text = format!(
         "listen = [\"{listen}\"]\nworkers = 1\ndata_dir = {data:?}\nupstream = \"http://{origin}\"\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n"
+         [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n{memo}"
     );
     std::fs::write(&file, text).unwrap();
     file
@@ -313,7 +315,7 @@ fn instructions(scenario: &Scenario) -> f64 {
         let log = dir.path().join("log").display().to_string();
         let (log_file, out) = (format!("--log-file={log}"), "--cachegrind-out-file=/dev/null");
         let by = ["valgrind", "--tool=cachegrind", "--cache-sim=no", out, &log_file];
-        Counted::start(&by, origin).serve(scenario, times);
+        Counted::start(&by, origin, scenario).serve(scenario, times);
         let said = std::fs::read_to_string(&log).unwrap();
         let refs = said.lines().find_map(|line| line.split_once("I   refs:")).map(|(_, number)| number);
         refs.unwrap_or_else(|| panic!("valgrind counted nothing: {said}"))
@@ -329,7 +331,7 @@ fn system_calls(scenario: &Scenario) -> f64 {
     each(scenario, 1, |times| {
         let dir = tempfile::tempdir().unwrap();
         let table = dir.path().join("table").display().to_string();
-        Counted::start(&["strace", "-f", "-c", "-o", &table], origin).serve(scenario, times);
+        Counted::start(&["strace", "-f", "-c", "-o", &table], origin, scenario).serve(scenario, times);
         let said = std::fs::read_to_string(&table).unwrap();
         let total = said.lines().rfind(|line| line.ends_with("total")).unwrap_or_default();
         // % time, seconds, usecs/call, calls
@@ -343,7 +345,7 @@ fn system_calls(scenario: &Scenario) -> f64 {
 
 fn allocations(scenario: &Scenario) -> f64 {
     let dir = tempfile::tempdir().unwrap();
-    let file = settings_file(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0)), scenario.origin());
+    let file = settings_file(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0)), scenario.origin(), scenario);
     let loaded = load(&Inputs { files: vec![file], ..Inputs::default() }).unwrap_or_else(|e| panic!("{e}"));
     let running = app::start(loaded.settings).unwrap();
     let mut client = Client::new(running.listen()[0], scenario).unwrap();
