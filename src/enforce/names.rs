@@ -54,6 +54,9 @@ impl Names {
     /// What only we and trusted proxies may say, by its first letters or an underscore; others begin like that too.
     pub const CLAIM: Self = Self(1 << 19);
 
+    /// `Sec-Purpose` and its older name.
+    pub const PURPOSE: Self = Self(1 << 20);
+
     /// The names of a request's head. Cost: one pass over them.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
@@ -89,6 +92,7 @@ impl Names {
             (6, "x-pjax") | (10, "hx-request") | (11, "turbo-frame") => Self::BY_SCRIPT,
             (7, "upgrade") => Self::UPGRADE,
             (7, "sec-gpc") => Self::SIGNAL,
+            (7, "purpose") | (11, "sec-purpose") => Self::PURPOSE,
             (10, "connection") => Self::CONNECTION,
             (10, "keep-alive") => Self::KEEP_ALIVE,
             (13, "if-none-match") | (17, "if-modified-since") => Self::CONDITION,
@@ -172,6 +176,7 @@ mod tests {
             "accept",
             "accept-encoding",
             "if-none-match",
+            "sec-purpose",
         ];
         let answers = [
             "connection",
@@ -195,6 +200,7 @@ mod tests {
         for name in ["hx-request", "turbo-frame"] {
             assert_eq!(Names::of(&head(name)), Names::BY_SCRIPT, "{name}");
         }
+        assert_eq!(Names::of(&head("purpose")), Names::PURPOSE);
         for name in ["proxy-authenticate", "proxy-authentication-info"] {
             assert_eq!(Names::of_answer(&head(name)), Names::PROXY, "{name}");
             assert_eq!(Names::of(&head(name)), Names::CLAIM, "{name}");

@@ -109,7 +109,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
         if coded && headers.contains_key(ACCEPT_ENCODING) { Accepts::read(headers) } else { Accepts::NONE };
     let mut changes = RequestChanges {
         target,
-        ahead: opted_out && plan::is_prefetch(headers),
+        ahead: opted_out && names.any(Names::PURPOSE) && plan::is_prefetch(headers),
         method: parts.method.clone(),
         accepts,
         narrowed: false,
