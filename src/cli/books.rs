@@ -180,6 +180,14 @@ impl Books {
     }
 }
 
+impl Drop for Books {
+    fn drop(&mut self) {
+        if let Holder::Here(store) = &self.holder {
+            self.runtime.block_on(store.close());
+        }
+    }
+}
+
 /// The store of these settings; none where another process has it.
 fn take(settings: &Settings, socket: &Path) -> anyhow::Result<Option<Store>> {
     // Nothing is to be pruned by the way.
