@@ -834,6 +834,21 @@ fn a_file_of_opt_outs_is_imported_once_and_says_where_each_came_from() {
     import(&[]).failed("the head line has no column `date`; it has `account`, `site`");
 }
 
+/// Issue 6, checkpoints "on shutdown": what a command recorded is signed when it ends, as a server's records are.
+#[test]
+fn what_a_verb_records_is_signed_when_it_ends() {
+    let house = House::new();
+    house.records(0..1);
+    let file = house.file("crm.csv");
+    fs::write(&file, "account,site,date\nann,default,2026-11-20\nbob,default,2026-11-20\n").unwrap();
+    house.optgate(&["ledger", "import", "--source", "crm", file.to_str().unwrap()]).ok();
+    let said = house.optgate(&["ledger", "verify"]).ok().out;
+    let figure =
+        |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    assert_eq!(figure("signed up to record:"), figure("records:"), "{said}");
+    assert_eq!(figure("records:"), Some(3), "{said}");
+}
+
 /// A verb that comes while another one is at work waits for it, and says so.
 #[test]
 fn a_verb_waits_for_another_that_has_the_folder() {
