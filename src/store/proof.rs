@@ -442,11 +442,10 @@ impl Inclusion {
         Ok((fields.view(), checkpoint.time_us, checkpoint.key))
     }
 
-    /// Which journal it is of, and the record that it was signed at, with its chain value: what that journal must hold for
-    /// ever.
+    /// The record that its journal was signed at, with its chain value: what that journal must hold for ever.
     #[must_use]
-    pub fn signed_head(&self) -> Option<(String, i64, [u8; 32])> {
-        let Checkpoint { node, head, .. } = Checkpoint::decode(&self.checkpoint.canonical.0)?;
-        Some((node, head.seq, head.link))
+    pub fn signed_head(&self) -> Option<(i64, [u8; 32])> {
+        let Checkpoint { head, .. } = Checkpoint::decode(&self.checkpoint.canonical.0)?;
+        Some((head.seq, head.link))
     }
 }

@@ -77,8 +77,7 @@ fn holds(folder: &Path, known: &str, keys: &[PublicKey]) -> anyhow::Result<()> {
         None => {
             let proof = inclusion(Path::new(known))?;
             proof.verify(keys).map_err(|why| not_proven(known, &why))?;
-            let (_, seq, chain) = proof.signed_head().with_context(|| format!("{known} cannot be read"))?;
-            (seq, chain)
+            proof.signed_head().with_context(|| format!("{known} cannot be read"))?
         }
     };
     let why = match store::chain_at(folder, seq)? {
