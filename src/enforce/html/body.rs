@@ -354,7 +354,7 @@ where
                 self.queue.push_front(piece.split_off(at));
                 self.stop = Some(point);
             }
-            replay.read(piece.len());
+            replay.read(&piece);
         }
         (self.chunk, self.more) = (piece, true);
         Ok(Bytes::new())
