@@ -320,7 +320,7 @@ impl Default for SignalSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignalCookies {
-    /// The script on the page.
+    /// The script on the page, and the answer to an opt-out form.
     #[default]
     Page,
     /// The script, and response heads of documents.

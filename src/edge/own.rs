@@ -13,7 +13,7 @@ use super::error::{METHODS, ProxyError};
 use super::exchange::Exchange;
 use super::house::Core;
 use super::{account, outcome, timer};
-use crate::config::VendorAction;
+use crate::config::{SignalCookies, VendorAction};
 use crate::enforce::collectors::Intercepted;
 use crate::enforce::{cookies, request, signals};
 use crate::portal::{Told, Visit};
@@ -79,6 +79,11 @@ pub async fn reserved(
         let host = x.host_name();
         let expired = cookies::expire(&mut parts.headers, &trackers, &host, x.client.secure);
         core.house.metrics.cookies(CookieSide::Expired, u64::from(expired));
+        let said = &x.snapshot.settings.signals;
+        if opts_out && said.cookies != SignalCookies::Off {
+            // The guard, which writes them otherwise, is not on these pages; those from before look for them.
+            signals::write(&mut parts.headers, &consent, said, &host, x.client.secure);
+        }
     }
     if opts_in && parts.status.is_success() {
         // Else what we wrote for the opt-out would outlive it.

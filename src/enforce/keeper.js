@@ -5,7 +5,10 @@
 // records made for it. A copy of the line that the page made counts as the line. A page that drops the line 20
 // times in a row, each time within a second of its return, keeps it out; then nothing is watched any more.
 // Browsers without an observer, or that cannot tell what is connected, are left alone.
-(function (d, l, n, t, o) {
+//
+// A page that the back/forward cache shows again, as it stood before its visitor opted out, is loaded anew: one that
+// was opted out read `true` when it came, and what says so since is the browser or the cookie of ours.
+(function (d, l, n, t, o, p) {
   function look() {
     try {
       o = o || new MutationObserver(function () {
@@ -22,4 +25,10 @@
     } catch (e) {}
   }
   look();
+  p = navigator.globalPrivacyControl;
+  addEventListener("pageshow", function (e) {
+    try {
+      if (e.persisted && !p && (navigator.globalPrivacyControl || d.cookie.match("usprivacy=1.Y"))) location.reload();
+    } catch (e) {}
+  });
 })(document, document.querySelector("p.ogc-line"), 0, 0);

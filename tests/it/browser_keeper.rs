@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::support::browser::{Browser, SIGNAL, Tab};
 use super::support::origin::{Origin, answer};
 use super::support::proxy::{Proxy, proxy};
+use super::support::wait_until;
 
+const SOON: Duration = Duration::from_secs(5);
 const VISITORS: [(&str, &str); 2] = [("every visitor", ""), ("an opted-out visitor", SIGNAL)];
 
 /// Looks for the link until it is there, for five seconds; gives how often it is there.
@@ -153,5 +155,50 @@ fn no_policy_is_hurt_by_the_keeper() {
         if runs {
             assert_eq!(tab.eval(LINK_COMES_BACK).unwrap(), 1, "{place}: {policy}");
         }
+    }
+}
+
+/// `rewriting.md` 5, validators and caches: a page that the back/forward cache shows again as it stood before the
+/// opt-out is loaded anew, once; one that was opted out before is shown as it stands.
+#[test]
+fn a_page_from_before_the_opt_out_is_loaded_anew_when_a_visitor_goes_back_to_it() {
+    let test = "a_page_from_before_the_opt_out_is_loaded_anew_when_a_visitor_goes_back_to_it";
+    let Some(browser) = Browser::shared(test) else { return };
+    let page = "<!doctype html><title>x</title><script>addEventListener('pageshow', e => {\
+                sessionStorage.shown = (sessionStorage.shown || '') + (e.persisted ? 'kept ' : 'loaded ');\
+                })</script><p>x";
+    let site = Origin::start()
+        .on("/", move |x| x.ok("text/html", page.as_bytes()))
+        .on("/other", |x| x.ok("text/html", b"<!doctype html><title>other</title><p>x"));
+    let proxy = proxy().to(&site).run();
+    let choice = "fetch('/privacy-choices/opt-out', { method: 'POST' }).then(r => r.status)";
+    // Chromium itself drops what it keeps where a choice clears the cache; the cookie tells others.
+    let by_cookie = "document.cookie = 'usprivacy=1YYN; Path=/'";
+    for (how, act, shown) in [
+        ("by nothing", "0", "loaded kept "),
+        ("by a signal", "0", "loaded kept loaded "),
+        ("by a cookie", by_cookie, "loaded kept loaded "),
+        ("by a choice", choice, "loaded loaded "),
+    ] {
+        // A busy Chromium does not always keep a page.
+        let came = (0..3).any(|_| {
+            let mut tab = browser.own_tab(proxy.addr(), "");
+            tab.open("https://site.test/").rest(SOON);
+            if how == "by a signal" {
+                tab.sink.route(&["site.test"], proxy.addr(), SIGNAL);
+            }
+            tab.open("https://site.test/other").rest(SOON);
+            tab.eval(act).unwrap();
+            let said = tab.text("document.cookie");
+            assert_eq!(said.contains("usprivacy=1YYN"), how != "by nothing", "{how}: {said}");
+            tab.eval("setTimeout(() => history.back()), 0").unwrap();
+            let seen =
+                || tab.eval("sessionStorage.shown").map_or_else(|_| String::new(), |seen| seen.to_string());
+            wait_until(how, || [shown, "loaded loaded "].iter().any(|end| seen() == format!("{end:?}")));
+            let text = tab.text("document.body.innerText");
+            assert_eq!(text.contains("Opt-Out Request Honored"), how != "by nothing", "{how}: {text}");
+            seen() == format!("{shown:?}")
+        });
+        assert!(came, "{how}: never {shown:?}");
     }
 }

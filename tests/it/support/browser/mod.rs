@@ -77,14 +77,16 @@ impl Browser {
             skipped(test, "no chromium in PATH");
             return None;
         };
-        let browser = Arc::new(Self::start(&program));
+        // What a tab showed before must not go on beside what it shows now.
+        let browser = Arc::new(Self::start(&program, &format!("{WITHOUT},BackForwardCache")));
         *shared = Arc::downgrade(&browser);
         Some(browser)
     }
 
-    fn start(program: &std::path::Path) -> Self {
+    fn start(program: &std::path::Path, without: &str) -> Self {
         let profile = TempDir::with_prefix("optgate-browser-").unwrap();
         let mut args: Vec<_> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+        args.push(without.to_owned());
         args.push(format!("--user-data-dir={}", profile.path().display()));
         let sink = Arc::new(Sink::start());
         // A private window has a proxy; the own profile looks every name up, and finds its sink.
@@ -126,9 +128,10 @@ impl Browser {
     }
 
     /// A tab of the own profile of a browser of its own. Chromium preconnects and prefetches for no
-    /// other: the tabs of [`Self::tab`] are private windows behind a proxy. Costs a start, about a second.
+    /// other: the tabs of [`Self::tab`] are private windows behind a proxy. It also has a back/forward cache.
+    /// Costs a start, about a second.
     pub fn own_tab(&self, addr: SocketAddr, fields: &str) -> Tab {
-        let browser = Arc::new(Self::start(&self.program));
+        let browser = Arc::new(Self::start(&self.program, WITHOUT));
         let sink = Arc::clone(&browser.own);
         sink.route(&[SITE], addr, fields);
         browser.tab_in(None, false, sink)
@@ -274,7 +277,7 @@ pub fn chromium() -> Option<PathBuf> {
     std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
 }
 
-const FLAGS: [&str; 19] = [
+const FLAGS: [&str; 18] = [
     "--headless",
     "--remote-debugging-pipe",
     "--no-sandbox",
@@ -294,6 +297,7 @@ const FLAGS: [&str; 19] = [
     "--ignore-certificate-errors",
     // Frames of other sites stay in the page's process: one session sees them all.
     "--disable-site-isolation-trials",
-    "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,LocalNetworkAccessChecks,\
-     BackForwardCache,IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate",
 ];
+
+const WITHOUT: &str = "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,LocalNetworkAccessChecks,\
+                       IsolateOrigins,site-per-process,MediaRouter,OptimizationHints,Translate";
