@@ -39,9 +39,14 @@ pub struct Stage {
 impl Stage {
     /// An origin, and a certificate (ECDSA with P-256) of an authority of its own.
     pub fn new() -> Self {
+        Self::before(origin())
+    }
+
+    /// The same before an origin that runs already.
+    pub fn before(origin: SocketAddr) -> Self {
         let authority = pki::Authority::new();
         let leaf = authority.leaf(NAME);
-        Self { origin: origin(), authority, leaf }
+        Self { origin, authority, leaf }
     }
 
     /// A client of TLS 1.3 that offers one suite and one group, which both proxies know: whoever chooses, it is the
@@ -121,6 +126,11 @@ impl Stage {
 
     /// nginx, doing the same; `None` after a line that says that it is not there.
     pub fn nginx(&self) -> Option<Proxy> {
+        self.nginx_with("nginx", "")
+    }
+
+    /// [`Self::nginx`] under a name of its own, with more directives for what it passes on.
+    pub fn nginx_with(&self, name: &'static str, more: &str) -> Option<Proxy> {
         let program = installed("nginx", "-v")?;
         let folder = TempDir::with_prefix("nginx-bench-").unwrap();
         let (clear, tls) = (free(), free());
@@ -140,7 +150,8 @@ impl Stage {
              server {{ listen {clear} backlog=4096; listen {tls} ssl http2 backlog=4096;\n\
              location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
              proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;\n\
-             proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; }} }} }}\n",
+             proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;\n\
+             {more} }} }} }}\n",
             origin = self.origin,
             chain = chain.display(),
             key = key.display(),
@@ -149,7 +160,7 @@ impl Stage {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(program);
         command.arg("-c").arg(file);
-        Some(Proxy::start("nginx", command, clear, tls, folder))
+        Some(Proxy::start(name, command, clear, tls, folder))
     }
 }
 
@@ -230,10 +241,9 @@ impl Drop for Proxy {
 }
 
 /// A program of the system, where daemons are too; `None` after a line that says that it is not there.
-fn installed(name: &str, asks: &str) -> Option<String> {
+pub fn installed(name: &str, asks: &str) -> Option<String> {
     let runs = |program: &String| {
-        let quiet = Command::new(program).arg(asks).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        quiet.is_ok_and(|status| status.success())
+        Command::new(program).arg(asks).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     };
     let found = [name.to_owned(), format!("/usr/sbin/{name}")].into_iter().find(runs);
     if found.is_none() {
@@ -242,13 +252,14 @@ fn installed(name: &str, asks: &str) -> Option<String> {
     found
 }
 
-fn free() -> SocketAddr {
+/// An address of loopback that nobody has yet.
+pub fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Keeps what this thread starts from now on, and the thread itself, on the first or second of the machine's cores;
 /// where there is one only, on that.
-fn pin(which: usize) {
+pub fn pin(which: usize) {
     static CORES: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
     let cores = CORES.get_or_init(|| {
         let all = sched_getaffinity(None).unwrap();

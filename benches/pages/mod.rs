@@ -96,8 +96,13 @@ fn card(html: &mut String, id: usize) {
     );
 }
 
-/// A news page of about 300 kB: hints, scripts short and long, cards with links, pictures and icons.
+/// A news page of about 300 kB.
 pub fn news() -> Vec<u8> {
+    news_of(150)
+}
+
+/// A news page: hints, scripts short and long, so many cards with links, pictures and icons.
+pub fn news_of(cards: usize) -> Vec<u8> {
     let mut html = String::from(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>News</title>\n",
     );
@@ -127,7 +132,7 @@ pub fn news() -> Vec<u8> {
         );
     }
     html.push_str("</ul></nav></header><main>\n");
-    for id in 0..150 {
+    for id in 0..cards {
         card(&mut html, id);
         if id % 6 == 0 {
             let size = if id % 24 == 0 { 16_000 } else { 400 };
