@@ -1,10 +1,13 @@
 //! Answers of a hostile or broken origin: refused with 502, or cut where they went wrong; the connection is not
 //! used again, and no byte of it reaches another client (RFC 9112, 4 to 8).
 
+use http::{HeaderName, HeaderValue, Request};
+
 use super::case::Level;
 use super::recorder::{After, Script};
-use super::wire::Heard;
+use super::wire::{Answer, Heard};
 use super::{Subject, Verdict, assert_none, optgate, optgate_with_tls};
+use crate::support::h2::{Frames, H2};
 
 /// What the client must get.
 #[derive(Debug, Clone)]
@@ -229,12 +232,43 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn run(subject: &Subject, case: &Case, in_bytes: bool) -> Verdict {
-    let before = subject.origin.mark();
-    subject.origin.answer(Some(Script { after: case.after, in_bytes, ..Script::of(&case.answer) }));
+/// How a visitor asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Http1,
+    /// ... while the origin's bytes come one by one.
+    InBytes,
+    Http2,
+}
+
+/// What a visitor of HTTP/1.1 gets.
+fn hear(subject: &Subject, case: &Case) -> Heard {
     let mut wire = subject.connect();
     wire.send(format!("{} /case HTTP/1.1\r\nHost: site.test\r\nTE: trailers\r\n\r\n", case.method));
-    let heard = wire.hear(&[case.method], Heard::whole);
+    wire.hear(&[case.method], Heard::whole)
+}
+
+/// What one of HTTP/2 gets, in the terms of the other: a stream that was ended is a connection that was closed.
+fn hear_by_http2(subject: &Subject, case: &Case) -> Heard {
+    let request =
+        Request::builder().method(case.method).uri("http://site.test/case").header("te", "trailers");
+    let answer =
+        H2::prior_knowledge(subject.addr).send_to_the_end(request.body(Frames::new(b"", None)).unwrap());
+    let whole = answer.as_ref().is_some_and(|(_, whole)| *whole);
+    let heard = answer.map(|(answer, whole)| {
+        let line =
+            |(name, value): (&HeaderName, &HeaderValue)| format!("\r\n{name}: {}", value.to_str().unwrap());
+        let head = format!("HTTP/2 {}", answer.status) + &answer.headers.iter().map(line).collect::<String>();
+        Answer { status: answer.status, head, body: answer.body.into(), whole }
+    });
+    Heard { answers: heard.into_iter().collect(), closed: !whole, ..Heard::default() }
+}
+
+fn run(subject: &Subject, case: &Case, asking: Asking) -> Verdict {
+    let before = subject.origin.mark();
+    let in_bytes = asking == Asking::InBytes;
+    subject.origin.answer(Some(Script { after: case.after, in_bytes, ..Script::of(&case.answer) }));
+    let heard = if asking == Asking::Http2 { hear_by_http2(subject, case) } else { hear(subject, case) };
     subject.origin.answer(None);
     subject.origin.has_written();
     if let Err(what) = subject.echoes() {
@@ -268,10 +302,10 @@ fn run(subject: &Subject, case: &Case, in_bytes: bool) -> Verdict {
     if good { Verdict::Pass } else { Verdict::Fail(format!("{heard:?}")) }
 }
 
-fn run_all(title: &str, subject: &Subject, in_bytes: bool) -> Vec<String> {
+fn run_all(title: &str, subject: &Subject, asking: Asking) -> Vec<String> {
     let mut cases = cases();
-    cases.retain(|case| !in_bytes || case.answer.len() < 4096);
-    let run = |case| run(subject, case, in_bytes);
+    cases.retain(|case| asking != Asking::InBytes || case.answer.len() < 4096);
+    let run = |case| run(subject, case, asking);
     let verdicts = cases.iter().map(|case| (case.name.as_str(), case.clause, case.level, run(case)));
     super::run_all(&format!("answers, {title}"), verdicts)
 }
@@ -280,21 +314,28 @@ fn run_all(title: &str, subject: &Subject, in_bytes: bool) -> Vec<String> {
 #[test]
 fn answers_of_a_hostile_origin_are_refused_or_cut() {
     let (_proxy, subject) = optgate();
-    assert_none(&run_all("HTTP/1.1", &subject, false));
+    assert_none(&run_all("HTTP/1.1", &subject, Asking::Http1));
 }
 
 /// The same for visitors with TLS.
 #[test]
 fn answers_of_a_hostile_origin_are_refused_or_cut_over_tls() {
     let (_proxy, subject) = optgate_with_tls();
-    assert_none(&run_all("HTTP/1.1 over TLS", &subject, false));
+    assert_none(&run_all("HTTP/1.1 over TLS", &subject, Asking::Http1));
+}
+
+/// The same for visitors of HTTP/2 (RFC 9113, 8.1).
+#[test]
+fn answers_of_a_hostile_origin_are_refused_or_cut_over_http2() {
+    let (_proxy, subject) = optgate();
+    assert_none(&run_all("HTTP/2", &subject, Asking::Http2));
 }
 
 /// An answer must not depend on how its bytes arrive.
 #[test]
 fn answers_are_read_alike_byte_by_byte() {
     let (_proxy, subject) = optgate();
-    assert_none(&run_all("byte by byte", &subject, true));
+    assert_none(&run_all("byte by byte", &subject, Asking::InBytes));
 }
 
 /// Bytes that come later than their answer, on a kept connection, are nobody's answer.

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll};
 use std::thread;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -148,6 +148,30 @@ impl H2 {
         let answer = self.sender.send_request(request);
         self.runtime.block_on(async {
             let reading = async { Answer::read(answer.await?).await };
+            tokio::time::timeout(DEADLINE, reading).await.expect("an end before the deadline")
+        })
+    }
+
+    /// Sends a request; what came in answer, and whether it ended well. `None` where its stream had no head.
+    pub fn send_to_the_end(&mut self, request: Request<Frames>) -> Option<(Answer, bool)> {
+        let answer = self.sender.send_request(request);
+        let reading = async {
+            let (parts, mut incoming) = answer.await.ok()?.into_parts();
+            let (mut body, mut trailers, mut whole) = (BytesMut::new(), None, true);
+            while let Some(frame) = incoming.frame().await {
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => body.extend_from_slice(&data),
+                    Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
+                    Err(_) => {
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+            let (status, headers, body) = (parts.status.as_u16(), parts.headers, body.freeze());
+            Some((Answer { status, headers, body, trailers }, whole))
+        };
+        self.runtime.block_on(async {
             tokio::time::timeout(DEADLINE, reading).await.expect("an end before the deadline")
         })
     }
