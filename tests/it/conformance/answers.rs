@@ -310,6 +310,16 @@ fn run_all(title: &str, subject: &Subject, asking: Asking) -> Vec<String> {
     super::run_all(&format!("answers, {title}"), verdicts)
 }
 
+/// Name, clause and level of each case.
+pub fn rows() -> Vec<(String, &'static str, Level)> {
+    cases().into_iter().map(|case| (case.name, case.clause, case.level)).collect()
+}
+
+/// What a proxy makes of each, in that order.
+pub fn verdicts(subject: &Subject) -> Vec<Verdict> {
+    cases().iter().map(|case| run(subject, case, Asking::Http1)).collect()
+}
+
 /// RFC 9112: ambiguous answers are bad gateways, cut ones stay cut, and nothing of them is kept.
 #[test]
 fn answers_of_a_hostile_origin_are_refused_or_cut() {

@@ -1,4 +1,4 @@
-//! What the same requests come to at Debian's nginx and HAProxy, side by side: a table to print. Of them it is only
+//! What the same requests and answers come to at Debian's nginx and HAProxy, side by side: a table to print. Of them it is only
 //! asserted that they ran, of Optgate that it passes every case.
 
 use std::net::SocketAddr;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::case::{Case, Level};
+use super::case::Level;
 use super::recorder::Recorder;
-use super::{Sending, Subject, Totals, Verdict, optgate, requests};
+use super::{Sending, Subject, Totals, Verdict, answers, optgate, requests};
 use crate::support::binary::own_address;
 use crate::support::front::{Front, find, nginx_file, spawn};
 
@@ -41,52 +41,67 @@ fn haproxy(program: &Path, origin: SocketAddr) -> Front {
     spawn(command, dir, addr)
 }
 
-/// Every verdict on these cases; ours held to no more than theirs.
-fn verdicts(addr: SocketAddr, origin: Arc<Recorder>, cases: &[Case], stamp: &'static str) -> Vec<Verdict> {
-    // Some keep a connection open behind a refusal, or wait for more.
-    let patience = Duration::from_millis(1500);
-    let subject = Subject { addr, tls: None, http2: None, origin, patience, exact: false, stamp };
-    cases.iter().map(|case| subject.run(case, Sending::Whole)).collect()
+/// Name, clause and level of a case, for a line of the table.
+type Row<'a> = (&'a str, &'a str, Level);
+
+/// A proxy's name, and its verdicts.
+type Column = (&'static str, Vec<Verdict>);
+
+/// What a judge says of Optgate, and of the peers that are there.
+fn columns(test: &str, judge: impl Fn(&Subject) -> Vec<Verdict>) -> Vec<Column> {
+    let of = |addr, origin, stamp| {
+        // Some keep a connection open behind a refusal, or wait for more.
+        let patience = Duration::from_millis(1500);
+        judge(&Subject { addr, tls: None, http2: None, origin, patience, exact: false, stamp })
+    };
+    let (proxy, subject) = optgate();
+    let mut columns = vec![("optgate", of(subject.addr, Arc::clone(&subject.origin), "via"))];
+    drop(proxy);
+    for (name, start) in [("nginx", nginx as fn(&Path, SocketAddr) -> Front), ("haproxy", haproxy)] {
+        let Some(program) = find(name, test) else { continue };
+        let origin = Arc::new(Recorder::start());
+        let peer = start(&program, origin.addr());
+        columns.push((name, of(peer.addr(), origin, "x-stamp")));
+    }
+    columns
 }
 
-fn totals(cases: &[Case], verdicts: &[Verdict]) -> Totals {
-    let mut totals = Totals::default();
-    for (case, verdict) in cases.iter().zip(verdicts) {
-        totals.add(case.level, verdict);
+/// Prints the table, and holds Optgate to every case.
+fn show(what: &str, rows: &[Row<'_>], columns: &[Column]) {
+    println!("conformance, side by side, {} {what}:", rows.len());
+    for (name, verdicts) in columns {
+        let mut totals = Totals::default();
+        rows.iter().zip(verdicts).for_each(|((.., level), verdict)| totals.add(*level, verdict));
+        println!("  {name:<8} {totals}");
     }
-    totals
+    println!("  MUST cases that one of them fails:");
+    for (at, (name, clause, _)) in rows.iter().enumerate().filter(|(_, row)| row.2 == Level::Must) {
+        let marks: Vec<_> = columns.iter().map(|(_, verdicts)| mark(&verdicts[at])).collect();
+        if marks.iter().any(|mark| *mark != "pass") {
+            println!("  {name:<60} {clause:<20} {}", marks.join("  "));
+        }
+    }
+    assert!(columns[0].1.iter().all(|verdict| *verdict == Verdict::Pass));
 }
 
 /// The bar: what Debian's nginx and HAProxy make of the same requests. Cases about rules of ours are left out.
 #[test]
 fn the_same_requests_at_nginx_and_haproxy() {
     let cases: Vec<_> = requests().into_iter().filter(|case| case.general).collect();
-    let mut columns = Vec::new();
-    let (proxy, subject) = optgate();
-    columns.push(("optgate", verdicts(subject.addr, Arc::clone(&subject.origin), &cases, "via")));
-    drop(proxy);
-    for (name, start) in [("nginx", nginx as fn(&Path, SocketAddr) -> Front), ("haproxy", haproxy)] {
-        let Some(program) = find(name, "the_same_requests_at_nginx_and_haproxy") else { continue };
-        let origin = Arc::new(Recorder::start());
-        let peer = start(&program, origin.addr());
-        columns.push((name, verdicts(peer.addr(), origin, &cases, "x-stamp")));
-    }
-    println!(
-        "conformance, side by side, {} requests over HTTP/1.1 (a refusal may have any status):",
-        cases.len()
-    );
-    for (name, verdicts) in &columns {
-        println!("  {name:<8} {}", totals(&cases, verdicts));
-    }
-    println!("  MUST cases that one of them fails:");
-    for (at, case) in cases.iter().enumerate().filter(|(_, case)| case.level == Level::Must) {
-        let marks: Vec<_> = columns.iter().map(|(_, verdicts)| mark(&verdicts[at])).collect();
-        if marks.iter().any(|mark| *mark != "pass") {
-            println!("  {:<60} {:<20} {}", case.name, case.clause, marks.join("  "));
-        }
-    }
-    assert_eq!(totals(&cases, &columns[0].1).critical, 0);
-    assert!(columns[0].1.iter().all(|verdict| *verdict == Verdict::Pass));
+    let judge = |subject: &Subject| cases.iter().map(|case| subject.run(case, Sending::Whole)).collect();
+    let columns = columns("the_same_requests_at_nginx_and_haproxy", judge);
+    let rows: Vec<Row<'_>> = cases.iter().map(|case| (case.name.as_str(), case.clause, case.level)).collect();
+    show("requests over HTTP/1.1 (a refusal may have any status)", &rows, &columns);
+}
+
+/// The same of the answers of a hostile origin.
+#[test]
+fn the_same_answers_at_nginx_and_haproxy() {
+    let columns = columns("the_same_answers_at_nginx_and_haproxy", answers::verdicts);
+    let rows = answers::rows();
+    let rows: Vec<Row<'_>> =
+        rows.iter().map(|(name, clause, level)| (name.as_str(), *clause, *level)).collect();
+    show("answers of an origin over HTTP/1.1", &rows, &columns);
 }
 
 fn mark(verdict: &Verdict) -> &'static str {
