@@ -72,7 +72,7 @@ pub use journal::forget::{Erased, Pruned};
 pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
 pub use names::orphans;
-pub use record::{Change, Kind, Receipt, RecordView, Source};
+pub use record::{Change, Held, Kind, Receipt, RecordView, Source};
 pub use rotation::{
     KeyLine, KeyUse, forget_earlier_secrets, key_lines, live_secret, new_signer, prepare_secret,
     rotate_secret, rotate_signer,
@@ -485,13 +485,20 @@ impl Store {
         }
     }
 
-    /// As [`Store::find`], held against the chain and what was signed; whether it is signed yet.
+    /// As [`Store::find`], held against the chain and what was signed, where this node recorded it.
     ///
     /// # Errors
-    /// When the journal cannot be read, or the record is not what was written.
-    pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, bool)>, RecordError> {
+    /// When the journal, or the database that nodes share, cannot be read, or the record is not what was written.
+    pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, Held)>, RecordError> {
         let Some(reference) = reference::normalise(reference) else { return Ok(None) };
-        self.ask(|answer| Command::Check { reference, answer }).await
+        let asked = reference.clone();
+        let own = self.ask(|answer| Command::Check { reference: asked, answer }).await?;
+        match (own, &self.0.state.feed) {
+            (Some((record, true)), _) => Ok(Some((record, Held::Signed))),
+            (Some((record, false)), _) => Ok(Some((record, Held::Unsigned))),
+            (None, Some(feed)) => Ok(feed.find(reference).await?.map(|record| (record, Held::Elsewhere))),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Third parties that opted-out pages were seen to use.

@@ -15,6 +15,7 @@ mod health;
 mod ship;
 mod tail;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -121,6 +122,8 @@ enum Ask {
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
     /// How many other nodes have records in the database.
     Others { answer: Answer<usize> },
+    /// When these accounts opted back in last, as far as the database has it.
+    OptedIn { subjects: Vec<Subject>, answer: Answer<HashMap<Subject, i64>> },
     /// Forget the earlier secrets there too.
     Retired { answer: Answer<()> },
     /// A record of another node.
@@ -205,6 +208,15 @@ impl Line {
     /// The record behind a normalised reference, of whichever node.
     pub(super) async fn find(&self, reference: String) -> Result<Option<RecordView>, RecordError> {
         self.ask(|answer| Ask::Find { reference, answer }).await
+    }
+
+    /// When these accounts opted back in last, on whichever node, in microseconds since the Unix epoch; nothing of those that
+    /// never did.
+    pub(super) async fn opted_in(
+        &self,
+        subjects: Vec<Subject>,
+    ) -> Result<HashMap<Subject, i64>, RecordError> {
+        self.ask(|answer| Ask::OptedIn { subjects, answer }).await
     }
 
     /// Accounts are hashed under the live secret alone from here on.
@@ -443,6 +455,15 @@ async fn serve(
                 answering.spawn_local(async move {
                     let others = others(&url, &key_checks, &node).await;
                     drop(answer.send(others.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
+            Ask::OptedIn { subjects, answer } => {
+                let (url, keys) = (settings.url.clone(), keys.clone());
+                answering.spawn_local(async move {
+                    let times = async { Database::connect(&url).await?.opted_in(&subjects, &keys).await };
+                    drop(
+                        answer.send(times.await.map_err(|trouble| RecordError::Journal(trouble.to_string()))),
+                    );
                 });
             }
             Ask::Retired { answer } => {
