@@ -99,7 +99,8 @@ fn account_keys(state: &AdminState) -> Option<Check> {
 }
 
 /// What passes between nodes. Not red by itself: what a node knows it honours, and another would be cut off as well. A
-/// node that is fenced cannot save what it records, which is red where the journal is asked for.
+/// node that is fenced cannot save what it records, and one that lacks a secret does not know what others recorded: both are
+/// red where the journal is asked for.
 fn nodes(feed: Option<&FeedHealth>, requires_journal: bool) -> Check {
     let Some(feed) = feed else {
         let detail = "this node is alone".to_owned();
@@ -128,8 +129,15 @@ fn nodes(feed: Option<&FeedHealth>, requires_journal: bool) -> Check {
             "; {unproven} records in the database are proven by nothing and count as opt-outs, first {first}"
         ));
     }
-    let fine = feed.error.is_none() && feed.first_missing.is_none() && feed.first_unproven.is_none();
-    Check { name: "nodes", fine, required: feed.fenced && requires_journal, detail }
+    if let Some(check) = feed.unknown_secrets.first() {
+        detail.push_str(&format!(
+            "; accounts that opted out on a node with secret {check} are not known here: copy its secret.key and start anew"
+        ));
+    }
+    let whole = feed.first_missing.is_none() && feed.first_unproven.is_none();
+    let fine = feed.error.is_none() && whole && feed.unknown_secrets.is_empty();
+    let red = feed.fenced || !feed.unknown_secrets.is_empty();
+    Check { name: "nodes", fine, required: red && requires_journal, detail }
 }
 
 /// Opt-outs of other nodes that nobody would be honoured by. Never red by itself: while sites are renamed node by node,

@@ -27,6 +27,9 @@ pub struct RotateArgs {
     /// The key that signs the journal, instead of the secret
     #[arg(long)]
     pub signing: bool,
+    /// Only have a new secret tried for now: copy `secret.key` to every node, start each anew, and rotate then
+    #[arg(long, conflicts_with = "signing")]
+    pub next: bool,
 }
 
 /// Does one of them.
@@ -38,8 +41,11 @@ pub fn run(global: &Global, command: &KeysCommand, out: &mut dyn Write) -> Resul
     let folder = settings.data_dir.clone();
     let lines = match command {
         KeysCommand::List => store::key_lines(&folder),
-        KeysCommand::Rotate(RotateArgs { signing: false }) => store::rotate_secret(&folder),
-        KeysCommand::Rotate(RotateArgs { signing: true }) => return key(store::rotate_signer(&folder), out),
+        KeysCommand::Rotate(RotateArgs { next: true, .. }) => store::prepare_secret(&folder),
+        KeysCommand::Rotate(RotateArgs { signing: false, .. }) => store::rotate_secret(&folder),
+        KeysCommand::Rotate(RotateArgs { signing: true, .. }) => {
+            return key(store::rotate_signer(&folder), out);
+        }
         KeysCommand::NewSigner => return key(store::new_signer(&folder), out),
         KeysCommand::Retire => {
             let left = Books::open(&settings)?.retire()?;
@@ -54,7 +60,7 @@ pub fn run(global: &Global, command: &KeysCommand, out: &mut dyn Write) -> Resul
         }
     };
     for line in lines.map_err(anyhow::Error::new)? {
-        writeln!(out, "{}\t{}", line.check, if line.live { "live" } else { "earlier" })?;
+        writeln!(out, "{}\t{}", line.check, line.use_of.word())?;
     }
     Ok(())
 }

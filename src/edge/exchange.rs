@@ -21,7 +21,7 @@ use super::stages::Stages;
 use super::strict::{self, Reason};
 use crate::config::Limits;
 use crate::enforce::names::Names;
-use crate::privacy::{Decision, Mark, Mode, Named, Signals};
+use crate::privacy::{Aliases, Decision, Mark, Mode, Named, Signals};
 use crate::store::recipients::AccountKey;
 
 /// A trusted client's wish to be told why.
@@ -58,6 +58,8 @@ pub struct Exchange {
     pub signals: Signals,
     /// Whom it names (step 4), or its answer does.
     pub named: Named,
+    /// The same under the other secrets that are tried.
+    pub aliases: Aliases,
     /// What the site calls the account, while its opt-out is about to be recorded and others must be told of it.
     pub account_key: Option<AccountKey>,
     /// The account keeps a programme of the site in spite of its opt-out.
@@ -262,6 +264,7 @@ impl Exchange {
             explain,
             signals: Signals::NONE,
             named: Named::NOBODY,
+            aliases: Aliases::default(),
             programme: false,
             account_key: None,
             session: None,

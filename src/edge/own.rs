@@ -47,6 +47,7 @@ pub async fn reserved(
         signals: x.signals,
         decision: x.decision,
         named: x.named,
+        aliases: x.aliases.clone(),
         secure: x.client.secure,
         host: x.host_name().into_owned(),
         rules: Arc::clone(&x.rule().policy),

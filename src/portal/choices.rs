@@ -256,7 +256,8 @@ pub(super) async fn confirm_opt_in(
             return portal.message(refused.status(), "Nothing has changed", &lines);
         }
     };
-    if !form.holds(&portal, &headers, visit.question(&portal, Act::OptIn)).await {
+    let question = visit.question(&portal, Act::OptIn);
+    if !form.holds(&portal, &headers, (question, &visit.aliases)).await {
         let lines = [
             "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
              logged out since. Nothing has changed.",
@@ -410,10 +411,20 @@ fn change(visit: &Visit, kind: Kind, subject: Option<Subject>, basis: Option<Bas
 
 async fn record_change(portal: &Pages, visit: &Visit, change: Change) -> Result<Receipt, RecordError> {
     let kind = change.kind;
-    let recorded = match visit.crowding {
-        true => portal.store.record_crowding(change).await,
-        false => portal.store.record(change).await,
+    let aliases = match change.basis {
+        Some(Basis::Profile) => &visit.aliases.profile,
+        _ => &visit.aliases.account,
     };
+    let recording = async {
+        if kind != Kind::OptOut && change.subject.is_some() {
+            portal.store.record_under_others(&change, aliases).await?;
+        }
+        match visit.crowding {
+            true => portal.store.record_crowding(change).await,
+            false => portal.store.record(change).await,
+        }
+    };
+    let recorded = recording.await;
     if let Err(error) = &recorded {
         tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
     }

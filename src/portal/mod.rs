@@ -39,7 +39,7 @@ use tower::ServiceExt as _;
 
 use crate::config;
 use crate::config::LinkTitle;
-use crate::privacy::{Decision, Named, Signals};
+use crate::privacy::{Aliases, Decision, Named, Signals};
 use crate::registry::Policy;
 use crate::store::Store;
 use crate::store::recipients::AccountKey;
@@ -56,6 +56,8 @@ pub struct Visit {
     pub decision: Decision,
     /// Whom the request names beside the browser.
     pub named: Named,
+    /// The same under the other secrets that are tried.
+    pub aliases: Aliases,
     /// The effective scheme is https (cookies get `Secure`).
     pub secure: bool,
     /// Host asked, lower case and without port.

@@ -88,7 +88,7 @@ pub(super) async fn confirm(
     }
     let question = visit.question(&portal, Act::Programme);
     let confirmed = match form {
-        Ok(axum::Form(form)) => form.holds(&portal, &headers, question).await,
+        Ok(axum::Form(form)) => form.holds(&portal, &headers, (question, &visit.aliases)).await,
         Err(_) => false,
     };
     if !confirmed {

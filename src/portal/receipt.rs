@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Pages, Shared, VisitOf, pages, scope};
 use crate::privacy::Basis;
-use crate::store::{Kind, RecordError};
+use crate::store::{Held, Kind, RecordError};
 
 /// Longest reference worth looking up.
 const MAX_REFERENCE: usize = 64;
@@ -67,7 +67,7 @@ pub(super) async fn check(
     let checked = match reference {
         "" => None,
         typed if plausible(typed) => match portal.store.check(typed).await {
-            Ok(Some((record, signed))) if record.site == visit.site.name => Some((record, signed)),
+            Ok(Some((record, held))) if record.site == visit.site.name => Some((record, held)),
             Ok(_) => return none(&portal),
             Err(error) => return unreadable(&portal, &error),
         },
@@ -75,11 +75,12 @@ pub(super) async fn check(
     };
     let page = pages::Check {
         frame: portal.frame("Check a receipt"),
-        found: checked.as_ref().map(|(record, signed)| pages::Checked {
+        found: checked.as_ref().map(|(record, held)| pages::Checked {
             choice: choice(Kind::parse(&record.kind)),
             reference: &record.reference,
             time: pages::Time::of(record.time_us),
-            signed: *signed,
+            signed: *held == Held::Signed,
+            elsewhere: *held == Held::Elsewhere,
         }),
     };
     pages::html(StatusCode::OK, &page)

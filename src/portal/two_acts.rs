@@ -12,7 +12,7 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
 use super::Pages;
-use crate::privacy::{Keys, Named, signal};
+use crate::privacy::{Aliases, Keys, Named, signal};
 
 /// Cookie of the confirmation step; holds the token of the hidden field.
 const COOKIE_NAME: &str = "optgate-confirm";
@@ -66,11 +66,17 @@ impl Confirmation {
     }
 
     /// Whether it confirms a question that no opt-out of anybody it names has come after.
-    pub(super) async fn holds(&self, portal: &Pages, headers: &HeaderMap, question: Question<'_>) -> bool {
+    pub(super) async fn holds(
+        &self,
+        portal: &Pages,
+        headers: &HeaderMap,
+        (question, aliases): (Question<'_>, &Aliases),
+    ) -> bool {
         let Some(asked_us) = self.asked_us(headers, question) else { return false };
-        let Named { account, profile } = question.named;
-        for subject in [account, profile].into_iter().flatten() {
-            match portal.store.opted_out_since(&subject, asked_us).await {
+        let Named { account, profile } = &question.named;
+        let named = account.iter().chain(profile);
+        for subject in named.chain(&aliases.account).chain(&aliases.profile) {
+            match portal.store.opted_out_since(subject, asked_us).await {
                 Ok(false) => {}
                 // Nothing could be recorded either; and in doubt nobody is opted back in.
                 Ok(true) | Err(_) => return false,

@@ -15,4 +15,4 @@ pub use cookie::OwnCookie;
 pub use decision::{Basis, Decision, Mode, decide};
 pub use keys::Keys;
 pub use signal::{Signals, Standing};
-pub use subject::{Mark, Named, Subject};
+pub use subject::{Aliases, Mark, Named, Subject};

@@ -64,6 +64,16 @@ impl Named {
     }
 }
 
+/// The same account and profile as they are hashed under the other secrets that are tried, in their order; all empty while
+/// there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aliases {
+    /// Of the account.
+    pub account: Vec<Subject>,
+    /// Of the profile.
+    pub profile: Vec<Subject>,
+}
+
 /// Keyed hash of something by which a request is known again: a token, a session's cookie. Never leaves memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark([u8; 16]);

@@ -54,6 +54,7 @@ pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenErr
         let policy = format!("adopted from node {node} record {} of {time:.0}", out.seq);
         Arrival {
             subject: out.subject,
+            others: Vec::new(),
             account: None,
             policy: if out.under == live { policy } else { under(&policy, &out.under) },
             site: out.site,

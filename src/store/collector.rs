@@ -72,6 +72,11 @@ impl Collector for StoreCollector {
                 "Names under which the shared database has opt-outs and that no site here has",
                 &gauge(feed.lost_names.len() as u64),
             )?;
+            put(
+                "feed_unknown_secrets",
+                "Secrets that other nodes hash accounts under and this one does not have",
+                &gauge(feed.unknown_secrets.len() as u64),
+            )?;
             put("feed_nodes", "Other nodes heard of", &gauge(feed.nodes as u64))?;
             if let Some(lag) = feed.lag {
                 let lag = ConstGauge::new(lag.as_secs_f64());

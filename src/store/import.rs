@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::recipients::{AccountKey, Recorded, Request};
+use super::record::under;
 use super::{Change, Kind, Receipt, RecordError, Source, Store};
 use crate::privacy::{Basis, Standing, Subject};
 
@@ -25,6 +26,14 @@ pub struct Arrival {
     /// Whose it is, hashed with the live secret.
     #[serde(serialize_with = "write_subject", deserialize_with = "read_subject")]
     pub subject: Subject,
+    /// The same under the other secrets that are tried, where the account is at hand.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_subjects",
+        deserialize_with = "read_subjects"
+    )]
+    pub others: Vec<Subject>,
     /// What the site calls the account, if that is at hand.
     pub account: Option<String>,
     /// The site's name.
@@ -65,19 +74,35 @@ impl Store {
     /// somebody is to be told of them, so that what names an account is kept until then. `dry_run` only counts.
     ///
     /// # Errors
-    /// When the journal cannot be written: give the same again.
+    /// When the journal cannot be written, or other nodes cannot be asked when somebody opted back in: give the same again.
     pub async fn import(
         &self,
         arrivals: Vec<Arrival>,
         told: bool,
         dry_run: bool,
     ) -> Result<Imported, RecordError> {
-        if arrivals.iter().any(|arrival| arrival.adopted) {
-            self.wait_until_loaded().await?;
-        }
+        // Before that, everybody counts as opted out.
+        self.wait_until_loaded().await?;
         let mut imported = Imported::default();
+        let (mut new, mut opted_in) = (Vec::new(), Vec::new());
+        for arrival in arrivals {
+            let standing = self.lookup_all(&arrival.subject, &arrival.others);
+            let known = self.0.state.index.holds(&arrival.subject, Kind::OptOut, Source::Import);
+            if known || (arrival.adopted && standing.is_out()) {
+                imported.known += 1;
+            } else if standing == Standing::OptedIn {
+                opted_in.push(arrival);
+            } else {
+                new.push(arrival);
+            }
+        }
+        let asked = opted_in.len();
+        let (later, unclear) = self.before_their_opt_in(opted_in).await?;
+        imported.overruled += asked - later.len();
+        new.extend(later);
+        imported.recorded = new.len();
         let (mut requests, mut changes) = (Vec::new(), Vec::new());
-        for Arrival { subject, account, site, policy, requested_us, until_us, adopted } in arrivals {
+        for Arrival { subject, account, site, policy, requested_us, .. } in new {
             let change = Change {
                 time_us: Timestamp::now().as_microsecond(),
                 site: site.clone(),
@@ -87,18 +112,9 @@ impl Store {
                 policy,
                 subject: Some(subject),
             };
-            if self.knows(&change) || (adopted && self.lookup(&subject).is_out()) {
-                imported.known += 1;
-            } else if self.lookup(&subject) == Standing::OptedIn
-                && self.last_record(&subject).await?.is_some_and(|last| last.time_us >= until_us)
-            {
-                imported.overruled += 1;
-            } else {
-                imported.recorded += 1;
-                let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
-                requests.push(Request { subject, site, requested_us, who });
-                changes.push((subject, change));
-            }
+            let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
+            requests.push(Request { subject, site, requested_us, who });
+            changes.push((subject, change));
         }
         if !dry_run {
             // First when they were asked for, so that whatever comes in between nobody is left untold.
@@ -114,7 +130,46 @@ impl Store {
             };
             self.recipients().recorded(try_join_all(recording).await.map_err(begun)?).await?;
         }
-        Ok(imported)
+        match unclear {
+            None => Ok(imported),
+            Some(error) => Err(RecordError::Journal(format!(
+                "some accounts opted back in, and whether that was after the date in the file is not known now ({error}); \
+                 the others are recorded. Give the same again once it is"
+            ))),
+        }
+    }
+
+    /// Those who opted back in, on whichever node, before the day of their arrival was over; and why the others could not be
+    /// asked, if they could not: then nobody, for others need not wait.
+    async fn before_their_opt_in(
+        &self,
+        arrivals: Vec<Arrival>,
+    ) -> Result<(Vec<Arrival>, Option<RecordError>), RecordError> {
+        let mut left = Vec::new();
+        for arrival in arrivals {
+            let mut later = false;
+            for subject in std::iter::once(&arrival.subject).chain(&arrival.others) {
+                let last = self.last_record(subject).await?;
+                let opt_in = last.filter(|last| last.kind == Kind::OptIn.as_str());
+                later |= opt_in.is_some_and(|opt_in| opt_in.time_us >= arrival.until_us);
+            }
+            if !later {
+                left.push(arrival);
+            }
+        }
+        let Some(feed) = self.0.state.feed.as_ref().filter(|_| !left.is_empty()) else {
+            return Ok((left, None));
+        };
+        let all = |arrival: &Arrival| [&[arrival.subject], arrival.others.as_slice()].concat();
+        let times = match feed.opted_in(left.iter().flat_map(all).collect()).await {
+            Ok(times) => times,
+            Err(error) => return Ok((Vec::new(), Some(error))),
+        };
+        let later = |arrival: &Arrival| {
+            all(arrival).iter().filter_map(|subject| times.get(subject)).any(|time| *time >= arrival.until_us)
+        };
+        left.retain(|arrival| !later(arrival));
+        Ok((left, None))
     }
 }
 
@@ -145,6 +200,22 @@ pub fn parse_subject(digits: &str) -> Option<Subject> {
 #[must_use]
 pub fn write_digits(subject: &Subject) -> String {
     HEXLOWER.encode(subject.as_bytes())
+}
+
+/// The policy of an arrival whose subject is hashed under the secret of this check, which is not the live one.
+#[must_use]
+pub fn hashed_under(policy: &str, check: &str) -> String {
+    under(policy, check)
+}
+
+fn write_subjects<S: serde::Serializer>(subjects: &[Subject], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(subjects.iter().map(write_digits))
+}
+
+fn read_subjects<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Subject>, D::Error> {
+    let all: Option<Vec<_>> =
+        Vec::<String>::deserialize(from)?.iter().map(|digits| parse_subject(digits)).collect();
+    all.ok_or_else(|| serde::de::Error::custom("a subject is 32 hexadecimal digits"))
 }
 
 fn write_subject<S: serde::Serializer>(subject: &Subject, to: S) -> Result<S::Ok, S::Error> {

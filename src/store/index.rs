@@ -54,6 +54,13 @@ pub(super) struct Index {
     opted_out: AtomicU64,
 }
 
+/// Ways in which an opt-out arrives, the strongest first.
+const STRONGEST: [Source; 4] = [Source::Form, Source::Gpc, Source::Carried, Source::Import];
+
+fn strength(source: Source) -> usize {
+    STRONGEST.iter().position(|known| *known == source).unwrap_or(STRONGEST.len())
+}
+
 /// Parts of the map, each with a lock of its own. Many, so that one that grows, or is written to a file, is small.
 const SHARDS: usize = 256;
 
@@ -122,9 +129,48 @@ impl Index {
     pub(super) fn opted_out_by(&self, subject: &Subject) -> Option<Source> {
         let known = *self.accounts.get(subject)?;
         let holds = |source: &Source| known.holds(Kind::OptOut, *source);
-        let by = [Source::Form, Source::Gpc, Source::Carried, Source::Import].into_iter().find(holds);
+        let by = STRONGEST.into_iter().find(holds);
         // Of one whose records are forgotten nobody knows it.
         known.is(Kind::OptOut).then(|| by.unwrap_or(Source::Carried))
+    }
+
+    /// What an account comes to by its hash under the live secret and those under others, and the opt-out that only one of
+    /// the others tells of, with its way, the strongest. `ordered`: the numbers of records say which word is the later; else
+    /// an opt-out under any of them holds.
+    pub(super) fn together(
+        &self,
+        live: &Subject,
+        others: &[Subject],
+        ordered: bool,
+    ) -> (Standing, Option<(Subject, Source)>) {
+        let word = |subject: &Subject| self.accounts.get(subject).map_or(Known::default(), |known| *known);
+        let known = word(live);
+        let eased = known.standing() == Standing::Programme;
+        if known.is(Kind::OptOut) && !eased {
+            return (known.standing(), None);
+        }
+        let all = || others.iter().map(|other| (other, word(other)));
+        let words = all().map(|(_, word)| word).chain([known]);
+        let last = words.filter(|word| word.lets_in()).map(Known::seq).max().filter(|_| ordered);
+        // One that is not on disk yet is later than what is.
+        let holds = |word: Known| word.is_underway() || last.is_none_or(|last| word.seq() >= last);
+        // What is kept of a programme under another hash is no more than under this one.
+        let counts = |word: Known| word.is(Kind::OptOut) && holds(word) && !(eased && word.lets_in());
+        let outs = all().filter(|(_, word)| counts(*word));
+        let outs = outs.filter_map(|(other, word)| Some((other, word, self.opted_out_by(other)?)));
+        let new = known.standing() == Standing::Unknown;
+        match outs.min_by_key(|(.., source)| strength(*source)) {
+            None if new => {
+                let mut words = all().map(|(_, word)| word.standing());
+                (words.find(|standing| *standing == Standing::OptedIn).unwrap_or(Standing::Unknown), None)
+            }
+            None => (known.standing(), None),
+            Some((other, word, source)) => {
+                let standing =
+                    if new { word.standing() } else { known.after(Kind::OptOut, source).standing() };
+                (standing, Some((*other, source)))
+            }
+        }
     }
 
     /// A change is about to be queued behind. `false`: it changes nothing, nothing to record.

@@ -2,7 +2,9 @@
 //!
 //! One secret a line, in base64. The first one signs cookies and hashes accounts; those after it are earlier ones,
 //! newest first, under which browsers and accounts are still known: `optgate keys rotate` puts a new one in front,
-//! `optgate keys retire` takes the earlier ones away once nobody needs them.
+//! `optgate keys retire` takes the earlier ones away once nobody needs them. A line with `next` in front has one that is
+//! only tried as yet, like those: `optgate keys rotate --next` makes it, the next `rotate` puts it in front. So several nodes
+//! can all know a secret before the first of them uses it.
 //!
 //! Subjects in the journal are hashes under this secret. With another secret every account opt-out
 //! would stop matching its account, so a lost or exchanged key is an error somebody has to read.
@@ -28,38 +30,68 @@ pub(super) struct Secret {
     /// and nothing more.
     pub(super) checks: Vec<String>,
     lines: Vec<[u8; SECRET_BYTES]>,
+    /// The second is the next one.
+    next: bool,
 }
 
+/// Before a secret that is not to be used yet.
+const NEXT: &str = "next ";
+
 impl Secret {
-    fn of(first: [u8; SECRET_BYTES], older: &[[u8; SECRET_BYTES]]) -> Self {
+    fn of(first: [u8; SECRET_BYTES], older: &[[u8; SECRET_BYTES]], next: bool) -> Self {
         let check = |bytes: &[u8; SECRET_BYTES]| {
             let hash = Sha256::new().chain_update(b"optgate key check v1").chain_update(bytes).finalize();
             HEXLOWER.encode(&hash[..8])
         };
         let lines = [&[first], older].concat();
         let checks = lines.iter().map(check).collect();
-        Self { keys: Keys::derive(&first).with_older(older), checks, lines }
+        Self { keys: Keys::derive(&first).with_older(older), checks, lines, next }
     }
 
-    /// Puts a new secret in front, durable when this returns. A process that runs goes on with what it has read.
+    /// Whether the second is one that is to be used next.
+    pub(super) const fn has_next(&self) -> bool {
+        self.next
+    }
+
+    /// Puts the next secret in front, or a new one where there is none; durable when this returns. A process that runs goes
+    /// on with what it has read.
     pub(super) fn rotate(&self, path: &Path) -> io::Result<Self> {
-        let mut first = [0; SECRET_BYTES];
-        getrandom::fill(&mut first).map_err(io::Error::other)?;
-        let rotated = Self::of(first, &self.lines);
+        let rotated = match self.lines.as_slice() {
+            [live, next, earlier @ ..] if self.next => Self::of(*next, &[&[*live], earlier].concat(), false),
+            all => Self::of(fresh()?, all, false),
+        };
         rotated.save(path)?;
         Ok(rotated)
     }
 
-    /// Leaves only the first.
+    /// Puts a new secret behind the first, to be used next; durable when this returns.
+    pub(super) fn prepare(&self, path: &Path) -> io::Result<Self> {
+        let [live, earlier @ ..] = self.lines.as_slice() else { return Err(io::Error::other("is empty")) };
+        if self.next {
+            return Err(io::Error::other(
+                "there is a next secret already; `optgate keys rotate` puts it in front",
+            ));
+        }
+        let prepared = Self::of(*live, &[&[fresh()?], earlier].concat(), true);
+        prepared.save(path)?;
+        Ok(prepared)
+    }
+
+    /// Leaves only the first, and the one to be used next.
     pub(super) fn retire(&self, path: &Path) -> io::Result<()> {
-        match self.lines.first() {
-            Some(first) => Self::of(*first, &[]).save(path),
-            None => Ok(()),
+        match self.lines.as_slice() {
+            [live, next, ..] if self.next => Self::of(*live, &[*next], true).save(path),
+            [live, ..] => Self::of(*live, &[], false).save(path),
+            [] => Ok(()),
         }
     }
 
     fn save(&self, path: &Path) -> io::Result<()> {
-        let text: String = self.lines.iter().map(|line| format!("{}\n", BASE64.encode(line))).collect();
+        let line = |(number, line): (usize, &[u8; SECRET_BYTES])| {
+            let mark = if self.next && number == 1 { NEXT } else { "" };
+            format!("{mark}{}\n", BASE64.encode(line))
+        };
+        let text: String = self.lines.iter().enumerate().map(line).collect();
         files::put(path, text.as_bytes())
     }
 }
@@ -105,19 +137,26 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
 }
 
 fn decode(text: &str) -> Option<Secret> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let secrets: Option<Vec<[u8; SECRET_BYTES]>> =
-        lines.map(|line| BASE64.decode(line.as_bytes()).ok()?.try_into().ok()).collect();
-    let secrets = secrets?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let next = lines.get(1).is_some_and(|line| line.starts_with(NEXT));
+    let secret = |(number, line): (usize, &&str)| -> Option<[u8; SECRET_BYTES]> {
+        let line = if next && number == 1 { line.strip_prefix(NEXT)?.trim() } else { line };
+        BASE64.decode(line.as_bytes()).ok()?.try_into().ok()
+    };
+    let secrets = lines.iter().enumerate().map(secret).collect::<Option<Vec<_>>>()?;
     let (first, older) = secrets.split_first()?;
-    Some(Secret::of(*first, older))
+    Some(Secret::of(*first, older, next))
+}
+
+fn fresh() -> io::Result<[u8; SECRET_BYTES]> {
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    Ok(secret)
 }
 
 /// Writes a new secret.
 fn create(path: &Path) -> io::Result<Secret> {
-    let mut secret = [0; SECRET_BYTES];
-    getrandom::fill(&mut secret).map_err(io::Error::other)?;
-    let secret = Secret::of(secret, &[]);
+    let secret = Secret::of(fresh()?, &[], false);
     secret.save(path)?;
     Ok(secret)
 }

@@ -48,6 +48,11 @@ impl Known {
         self.0 & Self::standing_bit(kind) != 0
     }
 
+    /// The last word was one that lets something be sold or shared.
+    pub(super) const fn lets_in(self) -> bool {
+        matches!(self.standing(), Standing::OptedIn | Standing::Programme)
+    }
+
     pub(super) const fn holds(self, kind: Kind, source: Source) -> bool {
         self.is(kind) && self.0 & Self::source_bit(source) != 0
     }

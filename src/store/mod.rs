@@ -72,9 +72,10 @@ pub use journal::forget::{Erased, Pruned};
 pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
 pub use names::orphans;
-pub use record::{Change, Kind, Receipt, RecordView, Source};
+pub use record::{Change, Held, Kind, Receipt, RecordView, Source};
 pub use rotation::{
-    KeyLine, forget_earlier_secrets, key_lines, live_secret, new_signer, rotate_secret, rotate_signer,
+    KeyLine, KeyUse, forget_earlier_secrets, key_lines, live_secret, new_signer, prepare_secret,
+    rotate_secret, rotate_signer,
 };
 pub use signing::PublicKey;
 pub use state::Health;
@@ -187,6 +188,8 @@ struct Shared {
     keys: Keys,
     /// Of the live secret.
     key_check: String,
+    /// Of the others, in the order of their keys.
+    other_checks: Vec<String>,
     bound: Bound,
     third_parties: ThirdParties,
     recipients: Recipients,
@@ -226,6 +229,7 @@ impl Store {
         let (to_writer, inbox) = mpsc::unbounded_channel();
         let key_checks = secret.checks;
         let key_check = key_checks.first().cloned().unwrap_or_default();
+        let other_checks = key_checks.iter().skip(1).cloned().collect();
         let node = writer::spawn(writer::Start {
             journal: journal.clone(),
             key_checks: key_checks.clone(),
@@ -258,6 +262,7 @@ impl Store {
             state,
             keys: secret.keys,
             key_check,
+            other_checks,
             bound: Bound::new(limits.records_per_second, limits.record_burst),
             third_parties,
             recipients,
@@ -289,33 +294,68 @@ impl Store {
         }
     }
 
-    /// What is known about an account under the hashes of earlier secrets, newest first: the first that is known has
-    /// the last word. An opt-out found there is recorded under the live hash, as it arrived; until then it holds all
-    /// the same. To be asked when `live` is [`Standing::Unknown`]. `basis` and `policy` as for any record.
-    pub fn carry(&self, older: impl IntoIterator<Item = Subject>, live: Change) -> Standing {
+    /// What is known about an account under the secret that is live and under the others that are tried. An opt-out under
+    /// any of them holds, unless this node is alone and knows an opt-in under another to be the later word. Not to be asked
+    /// while [`Standing::NotLoaded`] is the answer of [`Store::lookup`].
+    ///
+    /// Cost: as [`Store::lookup`], for each of them.
+    #[must_use]
+    pub fn lookup_all(&self, live: &Subject, others: &[Subject]) -> Standing {
+        self.0.state.index.together(live, others, self.is_alone()).0
+    }
+
+    /// As [`Store::lookup_all`], of the account of `live`. An opt-out that only another hash tells of is recorded under
+    /// the live one, as it arrived; until then it holds all the same. `basis` and `policy` as for any record.
+    pub fn carry(&self, others: &[Subject], live: Change) -> Standing {
         let index = &self.0.state.index;
-        for subject in older {
-            let standing = index.standing(&subject);
-            if standing == Standing::Unknown {
-                continue;
-            }
-            if let Some(source) = index.opted_out_by(&subject) {
-                let change = Change { kind: Kind::OptOut, source, ..live };
-                // No flood: there are no more of these than accounts that opted out. If the queue is full it is
-                // tried again after a restart; the opt-out holds all the same.
-                let new = change.subject.filter(|live| index.claim(*live, Kind::OptOut, source));
-                if let Some(live) = new {
-                    if self.0.enqueue(change) {
-                        // Closed, there is no next start to tell either.
-                        self.0.to_writer.send(Command::Carried(subject));
-                    } else {
-                        index.unclaim(live, source);
-                    }
+        let Some(subject) = live.subject else { return Standing::Unknown };
+        let (standing, found) = index.together(&subject, others, self.is_alone());
+        if let Some((other, source)) = found {
+            let change = Change { kind: Kind::OptOut, source, ..live };
+            // No flood: there are no more of these than accounts that opted out. If the queue is full it is
+            // tried again after a restart; the opt-out holds all the same.
+            if index.claim(subject, Kind::OptOut, source) {
+                if self.0.enqueue(change) {
+                    // Closed, there is no next start to tell either.
+                    self.0.to_writer.send(Command::Carried(other));
+                } else {
+                    index.unclaim(subject, source);
                 }
             }
-            return standing;
         }
-        Standing::Unknown
+        standing
+    }
+
+    /// Whether other nodes have records in the database that they share with this one, as far as it has heard.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.0.state.feed.as_ref().is_some_and(|feed| feed.has_others())
+    }
+
+    /// Whether the order of this node's records is that of everybody's choices.
+    fn is_alone(&self) -> bool {
+        self.0.state.feed.is_none()
+    }
+
+    /// Records a choice that is no opt-out under the other secrets that are tried, where an opt-out stands under them that
+    /// it ends or eases: first, so that what cannot be recorded leaves the opt-out as it is. A node alone knows by the
+    /// order of its records which word is the last, and records nothing here.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub async fn record_under_others(&self, change: &Change, others: &[Subject]) -> Result<(), RecordError> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let (live, checks) = (&self.0.key_check, self.0.other_checks.iter());
+        for (subject, check) in others.iter().zip(checks) {
+            let standing = self.0.state.index.standing(subject);
+            if standing.is_out() && (change.kind == Kind::OptIn || standing != Standing::Programme) {
+                let change = Change { subject: Some(*subject), ..change.clone() };
+                self.record(change.hashed_under(check, live)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.
@@ -445,13 +485,20 @@ impl Store {
         }
     }
 
-    /// As [`Store::find`], held against the chain and what was signed; whether it is signed yet.
+    /// As [`Store::find`], held against the chain and what was signed, where this node recorded it.
     ///
     /// # Errors
-    /// When the journal cannot be read, or the record is not what was written.
-    pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, bool)>, RecordError> {
+    /// When the journal, or the database that nodes share, cannot be read, or the record is not what was written.
+    pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, Held)>, RecordError> {
         let Some(reference) = reference::normalise(reference) else { return Ok(None) };
-        self.ask(|answer| Command::Check { reference, answer }).await
+        let asked = reference.clone();
+        let own = self.ask(|answer| Command::Check { reference: asked, answer }).await?;
+        match (own, &self.0.state.feed) {
+            (Some((record, true)), _) => Ok(Some((record, Held::Signed))),
+            (Some((record, false)), _) => Ok(Some((record, Held::Unsigned))),
+            (None, Some(feed)) => Ok(feed.find(reference).await?.map(|record| (record, Held::Elsewhere))),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Third parties that opted-out pages were seen to use.
@@ -519,7 +566,11 @@ impl Store {
             }
         }
         self.0.recipients.reseal().await?;
-        self.ask(|answer| Command::Retire { answer }).await
+        let left = self.ask(|answer| Command::Retire { answer }).await?;
+        if let (0, Some(feed)) = (left, &self.0.state.feed) {
+            feed.retired().await?;
+        }
+        Ok(left)
     }
 
     /// How the store is doing.

@@ -121,6 +121,17 @@ pub(super) fn said_under(policy: &str) -> Option<&str> {
     policy.rsplit_once(UNDER).map(|(_, check)| check)
 }
 
+/// What a record was held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The chain, and a checkpoint that signs it.
+    Signed,
+    /// The chain: no checkpoint came since.
+    Unsigned,
+    /// Nothing here: another node recorded it, whose word is in the database that nodes share.
+    Elsewhere,
+}
+
 /// What a durable record is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -17,8 +17,31 @@ use crate::privacy::Keys;
 pub struct KeyLine {
     /// Tells two secrets apart and nothing more.
     pub check: String,
+    /// What it is for.
+    pub use_of: KeyUse,
+}
+
+/// What a secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
     /// It hashes and signs; the others are only tried.
-    pub live: bool,
+    Live,
+    /// It is to be the live one next.
+    Next,
+    /// It was.
+    Earlier,
+}
+
+impl KeyUse {
+    /// In one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Next => "next",
+            Self::Earlier => "earlier",
+        }
+    }
 }
 
 fn failed(path: &Path, why: impl Into<String>) -> OpenError {
@@ -44,7 +67,12 @@ fn refuse_strange_folder(data_dir: &Path, name: &str) -> Result<(), OpenError> {
 }
 
 fn lines(secret: &Secret) -> Vec<KeyLine> {
-    let line = |(n, check): (usize, &String)| KeyLine { check: check.clone(), live: n == 0 };
+    let use_of = |number| match number {
+        0 => KeyUse::Live,
+        1 if secret.has_next() => KeyUse::Next,
+        _ => KeyUse::Earlier,
+    };
+    let line = |(n, check): (usize, &String)| KeyLine { check: check.clone(), use_of: use_of(n) };
     secret.checks.iter().enumerate().map(line).collect()
 }
 
@@ -56,7 +84,17 @@ pub fn key_lines(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
     secret(data_dir).map(|secret| lines(&secret))
 }
 
-/// Puts a new secret in front of the others. A running server takes it at its next start.
+/// Puts a new secret behind the live one, to be tried from the next start on and used after the next rotation.
+///
+/// # Errors
+/// The file is not there or cannot be written, or has one already.
+pub fn prepare_secret(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
+    let path = data_dir.join(SECRET);
+    let prepared = secret(data_dir)?.prepare(&path);
+    prepared.map(|secret| lines(&secret)).map_err(|e| failed(&path, e.to_string()))
+}
+
+/// Puts the next secret, or else a new one, in front of the others. A running server takes it at its next start.
 ///
 /// # Errors
 /// The file is not there or cannot be written.

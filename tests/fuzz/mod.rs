@@ -3,6 +3,7 @@
 //! A run has a fixed number of rounds, the same ones each time. `OPTGATE_FUZZ_SECONDS` runs each target that
 //! long instead, from a new seed, which is printed; `OPTGATE_FUZZ_SEED` runs one again. Findings become fixtures.
 
+mod csv;
 mod frames;
 mod messages;
 mod pages;

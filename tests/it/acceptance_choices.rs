@@ -156,6 +156,66 @@ fn a_rotated_secret_loses_neither_accounts_nor_browsers() {
     assert_eq!(basis, [("form", "account", true), ("form", "account", true)]);
 }
 
+/// Issue 6, backup and restore: what was recorded after the backup is not in it, and the person comes back with what they
+/// carry. A signal, the cookie or a visit of the account each record anew, other browsers follow, and the receipt of what is
+/// lost is of nothing that is on record.
+#[test]
+fn after_an_old_backup_is_restored_whoever_returns_is_on_record_again() {
+    let origin = shop(&["/"]);
+    let builder = with_accounts(&origin);
+    let folder = builder.settings().data_dir;
+    let (old, account) = (builder.dir().join("old"), |name: &str| format!("X-Account-Id: {name}\r\n"));
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    let kept = post(addr, "/privacy-choices/opt-out", &account("early"), "");
+    assert_eq!(kept.status(), 200);
+    running.stop().unwrap();
+    optgate::store::backup(&folder, &old, true).unwrap();
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    let mut references = Vec::new();
+    let mut cookies = Vec::new();
+    for name in ["gpc", "cookie", "nobody"] {
+        let answer = post(
+            addr,
+            "/privacy-choices/opt-out",
+            &format!("{}Accept: application/json\r\n", account(name)),
+            "",
+        );
+        let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        references.push(said["reference"].as_str().unwrap().to_owned());
+        cookies.push(choice(&answer).unwrap());
+    }
+    running.stop().unwrap();
+    std::fs::rename(&folder, builder.dir().join("lost")).unwrap();
+    optgate::store::restore(&old, &folder, false).unwrap();
+    let running = app::start(builder.settings()).unwrap();
+    let addr = running.listen()[0];
+    for reference in &references {
+        for path in [format!("receipt/{reference}"), format!("receipt?reference={reference}")] {
+            assert_eq!(get(addr, &format!("/privacy-choices/{path}"), "").status(), 404, "{path}");
+        }
+    }
+    assert!(honoured(&get(addr, "/", &account("early"))), "what is in the backup");
+    for name in ["gpc", "cookie", "nobody"] {
+        assert!(!honoured(&get(addr, "/", &account(name))), "{name}, on another browser");
+    }
+    assert!(honoured(&get(addr, "/", &format!("{}Sec-GPC: 1\r\n", account("gpc")))));
+    assert!(honoured(&get(addr, "/", &format!("{}Cookie: optgate={}\r\n", account("cookie"), cookies[1]))));
+    for name in ["gpc", "cookie"] {
+        assert!(honoured(&get(addr, "/", &account(name))), "{name}, on another browser");
+    }
+    assert!(!honoured(&get(addr, "/", &account("nobody"))), "who carries nothing is to choose again");
+    let again = post(addr, "/privacy-choices/opt-out", &account("nobody"), "");
+    assert_eq!(again.status(), 200);
+    assert!(honoured(&get(addr, "/", &account("nobody"))));
+    let records = records_of(running, &folder);
+    let choices = records.iter().filter(|record| record.kind == "opt-out");
+    let basis: Vec<_> = choices.map(|r| (r.signal.as_str(), r.basis.as_str(), r.account)).collect();
+    assert_eq!(basis.len(), 4, "{basis:?}");
+    assert!(basis.contains(&("gpc", "gpc", true)) && basis.iter().all(|(.., account)| *account), "{basis:?}");
+}
+
 /// Threat: anybody could opt anybody's account out, or read its state, by sending the header.
 #[test]
 fn an_account_header_from_a_stranger_is_not_believed() {

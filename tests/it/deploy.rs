@@ -42,3 +42,25 @@ fn the_systemd_unit_is_well_formed() {
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && !said.contains("optgate.service"), "{said}");
 }
+
+/// PgBouncer takes the example as it is, but for the addresses and the file of users.
+#[test]
+fn the_poolers_settings_are_ones_that_it_takes() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/pgbouncer.ini")).unwrap();
+    assert!(text.lines().any(|line| line == "pool_mode = transaction"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pgbouncer.ini");
+    let users = dir.path().join("userlist.txt");
+    std::fs::write(&users, "").unwrap();
+    let users = users.display().to_string();
+    let text =
+        text.replace("/etc/pgbouncer/userlist.txt", &users).replace("listen_addr = *", "listen_addr =");
+    std::fs::write(&file, text.replace("[pgbouncer]", "[pgbouncer]\nunix_socket_dir =")).unwrap();
+    // It does not run as root: it reads its settings, and then says so.
+    let Ok(said) = Command::new("/usr/sbin/pgbouncer").arg(&file).output() else {
+        skipped("the_poolers_settings_are_ones_that_it_takes", "no PgBouncer (Debian: pgbouncer)");
+        return;
+    };
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.contains("unknown parameter") && !said.contains("invalid value"), "{said}");
+}

@@ -718,7 +718,7 @@ fn a_secret_is_rotated_and_retired_and_nobodys_opt_out_is_lost() {
     let seen = |account: u8| {
         let live = out(&store, account);
         let older = store.keys().older().iter().map(|keys| Subject::of_account(keys, "shop", &[account]));
-        store.carry(older, live)
+        store.carry(&older.collect::<Vec<_>>(), live)
     };
     assert_eq!(seen(9), Standing::Unknown);
     assert_eq!(seen(0), Standing::OptedOut);
@@ -732,7 +732,7 @@ fn a_secret_is_rotated_and_retired_and_nobodys_opt_out_is_lost() {
     house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known");
     let store = house.store();
     let older = store.keys().older().iter().map(|keys| Subject::of_account(keys, "shop", &[1]));
-    assert_eq!(store.carry(older, out(&store, 1)), Standing::OptedOut);
+    assert_eq!(store.carry(&older.collect::<Vec<_>>(), out(&store, 1)), Standing::OptedOut);
     block_on(store.close());
     let whole = fs::read(&secret).unwrap();
     let said = house.optgate(&["keys", "retire"]).ok().out;
@@ -746,6 +746,44 @@ fn a_secret_is_rotated_and_retired_and_nobodys_opt_out_is_lost() {
     fs::write(&secret, whole).unwrap();
     house.optgate(&["ledger", "verify"]).ok();
     assert_eq!(house.standing(0), Standing::OptedOut);
+}
+
+/// Issue 6: the process that an upgrade ends may still record under the secret of before a rotation. The later word of the
+/// two hashes holds, also after a start, and until it is recorded anew the secret cannot go.
+#[test]
+fn the_later_of_two_words_under_two_secrets_holds() {
+    let house = House::new();
+    house.records(0..1);
+    house.optgate(&["keys", "rotate"]).ok();
+    let store = house.store();
+    let live = out(&store, 0);
+    let old = Subject::of_account(&store.keys().older()[0], "shop", &[0]);
+    let known = |store: &Store| store.lookup_all(&live.subject.unwrap(), &[old]);
+    let back_in = Change { kind: Kind::OptIn, source: Source::Form, basis: None, ..live.clone() };
+    let late = Change { subject: Some(old), ..live.clone() };
+    let listed = house.optgate(&["keys", "list"]).ok().out;
+    let checks: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    let late = late.hashed_under(checks[1], checks[0]);
+    block_on(async {
+        assert_eq!(store.carry(&[old], live.clone()), Standing::OptedOut);
+        store.record(back_in.clone()).await.unwrap();
+        assert_eq!(known(&store), Standing::OptedIn, "the opt-in is the later word");
+        store.record(late).await.unwrap();
+        assert_eq!(known(&store), Standing::OptedOut, "the opt-out is");
+        store.close().await;
+    });
+    house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known under an earlier secret alone");
+    let store = house.store();
+    assert_eq!(known(&store), Standing::OptedOut, "after a start");
+    assert_eq!(store.carry(&[old], live.clone()), Standing::OptedOut);
+    block_on(store.close());
+    let store = house.store();
+    block_on(async {
+        store.record(back_in).await.unwrap();
+        assert_eq!(known(&store), Standing::OptedIn);
+        store.close().await;
+    });
+    assert_eq!(known(&house.store()), Standing::OptedIn);
 }
 
 /// Issue 6: who trusts the public key of before or of after can prove all of it. A lost key is told apart.

@@ -46,6 +46,7 @@ mod guard_verdicts;
 mod header_ways;
 mod heads;
 mod html_fixtures;
+mod imports;
 mod interim;
 mod keeper;
 mod ledger;

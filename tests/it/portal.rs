@@ -84,6 +84,7 @@ impl House {
             profile: Standing::NoAccount,
         };
         let visit = Visit {
+            aliases: optgate::privacy::Aliases::default(),
             site: self.settings.sites[0].clone(),
             signals,
             decision: decide(signals),

@@ -463,7 +463,7 @@ fn new_keys_are_noted_by_the_start_that_takes_them_and_retired_ones_by_their_ord
     let store = house.store();
     block_on(async {
         let older = store.keys().older().iter().map(|keys| Subject::of_account(keys, "shop", &[0]));
-        store.carry(older, out(&store, 0));
+        store.carry(&older.collect::<Vec<_>>(), out(&store, 0));
         store.close().await;
     });
     house.optgate(&["keys", "retire"]).ok();

@@ -5,28 +5,34 @@
 //! twice adds nothing. Between the request and now data went on leaving: see `store::recipients`.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io::{self, Read as _, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use data_encoding::HEXLOWER;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
+use super::table::{LONGEST_ROW, Readable, Survey, Unreadable, Why, survey};
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
 use crate::config::nearest::nearest;
 use crate::privacy::{Keys, Subject};
-use crate::store::import::{AT_ONCE, Arrival, Imported, parse_subject};
+use crate::store;
+use crate::store::import::{AT_ONCE, Arrival, Imported, hashed_under, parse_subject};
 
 /// Rows between two words about how far it is.
-const PROGRESS: usize = 10_000;
+const PROGRESS: u64 = 10_000;
+
+/// Bytes of names that are given at once: as JSON they stay far below what a server takes in one request.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
+
+/// Most bytes of what can be read only once, and is held: a file is not.
+const LARGEST_STREAM: u64 = 256 * 1024 * 1024;
 
 /// What to import.
 #[derive(Debug, Args)]
@@ -37,7 +43,7 @@ pub struct ImportArgs {
     /// Only say what would be recorded
     #[arg(long)]
     pub dry_run: bool,
-    /// CSV with a head line, `-` for standard input: `account` (or `subject`, its keyed hash in hexadecimal), `site`, `date` (YYYY-MM-DD), and
+    /// CSV with a head line, `-` for standard input: `account` (or `subject`, its keyed hash as `ledger subject` prints it), `site`, `date` (YYYY-MM-DD), and
     /// if known `requested_at` (a day or RFC 3339): who got data since then is told
     #[arg(value_name = "FILE.csv")]
     pub file: PathBuf,
@@ -84,29 +90,45 @@ struct Row {
 /// Rows that cannot be read (the others are recorded), a file that cannot be read, a journal that cannot be written.
 pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
-    let (name, bytes) = read(&args.file)?;
-    let digest = HEXLOWER.encode(&Sha256::digest(&bytes));
-    // Accounts of a site in a group are kept under the group's name.
-    let sites: HashMap<&str, &str> =
-        settings.sites.iter().map(|site| (site.name.as_str(), site.scope.as_str())).collect();
-    let rows = rows(&bytes).with_context(|| format!("{name}:1"))?;
-    let mut refused = 0;
+    let input = Input::of(&args.file)?;
+    let name = input.name.as_str();
+    let found = survey(input.open()?).with_context(|| format!("{name} cannot be read"))?;
+    let mut table = Table::of(input.open()?, &found).with_context(|| format!("{name}:1"))?;
     let books = Books::open(&settings)?;
-    let provenance = format!("{} sha256:{digest}", args.source.word());
-    let (mut arrivals, mut seen, mut twice) = (Vec::new(), HashSet::new(), 0);
-    for (line, row) in rows {
-        match row.and_then(|row| arrival(line, row, &provenance, books.keys(), &sites)) {
-            Ok(arrival) if seen.insert(arrival.subject) => arrivals.push(arrival),
-            Ok(_) => twice += 1,
-            Err(why) => {
-                refused += 1;
-                eprintln!("{name}:{line}: {why}");
+    let checks = store::key_lines(&settings.data_dir).map_err(anyhow::Error::new)?;
+    let reading = Reading {
+        provenance: format!("{} sha256:{}", args.source.word(), found.digest),
+        keys: books.keys(),
+        checks: checks.iter().map(|line| line.check.as_str()).collect(),
+        // Accounts of a site in a group are kept under the group's name.
+        sites: settings.sites.iter().map(|site| (site.name.as_str(), site.scope.as_str())).collect(),
+    };
+    let (mut refused, mut twice, mut seen) = (0, 0, HashSet::new());
+    let mut refuse = |line: u64, why: &str| {
+        refused += 1;
+        eprintln!("{name}:{line}: {why}");
+    };
+    found.unreadable.iter().for_each(|row| refuse(row.line, &unreadable(row)));
+    let arrivals = std::iter::from_fn(|| {
+        loop {
+            let (line, row) = match table.next()? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error.context(format!("{name} cannot be read to its end")))),
+            };
+            match row.and_then(|row| reading.arrival(line, row)) {
+                Ok(arrival) if seen.insert(arrival.subject) => return Some(Ok(arrival)),
+                Ok(_) => twice += 1,
+                Err(why) => refuse(line, &why),
             }
         }
-    }
+    });
     let told = !settings.recipients.is_empty();
-    let mut counts = record(&books, arrivals, told, args.dry_run)?;
+    let rows = found.rows.saturating_sub(1);
+    let mut counts = record(&books, (arrivals, rows), told, args.dry_run)?;
     counts.known += twice;
+    if table.digest() != found.digest {
+        return Err(anyhow::anyhow!("{name} was changed while it was read; import it again").into());
+    }
     if !args.dry_run {
         books.plan(&settings)?;
     }
@@ -121,16 +143,65 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     }
 }
 
-/// A file's name and bytes; `-` is standard input.
-fn read(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
-    if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
-        return Ok(("standard input".to_owned(), bytes));
+/// What is imported, to be read twice.
+struct Input<'a> {
+    name: String,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    File(&'a Path),
+    /// Standard input or a pipe, which can be read only once.
+    Held(Vec<u8>),
+}
+
+impl<'a> Input<'a> {
+    /// `-` is standard input.
+    fn of(path: &'a Path) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            let name = "standard input".to_owned();
+            return Ok(Self { source: Source::Held(held(&name, io::stdin())?), name });
+        }
+        let name = path.display().to_string();
+        let unreadable = || format!("{name} cannot be read");
+        let source = match fs::metadata(path).with_context(unreadable)?.is_file() {
+            true => Source::File(path),
+            false => Source::Held(held(&name, File::open(path).with_context(unreadable)?)?),
+        };
+        Ok(Self { name, source })
     }
-    let name = file.display().to_string();
-    let bytes = fs::read(file).with_context(|| format!("{name} cannot be read"))?;
-    Ok((name, bytes))
+
+    fn open(&self) -> anyhow::Result<Box<dyn Read + '_>> {
+        Ok(match &self.source {
+            Source::Held(bytes) => Box::new(bytes.as_slice()),
+            Source::File(path) => {
+                Box::new(File::open(path).with_context(|| format!("{} cannot be read", self.name))?)
+            }
+        })
+    }
+}
+
+fn held(name: &str, from: impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = from.take(LARGEST_STREAM + 1).read_to_end(&mut bytes);
+    read.with_context(|| format!("{name} cannot be read"))?;
+    let most = LARGEST_STREAM / 1024 / 1024;
+    anyhow::ensure!(
+        bytes.len() as u64 <= LARGEST_STREAM,
+        "{name} has more than {most} MiB; write it into a file, which is read from the disk, and import that"
+    );
+    Ok(bytes)
+}
+
+fn unreadable(row: &Unreadable) -> String {
+    match row.why {
+        Why::Long => format!("the row is longer than {} KiB, which no account is", LONGEST_ROW / 1024),
+        Why::Unclosed => {
+            "the quote that opens here is never closed, so nothing from here on can be read; close it, or \
+                          write a quote within a value twice"
+                .to_owned()
+        }
+    }
 }
 
 /// The words of the csv reader hold the row's place in another count than ours.
@@ -144,29 +215,39 @@ fn why(error: &csv::Error) -> String {
 /// What a row may hold.
 const COLUMNS: [&str; 5] = ["account", "subject", "site", "date", "requested_at"];
 
-/// Every row with its line.
-fn rows(bytes: &[u8]) -> anyhow::Result<Vec<(u64, Result<Row, String>)>> {
-    // Spreadsheets put it in front.
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    let head = head(reader.headers().context("the head line cannot be read")?)?;
-    let row = |record: csv::Result<csv::StringRecord>| match record {
-        Ok(record) => {
-            let line = record.position().map_or(0, csv::Position::line);
-            (line, record.deserialize(Some(&head)).map_err(|error| why(&error)))
-        }
-        Err(error) => (error.position().map_or(0, csv::Position::line), Err(why(&error))),
-    };
-    let mut rows: Vec<_> = reader.records().map(row).collect();
-    if let (Some(opened), Some((line, last))) = (unclosed_quote(bytes), rows.last_mut()) {
-        *line = opened;
-        *last = Err(
-            "the quote that opens here is never closed, so nothing from here on can be read; close it, or \
-                     write a quote within a value twice"
-                .into(),
-        );
+/// The rows of a file, one after another.
+struct Table<R: Read> {
+    rows: csv::Reader<Readable<R>>,
+    head: csv::StringRecord,
+    row: csv::StringRecord,
+}
+
+impl<R: Read> Table<R> {
+    /// Reads the head line.
+    fn of(file: R, found: &Survey) -> anyhow::Result<Self> {
+        let readable = Readable::of(file, found)?;
+        let mut rows = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(readable);
+        let head = head(rows.headers().context("the head line cannot be read")?)?;
+        rows.get_mut().line();
+        Ok(Self { rows, head, row: csv::StringRecord::new() })
     }
-    Ok(rows)
+
+    /// The next row and its line; `None` at the end.
+    fn next(&mut self) -> Option<anyhow::Result<(u64, Result<Row, String>)>> {
+        let read = self.rows.read_record(&mut self.row);
+        let row = match read {
+            Ok(false) => return None,
+            Ok(true) => self.row.deserialize(Some(&self.head)).map_err(|error| why(&error)),
+            Err(error) if error.is_io_error() => return Some(Err(error.into())),
+            Err(error) => Err(why(&error)),
+        };
+        Some(Ok((self.rows.get_mut().line(), row)))
+    }
+
+    /// The digest of what was read.
+    fn digest(self) -> String {
+        self.rows.into_inner().digest()
+    }
 }
 
 /// The columns, whatever their letters' case. Each must be known: one that was meant for another would be lost.
@@ -204,62 +285,87 @@ fn head(written: &csv::StringRecord) -> anyhow::Result<csv::StringRecord> {
     Ok(head)
 }
 
-/// The line at which a value's quote opens that nothing closes.
-fn unclosed_quote(bytes: &[u8]) -> Option<u64> {
-    let (mut line, mut opened, mut at_start) = (1, None, true);
-    let mut bytes = bytes.iter().peekable();
-    while let Some(byte) = bytes.next() {
-        match (byte, opened) {
-            (b'"', None) if at_start => opened = Some(line),
-            (b'"', Some(_)) if bytes.next_if_eq(&&b'"').is_none() => opened = None,
-            _ => {}
-        }
-        line += u64::from(*byte == b'\n');
-        at_start = opened.is_none() && matches!(byte, b',' | b'\n' | b'\r');
-    }
-    opened
+/// What a row is understood by.
+struct Reading<'a> {
+    provenance: String,
+    keys: &'a Keys,
+    /// Of the secrets, in their order.
+    checks: Vec<&'a str>,
+    /// Sites, and the names under which their accounts are kept.
+    sites: HashMap<&'a str, &'a str>,
 }
 
-fn arrival(
-    line: u64,
-    row: Row,
-    provenance: &str,
-    keys: &Keys,
-    sites: &HashMap<&str, &str>,
-) -> Result<Arrival, String> {
-    if row.site.is_empty() || (!sites.is_empty() && !sites.contains_key(row.site.as_str())) {
-        return Err(format!("`{}` is no site of the settings", row.site));
+impl Reading<'_> {
+    fn arrival(&self, line: u64, row: Row) -> Result<Arrival, String> {
+        let Self { provenance, keys, sites, .. } = self;
+        if row.site.is_empty() || (!sites.is_empty() && !sites.contains_key(row.site.as_str())) {
+            return Err(format!("`{}` is no site of the settings", row.site));
+        }
+        let date: Date =
+            row.date.parse().map_err(|_| format!("`{}` is no date like 2026-11-26", row.date))?;
+        let now = Timestamp::now();
+        // A day has begun somewhere up to 14 hours before it does in UTC.
+        if start_of(date) > now.as_microsecond().saturating_add(14 * 3_600_000_000) {
+            return Err(format!("`{date}` in `date` is in the future"));
+        }
+        let requested_us = requested(&row.requested_at, date, now)?;
+        let mut policy = format!("{provenance} line {line} of {date}");
+        let (subject, others, account) = match (row.account, row.subject) {
+            (account, subject) if account.is_empty() && subject.is_empty() => {
+                return Err("it names neither an account nor a subject".into());
+            }
+            (account, subject) if subject.is_empty() => {
+                if account.contains(['\0', '\n', '\r']) {
+                    let shown = account.escape_debug();
+                    return Err(format!(
+                        "no site has an account `{shown}`, with the end of a line or a NUL in its name"
+                    ));
+                }
+                let scope = sites.get(row.site.as_str()).copied().unwrap_or(&row.site);
+                let hash = |keys: &Keys| Subject::of_account(keys, scope, account.as_bytes());
+                (hash(keys), keys.older().iter().map(hash).collect(), Some(account))
+            }
+            (account, subject) if account.is_empty() => {
+                let (subject, under) = self.subject(&subject)?;
+                if let Some(check) = under {
+                    policy = hashed_under(&policy, check);
+                }
+                (subject, Vec::new(), None)
+            }
+            _ => return Err("it names both an account and a subject".into()),
+        };
+        Ok(Arrival {
+            subject,
+            others,
+            account,
+            site: row.site,
+            policy,
+            requested_us,
+            until_us: end_of(date),
+            adopted: false,
+        })
     }
-    let date: Date = row.date.parse().map_err(|_| format!("`{}` is no date like 2026-11-26", row.date))?;
-    let now = Timestamp::now();
-    // A day has begun somewhere up to 14 hours before it does in UTC.
-    if start_of(date) > now.as_microsecond().saturating_add(14 * 3_600_000_000) {
-        return Err(format!("`{date}` in `date` is in the future"));
+
+    /// A subject as it is written, `CHECK:DIGITS`, and the check of the secret that it is hashed under where that is not the
+    /// live one: `keys retire` must know that it is needed.
+    fn subject<'c>(&'c self, written: &str) -> Result<(Subject, Option<&'c str>), String> {
+        let (check, digits) = written.split_once(':').map_or((None, written), |(c, d)| (Some(c), d));
+        let subject = parse_subject(digits).ok_or("its subject is not 32 hexadecimal digits")?;
+        let known = |check: &str| self.checks.iter().position(|known| known.eq_ignore_ascii_case(check));
+        match check.map(|check| (check, known(check))) {
+            Some((_, Some(0))) => Ok((subject, None)),
+            Some((_, Some(at))) => Ok((subject, self.checks.get(at).copied())),
+            Some((check, None)) => {
+                Err(format!("its subject is hashed under secret {check}, which is not in secret.key, so that it is nobody"))
+            }
+            None if self.checks.len() > 1 => Err(
+                "under which secret its subject is hashed is not said, and secret.key has several: write CHECK:DIGITS, as \
+                 `optgate ledger subject` does"
+                    .into(),
+            ),
+            None => Ok((subject, None)),
+        }
     }
-    let requested_us = requested(&row.requested_at, date, now)?;
-    let (subject, account) = match (row.account, row.subject) {
-        (account, subject) if account.is_empty() && subject.is_empty() => {
-            return Err("it names neither an account nor a subject".into());
-        }
-        (account, subject) if subject.is_empty() => {
-            let scope = sites.get(row.site.as_str()).copied().unwrap_or(&row.site);
-            (Subject::of_account(keys, scope, account.as_bytes()), Some(account))
-        }
-        (account, subject) if account.is_empty() => {
-            (parse_subject(&subject).ok_or("its subject is not 32 hexadecimal digits")?, None)
-        }
-        _ => return Err("it names both an account and a subject".into()),
-    };
-    let policy = format!("{provenance} line {line} of {date}");
-    Ok(Arrival {
-        subject,
-        account,
-        site: row.site,
-        policy,
-        requested_us,
-        until_us: end_of(date),
-        adopted: false,
-    })
 }
 
 /// When a request was made, in microseconds since the Unix epoch: at the time that is written, or from the start of the
@@ -286,27 +392,45 @@ fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
     Ok(time.as_microsecond())
 }
 
-/// Records all of them, a commit's worth at a time, and says how far it is.
+/// Records all of them, so many at a time as one commit and one request to a server take, and says how far it is. `total`:
+/// about how many there are.
 pub(super) fn record(
     books: &Books,
-    arrivals: Vec<Arrival>,
+    (mut arrivals, total): (impl Iterator<Item = anyhow::Result<Arrival>>, u64),
     told: bool,
     dry_run: bool,
 ) -> anyhow::Result<Imported> {
-    let total = arrivals.len();
-    let (mut imported, mut done, mut arrivals) = (Imported::default(), 0, arrivals.into_iter());
+    let (mut imported, mut done) = (Imported::default(), 0);
     // Hidden where standard error is no terminal.
-    let bar = ProgressBar::new(total as u64).with_style(bar_style());
+    let bar = ProgressBar::new(total).with_style(bar_style());
     loop {
-        let some: Vec<_> = arrivals.by_ref().take(AT_ONCE).collect();
-        if some.is_empty() {
+        let (mut some, mut bytes, mut failed) = (Vec::new(), 0, None);
+        while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
+            match arrivals.next() {
+                Some(Ok(arrival)) => {
+                    let account = arrival.account.as_ref().map_or(0, String::len);
+                    bytes += account + arrival.site.len() + arrival.policy.len();
+                    some.push(arrival);
+                }
+                Some(Err(error)) => failed = Some(error),
+                None => break,
+            }
+            if failed.is_some() {
+                break;
+            }
+        }
+        let before: u64 = done;
+        done += some.len() as u64;
+        if !some.is_empty() {
+            imported.add(&books.import(some, told, dry_run)?);
+        } else if failed.is_none() {
             bar.finish_and_clear();
             return Ok(imported);
         }
-        let before = done;
-        done += some.len();
-        imported.add(&books.import(some, told, dry_run)?);
-        bar.set_position(done as u64);
+        if let Some(error) = failed {
+            return Err(error.context(format!("{done} rows were read and taken before that")));
+        }
+        bar.set_position(done);
         if bar.is_hidden() && before / PROGRESS < done / PROGRESS && done < total {
             eprintln!("{done} of {total}");
         }

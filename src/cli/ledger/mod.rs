@@ -14,6 +14,8 @@ pub mod export;
 pub mod forget;
 pub mod import;
 pub mod recipients;
+pub mod subject;
+pub mod table;
 pub mod verify;
 
 /// `optgate ledger ...`
@@ -37,6 +39,8 @@ pub enum LedgerCommand {
     Restore(backup::RestoreArgs),
     /// Record the opt-outs of a CSV file, each with where it came from
     Import(import::ImportArgs),
+    /// Print the keyed hashes of names, a line each on standard input, for a file to import that is to hold no names
+    Subject(subject::SubjectArgs),
     /// Record the opt-outs that only another data folder has: one that was cut off from the shared database for good
     Adopt(adopt::AdoptArgs),
     /// Show who is to be told of opt-outs, and note that somebody was
@@ -62,6 +66,7 @@ pub fn run(global: &Global, command: &LedgerCommand, out: &mut dyn Write) -> Res
         LedgerCommand::Backup(args) => backup::backup(global, args),
         LedgerCommand::Restore(args) => backup::restore(global, args),
         LedgerCommand::Import(args) => import::run(global, args, out),
+        LedgerCommand::Subject(args) => subject::run(global, args, out),
         LedgerCommand::Adopt(args) => adopt::run(global, args, out),
         LedgerCommand::Recipients(args) => recipients::run(global, args, out),
         LedgerCommand::Hold(command) => forget::hold(global, command, out),

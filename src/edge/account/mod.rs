@@ -38,27 +38,31 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     let account = match key_in_header(x, headers) {
         Ok(Some(key)) => Some(scope.account(key.as_bytes())),
         Ok(None) => by_token(core, &snapshot, headers, scope, &mut pending)
-            .or_else(|| core.house.sessions.account(x.session?).map(Known::from)),
+            .or_else(|| core.house.sessions.account(x.session?)),
         Err(Ambiguous) => {
             pending = true;
             None
         }
     };
-    x.named.account = account.as_ref().map(|known| known.subject);
     x.signals.account = match &account {
         Some(account) => standing(core, site, account, recording),
         // Somebody is logged in, and nobody can say yet who it is (DESIGN 5).
         None if pending => Standing::NotLoaded,
         None => Standing::NoAccount,
     };
+    if let Some(account) = account {
+        x.named.account = Some(account.subject);
+        x.aliases.account = account.older;
+    }
     if recording && about_to_opt_out(x) {
         x.account_key = key(x, headers);
     }
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
-        x.named.profile = Some(profile.subject);
         x.signals.profile = standing(core, site, &profile, recording);
+        x.named.profile = Some(profile.subject);
+        x.aliases.profile = profile.older;
     }
 }
 
@@ -147,7 +151,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     }
     let account = scope.account(named.as_bytes());
     if let Some(mark) = begun(headers, session, scope).or(x.session) {
-        core.house.sessions.remember(mark, account.subject, session.most, session.lasts);
+        core.house.sessions.remember(mark, &account, session.most, session.lasts);
     }
     core.house.metrics.accounts.named.inc();
     if x.named.account == Some(account.subject) {
@@ -155,6 +159,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     }
     x.named.account = Some(account.subject);
     x.signals.account = standing(core, site, &account, x.mode == Mode::Enforce);
+    x.aliases.account = account.older;
     x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if x.decision.opted_out() {

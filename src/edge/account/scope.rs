@@ -19,16 +19,18 @@ pub struct Scope<'a> {
 pub struct Known {
     /// As it is kept.
     pub subject: Subject,
-    /// Under earlier secrets, newest first; usually none.
-    older: Vec<Subject>,
+    /// Under the other secrets that are tried, in their order; usually none.
+    pub older: Vec<Subject>,
     /// Under the site's own name, before it came into its group, then under each former one; each under the live secret
     /// first.
     before: Vec<Vec<Subject>>,
 }
 
-impl From<Subject> for Known {
-    fn from(subject: Subject) -> Self {
-        Self { subject, older: Vec::new(), before: Vec::new() }
+impl Known {
+    /// One that was never kept under another name, as it is hashed under every secret.
+    #[must_use]
+    pub const fn with_older(subject: Subject, older: Vec<Subject>) -> Self {
+        Self { subject, older, before: Vec::new() }
     }
 }
 
@@ -90,19 +92,17 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// What is known of somebody. What was chosen under an earlier secret, before the site came into its group or under a
-/// former name is honoured and goes over to where the account is kept now; `recording`: on record.
+/// What is known of somebody. An opt-out under another secret, before the site came into its group or under a former name
+/// is honoured and goes over to where the account is kept now, on record; not without `recording`.
 pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Standing {
     let store = &core.house.store;
     let standing = store.lookup(&known.subject);
-    if standing != Standing::Unknown || (known.older.is_empty() && known.before.is_empty()) {
+    if (known.older.is_empty() && known.before.is_empty()) || standing == Standing::NotLoaded {
         return standing;
     }
-    let earlier = |subjects: &[Subject]| {
-        let subjects = subjects.iter().copied();
+    let with = |others: &[Subject], recording: bool| {
         if !recording {
-            let mut standings = subjects.map(|subject| store.lookup(&subject));
-            return standings.find(|standing| *standing != Standing::Unknown).unwrap_or_default();
+            return store.lookup_all(&known.subject, others);
         }
         let live = Change {
             time_us: jiff::Timestamp::now().as_microsecond(),
@@ -113,13 +113,18 @@ pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Sta
             policy: site.version.to_string(),
             subject: Some(known.subject),
         };
-        store.carry(subjects, live)
+        store.carry(others, live)
     };
-    let standing = earlier(&known.older);
+    // Among nodes nothing goes over from one secret to another: a record that is nobody's choice would stand against an
+    // opt-in of the same moment on another node. All hashes are looked up for as long as there are their secrets.
+    let standing = match known.older.is_empty() {
+        true => standing,
+        false => with(&known.older, recording && !store.has_others()),
+    };
     if matches!(standing, Standing::Unknown | Standing::NoAccount) {
         // An opt-out under any of the names holds until somebody opts in under the one of now. An opt-in was to the one
         // site, not to all of its group, nor to all that has come of it.
-        let mut before = known.before.iter().map(|subjects| earlier(subjects));
+        let mut before = known.before.iter().map(|subjects| with(subjects, recording));
         return before.find(|standing| standing.is_out()).unwrap_or(Standing::Unknown);
     }
     standing

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::scope;
 use crate::privacy::{Mark, Subject};
 
 /// Parts of the table, each behind its own lock; a power of two.
@@ -15,9 +16,11 @@ const SHARDS: usize = 64;
 /// How many sessions are looked at to find one to forget when a part is full.
 const LOOKED_AT: usize = 8;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Known {
     account: Subject,
+    /// The same under the other secrets that are tried.
+    older: Box<[Subject]>,
     /// Seconds after `since`.
     until: u64,
 }
@@ -38,12 +41,12 @@ impl Default for Sessions {
 impl Sessions {
     /// The account of a session. Cost: a short lock and one probe.
     #[must_use]
-    pub fn account(&self, session: Mark) -> Option<Subject> {
+    pub fn account(&self, session: Mark) -> Option<scope::Known> {
         self.account_at(session, self.now())
     }
 
     /// The origin says whose session it is. At most `most` are kept; the ones that end soonest give way.
-    pub fn remember(&self, session: Mark, account: Subject, most: usize, lasts: Duration) {
+    pub fn remember(&self, session: Mark, account: &scope::Known, most: usize, lasts: Duration) {
         self.remember_at(session, account, most, self.now().saturating_add(lasts.as_secs()));
     }
 
@@ -54,13 +57,14 @@ impl Sessions {
         });
     }
 
-    fn account_at(&self, session: Mark, now: u64) -> Option<Subject> {
+    fn account_at(&self, session: Mark, now: u64) -> Option<scope::Known> {
         self.with(session, |sessions| {
-            sessions.get(&session).filter(|known| now < known.until).map(|known| known.account)
+            let known = sessions.get(&session).filter(|known| now < known.until)?;
+            Some(scope::Known::with_older(known.account, known.older.to_vec()))
         })
     }
 
-    fn remember_at(&self, session: Mark, account: Subject, most: usize, until: u64) {
+    fn remember_at(&self, session: Mark, account: &scope::Known, most: usize, until: u64) {
         self.with(session, |sessions| {
             if sessions.len() >= most.div_ceil(SHARDS) && !sessions.contains_key(&session) {
                 let soonest = sessions.iter().take(LOOKED_AT).min_by_key(|(_, known)| known.until);
@@ -68,7 +72,8 @@ impl Sessions {
                     sessions.remove(&soonest);
                 }
             }
-            sessions.insert(session, Known { account, until });
+            let older = account.older.as_slice().into();
+            sessions.insert(session, Known { account: account.subject, older, until });
         });
     }
 
@@ -92,19 +97,30 @@ mod tests {
         Mark::of_session(&Keys::derive(b"k"), "shop", &number.to_be_bytes())
     }
 
+    fn remember(sessions: &Sessions, session: Mark, account: Subject, most: usize, until: u64) {
+        sessions.remember_at(session, &scope::Known::with_older(account, Vec::new()), most, until);
+    }
+
+    fn account_at(sessions: &Sessions, session: Mark, now: u64) -> Option<Subject> {
+        sessions.account_at(session, now).map(|known| known.subject)
+    }
+
     const ANN: Subject = Subject::from_bytes(*b"account number 1");
     const BOB: Subject = Subject::from_bytes(*b"account number 2");
 
     #[test]
     fn a_session_is_known_until_it_ends_or_another_logs_in() {
         let sessions = Sessions::default();
-        assert_eq!(sessions.account_at(mark(1), 0), None);
-        sessions.remember_at(mark(1), ANN, 100, 10);
-        assert_eq!((sessions.account_at(mark(1), 9), sessions.account_at(mark(1), 10)), (Some(ANN), None));
-        sessions.remember_at(mark(1), BOB, 100, 10);
-        assert_eq!(sessions.account_at(mark(1), 0), Some(BOB));
+        assert_eq!(account_at(&sessions, mark(1), 0), None);
+        remember(&sessions, mark(1), ANN, 100, 10);
+        assert_eq!(
+            (account_at(&sessions, mark(1), 9), account_at(&sessions, mark(1), 10)),
+            (Some(ANN), None)
+        );
+        remember(&sessions, mark(1), BOB, 100, 10);
+        assert_eq!(account_at(&sessions, mark(1), 0), Some(BOB));
         sessions.forget(mark(1));
-        assert_eq!(sessions.account_at(mark(1), 0), None);
+        assert_eq!(account_at(&sessions, mark(1), 0), None);
     }
 
     /// A site's logins must not fill the memory; the newest session is always kept.
@@ -112,8 +128,8 @@ mod tests {
     fn sessions_take_no_more_room_than_the_setting_says() {
         let sessions = Sessions::default();
         for number in 0..10_000 {
-            sessions.remember_at(mark(number), ANN, 640, 10 + u64::from(number));
-            assert_eq!(sessions.account_at(mark(number), 0), Some(ANN));
+            remember(&sessions, mark(number), ANN, 640, 10 + u64::from(number));
+            assert_eq!(account_at(&sessions, mark(number), 0), Some(ANN));
         }
         let kept: usize = sessions.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(kept <= 640, "{kept}");

@@ -123,6 +123,8 @@ pub(super) struct Checked<'a> {
     pub(super) time: Time,
     /// A signed state of the records holds it.
     pub(super) signed: bool,
+    /// Another node has it, and only that one can hold it against what is signed.
+    pub(super) elsewhere: bool,
 }
 
 /// Step one of opting back in.

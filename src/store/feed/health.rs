@@ -34,6 +34,9 @@ pub struct FeedHealth {
     pub first_unproven: Option<String>,
     /// Names under which the database has opt-outs that no site here has now: how many, and what to write.
     pub lost_names: Vec<String>,
+    /// Checks of secrets that other nodes hash accounts under and that this one does not have: it knows none of the accounts
+    /// that opted out under them.
+    pub unknown_secrets: Vec<String>,
 }
 
 /// What is wrong with the database's records.
@@ -74,6 +77,7 @@ impl Line {
             lag: heard_at.map(|at| self.opened.elapsed().saturating_sub(at)),
             nodes: self.lock_seen().nodes(),
             lost_names: self.lock_lost_names().clone(),
+            unknown_secrets: self.lock_unknown_secrets().clone(),
         }
     }
 
@@ -82,6 +86,26 @@ impl Line {
         let before = std::mem::replace(&mut *self.lock_lost_names(), lost.clone());
         for name in lost.iter().filter(|name| !before.contains(name)) {
             tracing::warn!("in the database of all nodes {name}");
+        }
+    }
+
+    /// Whether the database took this node with its secrets, since it started.
+    pub(super) fn is_let_in(&self) -> bool {
+        self.let_in.load(Ordering::Relaxed)
+    }
+
+    /// The database took it.
+    pub(super) fn is_taken(&self) {
+        self.let_in.store(true, Ordering::Relaxed);
+    }
+
+    /// What a look at the secrets in use found; logged when it is another thing than before.
+    pub(super) fn found_unknown_secrets(&self, unknown: Vec<String>) {
+        let before = std::mem::replace(&mut *self.lock_unknown_secrets(), unknown.clone());
+        for check in unknown.iter().filter(|check| !before.contains(check)) {
+            tracing::error!(
+                "another node hashes accounts under secret {check}, which is not in secret.key here: an account that opted                  out there is not known here. Copy secret.key of that node into this data folder and start anew (with                  `optgate keys rotate --next` before a rotation no node is ever without)"
+            );
         }
     }
 
@@ -164,6 +188,11 @@ impl Line {
     fn lock_gaps(&self) -> MutexGuard<'_, Gaps> {
         // Whole between two changes; what a panic lost of them is found at the next look.
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_unknown_secrets(&self) -> MutexGuard<'_, Vec<String>> {
+        // Replaced as one.
+        self.unknown_secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_lost_names(&self) -> MutexGuard<'_, Vec<String>> {

@@ -15,6 +15,7 @@ mod health;
 mod ship;
 mod tail;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -84,6 +85,12 @@ pub(super) struct Line {
     names: watch::Sender<Names>,
     /// Names under which the database has opt-outs and that are gone here.
     lost_names: Mutex<Vec<String>>,
+    /// Another node was heard.
+    others: AtomicBool,
+    /// The database took this node with its secrets.
+    let_in: AtomicBool,
+    /// Checks of secrets that accounts are hashed under there and that this node does not have.
+    unknown_secrets: Mutex<Vec<String>>,
 }
 
 /// How far shipping has come.
@@ -115,6 +122,10 @@ enum Ask {
     Untie { subjects: Vec<Subject>, answer: Answer<()> },
     /// How many other nodes have records in the database.
     Others { answer: Answer<usize> },
+    /// When these accounts opted back in last, as far as the database has it.
+    OptedIn { subjects: Vec<Subject>, answer: Answer<HashMap<Subject, i64>> },
+    /// Forget the earlier secrets there too.
+    Retired { answer: Answer<()> },
     /// A record of another node.
     Find { reference: String, answer: Answer<Option<RecordView>> },
     /// Ship what is left and end.
@@ -154,6 +165,9 @@ impl Line {
             gaps: Mutex::default(),
             names: watch::Sender::default(),
             lost_names: Mutex::default(),
+            others: AtomicBool::new(false),
+            let_in: AtomicBool::new(false),
+            unknown_secrets: Mutex::default(),
         };
         (line, Asks(asks))
     }
@@ -188,11 +202,26 @@ impl Line {
     pub(super) fn has_seen(&self, Point { head, seen }: &Point) {
         *self.lock_weighed() = Some((head.seq, seen.clone()));
         self.lock_seen().clone_from(seen);
+        self.others.store(seen.nodes() > 0, Ordering::Relaxed);
     }
 
     /// The record behind a normalised reference, of whichever node.
     pub(super) async fn find(&self, reference: String) -> Result<Option<RecordView>, RecordError> {
         self.ask(|answer| Ask::Find { reference, answer }).await
+    }
+
+    /// When these accounts opted back in last, on whichever node, in microseconds since the Unix epoch; nothing of those that
+    /// never did.
+    pub(super) async fn opted_in(
+        &self,
+        subjects: Vec<Subject>,
+    ) -> Result<HashMap<Subject, i64>, RecordError> {
+        self.ask(|answer| Ask::OptedIn { subjects, answer }).await
+    }
+
+    /// Accounts are hashed under the live secret alone from here on.
+    pub(super) async fn retired(&self) -> Result<(), RecordError> {
+        self.ask(|answer| Ask::Retired { answer }).await
     }
 
     /// How many other nodes have records in the database, whether they still run or not.
@@ -265,6 +294,12 @@ impl Line {
 
     fn advance(&self, node: &str, seq: i64) {
         self.lock_seen().advance(node, seq);
+        self.others.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another node was heard.
+    pub(super) fn has_others(&self) -> bool {
+        self.others.load(Ordering::Relaxed)
     }
 
     /// Notes why the others cannot be heard; logs it when it is another reason than before.
@@ -339,6 +374,7 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
     let first = match first_look(&settings, &key_checks).await {
         Ok(database) => {
+            line.let_in.store(true, Ordering::Relaxed);
             let _ = looked.send(Ok(()));
             Some(database)
         }
@@ -377,7 +413,7 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
 /// Whether the database can be used at all, for a start that waits to know.
 async fn first_look(settings: &config::Shared, key_checks: &[String]) -> Result<Database, Trouble> {
     let silent = || Trouble::Away(format!("no answer within {} s", FIRST_LOOK.as_secs()));
-    timeout(FIRST_LOOK, open(&settings.url, key_checks)).await.unwrap_or_else(|_| Err(silent()))
+    timeout(FIRST_LOOK, open(&settings.url, key_checks, false)).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Answers what is asked until closed; returns who waits for the end, and the answers that are under way.
@@ -421,6 +457,22 @@ async fn serve(
                     drop(answer.send(others.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
             }
+            Ask::OptedIn { subjects, answer } => {
+                let (url, keys) = (settings.url.clone(), keys.clone());
+                answering.spawn_local(async move {
+                    let times = async { Database::connect(&url).await?.opted_in(&subjects, &keys).await };
+                    drop(
+                        answer.send(times.await.map_err(|trouble| RecordError::Journal(trouble.to_string()))),
+                    );
+                });
+            }
+            Ask::Retired { answer } => {
+                let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
+                answering.spawn_local(async move {
+                    let retired = retired(&url, &key_checks).await;
+                    drop(answer.send(retired.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                });
+            }
             Ask::Erase { subject, standing, erasure, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 let (node, keys, journal) = (Arc::clone(node), keys.clone(), journal.to_owned());
@@ -450,15 +502,21 @@ async fn find(
     reference: &str,
 ) -> Result<Option<RecordView>, Trouble> {
     let mut database = Database::connect(url).await?;
-    database.check(key_checks).await?;
+    // A reference names nobody, under whichever secret.
+    database.check(key_checks, true).await?;
     let canonical = database.find(reference).await?;
     let view = canonical.as_deref().and_then(Fields::decode).map(|fields| fields.view());
     Ok(view.filter(|view| view.reference == reference))
 }
 
 async fn others(url: &config::DatabaseUrl, key_checks: &[String], node: &str) -> Result<usize, Trouble> {
-    let others = open(url, key_checks).await?.others(node).await?;
+    let others = open(url, key_checks, false).await?.others(node).await?;
     Ok(others.iter().filter(|(_, last)| *last > 0).count())
+}
+
+async fn retired(url: &config::DatabaseUrl, key_checks: &[String]) -> Result<(), Trouble> {
+    let live = key_checks.first().map_or("", String::as_str);
+    open(url, key_checks, false).await?.retire_secrets(live).await
 }
 
 /// Erases an account from every node's records. It is kept as opted out where this node or the database knows it so:
@@ -472,7 +530,7 @@ async fn erase(
 ) -> Result<((u64, u64), Option<Link>), Trouble> {
     let mut reader = Reader::open(journal).await.map_err(unreadable)?;
     let (own, last) = reader.tied_to(&subject).await.map_err(unreadable)?;
-    let mut database = open(url, key_checks).await?;
+    let mut database = open(url, key_checks, false).await?;
     let told = database.told(&subject, keys).await?;
     let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
@@ -497,10 +555,10 @@ async fn untie(
     Database::connect(url).await?.untie(node, last, subjects).await
 }
 
-/// Connects, and brings the schema up to date.
-async fn open(url: &config::DatabaseUrl, key_checks: &[String]) -> Result<Database, Trouble> {
+/// Connects, and brings the schema up to date. `let_in`: as [`Database::migrate`].
+async fn open(url: &config::DatabaseUrl, key_checks: &[String], let_in: bool) -> Result<Database, Trouble> {
     let mut database = Database::connect(url).await?;
-    database.migrate(key_checks).await?;
+    database.migrate(key_checks, let_in).await?;
     Ok(database)
 }
 

@@ -70,8 +70,11 @@ impl Shipper {
         loop {
             let opened = match ready.take() {
                 Some(database) => Ok(database),
-                None => open(&self.url, &self.key_checks).await,
+                None => open(&self.url, &self.key_checks, self.line.is_let_in()).await,
             };
+            if opened.is_ok() {
+                self.line.is_taken();
+            }
             let ended = match opened {
                 Ok(database) => {
                     pause = FIRST_PAUSE;

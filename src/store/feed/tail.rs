@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::file::Reader;
 use super::{FIRST_PAUSE, Line, longer, unreadable};
@@ -21,6 +22,9 @@ use crate::store::state::State;
 
 /// Why what is read is not what there is.
 const BEHIND: &str = "the replica that `store.read_url` names does not follow the primary";
+
+/// Between two looks at which secrets are in use.
+const SECRETS: Duration = Duration::from_secs(2);
 
 /// The one that listens.
 pub(super) struct Tail {
@@ -39,6 +43,8 @@ pub(super) struct Tail {
     fork: Option<i64>,
     /// Under which names accounts are kept here.
     names: watch::Receiver<Names>,
+    /// When the secrets of all nodes were looked at.
+    secrets_at: Option<Instant>,
     /// Up to which of its own pruned records this node knows what was chosen in them; `None`: all there were.
     own_pruned: Option<i64>,
 }
@@ -74,6 +80,7 @@ impl Tail {
             doubtful: HashSet::new(),
             rechecked: 0,
             fork: None,
+            secrets_at: None,
             own_pruned: Some(0),
         }
     }
@@ -112,6 +119,18 @@ impl Tail {
         Ok(())
     }
 
+    /// Looks whether accounts are hashed under secrets there that this node does not have: it would know none of them.
+    async fn look_at_secrets(&mut self, database: &mut Database) -> Result<(), Trouble> {
+        if self.secrets_at.is_some_and(|at| at.elapsed() < SECRETS) {
+            return Ok(());
+        }
+        self.secrets_at = Some(Instant::now());
+        let mut unknown = database.secrets().await?;
+        unknown.retain(|check| !self.key_checks.contains(check));
+        self.line.found_unknown_secrets(unknown);
+        Ok(())
+    }
+
     /// Listens for as long as it is let. `recheck`: subjects to be weighed once more.
     pub(super) async fn run(mut self, mut recheck: mpsc::UnboundedReceiver<Subject>) {
         let mut pause = FIRST_PAUSE;
@@ -132,7 +151,7 @@ impl Tail {
     async fn connect(&self) -> Result<Sources, Trouble> {
         let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
         let mut database = Database::connect(url).await?;
-        database.check(&self.key_checks).await?;
+        database.check(&self.key_checks, self.line.is_let_in()).await?;
         self.take_suppressed(&mut database).await?;
         let mut unlisted = database.unlisted().await?;
         unlisted.retain(|(node, _)| **node != *self.node);
@@ -170,6 +189,9 @@ impl Tail {
             if self.names.has_changed().unwrap_or(false)
                 && let Err(trouble) = self.look_at_names(&mut sources.database).await
             {
+                return trouble;
+            }
+            if let Err(trouble) = self.look_at_secrets(&mut sources.database).await {
                 return trouble;
             }
             // What was to be weighed once more for records up to here was asked for before they counted as committed.

@@ -9,7 +9,7 @@
 //! Statements are not kept prepared, and each call is one transaction: a pooler that hands out connections by the
 //! transaction may stand between.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -18,10 +18,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 
 use super::believed::{Choice, Row, believe, without_mac};
-use super::chain::Link;
+use super::chain::{Fields, Link};
 use crate::config::DatabaseUrl;
 use crate::privacy::{Keys, Subject};
 use crate::store::merge::Told;
+use crate::store::record::Kind;
 
 /// Channel of notifications.
 pub(in crate::store) const CHANNEL: &str = "optgate";
@@ -386,6 +387,35 @@ impl Database {
             };
             let all = rows.iter().map(told).collect::<Result<Vec<_>, _>>()?;
             Ok(all.into_iter().flatten().collect())
+        })
+        .await
+    }
+
+    /// When these accounts opted back in last, by the records that are here, whole and believed; in microseconds since the
+    /// Unix epoch.
+    pub(in crate::store) async fn opted_in(
+        &mut self,
+        subjects: &[Subject],
+        keys: &Keys,
+    ) -> Result<HashMap<Subject, i64>, Trouble> {
+        let subjects: Vec<Vec<u8>> = subjects.iter().map(|subject| subject.as_bytes().to_vec()).collect();
+        self.call(async |connection| {
+            let rows = query(told!("r.subject = ANY($1) AND r.kind = 'opt-in'"))
+                .bind(subjects)
+                .fetch_all(&mut *connection)
+                .await?;
+            let mut times = HashMap::new();
+            for it in &rows {
+                let row = row(it)?;
+                let time_us = row.canonical.and_then(Fields::decode).map(|fields| fields.time_us);
+                if let (Some(Choice { subject, kind: Kind::OptIn, .. }), Some(time_us)) =
+                    (believe(&row, keys), time_us)
+                {
+                    let last = times.entry(subject).or_insert(time_us);
+                    *last = time_us.max(*last);
+                }
+            }
+            Ok(times)
         })
         .await
     }

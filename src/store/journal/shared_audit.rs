@@ -27,7 +27,7 @@ pub(in crate::store) fn export(
         let mut database = Database::connect(url).await.map_err(away)?;
         let keys = match keys {
             Some((keys, checks)) => {
-                database.check(checks).await.map_err(away)?;
+                database.check(checks, false).await.map_err(away)?;
                 Some(keys)
             }
             None => None,

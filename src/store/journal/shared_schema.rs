@@ -8,6 +8,9 @@ use super::postgres::{Database, Trouble, query};
 /// Taken while the schema is looked at, so that nodes that start together migrate once (`OPTG`).
 const MIGRATION_LOCK: i64 = 0x4f50_5447;
 
+/// Before a secret's check, in `meta`: a node has started with it as the live one.
+const IN_USE: &str = "secret ";
+
 /// Forward only; a step is never changed once released, only followed by another.
 ///
 /// The second lets no row of `suppression` take another's place, so that the record of the erasure that put it in can
@@ -50,8 +53,13 @@ const MIGRATIONS: &[&str] = &[
 
 impl Database {
     /// Brings the schema up to date, and refuses one that is newer, or a database of nodes with another secret.
-    /// `key_checks`: of this node's secrets, the live one first.
-    pub(in crate::store) async fn migrate(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
+    /// `key_checks`: of this node's secrets, the live one first. `let_in`: this node was, so that its records go on to reach
+    /// the others when one of them has a secret that it does not have yet.
+    pub(in crate::store) async fn migrate(
+        &mut self,
+        key_checks: &[String],
+        let_in: bool,
+    ) -> Result<(), Trouble> {
         self.call(async |connection| {
             let live = key_checks.first().map_or("", String::as_str);
             query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *connection).await?;
@@ -68,9 +76,12 @@ impl Database {
                 .await?;
                 put_meta(connection, "key_check", live).await?;
             }
-            let have = checked_version(connection, key_checks).await?;
+            let (have, latest) = checked_version(connection, key_checks, let_in).await?;
             // After a rotation, nodes that do not have the new secret yet would not know the accounts of those that do.
-            put_meta(connection, "key_check", live).await?;
+            if latest.is_none_or(|latest| key_checks.contains(&latest)) {
+                put_meta(connection, "key_check", live).await?;
+            }
+            put_meta(connection, &format!("{IN_USE}{live}"), "").await?;
             for step in &MIGRATIONS[have..] {
                 sqlx::raw_sql(*step).execute(&mut *connection).await?;
             }
@@ -83,9 +94,42 @@ impl Database {
     }
 
     /// Looks whether a database that is only read can be used.
-    pub(in crate::store) async fn check(&mut self, key_checks: &[String]) -> Result<(), Trouble> {
+    pub(in crate::store) async fn check(
+        &mut self,
+        key_checks: &[String],
+        let_in: bool,
+    ) -> Result<(), Trouble> {
         self.call(async |connection| {
-            checked_version(connection, key_checks).await?;
+            checked_version(connection, key_checks, let_in).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Checks of the secrets that accounts are hashed under here.
+    pub(in crate::store) async fn secrets(&mut self) -> Result<Vec<String>, Trouble> {
+        self.call(async |connection| {
+            let rows = query(
+                "SELECT substr(key, length($1::text) + 1) FROM optgate.meta WHERE starts_with(key, $1::text)",
+            )
+            .bind(IN_USE)
+            .fetch_all(&mut *connection)
+            .await?;
+            Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Accounts are hashed under this secret alone from here on.
+    pub(in crate::store) async fn retire_secrets(&mut self, live: &str) -> Result<(), Trouble> {
+        self.call(async |connection| {
+            query(
+                "DELETE FROM optgate.meta WHERE starts_with(key, $1::text) AND key <> $1::text || $2::text",
+            )
+            .bind(IN_USE)
+            .bind(live)
+            .execute(&mut *connection)
+            .await?;
             Ok(())
         })
         .await
@@ -105,20 +149,26 @@ pub(super) async fn put_meta(connection: &mut PgConnection, key: &str, value: &s
     Ok(())
 }
 
-/// The schema's version, if this program and this secret fit the database.
-async fn checked_version(connection: &mut PgConnection, key_checks: &[String]) -> Result<usize, Trouble> {
+/// The schema's version, if this program and this secret fit the database, and the check of the secret with which a node
+/// started last.
+async fn checked_version(
+    connection: &mut PgConnection,
+    key_checks: &[String],
+    let_in: bool,
+) -> Result<(usize, Option<String>), Trouble> {
     let rows = query("SELECT key, value FROM optgate.meta").fetch_all(connection).await?;
-    let mut version = 0;
+    let (mut version, mut latest) = (0, None);
     for row in rows {
         let (key, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         match key.as_str() {
-            "key_check" if !key_checks.contains(&value) => {
+            "key_check" if !let_in && !key_checks.contains(&value) => {
                 return Err(Trouble::Refused(
                     "its nodes use another secret.key, so account opt-outs of theirs would match nobody here; copy \
                      secret.key of one of them into this data folder"
                         .into(),
                 ));
             }
+            "key_check" => latest = Some(value),
             "schema" => {
                 version = value.parse().map_err(|_| {
                     Trouble::Refused(format!("its schema version is `{value}`, which is no number"))
@@ -133,5 +183,5 @@ async fn checked_version(connection: &mut PgConnection, key_checks: &[String]) -
             MIGRATIONS.len()
         )));
     }
-    Ok(version)
+    Ok((version, latest))
 }

@@ -24,7 +24,7 @@ use super::{BROKEN, broken, explain, primary_code, refuse, wal};
 use crate::privacy::Subject;
 use crate::store::counts::Line;
 use crate::store::merge::Seen;
-use crate::store::record::{Change, Receipt, RecordView};
+use crate::store::record::{Change, Receipt, RecordView, said_under};
 use crate::store::signing::Signer;
 use crate::store::{OpenError, files, reference};
 
@@ -155,8 +155,11 @@ impl Journal {
         seen: Option<&Seen>,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
+        let earlier = |change: &&Change| said_under(&change.policy).is_some();
+        let again: Vec<Subject> =
+            changes.clone().filter(earlier).filter_map(|change| change.subject).collect();
         let mut sealed = self.seal(now_us, changes, seen)?;
-        if let Err(error) = self.write(&mut sealed).await {
+        if let Err(error) = self.write(&mut sealed, &again).await {
             self.doubt(&error).await;
             return Err(error);
         }
@@ -369,7 +372,8 @@ impl Journal {
         Ok(changes.zip(&random).map(seal).collect())
     }
 
-    async fn write(&mut self, sealed: &mut [Sealed]) -> Result<()> {
+    /// `again`: accounts that are not hashed under the live secret. Whatever was recorded of them under it before, this was not.
+    async fn write(&mut self, sealed: &mut [Sealed], again: &[Subject]) -> Result<()> {
         let connection = self.connection.as_mut().ok_or_else(not_open)?;
         // Plain statements, not sqlx's transaction: a full disk makes SQLite roll back on its own, and the
         // depth that sqlx keeps would then refuse the next BEGIN.
@@ -392,6 +396,12 @@ impl Journal {
             }
             query.execute(&mut *connection).await?;
             rest = later;
+        }
+        for subject in again {
+            sqlx::query("DELETE FROM carried WHERE subject = ?")
+                .bind(subject.as_bytes().to_vec())
+                .execute(&mut *connection)
+                .await?;
         }
         sqlx::query("COMMIT").execute(connection).await.map(drop)
     }

@@ -1,10 +1,12 @@
 //! Orders on several nodes at once, and choices that come after them: nobody's opt-out is lost, and all nodes agree.
 
 use optgate::privacy::Standing;
+use optgate::store::import::{Arrival, Imported};
 use optgate::store::{Kind, Source};
 
-use super::{Node, back_in, change, exported, out, subject, until};
+use super::{Node, back_in, change, exported, out, subject, through, until};
 use crate::support::postgres::{Cluster, connect};
+use crate::support::relay::{Line, Relay};
 
 /// Erasure leaves that the account is opted out. An import of it again is an opt-out like any; what the person chooses
 /// after it holds, on nodes that were there and on one that comes later.
@@ -89,4 +91,49 @@ async fn nodes_that_prune_at_once_lose_nobodys_choice() {
     for node in [a, b, late] {
         node.stop().await;
     }
+}
+
+/// Issue 6, imports: an opt-in that another node recorded after the day of the file is the later word, however often the
+/// file comes; one of before is not. Where the others cannot be asked it is said so, and nobody else waits.
+#[tokio::test]
+async fn an_import_does_not_overrule_a_later_opt_in_of_another_node() {
+    let Some(cluster) = Cluster::shared("an_import_does_not_overrule_a_later_opt_in_of_another_node") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let relay = Relay::start(([127, 0, 0, 1], cluster.port()).into(), 17);
+    let (a, b) = (Node::start(&through(&database, relay.addr().port())), Node::start(&database));
+    for account in [1, 2] {
+        a.record(out(account)).await;
+        b.knows(account, Standing::OptedOut).await;
+        b.record(back_in(account)).await;
+        a.knows(account, Standing::OptedIn).await;
+    }
+    let day_us = 86_400_000_000;
+    let arrival = |account: u64, until_us: i64| Arrival {
+        subject: subject(account),
+        others: Vec::new(),
+        account: None,
+        site: "shop".into(),
+        policy: "crm".into(),
+        requested_us: 0,
+        until_us,
+        adopted: false,
+    };
+    let opted_in_us = back_in(1).time_us;
+    let file = || vec![arrival(1, opted_in_us), arrival(2, opted_in_us + day_us), arrival(3, 1)];
+    let import = async |file| a.store.import(file, false, false).await;
+    assert_eq!(import(file()).await.unwrap(), Imported { recorded: 2, known: 0, overruled: 1 });
+    assert_eq!(import(file()).await.unwrap(), Imported { recorded: 0, known: 2, overruled: 1 }, "again");
+    for node in [&a, &b] {
+        node.knows(1, Standing::OptedIn).await;
+        until("the older opt-in is overruled", async || node.store.lookup(&subject(2)).is_out()).await;
+    }
+    relay.set(Line::Silent);
+    let error = import(vec![arrival(1, opted_in_us), arrival(4, 1)]).await.unwrap_err().to_string();
+    assert!(error.contains("Give the same again"), "{error}");
+    assert_eq!(a.store.lookup(&subject(1)), Standing::OptedIn);
+    assert!(a.store.lookup(&subject(4)).is_out(), "who is not in doubt does not wait");
+    a.stop().await;
+    b.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use optgate::config;
 use optgate::privacy::Standing;
-use optgate::store::{Kind, Source};
+use optgate::store::{Change, Kind, Source};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
@@ -222,4 +222,116 @@ async fn a_record_on_its_way_while_its_account_is_erased_is_untied_in_the_databa
     assert_eq!(number(&mut holder, tied).await, 1, "only the other account's record leads to anybody");
     assert_eq!(node.store.lookup(&subject(1)), Standing::OptedOut);
     node.stop().await;
+}
+
+/// Issue 6: clock skew does not reorder a person's choices, by however many minutes two nodes' clocks differ.
+#[tokio::test]
+async fn clocks_that_differ_by_minutes_reorder_nobodys_choices() {
+    let Some(cluster) = Cluster::shared("clocks_that_differ_by_minutes_reorder_nobodys_choices") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    let minutes = 60_000_000;
+    // One node is 20 minutes ahead, the other 20 behind: every later choice has the earlier time, or the other way round.
+    for (account, (ahead, behind)) in [(1, (&a, &b)), (2, (&b, &a))] {
+        let at = |change: Change, by: i64| Change { time_us: change.time_us + by * minutes, ..change };
+        ahead.record(at(out(account), 20)).await;
+        behind.knows(account, Standing::OptedOut).await;
+        behind.record(at(back_in(account), -20)).await;
+        ahead.knows(account, Standing::OptedIn).await;
+        ahead.record(at(out(account), 20)).await;
+        behind.knows(account, Standing::OptedOut).await;
+        ahead.record(at(back_in(account), 20)).await;
+        behind.knows(account, Standing::OptedIn).await;
+        behind.record(at(out(account), -20)).await;
+        ahead.knows(account, Standing::OptedOut).await;
+    }
+    let late = Node::start(&database);
+    for account in [1, 2] {
+        late.knows(account, Standing::OptedOut).await;
+    }
+    for node in [a, b, late] {
+        node.stop().await;
+    }
+}
+
+/// A transaction that stays open while later ones commit hides its records until it ends: whoever reads meanwhile skips none
+/// of them, and none of the others' waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_commits_late_is_not_skipped() {
+    let Some(cluster) = Cluster::shared("a_transaction_that_commits_late_is_not_skipped") else { return };
+    let database = cluster.database().await;
+    let (a, b, c) = (Node::start(&database), Node::start(&database), Node::start(&database));
+    for (node, account) in [(&a, 1), (&b, 2)] {
+        node.record(out(account)).await;
+        c.knows(account, Standing::OptedOut).await;
+    }
+    let mut holder = connect(&database).await;
+    // The line of `a`, which its records come with: its transaction has begun, and cannot end.
+    let hold = "BEGIN; SELECT 1 FROM optgate.nodes n WHERE EXISTS (SELECT 1 FROM optgate.records r
+                WHERE r.node = n.node AND r.reference = (SELECT min(reference) FROM optgate.records)) FOR UPDATE";
+    sqlx::raw_sql(hold).execute(&mut holder).await.unwrap();
+    for account in 10..20 {
+        a.record(out(account)).await;
+        b.record(out(account + 10)).await;
+    }
+    let mut looking = connect(&database).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("a transaction waits", async || number(&mut connect(&database).await, waiting).await > 0).await;
+    // One of the two nodes is held, the other is heard.
+    let heard = async |first: u64| {
+        (first..first + 10).filter(|account| c.store.lookup(&subject(*account)).is_out()).count()
+    };
+    until("the other is heard", async || heard(10).await + heard(20).await == 10).await;
+    c.store.record(out(30)).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    for account in 10..31 {
+        for node in [&a, &b, &c] {
+            node.knows(account, Standing::OptedOut).await;
+        }
+    }
+    assert_eq!(number(&mut looking, "SELECT count(*) FROM optgate.records").await, 23);
+    for node in [a, b, c] {
+        node.stop().await;
+    }
+}
+
+/// A database that an earlier version made is brought up to date by the first node that starts, and says all that it said.
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let Some(cluster) = Cluster::shared("a_database_of_the_first_schema_is_brought_up_to_date") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let first = Node::start(&database);
+    first.record(out(1)).await;
+    first.is_shipped().await;
+    let folder = first.stop().await;
+    let mut connection = connect(&database).await;
+    let schema = "SELECT value::bigint FROM optgate.meta WHERE key = 'schema'";
+    let latest = number(&mut connection, schema).await;
+    // What the second step changed, back to what the first had made.
+    let sql = "DROP INDEX optgate.suppression_subject;
+               ALTER TABLE optgate.suppression DROP COLUMN erasure, ADD PRIMARY KEY (subject);
+               DELETE FROM optgate.meta WHERE key LIKE 'secret %';
+               UPDATE optgate.meta SET value = '1' WHERE key = 'schema';";
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    sqlx::query("INSERT INTO optgate.suppression VALUES ($1, 'opted-out')")
+        .bind(subject(2).as_bytes().as_slice())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let (again, late) = (Node::start_in(folder, &database), Node::start(&database));
+    for account in [1, 2] {
+        late.knows(account, Standing::OptedOut).await;
+    }
+    assert_eq!(number(&mut connection, schema).await, latest);
+    again.store.erase(vec![subject(1)]).await.unwrap();
+    late.record(out(3)).await;
+    again.knows(3, Standing::OptedOut).await;
+    assert_eq!(number(&mut connection, "SELECT count(erasure) FROM optgate.suppression").await, 1);
+    again.stop().await;
+    late.stop().await;
 }

@@ -37,6 +37,39 @@ async fn a_pooler_by_the_transaction_may_stand_between() {
     b.stop().await;
 }
 
+/// A pooler that is killed takes every connection along: choices are recorded meanwhile, and all arrive once it is back.
+#[tokio::test]
+async fn a_pooler_that_is_killed_and_started_again_loses_nothing() {
+    let test = "a_pooler_that_is_killed_and_started_again_loses_nothing";
+    let Some(cluster) = Cluster::shared(test) else { return };
+    let Some(mut pooler) = Pooler::start(test, &cluster) else { return };
+    let direct = cluster.database().await;
+    let database = through(&direct, pooler.port);
+    let polling = || config::Shared { listen: false, ..shared(&database) };
+    let (a, b) = (node(polling()), node(polling()));
+    for round in 0..3 {
+        for account in 0..10 {
+            a.record(out(round * 20 + account)).await;
+        }
+        pooler.kill();
+        for account in 10..20 {
+            a.record(out(round * 20 + account)).await;
+        }
+        a.is_cut_off().await;
+        pooler.restart();
+        for account in 0..20 {
+            b.knows(round * 20 + account, Standing::OptedOut).await;
+        }
+    }
+    a.is_shipped().await;
+    let count = "SELECT count(*) FROM optgate.records";
+    assert_eq!(number(&mut connect(&direct).await, count).await, 60, "nothing came twice");
+    b.record(back_in(7)).await;
+    a.knows(7, Standing::OptedIn).await;
+    a.stop().await;
+    b.stop().await;
+}
+
 /// Behind a pooler that passes no notifications nobody can listen: it is said what to write.
 #[tokio::test]
 async fn a_node_that_listens_through_a_pooler_says_which_setting_to_write() {

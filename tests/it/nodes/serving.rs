@@ -46,6 +46,29 @@ fn an_accounts_signal_on_one_proxy_is_honoured_on_the_other() {
     wait_until("the other proxy knows", || decision(&b, &origin, ANN) == "opted-out;basis=account");
 }
 
+/// A receipt can be checked wherever the load balancer sends its holder; what a node cannot check itself it does not
+/// call checked.
+#[test]
+fn a_receipt_of_one_proxy_is_on_record_for_the_other() {
+    let Some(cluster) = Cluster::shared("a_receipt_of_one_proxy_is_on_record_for_the_other") else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(cluster.database());
+    let origin =
+        Origin::start().on("/", |x| x.ok("text/html", b"<html><head></head><body>shop</body></html>"));
+    let (a, b) = (node(&origin, &database).run(), node(&origin, &database).run());
+    let fields = format!("{ANN}Accept: application/json\r\n");
+    let saved = crate::acceptance_choices::post(a.addr(), "/privacy-choices/opt-out", &fields, "");
+    let saved: serde_json::Value = serde_json::from_slice(&saved.body).unwrap();
+    let check = format!("/privacy-choices/receipt?reference={}", saved["reference"].as_str().unwrap());
+    let there = b.get(&check, "");
+    assert_eq!(there.status(), 200, "{}", there.text());
+    let text = there.text();
+    assert!(text.contains("<strong>On record.</strong>") && !text.contains("Verified"), "{text}");
+    let text = a.get(&check, "").text();
+    assert!(text.contains("Not yet signed") && !text.contains("Another of our servers"), "{text}");
+    assert_eq!(b.get("/privacy-choices/receipt?reference=0000-0000-0000-0000", "").status(), 404);
+}
+
 /// Domain 6: a profile that is erased on the node that recorded it is in no record of the database either; it is honoured
 /// on both all the same.
 #[test]

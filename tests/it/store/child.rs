@@ -28,6 +28,12 @@ fn child_process() {
     let (Ok(role), Some(folder)) = (std::env::var(ROLE), std::env::var_os(FOLDER)) else { return };
     let folder = PathBuf::from(folder);
     say("OPENING");
+    if role == "orders" {
+        super::orders::rotate(&folder);
+    }
+    if role == "restore" {
+        return super::orders::restored(&folder);
+    }
     let store = match Store::open(&folder, &PACKED) {
         Ok(store) => store,
         Err(error) => return say(&format!("REFUSED {error}")),
@@ -36,13 +42,14 @@ fn child_process() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match role.as_str() {
         "load" => runtime.block_on(load(&store)),
+        "orders" => runtime.block_on(super::orders::work(&store, &folder)),
         "asked" => asked(&store, &runtime),
         _ => runtime.block_on(store.close()),
     }
 }
 
 /// One line in one write, so that a killed process leaves no half word.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("{line}\n").as_bytes()).unwrap();
     stdout.flush().unwrap();
@@ -66,14 +73,18 @@ async fn load(store: &Store) {
     futures_util::future::join_all(callers).await;
 }
 
-async fn record(store: &Store, change: Change, account: u64) {
+pub(super) async fn record(store: &Store, change: Change, account: u64) -> bool {
     let word = word(change.kind);
     say(&format!("ASK {account} {word}"));
     match store.record(change).await {
-        Ok(receipt) => say(&format!("ACK {} {account} {word}", receipt.reference)),
+        Ok(receipt) => {
+            say(&format!("ACK {} {account} {word}", receipt.reference));
+            true
+        }
         Err(error) => {
             let fenced = store.health().journal_error.is_some();
             say(&format!("ERR {account} {word} {fenced}: {error}"));
+            false
         }
     }
 }

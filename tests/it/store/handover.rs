@@ -26,6 +26,7 @@ async fn stands(folder: &Path) -> (i64, i64) {
 
 fn arrival(account: u64) -> Arrival {
     Arrival {
+        others: Vec::new(),
         adopted: false,
         subject: subject(account),
         account: None,

@@ -172,7 +172,8 @@ fn free_port() -> u16 {
 /// A pooler that hands out connections by the transaction.
 pub struct Pooler {
     child: Child,
-    _folder: TempDir,
+    program: PathBuf,
+    folder: TempDir,
     /// Where it listens.
     pub port: u16,
 }
@@ -197,11 +198,27 @@ impl Pooler {
         );
         std::fs::write(&file, text).unwrap();
         assert!(Command::new("chown").args(["-R", ACCOUNT]).arg(folder.path()).status().unwrap().success());
-        let mut command = as_account(&program);
-        command.arg("-q").arg(&file).stderr(Stdio::null());
-        let pooler = Self { child: spawned(command), _folder: folder, port };
+        let child = Self::run(&program, &file, port);
+        Some(Self { child, program, folder, port })
+    }
+
+    fn run(program: &Path, file: &Path, port: u16) -> Child {
+        let mut command = as_account(program);
+        command.arg("-q").arg(file).stderr(Stdio::null());
+        let child = spawned(command);
         wait_until("PgBouncer listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Some(pooler)
+        child
+    }
+
+    /// `kill -9`: every connection through it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was.
+    pub fn restart(&mut self) {
+        self.child = Self::run(&self.program, &self.folder.path().join("pgbouncer.ini"), self.port);
     }
 }
 
