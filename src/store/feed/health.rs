@@ -104,7 +104,9 @@ impl Line {
         let before = std::mem::replace(&mut *self.lock_unknown_secrets(), unknown.clone());
         for check in unknown.iter().filter(|check| !before.contains(check)) {
             tracing::error!(
-                "another node hashes accounts under secret {check}, which is not in secret.key here: an account that opted                  out there is not known here. Copy secret.key of that node into this data folder and start anew (with                  `optgate keys rotate --next` before a rotation no node is ever without)"
+                "another node hashes accounts under secret {check}, which is not in secret.key here: an account that opted \
+                 out there is not known here. Copy secret.key of that node into this data folder and start anew (with \
+                 `optgate keys rotate --next` before a rotation no node is ever without)"
             );
         }
     }
