@@ -165,7 +165,7 @@ fn first_few(offenders: &[String]) -> String {
 /// Issue "Show": with the signal no element refers to a sale/share host, scripting on or off, and the
 /// rest of the page is what it was.
 #[test]
-fn no_page_of_the_corpus_keeps_a_reference_to_a_sale_or_share_host() {
+fn no_page_of_the_corpus_keeps_a_reference_to_a_stripped_host() {
     const TEST: &str = "corpus with the signal";
     let (Some(pages), Some(json)) = (corpus(TEST), beside("reference/trackers.json", TEST)) else { return };
     with_a_deep_stack(move || judge_all(&pages, &json));
