@@ -161,3 +161,43 @@ fn a_blocked_request_of_the_page_ends_in_its_error_event() {
         assert_eq!(tab.outcome().exceptions, Vec::<String>::new(), "{fields}");
     }
 }
+
+/// DESIGN 4, tag managers: the container is fetched, finds consent denied before everything of the page's, and what it
+/// puts into the page is held.
+#[test]
+fn a_tag_managers_container_runs_with_consent_denied_and_its_tags_are_held() {
+    let test = "a_tag_managers_container_runs_with_consent_denied_and_its_tags_are_held";
+    let Some(browser) = Browser::shared(test) else { return };
+    let page = "<script>window.dataLayer = window.dataLayer || []; dataLayer.push({ 'gtm.start': Date.now(), event: 'gtm.js' });\
+        var first = document.getElementsByTagName('script')[0], tag = document.createElement('script');\
+        tag.async = true; tag.src = 'https://www.googletagmanager.com/gtm.js?id=GTM-OWN';\
+        first.parentNode.insertBefore(tag, first);</script>";
+    let (_site, proxy) = site(page);
+    let judge = Judge::new();
+    let [control, signal] = ["", SIGNAL].map(|fields| {
+        let mut tab = browser.tab(proxy.addr(), fields);
+        tab.open("https://site.test/page").rest(SOON);
+        assert!(
+            tab.sink.wait(SOON, |entry| entry.url.path() == "/gtm.js"),
+            "{fields}: the container is fetched"
+        );
+        assert!(tab.sink.wait(SOON, |entry| entry.url.path() == "/tag"), "{fields}: its harmless tag runs");
+        tab.rest(SOON);
+        let (found, denied) = (tab.text("found.join()"), tab.text("JSON.stringify(window.denied || {})"));
+        println!("{fields:?}: {found}; {denied}");
+        (tab.outcome(), found, denied)
+    });
+    let leaks = judge.leaks(&control.0);
+    for host in
+        ["connect.facebook.net", "www.facebook.com", "fls.double", "ad.double", "clarity.ms", "bat.bing.com"]
+    {
+        assert!(leaks.iter().any(|leak| leak.contains(host)), "{host} in {leaks:?}");
+    }
+    assert_eq!((control.1.as_str(), control.2.as_str()), ("gtm.js", "{}"));
+    assert_eq!(judge.leaks(&signal.0), Vec::<String>::new());
+    assert_eq!(signal.0.new_exceptions(&control.0), Vec::<String>::new());
+    assert!(signal.1.starts_with("consent default,") && signal.1.ends_with("gtm.js"), "{}", signal.1);
+    for kind in ["ad_storage", "ad_user_data", "ad_personalization"] {
+        assert!(signal.2.contains(&format!("\"{kind}\":\"denied\"")), "{kind} in {}", signal.2);
+    }
+}

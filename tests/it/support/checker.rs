@@ -191,8 +191,8 @@ impl Trackers {
         found
     }
 
-    /// Every sale or share reference of a parsed page.
-    pub fn sale_share(&self, page: &Page, root: &Element) -> Vec<Reference> {
+    /// Every reference of a parsed page that the default policy strips.
+    pub fn stripped(&self, page: &Page, root: &Element) -> Vec<Reference> {
         let mut found = Vec::new();
         root.walk(&mut |element| {
             found.extend(self.references(page, element).into_iter().filter(|r| r.class >= Class::Service));
