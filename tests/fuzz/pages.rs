@@ -91,7 +91,7 @@ fn an_outside_parser_finds_no_tracker_in_a_rewritten_page() {
         for scripting in [true, false] {
             let found = |text: &str| {
                 let tree = parse(text, scripting);
-                TRACKERS.sale_share(&Page::of(&url, &tree), &tree)
+                TRACKERS.stripped(&Page::of(&url, &tree), &tree)
             };
             met += usize::from(!found(&before).is_empty());
             let left = found(&after);

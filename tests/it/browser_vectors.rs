@@ -131,7 +131,8 @@ fn vectors() -> Vec<Vector> {
     let files = std::fs::read_dir(folder().join("vectors")).unwrap();
     let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     paths.sort();
-    paths.iter().map(Vector::read).filter(|vector| vector.name.contains(&only)).collect()
+    let wanted = |vector: &Vector| only.split(',').any(|part| vector.name.contains(part));
+    paths.iter().map(Vector::read).filter(wanted).collect()
 }
 
 /// The site: every page, and the files they share.

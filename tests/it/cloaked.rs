@@ -1,10 +1,16 @@
 //! CNAME-cloaked trackers: a host under the site's own name that leads to a vendor is treated as it
 //! (`rewriting.md` 1; issue 3, first-party roads).
 
+use std::time::Duration;
+
+use crate::support::browser::{Browser, SIGNAL};
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, answer};
 use crate::support::proxy::{Proxy, proxy};
 use crate::support::wait_until;
+
+/// How long something that must happen in a page may take.
+const SOON: Duration = Duration::from_secs(5);
 
 const VISIT: &str = "Sec-Fetch-Dest: document\r\nSec-GPC: 1\r\n";
 const PAGE: &str = "<!doctype html><title>Shop</title><script src=\"https://metrics.site.test/b/ss/x.js\"></script>\
@@ -74,6 +80,32 @@ fn a_failed_look_up_keeps_the_last_answer_and_is_counted() {
     dns.cname("metrics.site.test", "shop.hosting.test");
     wait_until("the host is free again", || cloaked(&proxy) == 0);
     assert!(proxy.get("/", VISIT).text().contains("metrics.site.test"));
+}
+
+/// The guard knows it, too: what a script puts together at run time is held, in a real browser.
+#[test]
+fn a_cloaked_host_is_held_at_run_time() {
+    let Some(browser) = Browser::shared("a_cloaked_host_is_held_at_run_time") else { return };
+    let page = "<!doctype html><title>Shop</title><p>x<script>for (const host of ['metrics', 'img'])\
+        new Image().src = `https://${host}.site.test/b/ss/1`</script>";
+    let origin = Origin::start().answers("/", answer("Content-Type: text/html\r\n", page));
+    let dns = Dns::start();
+    dns.cname("metrics.site.test", "site.sc.omtrdc.net");
+    let proxy = run(&origin, &dns, "first_party_hosts = [\"metrics.site.test\"]\n");
+    wait_until("the host is found", || cloaked(&proxy) == 1);
+    for (fields, called) in [("", true), (SIGNAL, false)] {
+        let mut tab = browser.tab(proxy.addr(), fields);
+        tab.open("https://site.test/");
+        let reached = |host: &str| tab.sink.wait(SOON, |entry| entry.url.host_str() == Some(host));
+        assert!(reached("img.site.test"), "{fields}: the site's own host is called");
+        if called {
+            assert!(reached("metrics.site.test"), "the control leaks");
+            continue;
+        }
+        tab.rest(SOON);
+        let calls = tab.sink.entries();
+        assert!(!calls.iter().any(|entry| entry.url.host_str() == Some("metrics.site.test")), "{calls:?}");
+    }
 }
 
 #[test]

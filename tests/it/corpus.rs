@@ -118,7 +118,7 @@ impl Report {
         for scripting in [false, true] {
             let (old, new) = (parse(&before, scripting), parse(&after, scripting));
             let page = Page::of(&saved.url(), &old);
-            let left = trackers.sale_share(&Page::of(&saved.url(), &new), &new);
+            let left = trackers.stripped(&Page::of(&saved.url(), &new), &new);
             self.residue.extend(left.iter().map(|r| {
                 format!("{file} (scripting {scripting}): <{} {}={:?}> {}", r.element, r.attr, r.url, r.vendor)
             }));
@@ -127,7 +127,7 @@ impl Report {
             let found = comparison.unexplained.into_iter();
             self.unexplained.extend(found.map(|d| format!("{file} (scripting {scripting}): {d}")));
             if !scripting {
-                self.before += trackers.sale_share(&page, &old).len();
+                self.before += trackers.stripped(&page, &old).len();
                 self.left += left.len();
                 self.scripts_left += marked_scripts(trackers, &new);
             }
@@ -165,7 +165,7 @@ fn first_few(offenders: &[String]) -> String {
 /// Issue "Show": with the signal no element refers to a sale/share host, scripting on or off, and the
 /// rest of the page is what it was.
 #[test]
-fn no_page_of_the_corpus_keeps_a_reference_to_a_sale_or_share_host() {
+fn no_page_of_the_corpus_keeps_a_reference_to_a_stripped_host() {
     const TEST: &str = "corpus with the signal";
     let (Some(pages), Some(json)) = (corpus(TEST), beside("reference/trackers.json", TEST)) else { return };
     with_a_deep_stack(move || judge_all(&pages, &json));
@@ -254,7 +254,7 @@ fn the_judge_finds_nothing_left_in_the_expected_pages_of_the_fixtures() {
             let references = |file: &str| {
                 let bytes = std::fs::read(case.join(file)).unwrap();
                 let tree = parse(&String::from_utf8_lossy(&bytes), scripting);
-                trackers.sale_share(&Page::of(&url, &tree), &tree)
+                trackers.stripped(&Page::of(&url, &tree), &tree)
             };
             before += usize::from(!references("input.html").is_empty());
             let name = case.file_name().unwrap().to_string_lossy();
@@ -298,7 +298,7 @@ fn the_judge_sees_references_and_differences() {
     ];
     for html in seen {
         let tree = parse(html, false);
-        assert_eq!(trackers.sale_share(&Page::of(&url, &tree), &tree).len(), 1, "{html}");
+        assert_eq!(trackers.stripped(&Page::of(&url, &tree), &tree).len(), 1, "{html}");
     }
     let unseen = [
         r#"<a href="https://www.facebook.com/tr?id=1">x</a>"#,
@@ -307,7 +307,7 @@ fn the_judge_sees_references_and_differences() {
     ];
     for html in unseen {
         let tree = parse(html, false);
-        assert!(trackers.sale_share(&Page::of(&url, &tree), &tree).is_empty(), "{html}");
+        assert!(trackers.stripped(&Page::of(&url, &tree), &tree).is_empty(), "{html}");
     }
     let differs = |before: &str, after: &str| {
         let (before, after) = (parse(before, true), parse(after, true));

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use optgate::config::VendorAction;
+use optgate::config::{Contract, ServiceProviders, VendorAction, VendorPolicy};
 use optgate::registry::{Policy, Registry};
 use serde::Serialize;
 
@@ -101,10 +101,11 @@ fn strips(policy: &Policy, kind: &str, address: &str) -> bool {
     hit.is_some_and(|hit| hit.action == VendorAction::Strip)
 }
 
-/// Has a page judge each of these, in whose place in `window.verdicts` it says whether it goes, and fails unless the
-/// server says the same, and more than `margin` of them go and more than `margin` stay.
+/// Has a page judge each of these under these settings, in whose place in `window.verdicts` it says whether it goes, and
+/// fails unless the server says the same, and more than `margin` of them go and more than `margin` stay.
 fn judged_alike<T: Serialize + Debug>(
     browser: &Arc<Browser>,
+    settings: &str,
     page: &'static str,
     items: &[T],
     goes: impl Fn(&T) -> bool,
@@ -114,7 +115,7 @@ fn judged_alike<T: Serialize + Debug>(
     let origin = Origin::start()
         .on("/verdicts", |x| x.ok("text/html", page.as_bytes()))
         .on("/items.json", move |x| x.ok("application/json", &json));
-    let proxy = proxy().to(&origin).run();
+    let proxy = proxy().to(&origin).toml(settings).run();
     let mut tab = browser.tab(proxy.addr(), SIGNAL);
     tab.open("http://site.test/verdicts");
     let verdicts = tab.text("window.verdicts");
@@ -133,7 +134,50 @@ fn the_guard_and_the_server_judge_every_address_alike() {
     let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_address_alike") else { return };
     let policy = default_policy();
     let addresses = addresses(policy.registry());
-    judged_alike(&browser, PAGE, &addresses, |(kind, address)| strips(&policy, kind, address), 1_000);
+    judged_alike(&browser, "", PAGE, &addresses, |(kind, address)| strips(&policy, kind, address), 1_000);
+}
+
+/// The same where contracts and settings of the operator's own allow, restrict and strip.
+#[test]
+fn the_guard_and_the_server_judge_alike_under_other_policies() {
+    let Some(browser) = Browser::shared("the_guard_and_the_server_judge_alike_under_other_policies") else {
+        return;
+    };
+    let signed = || Contract { entity: "Own".into(), reference: "1".into(), date: "2026-01-31".into() };
+    let contracts = ["hotjar", "google-analytics-4", "meta-pixel"].map(|id| (id.to_owned(), signed())).into();
+    let vendors = [
+        ("meta-pixel", VendorAction::Restrict),
+        ("google-gtag", VendorAction::Strip),
+        ("microsoft-clarity", VendorAction::Allow),
+    ];
+    let vendors = vendors.map(|(id, action)| (id.to_owned(), action)).into();
+    let contract = "{ entity = \"Own\", reference = \"1\", date = \"2026-01-31\" }";
+    let own = format!(
+        "[vendors]\nmeta-pixel = \"restrict\"\ngoogle-gtag = \"strip\"\nmicrosoft-clarity = \"allow\"\n[contracts]\n\
+         hotjar = {contract}\ngoogle-analytics-4 = {contract}\nmeta-pixel = {contract}\n"
+    );
+    for (settings, policy) in [
+        (
+            "service_providers = \"allow\"\n",
+            VendorPolicy { service_providers: ServiceProviders::Allow, ..VendorPolicy::default() },
+        ),
+        (
+            "service_providers = \"strip\"\n",
+            VendorPolicy { service_providers: ServiceProviders::Strip, ..VendorPolicy::default() },
+        ),
+        (own.as_str(), VendorPolicy { contracts, vendors, ..VendorPolicy::default() }),
+    ] {
+        let policy = Policy::resolve(Arc::new(Registry::builtin().unwrap()), &policy).unwrap();
+        let addresses = addresses(policy.registry());
+        judged_alike(
+            &browser,
+            settings,
+            PAGE,
+            &addresses,
+            |(kind, address)| strips(&policy, kind, address),
+            1_000,
+        );
+    }
 }
 
 /// Sets each cookie, notes whether it is there, and ends it.
@@ -168,5 +212,5 @@ fn the_guard_and_the_server_judge_every_cookie_alike() {
     let goes = |name: &String| {
         policy.match_cookie(name.as_bytes()).is_some_and(|hit| hit.action != VendorAction::Allow)
     };
-    judged_alike(&browser, COOKIES, &names, goes, 500);
+    judged_alike(&browser, "", COOKIES, &names, goes, 500);
 }

@@ -22,6 +22,7 @@ mod browser_guard;
 mod browser_keeper;
 mod browser_pages;
 mod browser_vectors;
+mod browser_ways;
 mod caches;
 mod cli;
 mod client_limits;

@@ -3,7 +3,8 @@ var SIGNAL = E && E.getAttribute("data-gpc") == "1";
 // This element again. Its nonce is hidden from whoever reads markup.
 var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
-var gone = new WeakSet(), plain = new WeakMap(), styles = new WeakMap(), streams = new WeakMap();
+// The stand-in of each style.
+var styles = new WeakMap();
 // A form's fields stand before its own properties, and so do a document's elements.
 var { getAttribute, setAttribute, removeAttribute, setHTML, setHTMLUnsafe } = W.Element.prototype, parse = W.DOMParser.prototype.parseFromString;
 var attributes = descriptor(W.Element.prototype, "attributes").get, finders = [shelf, inert, shelf.content].map(node => node.querySelectorAll);
@@ -32,7 +33,7 @@ function value(element, name, given) {
     var refresh = exec(/^\s*[\d.]+[\s;,]*(?:url\s*=\s*)?["']?([^"']+)/i, given);
     return refresh && tracker(refresh[1]) ? undefined : given;
   }
-  if (name == "integrity" && gone.has(element)) return;
+  if (name == "integrity" && notes.has(element)) return;
   return test(/^on/, name) ? imports(given, 1) : given;
 }
 
@@ -45,7 +46,7 @@ function address(element, tag, given) {
   if (found = exec(/^javascript:([^]*)/i, text)) return test(/^(i?frame|object|embed)$/, tag) ? scripted(found[1], given) : given;
   if (!tracker(text)) return given;
   if (element) {
-    gone.add(element);
+    notes.set(element, 1);
     apply(removeAttribute, element, ["integrity"]);
   }
   return standIn(tag);
@@ -68,7 +69,7 @@ function scripted(text, given) {
 
 // A document, style or script that stands in an address or a blob.
 function within(type, text) {
-  return test(/\/html/i, type) ? page(text) : test(/script/i, type) ? imports(text, 1) : test(KINDS, type) ? css(text) : text;
+  return test(/\/html/i, type) ? page(text) : test(/script|^$/i, type) ? imports(text, 1) : test(KINDS, type) ? css(text) : text;
 }
 
 // What stands in a blob; nothing where the page's policy forbids to ask.
@@ -82,11 +83,11 @@ function read(blob) {
   return request.responseText;
 }
 
-// What an address made for a blob shows.
+// What an address made for a blob shows. One without a type may be script, and is not read for that.
 function shown(args) {
   var [blob] = args, type = blob.type;
-  if (!test(KINDS, type)) return;
-  var text = pages.get(blob) || read(blob), clean = within(type, text);
+  if (type && !test(KINDS, type)) return;
+  var text = notes.get(blob) || type && read(blob), clean = within(type, text);
   if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
 }
 
@@ -106,10 +107,11 @@ function scrub(node, ran, text) {
   forEach([node, ...risky(node, text)], element => {
     forEach(element.attributes ? [...apply(attributes, element, [])] : [], attribute => {
       var given = attribute.value, may = value(element, attribute.name, given);
-      if (may === given || may + "" == given) return;
-      changed = true;
-      if (may === undefined) element.removeAttributeNode(attribute);
-      else apply(setAttribute, element, [attribute.name, may]);
+      if (may + "" != given) {
+        changed = true;
+        if (may === undefined) element.removeAttributeNode(attribute);
+        else apply(setAttribute, element, [attribute.name, may]);
+      }
     });
     if (test(TEXTS, kind(element))) {
       var given = element.textContent, clean = inside(element, given, ran);
@@ -218,9 +220,9 @@ function tidy(context, text) {
 
 // `document.write`: markup in pieces, so tag by tag. What is unfinished waits for its rest.
 function written(document, text) {
-  var stream = streams.get(document), out = "", at = 0, found;
+  var stream = notes.get(document), out = "", at = 0, found;
   var piece = /[^<]+|<(?!!--|\/?[a-z]|(?:!-?|\/)?$)|<!(?=--)[^]*?--!?>|<\/?[a-z][^>=]*(?:=\s*(?:"[^"]*"|'[^']*'|[^"'\s>][^\s>]*(?=[\s>]|$)|(?=>))[^>=]*)*>/iy;
-  if (!stream) streams.set(document, stream = { held: "" });
+  if (!stream) notes.set(document, stream = { held: "" });
   text = stream.held + text;
   stream.held = "";
   while (at < text.length) {
@@ -261,7 +263,7 @@ function guard(W) {
   W[MARK] = { page: html => typeof html == "string" ? page(html) : html, watch };
   var watched, last, hook = hooks(W), names = Object.getOwnPropertyNames(W);
   // Hooks methods, or halves of accessors, of all kinds that have them.
-  var each = (kinds, keys, half, before, after) => forEach(names, name => test(kinds, name) && W[name] && forEach(split(keys, " "), key => {
+  var each = (kinds, keys, before, after, half) => forEach(names, name => test(kinds, name) && W[name] && forEach(split(keys, " "), key => {
     var owner = W[name].prototype;
     if (owner && descriptor(owner, key)) patch(owner, key, before, after, half);
   }));
@@ -323,8 +325,8 @@ function guard(W) {
     return answer;
   };
   each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentElement insertAdjacentText appendData insertData replaceData deleteData",
-    "", incoming, arrived);
-  hook("ProcessingInstruction.setAttribute", judge);
+    incoming, arrived);
+  hook("ProcessingInstruction.setAttribute SVGAnimatedString.baseVal", judge);
   hook("Range.insertNode Range.surroundContents", (self, [node]) => incoming(self.startContainer, [node]), arrived);
   var parsed = (answer, self, [text]) => (scrub(answer, 1, text + ""), answer);
   hook("DOMParser.parseFromString", null, parsed);
@@ -338,17 +340,17 @@ function guard(W) {
   // Attributes, by method, by node and by property.
   hook("Element.setAttribute", (self, args) => set(self, args[0], args, 1));
   hook("Element.setAttributeNS", (self, args) => set(self, args[1], args, 2));
-  each(/^(Element|NamedNodeMap)$/, "setAttributeNode setAttributeNodeNS setNamedItem setNamedItemNS", "", node);
-  each(/^(Node|Attr)$/, "value nodeValue textContent", "set", (self, args) => {
+  each(/^(Element|NamedNodeMap)$/, "setAttributeNode setAttributeNodeNS setNamedItem setNamedItemNS", node);
+  each(/^(Node|Attr)$/, "value nodeValue textContent", (self, args) => {
     if (self.nodeType == 2) return set(self.ownerElement, self.name, args, 0);
     args[0] = inside(self.nodeType == 3 ? self.parentNode : self, args[0]);
   }, arrived);
-  hook("CharacterData.data", incoming, arrived, "set");
-  each(/^HTML(Script)?Element$/, "innerText outerText text textContent", "set", (self, args) => void (args[0] = inside(self.parentNode, inside(self, args[0]))));
+  hook("CharacterData.data", incoming, arrived);
+  each(/^HTML(Script)?Element$/, "innerText outerText text textContent", (self, args) => void (args[0] = inside(self.parentNode, inside(self, args[0]))));
 
   function set(element, name, args, at) {
     var may = value(element, name, args[at]);
-    if (may !== args[at] && (args[at] = may) === undefined) return [undefined];
+    if (may !== args[at] && (args[at] = may) === undefined) return [];
   }
 
   function node(self, args) {
@@ -357,20 +359,22 @@ function guard(W) {
     if (may !== args[0].value) args[0].value = may;
   }
 
-  each(/Element$/, "src srcset attributionSrc srcdoc href imageSrcset rel integrity data poster background ping content", "set",
+  each(/Element$/, "src srcset attributionSrc srcdoc href imageSrcset rel integrity data poster background ping content",
     (self, args, native) => set(self, cut(native.name, 4), args, 0));
-  hook("SVGAnimatedString.baseVal", judge, null, "set");
+  // The words of a link's `rel`, as a list.
+  hook("HTMLLinkElement.relList", null, (list, self) => notes.set(list, self) && list, "get");
+  each(/^DOMTok/, "add toggle replace value", (self, args) => void value(notes.get(self), "rel", join(args, " ")));
 
   // Markup.
-  var fill = (self, nodes) => nodes && (inner(self).replaceChildren(...nodes), [undefined]);
+  var fill = (self, nodes) => nodes && (inner(self).replaceChildren(...nodes), []);
   var roots = /^(Element|ShadowRoot)$/;
-  each(roots, "innerHTML", "set", (self, args) => {
+  each(roots, "innerHTML", (self, args) => {
     if (test(TEXTS, self.localName)) args[0] = inside(self, args[0]);
     else return fill(self, markup(self.host || self, args[0]));
   }, arrived);
-  each(roots, "setHTMLUnsafe setHTML", "", (self, args, native) =>
+  each(roots, "setHTMLUnsafe setHTML", (self, args, native) =>
     fill(self, markup(self.host || self, args[0], native.name == "setHTML" ? setHTML : setHTMLUnsafe, args[1])), arrived);
-  hook("Element.outerHTML", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived, "set");
+  hook("Element.outerHTML", (self, args) => void (args[0] = tidy(self.parentNode, args[0])), arrived);
   hook("Element.insertAdjacentHTML", (self, args) => void (args[1] = tidy(test(/^(beforeb|aftere)/i, args[0]) ? self.parentNode : self, args[1])), arrived);
   hook("Range.createContextualFragment", (self, args) => void (args[0] = tidy(self.startContainer, args[0])));
   hook("Document.write Document.writeln", (self, args, native) => {
@@ -380,16 +384,15 @@ function guard(W) {
       args[0] = trusted.createHTML(clean);
     }
   }, arrived);
-  hook("Document.open", self => void streams.delete(self));
   hook("Document.execCommand", (self, args) => {
-    if (test(/^insertimage/i, args[0])) args[2] = address(null, "", args[2]);
-    if (test(/^inserthtml/i, args[0])) args[2] = tidy(self.body, args[2]);
+    if (test(/image/i, args[0])) args[2] = address(null, "", args[2]);
+    if (test(/html/i, args[0])) args[2] = tidy(self.body, args[2]);
   }, arrived);
 
   // Styles. Properties of a style live on each declaration, not on a prototype: hence the stand-in.
   var declarations = W.CSSStyleDeclaration.prototype;
-  each(/Element$|^CSS/, "style", "get", null, styled);
-  each(/Element$|^CSS/, "style", "set", judge);
+  each(/Element$|^CSS/, "style", judge);
+  each(/Element$|^CSS/, "style", null, styled, "get");
   function styled(style) {
     var known = styles.get(style);
     if (!known) {
@@ -398,41 +401,22 @@ function guard(W) {
         set: (_, key, given) => [style[key] = css(given)],
         defineProperty: (_, key, { value }) => [known[key] = value]
       }));
-      plain.set(known, style);
+      notes.set(known, style);
     }
     return known;
   }
   // What is borrowed from the prototype finds the declaration behind the stand-in.
-  function real(self, args, native) {
-    return plain.has(self) && [apply(native, plain.get(self), args)];
-  }
-  forEach(Reflect.ownKeys(declarations), key => patch(declarations, key, (self, args, native) => {
-    if (key == "setProperty") args[1] = css(args[1]);
-    return real(self, args, native);
-  }));
-  patch(declarations, "cssText", (self, args, native) => judge(self, args) || real(self, args, native), null, "set");
-  each(/^CSS|^StyleP/, "insertRule addRule appendRule replace replaceSync set append", "", judge);
-  // Frames of an animation, and other settings.
-  function settings(given) {
-    return !given || typeof given != "object" ? css(given) : given[Symbol.iterator] ? map([...given], settings)
-      : !given.toString || test(/^\[ob/, given) ? Object.fromEntries(map(Object.entries(given), ([key, one]) => [key, settings(one)])) : css(given);
-  }
-  // What is not given must not come to be there.
-  var animated = at => (self, args) => void (args[at] &&= settings(args[at]));
-  hook("Element.animate KeyframeEffect.setKeyframes PaymentRequest", animated(0));
-  hook("KeyframeEffect Notification ServiceWorkerRegistration.showNotification", animated(1));
-  patch(W.CSS, "registerProperty", animated(0));
+  forEach(Reflect.ownKeys(declarations), key => patch(declarations, key, (self, args, native) =>
+    judge(self, args) || notes.has(self) && [apply(native, notes.get(self), args)]));
+  each(/^CSS|^StyleP/, "insertRule addRule appendRule replace replaceSync set append", judge);
+  hook("Element.animate KeyframeEffect.setKeyframes CSSStyleSheet PaymentRequest MediaMetadata MediaMetadata.artwork", cleans(0));
+  hook("KeyframeEffect Notification", cleans(1));
+  patch(W.CSS, "registerProperty", cleans(0));
 
-  // Script in a text.
-  hook("Function setTimeout setInterval", (self, args) => {
-    if (typeof args[0] == "string") forEach(args, (given, at) => void (args[at] = imports(given, 1)));
-  });
+  hook("Function setTimeout setInterval", scripts);
 
   // Frames, windows, documents in blobs.
-  each(/Element$/, "contentWindow contentDocument", "get", null, found => {
-    if (found) enter(found.defaultView || found);
-    return found;
-  });
+  each(/Element$/, "contentWindow contentDocument", null, found => (enter(found.defaultView || found), found), "get");
   // Whether a name is a frame's: what script leads there is judged. A window of its own is the visitor's step.
   function framed(name, window) {
     if (!name || name == "_self") return W != W.top;
@@ -452,12 +436,15 @@ function guard(W) {
     }
   }
   function press(element) {
-    element = element && element.closest && element.closest("a,area,label,button:not([type=button]),[type=submit],[type=image]");
+    element = element && element.closest && element.closest("a,area,label,button,[type=submit],[type=image]");
     if (element) lead(element.control || element);
   }
-  hook("open", (self, args) => {
+  // A document's own `open` is the window's when it is given three.
+  hook("open Document.open", (self, args) => {
+    notes.delete(self);
     if (framed(args[1] || "_blank", W.top) || test(/script:/i, args[0])) args[0] = address(null, "iframe", args[0]);
   }, enter);
+  hook("DocumentPictureInPicture.requestWindow", null, answer => answer.then(enter));
   hook("Navigation.navigate", (self, args) => {
     if (self != W.navigation || W != W.top) args[0] = address(null, "iframe", args[0]);
   });
@@ -466,14 +453,12 @@ function guard(W) {
   hook("HTMLFormElement.submit HTMLFormElement.requestSubmit", (self, [by]) => lead(by || self));
   // A frame's own window hears where it is led, once it is past its first empty document.
   if (W != W.top && W.navigation) W.navigation.addEventListener("navigate", event => {
-    if (event.userInitiated || !event.cancelable || !tracker(event.destination.url)) return;
-    event.preventDefault();
-    later(() => W.location.replace("about:blank"));
+    if (!event.userInitiated && event.cancelable && tracker(event.destination.url)) {
+      event.preventDefault();
+      later(() => W.location.replace("about:blank"));
+    }
   });
-  hook("Blob", null, (blob, self, [parts]) => {
-    if (!some(parts, part => typeof part != "string")) pages.set(blob, join(parts, ""));
-    return blob;
-  });
+  hook("Blob", null, (blob, self, [parts]) => (some(parts, part => typeof part != "string") || notes.set(blob, join(parts, "")), blob));
 
   // Connections to be: servers, and peers.
   hook("RTCPeerConnection webkitRTCPeerConnection RTCPeerConnection.setConfiguration", (self, args) => {
@@ -491,11 +476,19 @@ function guard(W) {
   // Cookies and storage. The last age that a cookie is given counts: it ends at once.
   hook("Document.cookie", (self, args) => {
     if (goes("=" + exec(/^\s*([^=]*?)\s*(=|$)/, args[0] += "")[1])) args[0] += ";max-age=0";
-  }, null, "set");
-  hook("Storage.setItem", (self, [key]) => goes("$" + key) && [undefined]);
+  });
+  hook("Storage.setItem", (self, [key]) => goes("$" + key) && []);
   watch();
 }
 
+// Script in a text.
+function scripts(self, args) {
+  if (typeof args[0] == "string") forEach(args, (given, at) => void (args[at] = imports(given, 1)));
+}
+
 var slipped = 0;
+
+// Its constructor has no name.
+patch(getPrototypeOf(async () => {}), "constructor", scripts);
 
 guard(W);

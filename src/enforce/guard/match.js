@@ -20,8 +20,7 @@ var nodes = {}, hashes = {}, blocked = {}, sum = 0, gap = 0;
     all: /^\/?$/.test(rules[rules.length - 1])
   };
 });
-for (var at = 0; at < NAMES.length; at++) {
-  var code = NAMES.charCodeAt(at);
+for (var at = 0, code; code = NAMES.charCodeAt(at); at++) {
   gap = gap * 85 + (code - 9 - (code > 60) - (code > 62) - (code > 92)) % 85;
   if (at % 4 == 3) {
     hashes[sum += gap] = 1;
@@ -94,13 +93,13 @@ function hooks(W) {
 }
 
 // Replaces one of them. `before` may change the arguments, or answer with a list of one; `after` may change
-// the answer. What fails in them is ours and never the page's: what could not be judged does not happen.
+// the answer. Of an accessor it is the setter, unless `half` says "get". What fails in them is ours and never the
+// page's: what could not be judged does not happen.
 function patch(owner, key, before, after, half) {
   var found;
-  half ||= "value";
   // A worker has its functions from its prototype.
   while (owner && !(found = descriptor(owner, key))) owner = getPrototypeOf(owner);
-  var native = found && found[half];
+  var native = found && found[half ||= found.set ? "set" : "value"];
   if (typeof native != "function") return;
   var around = (self, args, run) => {
     var answer;

@@ -1,7 +1,10 @@
 // Connections that script opens, in windows and workers alike. A blocked one fails softly.
 // Its own text, for the documents and workers that a page makes itself.
 var GUARDED = `(${GUARD})(`, quoted = JSON.stringify;
-var createURL = nativeURL.createObjectURL, blobs = new Map(), made = {}, head, pages = new WeakMap();
+var createURL = nativeURL.createObjectURL, blobs = new Map(), made = {}, head;
+// What is known of an object: a blob's text, of a document what `write` left unfinished, of a style's stand-in the style,
+// of a list of words its link, and of an element that it has lost an address.
+var notes = new WeakMap();
 var KINDS = /html|xml|css|script|mpegurl/i;
 var trusted = { createHTML: text => text, createScriptURL: text => text, createScript: text => text };
 try {
@@ -61,7 +64,21 @@ function css(given, standIn) {
 
 // A value that is no text cannot be cleaned, and goes.
 function judge(self, args) {
-  return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [undefined];
+  return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [];
+}
+
+// Frames of an animation, pictures of a notification, and other settings. Paths behind a base may be anything.
+function settings(given) {
+  var clean = {};
+  if (!given || typeof given != "object" || given.toString && !given[Symbol.iterator] && !test(/^\[object O/, given)) return css(given);
+  if (given[Symbol.iterator]) return map([...given], settings);
+  for (var key in given) clean[key] = key == "baseURL" && tracker(given[key], 1) ? "" : settings(given[key]);
+  return clean;
+}
+
+// Cleans the settings at this place. What is not given must not come to be there.
+function cleans(at) {
+  return (self, args) => void (args[at] &&= settings(args[at]));
 }
 
 // Whether a text names a tracker's host.
@@ -76,22 +93,26 @@ function network(W) {
   var asked = input => tracker(input) || input && tracker(input.url);
   define(getPrototypeOf(W.navigator), "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
   hook("fetch", (self, [input]) => asked(input) && [Promise.resolve(new Response(null, { status: 204 }))]);
-  hook("fetchLater", (self, [input]) => asked(input) && [{ activated: false }]);
+  hook("fetchLater", (self, [input]) => asked(input) && [{}]);
   hook("Navigator.sendBeacon", (self, [url]) => tracker(url) && [true]);
   // What fails by itself, without a connection.
-  var instead = (at, other, hint) => (self, args) => {
-    if (tracker(args[at], hint)) args[at] = other;
+  var instead = (other, hint) => (self, args) => {
+    if (tracker(args[0], hint)) args[0] = other;
   };
-  hook("XMLHttpRequest.open", instead(1, "data:,"));
-  hook("EventSource", instead(0, "data:,"));
-  hook("WebSocket WebSocketStream", instead(0, "wss://0:0", 1));
-  hook("WebTransport", instead(0, "https://0:0", 1));
+  // Who waits for an answer on the spot would have an exception instead.
+  hook("XMLHttpRequest.open", (self, args) => {
+    if (tracker(args[1])) args[1] = args[2] || args.length < 3 ? "data:" : "data:,";
+  });
+  hook("EventSource", instead("data:,"));
+  hook("WebSocket WebSocketStream", instead("wss://0:0", 1));
+  hook("WebTransport", instead("https://0:0", 1));
   hook("Worklet.addModule", (self, args) => void (args[0] = address(null, "script", args[0])));
   hook("CookieStore.set", (self, [cookie]) => goes("=" + (cookie.name || cookie)) && [nothing]);
   hook("Cache.add Cache.addAll", (self, [inputs]) => some([inputs].flat(), asked) && [nothing]);
   hook("BackgroundFetchManager.fetch", (self, [, inputs]) => some([inputs].flat(), asked) && [new Promise(() => {})]);
   // Who says who the visitor is.
   hook("CredentialsContainer.get CredentialsContainer.create", (self, args) => met(quoted(args)) && [nothing]);
+  hook("ServiceWorkerRegistration.showNotification", cleans(1));
   hook("Worker SharedWorker", worker);
   hook("FontFace Audio", (self, args) => void judge(self, args));
   hook("importScripts", (self, args) => forEach(args, (url, at) => {
@@ -107,7 +128,7 @@ function network(W) {
   // an address that the page does not take back.
   function worker(self, args) {
     var url = bare(D ? address(null, "script", args[0]) : args[0]), module = args[1] && args[1].type == "module";
-    var data = unpacked(url), blob = blobs.get(url), text = data ? data[1] : pages.get(blob), begin = `${GUARDED}self,"",${quoted(here.origin)});`;
+    var data = unpacked(url), blob = blobs.get(url), text = data ? data[1] : notes.get(blob), begin = `${GUARDED}self,"",${quoted(here.origin)});`;
     var link = parts => trusted.createScriptURL(data ? "data:text/javascript," + encodeURIComponent(join(parts, ""))
       : createURL(new Blob(parts, { type: "text/javascript" })));
     if (tracker(url)) args[0] = standIn("script");

@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use super::tokens::{Kind, Token};
 
 /// Words that are no names.
-const KEYWORDS: [&str; 41] = [
+const KEYWORDS: [&str; 42] = [
     "arguments",
+    "async",
     "break",
     "case",
     "catch",

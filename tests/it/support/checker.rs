@@ -15,7 +15,9 @@ use super::vectors::{
 pub enum Class {
     /// Must never be stripped.
     Essential,
-    /// May be stripped.
+    /// A tag manager, which stays under the guard.
+    Managed,
+    /// Is stripped where no contract says that it serves the site alone.
     Service,
     /// Must be stripped.
     SaleShare,
@@ -64,6 +66,7 @@ impl Trackers {
         let (mut rules, mut markers) = (Vec::new(), Vec::new());
         for entry in json["trackers"].as_array().unwrap() {
             let class = match entry["ccpa_class"].as_str().unwrap() {
+                "service_provider_possible" if entry["category"] == "tag_manager" => Class::Managed,
                 "sale_share" => Class::SaleShare,
                 "service_provider_possible" => Class::Service,
                 "essential" => Class::Essential,
@@ -121,14 +124,14 @@ impl Trackers {
         rules.into_iter().max_by_key(|rule| rule.class).map(|rule| (rule.vendor.as_str(), rule.class))
     }
 
-    /// Whether a request for this URL must not be made.
-    pub fn is_sale_share(&self, url: &Url) -> bool {
-        self.of_url(url).is_some_and(|(_, class)| class == Class::SaleShare)
+    /// Whether a request for this URL must not be made under the default policy, with no contract.
+    pub fn goes(&self, url: &Url) -> bool {
+        self.of_url(url).is_some_and(|(_, class)| class >= Class::Service)
     }
 
     /// Whether a connection to this URL's host must not be made.
-    pub fn is_sale_share_host(&self, url: &Url) -> bool {
-        self.of_host(url).is_some_and(|(_, class)| class == Class::SaleShare)
+    pub fn host_goes(&self, url: &Url) -> bool {
+        self.of_host(url).is_some_and(|(_, class)| class >= Class::Service)
     }
 
     /// Whether an inline script holds a marker of a vendor that may be stripped.
@@ -188,11 +191,11 @@ impl Trackers {
         found
     }
 
-    /// Every sale or share reference of a parsed page.
-    pub fn sale_share(&self, page: &Page, root: &Element) -> Vec<Reference> {
+    /// Every reference of a parsed page that the default policy strips.
+    pub fn stripped(&self, page: &Page, root: &Element) -> Vec<Reference> {
         let mut found = Vec::new();
         root.walk(&mut |element| {
-            found.extend(self.references(page, element).into_iter().filter(|r| r.class == Class::SaleShare));
+            found.extend(self.references(page, element).into_iter().filter(|r| r.class >= Class::Service));
         });
         found
     }

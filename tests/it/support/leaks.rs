@@ -1,5 +1,5 @@
-//! What counts as a leak of a visit: a request or a connection to a host that must be stripped, or a
-//! tracker's cookie on the site.
+//! What counts as a leak of a visit: a request or a connection to a host that the default policy strips, where no
+//! contract makes its vendor a service provider, or a tracker's cookie on the site.
 
 use url::Url;
 
@@ -8,7 +8,7 @@ use super::browser::{Entry, Outcome};
 use super::checker::Trackers;
 
 /// Hosts that the pages of `tests/browser/` call, for where the reference is absent.
-const HOSTS: [&str; 12] = [
+const HOSTS: [&str; 18] = [
     "facebook.com",
     "connect.facebook.net",
     "doubleclick.net",
@@ -21,6 +21,12 @@ const HOSTS: [&str; 12] = [
     "px.ads.linkedin.com",
     "adnxs.com",
     "amazon-adsystem.com",
+    "google-analytics.com",
+    "clarity.ms",
+    "hotjar.com",
+    "klaviyo.com",
+    "hs-scripts.com",
+    "segment.com",
 ];
 
 /// Names of cookies that trackers set on the site.
@@ -66,11 +72,11 @@ impl Judge {
     }
 
     fn is_url(&self, url: &Url) -> bool {
-        self.trackers.as_ref().map_or_else(|| listed(url), |known| known.is_sale_share(url))
+        self.trackers.as_ref().map_or_else(|| listed(url), |known| known.goes(url))
     }
 
     fn is_host(&self, url: &Url) -> bool {
-        self.trackers.as_ref().map_or_else(|| listed(url), |known| known.is_sale_share_host(url))
+        self.trackers.as_ref().map_or_else(|| listed(url), |known| known.host_goes(url))
     }
 }
 

@@ -5,6 +5,12 @@ use super::sink::Head;
 /// One transparent pixel.
 const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xFF\xFF\xFF\x21\xF9\x04\x01\x00\x00\x00\x00\x2C\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01\x44\x00\x3B";
 
+/// A tag manager's container, for whoever asks for [`OWN`].
+const CONTAINER: &[u8] = include_bytes!("../../../browser/container.js");
+
+/// What names it.
+const OWN: &str = "id=GTM-OWN";
+
 /// A script that leaves a mark.
 const SCRIPT: &[u8] = b"globalThis.sunk = (globalThis.sunk || 0) + 1;";
 
@@ -42,6 +48,9 @@ fn body(head: &Head) -> (&'static str, &'static str, &'static [u8]) {
         return ("204 No Content", "text/event-stream", b"");
     }
     match kind(head, accept) {
+        Kind::Script if head.url.path() == "/gtm.js" && head.url.query() == Some(OWN) => {
+            (OK, "text/javascript", CONTAINER)
+        }
         Kind::Script => (OK, "text/javascript", SCRIPT),
         Kind::Style => (OK, "text/css", b"/* sink */"),
         Kind::Image => (OK, "image/gif", GIF),

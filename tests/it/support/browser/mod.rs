@@ -201,6 +201,23 @@ impl Tab {
         self.after_load("Runtime.evaluate", json!({ "expression": script, "userGesture": true }))
     }
 
+    /// Runs a script as a person's gesture does, and waits for its promise.
+    pub fn gesture(&self, script: &str) -> Result<Value, String> {
+        self.evaluate(script, true)
+    }
+
+    /// Allows the site what a person is asked for otherwise; in a tab of [`Browser::own_tab`].
+    pub fn grant(&self, permission: &str) {
+        let params = json!({ "origin": format!("https://{SITE}"), "permissions": [permission] });
+        self.browser.cdp.call("Browser.grantPermissions", params);
+    }
+
+    /// Runs a script in each document to come, before everything of its own.
+    pub fn before(&self, script: &str) {
+        let params = json!({ "source": script });
+        self.session.call("Page.addScriptToEvaluateOnNewDocument", params, DEADLINE).unwrap();
+    }
+
     fn after_load(&mut self, method: &str, params: Value) -> &mut Self {
         let before = self.session.events.read(|seen| seen.loads);
         let loads = self.session.call(method, params, DEADLINE).and_then(|answer| match answer["errorText"]
@@ -221,7 +238,13 @@ impl Tab {
 
     /// The value of an expression in the page; promises are waited for.
     pub fn eval(&self, expression: &str) -> Result<Value, String> {
-        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        self.evaluate(expression, false)
+    }
+
+    fn evaluate(&self, expression: &str, gesture: bool) -> Result<Value, String> {
+        let params = json!({
+            "expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": gesture
+        });
         let mut answer = self.session.call("Runtime.evaluate", params, PAGE_LIMIT)?;
         match answer["exceptionDetails"].take() {
             Value::Null => Ok(answer["result"]["value"].take()),
