@@ -217,6 +217,14 @@ pub fn limit_reached(metrics: &Metrics, limit: Limit) {
     }
 }
 
+/// What `limits.memory` means on this machine, bytes; at start and whenever it is another.
+pub fn memory_limit_in_force(limit: Option<u64>) {
+    match limit {
+        Some(limit) => tracing::info!(limit, "limits.memory: from so many bytes on new requests get 503"),
+        None => tracing::info!("limits.memory: no limit, nothing is shed for want of memory"),
+    }
+}
+
 /// New requests are turned away for want of memory, or no longer.
 pub fn shedding_changed(begins: bool, used: u64, limit: u64) {
     if begins {
@@ -292,5 +300,5 @@ pub fn answer_broke_off(figures: &UpstreamFigures, cause: &dyn std::error::Error
 /// A connection to a listener that wants a PROXY protocol header was closed.
 pub fn proxy_header_refused(metrics: &Metrics, peer: std::net::IpAddr, reason: &'static str) {
     metrics.proxy_header_refused(reason);
-    tracing::debug!(%peer, reason, "connection refused: no usable PROXY protocol header");
+    tracing::debug!(peer = %redact::address(peer), reason, "connection refused: no usable PROXY protocol header");
 }
