@@ -58,7 +58,7 @@ pub fn message_refused(
 
 /// A page for an opted-out visitor could not be rewritten to its end.
 pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static str, passed: bool) {
-    metrics.bypass(reason);
+    page_not_rewritten(metrics, reason);
     let answer = if passed { "the rest was passed unchanged" } else { "the body was stopped" };
     tracing::warn!(
         site,
@@ -68,8 +68,11 @@ pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static 
     );
 }
 
-/// An HTML response was passed although rules exist for it.
-pub fn rewrite_bypassed(metrics: &Metrics, reason: &'static str) {
+/// An HTML response was not rewritten, or not to its end, although rules exist for it.
+pub fn page_not_rewritten(metrics: &Metrics, reason: &'static str) {
+    if let Some(limit) = Limit::of_page(reason) {
+        limit_reached(metrics, limit);
+    }
     metrics.bypass(reason);
 }
 
@@ -232,6 +235,18 @@ pub fn shedding_changed(begins: bool, used: u64, limit: u64) {
     } else {
         tracing::warn!(used, limit, "below limits.memory again: requests are served");
     }
+}
+
+/// A part of this process panicked at a place in the source; `words` are those of the source too. Anything else that a
+/// panic says may hold what a visitor sent.
+pub fn panicked(metrics: &Metrics, thread: &str, place: &str, words: &str) {
+    metrics.panics.inc();
+    tracing::error!(thread, place, "panicked, which is a fault in Optgate: {words}");
+}
+
+/// A job that goes on for ever had ended in a panic and was begun anew.
+pub fn job_begun_anew(job: &'static str) {
+    tracing::error!(job, "a job panicked and was begun anew; optgate_panics_total counts how often");
 }
 
 /// A new connection could not be accepted.

@@ -245,7 +245,8 @@ fn at_the_debug_level_too_the_log_holds_nothing_about_a_person() {
         .upstream(NOBODY)
         .toml(&format!("trusted_proxies = [\"127.9.9.9\"]\n[tls]\nlisten = [\"{tls}\"]\n{certificate}"));
     let process = Process::listening(builder, addr, "text", &["--log-level", "debug"]);
-    let secrets = "Cookie: session=crumbly\r\nAuthorization: Basic crumbly\r\nX-Forwarded-For: 198.51.100.77\r\n";
+    let secrets =
+        "Cookie: session=crumbly\r\nAuthorization: Basic crumbly\r\nX-Forwarded-For: 198.51.100.77\r\n";
     let from_visitor = |to| Client::connect_from(VISITOR, to);
     assert_eq!(from_visitor(addr).get("/path?query=crumbly", secrets).status(), 502);
     assert_eq!(from_visitor(addr).get("/crumbly page?crumbly", secrets).status(), 400);
