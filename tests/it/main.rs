@@ -47,6 +47,7 @@ mod header_ways;
 mod heads;
 mod html_fixtures;
 mod interim;
+mod isolation;
 mod keeper;
 mod ledger;
 mod lifecycle;
