@@ -40,16 +40,16 @@ fn codings(c: &mut Criterion) {
     let page = news();
     let codings = [("gzip", Coding::Gzip), ("zstd", Coding::Zstd), ("br", Coding::Brotli)];
     for (size, page) in [("20kB", &page[..20_000]), ("300kB", &page[..])] {
-        let mut group = c.benchmark_group(format!("codings/{size}"));
+        let mut group = c.benchmark_group("enforce/coding");
         group.throughput(Throughput::Bytes(page.len() as u64));
         for (name, coding) in codings {
             let mut coded = Vec::new();
             for (effort, word) in [(Effort::Better, "better"), (Effort::Fast, "fast")] {
-                group.bench_function(format!("encode-{name}-{word}"), |b| {
+                group.bench_function(format!("encode_{name}_{word}_{size}"), |b| {
                     b.iter(|| encode(coding, effort, black_box(page), &mut coded).is_ok());
                 });
             }
-            group.bench_function(format!("decode-{name}"), |b| {
+            group.bench_function(format!("decode_{name}_{size}"), |b| {
                 b.iter(|| decode(coding, black_box(&coded)).is_ok_and(|length| length == page.len()));
             });
         }

@@ -47,8 +47,20 @@ struct Scenario {
     body: fn() -> Vec<u8>,
     /// Requests of the long run more than in the short one.
     more: u32,
-    /// The body differs every time, and nothing of it is remembered.
-    unlike: bool,
+    /// How the body is read, if it is a page.
+    page: Option<Page>,
+    http2: bool,
+}
+
+/// What the rewriter has to read of a page.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Page {
+    /// All of it: it differs every time, and nothing is remembered.
+    Whole,
+    /// What differs: it differs every time by a number, and is remembered.
+    Part,
+    /// Nothing: it is the same every time, and is remembered.
+    Nothing,
 }
 
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
@@ -56,7 +68,7 @@ const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gec
     Cookie: session=8f14e45fceea167a5a36dedd4bea2543; theme=dark; basket=3\r\nSec-Fetch-Mode: no-cors\r\n\
     Sec-Fetch-Site: same-origin\r\nPriority: u=0, i\r\n";
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 7] = [
     // A load generator's request, as `small` of most benchmarks.
     Scenario {
         name: "small",
@@ -64,7 +76,18 @@ const SCENARIOS: [Scenario; 4] = [
         answers: "Content-Type: text/plain\r\nETag: \"65a1b2c3-400\"\r\nAccept-Ranges: bytes\r\n",
         body: || vec![b'x'; 1024],
         more: 4000,
-        unlike: false,
+        page: None,
+        http2: false,
+    },
+    // The same over HTTP/2, in clear, one stream after another.
+    Scenario {
+        name: "small_http2",
+        asks: "",
+        answers: "Content-Type: text/plain\r\nETag: \"65a1b2c3-400\"\r\nAccept-Ranges: bytes\r\n",
+        body: || vec![b'x'; 1024],
+        more: 4000,
+        page: None,
+        http2: true,
     },
     // A browser's request for a picture, from a visitor who has opted out.
     Scenario {
@@ -73,7 +96,8 @@ const SCENARIOS: [Scenario; 4] = [
         answers: "Content-Type: image/webp\r\nETag: \"65a1b2c3-4000\"\r\nCache-Control: max-age=3600\r\n",
         body: || vec![b'x'; 16 * 1024],
         more: 4000,
-        unlike: false,
+        page: None,
+        http2: false,
     },
     // Pages that are read whole, opted out and not, for a visitor who was here before: a first visit is recorded, and how
     // many records share a commit is the machine's affair.
@@ -83,7 +107,27 @@ const SCENARIOS: [Scenario; 4] = [
         answers: "Content-Type: text/html; charset=utf-8\r\n",
         body: page,
         more: 100,
-        unlike: true,
+        page: Some(Page::Whole),
+        http2: false,
+    },
+    // The same page again, and one that is unlike it by a number, as the memo answers them.
+    Scenario {
+        name: "page_memo_same",
+        asks: "Accept: text/html,application/xhtml+xml\r\nSec-Fetch-Dest: document\r\n",
+        answers: "Content-Type: text/html; charset=utf-8\r\n",
+        body: page,
+        more: 1000,
+        page: Some(Page::Nothing),
+        http2: false,
+    },
+    Scenario {
+        name: "page_memo_unlike",
+        asks: "Accept: text/html,application/xhtml+xml\r\nSec-Fetch-Dest: document\r\n",
+        answers: "Content-Type: text/html; charset=utf-8\r\n",
+        body: page,
+        more: 1000,
+        page: Some(Page::Part),
+        http2: false,
     },
     Scenario {
         name: "page_link_only",
@@ -91,7 +135,8 @@ const SCENARIOS: [Scenario; 4] = [
         answers: "Content-Type: text/html; charset=utf-8\r\n",
         body: page,
         more: 100,
-        unlike: true,
+        page: Some(Page::Whole),
+        http2: false,
     },
 ];
 
@@ -125,7 +170,19 @@ fn page() -> Vec<u8> {
 }
 
 impl Scenario {
+    /// Whether a visitor asks who has opted out and was here before.
+    fn comes_back(&self) -> bool {
+        self.page.is_some() && self.name != "page_link_only"
+    }
+
+    fn differs(&self) -> bool {
+        matches!(self.page, Some(Page::Whole | Page::Part))
+    }
+
     fn request(&self, host: SocketAddr) -> Vec<u8> {
+        if self.http2 {
+            return http2_request(&format!("/{}", self.name), &host.to_string());
+        }
         let browser = match self.name {
             "small" => String::new(),
             "page_link_only" => BROWSER.replace("Sec-GPC: 1\r\n", ""),
@@ -146,7 +203,7 @@ impl Scenario {
             self.answers
         );
         let answer = [head.into_bytes(), body].concat();
-        let number = memchr::memmem::find(&answer, NUMBER).filter(|_| self.unlike);
+        let number = memchr::memmem::find(&answer, NUMBER).filter(|_| self.differs());
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let answer = answer.clone();
@@ -172,11 +229,51 @@ fn answer_all(mut stream: &TcpStream, mut answer: Vec<u8>, number: Option<usize>
     }
 }
 
+/// What opens an HTTP/2 connection (RFC 9113, 3.4): settings, the answer to the server's, and a window for all that will
+/// ever come.
+const HTTP2_BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\
+    \0\0\x04\x08\0\0\0\0\0\x7f\xfe\0\0";
+
+/// A frame's head: length, type, flags, stream.
+const FRAME: usize = 9;
+
+/// A request in one HEADERS frame without a stream's number, in static fields and plain literals (RFC 7541, 6).
+fn http2_request(path: &str, host: &str) -> Vec<u8> {
+    const GET: u8 = 0x82;
+    const HTTP: u8 = 0x86;
+    const PATH: u8 = 0x04;
+    const AUTHORITY: u8 = 0x01;
+    const END_OF_STREAM_AND_HEADERS: u8 = 0x05;
+    let literal =
+        |name: u8, value: &str| [&[name, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+    let block = [vec![GET, HTTP], literal(PATH, path), literal(AUTHORITY, host)].concat();
+    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, END_OF_STREAM_AND_HEADERS, 0, 0, 0, 0];
+    frame.extend(block);
+    frame
+}
+
+/// Whether these bytes are frames of which the last one ends this stream.
+fn ends_stream(mut bytes: &[u8], stream: u32) -> bool {
+    while let Some((head, rest)) = bytes.split_at_checked(FRAME) {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        assert!(![3, 7].contains(&head[3]), "the stream or the connection was ended: {head:?}");
+        let Some(behind) = rest.get(length..) else { return false };
+        // DATA or HEADERS, with the flag for the end.
+        if head[3] <= 1 && head[4] & 1 == 1 && head[5..] == stream.to_be_bytes() {
+            return behind.is_empty();
+        }
+        bytes = behind;
+    }
+    false
+}
+
 /// One connection that asks one thing after another.
 struct Client {
     stream: TcpStream,
     request: Vec<u8>,
     room: Vec<u8>,
+    /// The last stream's number, over HTTP/2.
+    http2: Option<u32>,
 }
 
 impl Client {
@@ -184,8 +281,12 @@ impl Client {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let mut client = Self { stream, request: scenario.request(addr), room: vec![0; 1 << 20] };
-        if scenario.name == "page_opted_out" {
+        let http2 = scenario.http2.then_some(0);
+        let mut client = Self { stream, request: scenario.request(addr), room: vec![0; 1 << 20], http2 };
+        if scenario.http2 {
+            client.stream.write_all(HTTP2_BEGINNING)?;
+        }
+        if scenario.comes_back() {
             client.come_back();
         }
         Ok(client)
@@ -202,13 +303,21 @@ impl Client {
 
     fn ask(&mut self, times: u32) {
         for _ in 0..times {
+            if let Some(stream) = &mut self.http2 {
+                *stream += if *stream == 0 { 1 } else { 2 };
+                self.request[5..FRAME].copy_from_slice(&stream.to_be_bytes());
+            }
             self.stream.write_all(&self.request).unwrap();
             let mut have = 0;
             loop {
                 let read = self.stream.read(&mut self.room[have..]).unwrap();
                 assert!(read > 0, "closed: {}", String::from_utf8_lossy(&self.room[..have]));
                 have += read;
-                if is_whole(&self.room[..have]) {
+                let whole = match self.http2 {
+                    Some(stream) => ends_stream(&self.room[..have], stream),
+                    None => is_whole(&self.room[..have]),
+                };
+                if whole {
                     break;
                 }
             }
@@ -292,7 +401,7 @@ fn settings_file(dir: &Path, listen: SocketAddr, origin: SocketAddr, scenario: &
     let file = dir.join("optgate.toml");
     let data = dir.join("data").display().to_string();
     // The memo would have little more read than what differs.
-    let memo = if scenario.unlike { "[limits]\nrewrite_memo = \"0B\"\n" } else { "" };
+    let memo = if scenario.page == Some(Page::Whole) { "[limits]\nrewrite_memo = \"0B\"\n" } else { "" };
     let text = format!(
         "listen = [\"{listen}\"]\nworkers = 1\ndata_dir = {data:?}\nupstream = \"http://{origin}\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n{memo}"
@@ -399,12 +508,12 @@ fn main() -> ExitCode {
         }
         for scenario in &SCENARIOS {
             // A page takes so long that the timer's calls hide its own.
-            if scenario.unlike && gate.name == "system_calls" {
+            if scenario.page == Some(Page::Whole) && gate.name == "system_calls" {
                 continue;
             }
             let mut found = (gate.count)(scenario);
             let mut name = gate.name;
-            if scenario.unlike && gate.name == "instructions" {
+            if scenario.page.is_some() && gate.name == "instructions" {
                 found /= (scenario.body)().len() as f64;
                 name = "instructions_per_byte";
             }
@@ -416,7 +525,7 @@ fn main() -> ExitCode {
                 (_, true) => "less: record it with -- --record",
                 _ => "as recorded",
             };
-            println!("{:15} {name:21} {found:11.2}  recorded {was:11.2}  {verdict}", scenario.name);
+            println!("{:16} {name:21} {found:11.2}  recorded {was:11.2}  {verdict}", scenario.name);
             failed |= found > most && !record;
             if record {
                 *entry = toml_edit::value((found * 100.0).round() / 100.0);

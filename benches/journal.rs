@@ -50,7 +50,7 @@ fn record(criterion: &mut Criterion) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &LIMITS).unwrap();
         let mut from = 0;
-        group.bench_function(format!("durable/{callers}_callers"), |bencher| {
+        group.bench_function(format!("durable_{callers}_callers"), |bencher| {
             bencher.iter_custom(|records| {
                 let started = Instant::now();
                 runtime.block_on(record_all(&store, from, records, callers));

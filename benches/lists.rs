@@ -120,8 +120,8 @@ fn asked(c: &mut Criterion) {
     };
     let fresh = || Rc::new(set.matcher()).for_page(&site, "news.example", &policy);
     let Some(warm) = fresh() else { panic!("the registry has no entry for lists") };
-    c.bench_function("lists/match_url/40_warm", |b| b.iter(|| ask(&warm)));
-    c.bench_function("lists/match_url/40_cold", |b| {
+    c.bench_function("registry/lists_match_url/40_warm", |b| b.iter(|| ask(&warm)));
+    c.bench_function("registry/lists_match_url/40_cold", |b| {
         b.iter_batched(fresh, |page| page.as_ref().map(ask), BatchSize::LargeInput);
     });
     let html = page();
@@ -140,7 +140,7 @@ fn asked(c: &mut Criterion) {
             lists,
         };
         let mut out = Vec::with_capacity(html.len() * 2);
-        c.bench_function(&format!("lists/page_of_40/{name}"), |b| {
+        c.bench_function(&format!("enforce/rewrite_with_lists/40_{name}"), |b| {
             b.iter(|| {
                 out.clear();
                 let mut rewriter = Rewriter::new(plan.clone());
@@ -153,7 +153,7 @@ fn asked(c: &mut Criterion) {
 
 fn built(c: &mut Criterion) {
     let lists = lists();
-    let mut group = c.benchmark_group("lists/build");
+    let mut group = c.benchmark_group("registry/lists_build");
     group.sample_size(10);
     for cores in [1, 2, 8] {
         group.bench_function(format!("{cores}_cores"), |b| b.iter(|| build(&lists, cores)));

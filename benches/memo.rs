@@ -1,7 +1,7 @@
 //! What becomes of a page that has come before, in an opted-out visitor's answer: the same to the last byte, or
 //! with a few bytes in its head that differ each time, as a nonce does.
 //!
-//! Throughput is of bytes as they come; `rewriter/opted_out` has the same pages without the memo.
+//! Throughput is of bytes as they come; `enforce/rewrite/opted_out_...` has the same pages without the memo.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -81,7 +81,7 @@ fn memo(c: &mut Criterion) {
     let plan = plan(&policy(), true);
     let pages = pages();
     for (case, differs) in [("same", false), ("differs", true)] {
-        let mut group = c.benchmark_group(format!("memo/{case}"));
+        let mut group = c.benchmark_group("enforce/memo");
         for (name, page) in &pages {
             let shared = Memo::new(64 << 20, Default::default());
             let head = page.windows(6).position(|word| word == b"</head").unwrap_or_default();
@@ -97,7 +97,7 @@ fn memo(c: &mut Criterion) {
                 answer(&shared, &plan, &next());
             }
             group.throughput(Throughput::Bytes(page.len() as u64));
-            group.bench_function(name, |b| {
+            group.bench_function(format!("{case}_{name}"), |b| {
                 b.iter_batched(
                     next,
                     |page| black_box(answer(&shared, &plan, &page)),

@@ -30,8 +30,12 @@ fn look_ups(c: &mut Criterion) {
     c.bench_function("registry/match_url/deep", |b| {
         b.iter(|| url("a.b.c.d.1234567.fls.doubleclick.net", "/activityi;src=1234567;type=a;cat=b?"));
     });
-    c.bench_function("registry/match_host", |b| b.iter(|| policy.match_host(black_box("www.google.com"))));
-    c.bench_function("registry/match_cookie", |b| b.iter(|| policy.match_cookie(black_box(b"session_id"))));
+    c.bench_function("registry/match_host/google", |b| {
+        b.iter(|| policy.match_host(black_box("www.google.com")))
+    });
+    c.bench_function("registry/match_cookie/own", |b| {
+        b.iter(|| policy.match_cookie(black_box(b"session_id")))
+    });
     let (method, headers) = (http::Method::GET, http::HeaderMap::new());
     let request = FirstParty {
         method: &method,
@@ -39,14 +43,14 @@ fn look_ups(c: &mut Criterion) {
         query: "page=2&sort=price",
         headers: &headers,
     };
-    c.bench_function("registry/match_collector", |b| {
+    c.bench_function("registry/match_collector/request", |b| {
         b.iter(|| policy.match_collector(black_box(request)));
     });
     let script = "var a=[1,2,3];function f(x){return x+1};f(a.length);".repeat(40);
     c.bench_function("registry/match_inline/2KiB", |b| {
         b.iter(|| policy.match_inline(black_box(script.as_bytes())))
     });
-    c.bench_function("registry/load", |b| b.iter(Registry::builtin));
+    c.bench_function("registry/load/builtin", |b| b.iter(Registry::builtin));
 }
 
 criterion_group!(benches, look_ups);

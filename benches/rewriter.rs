@@ -29,12 +29,12 @@ fn rewriter(c: &mut Criterion) {
     let policy = policy();
     let pages = pages();
     for (way, opted_out) in [("link", false), ("opted_out", true)] {
-        let mut group = c.benchmark_group(format!("rewriter/{way}"));
+        let mut group = c.benchmark_group("enforce/rewrite");
         let plan = plan(&policy, opted_out);
         for (name, page) in &pages {
             group.throughput(Throughput::Bytes(page.len() as u64));
             let mut out = Vec::with_capacity(page.len() * 2);
-            group.bench_function(name, |b| {
+            group.bench_function(format!("{way}_{name}"), |b| {
                 b.iter(|| {
                     rewrite(&plan, black_box(page), &mut out);
                     black_box(out.len())

@@ -1,5 +1,6 @@
 //! One thread a core: its runtime, its sockets, its drain.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use super::jobs;
 use super::service::Pulses;
 use crate::edge::connection::Beginning;
 use crate::edge::listener::{Entrance, Listener};
@@ -99,25 +101,20 @@ async fn serve(
             Ok(watched) => watched,
             Err(error) => return drop(begun.send(Err(error))),
         };
-    tokio::task::spawn_local(timer::sweep());
-    tokio::task::spawn_local(busy::watch(std::rc::Rc::clone(&core)));
-    let expiring = std::rc::Rc::clone(&core);
-    tokio::task::spawn_local(async move {
-        loop {
-            tokio::time::sleep(timer::TICK * EXPIRE_EVERY).await;
-            expiring.expire_pools();
-        }
-    });
+    jobs::keep_here("the timer", timer::sweep);
+    let busy = Rc::clone(&core);
+    jobs::keep_here("the look at how busy a core is", move || busy::watch(Rc::clone(&busy)));
+    let expiring = Rc::clone(&core);
+    jobs::keep_here("the closing of idle origin connections", move || expire(Rc::clone(&expiring)));
     let beating = Arc::clone(pulses);
-    tokio::task::spawn_local(async move {
-        while let Some(pulse) = beating.get(index) {
-            pulse.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(timer::TICK).await;
-        }
-    });
+    jobs::keep_here("the pulse of a core", move || beat(Arc::clone(&beating), index));
     for (socket, beginning) in watched {
-        let core = std::rc::Rc::clone(&core);
-        tokio::task::spawn_local(connection::accept(core, socket, beginning, phase.clone()));
+        // The socket outlives the job, so that a new one accepts what has come meanwhile.
+        let (core, socket, phase) = (Rc::clone(&core), Rc::new(socket), phase.clone());
+        let accept = move || {
+            connection::accept(Rc::clone(&core), Rc::clone(&socket), beginning.clone(), phase.clone())
+        };
+        jobs::keep_here("accepting", accept);
     }
     // Nobody hears it when another core could not begin: then the phase ends too.
     let _ = begun.send(Ok(()));
@@ -126,6 +123,23 @@ async fn serve(
     let until = Instant::now() + core.snapshot().settings.drain_timeout;
     while core.house.connections.load(Ordering::Acquire) > 0 && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Closes what has been idle for too long, for ever.
+async fn expire(core: Rc<Core>) {
+    loop {
+        tokio::time::sleep(timer::TICK * EXPIRE_EVERY).await;
+        core.expire_pools();
+        core.turned_away.expire();
+    }
+}
+
+/// Shows for ever that the core's event loop runs.
+async fn beat(pulses: Pulses, index: usize) {
+    while let Some(pulse) = pulses.get(index) {
+        pulse.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(timer::TICK).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Watches what memory the process uses and turns new requests away before there is none.
 //!
 //! What is measured is the process itself, not a sum of estimates: rewriters, bodies, HTTP/2 buffers and TLS are
-//! all in it, and no request pays for the account. Kernel buffers are not, so `"auto"` leaves them a fifth.
+//! all in it, and no request pays for the account. Kernel buffers are not, so `"auto"` leaves them a fifth of what the
+//! cgroup allows; a machine has other processes too, so of its memory `"auto"` leaves two fifths.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,9 @@ const GIVES_BACK: u64 = 20;
 
 /// Looks for ever.
 pub async fn watch(house: Arc<House>) {
-    let of_cgroup = cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
+    let (proc, groups) = (Path::new("/proc"), Path::new("/sys/fs/cgroup"));
+    let auto = auto_limit(cgroup_limit(&proc.join("self/cgroup"), groups), machine(&proc.join("meminfo")));
+    let mut told = None;
     for look in 1_u64.. {
         if look % GIVES_BACK == 0 {
             give_back();
@@ -28,8 +31,12 @@ pub async fn watch(house: Arc<House>) {
         let limit = match house.snapshot.load().settings.limits.memory {
             ProcessMemory::Unlimited => None,
             ProcessMemory::Bytes(bytes) => Some(bytes),
-            ProcessMemory::Auto => of_cgroup.map(|bytes| bytes / 5 * 4),
+            ProcessMemory::Auto => auto,
         };
+        if told != Some(limit) {
+            told = Some(limit);
+            events::memory_limit_in_force(limit);
+        }
         if let Some(used) = used() {
             house.metrics.memory.set(i64::try_from(used).unwrap_or(i64::MAX));
             let was = house.shedding.load(Ordering::Relaxed);
@@ -54,12 +61,27 @@ fn is_too_much(used: u64, limit: Option<u64>, was: bool) -> bool {
     limit.is_some_and(|limit| used >= if was { limit / 10 * 9 } else { limit })
 }
 
+/// What `"auto"` means, from what the cgroup allows and what the machine has: the lesser part.
+fn auto_limit(cgroup: Option<u64>, machine: Option<u64>) -> Option<u64> {
+    let parts = [cgroup.map(|bytes| bytes / 5 * 4), machine.map(|bytes| bytes / 5 * 3)];
+    parts.into_iter().flatten().min()
+}
+
+/// Bytes of the machine's memory (proc_meminfo(5)).
+fn machine(meminfo: &Path) -> Option<u64> {
+    kib_of(&std::fs::read_to_string(meminfo).ok()?, "MemTotal:")
+}
+
+/// The bytes that a line of a file under `/proc` says in kB.
+fn kib_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Bytes of the process that are mapped from no file (proc_pid_status(5)).
 fn used() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
+    kib_of(&std::fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
 }
 
 /// The least limit of the process's cgroup and those above it; version 2, else version 1 (cgroups(7)).
@@ -92,6 +114,23 @@ mod tests {
     #[test]
     fn the_process_knows_its_memory() {
         assert!(used().unwrap() > 100_000);
+    }
+
+    /// Without a limited cgroup, as on a plain machine, shedding begins all the same before the memory is used up.
+    #[test]
+    fn without_a_limited_cgroup_auto_is_a_part_of_the_machine() {
+        assert_eq!(auto_limit(None, Some(1000)), Some(600));
+        assert_eq!(auto_limit(Some(500), Some(1000)), Some(400));
+        assert_eq!(auto_limit(Some(5000), Some(1000)), Some(600), "a group allowed more than there is");
+        assert_eq!(auto_limit(None, None), None);
+        let has = machine(Path::new("/proc/meminfo")).unwrap();
+        assert!(auto_limit(None, Some(has)).is_some_and(|limit| (1 << 20..has).contains(&limit)));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("meminfo");
+        std::fs::write(&file, "MemTotal:        2048 kB\nMemFree:          1 kB\n").unwrap();
+        assert_eq!(machine(&file), Some(2 << 20));
+        std::fs::write(&file, "MemFree:          1 kB\n").unwrap();
+        assert_eq!((machine(&file), machine(dir.path())), (None, None));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod build;
 mod core_thread;
 mod dns;
 mod handover;
+mod jobs;
 mod jwks;
 mod lists;
 mod memory;
@@ -142,7 +143,7 @@ fn serve(
     let keys = KeyFetcher::new(background.handle().clone());
     keys.follow(&house, house.snapshot.load().verifier.as_ref());
     let (cores, pulses) = start_cores(plan, &house, &phases)?;
-    background.spawn(service::watchdog(pulses));
+    jobs::keep(&background, "the watchdog", move || service::watchdog(Arc::clone(&pulses)));
     let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
     let running = Running { addresses, house, reloader, upgrader, cores, own_pages, background };
     Ok((running, parts.orders))
@@ -169,10 +170,18 @@ fn start_background_work(
     if let Some(upkeep) = upkeep {
         background.spawn(Arc::clone(upkeep).work(phases.clone()));
     }
-    background.spawn(lists::watch(Arc::clone(&reloader.shelf), Arc::clone(house)));
-    background.spawn(memory::watch(Arc::clone(house)));
-    background.spawn(look_at_folder(house.store.clone()));
-    background.spawn(recipients::tell(Arc::clone(house), phases.clone()));
+    let (shelf, of_lists) = (Arc::clone(&reloader.shelf), Arc::clone(house));
+    jobs::keep(background, "the look at filter lists", move || {
+        lists::watch(Arc::clone(&shelf), Arc::clone(&of_lists))
+    });
+    let of_memory = Arc::clone(house);
+    jobs::keep(background, "the look at memory", move || memory::watch(Arc::clone(&of_memory)));
+    let store = house.store.clone();
+    jobs::keep(background, "the look at the data folder", move || look_at_folder(store.clone()));
+    let (of_recipients, phases) = (Arc::clone(house), phases.clone());
+    jobs::keep(background, "telling recipients", move || {
+        recipients::tell(Arc::clone(&of_recipients), phases.clone())
+    });
 }
 
 /// Starts a thread for each core's share of the sockets, and waits until all of them accept.
@@ -331,6 +340,7 @@ pub fn run(
     telemetry::start_logging(&settings.log)?;
     let predecessor = Channel::to_predecessor()?;
     let (running, orders) = serve(settings, predecessor.as_ref())?;
+    telemetry::panics::tell_of_panics(Arc::clone(running.metrics()));
     // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
     orders::attend(&running, orders, reread)?;

@@ -38,6 +38,11 @@ fn tell(what: &[NotifyState<'_>]) {
 /// One count for each core, which its event loop drives.
 pub type Pulses = Arc<[AtomicU64]>;
 
+/// Whether every core's count has moved between two looks.
+fn all_beat(before: &[u64], now: &[u64]) -> bool {
+    before.iter().zip(now).all(|(before, now)| before != now)
+}
+
 /// Tells systemd's watchdog that every core is alive, for as long as every core is (WatchdogSec=).
 pub async fn watchdog(pulses: Pulses) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
@@ -46,10 +51,23 @@ pub async fn watchdog(pulses: Pulses) {
     loop {
         tokio::time::sleep(limit.min(Duration::from_secs(3600)) / 2).await;
         let now = read();
-        match before.iter().zip(&now).all(|(before, now)| before != now) {
+        match all_beat(&before, &now) {
             true => tell(&[NotifyState::Watchdog]),
             false => tracing::error!("a core does not answer; the watchdog is not told that all is well"),
         }
         before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_that_stands_still_is_enough_for_silence() {
+        assert!(all_beat(&[1, 7], &[2, 9]));
+        assert!(all_beat(&[u64::MAX], &[0]), "a count may begin anew");
+        assert!(!all_beat(&[1, 7], &[2, 7]));
+        assert!(!all_beat(&[0, 0], &[0, 0]));
     }
 }

@@ -258,7 +258,7 @@ pub struct Limits {
 /// How much memory the process may use before it turns new requests away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessMemory {
-    /// Four fifths of what the process's cgroup may use, if that is limited.
+    /// Four fifths of what the process's cgroup may use or three fifths of the machine's memory, whichever is less.
     Auto,
     /// Any.
     Unlimited,

@@ -63,7 +63,7 @@ pub struct Beginning {
 /// Accepts on one socket until the process no longer serves; each connection is a task on this core.
 pub async fn accept(
     core: Rc<Core>,
-    listener: Listening,
+    listener: Rc<Listening>,
     beginning: Beginning,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -103,17 +103,26 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 }
 
 fn spawn(core: &Rc<Core>, stream: Socket, peer: IpAddr, beginning: Beginning, phase: watch::Receiver<Phase>) {
-    let Some(place) = Place::take(core) else { return };
+    let clear = beginning.tls.is_none();
+    let Some(place) = Place::take(core) else { return turn_away(core, stream, clear) };
     let snapshot = core.snapshot();
     // Nobody's address is behind a Unix socket, and a PROXY protocol header is still to come.
     let known = matches!(stream, Socket::Tcp(_)) && !beginning.proxy_protocol;
     let of_client = if known { client_place(core, &snapshot.settings, peer) } else { Ok(None) };
-    let Ok(of_client) = of_client else { return };
+    let Ok(of_client) = of_client else { return turn_away(core, stream, clear) };
     tokio::task::spawn_local(async move {
         let core = Rc::clone(&place.0);
         serve(core, stream, peer, beginning, phase).await;
         drop((place, of_client));
     });
+}
+
+/// Refuses a connection over a limit: in clear with an answer, so that nobody takes an opt-out for made that was not
+/// even read. Before a TLS handshake nothing can be said.
+fn turn_away(core: &Core, stream: Socket, clear: bool) {
+    if clear {
+        core.turned_away.answer(stream);
+    }
 }
 
 /// More connections than `limits.connections_per_client`.
@@ -192,7 +201,7 @@ async fn serve(
         }
         match client_place(&core, settings, peer) {
             Ok(place) => _of_client = place,
-            Err(TooMany) => return,
+            Err(TooMany) => return turn_away(&core, stream, beginning.tls.is_none()),
         }
     }
     let hop = Hop::new(peer, beginning.tls.is_some());
@@ -222,7 +231,7 @@ async fn serve(
         let http2 = match sniffed {
             Sniffed::Http1 => false,
             Sniffed::Http2 => true,
-            Sniffed::Idle => return,
+            Sniffed::Idle => return events::limit_reached(&core.house.metrics, Limit::Idle),
             Sniffed::Late => return events::limit_reached(&core.house.metrics, Limit::HeaderRead),
         };
         http(&core, settings, stream, Rc::new(hop), http2, phase).await;
@@ -247,6 +256,9 @@ async fn introduced(
         read = read => read,
         () = stopping(phase) => return None,
     };
+    if read.is_none() {
+        events::limit_reached(metrics, Limit::ProxyHeader);
+    }
     match read.unwrap_or(Err("timeout")) {
         Ok(Spoken::For(client)) => Some(client.ip()),
         Ok(Spoken::Itself) => Some(peer),
@@ -419,6 +431,8 @@ async fn http1_connection<S>(
     // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
     if link.is_late() {
         events::limit_reached(&core.house.metrics, Limit::HeaderRead);
+    } else if link.is_idle() {
+        events::limit_reached(&core.house.metrics, Limit::Idle);
     } else if let Some(reason) = link.broken_body() {
         events::message_refused(&core.house.metrics, "downstream", reason.label(), &reason);
     } else if let Err(error) = ended

@@ -20,6 +20,7 @@ use super::proofs::Proofs;
 use super::siblings::Siblings;
 use super::stages::Stages;
 use super::timer;
+use super::turned_away::TurnedAway;
 use super::upstream::{CoreGroup, Group, Pool, PoolLimits};
 use crate::config::switches::Switch;
 use crate::config::{self, Settings};
@@ -363,6 +364,8 @@ pub struct Core {
     memo: memo::Shared,
     /// How busy it is.
     pub busy: Busy,
+    /// Connections over a limit that were answered and not served.
+    pub turned_away: TurnedAway,
     /// Tokens that were verified.
     pub tokens: RefCell<TokenMemory>,
     /// The month, and until when nobody need look.
@@ -394,6 +397,7 @@ impl Core {
             house,
             groups: RefCell::default(),
             snapshot: RefCell::new(snapshot),
+            turned_away: TurnedAway::default(),
             memo,
             busy: Busy::default(),
             tokens: RefCell::default(),

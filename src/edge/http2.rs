@@ -114,7 +114,10 @@ pub async fn serve<S>(
     let ended = tokio::select! {
         ended = gathered.drive(connection.as_mut()) => Some(ended),
         () = connection::not_serving(phase) => None,
-        () = streams.quiet_for(timeouts.idle) => None,
+        () = streams.quiet_for(timeouts.idle) => {
+            events::limit_reached(metrics, Limit::Idle);
+            None
+        }
     };
     let ended = match ended {
         Some(ended) => ended,

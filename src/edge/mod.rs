@@ -46,6 +46,7 @@ pub mod strict;
 pub mod timer;
 pub mod tls;
 pub mod trailers;
+pub mod turned_away;
 pub mod unix;
 pub mod unsent;
 pub mod upgrade;

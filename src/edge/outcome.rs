@@ -42,7 +42,7 @@ pub fn unreadable(core: &Core, x: &Exchange, headers: &HeaderMap) {
 
 /// An opted-out visitor's page could not be rewritten and was not sent.
 pub fn refused(core: &Core, x: &Exchange, reason: &'static str) {
-    core.house.metrics.bypass(reason);
+    events::page_not_rewritten(&core.house.metrics, reason);
     count(x.site(), x.decision, Outcome::Refused);
 }
 
@@ -68,7 +68,7 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
                 if decision.opted_out() {
                     events::rewrite_failed(metrics, &site.settings.name, id, reason, passed);
                 } else {
-                    events::rewrite_bypassed(metrics, reason);
+                    events::page_not_rewritten(metrics, reason);
                 }
                 if passed { Outcome::Passed } else { Outcome::Refused }
             }
@@ -128,7 +128,7 @@ pub fn passed(core: &Core, x: &Exchange, plan: &BodyPlan, headers: &HeaderMap) {
         return;
     }
     if let Some(label) = reason.label() {
-        core.house.metrics.bypass(label);
+        events::page_not_rewritten(&core.house.metrics, label);
         count(x.site(), x.decision, Outcome::Passed);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -65,6 +66,15 @@ impl OverSocket for Socket {
 impl OverSocket for Box<TlsStream<Socket>> {
     fn socket(&self) -> &Socket {
         self.get_ref().0
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
     }
 }
 

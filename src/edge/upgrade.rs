@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use super::hop;
 use super::house::Core;
 use super::timer::Deadline;
 use super::upstream::Tunnelled;
+use crate::telemetry::events;
+use crate::telemetry::limits::Limit;
 
 /// Bytes copied at a time, each way.
 const BUFFER: usize = 16 * 1024;
@@ -114,15 +117,19 @@ pub fn join(
     held: impl Sized + 'static,
 ) {
     let place = Place::take_over(core);
+    let metrics = Arc::clone(&core.house.metrics);
     tokio::task::spawn_local(async move {
         let _held = (place, held);
         // A visitor that leaves before the switch ends the tunnel: dropping `upstream` closes it.
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));
         let mut down = Watched { io: TokioIo::new(downstream), idle, limit: Rc::clone(&limit) };
-        let mut up = Watched { io: upstream, idle, limit };
-        // How a tunnel ends is the peers' affair.
-        let _ = copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER).await;
+        let mut up = Watched { io: upstream, idle, limit: Rc::clone(&limit) };
+        let ended = copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER).await;
+        // How else a tunnel ends is the peers' affair.
+        if ended.is_err() && limit.borrow().is_over() {
+            events::limit_reached(&metrics, Limit::TunnelIdle);
+        }
     });
 }
 

@@ -58,7 +58,7 @@ pub fn message_refused(
 
 /// A page for an opted-out visitor could not be rewritten to its end.
 pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static str, passed: bool) {
-    metrics.bypass(reason);
+    page_not_rewritten(metrics, reason);
     let answer = if passed { "the rest was passed unchanged" } else { "the body was stopped" };
     tracing::warn!(
         site,
@@ -68,8 +68,11 @@ pub fn rewrite_failed(metrics: &Metrics, site: &str, id: &str, reason: &'static 
     );
 }
 
-/// An HTML response was passed although rules exist for it.
-pub fn rewrite_bypassed(metrics: &Metrics, reason: &'static str) {
+/// An HTML response was not rewritten, or not to its end, although rules exist for it.
+pub fn page_not_rewritten(metrics: &Metrics, reason: &'static str) {
+    if let Some(limit) = Limit::of_page(reason) {
+        limit_reached(metrics, limit);
+    }
     metrics.bypass(reason);
 }
 
@@ -217,6 +220,14 @@ pub fn limit_reached(metrics: &Metrics, limit: Limit) {
     }
 }
 
+/// What `limits.memory` means on this machine, bytes; at start and whenever it is another.
+pub fn memory_limit_in_force(limit: Option<u64>) {
+    match limit {
+        Some(limit) => tracing::info!(limit, "limits.memory: from so many bytes on new requests get 503"),
+        None => tracing::info!("limits.memory: no limit, nothing is shed for want of memory"),
+    }
+}
+
 /// New requests are turned away for want of memory, or no longer.
 pub fn shedding_changed(begins: bool, used: u64, limit: u64) {
     if begins {
@@ -224,6 +235,18 @@ pub fn shedding_changed(begins: bool, used: u64, limit: u64) {
     } else {
         tracing::warn!(used, limit, "below limits.memory again: requests are served");
     }
+}
+
+/// A part of this process panicked at a place in the source; `words` are those of the source too. Anything else that a
+/// panic says may hold what a visitor sent.
+pub fn panicked(metrics: &Metrics, thread: &str, place: &str, words: &str) {
+    metrics.panics.inc();
+    tracing::error!(thread, place, "panicked, which is a fault in Optgate: {words}");
+}
+
+/// A job that goes on for ever had ended in a panic and was begun anew.
+pub fn job_begun_anew(job: &'static str) {
+    tracing::error!(job, "a job panicked and was begun anew; optgate_panics_total counts how often");
 }
 
 /// A new connection could not be accepted.
@@ -292,5 +315,5 @@ pub fn answer_broke_off(figures: &UpstreamFigures, cause: &dyn std::error::Error
 /// A connection to a listener that wants a PROXY protocol header was closed.
 pub fn proxy_header_refused(metrics: &Metrics, peer: std::net::IpAddr, reason: &'static str) {
     metrics.proxy_header_refused(reason);
-    tracing::debug!(%peer, reason, "connection refused: no usable PROXY protocol header");
+    tracing::debug!(peer = %redact::address(peer), reason, "connection refused: no usable PROXY protocol header");
 }

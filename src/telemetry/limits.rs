@@ -21,8 +21,14 @@ pub enum Limit {
     HeaderCount,
     /// `timeouts.header_read`.
     HeaderRead,
+    /// `timeouts.idle`: a visitor's connection had nothing under way for so long. Ordinary, so it has no line.
+    Idle,
     /// `timeouts.tls_handshake`.
     TlsHandshake,
+    /// `timeouts.proxy_header`.
+    ProxyHeader,
+    /// `timeouts.tunnel_idle`. Ordinary too.
+    TunnelIdle,
     /// `limits.request_body`.
     RequestBody,
     /// `timeouts.between_bytes`, of a visitor's body.
@@ -47,15 +53,24 @@ pub enum Limit {
     Memory,
     /// Descriptors of the process (`LimitNOFILE`).
     Descriptors,
+    /// `limits.rewriter_memory`.
+    RewriterMemory,
+    /// `limits.decode_ratio`.
+    DecodeRatio,
+    /// `limits.decoded_page`.
+    DecodedPage,
 }
 
-const ALL: [Limit; 18] = [
+const ALL: [Limit; 24] = [
     Limit::Connections,
     Limit::ConnectionsPerClient,
     Limit::HeaderBytes,
     Limit::HeaderCount,
     Limit::HeaderRead,
+    Limit::Idle,
     Limit::TlsHandshake,
+    Limit::ProxyHeader,
+    Limit::TunnelIdle,
     Limit::RequestBody,
     Limit::BetweenBytes,
     Limit::BodyRate,
@@ -68,6 +83,9 @@ const ALL: [Limit; 18] = [
     Limit::PortalRate,
     Limit::Memory,
     Limit::Descriptors,
+    Limit::RewriterMemory,
+    Limit::DecodeRatio,
+    Limit::DecodedPage,
 ];
 
 impl Limit {
@@ -80,7 +98,10 @@ impl Limit {
             Self::HeaderBytes => "header_bytes",
             Self::HeaderCount => "header_count",
             Self::HeaderRead => "header_read",
+            Self::Idle => "idle",
             Self::TlsHandshake => "tls_handshake",
+            Self::ProxyHeader => "proxy_header",
+            Self::TunnelIdle => "tunnel_idle",
             Self::RequestBody => "request_body",
             Self::BetweenBytes => "between_bytes",
             Self::BodyRate => "min_body_rate",
@@ -93,7 +114,25 @@ impl Limit {
             Self::PortalRate => "portal_rate",
             Self::Memory => "memory",
             Self::Descriptors => "descriptors",
+            Self::RewriterMemory => "rewriter_memory",
+            Self::DecodeRatio => "decode_ratio",
+            Self::DecodedPage => "decoded_page",
         }
+    }
+
+    /// The limit for which a page was not rewritten, by the reason's word; `None` where it was none.
+    pub(super) fn of_page(reason: &str) -> Option<Self> {
+        match reason {
+            "rewriter-memory" => Some(Self::RewriterMemory),
+            "coding-ratio" => Some(Self::DecodeRatio),
+            "coding-size" => Some(Self::DecodedPage),
+            _ => None,
+        }
+    }
+
+    /// Whether it is reached in the ordinary course of things, and not worth a line.
+    const fn is_ordinary(self) -> bool {
+        matches!(self, Self::Idle | Self::TunnelIdle)
     }
 }
 
@@ -120,6 +159,9 @@ impl LimitFigures {
     pub(super) fn reached(&self, limit: Limit) -> bool {
         let at = limit as usize;
         self.counters[at].inc();
+        if limit.is_ordinary() {
+            return false;
+        }
         let now = self.since.elapsed().as_secs() + 1;
         let last = self.said[at].load(Ordering::Relaxed);
         let due = last == 0 || now - last >= PAUSE;
@@ -144,6 +186,14 @@ mod tests {
         assert_eq!((lines, figures.count(Limit::Connections)), (1, 1_000));
         assert!(figures.reached(Limit::Memory), "each limit has a line of its own");
         assert_eq!(figures.count(Limit::PortalRate), 0);
+    }
+
+    /// Browsers leave connections open and servers end them: no news.
+    #[test]
+    fn connections_that_were_idle_are_counted_without_a_line() {
+        let figures = LimitFigures::new(|_| Counter::default());
+        assert!(!figures.reached(Limit::Idle) && !figures.reached(Limit::TunnelIdle));
+        assert_eq!((figures.count(Limit::Idle), figures.count(Limit::TunnelIdle)), (1, 1));
     }
 
     /// `limit as usize` is its place in the list.

@@ -104,6 +104,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Downstream connections refused at the limit.
     pub connections_refused: Counter,
+    /// Parts of the process that panicked.
+    pub panics: Counter,
     /// Limits that were reached.
     pub limits: LimitFigures,
     /// Memory of the process as last looked at, bytes.
@@ -198,6 +200,11 @@ impl Metrics {
             dns_failures: single(&mut x, "dns_failures", "CNAME look-ups that failed; the last answer holds"),
             cloaked_hosts,
             choices: single(&mut x, "choices", "Opt-out and opt-in forms answered"),
+            panics: single(
+                &mut x,
+                "panics",
+                "Panics: faults in Optgate, each at the cost of one connection or job",
+            ),
             limits: {
                 let reached =
                     family(&mut x, "limit_reached", "Requests, streams and connections over a limit");

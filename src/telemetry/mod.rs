@@ -11,6 +11,7 @@ mod families;
 pub mod limits;
 pub mod memo;
 pub mod metrics;
+pub mod panics;
 pub mod redact;
 pub mod sink;
 mod sites;

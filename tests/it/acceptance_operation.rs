@@ -11,7 +11,9 @@ use super::acceptance_choices::{PAGE, PIXEL, post, shop};
 use super::support::DEADLINE;
 use super::support::binary::{Binary, command, own_address};
 use super::support::client::{Client, Response, get};
+use super::support::h2::{Frames, H2};
 use super::support::origin::Origin;
+use super::support::pki::Authority;
 use super::support::proxy::{Builder, figure, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
@@ -146,9 +148,15 @@ struct Process {
 }
 
 impl Process {
-    /// Starts it; a write above a limit on file size fails in it instead of ending it.
+    /// Starts it on an address of its own.
     fn start(builder: Builder, format: &str) -> Self {
-        let (addr, admin) = (own_address(), own_address());
+        let addr = own_address();
+        Self::listening(builder, addr, format, &["--listen", &addr.to_string(), "--log-level", "info"])
+    }
+
+    /// Starts it; a write above a limit on file size fails in it instead of ending it.
+    fn listening(builder: Builder, addr: SocketAddr, format: &str, more: &[&str]) -> Self {
+        let admin = own_address();
         let mut child = Command::new("sh")
             .args([
                 "-c",
@@ -158,8 +166,8 @@ impl Process {
                 "--config",
             ])
             .arg(builder.write())
-            .args(["--listen", &addr.to_string(), "--admin", &admin.to_string()])
-            .args(["--log-level", "info", "--log-format", format])
+            .args(["--admin", &admin.to_string(), "--log-format", format])
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -220,6 +228,48 @@ fn the_log_holds_nothing_about_a_person_and_names_a_cause_once() {
         if format == "json" {
             assert!(said.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{said}");
         }
+    }
+}
+
+/// Whatever goes wrong with a connection, and however much is logged: an address loses its tail, and what a visitor
+/// sends stays out.
+#[test]
+fn at_the_debug_level_too_the_log_holds_nothing_about_a_person() {
+    const VISITOR: &str = "127.3.2.9";
+    let (addr, introduced, tls) = (own_address(), own_address(), own_address());
+    let builder = proxy();
+    let certificate = Authority::new().leaf("site.test").toml(builder.dir(), "site");
+    let listen = format!("[\"{addr}\", {{ address = \"{introduced}\", proxy_protocol = true }}]");
+    let builder = builder
+        .replacing("[\"127.0.0.1:0\"]", &listen)
+        .upstream(NOBODY)
+        .toml(&format!("trusted_proxies = [\"127.9.9.9\"]\n[tls]\nlisten = [\"{tls}\"]\n{certificate}"));
+    let process = Process::listening(builder, addr, "text", &["--log-level", "debug"]);
+    let secrets =
+        "Cookie: session=crumbly\r\nAuthorization: Basic crumbly\r\nX-Forwarded-For: 198.51.100.77\r\n";
+    let from_visitor = |to| Client::connect_from(VISITOR, to);
+    assert_eq!(from_visitor(addr).get("/path?query=crumbly", secrets).status(), 502);
+    assert_eq!(from_visitor(addr).get("/crumbly page?crumbly", secrets).status(), 400);
+    let length = "Content-Length: 9\r\n\r\ncrumbly=1";
+    let opt_out = format!("POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\n{secrets}{length}");
+    assert_eq!(from_visitor(addr).send(opt_out).response("POST").status(), 200);
+    let request = http::Request::get("http://site.test/two?crumbly").header("cookie", "crumbly=crumbly");
+    let answer = H2::prior_knowledge(addr).send(request.body(Frames::new(b"", None)).unwrap());
+    assert_eq!(answer.status, 502);
+    let first = "PROXY TCP4 198.51.100.77 192.0.2.1 4711 80\r\n";
+    for (to, sends) in [(introduced, first), (tls, "GET /crumbly HTTP/1.1\r\n\r\n")] {
+        let mut client = from_visitor(to);
+        client.try_send(sends);
+        client.rest();
+    }
+    let said = process.end();
+    for event in ["/path", "no usable PROXY protocol header", "TLS handshake failed", "message refused"] {
+        assert!(said.contains(event), "no {event:?} in {said}");
+    }
+    assert!(said.contains("127.3.2.0"), "{said}");
+    for secret in [VISITOR, "crumbly", "198.51.100.77"] {
+        let telling: Vec<&str> = said.lines().filter(|line| line.contains(secret)).collect();
+        assert!(telling.is_empty(), "{secret}: {telling:#?}");
     }
 }
 

@@ -9,11 +9,11 @@ use std::sync::{Mutex, mpsc};
 use rustix::process::Signal;
 
 use super::support::binary::{Binary, in_shell, own_address, serving};
-use super::support::client::{Client, Response};
+use super::support::client::{Client, Response, metrics};
 use super::support::h2::H2;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
-use super::support::proxy::{Proxy, proxy};
+use super::support::proxy::{Proxy, figure, proxy};
 use super::support::{DEADLINE, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
@@ -90,9 +90,109 @@ fn silence_before_anything_is_ended() {
          [timeouts]\nproxy_header = \"200ms\"\ntls_handshake = \"200ms\"\n"
     );
     let proxy = builder.replacing("listen = [\"127.0.0.1:0\"]\n", "").to(&origin).toml(&settings).run();
-    for address in [proxy.addr(), proxy.tls()] {
+    for (address, limit) in [(proxy.addr(), "proxy_header"), (proxy.tls(), "tls_handshake")] {
         assert!(Client::connect(address).rest().is_empty());
+        wait_until(limit, || proxy.limit_reached(limit) == 1);
     }
+}
+
+/// Every way in which a connection can be idle: without a byte, between two requests, over TLS, over HTTP/2.
+#[test]
+fn connections_that_are_ended_as_idle_are_counted() {
+    let origin = Origin::start();
+    let authority = Authority::new();
+    let builder = proxy();
+    let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
+    let settings = format!("[timeouts]\nidle = \"200ms\"\n[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}");
+    let proxy = builder.to(&origin).toml(&settings).run();
+    let counted = |times| wait_until("it is counted", || proxy.limit_reached("idle") == times);
+    let silent_http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for (times, sends) in (1..).zip(["", GET, silent_http2]) {
+        proxy.client().send(sends).rest();
+        counted(times);
+    }
+    Client::connect_tls(proxy.tls(), "site.test", authority.client(&["http/1.1"])).send(GET).rest();
+    counted(4);
+    for other in ["header_read", "tls_handshake", "between_bytes"] {
+        assert_eq!(proxy.limit_reached(other), 0, "{other}");
+    }
+}
+
+/// A tunnel lives for as long as either side says something, and no longer.
+#[test]
+fn a_tunnel_in_which_nobody_speaks_is_ended_and_counted() {
+    let (sender, closed) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let origin = Origin::start().on("/socket", move |x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi")?;
+        while !x.tunnel()?.is_empty() {}
+        let _ = sender.lock().unwrap().send(());
+        Ok(())
+    });
+    let settings = "[timeouts]\ntunnel_idle = \"500ms\"\nidle = \"100ms\"\nbetween_bytes = \"100ms\"\n";
+    let proxy = proxy().to(&origin).toml(settings).run();
+    let mut tunnel = proxy.client();
+    tunnel.send(
+        "GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    assert_eq!(tunnel.head().status, 101);
+    assert_eq!(tunnel.take(2), b"hi");
+    let begun = std::time::Instant::now();
+    // One side speaks now and then: the pauses are what is tried, each shorter than the limit, all of them longer.
+    while begun.elapsed() < std::time::Duration::from_millis(1_200) {
+        tunnel.send("x");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(proxy.limit_reached("tunnel_idle"), 0);
+    assert!(tunnel.rest().is_empty());
+    closed.recv_timeout(DEADLINE).expect("the origin's side is closed too");
+    wait_until("it is counted", || proxy.limit_reached("tunnel_idle") == 1);
+}
+
+/// Issue 4: sheds never refuse an opt-out silently. Who is over a limit of connections reads that nothing was taken.
+#[test]
+fn an_opt_out_over_a_limit_of_connections_is_told_to_come_again() {
+    let origin = Origin::start();
+    for (limit, label) in
+        [("connections = 1", "connections"), ("connections_per_client = 1", "connections_per_client")]
+    {
+        let proxy = proxy().to(&origin).toml(&format!("[limits]\n{limit}\n")).run();
+        let kept = served(&proxy, "127.0.0.2", "").unwrap();
+        for times in 1..=100 {
+            let mut client = Client::connect_from("127.0.0.2", proxy.addr());
+            // Whether it arrives before or after the answer is given is the machine's affair.
+            client.try_send(
+                "POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n",
+            );
+            let answer = client.response("POST");
+            assert_eq!(answer.status(), 503);
+            assert_eq!(answer.head.one("retry-after"), Some("5"));
+            assert_eq!(answer.head.one("connection"), Some("close"));
+            assert!(answer.text().contains("try again"), "{}", answer.text());
+            assert!(client.rest().is_empty());
+            assert_eq!(proxy.limit_reached(label), times);
+        }
+        assert_eq!(proxy.running().store().health().records, 0);
+        drop(kept);
+        let from = || Client::connect_from("127.0.0.2", proxy.addr());
+        wait_until("there is room again", || from().get("/", "").status() == 200);
+        wait_until("the opt-out is taken", || post(from(), "opt-out").status() == 200);
+    }
+}
+
+/// Over TLS nothing can be said before a handshake, and a handshake is what a flood would ask for.
+#[test]
+fn over_tls_a_connection_over_the_limit_is_closed_without_a_handshake() {
+    let origin = Origin::start();
+    let authority = Authority::new();
+    let builder = proxy();
+    let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
+    let settings = format!("[limits]\nconnections = 1\n[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}");
+    let proxy = builder.to(&origin).toml(&settings).run();
+    let _kept = served(&proxy, "127.0.0.2", "").unwrap();
+    assert!(Client::connect(proxy.tls()).rest().is_empty());
+    assert_eq!(proxy.limit_reached("connections"), 1);
 }
 
 /// Whoever trusts a proxy in front must not have its visitors limited together.
@@ -302,7 +402,10 @@ fn out_of_descriptors_it_pauses_and_comes_back() {
     });
     let builder = proxy().to(&origin);
     let addr = own_address();
-    let limited = in_shell("ulimit -n 80; exec \"$@\"", &serving(&builder.write(), addr));
+    let mut program = serving(&builder.write(), addr);
+    let admin = own_address();
+    program.args(["--admin", &admin.to_string()]);
+    let limited = in_shell("ulimit -n 80; exec \"$@\"", &program);
     let binary = Binary::of(limited, addr, builder.into_dir());
     let mut under_way = Client::connect(addr);
     under_way.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
@@ -314,6 +417,8 @@ fn out_of_descriptors_it_pauses_and_comes_back() {
     assert_eq!(under_way.take(5), b"ended");
     drop(flood);
     assert_eq!(Client::connect(addr).get("/", "").text(), "hello");
+    let series = "optgate_limit_reached_total{limit=\"descriptors\"}";
+    assert!(figure(&metrics(admin), series).is_some_and(|times| times > 0));
 }
 
 /// Connections that the system deals to a core which never began would wait for ever: such a start is refused.

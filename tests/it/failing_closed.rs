@@ -161,9 +161,9 @@ fn a_bomb_is_refused_or_stopped_and_passes_for_other_visitors() {
         let fields = format!("Content-Type: text/html\r\nContent-Encoding: {name}\r\n");
         origin = origin.answers(&format!("/{name}"), answer(200, &fields, &encoded(coding, &bomb)));
     }
-    for (limits, reason) in [
-        ("decode_ratio = 2", "coding-ratio"),
-        ("decoded_page = \"2MiB\"\ndecode_ratio = 1000000", "coding-size"),
+    for (limits, reason, limit) in [
+        ("decode_ratio = 2", "coding-ratio", "decode_ratio"),
+        ("decoded_page = \"2MiB\"\ndecode_ratio = 1000000", "coding-size", "decoded_page"),
     ] {
         let proxy = site(&origin).toml(&format!("[limits]\n{limits}\n")).run();
         for (n, name) in (1..).zip(["gzip", "br", "zstd"]) {
@@ -173,6 +173,7 @@ fn a_bomb_is_refused_or_stopped_and_passes_for_other_visitors() {
             let other = proxy.get(&format!("/{name}"), PLAIN);
             assert!(other.text().contains(TRACKER), "{name}");
             await_bypass(&proxy, reason, 2 * n);
+            assert_eq!(proxy.limit_reached(limit), 2 * n, "{name}");
         }
         assert_eq!(outcome(&proxy, "refused"), 3, "{reason}");
     }
@@ -503,6 +504,7 @@ fn a_page_that_fails_half_way_is_stopped_or_passed_by_setting() {
             );
             await_bypass(&proxy, reason, 1);
         }
+        assert_eq!(proxy.limit_reached("rewriter_memory"), 1);
         assert_eq!(outcome(&proxy, word), 2, "{choice}");
     }
 }

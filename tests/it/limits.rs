@@ -3,11 +3,11 @@
 
 use std::sync::{Mutex, mpsc};
 
-use super::support::DEADLINE;
 use super::support::client::Client;
-use super::support::h2::H2;
+use super::support::h2::{Frames, H2};
 use super::support::origin::{Origin, held};
 use super::support::proxy::{Proxy, proxy};
+use super::support::{DEADLINE, wait_until};
 
 /// Sends raw bytes, and reads everything until the proxy closes.
 fn refused(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> String {
@@ -243,10 +243,21 @@ fn a_body_above_the_limit_is_refused() {
         "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n{}\r\n0\r\n\r\n",
         "x".repeat(2000)
     );
-    for (case, bytes) in [("announced", announced), ("chunked", chunked)] {
+    for (times, (case, bytes)) in (1..).zip([("announced", announced), ("chunked", chunked)]) {
         let mut client = proxy.client();
         client.send(bytes);
         assert_eq!(client.response("POST").status(), 413, "{case}");
+        assert_eq!(proxy.limit_reached("request_body"), times, "{case}");
+    }
+    let over_http2 = |length: Option<usize>| {
+        let request = http::Request::post("http://site.test/");
+        let request =
+            length.iter().fold(request, |request, length| request.header("content-length", *length));
+        H2::prior_knowledge(proxy.addr()).send(request.body(Frames::new(&[b'x'; 2000], None)).unwrap()).status
+    };
+    for (times, length) in (3..).zip([Some(2000), None]) {
+        assert_eq!(over_http2(length), 413, "{length:?}");
+        assert_eq!(proxy.limit_reached("request_body"), times, "{length:?}");
     }
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nfits");
@@ -335,9 +346,13 @@ fn an_answer_that_stops_half_way_is_ended() {
 /// A proxy with short limits and an unhurried client that sends `bytes` and then nothing.
 fn slow_client(bytes: &str) -> String {
     let origin = Origin::start();
+    refused(&hurried(&origin), bytes)
+}
+
+/// A proxy with short limits.
+fn hurried(origin: &Origin) -> Proxy {
     let limits = "[timeouts]\nheader_read = \"200ms\"\nidle = \"200ms\"\nbetween_bytes = \"200ms\"\n";
-    let proxy = proxy().to(&origin).toml(limits).run();
-    refused(&proxy, bytes)
+    proxy().to(origin).toml(limits).run()
 }
 
 /// T13: a connection that says nothing is closed.
@@ -370,8 +385,11 @@ fn a_silent_http2_connection_is_ended() {
 /// T13: a body that never ends is given up, on both sides.
 #[test]
 fn a_body_that_never_ends_is_ended() {
-    let answer = slow_client("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 100\r\n\r\nhalf");
+    let origin = Origin::start();
+    let proxy = hurried(&origin);
+    let answer = refused(&proxy, "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 100\r\n\r\nhalf");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer:?}");
+    wait_until("it is counted", || proxy.limit_reached("between_bytes") == 1);
 }
 
 /// A connection without a further request is closed without a word.
@@ -391,7 +409,8 @@ fn connections_are_bounded() {
         assert_eq!(client.get("/", "").status(), 200);
     }
     let answer = refused(&proxy, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503"), "{answer:?}");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer:?}");
+    assert_eq!(proxy.limit_reached("connections"), 1);
     for client in &mut kept {
         assert_eq!(client.get("/", "").status(), 200, "those inside stay");
     }

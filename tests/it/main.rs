@@ -49,6 +49,7 @@ mod heads;
 mod html_fixtures;
 mod imports;
 mod interim;
+mod isolation;
 mod keeper;
 mod ledger;
 mod lifecycle;

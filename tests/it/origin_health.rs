@@ -222,3 +222,44 @@ fn checks_follow_a_reload() {
     wait_until("several checks later", || b.heads() > from + 3);
     assert!(a.heads() <= before + 1, "the first is checked no more");
 }
+
+/// How many requests for the page an origin has had.
+fn pages(origin: &Origin) -> usize {
+    origin.seen(0).iter().filter(|request| request.line() == "GET / HTTP/1.1").count()
+}
+
+/// `slow_start`: an origin that came back has a tenth of its share at first. (So long a start does not end meanwhile.)
+#[test]
+fn an_origin_that_came_back_begins_with_a_small_share() {
+    for (slow_start, share) in [("1h", 1..=6), ("0s", 20..=20)] {
+        let ((a, broken), (b, _)) = (origin(), origin());
+        let health = format!(
+            "health = {{ path = \"/healthz\", interval = \"100ms\", rises = 1, falls = 1 }}\nslow_start = \"{slow_start}\""
+        );
+        broken.store(true, Ordering::SeqCst);
+        let proxy = site(&[a.toml(), b.toml()], &health).run();
+        wait_until("the origin is down", || state(&proxy, 0) == UpstreamState::Down);
+        broken.store(false, Ordering::SeqCst);
+        wait_until("the origin is up", || state(&proxy, 0) == UpstreamState::Up);
+        assert_eq!(statuses(&proxy, 40), [200; 40]);
+        assert!(share.contains(&pages(&a)), "{slow_start}: {} of 40", pages(&a));
+        assert_eq!(pages(&a) + pages(&b), 40);
+    }
+}
+
+/// `outlier.most_percent`: however many origins fail, no more than this part of them is left out.
+#[test]
+fn no_more_than_a_part_of_the_origins_is_left_out_at_a_time() {
+    for (most, left_out) in [(50, 2), (100, 3), (0, 1)] {
+        let origins: Vec<_> = (0..4).map(|_| origin()).collect();
+        let urls: Vec<_> = origins.iter().map(|(origin, _)| origin.toml()).collect();
+        let outlier = format!(
+            "[outlier]\nfailures = 1\nejection = \"1h\"\nlongest = \"1h\"\npanic_percent = 0\nmost_percent = {most}\n"
+        );
+        let proxy = site(&urls, "").toml(&outlier).run();
+        origins.iter().take(3).for_each(|(_, broken)| broken.store(true, Ordering::SeqCst));
+        statuses(&proxy, 24);
+        let ejected = (0..4).filter(|at| state(&proxy, *at) == UpstreamState::Ejected).count();
+        assert_eq!(ejected, left_out, "{most} %");
+    }
+}

@@ -47,6 +47,11 @@ fn large() -> Vec<u8> {
     (0..LARGE).map(|n| b'a' + u8::try_from(n % 23).unwrap()).collect()
 }
 
+/// A body that belongs to one request only.
+fn own_body(number: &str) -> String {
+    format!("the answer to request {number};").repeat(200)
+}
+
 fn origin() -> Origin {
     let page = format!(
         "<!doctype html><html><head><title>t</title><script src=\"https://connect.facebook.net/en_US/fbevents.js\">\
@@ -59,6 +64,10 @@ fn origin() -> Origin {
         .on("/upload", |x| {
             let length = x.count_body()?;
             x.ok("text/plain", length.to_string().as_bytes())
+        })
+        .on("/own", |x| {
+            let line = x.request().line();
+            x.ok("text/plain", own_body(line.split(['?', ' ']).nth(2).unwrap_or_default()).as_bytes())
         })
         .on("/large", |x| x.ok("text/plain", &large()))
         .on("/ws", echoes)
@@ -74,6 +83,8 @@ struct Town {
     /// Goes up when the origin is killed and when it is back: odd in between.
     restarts: AtomicUsize,
     explained: AtomicU64,
+    /// Requests so far whose bodies are theirs alone.
+    own: AtomicU64,
     /// The longest that this machine stood still, in milliseconds: a virtual one is stopped now and then, and every
     /// limit of time that ran out meanwhile ends something at once.
     standstill: AtomicU64,
@@ -95,13 +106,13 @@ impl Town {
         let socket = &mut None;
         while !self.done.load(Ordering::Acquire) {
             match kind {
-                0 => assert_eq!(kept.get("/", "").text(), "hello"),
-                1 => assert_eq!(Client::connect(self.addr).get("/", "Connection: close\r\n").text(), "hello"),
+                0 => self.own(kept, ""),
+                1 => self.own(&mut Client::connect(self.addr), "Connection: close\r\n"),
                 2 => self.page(kept),
                 3 => {
                     let config = self.authority.client(&["http/1.1"]);
                     let mut client = TlsClient::connect_tls(self.tls, "site.test", config);
-                    (0..5).for_each(|_| assert_eq!(client.get("/", "").text(), "hello"));
+                    (0..5).for_each(|_| self.own(&mut client, ""));
                 }
                 4 => self.http2(h2.get_or_insert_with(|| H2::prior_knowledge(self.addr)), "http"),
                 5 => {
@@ -118,6 +129,13 @@ impl Town {
         }
     }
 
+    /// Asks for a body that nobody else asks for.
+    fn own<S: std::io::Read + std::io::Write>(&self, client: &mut Client<S>, fields: &str) {
+        let number = self.own.fetch_add(1, Ordering::Relaxed).to_string();
+        let text = client.get(&format!("/own?{number}"), fields).text();
+        assert!(text == own_body(&number), "{number}: {text:.300}");
+    }
+
     fn page(&self, client: &mut Client) {
         let answer = client.get("/page", "Sec-GPC: 1\r\nAccept: text/html\r\nSec-Fetch-Dest: document\r\n");
         let text = answer.text();
@@ -126,7 +144,9 @@ impl Town {
     }
 
     fn http2(&self, h2: &mut H2, scheme: &str) {
-        assert_eq!(&h2.get(&format!("{scheme}://site.test/")).body[..], b"hello");
+        let number = self.own.fetch_add(1, Ordering::Relaxed).to_string();
+        let answer = h2.get(&format!("{scheme}://site.test/own?{number}"));
+        assert!(answer.body == own_body(&number), "{number}: {answer:?}");
         let upload = http::Request::post(format!("{scheme}://site.test/upload"));
         let answer = h2.send(upload.body(Frames::new(&[b'u'; 3_000], None)).unwrap());
         assert_eq!((answer.status, &answer.body[..]), (200, b"3000".as_slice()));
@@ -235,6 +255,7 @@ fn traffic_reloads_and_restarts_for_a_while_leave_nothing_behind() {
         counts: Default::default(),
         restarts: AtomicUsize::new(0),
         explained: AtomicU64::new(0),
+        own: AtomicU64::new(0),
         standstill: AtomicU64::new(0),
     });
     let (mut reloads, mut warm, mut busiest) = (0, 0, 0);

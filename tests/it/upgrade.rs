@@ -4,18 +4,19 @@
 //! makes five; `OPTGATE_UPGRADES=20` makes as many as are wanted.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use rustix::process::Signal;
 
-use super::support::binary::{Binary, in_shell, own_address, serving};
-use super::support::client::{Client, get};
+use super::support::binary::{Binary, command, in_shell, optgate, own_address, serving};
+use super::support::client::{Client, get, metrics};
+use super::support::h2::{Frames, H2};
 use super::support::origin::{Origin, echoes};
 use super::support::pki::Authority;
-use super::support::proxy::proxy;
+use super::support::proxy::{Builder, proxy};
 use super::support::{DEADLINE, edit, wait_until};
 
 const SOCKET: &str = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -49,6 +50,91 @@ fn load(addr: std::net::SocketAddr, fresh: bool, done: &AtomicBool, answered: &A
             client = Client::connect(addr);
         }
     }
+}
+
+/// As [`load`], over HTTP/2. A request that was not sent because the connection takes no more is sent on another; one that
+/// was sent is answered.
+fn load_http2(addr: std::net::SocketAddr, done: &AtomicBool, answered: &AtomicUsize) {
+    let mut client = H2::prior_knowledge(addr);
+    while !done.load(Ordering::Acquire) {
+        let request = http::Request::get("http://site.test/").header("sec-gpc", "1");
+        match client.try_send(request.body(Frames::new(b"", None)).unwrap()) {
+            Ok(answer) => {
+                assert_eq!((answer.status, &answer.body[..]), (200, &b"hello"[..]));
+                answered.fetch_add(1, Ordering::AcqRel);
+            }
+            Err(error) => {
+                assert!(
+                    error.is_canceled() || error.is_closed(),
+                    "a request that was sent is lost: {error:?}"
+                );
+                client = H2::prior_knowledge(addr);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_http2_request_is_lost_over_upgrades() {
+    let (origin, _release) = origin();
+    let mut binary = Binary::start(proxy().to(&origin));
+    let addr = binary.addr();
+    let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let (done, answered) = (&done, &answered);
+            scope.spawn(move || load_http2(addr, done, answered));
+        }
+        let _end = Ends(&done);
+        for _ in 0..3 {
+            let before = answered.load(Ordering::Acquire);
+            wait_until("the load goes on", || answered.load(Ordering::Acquire) > before + 100);
+            binary.upgrade();
+        }
+    });
+    println!("3 upgrades, {} HTTP/2 requests, 0 failed", answered.into_inner());
+}
+
+/// RFC 9113, 6.8: a client of the old process is told to go elsewhere before its connection ends, and an old process with
+/// nothing to finish ends.
+#[test]
+fn http2_clients_are_told_to_go_elsewhere_at_an_upgrade() {
+    let (origin, _release) = origin();
+    let mut binary = Binary::start(proxy().to(&origin));
+    let mut kept = H2::prior_knowledge(binary.addr());
+    assert_eq!(kept.get("http://site.test/").status, 200);
+    let mut raw = Client::connect(binary.addr());
+    raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut next_type = || {
+        let head = raw.take(9);
+        raw.take(usize::from(head[1]) << 8 | usize::from(head[2]));
+        head[3]
+    };
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    assert_eq!(next_type(), SETTINGS);
+    binary.upgrade();
+    while next_type() != GOAWAY {}
+    wait_until("the client knows", || kept.is_closed());
+    assert_eq!(H2::prior_knowledge(binary.addr()).get("http://site.test/").status, 200);
+}
+
+/// The command does what SIGUSR2 does, and says what came of it.
+#[test]
+fn the_command_upgrades_and_says_so() {
+    let (origin, _release) = origin();
+    let (mut binary, admin) = Binary::observed(proxy().to(&origin));
+    let upgrade = || optgate(&["upgrade", "--admin", &admin.to_string()]);
+    let (code, said) = upgrade();
+    binary.upgraded();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(get(binary.addr(), "/", "").text(), "hello");
+    assert_eq!(binary.wait().code(), Some(0), "the process before it has ended");
+    edit(&binary.file(), "upstream =", "upstreem =");
+    let (code, said) = upgrade();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("exit code 78"), "{said}");
+    assert_eq!(get(binary.addr(), "/", "").text(), "hello");
 }
 
 /// Ends the load however the test ends.
@@ -188,6 +274,52 @@ fn a_socket_of_systemd_is_served_by_every_thread() {
     for _ in 0..24 {
         assert_eq!(get(addr, "/", "").text(), "hello");
     }
+}
+
+/// Starts the program with one socket from systemd, which waits for nobody but it.
+fn activated(builder: Builder, addr: std::net::SocketAddr, socket: OwnedFd) -> Binary {
+    let mut program = command(&builder.write());
+    program.args(["--log-level", "info"]);
+    let mut shell = in_shell("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null", &program);
+    shell.stdin(socket);
+    Binary::of(shell, addr, builder.into_dir())
+}
+
+/// sd_listen_fds(3): every kind of listener can be passed. The ports are bound already without sharing, so whoever opened
+/// them anew would fail.
+#[test]
+fn sockets_of_systemd_serve_tls_the_admin_listener_and_unix_sockets() {
+    let (origin, _release) = origin();
+    let here = || {
+        let addr = own_address();
+        (addr, proxy().to(&origin).replacing("[\"127.0.0.1:0\"]", &format!("[\"{addr}\"]")))
+    };
+    let listening = || std::net::TcpListener::bind(own_address()).unwrap();
+
+    let (socket, authority, (addr, builder)) = (listening(), Authority::new(), here());
+    let tls = socket.local_addr().unwrap();
+    let certificate = authority.leaf("site.test").toml(builder.dir(), "site");
+    let builder = builder.toml(&format!("[tls]\nlisten = [\"{tls}\"]\n{certificate}"));
+    let _binary = activated(builder, addr, socket.into());
+    let mut client = Client::connect_tls(tls, "site.test", authority.client(&["http/1.1"]));
+    assert_eq!(client.get("/", "").text(), "hello");
+
+    let (socket, (addr, builder)) = (listening(), here());
+    let admin = socket.local_addr().unwrap();
+    let builder = builder.replacing("listen = \"127.0.0.1:0\"", &format!("listen = \"{admin}\""));
+    let _binary = activated(builder, addr, socket.into());
+    assert!(metrics(admin).contains("optgate_build_info"));
+
+    let (addr, builder) = here();
+    let path = builder.dir().join("http.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    let listen = format!("[\"{addr}\", \"unix:{}\"]", path.display());
+    let builder = builder.replacing(&format!("[\"{addr}\"]"), &listen);
+    let mut binary = activated(builder, addr, socket.into());
+    assert_eq!(Client::connect_unix(&path).get("/", "").text(), "hello");
+    binary.signal(Signal::TERM);
+    assert_eq!(binary.wait().code(), Some(0));
+    assert!(path.exists(), "a file of systemd's stays systemd's");
 }
 
 /// sd_notify(3): ready after listening, reloading and ready again, stopping.

@@ -52,6 +52,8 @@ pub struct Link {
     in_body: AtomicU64,
     /// A head had begun and did not end in time.
     late: AtomicBool,
+    /// No head had begun in time.
+    idle: AtomicBool,
     /// Nothing has come for a while, and nothing is under way.
     quiet: AtomicBool,
     /// Whether `waiting` is worth a look. Both sides run on the connection's own task.
@@ -101,6 +103,12 @@ impl Link {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.late.load(Ordering::Relaxed)
+    }
+
+    /// Whether no next head had begun in time.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed)
     }
 
     /// Whether nothing has come for a while and nothing is under way: what hyper holds of the connection can go. Cost:
@@ -281,7 +289,8 @@ impl<S> Gate<S> {
             self.link.quiet.store(quiet, Ordering::Relaxed);
             return Poll::Pending;
         }
-        self.link.late.store(scan.has_begun(), Ordering::Relaxed);
+        let over = if scan.has_begun() { &self.link.late } else { &self.link.idle };
+        over.store(true, Ordering::Relaxed);
         self.state = State::Late;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

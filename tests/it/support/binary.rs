@@ -165,6 +165,11 @@ impl Binary {
     /// Has a new process take over and waits until it serves.
     pub fn upgrade(&mut self) {
         self.signal(Signal::USR2);
+        self.upgraded();
+    }
+
+    /// Waits until a new process serves that was ordered already.
+    pub fn upgraded(&mut self) {
         let line = self.wait_for_line("upgraded: process ");
         let id = line.split("upgraded: process ").nth(1).unwrap().split(' ').next().unwrap();
         self.successors.push(Pid::from_raw(id.parse().unwrap()).unwrap());

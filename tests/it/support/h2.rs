@@ -119,6 +119,11 @@ impl H2 {
         Self { runtime, sender }
     }
 
+    /// Whether the server takes no more requests on it (RFC 9113, 6.8), or it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Begins a `GET` that nobody waits for.
     pub fn begin(&mut self, url: &str) {
         let request = Request::get(url).body(Frames::new(b"", None)).unwrap();
@@ -136,6 +141,21 @@ impl H2 {
             tokio::time::timeout(DEADLINE, answer).await.expect("an end before the deadline")
         };
         reading.into_iter().map(|answer| self.runtime.block_on(read(answer)).unwrap().unwrap()).collect()
+    }
+
+    /// Sends `GET`s with these fields at once, and reads all answers in their order.
+    pub fn get_all(&mut self, urls: &[String], fields: &[(&str, &str)]) -> Vec<Answer> {
+        let asked = urls.iter().map(|url| {
+            let request =
+                fields.iter().fold(Request::get(url), |request, (name, value)| request.header(*name, *value));
+            let answer = self.sender.send_request(request.body(Frames::new(b"", None)).unwrap());
+            self.runtime.spawn(async { Answer::read(answer.await?).await })
+        });
+        let asked: Vec<_> = asked.collect();
+        let read = |answer| async {
+            tokio::time::timeout(DEADLINE, answer).await.expect("an end before the deadline")
+        };
+        asked.into_iter().map(|answer| self.runtime.block_on(read(answer)).unwrap().unwrap()).collect()
     }
 
     /// Sends a request and reads the whole answer.
