@@ -17,6 +17,7 @@ use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,17 @@ struct Scenario {
     more: u32,
     /// How the body is read, if it is a page.
     page: Option<Page>,
-    http2: bool,
+    over: Over,
+}
+
+/// What the client speaks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Over {
+    Http1,
+    /// In clear, one stream after another.
+    Http2,
+    /// HTTP/1.1 over TLS 1.3. The client's own allocations could not be told apart, so none are counted.
+    Tls,
 }
 
 /// What the rewriter has to read of a page.
@@ -68,7 +79,7 @@ const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gec
     Cookie: session=8f14e45fceea167a5a36dedd4bea2543; theme=dark; basket=3\r\nSec-Fetch-Mode: no-cors\r\n\
     Sec-Fetch-Site: same-origin\r\nPriority: u=0, i\r\n";
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     // A load generator's request, as `small` of most benchmarks.
     Scenario {
         name: "small",
@@ -77,9 +88,18 @@ const SCENARIOS: [Scenario; 7] = [
         body: || vec![b'x'; 1024],
         more: 4000,
         page: None,
-        http2: false,
+        over: Over::Http1,
     },
-    // The same over HTTP/2, in clear, one stream after another.
+    // The same over TLS, and over HTTP/2 in clear.
+    Scenario {
+        name: "small_tls",
+        asks: "",
+        answers: "Content-Type: text/plain\r\nETag: \"65a1b2c3-400\"\r\nAccept-Ranges: bytes\r\n",
+        body: || vec![b'x'; 1024],
+        more: 4000,
+        page: None,
+        over: Over::Tls,
+    },
     Scenario {
         name: "small_http2",
         asks: "",
@@ -87,7 +107,7 @@ const SCENARIOS: [Scenario; 7] = [
         body: || vec![b'x'; 1024],
         more: 4000,
         page: None,
-        http2: true,
+        over: Over::Http2,
     },
     // A browser's request for a picture, from a visitor who has opted out.
     Scenario {
@@ -97,7 +117,7 @@ const SCENARIOS: [Scenario; 7] = [
         body: || vec![b'x'; 16 * 1024],
         more: 4000,
         page: None,
-        http2: false,
+        over: Over::Http1,
     },
     // Pages that are read whole, opted out and not, for a visitor who was here before: a first visit is recorded, and how
     // many records share a commit is the machine's affair.
@@ -108,7 +128,7 @@ const SCENARIOS: [Scenario; 7] = [
         body: page,
         more: 100,
         page: Some(Page::Whole),
-        http2: false,
+        over: Over::Http1,
     },
     // The same page again, and one that is unlike it by a number, as the memo answers them.
     Scenario {
@@ -118,7 +138,7 @@ const SCENARIOS: [Scenario; 7] = [
         body: page,
         more: 1000,
         page: Some(Page::Nothing),
-        http2: false,
+        over: Over::Http1,
     },
     Scenario {
         name: "page_memo_unlike",
@@ -127,7 +147,7 @@ const SCENARIOS: [Scenario; 7] = [
         body: page,
         more: 1000,
         page: Some(Page::Part),
-        http2: false,
+        over: Over::Http1,
     },
     Scenario {
         name: "page_link_only",
@@ -136,7 +156,7 @@ const SCENARIOS: [Scenario; 7] = [
         body: page,
         more: 100,
         page: Some(Page::Whole),
-        http2: false,
+        over: Over::Http1,
     },
 ];
 
@@ -180,14 +200,15 @@ impl Scenario {
     }
 
     fn request(&self, host: SocketAddr) -> Vec<u8> {
-        if self.http2 {
+        if self.over == Over::Http2 {
             return http2_request(&format!("/{}", self.name), &host.to_string());
         }
         let browser = match self.name {
-            "small" => String::new(),
+            "small" | "small_tls" => String::new(),
             "page_link_only" => BROWSER.replace("Sec-GPC: 1\r\n", ""),
             _ => BROWSER.to_owned(),
         };
+        let host = if self.over == Over::Tls { NAME.to_owned() } else { host.to_string() };
         format!("GET /{} HTTP/1.1\r\nHost: {host}\r\n{browser}{}\r\n", self.name, self.asks).into_bytes()
     }
 
@@ -267,9 +288,28 @@ fn ends_stream(mut bytes: &[u8], stream: u32) -> bool {
     false
 }
 
+/// The site's name over TLS.
+const NAME: &str = "site.test";
+
+/// One certificate for all runs, which is its own authority.
+static CERTIFICATE: LazyLock<rcgen::CertifiedKey<rcgen::KeyPair>> =
+    LazyLock::new(|| rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap());
+
+trait Wire: Read + std::io::Write {}
+
+impl<T: Read + std::io::Write> Wire for T {}
+
+fn ciphered(tcp: TcpStream) -> Box<dyn Wire> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CERTIFICATE.cert.der().clone()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let tls = rustls::ClientConnection::new(Arc::new(config), NAME.try_into().unwrap()).unwrap();
+    Box::new(rustls::StreamOwned::new(tls, tcp))
+}
+
 /// One connection that asks one thing after another.
 struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     request: Vec<u8>,
     room: Vec<u8>,
     /// The last stream's number, over HTTP/2.
@@ -281,9 +321,10 @@ impl Client {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let http2 = scenario.http2.then_some(0);
+        let stream = if scenario.over == Over::Tls { ciphered(stream) } else { Box::new(stream) };
+        let http2 = (scenario.over == Over::Http2).then_some(0);
         let mut client = Self { stream, request: scenario.request(addr), room: vec![0; 1 << 20], http2 };
-        if scenario.http2 {
+        if scenario.over == Over::Http2 {
             client.stream.write_all(HTTP2_BEGINNING)?;
         }
         if scenario.comes_back() {
@@ -397,14 +438,26 @@ fn program() -> String {
     words.next().unwrap_or_else(|| env!("CARGO_BIN_EXE_optgate").to_owned())
 }
 
+/// Settings of a listener with TLS.
+fn tls(dir: &Path, listen: SocketAddr) -> String {
+    let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
+    std::fs::write(&chain, CERTIFICATE.cert.pem()).unwrap();
+    std::fs::write(&key, CERTIFICATE.signing_key.serialize_pem()).unwrap();
+    format!("[tls]\nlisten = [\"{listen}\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n")
+}
+
 fn settings_file(dir: &Path, listen: SocketAddr, origin: SocketAddr, scenario: &Scenario) -> PathBuf {
     let file = dir.join("optgate.toml");
     let data = dir.join("data").display().to_string();
     // The memo would have little more read than what differs.
     let memo = if scenario.page == Some(Page::Whole) { "[limits]\nrewrite_memo = \"0B\"\n" } else { "" };
+    let (plain, tls) = match scenario.over {
+        Over::Tls => (SocketAddr::from(([127, 0, 0, 1], 0)), tls(dir, listen)),
+        _ => (listen, String::new()),
+    };
     let text = format!(
-        "listen = [\"{listen}\"]\nworkers = 1\ndata_dir = {data:?}\nupstream = \"http://{origin}\"\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n{memo}"
+        "listen = [\"{plain}\"]\nworkers = 1\ndata_dir = {data:?}\nupstream = \"http://{origin}\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n{memo}{tls}"
     );
     std::fs::write(&file, text).unwrap();
     file
@@ -509,6 +562,9 @@ fn main() -> ExitCode {
         for scenario in &SCENARIOS {
             // A page takes so long that the timer's calls hide its own.
             if scenario.page == Some(Page::Whole) && gate.name == "system_calls" {
+                continue;
+            }
+            if scenario.over == Over::Tls && gate.name == "allocations" {
                 continue;
             }
             let mut found = (gate.count)(scenario);
