@@ -42,6 +42,7 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinError;
 
 use self::acme::Upkeep;
 use self::bound::{Addresses, Bound};
@@ -168,7 +169,8 @@ fn start_background_work(
 ) {
     look_up_hosts(background, &house.snapshot.load().settings, house);
     if let Some(upkeep) = upkeep {
-        background.spawn(Arc::clone(upkeep).work(phases.clone()));
+        let (upkeep, phases) = (Arc::clone(upkeep), phases.clone());
+        jobs::keep(background, "certificates", move || Arc::clone(&upkeep).work(phases.clone()));
     }
     let (shelf, of_lists) = (Arc::clone(&reloader.shelf), Arc::clone(house));
     jobs::keep(background, "the look at filter lists", move || {
@@ -214,8 +216,10 @@ async fn look_at_folder(store: Store) {
         let store = store.clone();
         // A folder on a network may keep who looks at it waiting.
         let looked = tokio::task::spawn_blocking(move || store.look_at_place()).await;
-        if looked.is_err() {
-            return;
+        match looked.map_err(JoinError::try_into_panic) {
+            Ok(_) => {}
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => return,
         }
     }
 }
@@ -227,7 +231,12 @@ fn look_up_hosts(background: &Runtime, settings: &Settings, house: &Arc<House>) 
     }
     let _entered = background.enter();
     match dns::resolver(&settings.dns, dns::Asked::Cnames) {
-        Ok(resolver) => drop(background.spawn(dns::watch(Arc::clone(house), resolver))),
+        Ok(resolver) => {
+            let house = Arc::clone(house);
+            jobs::keep(background, "the look-up of hosts", move || {
+                dns::watch(Arc::clone(&house), resolver.clone())
+            });
+        }
         Err(error) => tracing::warn!("first-party hosts are not looked up: {error:#}"),
     }
 }

@@ -33,7 +33,8 @@ pub async fn reserved(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
     let (mut parts, body) = request.into_parts();
-    let opts_out = parts.method == Method::POST && parts.uri.path().ends_with("/opt-out");
+    let act = parts.uri.path().strip_prefix(&*x.snapshot.prefix).filter(|_| parts.method == Method::POST);
+    let (opts_out, opts_in) = (act == Some("/opt-out"), act == Some("/opt-in/confirm"));
     let shown = parts.uri.path() == &*x.snapshot.prefix;
     let crowding = !within_rate(core, x, parts.uri.path());
     if crowding && !opts_out {
@@ -63,7 +64,6 @@ pub async fn reserved(
         // From this very answer on the choice is in force, so its cookies go with it.
         x.decision = Decision::out(Basis::Cookie);
     }
-    let opts_in = parts.method == Method::POST && parts.uri.path().ends_with("/opt-in/confirm");
     let trackers = request::tracker_cookies(&parts.headers, &x.rule().policy);
     let consent = ConsentCookies::read(&parts.headers);
     parts.extensions.insert(visit);

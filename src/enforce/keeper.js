@@ -7,7 +7,8 @@
 // Browsers without an observer, or that cannot tell what is connected, are left alone.
 //
 // A page that the back/forward cache shows again, as it stood before its visitor opted out, is loaded anew: one that
-// was opted out read `true` when it came, and what says so since is the browser or the cookie of ours.
+// was opted out read `true` when it came, and what says so since is the browser or the cookie of ours. Not by `reload`,
+// which would post again what a page is the answer to.
 (function (d, l, n, t, o, p) {
   function look() {
     try {
@@ -28,7 +29,8 @@
   p = navigator.globalPrivacyControl;
   addEventListener("pageshow", function (e) {
     try {
-      if (e.persisted && !p && (navigator.globalPrivacyControl || d.cookie.match("usprivacy=1.Y"))) location.reload();
+      if (e.persisted && !p && (navigator.globalPrivacyControl || d.cookie.match("usprivacy=1.Y")))
+        location.replace(location.href.split("#")[0]);
     } catch (e) {}
   });
 })(document, document.querySelector("p.ogc-line"), 0, 0);

@@ -415,16 +415,7 @@ async fn record_change(portal: &Pages, visit: &Visit, change: Change) -> Result<
         Some(Basis::Profile) => &visit.aliases.profile,
         _ => &visit.aliases.account,
     };
-    let recording = async {
-        if kind != Kind::OptOut && change.subject.is_some() {
-            portal.store.record_under_others(&change, aliases).await?;
-        }
-        match visit.crowding {
-            true => portal.store.record_crowding(change).await,
-            false => portal.store.record(change).await,
-        }
-    };
-    let recorded = recording.await;
+    let recorded = portal.store.record_under_all(change, aliases, visit.crowding).await;
     if let Err(error) = &recorded {
         tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
     }

@@ -10,7 +10,8 @@ use super::cookie::{Signatures, constant_time_eq};
 
 /// Keys derived from one secret: one signs the opt-out cookie, one hashes subjects, one seals what is kept of them
 /// until others were told, one signs what was asked, and one what the store writes beside its records. And those of the
-/// secrets before it, under which browsers and accounts are still known.
+/// other secrets that are tried: the one to come, if there is one, and those before, under which browsers and accounts are
+/// still known.
 ///
 /// Never printed: `Debug` shows no bytes.
 #[derive(Clone)]
@@ -46,13 +47,13 @@ impl Keys {
         }
     }
 
-    /// These keys, with those of earlier secrets to be tried as well, newest first.
+    /// These keys, with those of other secrets to be tried as well, newest first.
     #[must_use]
     pub fn with_older(self, secrets: &[impl AsRef<[u8]>]) -> Self {
         Self { older: secrets.iter().map(|secret| Self::derive(secret.as_ref())).collect(), ..self }
     }
 
-    /// Keys of earlier secrets, newest first; usually none.
+    /// Keys of the other secrets, newest first; usually none.
     #[must_use]
     pub fn older(&self) -> &[Self] {
         &self.older

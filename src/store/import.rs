@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
-    /// Whose it is, hashed with the live secret.
+    /// Whose it is, hashed with the live secret, or with the one that `policy` says.
     #[serde(serialize_with = "write_subject", deserialize_with = "read_subject")]
     pub subject: Subject,
     /// The same under the other secrets that are tried, where the account is at hand.
@@ -58,6 +58,10 @@ pub struct Imported {
     pub known: usize,
     /// Older than the account's own opt-in.
     pub overruled: usize,
+    /// Of accounts that opted back in, while nobody could say whether other nodes have that from before the arrival's day
+    /// was over: nothing was recorded, and the same is to be given again.
+    #[serde(default)]
+    pub unclear: usize,
 }
 
 impl Imported {
@@ -66,6 +70,7 @@ impl Imported {
         self.recorded += more.recorded;
         self.known += more.known;
         self.overruled += more.overruled;
+        self.unclear += more.unclear;
     }
 }
 
@@ -74,7 +79,7 @@ impl Store {
     /// somebody is to be told of them, so that what names an account is kept until then. `dry_run` only counts.
     ///
     /// # Errors
-    /// When the journal cannot be written, or other nodes cannot be asked when somebody opted back in: give the same again.
+    /// When the journal cannot be written: give the same again.
     pub async fn import(
         &self,
         arrivals: Vec<Arrival>,
@@ -98,7 +103,8 @@ impl Store {
         }
         let asked = opted_in.len();
         let (later, unclear) = self.before_their_opt_in(opted_in).await?;
-        imported.overruled += asked - later.len();
+        imported.unclear = unclear;
+        imported.overruled += asked - later.len() - unclear;
         new.extend(later);
         imported.recorded = new.len();
         let (mut requests, mut changes) = (Vec::new(), Vec::new());
@@ -130,21 +136,15 @@ impl Store {
             };
             self.recipients().recorded(try_join_all(recording).await.map_err(begun)?).await?;
         }
-        match unclear {
-            None => Ok(imported),
-            Some(error) => Err(RecordError::Journal(format!(
-                "some accounts opted back in, and whether that was after the date in the file is not known now ({error}); \
-                 the others are recorded. Give the same again once it is"
-            ))),
-        }
+        Ok(imported)
     }
 
-    /// Those who opted back in, on whichever node, before the day of their arrival was over; and why the others could not be
-    /// asked, if they could not: then nobody, for others need not wait.
+    /// Those who opted back in, on whichever node, before the day of their arrival was over; and of how many that cannot be
+    /// known now, for the other nodes could not be asked.
     async fn before_their_opt_in(
         &self,
         arrivals: Vec<Arrival>,
-    ) -> Result<(Vec<Arrival>, Option<RecordError>), RecordError> {
+    ) -> Result<(Vec<Arrival>, usize), RecordError> {
         let mut left = Vec::new();
         for arrival in arrivals {
             let mut later = false;
@@ -158,18 +158,21 @@ impl Store {
             }
         }
         let Some(feed) = self.0.state.feed.as_ref().filter(|_| !left.is_empty()) else {
-            return Ok((left, None));
+            return Ok((left, 0));
         };
         let all = |arrival: &Arrival| [&[arrival.subject], arrival.others.as_slice()].concat();
         let times = match feed.opted_in(left.iter().flat_map(all).collect()).await {
             Ok(times) => times,
-            Err(error) => return Ok((Vec::new(), Some(error))),
+            Err(error) => {
+                tracing::warn!(%error, "other nodes could not be asked when accounts opted back in");
+                return Ok((Vec::new(), left.len()));
+            }
         };
         let later = |arrival: &Arrival| {
             all(arrival).iter().filter_map(|subject| times.get(subject)).any(|time| *time >= arrival.until_us)
         };
         left.retain(|arrival| !later(arrival));
-        Ok((left, None))
+        Ok((left, 0))
     }
 }
 

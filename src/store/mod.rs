@@ -54,6 +54,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use futures_util::future;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -337,25 +338,46 @@ impl Store {
         self.0.state.feed.is_none()
     }
 
-    /// Records a choice that is no opt-out under the other secrets that are tried, where an opt-out stands under them that
-    /// it ends or eases: first, so that what cannot be recorded leaves the opt-out as it is. A node alone knows by the
-    /// order of its records which word is the last, and records nothing here.
+    /// Records a change, and one that is no opt-out also under the other secrets that are tried, where an opt-out stands
+    /// under them that it ends or eases. All go to the writer at once, so that no later choice comes between them; where one
+    /// is not recorded, an opt-out under it holds. `crowding` as in [`Store::record_crowding`].
     ///
     /// # Errors
-    /// See [`RecordError`].
-    pub async fn record_under_others(&self, change: &Change, others: &[Subject]) -> Result<(), RecordError> {
-        if self.is_alone() {
-            return Ok(());
+    /// See [`RecordError`]: of the first that was not recorded.
+    pub async fn record_under_all(
+        &self,
+        change: Change,
+        others: &[Subject],
+        crowding: bool,
+    ) -> Result<Receipt, RecordError> {
+        let under_others = self.under_others(&change, others).into_iter().map(|change| self.record(change));
+        let live = async {
+            match crowding {
+                true => self.record_crowding(change).await,
+                false => self.record(change).await,
+            }
+        };
+        let (others, live) = future::join(future::join_all(under_others), live).await;
+        others.into_iter().collect::<Result<Vec<_>, _>>()?;
+        live
+    }
+
+    /// The change under the other secrets, where that is needed. Without a database that nodes share, the order of the
+    /// records tells which word is the last, and nothing is.
+    fn under_others(&self, change: &Change, others: &[Subject]) -> Vec<Change> {
+        if self.is_alone() || change.kind == Kind::OptOut || change.subject.is_none() {
+            return Vec::new();
         }
         let (live, checks) = (&self.0.key_check, self.0.other_checks.iter());
-        for (subject, check) in others.iter().zip(checks) {
+        let ended = |subject: &Subject| {
             let standing = self.0.state.index.standing(subject);
-            if standing.is_out() && (change.kind == Kind::OptIn || standing != Standing::Programme) {
-                let change = Change { subject: Some(*subject), ..change.clone() };
-                self.record(change.hashed_under(check, live)).await?;
-            }
-        }
-        Ok(())
+            standing.is_out() && (change.kind == Kind::OptIn || standing != Standing::Programme)
+        };
+        let ended = others.iter().zip(checks).filter(|(subject, _)| ended(subject));
+        let under = |subject: &Subject, check: &str| {
+            Change { subject: Some(*subject), ..change.clone() }.hashed_under(check, live)
+        };
+        ended.map(|(subject, check)| under(subject, check)).collect()
     }
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.

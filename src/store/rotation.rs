@@ -91,7 +91,7 @@ pub fn key_lines(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
 pub fn prepare_secret(data_dir: &Path) -> Result<Vec<KeyLine>, OpenError> {
     let path = data_dir.join(SECRET);
     let prepared = secret(data_dir)?.prepare(&path);
-    prepared.map(|secret| lines(&secret)).map_err(|e| failed(&path, e.to_string()))
+    prepared.map(|secret| lines(&secret)).map_err(|e| failed(&path, format!("cannot be written: {e}")))
 }
 
 /// Puts the next secret, or else a new one, in front of the others. A running server takes it at its next start.

@@ -71,7 +71,10 @@ fn a_notification_brings_no_trackers_picture_from_a_page_or_a_service_worker() {
         tab.grant("notifications");
         tab
     };
-    only_the_twin_comes(tab, "new Notification('x', { icon: PICTURE }).title");
+    only_the_twin_comes(
+        tab,
+        "new Notification('x', { icon: PICTURE, data: Object.create({ go() {} }) }).title",
+    );
     // Each has a worker of its own: nobody closes the first one's.
     let worker = "navigator.serviceWorker.register('/worker-notification.js?' + encodeURIComponent(PICTURE),\
         { scope: '/' + new URL(PICTURE).host }).then(() => 1)";

@@ -786,6 +786,26 @@ fn the_later_of_two_words_under_two_secrets_holds() {
     assert_eq!(known(&house.store()), Standing::OptedIn);
 }
 
+/// As above, where it comes while the other's record is still on its way to the disk.
+#[test]
+fn an_opt_out_under_the_old_secret_right_behind_a_carry_keeps_that_secret() {
+    let house = House::new();
+    house.records(0..1);
+    house.optgate(&["keys", "rotate"]).ok();
+    let store = house.store();
+    let live = out(&store, 0);
+    let old = Subject::of_account(&store.keys().older()[0], "shop", &[0]);
+    let listed = house.optgate(&["keys", "list"]).ok().out;
+    let checks: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    let late = Change { subject: Some(old), ..live.clone() }.hashed_under(checks[1], checks[0]);
+    block_on(async {
+        assert_eq!(store.carry(&[old], live), Standing::OptedOut);
+        store.record(late).await.unwrap();
+        store.close().await;
+    });
+    house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known under an earlier secret alone");
+}
+
 /// Issue 6: who trusts the public key of before or of after can prove all of it. A lost key is told apart.
 #[test]
 fn a_signing_key_is_rotated_and_both_public_keys_verify() {

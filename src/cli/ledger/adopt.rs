@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::import::record;
+use super::import::{clear, record};
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
 use crate::store::adopt::left_behind;
@@ -43,6 +43,7 @@ pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(),
     writeln!(out, "of browsers alone, which keep their own: {}", left.of_browsers)?;
     let untold = recipients::open_tasks(&args.folder).map_err(anyhow::Error::new)?.len();
     writeln!(out, "recipients that are still to be told, by `ledger recipients` on that folder: {untold}")?;
+    clear(&counts)?;
     match left.unproven {
         None => Ok(()),
         Some(why) => Err(anyhow::anyhow!(

@@ -93,6 +93,13 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     let input = Input::of(&args.file)?;
     let name = input.name.as_str();
     let found = survey(input.open()?).with_context(|| format!("{name} cannot be read"))?;
+    let (mut refused, mut twice, mut seen) = (0, 0, HashSet::new());
+    let mut refuse = |line: u64, why: &str| {
+        refused += 1;
+        eprintln!("{name}:{line}: {why}");
+    };
+    // First, for the head line may be one of them.
+    found.unreadable.iter().for_each(|row| refuse(row.line, &unreadable(row)));
     let mut table = Table::of(input.open()?, &found).with_context(|| format!("{name}:1"))?;
     let books = Books::open(&settings)?;
     let checks = store::key_lines(&settings.data_dir).map_err(anyhow::Error::new)?;
@@ -103,12 +110,6 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
         // Accounts of a site in a group are kept under the group's name.
         sites: settings.sites.iter().map(|site| (site.name.as_str(), site.scope.as_str())).collect(),
     };
-    let (mut refused, mut twice, mut seen) = (0, 0, HashSet::new());
-    let mut refuse = |line: u64, why: &str| {
-        refused += 1;
-        eprintln!("{name}:{line}: {why}");
-    };
-    found.unreadable.iter().for_each(|row| refuse(row.line, &unreadable(row)));
     let arrivals = std::iter::from_fn(|| {
         loop {
             let (line, row) = match table.next()? {
@@ -136,6 +137,7 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     writeln!(out, "recorded before: {}", counts.known)?;
     writeln!(out, "older than the account's own opt-in: {}", counts.overruled)?;
     writeln!(out, "refused: {refused}")?;
+    clear(&counts)?;
     match refused {
         0 => Ok(()),
         _ => Err(anyhow::anyhow!("{name}: {refused} rows were refused; mend them and import the file again")
@@ -435,6 +437,17 @@ pub(super) fn record(
             eprintln!("{done} of {total}");
         }
     }
+}
+
+/// Whether something became of all.
+pub(super) fn clear(imported: &Imported) -> anyhow::Result<()> {
+    let unclear = imported.unclear;
+    anyhow::ensure!(
+        unclear == 0,
+        "{unclear} accounts opted back in, and whether that was after the date given here cannot be known while the database \
+         that nodes share is away: they were left as they are. Give the same again when it is back"
+    );
+    Ok(())
 }
 
 fn bar_style() -> ProgressStyle {

@@ -48,7 +48,7 @@ impl<'a> Scope<'a> {
         Self { keys, name, before, formerly: &[] }
     }
 
-    /// Cost: one HMAC, two in a group, one more for every former name, and as many again for every earlier secret that is
+    /// Cost: one HMAC, two in a group, one more for every former name, and as many again for every other secret that is tried that is
     /// still tried.
     #[must_use]
     pub fn account(&self, key: &[u8]) -> Known {
@@ -97,7 +97,9 @@ impl<'a> Scope<'a> {
 pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Standing {
     let store = &core.house.store;
     let standing = store.lookup(&known.subject);
-    if (known.older.is_empty() && known.before.is_empty()) || standing == Standing::NotLoaded {
+    // No word under another hash adds to this.
+    let settled = standing.is_out() && standing != Standing::Programme;
+    if settled || (known.older.is_empty() && known.before.is_empty()) {
         return standing;
     }
     let with = |others: &[Subject], recording: bool| {

@@ -67,10 +67,11 @@ function judge(self, args) {
   return some(args, (given, at) => (args[at] = css(given)) !== given && typeof given == "object") && [];
 }
 
-// Frames of an animation, pictures of a notification, and other settings. Paths behind a base may be anything.
+// Frames of an animation, pictures of a notification, and other settings. Paths behind a base may be anything; what is
+// inherited may be functions, which nobody could copy.
 function settings(given) {
   var clean = {};
-  if (!given || typeof given != "object" || given.toString && !given[Symbol.iterator] && !test(/^\[object O/, given)) return css(given);
+  if (!given || typeof given != "object" || given.toString && !given[Symbol.iterator] && !test(/^\[object O/, given)) return given?.call ? 0 : css(given);
   if (given[Symbol.iterator]) return map([...given], settings);
   for (var key in given) clean[key] = key == "baseURL" && tracker(given[key], 1) ? "" : settings(given[key]);
   return clean;

@@ -149,26 +149,28 @@ pub(super) async fn put_meta(connection: &mut PgConnection, key: &str, value: &s
     Ok(())
 }
 
-/// The schema's version, if this program and this secret fit the database, and the check of the secret with which a node
-/// started last.
+fn unknown_secret() -> Trouble {
+    let why = "its nodes use another secret.key, so account opt-outs of theirs would match nobody here; copy secret.key of \
+               one of them, which has all that are in use, into this data folder";
+    Trouble::Refused(why.into())
+}
+
+/// The schema's version, if this program and its secrets fit the database, and the check of the secret with which a node
+/// came last.
 async fn checked_version(
     connection: &mut PgConnection,
     key_checks: &[String],
     let_in: bool,
 ) -> Result<(usize, Option<String>), Trouble> {
     let rows = query("SELECT key, value FROM optgate.meta").fetch_all(connection).await?;
+    let lacks = |check: &str| !let_in && !key_checks.iter().any(|known| known == check);
     let (mut version, mut latest) = (0, None);
     for row in rows {
         let (key, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         match key.as_str() {
-            "key_check" if !let_in && !key_checks.contains(&value) => {
-                return Err(Trouble::Refused(
-                    "its nodes use another secret.key, so account opt-outs of theirs would match nobody here; copy \
-                     secret.key of one of them into this data folder"
-                        .into(),
-                ));
-            }
+            "key_check" if lacks(&value) => return Err(unknown_secret()),
             "key_check" => latest = Some(value),
+            key if key.strip_prefix(IN_USE).is_some_and(lacks) => return Err(unknown_secret()),
             "schema" => {
                 version = value.parse().map_err(|_| {
                     Trouble::Refused(format!("its schema version is `{value}`, which is no number"))

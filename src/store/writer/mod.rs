@@ -349,6 +349,10 @@ impl Writer {
         match command {
             Command::Record(waiting) => {
                 self.pressing |= waiting.answer.is_some();
+                // What is recorded of it now came behind what stands for it.
+                if let Some(subject) = waiting.change.subject {
+                    self.carried.retain(|carried| *carried != subject);
+                }
                 self.queue.push_back(waiting);
             }
             Command::Read { key, answer } => {

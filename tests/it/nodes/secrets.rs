@@ -172,12 +172,21 @@ fn a_secret_that_every_node_tries_first_is_rotated_without_a_gap() {
     let words = |listed: &str| {
         listed.lines().map(|line| line.split('\t').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
     };
+    let at_c = node(&origin, &database);
+    std::fs::create_dir_all(data(&at_c)).unwrap();
+    copy_secret(&data(&at_a), &data(&at_c));
     assert_eq!(words(&keys(&at_a, &["rotate", "--next"])), ["live", "next"]);
     copy_secret(&data(&at_a), &data(&at_b));
-    let (a, b) = (restarted(a, &at_a), restarted(b, &at_b));
+    let (a, mut b) = (restarted(a, &at_a), restarted(b, &at_b));
     assert_eq!(words(&keys(&at_a, &["rotate"])), ["live", "earlier"]);
     let a = restarted(a, &at_a);
-    // From here on they differ.
+    // From here on they differ. A third that has the first secret only is not let in, whichever of them came last.
+    for b_came_last in [false, true] {
+        assert!(optgate::app::start(at_c.settings()).is_err(), "{b_came_last}");
+        if !b_came_last {
+            b = restarted(b, &at_b);
+        }
+    }
     let both_say = |what: &str| {
         wait_until(what, || [&a, &b].iter().all(|node| decision(node, &origin) == what));
     };
