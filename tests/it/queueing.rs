@@ -136,7 +136,9 @@ fn idle_connections_of_other_cores_make_room_for_all_who_wait() {
         x.ok("text/plain", b"all")
     });
     let places = format!("{{ url = {}, max_connections = {PLACES} }}", origin.toml());
-    let proxy = site(&[places], "").replacing("workers = 1", "workers = 4").run();
+    // Who is refused for want of time would leave the others waiting for each other.
+    let patient = "[timeouts]\nupstream_queue = \"60s\"\n";
+    let proxy = site(&[places], patient).replacing("workers = 1", "workers = 4").run();
     for _ in 0..3 {
         // The kernel deals these out to the cores; each leaves an idle connection on its own.
         let mut clients: Vec<_> = (0..PLACES).map(|_| proxy.client()).collect();
