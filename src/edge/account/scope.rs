@@ -48,8 +48,8 @@ impl<'a> Scope<'a> {
         Self { keys, name, before, formerly: &[] }
     }
 
-    /// Cost: one HMAC, two in a group, one more for every former name, and as many again for every other secret that is tried that is
-    /// still tried.
+    /// Cost: one HMAC, two in a group, one more for every former name, and as many again for every other secret that is
+    /// tried.
     #[must_use]
     pub fn account(&self, key: &[u8]) -> Known {
         self.hash(key, Subject::of_account)

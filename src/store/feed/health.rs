@@ -95,7 +95,7 @@ impl Line {
     }
 
     /// The database took it.
-    pub(super) fn is_taken(&self) {
+    pub(super) fn was_let_in(&self) {
         self.let_in.store(true, Ordering::Relaxed);
     }
 

@@ -374,7 +374,7 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
     let first = match first_look(&settings, &key_checks).await {
         Ok(database) => {
-            line.let_in.store(true, Ordering::Relaxed);
+            line.was_let_in();
             let _ = looked.send(Ok(()));
             Some(database)
         }

@@ -73,7 +73,7 @@ impl Shipper {
                 None => open(&self.url, &self.key_checks, self.line.is_let_in()).await,
             };
             if opened.is_ok() {
-                self.line.is_taken();
+                self.line.was_let_in();
             }
             let ended = match opened {
                 Ok(database) => {
