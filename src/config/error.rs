@@ -1,10 +1,17 @@
 //! What is wrong with the settings: where, why, and what to do next.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Most errors shown at once; the rest are counted.
 pub const SHOWN: usize = 10;
+
+/// Settings that may hold a password, whatever else they hold.
+const HIDDEN: [&str; 2] = ["store.url", "store.read_url"];
+
+/// Stands for a value that is not shown.
+const NOT_SHOWN: &str = "(not shown: it may hold a password)";
 
 /// Where a setting was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +55,20 @@ impl Place {
     pub const fn is_secret(&self) -> bool {
         matches!(self, Self::Environment { value: None, .. })
     }
+
+    /// Leaves the value out.
+    fn hide(&mut self) {
+        match self {
+            Self::File { column, text, width, .. } => {
+                *text = text.chars().take(*column - 1).chain(NOT_SHOWN.chars()).collect();
+                *width = 1;
+            }
+            Self::Environment { value: Some(value), .. } | Self::Flag { value, .. } => {
+                NOT_SHOWN.clone_into(value);
+            }
+            Self::Environment { value: None, .. } | Self::WholeFile(_) | Self::Default => {}
+        }
+    }
 }
 
 /// One line: `FILE:LINE`, `env NAME`, the flag, or `default`.
@@ -78,8 +99,11 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// Keeps what a `_FILE` variable brought out of the words: complaints quote the value, and it may be
-    /// a secret.
-    pub(super) fn without_secret(self, key: &dyn fmt::Display) -> Self {
+    /// a secret. Of a database's address the complaints quote nothing, but its line does.
+    pub(super) fn without_secret(mut self, key: &dyn fmt::Display) -> Self {
+        if HIDDEN.contains(&key.to_string().as_str()) {
+            self.place.hide();
+        }
         if !self.place.is_secret() {
             return self;
         }
@@ -102,7 +126,7 @@ impl fmt::Display for ConfigError {
                 // Tabs are kept in front of the mark, so that it stays below its word.
                 let lead: String =
                     text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-                writeln!(f, "  {number} | {text}")?;
+                writeln!(f, "  {number} | {}", without_user(text))?;
                 writeln!(f, "  {blank} | {lead}{}", "^".repeat((*width).max(1)))?;
             }
             Place::Environment { name, value } => {
@@ -118,6 +142,15 @@ impl fmt::Display for ConfigError {
         }
         writeln!(f, "  why: {}", self.why)?;
         write!(f, "  next: {}", self.next)
+    }
+}
+
+/// A line without the user and password of an address in it: what is no TOML has no key that would tell.
+fn without_user(line: &str) -> Cow<'_, str> {
+    let user = line.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match user {
+        Some((scheme, (_, host))) => Cow::Owned(format!("{scheme}://***@{host}")),
+        None => Cow::Borrowed(line),
     }
 }
 

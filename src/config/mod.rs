@@ -56,7 +56,7 @@ pub use csp::{Csp, CspMode, CspSource};
 pub use listen::{Listen, ListenAt};
 pub use lists::{List, ListRole, ListsCheck};
 pub use mail::{Mail, MailTls};
-pub use names::Names;
+pub use names::{Blind, Names};
 pub use policy::{Contract, ServiceProviders, Unknown, VendorAction, VendorPolicy};
 pub use programme::Programme;
 pub use recipients::{Recipient, Way, Webhook};

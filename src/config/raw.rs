@@ -436,6 +436,7 @@ tables! {
         strip_link_params: Option<bool> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         no_transform: Option<NoTransform> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
         compress: Option<Compress> = None,
         lists: OneOrMany<RawList> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]

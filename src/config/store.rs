@@ -157,6 +157,14 @@ fn shared(raw: &RawStore, problems: &mut Problems<'_>) -> Option<Shared> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     within("store.poll", millis(raw.poll.0), 10, 60_000, problems);
     within("store.confirm_within", millis(raw.confirm_within.0), 0, 30_000, problems);
+    if matches!(raw.engine, Engine::Sqlite) && raw.read_url.is_some() {
+        problems.wrong(
+            &KeyPath::of("store.read_url"),
+            "`store.read_url` has no effect".to_owned(),
+            "`store.engine` is \"sqlite\", which has no replica to read from",
+            "write `engine = \"postgres\"` and `url` beside it, or remove it",
+        );
+    }
     match (raw.engine, &raw.url) {
         (Engine::Sqlite, None) => None,
         (Engine::Sqlite, Some(_)) => {

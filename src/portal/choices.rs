@@ -434,12 +434,13 @@ fn foreign_form(portal: &Pages) -> Response<Body> {
     portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
 }
 
+/// Of several levels one may be on record before another cannot be: so this says of the browser alone what it knows.
 fn not_saved(portal: &Pages) -> Response<Body> {
     let lines = [
-        "We could not save your choice to opt back in. Nothing has changed.",
+        "We could not save your choice to opt back in, or not all of it. You are still opted out on this browser.",
         "Please try again in a few minutes.",
     ];
-    portal.message(StatusCode::SERVICE_UNAVAILABLE, "Nothing has changed", &lines)
+    portal.message(StatusCode::SERVICE_UNAVAILABLE, "You are still opted out", &lines)
 }
 
 /// Whether the client asks for JSON and not for a page.

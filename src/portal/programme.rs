@@ -47,7 +47,10 @@ fn companies(visit: &Visit, programme: &Programme) -> String {
 
 /// The site's programme, where this visit may keep it.
 fn open_to(visit: &Visit) -> Option<&Programme> {
-    let known = visit.named.account.is_some() && visit.decision.opted_out();
+    // Opted out by this browser's cookie alone, the account has no opt-out that a programme could be kept in spite of; a
+    // signal opts it out with this request.
+    let out = visit.signals.account.is_out() || visit.signals.gpc;
+    let known = visit.named.account.is_some() && out && visit.decision.opted_out();
     visit.site.programme.as_ref().filter(|_| known)
 }
 

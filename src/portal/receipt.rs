@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use http::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::{Pages, Shared, VisitOf, pages, scope};
+use super::{Pages, Shared, Visit, VisitOf, pages, scope};
 use crate::privacy::Basis;
 use crate::store::{Held, Kind, RecordError};
 
@@ -24,7 +24,7 @@ pub(super) async fn page(
     let found = if plausible(&reference) { portal.store.find(&reference).await } else { Ok(None) };
     let record = match found {
         // Another site's records are nobody's business here.
-        Ok(Some(record)) if record.site == visit.site.name => record,
+        Ok(Some(record)) if is_here(&record.site, &visit) => record,
         Ok(_) => return none(&portal),
         Err(error) => return unreadable(&portal, &error),
     };
@@ -67,7 +67,7 @@ pub(super) async fn check(
     let checked = match reference {
         "" => None,
         typed if plausible(typed) => match portal.store.check(typed).await {
-            Ok(Some((record, held))) if record.site == visit.site.name => Some((record, held)),
+            Ok(Some((record, held))) if is_here(&record.site, &visit) => Some((record, held)),
             Ok(_) => return none(&portal),
             Err(error) => return unreadable(&portal, &error),
         },
@@ -84,6 +84,11 @@ pub(super) async fn check(
         }),
     };
     pages::html(StatusCode::OK, &page)
+}
+
+/// Whether what is on record there is of this site, by its name or one it had.
+fn is_here(site: &str, visit: &Visit) -> bool {
+    visit.site.name == site || visit.site.formerly.iter().any(|former| former == site)
 }
 
 const fn choice(kind: Option<Kind>) -> &'static str {

@@ -50,10 +50,11 @@ fn section_says_out(id: u16, section: &str) -> bool {
 /// Where the opt-out fields lie: notices before them, and how many there are, each two bits.
 const fn opt_out_fields(id: u16) -> Option<(u32, u32)> {
     match id {
-        7 => Some((6, 3)),                // usnat: sale, sharing, targeted advertising
-        8 => Some((3, 2)),                // usca: sale, sharing
-        11 => Some((4, 2)),               // usut: sale, targeted advertising
-        9 | 10 | 12..=27 => Some((3, 2)), // the other states: sale, targeted advertising
+        7 => Some((6, 3)),       // usnat: sale, sharing, targeted advertising
+        8 => Some((3, 2)),       // usca: sale, sharing
+        11 | 18 => Some((4, 2)), // usut, usia: sale, targeted advertising
+        24..=27 => Some((5, 2)), // usmd, usin, usky, usri: the same, behind two fields of the MSPA
+        9..=23 => Some((3, 2)),  // the other states: the same
         _ => None,
     }
 }
@@ -402,6 +403,51 @@ mod tests {
         for not in ["DBABLA~CVQqAAAAAACA.QA", "", "~~~", "DBAA", "DBABMA~CPXxRfAPXxRfA", "DBABLA~", "DBABLA"]
         {
             assert!(!says_opted_out(not.as_bytes()), "{not}");
+        }
+    }
+
+    /// The layouts of the states differ in what stands before the opt-outs. Sections made here by the published lists of
+    /// fields: the first of each with an opt-out (1) or both and every notice not given (2 or 0), the others with notices
+    /// given (1) and neither opted out (2).
+    #[test]
+    fn the_opt_outs_of_each_states_section_are_read_where_they_stand() {
+        let section = |id: u16, fields: &[u8]| {
+            let mut out = Written::default();
+            out.put(6, 1);
+            fields.iter().for_each(|field| out.put(2, u32::from(*field)));
+            format!("{}~{}", header(&[id]), out.text())
+        };
+        for (id, before) in [
+            (9, 3),
+            (10, 3),
+            (11, 4),
+            (12, 3),
+            (17, 3),
+            (18, 4),
+            (19, 3),
+            (23, 3),
+            (24, 5),
+            (25, 5),
+            (26, 5),
+            (27, 5),
+        ] {
+            let fields = |notices: u8, sale: u8, advertising: u8| {
+                let behind = [1; 12];
+                let text =
+                    section(id, &[vec![notices; before], vec![sale, advertising], behind.to_vec()].concat());
+                says_opted_out(text.as_bytes())
+            };
+            assert!(fields(0, 1, 2) && fields(2, 2, 1) && fields(0, 1, 1), "{id}");
+            assert!(!fields(1, 2, 2) && !fields(1, 0, 0), "{id}");
+        }
+        // What Iowa's and Maryland's look like.
+        for (text, out) in [
+            ("DBABCw~BVJAAAgA", true),
+            ("DBABEYA~BgBQ", true),
+            ("DBABEYA~BhWg", false),
+            ("DBABCw~BVaAAAgA", false),
+        ] {
+            assert_eq!(says_opted_out(text.as_bytes()), out, "{text}");
         }
     }
 

@@ -190,6 +190,13 @@ fn shown_settings_can_be_loaded_again() {
     assert!(first.contains("header_bytes = \"32KiB\""), "{first}");
     std::fs::write(folder.path().join("again.toml"), &first).unwrap();
     assert_eq!(out(&optgate(&folder, &["config", "show", "--config", "again.toml"])), first);
+    // A site leaves most to the settings above it, and they are left out.
+    let site = "[[sites]]\nhosts = [\"a.example\"]\nupstream = \"http://127.0.0.1:1\"\n";
+    std::fs::write(folder.path().join("site.toml"), site).unwrap();
+    let first = out(&optgate(&folder, &["config", "show", "--config", "site.toml"]));
+    assert!(first.contains("[[sites]]") && first.contains("a.example"), "{first}");
+    std::fs::write(folder.path().join("again.toml"), &first).unwrap();
+    assert_eq!(out(&optgate(&folder, &["config", "show", "--config", "again.toml"])), first);
 }
 
 /// "Where does this value come from?" has one answer for each layer.

@@ -1,5 +1,7 @@
 //! Names of sites and groups: opt-outs of accounts and profiles are kept under one, and a name that goes takes none along.
 
+use optgate::store::{RecordView, export};
+
 use super::acceptance_choices::{PAGE, honoured};
 use super::groups::{BLOG, FORUM, SHOP, log_in, three};
 use super::support::binary::{Binary, optgate, own_address, serving};
@@ -46,12 +48,25 @@ fn a_renamed_site_keeps_its_opt_outs_by_its_former_name() {
     let origin = origin();
     let builder = three(&origin, "");
     opt_out(&builder, SHOP);
+    let mut reference = String::new();
+    let mut last = |record: RecordView| {
+        reference = record.reference;
+        Ok(())
+    };
+    export(&builder.settings().data_dir, &mut last).unwrap();
     let builder = builder.replacing("name = \"shop\"", "name = \"store\"");
     let why = refusal(&builder);
     assert!(why.contains("1 opted-out accounts or profiles are kept under the name \"shop\""), "{why}");
     assert!(why.contains("formerly = [\"shop\"]") && why.contains("retired_sites = [\"shop\"]"), "{why}");
     let proxy = builder.replacing("name = \"store\"", "name = \"store\"\nformerly = \"shop\"").run();
     assert!(is_out(proxy.addr(), SHOP));
+    // A receipt from before is one still, and no other site's.
+    for (host, status) in [(SHOP, 200), (BLOG, 404)] {
+        for path in [format!("receipt/{reference}"), format!("receipt?reference={reference}")] {
+            let answer = Browser::new(proxy.addr()).get(host, &format!("/privacy-choices/{path}"));
+            assert_eq!(answer.status(), status, "{host} {path}");
+        }
+    }
     assert!(!is_out(proxy.addr(), BLOG), "another site's accounts are others");
     let mut browser = Browser::new(proxy.addr());
     log_in(&mut browser, SHOP, "ann");
@@ -114,6 +129,27 @@ fn a_group_that_is_renamed_or_left_keeps_its_opt_outs() {
     let builder = builder.replacing("name = \"forum\"", "name = \"forum\"\nformerly = [\"all\", \"ours\"]");
     let left = builder.run();
     assert!(is_out(left.addr(), SHOP) && is_out(left.addr(), FORUM));
+}
+
+/// Who opted out at a site of a group did so under the group's name: a site that leaves without saying so would look them
+/// up under its own, though the group is still there.
+#[test]
+fn a_site_that_leaves_its_group_without_a_word_is_refused() {
+    let origin = origin();
+    let builder = three(&origin, "[[groups]]\nname = \"ours\"\nsites = [\"shop\", \"forum\", \"blog\"]\n");
+    opt_out(&builder, FORUM);
+    let builder =
+        builder.replacing("sites = [\"shop\", \"forum\", \"blog\"]", "sites = [\"shop\", \"blog\"]");
+    let why = refusal(&builder);
+    assert!(why.contains("1 opted-out accounts or profiles are kept under the name \"ours\""), "{why}");
+    assert!(why.contains("the sites \"forum\"") && why.contains("formerly = [\"ours\"]"), "{why}");
+    // Under another name it would lose them as well.
+    let builder = builder.replacing("name = \"forum\"", "name = \"board\"\nformerly = [\"forum\"]");
+    assert!(refusal(&builder).contains("the sites \"board\""));
+    let told = builder.replacing("formerly = [\"forum\"]", "formerly = [\"forum\", \"ours\"]").run();
+    assert!(is_out(told.addr(), FORUM) && is_out(told.addr(), SHOP));
+    let why = told.reload(|text| text.replace(", \"ours\"]", "]")).unwrap_err().to_string();
+    assert!(why.contains("the sites \"board\""), "{why}");
 }
 
 /// Where no setting finds anybody any more, whoever is kept as opted out is looked up for nobody: a start says so.

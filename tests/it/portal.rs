@@ -491,6 +491,7 @@ async fn an_opt_in_that_cannot_be_recorded_changes_nothing() {
     house.store.close().await;
     let answer = house.post("/opt-in/confirm", House::confirmation(&cookie, &token)).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.body.contains("You are still opted out on this browser"), "{}", answer.body);
     assert!(answer.cookies().is_empty());
 }
 

@@ -204,6 +204,28 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     assert!(kinds.contains(&("programme".to_owned(), "form".to_owned())), "{kinds:?}");
 }
 
+/// 7025(c)(4): a programme is kept in spite of the account's opt-out. An account that opted back in has none: a browser
+/// that is opted out alone is offered nothing that would not be kept.
+#[test]
+fn a_browsers_own_opt_out_is_no_reason_to_offer_the_programme() {
+    let site = site();
+    let builder = business(&site)
+        .toml("[programme]\nname = \"Coupons\"\ntext = \"Ads for coupons.\"\nvendors = [\"meta-pixel\"]\n");
+    let proxy = builder.run();
+    let mut away = Browser::new(proxy.addr());
+    log_in(&mut away, "noelle");
+    away.get(SITE, "/");
+    assert_eq!(away.post(SITE, "/privacy-choices/opt-out", "").status(), 200);
+    assert!(away.get(SITE, "/privacy-choices").text().contains("Your opt-out stands against Coupons"));
+    let mut home = Browser::new(proxy.addr());
+    log_in(&mut home, "noelle");
+    home.get(SITE, "/");
+    assert_eq!(home.opt_in(SITE, "").status(), 200);
+    let page = away.get(SITE, "/privacy-choices").text();
+    assert!(page.contains("Opt-Out Request Honored") && !page.contains("Coupons"), "{page}");
+    assert_eq!(away.post(SITE, "/privacy-choices/programme", "").status(), 403);
+}
+
 /// (E): Ramona clears her cookies and comes back with the signal: the business no longer knows her, and honours the
 /// signal for the browser and the profile it makes of it.
 #[test]

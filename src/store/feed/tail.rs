@@ -110,9 +110,10 @@ impl Tail {
         let names = self.names.borrow_and_update().clone();
         let mut lost = Vec::new();
         for (name, sites) in database.names().await? {
-            if !names.kept.is_empty() && !names.known.contains(&name) {
+            let blind = names.blind(&name, &sites).filter(|_| !names.kept.is_empty());
+            if let Some(blind) = blind {
                 let (count, silent) = database.kept_under(sites).await?;
-                lost.extend(complaint(&name, count, silent));
+                lost.extend(complaint(&name, &blind, count, silent));
             }
         }
         self.line.found_lost_names(lost);

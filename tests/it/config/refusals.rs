@@ -513,6 +513,35 @@ fn no_complaint_quotes_what_a_file_variable_brought() {
     }
 }
 
+/// An address of a database may hold a password, and complaints are read by many.
+#[test]
+fn no_complaint_shows_the_line_of_a_databases_address() {
+    for (address, engine) in [
+        ("postgres://optgate:hunter2@db.example", "postgres"),
+        ("mysql://optgate:hunter2@db.example/optgate", "postgres"),
+        ("optgate:hunter2", "postgres"),
+        ("postgres://optgate:hunter2@db.example/optgate", "sqlite"),
+    ] {
+        for key in ["url", "read_url"] {
+            let text = format!("{SITE}[store]\nengine = {engine:?}\n{key} = {address:?}\n");
+            let refused = Desk::with(&text).refused();
+            assert!(!refused.contains("hunter2"), "{refused}");
+            assert!(refused.contains("(not shown: it may hold a password)"), "{refused}");
+            let variable = format!("OPTGATE__STORE__{}", key.to_uppercase());
+            let desk = Desk::with(&format!("{SITE}[store]\nengine = {engine:?}\n"));
+            let refused = desk.env(&variable, address).refused();
+            assert!(!refused.contains("hunter2"), "{refused}");
+            assert!(refused.contains(&format!("{variable}=(not shown")), "{refused}");
+        }
+    }
+    // What is no TOML has no key.
+    let text = format!(
+        "{SITE}[store]\nurl = \"postgres://optgate:hunter2@db.example/optgate\nengine = \"postgres\"\n"
+    );
+    let refused = Desk::with(&text).refused();
+    assert!(refused.contains("postgres://***@db.example") && !refused.contains("hunter2"), "{refused}");
+}
+
 /// serde would read a list as the table's values in order: `log = ["json"]` must not set the format.
 #[test]
 fn a_list_is_not_taken_for_a_table() {

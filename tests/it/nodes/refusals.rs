@@ -137,6 +137,11 @@ async fn a_node_says_when_opt_outs_of_others_are_kept_under_a_name_it_lacks() {
     let names = |name: &str, formerly: &[&str]| config::Names {
         kept: [(name.to_owned(), [name.to_owned()].into())].into(),
         known: formerly.iter().chain([&name]).map(|name| (*name).to_owned()).collect(),
+        looked_up: [(
+            name.to_owned(),
+            formerly.iter().chain([&name]).map(|name| (*name).to_owned()).collect(),
+        )]
+        .into(),
     };
     let (a, b) = (Node::start(&database), Node::start(&database));
     a.store.note_names(&names("shop", &[])).unwrap();
