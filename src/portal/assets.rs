@@ -30,7 +30,10 @@ pub(super) async fn serve(
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    // A page may import one stand-in as script, as data and as style; what a page has loaded Chromium gives to it again
+    // without a look at `Vary`, unless it is not to be stored.
+    let cached = if name == guard::MODULE { "no-store" } else { "public, max-age=86400" };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cached));
     if name == guard::MODULE {
         headers.insert(VARY, HeaderValue::from_static("Sec-Fetch-Dest"));
     }

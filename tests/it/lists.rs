@@ -117,6 +117,18 @@ fn what_only_a_list_names_is_stripped_and_counted_as_the_operators() {
     assert!(without.contains("https://ads.unlisted.example/tag.js"), "lists are for an opted-out visitor");
 }
 
+/// Some editors begin a file with it.
+#[test]
+fn a_lists_first_rule_counts_behind_a_byte_order_mark() {
+    let origin = origin();
+    let mark = "\u{feff}||ads.unlisted.example^\n";
+    assert!(
+        !page(&with_lists(&origin, &[("ads.txt", "block", mark)]).run()).contains("src=https://ads.unlisted")
+    );
+    let files = [("ads.txt", "block", "||ads.unlisted.example^\n"), ("ours.txt", "allow", mark)];
+    assert!(page(&with_lists(&origin, &files).run()).contains("src=https://ads.unlisted"));
+}
+
 /// The issue: the request type is that of the element, and the page's host is the source.
 #[test]
 fn a_rules_type_and_domain_options_are_asked_of_the_element_and_the_page() {

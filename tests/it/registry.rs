@@ -303,12 +303,15 @@ fn a_tracker_cookie_matches_unless_its_vendor_is_allowed_or_it_must_never_go() {
     assert_eq!(policy.match_cookie(b"\xff"), None);
     let allowed = Policy::resolve(builtin(), &with_contract("mixpanel")).unwrap();
     assert_eq!(allowed.match_cookie(b"mp_1_mixpanel"), None);
+    // A contract keeps what its vendor works with: without `_ga` every page is a new visitor's.
+    let kept = Policy::resolve(builtin(), &with_contract("google-analytics-4")).unwrap();
+    assert_eq!((kept.match_cookie(b"_ga"), kept.match_cookie(b"_ga_ABC123")), (None, None));
     // Shared with a vendor that is not allowed: it goes all the same.
-    let shared = Policy::resolve(builtin(), &with_contract("google-analytics-4")).unwrap();
-    assert_eq!(
-        named(&shared, shared.match_cookie(b"_ga")),
-        found("google-universal-analytics", VendorAction::Strip)
-    );
+    let shared = "schema = 1\n[[vendor]]\nid = \"site-ga\"\nvendor = \"x\"\nproduct = \"x\"\nrole = \"sale-share\"\n\
+                  category = \"analytics\"\nhosts = [{ host = \"ga.example\" }]\nfirst_party_cookies = [\"_ga\"]\n";
+    let shared = Arc::new(Registry::with_files(&[("own.toml", shared)]).unwrap());
+    let shared = Policy::resolve(shared, &with_contract("google-analytics-4")).unwrap();
+    assert_eq!(named(&shared, shared.match_cookie(b"_ga")), found("site-ga", VendorAction::Strip));
 }
 
 #[test]

@@ -163,12 +163,13 @@ fn check(source: &CspSource, policy: &Policy) -> Result<(), NeverAllowed> {
         policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip)
     {
         for rule in &vendor.hosts {
+            let is_below = source.wildcard && rule.host.ends_with(&below);
+            let covers =
+                source.host.strip_suffix(&rule.host).is_some_and(|sub| sub.is_empty() || sub.ends_with('.'));
             let let_in = match path {
-                // A folder holds what lies deeper.
-                Some(path) => rule.host == source.host && rule.paths.iter().any(|p| p.starts_with(path)),
+                Some(path) => (covers || is_below) && rule.paths.iter().any(|rule| lies_in(rule, path)),
                 None => {
-                    source.wildcard
-                        && rule.host.ends_with(&below)
+                    is_below
                         && policy.match_host(&rule.host).is_some_and(|hit| hit.action == VendorAction::Strip)
                 }
             };
@@ -178,6 +179,14 @@ fn check(source: &CspSource, policy: &Policy) -> Result<(), NeverAllowed> {
         }
     }
     Ok(())
+}
+
+/// Whether something that a path of the registry means lies in the folder of a source, which holds what lies deeper (CSP3,
+/// 6.7.2.12). What lies above it has been asked for by the folder's own address; only a wildcard may reach into it.
+fn lies_in(rule: &str, folder: &str) -> bool {
+    let start = rule.split('*').next().unwrap_or_default();
+    start.starts_with(folder)
+        || folder.ends_with('/') && start.len() < rule.len() && folder.starts_with(start)
 }
 
 #[cfg(test)]
@@ -308,6 +317,10 @@ mod tests {
             ("stats.g.doubleclick.net", false, None),
             ("googlesyndication.com", true, Some("/")),
             ("www.facebook.com", false, Some("/tr/")),
+            ("www.facebook.com", false, Some("/v18.0/")),
+            ("connect.facebook.net", false, Some("/en_US/")),
+            ("www.google.com", false, Some("/ads/")),
+            ("pinimg.com", true, Some("/ct/")),
         ] {
             let refused = wall(CspMode::Learn, vec![source(host, wildcard, path)]).unwrap_err();
             assert!(refused.to_string().contains("is stripped"), "{host}: {refused}");
@@ -316,6 +329,8 @@ mod tests {
             ("cdn.example", true, None),
             ("js.stripe.com", false, None),
             ("www.facebook.com", false, Some("/own/")),
+            ("www.google.com", false, Some("/maps/")),
+            ("cdn.jsdelivr.net", false, Some("/npm/vue/")),
         ] {
             assert!(wall(CspMode::Enforce, vec![source(host, wildcard, path)]).is_ok(), "{host}");
         }

@@ -352,9 +352,13 @@ impl State {
                 return Some(inline::emptied(&vendor.id) + &late);
             }
         }
-        let stub = self.asset("e.mjs");
-        let named = imports.into_iter().filter(|import| self.strip_import(&import.address).is_some());
-        let mut edits: Vec<_> = named.map(|import| (import.at, stub.as_str())).collect();
+        // What begins an address that the guard is asked about stays, or the guard would be asked about another.
+        let judged = calls.is_some();
+        let named = imports.into_iter().filter(|import| import.whole || !judged);
+        let named: Vec<_> = named.filter(|import| self.strip_import(&import.address).is_some()).collect();
+        let stubs: Vec<_> = named.iter().map(|i| self.asset(inline::stand_in(&script[i.at.end..]))).collect();
+        let mut edits: Vec<_> =
+            named.into_iter().map(|i| i.at).zip(stubs.iter().map(String::as_str)).collect();
         if !late.is_empty() {
             edits.insert(0, (0..0, late.as_str()));
         }

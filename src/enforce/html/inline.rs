@@ -121,6 +121,20 @@ pub(super) fn imports(script: &str) -> impl Iterator<Item = Import<'_>> {
     }))
 }
 
+/// The stand-in for what an import asks for, by the type that stands behind its address (`with { type: "json" }`, also
+/// as the second thing that a call is given). Chromium gives to a page what it has loaded under an address before
+/// whatever the type, so that one address could not stand for all.
+pub(super) fn stand_in(behind_address: &str) -> &'static str {
+    let rest = behind_address.trim_start_matches(['"', '\'', '`']).trim_start();
+    let given = ["with", "assert", ","].into_iter().find_map(|word| rest.strip_prefix(word));
+    let table = given.and_then(|given| given.trim_start().strip_prefix('{')?.split_once('}'));
+    match table.map_or("", |(attributes, _)| attributes) {
+        attributes if attributes.contains("json") => "e.json",
+        attributes if attributes.contains("css") => "e.css",
+        _ => "e.mjs",
+    }
+}
+
 /// Whether a script moves a frame, which no guard can hold while the frame is empty. By words, and rather
 /// once too often.
 pub(super) fn moves_frames(script: &str) -> bool {
@@ -350,6 +364,19 @@ mod tests {
 
     /// `rewriting.md` 7 and the gaps of the browser's vectors: a script may be kept for the guard only when
     /// the guard can hold it.
+    #[test]
+    fn an_import_finds_the_stand_in_of_the_type_that_it_asks_for() {
+        for (behind, expected) in [
+            ("\"", "e.mjs"),
+            ("' with { type: 'json' };", "e.json"),
+            ("\"assert{\"type\":\"json\"}", "e.json"),
+            ("', { with: { type: 'css' } })", "e.css"),
+            ("', options); let json = {}", "e.mjs"),
+        ] {
+            assert_eq!(stand_in(behind), expected, "{behind}");
+        }
+    }
+
     #[test]
     fn a_move_of_a_frame_escapes_the_guard() {
         for script in [

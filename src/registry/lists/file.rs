@@ -148,13 +148,14 @@ impl FilterList {
                 return refuse(line_of(&error.as_bytes()[..good]), ListFault::NoText);
             }
         };
+        // A byte order mark would hide the first rule.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         if let Some(at) = memchr::memchr(0, text.as_bytes()) {
             return refuse(line_of(&text.as_bytes()[..at]), ListFault::NoText);
         }
         let (mut rules, mut wrong, mut first) = (0, 0, None);
         let mut begun = false;
-        // A byte order mark is no part of the first line.
-        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        for (number, line) in text.lines().enumerate() {
             let bare = line.trim();
             if !begun && bare.starts_with('<') {
                 return refuse(Some(number + 1), ListFault::WebPage);

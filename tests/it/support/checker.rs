@@ -51,10 +51,56 @@ pub struct Reference {
     pub class: Class,
 }
 
+/// Hosts that the reference does not have, or not as a whole, and that the usual public lists block: they must go as well.
+const BEYOND: [&str; 27] = [
+    "adlightning.com",
+    "adsymptotic.com",
+    "an.facebook.com",
+    "analytics.tiktok.com",
+    "bat.bing.com",
+    "brandmetrics.com",
+    "c.bing.com",
+    "connect.facebook.net",
+    "dc.ads.linkedin.com",
+    "districtm.io",
+    "getclicky.com",
+    "google-analytics.com",
+    "googleadservices.com",
+    "googletagservices.com",
+    "heap-api.com",
+    "htlbid.com",
+    "imasdk.googleapis.com",
+    "journeymv.com",
+    "merchant-center-analytics.goog",
+    "platform.twitter.com",
+    "platform.x.com",
+    "pubnation.com",
+    "segmentapis.com",
+    "snap.licdn.com",
+    "static.ads-twitter.com",
+    "stats.wordpress.com",
+    "syndicatedsearch.goog",
+];
+
 impl Trackers {
-    /// Reads `trackers.json`.
+    /// Reads `trackers.json`, and adds what is [`BEYOND`] it.
     pub fn read(path: &Path) -> Self {
-        Self::of(&serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+        let mut all = Self::of(&serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
+        all.rules.extend(BEYOND.map(|host| Rule {
+            host: host.to_owned(),
+            paths: Vec::new(),
+            vendor: host.to_owned(),
+            class: Class::SaleShare,
+        }));
+        let search = ["/adsense/", "/afs/"].map(str::to_owned).into();
+        let vendor = "google-adsense".to_owned();
+        all.rules.push(Rule {
+            host: "google.com".to_owned(),
+            paths: search,
+            vendor,
+            class: Class::SaleShare,
+        });
+        all
     }
 
     /// Reads a reference of the form of `trackers.json`.
