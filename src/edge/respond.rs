@@ -343,14 +343,14 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
     let lists =
         lists.map_or_else(String::new, |set| format!("; {VENDOR}={} rules={}", set.version(), set.rules()));
     let text = format!(
-        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={:?}; profile={:?}; policy={}{lists}",
+        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={}; profile={}; policy={}{lists}",
         x.decision.header_value(),
         x.site().settings.name,
         x.mode.as_str(),
         u8::from(x.signals.gpc),
         u8::from(x.signals.foreign),
-        x.signals.account,
-        x.signals.profile,
+        x.signals.account.as_str(),
+        x.signals.profile.as_str(),
         x.site().version,
     );
     if let Ok(value) = HeaderValue::from_str(&text) {

@@ -51,6 +51,21 @@ pub struct Signals {
 }
 
 impl Standing {
+    /// For operators: one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoAccount => "none",
+            Self::Unknown => "unknown",
+            Self::OptedOut => "out",
+            Self::OptedOutByImport => "out-by-import",
+            Self::OptedIn => "in",
+            Self::Overruled => "out-by-signal",
+            Self::Programme => "programme",
+            Self::NotLoaded => "not-loaded",
+        }
+    }
+
     /// Whether it counts as opted out.
     #[must_use]
     pub const fn is_out(self) -> bool {

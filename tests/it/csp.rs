@@ -68,6 +68,8 @@ fn what_was_learnt_becomes_the_allow_list_that_is_enforced() {
     let builder = proxy().to(&origin);
     let first = app::start(learning(&builder)).unwrap();
     let addr = first.listen()[0];
+    let nothing = admin(&first, "GET", "/api/sites/default/csp-allow").text();
+    assert!(nothing.contains("mode = \"learn\"") && !nothing.contains("enforce"), "{nothing}");
     let policy = get(addr, "/", GPC).head.one(REPORT_ONLY).unwrap().to_owned();
     assert!(policy.starts_with("default-src 'self' ") && policy.contains(REPORT), "{policy}");
     assert_eq!(get(addr, "/", GPC).head.one(CSP), None, "learning blocks nothing");

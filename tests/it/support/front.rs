@@ -86,7 +86,7 @@ fn nginx(command: &mut Command, dir: &Path, config: &str, addr: SocketAddr, optg
     let http = config
         .replace("listen 80;", &format!("listen {addr};"))
         .replace("127.0.0.1:8080", &optgate.to_string())
-        .replace("/var/cache/nginx/optgate", &cache.display().to_string());
+        .replace("/var/cache/nginx-optgate", &cache.display().to_string());
     nginx_file(command, dir, &format!("keepalive_requests 1000000;\n{http}"));
 }
 
