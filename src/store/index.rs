@@ -191,12 +191,12 @@ impl Index {
     }
 
     /// A hash is not needed any more; whether that is news in this process.
-    pub(super) fn is_outlived(&self, other: Subject) -> bool {
+    pub(super) fn set_outlived(&self, other: Subject) -> bool {
         self.outlived.insert(other)
     }
 
     /// A record under this hash is to come: it may be needed again.
-    pub(super) fn is_needed(&self, other: &Subject) {
+    pub(super) fn set_needed(&self, other: &Subject) {
         self.outlived.remove(other);
     }
 

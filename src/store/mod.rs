@@ -317,7 +317,7 @@ impl Store {
             // tried again after a restart; the opt-out holds all the same.
             if index.claim(subject, Kind::OptOut, source) {
                 if self.0.enqueue(change) {
-                    index.is_outlived(other);
+                    index.set_outlived(other);
                     // Closed, there is no next start to tell either.
                     self.0.to_writer.send(Command::Outlived(Outlived { other, by: None }));
                 } else {
@@ -338,7 +338,7 @@ impl Store {
         }
         let index = &self.0.state.index;
         for other in others {
-            if index.outlives(live, &other, self.is_alone()) && index.is_outlived(other) {
+            if index.outlives(live, &other, self.is_alone()) && index.set_outlived(other) {
                 self.0.to_writer.send(Command::Outlived(Outlived { other, by: Some(*live) }));
             }
         }

@@ -94,7 +94,7 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     };
     let arrivals = std::iter::from_fn(|| {
         loop {
-            let (line, row) = match table.next()? {
+            let (line, row) = match table.next_row()? {
                 Ok(row) => row,
                 Err(error) => return Some(Err(error.context(format!("{name} cannot be read to its end")))),
             };
@@ -267,9 +267,12 @@ fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
 
 /// Whether nobody before is the same person, under whichever secret.
 fn is_new(seen: &mut HashSet<Subject>, arrival: &Arrival) -> bool {
-    let all = std::iter::once(arrival.subject).chain(arrival.others.iter().copied());
-    // Every hash is kept, so that whichever a later row names is found.
-    all.fold(true, |new, subject| seen.insert(subject) && new)
+    let mut new = true;
+    for subject in std::iter::once(&arrival.subject).chain(&arrival.others) {
+        // Every hash is kept, so that whichever a later row names is found.
+        new &= seen.insert(*subject);
+    }
+    new
 }
 
 /// Records all of them, so many at a time as one commit and one request to a server take, and says how far it is. `total`:

@@ -363,7 +363,7 @@ impl<R: Read> Table<R> {
     }
 
     /// The next row and its line; `None` at the end.
-    pub fn next(&mut self) -> Option<anyhow::Result<(u64, Result<Row, String>)>> {
+    pub fn next_row(&mut self) -> Option<anyhow::Result<(u64, Result<Row, String>)>> {
         let read = self.rows.read_record(&mut self.row);
         let row = match read {
             Ok(false) => return None,

@@ -108,7 +108,7 @@ pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Sta
     }
     // No word under another hash adds to this.
     let settled = standing.is_out() && standing != Standing::Programme;
-    if settled || (known.others.is_empty()) {
+    if settled || known.others.is_empty() {
         return standing;
     }
     let with = |others: &[Subject], recording: bool| {

@@ -95,7 +95,7 @@ impl Writer {
         self.outlived.retain(|Outlived { other, by }| {
             let holds = by.is_none_or(|live| index.outlives(&live, other, ordered));
             if !holds {
-                index.is_needed(other);
+                index.set_needed(other);
             }
             holds
         });

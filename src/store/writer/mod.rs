@@ -363,7 +363,7 @@ impl Writer {
                 // What is recorded of it now came behind what stands for it.
                 if let Some(subject) = waiting.change.subject.filter(|_| waiting.change.kind.is_choice()) {
                     self.outlived.retain(|outlived| outlived.other != subject);
-                    self.state.index.is_needed(&subject);
+                    self.state.index.set_needed(&subject);
                 }
                 self.queue.push_back(waiting);
             }
