@@ -56,6 +56,7 @@ fn site() -> Arc<Site> {
     Arc::new(Site {
         scope: "bench".into(),
         formerly: Vec::new(),
+        lineage: String::new(),
         cookie_domain: None,
         programme: None,
         name: "news".to_owned(),

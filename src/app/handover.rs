@@ -133,7 +133,7 @@ impl WireChange {
             site: change.site.clone(),
             kind: change.kind.as_str().to_owned(),
             source: change.source.as_str().to_owned(),
-            basis: change.basis.map(|basis| basis.as_str().to_owned()),
+            basis: Some(change.basis()).filter(|word| !word.is_empty()).map(str::to_owned),
             policy: change.policy.clone(),
             subject: change.subject.map(|subject| *subject.as_bytes()),
         }
@@ -142,12 +142,13 @@ impl WireChange {
     /// The change, for a store with this live secret; `None` when another version has words that this one does not know.
     #[must_use]
     pub fn change(self, live: &str) -> Option<Change> {
+        let kind = Kind::read(&self.kind, self.basis.as_deref().unwrap_or_default())?;
         let change = Change {
             time_us: self.time_us,
             site: self.site,
-            kind: Kind::parse(&self.kind)?,
+            kind,
             source: Source::parse(&self.source)?,
-            basis: match self.basis {
+            basis: match self.basis.filter(|_| kind.is_choice()) {
                 None => None,
                 Some(word) => Some(Basis::parse(&word)?),
             },

@@ -6,7 +6,8 @@ use super::key::KeyPath;
 use super::meaning::Problems;
 use super::raw::{Raw, RawSite};
 
-/// Gives every site the names under which its accounts and profiles were kept: its own, then its group's.
+/// Gives every site the names under which its accounts and profiles were kept: its own, its group's, then those of the
+/// other sites of the group, whose accounts are the same.
 pub(super) fn join(raw: &Raw, written: &[RawSite], sites: &mut [Site], problems: &mut Problems<'_>) {
     let groups: Vec<&str> = raw.groups.iter().filter_map(|group| group.name.as_deref()).collect();
     for (i, site) in written.iter().enumerate() {
@@ -51,6 +52,34 @@ pub(super) fn join(raw: &Raw, written: &[RawSite], sites: &mut [Site], problems:
         }
     };
     checked(&KeyPath::of("retired_sites"), &raw.retired_sites.0, used, problems);
+    share_within_groups(sites);
+}
+
+/// Who opted out on a site before it came into its group is somebody whom all of its sites know (11 CCR 7025(c)(1)): each
+/// looks under the names of each.
+fn share_within_groups(sites: &mut [Site]) {
+    let own: Vec<(String, Vec<String>)> = sites
+        .iter()
+        .map(|site| {
+            let name = Some(&site.name).filter(|name| **name != site.scope);
+            (site.scope.clone(), name.into_iter().chain(&site.formerly).cloned().collect())
+        })
+        .collect();
+    for (at, site) in sites.iter_mut().enumerate() {
+        let first = own.get(at).into_iter();
+        let others = own.iter().filter(|(scope, _)| *scope == site.scope);
+        let mut names: Vec<String> = Vec::new();
+        for name in first.chain(others).flat_map(|(_, names)| names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        let mut sorted: Vec<&String> = names.iter().collect();
+        sorted.sort();
+        let all = std::iter::once(&site.scope).chain(sorted);
+        site.lineage = all.map(|name| format!("{}:{name},", name.len())).collect();
+        site.formerly = names;
+    }
 }
 
 /// Why a name cannot be a former one, if a site that `own` does not hold for has it now.

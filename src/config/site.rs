@@ -46,8 +46,11 @@ pub struct Site {
     pub compress: Compress,
     /// Under which name accounts and profiles are kept: its group's, else its own.
     pub scope: String,
-    /// Under which names they were kept before, the group's former ones after its own: they are looked up there too.
+    /// Under which names they were kept before, which are looked up too: in a group its own, then its former ones, those of
+    /// the group, and the same of the group's other sites.
     pub formerly: Vec<String>,
+    /// All of these names in one, the same for every site of a group: what was worked out by them holds for no others.
+    pub lineage: String,
     /// Domain of the opt-out's cookie, that all sites of the group share; `None`: each host has its own.
     pub cookie_domain: Option<String>,
     /// What an account may keep in spite of its opt-out.

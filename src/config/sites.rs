@@ -131,6 +131,7 @@ fn one_site(
     Site {
         scope: name.clone(),
         formerly: Vec::new(),
+        lineage: String::new(),
         cookie_domain: None,
         programme: programme::programme(path, raw, site, problems),
         name,

@@ -18,6 +18,7 @@ use crate::store::recipients::{AccountKey, Recorded, Request};
 use crate::store::{Change, Kind, Receipt, RecordError, Source};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
+pub(super) const DENIED: &str = "A request to opt out that was not carried out";
 pub(super) const KEEP: &str = "Keep a programme in spite of the opt-out";
 pub(super) const IN: &str = "Opt back in to the sale and sharing of personal information";
 

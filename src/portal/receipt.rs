@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Pages, Shared, Visit, VisitOf, pages, scope};
 use crate::privacy::Basis;
-use crate::store::{Held, Kind, RecordError};
+use crate::store::{DENIED, Denial, Held, Kind, RecordError, RecordView};
 
 /// Longest reference worth looking up.
 const MAX_REFERENCE: usize = 64;
@@ -28,6 +28,9 @@ pub(super) async fn page(
         Ok(_) => return none(&portal),
         Err(error) => return unreadable(&portal, &error),
     };
+    if record.kind == DENIED {
+        return denied(&portal, &record);
+    }
     let kind = Kind::parse(&record.kind);
     let page = pages::Receipt {
         frame: portal.frame("Your receipt"),
@@ -76,7 +79,7 @@ pub(super) async fn check(
     let page = pages::Check {
         frame: portal.frame("Check a receipt"),
         found: checked.as_ref().map(|(record, held)| pages::Checked {
-            choice: choice(Kind::parse(&record.kind)),
+            choice: choice(Kind::read(&record.kind, &record.basis)),
             reference: &record.reference,
             time: pages::Time::of(record.time_us),
             signed: *held == Held::Signed,
@@ -95,8 +98,29 @@ const fn choice(kind: Option<Kind>) -> &'static str {
     match kind {
         Some(Kind::OptIn) => super::choices::IN,
         Some(Kind::Programme) => super::choices::KEEP,
+        Some(Kind::Denied(_)) => super::choices::DENIED,
         Some(Kind::OptOut) | None => super::choices::OUT,
     }
+}
+
+/// A request in somebody's name that was not carried out.
+fn denied(portal: &Pages, record: &RecordView) -> Response<Body> {
+    let why = match Denial::parse(&record.basis) {
+        Some(Denial::OptedIn) => "It was not carried out, for you had opted back in after it was made.",
+        Some(Denial::Fraud) => {
+            "It was not carried out, for we have good reason to think that it was not you who made it."
+        }
+        Some(Denial::NoPermission) => {
+            "It was not carried out, for it came without a permission that you signed."
+        }
+        None => "It was not carried out.",
+    };
+    let lines = [
+        "We have it on record that a request to opt out of the sale and sharing of personal information reached us.",
+        why,
+        "You can opt out here at any time, and it takes effect at once.",
+    ];
+    portal.message(StatusCode::OK, "A request that was not carried out", &lines)
 }
 
 fn plausible(reference: &str) -> bool {

@@ -55,12 +55,14 @@ pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenErr
         Arrival {
             subject: out.subject,
             others: Vec::new(),
+            formerly: Vec::new(),
             account: None,
             policy: if out.under == live { policy } else { under(&policy, &out.under) },
             site: out.site,
             requested_us: out.time_us,
             until_us: out.time_us,
             adopted: true,
+            denied: None,
         }
     });
     Ok(LeftBehind { arrivals: arrivals.collect(), of_browsers, unproven })

@@ -1,5 +1,6 @@
 //! Opt-outs that arrived elsewhere, recorded as imports.
 
+use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -7,9 +8,10 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::journal::denied;
 use super::recipients::{AccountKey, Recorded, Request};
 use super::record::under;
-use super::{Change, Kind, Receipt, RecordError, Source, Store};
+use super::{Change, Denial, Kind, OpenError, Receipt, RecordError, Source, Store};
 use crate::privacy::{Basis, Standing, Subject};
 
 /// Arrivals to be given at once: what one commit takes.
@@ -34,6 +36,14 @@ pub struct Arrival {
         deserialize_with = "read_subjects"
     )]
     pub others: Vec<Subject>,
+    /// The same under the names that its site or group had before, under every secret.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_subjects",
+        deserialize_with = "read_subjects"
+    )]
+    pub formerly: Vec<Subject>,
     /// What the site calls the account, if that is at hand.
     pub account: Option<String>,
     /// The site's name.
@@ -47,6 +57,9 @@ pub struct Arrival {
     /// It is another data folder's record: of no news where the account is opted out, in whatever way.
     #[serde(default)]
     pub adopted: bool,
+    /// It was denied, and why: that is recorded, and changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denial>,
 }
 
 /// What became of some.
@@ -56,8 +69,11 @@ pub struct Imported {
     pub recorded: usize,
     /// On record before.
     pub known: usize,
-    /// Older than the account's own opt-in.
+    /// Older than the account's own opt-in: that they were not carried out is on record.
     pub overruled: usize,
+    /// Denied where they arrived, which is on record.
+    #[serde(default)]
+    pub denied: usize,
     /// Of accounts that opted back in, while nobody could say whether other nodes have that from before the arrival's day
     /// was over: nothing was recorded, and the same is to be given again.
     #[serde(default)]
@@ -70,8 +86,34 @@ impl Imported {
         self.recorded += more.recorded;
         self.known += more.known;
         self.overruled += more.overruled;
+        self.denied += more.denied;
         self.unclear += more.unclear;
     }
+}
+
+impl Arrival {
+    /// What is recorded of it.
+    fn change(self, kind: Kind, basis: Option<Basis>) -> Change {
+        Change {
+            time_us: Timestamp::now().as_microsecond(),
+            site: self.site,
+            kind,
+            source: Source::Import,
+            basis,
+            policy: self.policy,
+            subject: Some(self.subject),
+        }
+    }
+}
+
+/// Arrivals of accounts that opted back in.
+struct OptedIn {
+    /// Before the day of their arrival was over.
+    later: Vec<Arrival>,
+    /// After it.
+    overruled: Vec<Arrival>,
+    /// Of so many that cannot be known now, for the other nodes could not be asked.
+    unclear: usize,
 }
 
 impl Store {
@@ -89,11 +131,18 @@ impl Store {
         // Before that, everybody counts as opted out.
         self.wait_until_loaded().await?;
         let mut imported = Imported::default();
-        let (mut new, mut opted_in) = (Vec::new(), Vec::new());
+        let (mut new, mut opted_in, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+        let under_others = arrivals.iter().filter(|arrival| !arrival.others.is_empty());
+        let under_others: Vec<_> =
+            under_others.map(|arrival| (arrival.subject, arrival.others.clone())).collect();
         for arrival in arrivals {
+            if let Some(why) = arrival.denied {
+                denied.push((arrival, why));
+                imported.denied += 1;
+                continue;
+            }
             let standing = self.lookup_all(&arrival.subject, &arrival.others);
-            let known = self.0.state.index.holds(&arrival.subject, Kind::OptOut, Source::Import);
-            if known || (arrival.adopted && standing.is_out()) {
+            if self.has_arrived(&arrival, standing) || (arrival.adopted && standing.is_out()) {
                 imported.known += 1;
             } else if standing == Standing::OptedIn {
                 opted_in.push(arrival);
@@ -101,51 +150,89 @@ impl Store {
                 new.push(arrival);
             }
         }
-        let asked = opted_in.len();
-        let (later, unclear) = self.before_their_opt_in(opted_in).await?;
-        imported.unclear = unclear;
-        imported.overruled += asked - later.len() - unclear;
+        let OptedIn { later, overruled, unclear } = self.weigh(opted_in).await?;
+        (imported.unclear, imported.overruled) = (unclear, overruled.len());
+        // Another folder's record is no request.
+        let overruled = overruled.into_iter().filter(|arrival| !arrival.adopted);
+        denied.extend(overruled.map(|arrival| (arrival, Denial::OptedIn)));
         new.extend(later);
         imported.recorded = new.len();
-        let (mut requests, mut changes) = (Vec::new(), Vec::new());
-        for Arrival { subject, account, site, policy, requested_us, .. } in new {
-            let change = Change {
-                time_us: Timestamp::now().as_microsecond(),
-                site: site.clone(),
-                kind: Kind::OptOut,
-                source: Source::Import,
-                basis: Some(Basis::Import),
-                policy,
-                subject: Some(subject),
-            };
-            let who = account.filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
-            requests.push(Request { subject, site, requested_us, who });
-            changes.push((subject, change));
-        }
         if !dry_run {
-            // First when they were asked for, so that whatever comes in between nobody is left untold.
-            self.recipients().requested(requests).await?;
-            let recording = changes.into_iter().map(async |(subject, change)| {
-                let Receipt { reference, time_us, .. } = self.record_crowding(change).await?;
-                Ok::<_, RecordError>(Recorded { subject, reference, effective_us: time_us })
-            });
-            // From here on some may be on record, so that nobody is told that nothing was begun.
-            let begun = |error| match error {
-                RecordError::HandedOver => RecordError::Closed,
-                error => error,
-            };
-            self.recipients().recorded(try_join_all(recording).await.map_err(begun)?).await?;
+            self.deny(denied).await?;
+            self.record_all(new, told).await?;
+            for (subject, others) in under_others {
+                self.outlive(&subject, others);
+            }
         }
         Ok(imported)
     }
 
-    /// Those who opted back in, on whichever node, before the day of their arrival was over; and of how many that cannot be
-    /// known now, for the other nodes could not be asked.
-    async fn before_their_opt_in(
+    /// Records arrivals, and what is to be told of them.
+    async fn record_all(&self, new: Vec<Arrival>, told: bool) -> Result<(), RecordError> {
+        let (mut requests, mut changes) = (Vec::new(), Vec::new());
+        for mut arrival in new {
+            let who = arrival.account.take().filter(|_| told).map(|key| AccountKey::from(key.into_bytes()));
+            let Arrival { subject, requested_us, .. } = arrival;
+            requests.push(Request { subject, site: arrival.site.clone(), requested_us, who });
+            changes.push((subject, arrival.change(Kind::OptOut, Some(Basis::Import))));
+        }
+        // First when they were asked for, so that whatever comes in between nobody is left untold.
+        self.recipients().requested(requests).await?;
+        let recording = changes.into_iter().map(async |(subject, change)| {
+            let Receipt { reference, time_us, .. } = self.record_crowding(change).await?;
+            Ok::<_, RecordError>(Recorded { subject, reference, effective_us: time_us })
+        });
+        self.recipients().recorded(try_join_all(recording).await.map_err(begun)?).await?;
+        Ok(())
+    }
+
+    /// Whether a person's opt-out came by an import before, whichever secret and name were those of then.
+    fn has_arrived(&self, arrival: &Arrival, standing: Standing) -> bool {
+        let holds = |subject: &Subject| self.0.state.index.holds(subject, Kind::OptOut, Source::Import);
+        match standing {
+            // What came before the opt-in is over.
+            Standing::OptedIn => false,
+            Standing::Overruled => holds(&arrival.subject),
+            _ => {
+                let others = arrival.others.iter().chain(&arrival.formerly);
+                std::iter::once(&arrival.subject).chain(others).any(holds)
+            }
+        }
+    }
+
+    /// Records requests that were not carried out, each once (11 CCR 7101): when they were made and how they came is in their
+    /// policy, when they were answered is the record's time, and why so its basis. Nobody's standing changes.
+    async fn deny(&self, denied: Vec<(Arrival, Denial)>) -> Result<(), RecordError> {
+        let mut changes: Vec<Change> =
+            denied.into_iter().map(|(arrival, why)| arrival.change(Kind::Denied(why), None)).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let policies =
+            |changes: &[Change]| changes.iter().map(|change| change.policy.clone()).collect::<Vec<_>>();
+        let asked = policies(&changes);
+        let mut known = self.beside(move |journal| denied::known(journal, &asked)).await?.into_iter();
+        changes.retain(|_| known.next() == Some(false));
+        let new = policies(&changes);
+        // An operator gives them, so that they are no flood.
+        try_join_all(changes.into_iter().map(|change| self.hand_over(change))).await.map_err(begun)?;
+        self.beside(move |journal| denied::note(journal, &new)).await
+    }
+
+    /// Does something with the journal beside the one who writes it.
+    async fn beside<T: Send + 'static>(
         &self,
-        arrivals: Vec<Arrival>,
-    ) -> Result<(Vec<Arrival>, usize), RecordError> {
-        let mut left = Vec::new();
+        work: impl FnOnce(&Path) -> Result<T, OpenError> + Send + 'static,
+    ) -> Result<T, RecordError> {
+        let journal = self.0.place.path().to_owned();
+        let done = tokio::task::spawn_blocking(move || work(&journal)).await;
+        let done = done.map_err(|panicked| RecordError::Journal(panicked.to_string()))?;
+        done.map_err(|error| RecordError::Journal(error.to_string()))
+    }
+
+    /// What becomes of arrivals of accounts that opted back in, on whichever node.
+    async fn weigh(&self, arrivals: Vec<Arrival>) -> Result<OptedIn, RecordError> {
+        let (mut left, mut overruled) = (Vec::new(), Vec::new());
         for arrival in arrivals {
             let mut later = false;
             for subject in std::iter::once(&arrival.subject).chain(&arrival.others) {
@@ -153,26 +240,25 @@ impl Store {
                 let opt_in = last.filter(|last| last.kind == Kind::OptIn.as_str());
                 later |= opt_in.is_some_and(|opt_in| opt_in.time_us >= arrival.until_us);
             }
-            if !later {
-                left.push(arrival);
-            }
+            if later { overruled.push(arrival) } else { left.push(arrival) }
         }
         let Some(feed) = self.0.state.feed.as_ref().filter(|_| !left.is_empty()) else {
-            return Ok((left, 0));
+            return Ok(OptedIn { later: left, overruled, unclear: 0 });
         };
         let all = |arrival: &Arrival| [&[arrival.subject], arrival.others.as_slice()].concat();
         let times = match feed.opted_in(left.iter().flat_map(all).collect()).await {
             Ok(times) => times,
             Err(error) => {
                 tracing::warn!(%error, "other nodes could not be asked when accounts opted back in");
-                return Ok((Vec::new(), left.len()));
+                return Ok(OptedIn { later: Vec::new(), overruled, unclear: left.len() });
             }
         };
         let later = |arrival: &Arrival| {
             all(arrival).iter().filter_map(|subject| times.get(subject)).any(|time| *time >= arrival.until_us)
         };
-        left.retain(|arrival| !later(arrival));
-        Ok((left, 0))
+        let (more, later) = left.into_iter().partition(later);
+        overruled.extend::<Vec<_>>(more);
+        Ok(OptedIn { later, overruled, unclear: 0 })
     }
 }
 
@@ -189,6 +275,14 @@ impl Store {
                 "not all records of other nodes are here yet; try again once they are".into(),
             )
         })
+    }
+}
+
+/// The error of what was begun: some may be on record, so that nobody is to be told that nothing was.
+fn begun(error: RecordError) -> RecordError {
+    match error {
+        RecordError::HandedOver => RecordError::Closed,
+        error => error,
     }
 }
 

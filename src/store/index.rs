@@ -18,7 +18,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 
 use super::known::{Known, Underway};
 use super::record::{Kind, Source};
@@ -51,6 +51,8 @@ pub(super) struct Index {
     accounts: DashMap<Subject, Known, ByAccount>,
     /// Accounts with opt-outs on their way to the journal. Locked under the account's shard lock.
     underway: Mutex<HashMap<Subject, Underway, ByAccount>>,
+    /// Hashes under earlier secrets of which this process has said that they are not needed any more.
+    outlived: DashSet<Subject, ByAccount>,
     opted_out: AtomicU64,
 }
 
@@ -67,7 +69,12 @@ const SHARDS: usize = 256;
 impl Default for Index {
     fn default() -> Self {
         let accounts = DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS);
-        Self { accounts, underway: Mutex::default(), opted_out: AtomicU64::new(0) }
+        Self {
+            accounts,
+            underway: Mutex::default(),
+            outlived: DashSet::default(),
+            opted_out: AtomicU64::new(0),
+        }
     }
 }
 
@@ -171,6 +178,26 @@ impl Index {
                 (standing, Some((*other, source)))
             }
         }
+    }
+
+    /// Whether what the journal has of an account under the live secret holds whatever it has of it under this other one: it
+    /// is an opt-out, or (where records are `ordered`) the later word. `false` too where there is no opt-out to be kept.
+    pub(super) fn outlives(&self, live: &Subject, other: &Subject, ordered: bool) -> bool {
+        let durable = |subject| self.accounts.get(subject).map(|known| self.durable(subject, *known));
+        let (Some(other), Some(live)) = (durable(other), durable(live)) else { return false };
+        let later = ordered && other.seq() > 0 && live.seq() > other.seq();
+        let out = live.standing().is_out() && live.standing() != Standing::Programme;
+        other.is(Kind::OptOut) && (out || later)
+    }
+
+    /// A hash is not needed any more; whether that is news in this process.
+    pub(super) fn set_outlived(&self, other: Subject) -> bool {
+        self.outlived.insert(other)
+    }
+
+    /// A record under this hash is to come: it may be needed again.
+    pub(super) fn set_needed(&self, other: &Subject) {
+        self.outlived.remove(other);
     }
 
     /// A change is about to be queued behind. `false`: it changes nothing, nothing to record.

@@ -30,6 +30,7 @@ impl Known {
             Kind::OptOut => Self::OUT,
             Kind::OptIn => Self::IN,
             Kind::Programme => Self::PROGRAMME,
+            Kind::Denied(_) => 0,
         }
     }
 
@@ -59,6 +60,9 @@ impl Known {
 
     /// The state after a change, of the same last record; the other standing's sources are forgotten.
     pub(super) const fn after(self, kind: Kind, source: Source) -> Self {
+        if !kind.is_choice() {
+            return self;
+        }
         if matches!(kind, Kind::Programme) {
             return Self(self.0 & !Self::OVERRULED | Self::PROGRAMME);
         }

@@ -108,7 +108,7 @@ fn refuse(command: Command, why: impl Fn() -> RecordError, done: &mut Vec<onesho
         Command::Record(_) => {}
         Command::Read { answer, .. } => drop(answer.send(Err(why()))),
         // The next owner sees for itself who comes under an earlier secret.
-        Command::Carried(_) => {}
+        Command::Outlived(_) => {}
         Command::Retire { answer } => drop(answer.send(Err(why()))),
         Command::Check { answer, .. } => drop(answer.send(Err(why()))),
         Command::Prune { answer, .. } => drop(answer.send(Err(why()))),

@@ -73,7 +73,7 @@ pub use journal::forget::{Erased, Pruned};
 pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
 pub use names::orphans;
-pub use record::{Change, Held, Kind, Receipt, RecordView, Source};
+pub use record::{Change, DENIED, Denial, Held, Kind, Receipt, RecordView, Source};
 pub use rotation::{
     KeyLine, KeyUse, forget_earlier_secrets, key_lines, live_secret, new_signer, prepare_secret,
     rotate_secret, rotate_signer,
@@ -89,7 +89,7 @@ use journal::sqlite::Key;
 use place::Place;
 use recipients::Recipients;
 use state::State;
-use writer::{Answer, Command, ToWriter, Waiting};
+use writer::{Answer, Command, Outlived, ToWriter, Waiting};
 
 /// The journal's file name.
 const JOURNAL: &str = "journal.sqlite3";
@@ -317,14 +317,31 @@ impl Store {
             // tried again after a restart; the opt-out holds all the same.
             if index.claim(subject, Kind::OptOut, source) {
                 if self.0.enqueue(change) {
+                    index.set_outlived(other);
                     // Closed, there is no next start to tell either.
-                    self.0.to_writer.send(Command::Carried(other));
+                    self.0.to_writer.send(Command::Outlived(Outlived { other, by: None }));
                 } else {
                     index.unclaim(subject, source);
                 }
             }
         }
         standing
+    }
+
+    /// Has it noted that an account is not needed any more under these hashes, which are of earlier secrets, where what is on
+    /// record of it under the live one holds whatever they say: `keys retire` would wait for them for ever.
+    ///
+    /// Cost: two probes each; a message where it is news.
+    pub fn outlive(&self, live: &Subject, others: impl IntoIterator<Item = Subject>) {
+        if self.has_others() {
+            return;
+        }
+        let index = &self.0.state.index;
+        for other in others {
+            if index.outlives(live, &other, self.is_alone()) && index.set_outlived(other) {
+                self.0.to_writer.send(Command::Outlived(Outlived { other, by: Some(*live) }));
+            }
+        }
     }
 
     /// Whether other nodes have records in the database that they share with this one, as far as it has heard.
@@ -401,6 +418,15 @@ impl Store {
         self.record_if(fits, change).await
     }
 
+    /// Hands a change to the writer; resolves after it is durable.
+    async fn hand_over(&self, change: Change) -> Result<Receipt, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        if !self.0.hand_over(Waiting { change, answer: Some(answer) }) {
+            return Err(RecordError::Closed);
+        }
+        answered.await.unwrap_or(Err(RecordError::Closed))
+    }
+
     async fn record_if(&self, fits: bool, change: Change) -> Result<Receipt, RecordError> {
         let shared = &*self.0;
         if !fits {
@@ -427,11 +453,7 @@ impl Store {
             let now_us = jiff::Timestamp::now().as_microsecond();
             shared.state.lately.chose(subject, change.kind, change.source, now_us);
         }
-        let (answer, answered) = oneshot::channel();
-        if !shared.hand_over(Waiting { change, answer: Some(answer) }) {
-            return Err(RecordError::Closed);
-        }
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.hand_over(change).await
     }
 
     /// Hands a change to the writer without waiting. The index knows an opt-out at once, an opt-in

@@ -1,6 +1,6 @@
 //! What is recorded, and how a record is shown.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::privacy::{Basis, Subject};
 
@@ -13,6 +13,38 @@ pub enum Kind {
     OptIn,
     /// An account that opted out keeps what a programme does, explicitly and confirmed (11 CCR 7025(c)(4)).
     Programme,
+    /// A request to opt out that was not carried out, which changes nothing (11 CCR 7101).
+    Denied(Denial),
+}
+
+/// Why a request to opt out was not carried out: the basis for the denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Denial {
+    /// The person opted back in after it.
+    OptedIn,
+    /// The business believes in good faith, on documented grounds, that it is fraudulent (11 CCR 7026(e)).
+    Fraud,
+    /// An agent made it without a permission that the person signed (11 CCR 7026(j)).
+    NoPermission,
+}
+
+impl Denial {
+    /// The word in the journal and its export.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OptedIn => "opted-in",
+            Self::Fraud => "fraud",
+            Self::NoPermission => "no-permission",
+        }
+    }
+
+    /// Reads [`Denial::as_str`] back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::OptedIn, Self::Fraud, Self::NoPermission].into_iter().find(|denial| denial.as_str() == word)
+    }
 }
 
 impl Kind {
@@ -23,22 +55,41 @@ impl Kind {
             Self::OptOut => "opt-out",
             Self::OptIn => "opt-in",
             Self::Programme => "programme",
+            Self::Denied(_) => DENIED,
         }
+    }
+
+    /// Whether it is a choice that holds from then on.
+    #[must_use]
+    pub const fn is_choice(self) -> bool {
+        !matches!(self, Self::Denied(_))
     }
 
     /// Whether it takes something back, so that where several nodes record it is weighed against what each knew. An
     /// opt-out counts at once.
     #[must_use]
     pub(super) const fn is_weighed(self) -> bool {
-        !matches!(self, Self::OptOut)
+        matches!(self, Self::OptIn | Self::Programme)
     }
 
-    /// Reads [`Kind::as_str`] back.
+    /// Reads [`Kind::as_str`] of a choice back.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::OptOut, Self::OptIn, Self::Programme].into_iter().find(|kind| kind.as_str() == word)
     }
+
+    /// Reads any of them back, by the word of its basis too.
+    #[must_use]
+    pub fn read(word: &str, basis: &str) -> Option<Self> {
+        match word {
+            DENIED => Denial::parse(basis).map(Self::Denied),
+            word => Self::parse(word),
+        }
+    }
 }
+
+/// The word of [`Kind::Denied`].
+pub const DENIED: &str = "denied";
 
 /// Where an opt-out or opt-in came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +139,7 @@ pub struct Change {
     pub kind: Kind,
     /// How it arrived.
     pub source: Source,
-    /// The decision's ground; `None` for an opt-in.
+    /// The decision's ground; `None` for an opt-in or a denial.
     pub basis: Option<Basis>,
     /// Registry and policy version in force.
     pub policy: String,
@@ -97,6 +148,16 @@ pub struct Change {
 }
 
 impl Change {
+    /// The word of its basis: of a denial why, else the decision's ground, if there is one.
+    #[must_use]
+    pub fn basis(&self) -> &'static str {
+        match (self.kind, self.basis) {
+            (Kind::Denied(denial), _) => denial.as_str(),
+            (_, Some(basis)) => basis.as_str(),
+            (_, None) => "",
+        }
+    }
+
     /// A change whose account is hashed under the secret of this check, which may not be the live one: its record says so,
     /// for by its place among the others it would count as hashed under the live one.
     #[must_use]
@@ -158,11 +219,12 @@ pub struct RecordView {
     pub time_us: i64,
     /// Site name; empty for upkeep.
     pub site: String,
-    /// `opt-out`, `opt-in` or `programme`; `upkeep` for what was done to the journal itself.
+    /// `opt-out`, `opt-in` or `programme`; `denied` for a request to opt out that was not carried out; `upkeep` for what was
+    /// done to the journal itself.
     pub kind: String,
     /// `gpc`, `form`, `carried`, `cmp`, `import`; of upkeep what was done.
     pub signal: String,
-    /// Basis of the decision, or empty; of upkeep who had it done.
+    /// Basis of the decision, or empty; of a denial why; of upkeep who had it done.
     pub basis: String,
     /// Policy version; of upkeep what came of it.
     pub policy: String,

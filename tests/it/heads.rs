@@ -632,6 +632,7 @@ fn site() -> optgate::config::Site {
     optgate::config::Site {
         scope: "shop".into(),
         formerly: Vec::new(),
+        lineage: String::new(),
         cookie_domain: None,
         programme: None,
         name: "shop".into(),

@@ -32,6 +32,7 @@ mod conformance;
 mod corpus;
 mod csp;
 mod demo;
+mod denials;
 mod deploy;
 mod failing_closed;
 mod faults;

@@ -2,12 +2,16 @@
 //! through a running proxy.
 
 use optgate::app;
-use optgate::privacy::cookie;
+use optgate::privacy::{Basis, Keys, Subject, cookie};
+use optgate::store::{self, Change, Kind, Source};
 
 use super::acceptance_choices::{PAGE, honoured, post, records_of, shop};
+use super::groups::{BLOG, SHOP};
+use super::ledger::block_on;
 use super::support::client::{Client, get};
+use super::support::jar::Browser;
 use super::support::origin::{Exchange, Origin, answer};
-use super::support::proxy::{Builder, proxy};
+use super::support::proxy::{Builder, Proxy, proxy};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
 
@@ -285,4 +289,105 @@ fn the_header_is_taken_out_of_the_answer_that_opens_a_tunnel() {
         page.contains("Your account is opted out."),
         "the session is known, and its signal recorded: {page}"
     );
+}
+
+/// Two sites, each with the sessions of the shop; `shop` and `blog` are what they say beside their names.
+fn two_with_sessions(origin: &Origin, shop: &str, blog: &str, groups: &str) -> Builder {
+    let site = |name: &str, host: &str, more: &str| {
+        format!("[[sites]]\nname = \"{name}\"\n{more}hosts = [\"{host}\"]\nupstream = {}\n", origin.toml())
+    };
+    let sites = site("shop", SHOP, shop) + &site("blog", BLOG, blog);
+    proxy().toml(&format!(
+        "[account]\nresponse_header = \"X-Account\"\nsession_cookie = \"sid\"\n{sites}{groups}"
+    ))
+}
+
+fn page_of(proxy: &Proxy, host: &str, fields: &str) -> bool {
+    honoured(&Client::connect(proxy.addr()).get_from(host, "/", fields))
+}
+
+/// An opt-out of ann comes to stand under a hash of before: another node that is not renamed yet recorded it, an import
+/// brought it.
+fn opts_out_under(proxy: &Proxy, keys: &Keys, name: &str) {
+    let change = Change {
+        time_us: jiff::Timestamp::now().as_microsecond(),
+        site: name.to_owned(),
+        kind: Kind::OptOut,
+        source: Source::Form,
+        basis: Some(Basis::Account),
+        policy: "p".into(),
+        subject: Some(Subject::of_account(keys, name, b"ann")),
+    };
+    block_on(proxy.running().store().record(change)).unwrap();
+}
+
+/// 11 CCR 7025(c)(1): the origin's answer named the account while nothing stood against it; from then on its cookie is all
+/// that a request says. An opt-out under the name that the site had is held to all the same.
+#[test]
+fn a_session_alone_is_held_to_an_opt_out_under_a_former_name() {
+    let origin = shop_with_sessions();
+    let proxy = two_with_sessions(&origin, "formerly = \"store\"\n", "", "").run();
+    assert!(!page_of(&proxy, SHOP, &session("ann1")));
+    opts_out_under(&proxy, proxy.running().store().keys(), "store");
+    assert!(page_of(&proxy, SHOP, &session("ann1")));
+    assert!(!page_of(&proxy, BLOG, &session("ann1")), "another site's account");
+    assert!(!page_of(&proxy, SHOP, &session("bob1")));
+    let seen = origin.seen(2);
+    assert_eq!(
+        seen[1].one("optgate-decision").as_deref(),
+        Some("opted-out;basis=account"),
+        "before the answer"
+    );
+}
+
+/// A reload that gives a site the name it had finds those whose sessions began before.
+#[test]
+fn a_session_from_before_a_former_name_was_given_is_held_to_it() {
+    let origin = shop_with_sessions();
+    let proxy = two_with_sessions(&origin, "", "", "").run();
+    assert!(!page_of(&proxy, SHOP, &session("ann1")));
+    opts_out_under(&proxy, proxy.running().store().keys(), "store");
+    assert!(!page_of(&proxy, SHOP, &session("ann1")), "nobody's name yet");
+    proxy
+        .reload(|text| text.replacen("name = \"shop\"", "name = \"shop\"\nformerly = \"store\"", 1))
+        .unwrap();
+    assert!(page_of(&proxy, SHOP, &session("ann1")));
+}
+
+/// Sites of a group have the same accounts: what one of them recorded before it came into the group holds at all of them,
+/// whichever named the session.
+#[test]
+fn a_session_alone_is_held_to_an_opt_out_from_before_the_group_at_every_site_of_it() {
+    let origin = shop_with_sessions();
+    let group = "[[groups]]\nname = \"ours\"\nsites = [\"shop\", \"blog\"]\n";
+    for (named_at, kept_under) in [(SHOP, "shop"), (SHOP, "blog"), (BLOG, "shop"), (SHOP, "diary")] {
+        for asked_at in [SHOP, BLOG] {
+            let proxy = two_with_sessions(&origin, "", "formerly = \"diary\"\n", group).run();
+            assert!(!page_of(&proxy, named_at, &session("ann1")));
+            opts_out_under(&proxy, proxy.running().store().keys(), kept_under);
+            assert!(page_of(&proxy, asked_at, &session("ann1")), "{named_at}, {kept_under}, {asked_at}");
+            assert!(!page_of(&proxy, asked_at, &session("bob1")));
+        }
+    }
+}
+
+/// A secret was rotated: hashes under the one before count for a session as for a key, under the name of now and the one of
+/// before alike; and a confirmed opt-in under the live secret ends both.
+#[test]
+fn a_session_alone_is_held_to_opt_outs_under_an_earlier_secret() {
+    let origin = shop_with_sessions();
+    for name in ["shop", "store"] {
+        let builder = two_with_sessions(&origin, "formerly = \"store\"\n", "", "");
+        let data = builder.settings().data_dir;
+        app::start(builder.settings()).unwrap().stop().unwrap();
+        store::rotate_secret(&data).unwrap();
+        let proxy = builder.run();
+        assert!(!page_of(&proxy, SHOP, &session("ann1")));
+        opts_out_under(&proxy, &proxy.running().store().keys().older()[0], name);
+        assert!(page_of(&proxy, SHOP, &session("ann1")), "{name}");
+        let mut browser = Browser::new(proxy.addr());
+        browser.keep(SHOP, "sid=ann1; Path=/");
+        assert_eq!(browser.opt_in(SHOP, "").status(), 200);
+        assert!(!page_of(&proxy, SHOP, &session("ann1")), "{name}: opted back in");
+    }
 }

@@ -38,6 +38,7 @@ pub fn settings(data_dir: &Path) -> Settings {
         compress: Compress::OptedOut,
         scope: "shop".into(),
         formerly: Vec::new(),
+        lineage: String::new(),
         cookie_domain: None,
         programme: None,
     };

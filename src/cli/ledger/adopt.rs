@@ -33,7 +33,7 @@ pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(),
     let left = left_behind(&args.folder, &settings.data_dir).map_err(anyhow::Error::new)?;
     let books = Books::open(&settings)?;
     let (told, total) = (!settings.recipients.is_empty(), left.arrivals.len() as u64);
-    let counts = record(&books, (left.arrivals.into_iter().map(Ok), total), told, args.dry_run)?;
+    let counts = record(&books, (left.arrivals.into_iter().map(Ok), total), || Ok(()), (told, args.dry_run))?;
     if !args.dry_run {
         books.plan(&settings)?;
     }

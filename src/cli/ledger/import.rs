@@ -5,9 +5,8 @@
 //! twice adds nothing. Between the request and now data went on leaving: see `store::recipients`.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -15,14 +14,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 
-use super::table::{LONGEST_ROW, Readable, Survey, Unreadable, Why, survey};
+use super::input::Input;
+use super::table::{Row, Table, survey};
 use super::{Failure, Global, settings};
 use crate::cli::books::Books;
-use crate::config::nearest::nearest;
+use crate::config::Site;
 use crate::privacy::{Keys, Subject};
 use crate::store;
+use crate::store::Denial;
 use crate::store::import::{AT_ONCE, Arrival, Imported, hashed_under, parse_subject};
 
 /// Rows between two words about how far it is.
@@ -30,9 +30,6 @@ const PROGRESS: u64 = 10_000;
 
 /// Bytes of names that are given at once: as JSON they stay far below what a server takes in one request.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
-
-/// Most bytes of what can be read only once, and is held: a file is not.
-const LARGEST_STREAM: u64 = 256 * 1024 * 1024;
 
 /// What to import.
 #[derive(Debug, Args)]
@@ -44,7 +41,7 @@ pub struct ImportArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// CSV with a head line, `-` for standard input: `account` (or `subject`, its keyed hash as `ledger subject` prints it), `site`, `date` (YYYY-MM-DD), and
-    /// if known `requested_at` (a day or RFC 3339): who got data since then is told
+    /// if known `requested_at` (a day or RFC 3339): who got data since then is told. A row with `denied` (`fraud`, `no-permission`) opts nobody out: that the request was denied is recorded
     #[arg(value_name = "FILE.csv")]
     pub file: PathBuf,
 }
@@ -70,20 +67,6 @@ impl Origin {
     }
 }
 
-/// A row as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    #[serde(default)]
-    account: String,
-    #[serde(default)]
-    subject: String,
-    site: String,
-    date: String,
-    #[serde(default)]
-    requested_at: String,
-}
-
 /// Records the opt-outs of a file, beside a running server too.
 ///
 /// # Errors
@@ -99,7 +82,7 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
         eprintln!("{name}:{line}: {why}");
     };
     // First, for the head line may be one of them.
-    found.unreadable.iter().for_each(|row| refuse(row.line, &unreadable(row)));
+    found.unreadable.iter().for_each(|row| refuse(row.line, &row.words()));
     let mut table = Table::of(input.open()?, &found).with_context(|| format!("{name}:1"))?;
     let books = Books::open(&settings)?;
     let checks = store::key_lines(&settings.data_dir).map_err(anyhow::Error::new)?;
@@ -107,17 +90,19 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
         provenance: format!("{} sha256:{}", args.source.word(), found.digest),
         keys: books.keys(),
         checks: checks.iter().map(|line| line.check.as_str()).collect(),
-        // Accounts of a site in a group are kept under the group's name.
-        sites: settings.sites.iter().map(|site| (site.name.as_str(), site.scope.as_str())).collect(),
+        sites: settings.sites.iter().map(|site| (site.name.as_str(), &**site)).collect(),
     };
     let arrivals = std::iter::from_fn(|| {
         loop {
-            let (line, row) = match table.next()? {
+            let (line, row) = match table.next_row()? {
                 Ok(row) => row,
                 Err(error) => return Some(Err(error.context(format!("{name} cannot be read to its end")))),
             };
             match row.and_then(|row| reading.arrival(line, row)) {
-                Ok(arrival) if seen.insert(arrival.subject) => return Some(Ok(arrival)),
+                // One that was denied does not stand for one that was not.
+                Ok(arrival) if arrival.denied.is_some() || is_new(&mut seen, &arrival) => {
+                    return Some(Ok(arrival));
+                }
                 Ok(_) => twice += 1,
                 Err(why) => refuse(line, &why),
             }
@@ -125,10 +110,11 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     });
     let told = !settings.recipients.is_empty();
     let rows = found.rows.saturating_sub(1);
-    let mut counts = record(&books, (arrivals, rows), told, args.dry_run)?;
+    // Every record names the file's digest: what the file did not have then is not recorded.
+    let mut counts = record(&books, (arrivals, rows), || input.unchanged(), (told, args.dry_run))?;
     counts.known += twice;
     if table.digest() != found.digest {
-        return Err(anyhow::anyhow!("{name} was changed while it was read; import it again").into());
+        return Err(input.changed().into());
     }
     if !args.dry_run {
         books.plan(&settings)?;
@@ -136,6 +122,9 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     writeln!(out, "{}: {}", if args.dry_run { "would be recorded" } else { "recorded" }, counts.recorded)?;
     writeln!(out, "recorded before: {}", counts.known)?;
     writeln!(out, "older than the account's own opt-in: {}", counts.overruled)?;
+    if counts.denied > 0 {
+        writeln!(out, "denied, which is on record: {}", counts.denied)?;
+    }
     writeln!(out, "refused: {refused}")?;
     clear(&counts)?;
     match refused {
@@ -145,156 +134,14 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     }
 }
 
-/// What is imported, to be read twice.
-struct Input<'a> {
-    name: String,
-    source: Source<'a>,
-}
-
-enum Source<'a> {
-    File(&'a Path),
-    /// Standard input or a pipe, which can be read only once.
-    Held(Vec<u8>),
-}
-
-impl<'a> Input<'a> {
-    /// `-` is standard input.
-    fn of(path: &'a Path) -> anyhow::Result<Self> {
-        if path == Path::new("-") {
-            let name = "standard input".to_owned();
-            return Ok(Self { source: Source::Held(held(&name, io::stdin())?), name });
-        }
-        let name = path.display().to_string();
-        let unreadable = || format!("{name} cannot be read");
-        let source = match fs::metadata(path).with_context(unreadable)?.is_file() {
-            true => Source::File(path),
-            false => Source::Held(held(&name, File::open(path).with_context(unreadable)?)?),
-        };
-        Ok(Self { name, source })
-    }
-
-    fn open(&self) -> anyhow::Result<Box<dyn Read + '_>> {
-        Ok(match &self.source {
-            Source::Held(bytes) => Box::new(bytes.as_slice()),
-            Source::File(path) => {
-                Box::new(File::open(path).with_context(|| format!("{} cannot be read", self.name))?)
-            }
-        })
-    }
-}
-
-fn held(name: &str, from: impl Read) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = from.take(LARGEST_STREAM + 1).read_to_end(&mut bytes);
-    read.with_context(|| format!("{name} cannot be read"))?;
-    let most = LARGEST_STREAM / 1024 / 1024;
-    anyhow::ensure!(
-        bytes.len() as u64 <= LARGEST_STREAM,
-        "{name} has more than {most} MiB; write it into a file, which is read from the disk, and import that"
-    );
-    Ok(bytes)
-}
-
-fn unreadable(row: &Unreadable) -> String {
-    match row.why {
-        Why::Long => format!("the row is longer than {} KiB, which no account is", LONGEST_ROW / 1024),
-        Why::Unclosed => {
-            "the quote that opens here is never closed, so nothing from here on can be read; close it, or \
-                          write a quote within a value twice"
-                .to_owned()
-        }
-    }
-}
-
-/// The words of the csv reader hold the row's place in another count than ours.
-fn why(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
-        _ => error.to_string(),
-    }
-}
-
-/// What a row may hold.
-const COLUMNS: [&str; 5] = ["account", "subject", "site", "date", "requested_at"];
-
-/// The rows of a file, one after another.
-struct Table<R: Read> {
-    rows: csv::Reader<Readable<R>>,
-    head: csv::StringRecord,
-    row: csv::StringRecord,
-}
-
-impl<R: Read> Table<R> {
-    /// Reads the head line.
-    fn of(file: R, found: &Survey) -> anyhow::Result<Self> {
-        let readable = Readable::of(file, found)?;
-        let mut rows = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(readable);
-        let head = head(rows.headers().context("the head line cannot be read")?)?;
-        rows.get_mut().line();
-        Ok(Self { rows, head, row: csv::StringRecord::new() })
-    }
-
-    /// The next row and its line; `None` at the end.
-    fn next(&mut self) -> Option<anyhow::Result<(u64, Result<Row, String>)>> {
-        let read = self.rows.read_record(&mut self.row);
-        let row = match read {
-            Ok(false) => return None,
-            Ok(true) => self.row.deserialize(Some(&self.head)).map_err(|error| why(&error)),
-            Err(error) if error.is_io_error() => return Some(Err(error.into())),
-            Err(error) => Err(why(&error)),
-        };
-        Some(Ok((self.rows.get_mut().line(), row)))
-    }
-
-    /// The digest of what was read.
-    fn digest(self) -> String {
-        self.rows.into_inner().digest()
-    }
-}
-
-/// The columns, whatever their letters' case. Each must be known: one that was meant for another would be lost.
-fn head(written: &csv::StringRecord) -> anyhow::Result<csv::StringRecord> {
-    let head: csv::StringRecord =
-        written.iter().map(|name| name.to_lowercase().replace([' ', '-'], "_")).collect();
-    let found = || written.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let separator = written.iter().flat_map(str::chars).find(|c| matches!(c, ';' | '\t'));
-    if let (1, Some(separator)) = (head.len(), separator) {
-        anyhow::bail!("the columns are separated by {separator:?}; save the file with commas between them");
-    }
-    for (number, (column, name)) in head.iter().zip(written).enumerate() {
-        anyhow::ensure!(
-            head.iter().take(number).all(|earlier| earlier != column),
-            "the head line has the column `{column}` twice; remove one of them"
-        );
-        if COLUMNS.contains(&column) {
-            continue;
-        }
-        let near = nearest(column, COLUMNS);
-        let hint = near.map(|known| format!("did you mean `{known}`? ")).unwrap_or_default();
-        anyhow::bail!(
-            "the head line has a column `{name}`, which none is; {hint}Leave only {} in the file",
-            COLUMNS.map(|known| format!("`{known}`")).join(", ")
-        );
-    }
-    let has = |column: &str| head.iter().any(|name| name == column);
-    for (there, columns) in [
-        (has("account") || has("subject"), "account` or `subject"),
-        (has("site"), "site"),
-        (has("date"), "date"),
-    ] {
-        anyhow::ensure!(there, "the head line has no column `{columns}`; it has {}", found());
-    }
-    Ok(head)
-}
-
 /// What a row is understood by.
 struct Reading<'a> {
     provenance: String,
     keys: &'a Keys,
     /// Of the secrets, in their order.
     checks: Vec<&'a str>,
-    /// Sites, and the names under which their accounts are kept.
-    sites: HashMap<&'a str, &'a str>,
+    /// Sites by their names.
+    sites: HashMap<&'a str, &'a Site>,
 }
 
 impl Reading<'_> {
@@ -311,8 +158,10 @@ impl Reading<'_> {
             return Err(format!("`{date}` in `date` is in the future"));
         }
         let requested_us = requested(&row.requested_at, date, now)?;
+        let denied = denied(&row.denied)?;
         let mut policy = format!("{provenance} line {line} of {date}");
-        let (subject, others, account) = match (row.account, row.subject) {
+        let (mut others, mut formerly) = (Vec::new(), Vec::new());
+        let (subject, account) = match (row.account, row.subject) {
             (account, subject) if account.is_empty() && subject.is_empty() => {
                 return Err("it names neither an account nor a subject".into());
             }
@@ -323,28 +172,36 @@ impl Reading<'_> {
                         "no site has an account `{shown}`, with the end of a line or a NUL in its name"
                     ));
                 }
-                let scope = sites.get(row.site.as_str()).copied().unwrap_or(&row.site);
-                let hash = |keys: &Keys| Subject::of_account(keys, scope, account.as_bytes());
-                (hash(keys), keys.older().iter().map(hash).collect(), Some(account))
+                let site = sites.get(row.site.as_str());
+                // Accounts of a site in a group are kept under the group's name.
+                let scope = site.map_or(row.site.as_str(), |site| site.scope.as_str());
+                let hash = |keys: &Keys, name: &str| Subject::of_account(keys, name, account.as_bytes());
+                others.extend(keys.older().iter().map(|keys| hash(keys, scope)));
+                for name in site.into_iter().flat_map(|site| &site.formerly) {
+                    formerly.extend(std::iter::once(*keys).chain(keys.older()).map(|keys| hash(keys, name)));
+                }
+                (hash(keys, scope), Some(account))
             }
             (account, subject) if account.is_empty() => {
                 let (subject, under) = self.subject(&subject)?;
                 if let Some(check) = under {
                     policy = hashed_under(&policy, check);
                 }
-                (subject, Vec::new(), None)
+                (subject, None)
             }
             _ => return Err("it names both an account and a subject".into()),
         };
         Ok(Arrival {
             subject,
             others,
+            formerly,
             account,
             site: row.site,
             policy,
             requested_us,
             until_us: end_of(date),
             adopted: false,
+            denied,
         })
     }
 
@@ -368,6 +225,20 @@ impl Reading<'_> {
             None => Ok((subject, None)),
         }
     }
+}
+
+/// Why a request was denied, if it was.
+fn denied(written: &str) -> Result<Option<Denial>, String> {
+    if written.is_empty() {
+        return Ok(None);
+    }
+    // That somebody opted back in, the journal knows.
+    let known = [Denial::Fraud, Denial::NoPermission];
+    let meant = Denial::parse(&written.to_lowercase()).filter(|denial| known.contains(denial));
+    meant.map(Some).ok_or_else(|| {
+        let known = known.map(|denial| format!("`{}`", denial.as_str())).join(" or ");
+        format!("`{written}` in `denied` is no ground on which an opt-out may be denied: write {known}, or nothing")
+    })
 }
 
 /// When a request was made, in microseconds since the Unix epoch: at the time that is written, or from the start of the
@@ -394,13 +265,23 @@ fn requested(written: &str, date: Date, now: Timestamp) -> Result<i64, String> {
     Ok(time.as_microsecond())
 }
 
+/// Whether nobody before is the same person, under whichever secret.
+fn is_new(seen: &mut HashSet<Subject>, arrival: &Arrival) -> bool {
+    let mut new = true;
+    for subject in std::iter::once(&arrival.subject).chain(&arrival.others) {
+        // Every hash is kept, so that whichever a later row names is found.
+        new &= seen.insert(*subject);
+    }
+    new
+}
+
 /// Records all of them, so many at a time as one commit and one request to a server take, and says how far it is. `total`:
-/// about how many there are.
+/// about how many there are. `holds`: whether what some were read from is still what it was, asked before they are recorded.
 pub(super) fn record(
     books: &Books,
     (mut arrivals, total): (impl Iterator<Item = anyhow::Result<Arrival>>, u64),
-    told: bool,
-    dry_run: bool,
+    holds: impl Fn() -> anyhow::Result<()>,
+    (told, dry_run): (bool, bool),
 ) -> anyhow::Result<Imported> {
     let (mut imported, mut done) = (Imported::default(), 0);
     // Hidden where standard error is no terminal.
@@ -422,6 +303,10 @@ pub(super) fn record(
             }
         }
         let before: u64 = done;
+        if let Err(error) = holds() {
+            some.clear();
+            failed = Some(error);
+        }
         done += some.len() as u64;
         if !some.is_empty() {
             imported.add(&books.import(some, told, dry_run)?);

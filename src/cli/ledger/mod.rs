@@ -13,6 +13,7 @@ pub mod backup;
 pub mod export;
 pub mod forget;
 pub mod import;
+pub mod input;
 pub mod recipients;
 pub mod subject;
 pub mod table;

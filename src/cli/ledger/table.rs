@@ -8,8 +8,12 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
+use anyhow::Context as _;
 use data_encoding::HEXLOWER;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+
+use crate::config::nearest::nearest;
 
 /// Longest row, bytes: an account's name is a few, and a file that is no such list is refused by it.
 pub const LONGEST_ROW: u64 = 64 * 1024;
@@ -53,6 +57,19 @@ pub enum Why {
     Long,
     /// A quote opens in it that nothing closes: all that follows is in it.
     Unclosed,
+}
+
+impl Unreadable {
+    /// Why, and what to do.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self.why {
+            Why::Long => format!("the row is longer than {} KiB, which no account is", LONGEST_ROW / 1024),
+            Why::Unclosed => "the quote that opens here is never closed, so nothing from here on can be read; close it, or \
+                              write a quote within a value twice"
+                .to_owned(),
+        }
+    }
 }
 
 /// Where a reader of CSV is within a value (RFC 4180).
@@ -289,6 +306,113 @@ impl<R: Read> Read for Hashing<R> {
         self.bytes += read as u64;
         Ok(read)
     }
+}
+
+/// A row as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// What the site calls the account.
+    #[serde(default)]
+    pub account: String,
+    /// Instead of that, its keyed hash.
+    #[serde(default)]
+    pub subject: String,
+    /// The site's name.
+    pub site: String,
+    /// The day of the request.
+    pub date: String,
+    /// When it was made, as exactly as is known.
+    #[serde(default)]
+    pub requested_at: String,
+    /// Why it was denied, if it was.
+    #[serde(default)]
+    pub denied: String,
+}
+
+/// The words of the csv reader hold the row's place in another count than ours.
+fn why(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// What a row may hold.
+const COLUMNS: [&str; 6] = ["account", "subject", "site", "date", "requested_at", "denied"];
+
+/// The rows of a file, one after another.
+#[derive(Debug)]
+pub struct Table<R: Read> {
+    rows: csv::Reader<Readable<R>>,
+    head: csv::StringRecord,
+    row: csv::StringRecord,
+}
+
+impl<R: Read> Table<R> {
+    /// Reads the head line.
+    ///
+    /// # Errors
+    /// It cannot be read, or has columns that are not known, or lacks one.
+    pub fn of(file: R, found: &Survey) -> anyhow::Result<Self> {
+        let readable = Readable::of(file, found)?;
+        let mut rows = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(readable);
+        let head = head(rows.headers().context("the head line cannot be read")?)?;
+        rows.get_mut().line();
+        Ok(Self { rows, head, row: csv::StringRecord::new() })
+    }
+
+    /// The next row and its line; `None` at the end.
+    pub fn next_row(&mut self) -> Option<anyhow::Result<(u64, Result<Row, String>)>> {
+        let read = self.rows.read_record(&mut self.row);
+        let row = match read {
+            Ok(false) => return None,
+            Ok(true) => self.row.deserialize(Some(&self.head)).map_err(|error| why(&error)),
+            Err(error) if error.is_io_error() => return Some(Err(error.into())),
+            Err(error) => Err(why(&error)),
+        };
+        Some(Ok((self.rows.get_mut().line(), row)))
+    }
+
+    /// The digest of what was read.
+    pub fn digest(self) -> String {
+        self.rows.into_inner().digest()
+    }
+}
+
+/// The columns, whatever their letters' case. Each must be known: one that was meant for another would be lost.
+fn head(written: &csv::StringRecord) -> anyhow::Result<csv::StringRecord> {
+    let head: csv::StringRecord =
+        written.iter().map(|name| name.to_lowercase().replace([' ', '-'], "_")).collect();
+    let found = || written.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let separator = written.iter().flat_map(str::chars).find(|c| matches!(c, ';' | '\t'));
+    if let (1, Some(separator)) = (head.len(), separator) {
+        anyhow::bail!("the columns are separated by {separator:?}; save the file with commas between them");
+    }
+    for (number, (column, name)) in head.iter().zip(written).enumerate() {
+        anyhow::ensure!(
+            head.iter().take(number).all(|earlier| earlier != column),
+            "the head line has the column `{column}` twice; remove one of them"
+        );
+        if COLUMNS.contains(&column) {
+            continue;
+        }
+        let near = nearest(column, COLUMNS);
+        let hint = near.map(|known| format!("did you mean `{known}`? ")).unwrap_or_default();
+        anyhow::bail!(
+            "the head line has a column `{name}`, which none is; {hint}Leave only {} in the file",
+            COLUMNS.map(|known| format!("`{known}`")).join(", ")
+        );
+    }
+    let has = |column: &str| head.iter().any(|name| name == column);
+    for (there, columns) in [
+        (has("account") || has("subject"), "account` or `subject"),
+        (has("site"), "site"),
+        (has("date"), "date"),
+    ] {
+        anyhow::ensure!(there, "the head line has no column `{columns}`; it has {}", found());
+    }
+    Ok(head)
 }
 
 #[cfg(test)]

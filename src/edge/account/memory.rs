@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_remembered_token_ends_when_it_expires() {
         let (verifier, keys) = (verifier(|_| ()), Keys::derive(b"k"));
-        let (shop, blog) = (Scope::new(&keys, "shop", None), Scope::new(&keys, "blog", None));
+        let (shop, blog) = (Scope::new(&keys, "shop"), Scope::new(&keys, "blog"));
         let mut memory = TokenMemory::default();
         let (text, start) = (token(&json!({"sub": "ann", "exp": now() + 10})), now());
         assert_eq!(memory.verdict(&verifier, shop, text.as_bytes(), start), ann());

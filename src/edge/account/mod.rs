@@ -52,7 +52,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     };
     if let Some(account) = account {
         x.named.account = Some(account.subject);
-        x.aliases.account = account.older;
+        x.aliases.account = account.older().to_vec();
     }
     if recording && about_to_opt_out(x) {
         x.account_key = key(x, headers);
@@ -62,7 +62,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
         let profile = scope.profile(value);
         x.signals.profile = standing(core, site, &profile, recording);
         x.named.profile = Some(profile.subject);
-        x.aliases.profile = profile.older;
+        x.aliases.profile = profile.older().to_vec();
     }
 }
 
@@ -159,7 +159,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     }
     x.named.account = Some(account.subject);
     x.signals.account = standing(core, site, &account, x.mode == Mode::Enforce);
-    x.aliases.account = account.older;
+    x.aliases.account = account.older().to_vec();
     x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if x.decision.opted_out() {

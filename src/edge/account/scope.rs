@@ -5,32 +5,46 @@ use crate::edge::house::{Core, Site};
 use crate::privacy::{Basis, Keys, Mark, Standing, Subject};
 use crate::store::{Change, Kind, Source};
 
-/// A site's scope, the one it had before it was put into a group, and those from before it was renamed.
+/// A site's scope, and the names from before.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     keys: &'a Keys,
     name: &'a str,
-    before: Option<&'a str>,
     formerly: &'a [String],
+    /// All of the names, in one.
+    lineage: &'a str,
 }
 
-/// An account or a profile as it is kept, and as it was.
+/// An account or a profile as it is kept, and as it was. The same for every site of a group, so that a session takes it from
+/// one to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// As it is kept.
     pub subject: Subject,
-    /// Under the other secrets that are tried, in their order; usually none.
-    pub older: Vec<Subject>,
-    /// Under the site's own name, before it came into its group, then under each former one; each under the live secret
-    /// first.
-    before: Vec<Vec<Subject>>,
+    /// Under the other secrets that are tried, in their order; then under each name from before, as many each, the live
+    /// secret's first. Mostly empty.
+    others: Box<[Subject]>,
+    /// Secrets.
+    secrets: usize,
 }
 
 impl Known {
-    /// One that was never kept under another name, as it is hashed under every secret.
+    /// Under the other secrets that are tried, in their order; usually none.
     #[must_use]
-    pub const fn with_older(subject: Subject, older: Vec<Subject>) -> Self {
-        Self { subject, older, before: Vec::new() }
+    pub fn older(&self) -> &[Subject] {
+        self.others.get(..self.secrets.saturating_sub(1)).unwrap_or_default()
+    }
+
+    /// Under the secrets that are no longer live, whichever the name.
+    fn under_others(&self) -> impl Iterator<Item = Subject> {
+        let all = self.others.iter().enumerate();
+        all.filter(|(at, _)| !(at + 1).is_multiple_of(self.secrets)).map(|(_, subject)| *subject)
+    }
+
+    /// Under each name from before, under the live secret first.
+    fn before(&self) -> impl Iterator<Item = &[Subject]> {
+        let after = self.others.get(self.secrets.saturating_sub(1)..).unwrap_or_default();
+        after.chunks_exact(self.secrets.max(1))
     }
 }
 
@@ -38,18 +52,17 @@ impl<'a> Scope<'a> {
     /// The scope of a site.
     #[must_use]
     pub fn of(keys: &'a Keys, site: &'a config::Site) -> Self {
-        let before = (site.scope != site.name).then_some(site.name.as_str());
-        Self { formerly: &site.formerly, ..Self::new(keys, &site.scope, before) }
+        Self { keys, name: &site.scope, formerly: &site.formerly, lineage: &site.lineage }
     }
 
-    /// A scope by its names.
-    #[must_use]
-    pub const fn new(keys: &'a Keys, name: &'a str, before: Option<&'a str>) -> Self {
-        Self { keys, name, before, formerly: &[] }
+    /// A scope that never had another name.
+    #[cfg(test)]
+    pub const fn new(keys: &'a Keys, name: &'a str) -> Self {
+        Self { keys, name, formerly: &[], lineage: name }
     }
 
-    /// Cost: one HMAC, two in a group, one more for every former name, and as many again for every other secret that is
-    /// tried.
+    /// Cost: one HMAC, one more for every name from before (in a group every site's), and as many again for every other secret
+    /// that is tried.
     #[must_use]
     pub fn account(&self, key: &[u8]) -> Known {
         self.hash(key, Subject::of_account)
@@ -61,33 +74,26 @@ impl<'a> Scope<'a> {
         self.hash(key, Subject::of_profile)
     }
 
-    /// A session's mark.
+    /// A session's mark. A reload that brings a name from before must not find what was worked out without it.
     #[must_use]
     pub fn session(&self, value: &[u8]) -> Mark {
-        Mark::of_session(self.keys, self.name, value)
+        Mark::of_session(self.keys, self.lineage, value)
     }
 
-    /// A token's mark. It is the site's, for what it leads to differs by site.
+    /// A token's mark, like a session's.
     #[must_use]
     pub fn token(&self, token: &[u8]) -> Mark {
-        let name = self.before.unwrap_or(self.name);
-        if self.formerly.is_empty() {
-            return Mark::of_token(self.keys, name, token);
-        }
-        // A reload that adds a former name must not find what was worked out without it.
-        Mark::of_token(self.keys, &format!("{name}\n{}", self.formerly.join("\n")), token)
+        Mark::of_token(self.keys, self.lineage, token)
     }
 
     fn hash(&self, key: &[u8], hash: fn(&Keys, &str, &[u8]) -> Subject) -> Known {
-        let older = self.keys.older();
-        let under = |name: &str| {
-            std::iter::once(self.keys).chain(older).map(|keys| hash(keys, name, key)).collect::<Vec<_>>()
-        };
-        let before = self.before.into_iter().chain(self.formerly.iter().map(String::as_str)).map(under);
+        let secrets = || std::iter::once(self.keys).chain(self.keys.older());
+        let names = std::iter::once(self.name).chain(self.formerly.iter().map(String::as_str));
+        let all = names.flat_map(|name| secrets().map(move |keys| hash(keys, name, key)));
         Known {
             subject: hash(self.keys, self.name, key),
-            older: older.iter().map(|keys| hash(keys, self.name, key)).collect(),
-            before: before.collect(),
+            others: all.skip(1).collect(),
+            secrets: secrets().count(),
         }
     }
 }
@@ -97,9 +103,12 @@ impl<'a> Scope<'a> {
 pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Standing {
     let store = &core.house.store;
     let standing = store.lookup(&known.subject);
+    if recording && known.secrets > 1 {
+        store.outlive(&known.subject, known.under_others());
+    }
     // No word under another hash adds to this.
     let settled = standing.is_out() && standing != Standing::Programme;
-    if settled || (known.older.is_empty() && known.before.is_empty()) {
+    if settled || known.others.is_empty() {
         return standing;
     }
     let with = |others: &[Subject], recording: bool| {
@@ -119,14 +128,14 @@ pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Sta
     };
     // Among nodes nothing goes over from one secret to another: a record that is nobody's choice would stand against an
     // opt-in of the same moment on another node. All hashes are looked up for as long as there are their secrets.
-    let standing = match known.older.is_empty() {
-        true => standing,
-        false => with(&known.older, recording && !store.has_others()),
+    let standing = match known.older() {
+        [] => standing,
+        older => with(older, recording && !store.has_others()),
     };
     if matches!(standing, Standing::Unknown | Standing::NoAccount) {
         // An opt-out under any of the names holds until somebody opts in under the one of now. An opt-in was to the one
         // site, not to all of its group, nor to all that has come of it.
-        let mut before = known.before.iter().map(|subjects| with(subjects, recording));
+        let mut before = known.before().map(|subjects| with(subjects, recording));
         return before.find(|standing| standing.is_out()).unwrap_or(Standing::Unknown);
     }
     standing

@@ -310,11 +310,11 @@ pub(super) mod tests {
     }
 
     fn said(verifier: &Verifier, token: &str) -> Verdict {
-        verifier.verify(Scope::new(&Keys::derive(b"k"), "shop", None), token.as_bytes(), now()).verdict
+        verifier.verify(Scope::new(&Keys::derive(b"k"), "shop"), token.as_bytes(), now()).verdict
     }
 
     pub(in crate::edge::account) fn ann() -> Verdict {
-        Verdict::Account(Scope::new(&Keys::derive(b"k"), "shop", None).account(b"ann"))
+        Verdict::Account(Scope::new(&Keys::derive(b"k"), "shop").account(b"ann"))
     }
 
     /// RFC 7519, 4.1 and 7.2; RFC 8725: each reason by its name.

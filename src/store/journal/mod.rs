@@ -15,6 +15,7 @@ pub(super) mod believed;
 pub(super) mod beside;
 pub(super) mod chain;
 pub(super) mod checkpoint;
+pub(super) mod denied;
 pub(super) mod forget;
 pub(super) mod hold;
 pub(super) mod kept;

@@ -12,7 +12,7 @@ use super::chain::Fields;
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
-use crate::store::record::Kind;
+use crate::store::record::{DENIED, Kind};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -128,6 +128,7 @@ async fn read_records(connection: &mut SqliteConnection, told: &mut Told) -> Res
             let Ok(subject) = subject.try_into().map(Subject::from_bytes) else { continue };
             match canonical.and_then(Fields::decode) {
                 None => _ = out.entry(subject).or_default(),
+                Some(said) if said.kind == DENIED => {}
                 Some(said) if Kind::parse(said.kind) == Some(Kind::OptIn) => _ = out.remove(&subject),
                 Some(said) => {
                     let known = sites.iter().position(|site| site == said.site);

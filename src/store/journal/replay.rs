@@ -10,6 +10,7 @@ use super::chain::{self, Account, BLINDING, Fields, Head, Link};
 use super::schema::TIMELESS;
 use super::seal::EVIDENCE;
 use super::signed::Unsigned;
+use super::upkeep;
 use super::{BROKEN, explain, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::OpenError;
@@ -43,7 +44,10 @@ pub(in crate::store) trait Fold: Send {
 /// A record that is in the journal though its commit reported an error.
 pub(in crate::store) struct Found {
     pub(in crate::store) subject: Option<Subject>,
+    /// Which choice; `None` for what is none.
     pub(in crate::store) kind: Option<Kind>,
+    /// It is about the journal itself.
+    pub(in crate::store) upkeep: bool,
     pub(in crate::store) source: Option<Source>,
     pub(in crate::store) seq: i64,
 }
@@ -52,7 +56,8 @@ impl Fold for Vec<Found> {
     fn record(&mut self, fields: &Fields<'_>, account: Account) {
         let subject = if let Account::Known(subject) = account { Some(subject) } else { None };
         let (kind, source) = (Kind::parse(fields.kind), Source::parse(fields.signal));
-        self.push(Found { subject, kind, source, seq: fields.seq });
+        let upkeep = fields.kind == upkeep::KIND;
+        self.push(Found { subject, kind, upkeep, source, seq: fields.seq });
     }
 
     /// Only a start reads those.

@@ -211,7 +211,8 @@ impl Journal {
     /// Accounts that are known under earlier secrets and were not recorded anew.
     ///
     /// That they were, the list `carried` says: nothing in a record leads from the hash under one secret to that under
-    /// another. Each of its lines came with a record, so a list that is longer than the records is refused.
+    /// another. Each of its lines came with a record of the account, or of upkeep that says how many there were, so a list that
+    /// is longer is refused.
     pub(in crate::store) async fn under_earlier_secrets(&mut self) -> Result<Vec<Subject>> {
         self.refuse_longer_list().await?;
         let (since, live) = (self.live_since, self.key_check.clone());
@@ -236,47 +237,64 @@ impl Journal {
         rows.iter().map(subject).collect()
     }
 
-    /// Refuses a list of accounts that were recorded anew with more of them than records of choices since there is more
-    /// than one secret.
+    /// Refuses a list of accounts that are known under the live secret with more of them than records of choices since there is
+    /// more than one secret, and than upkeep tells of.
     async fn refuse_longer_list(&mut self) -> Result<()> {
         let upkeep = noted::all(self.connection()?).await?;
         let Some((first, _)) = upkeep.iter().find(|(_, upkeep)| upkeep.secret.is_some()) else {
             return Ok(());
         };
-        let of_upkeep = upkeep.iter().filter(|(seq, _)| seq >= first).count();
-        let records = (self.end.head.seq - first + 1).saturating_sub_unsigned(of_upkeep as u64);
+        let since = || upkeep.iter().filter(|(seq, _)| seq >= first);
+        let told = since().fold(0_u64, |told, (_, upkeep)| told.saturating_add(upkeep.outlived));
+        let records = (self.end.head.seq - first + 1).saturating_sub_unsigned(since().count() as u64);
+        let most = records.saturating_add_unsigned(told);
         let carried: i64 =
             sqlx::query_scalar("SELECT count(*) FROM carried").fetch_one(self.connection()?).await?;
-        if carried <= records {
+        if carried <= most {
             return Ok(());
         }
         let why = format!(
             "its list `carried` says that {carried} accounts were recorded anew under a newer secret, and only {records} \
-             choices were recorded since there is one: the list was changed, so nothing is retired. {EVIDENCE}"
+             choices were recorded since there is one, and {told} accounts found to be known under it: the list was changed, so \
+             nothing is retired. {EVIDENCE}"
         );
         Err(sqlx::Error::Protocol(why))
     }
 
-    /// Notes that an account of an earlier secret is recorded under the live one.
-    pub(in crate::store) async fn carried(&mut self, subjects: &[Subject]) -> Result<()> {
+    /// Notes that accounts are not needed under these hashes of earlier secrets: those of the first list were recorded `anew`
+    /// for that, of the others a record from `before` holds, and a record of upkeep says how many are new here.
+    pub(in crate::store) async fn outlived(&mut self, anew: &[Subject], before: &[Subject]) -> Result<()> {
+        if anew.is_empty() && before.is_empty() {
+            return Ok(());
+        }
         self.settle_doubt().await?;
-        let done = self.note_carried(subjects).await;
+        let done = self.note_outlived(anew, before).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
         done
     }
 
-    async fn note_carried(&mut self, subjects: &[Subject]) -> Result<()> {
+    async fn note_outlived(&mut self, anew: &[Subject], before: &[Subject]) -> Result<()> {
+        self.begin().await?;
+        self.list_carried(anew).await?;
+        let noted = match self.list_carried(before).await? {
+            0 => None,
+            hashes => Some(self.note(By::Server, &Deed::Outlived { hashes }, &Seal::default()).await?),
+        };
+        self.commit(noted).await
+    }
+
+    /// Adds to the list; how many it had not.
+    async fn list_carried(&mut self, subjects: &[Subject]) -> Result<u64> {
         let connection = self.connection()?;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        let mut new = 0;
         for subject in subjects {
-            sqlx::query("INSERT OR IGNORE INTO carried VALUES (?)")
-                .bind(subject.as_bytes().to_vec())
-                .execute(&mut *connection)
-                .await?;
+            let line =
+                sqlx::query("INSERT OR IGNORE INTO carried VALUES (?)").bind(subject.as_bytes().to_vec());
+            new += line.execute(&mut *connection).await?.rows_affected();
         }
-        sqlx::query("COMMIT").execute(connection).await.map(drop)
+        Ok(new)
     }
 
     /// The journal needs only the live secret from here on.

@@ -155,7 +155,7 @@ impl Journal {
         seen: Option<&Seen>,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
-        let earlier = |change: &&Change| said_under(&change.policy).is_some();
+        let earlier = |change: &&Change| change.kind.is_choice() && said_under(&change.policy).is_some();
         let again: Vec<Subject> =
             changes.clone().filter(earlier).filter_map(|change| change.subject).collect();
         let mut sealed = self.seal(now_us, changes, seen)?;
@@ -358,7 +358,7 @@ impl Journal {
                 site: &change.site,
                 kind: change.kind.as_str(),
                 signal: change.source.as_str(),
-                basis: change.basis.map_or("", |b| b.as_str()),
+                basis: change.basis(),
                 policy: &change.policy,
                 person: tie.map(|(subject, blinding)| person(&subject, &blinding)),
                 reference: &reference,
@@ -443,7 +443,7 @@ impl Journal {
         let into = (&mut Look::default(), &mut found as &mut dyn Fold);
         let read = read_records(&self.path, connection, self.end.head, uncounted, into).await;
         self.end.head = read.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
-        self.end.upkeep += found.iter().filter(|found| found.kind.is_none()).count() as u64;
+        self.end.upkeep += found.iter().filter(|found| found.upkeep).count() as u64;
         self.found.append(&mut found);
         self.end.unsigned.catch_up(connection).await?;
         self.doubtful = false;

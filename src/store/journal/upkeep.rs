@@ -19,7 +19,9 @@
 //!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade; left=N: so many
 //!                                    records, and no more, are tied to no account any more, whatever was said before;
 //!                                    secrets=CHECK/N,CHECK/N: accounts are hashed under these, each since record N;
-//!                                    sent=N: so many pruned records go to the database without whose they were
+//!                                    sent=N: so many pruned records go to the database without whose they were;
+//!                                    outlived=N: so many hashes under earlier secrets are not needed any more, for what is
+//!                                    on record under the newest holds in their place
 //!
 //!   kept=N/DIGEST dropped=N/DIGEST   with prune, erase and seal: see `kept`
 //! ```
@@ -50,6 +52,8 @@ pub(in crate::store) enum By {
     Start,
     /// What ships to the database that nodes share, and found it without records.
     Feed,
+    /// The server at its work.
+    Server,
 }
 
 impl By {
@@ -59,6 +63,7 @@ impl By {
             Self::Retention => "retention",
             Self::Start => "start",
             Self::Feed => "feed",
+            Self::Server => "server",
         }
     }
 }
@@ -112,6 +117,10 @@ pub(in crate::store) enum Deed {
     Sent {
         records: u64,
     },
+    /// Hashes under earlier secrets are not needed: an earlier record under the newest holds in their place.
+    Outlived {
+        hashes: u64,
+    },
 }
 
 /// Secrets that accounts are hashed under, by their checks, and since which record.
@@ -127,7 +136,11 @@ impl Deed {
             Self::Signer { .. } => "signer",
             Self::Secret { .. } => "secret",
             Self::Retire { .. } => "retire",
-            Self::Seal { .. } | Self::Left { .. } | Self::Listed { .. } | Self::Sent { .. } => "seal",
+            Self::Seal { .. }
+            | Self::Left { .. }
+            | Self::Listed { .. }
+            | Self::Sent { .. }
+            | Self::Outlived { .. } => "seal",
         }
     }
 
@@ -161,6 +174,7 @@ impl Deed {
                 format!("pruned=0 untied=0 secrets={}", secrets.join(","))
             }
             Self::Sent { records } => format!("pruned=0 untied=0 sent={records}"),
+            Self::Outlived { hashes } => format!("pruned=0 untied=0 outlived={hashes}"),
         };
         let mut text = format!("{FORM} {said}");
         for (word, tally) in [("kept", &seal.kept), ("dropped", &seal.dropped)] {
@@ -195,6 +209,8 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) vouched: bool,
     /// Pruned records that went to the database that nodes share without whose they were.
     pub(in crate::store) sent: u64,
+    /// Hashes under earlier secrets that were found not to be needed any more.
+    pub(in crate::store) outlived: u64,
     /// Records that lost what tied them to accounts then.
     pub(in crate::store) erased: u64,
     /// Other records that lost it then in the database that nodes share; `None` where an earlier version did not say.
@@ -281,6 +297,7 @@ impl Upkeep {
                 pruned: number("pruned")?,
                 pruned_untied: Some(0),
                 sent: since("sent")?.unwrap_or_default(),
+                outlived: since("outlived")?.unwrap_or_default(),
                 erased: number("untied")?,
                 left: since("left")?,
                 listed: word("secrets").map_or(Some(None), |listed| read_secrets(listed).map(Some))?,
@@ -352,6 +369,8 @@ mod tests {
         assert!(read(&Deed::Retire { secrets: 1 }, &none).retired);
         let sent = read(&Deed::Sent { records: 6 }, &none);
         assert_eq!((sent.pruned, sent.erased, sent.sent), (0, 0, 6));
+        let outlived = read(&Deed::Outlived { hashes: 7 }, &none);
+        assert_eq!((outlived.pruned, outlived.erased, outlived.outlived), (0, 0, 7));
         let secrets = vec![("a".to_owned(), 1), ("b".to_owned(), 7)];
         let listed = read(&Deed::Listed { secrets: secrets.clone() }, &none);
         assert_eq!((listed.pruned, listed.erased, listed.listed), (0, 0, Some(secrets)));

@@ -130,9 +130,9 @@ impl Writer {
     /// the index says what the journal says.
     pub(super) fn settle_found(&mut self) {
         let found = self.journal.take_found();
-        let choices = found.iter().filter(|found| found.kind.is_some()).count() as u64;
-        self.state.records.fetch_add(choices, Ordering::Relaxed);
-        for Found { subject, kind, source, seq } in found {
+        let records = found.iter().filter(|found| !found.upkeep).count() as u64;
+        self.state.records.fetch_add(records, Ordering::Relaxed);
+        for Found { subject, kind, source, seq, .. } in found {
             if let (Some(subject), Some(kind), Some(source)) = (subject, kind, source) {
                 self.state.settle(subject, kind, source, seq);
             }

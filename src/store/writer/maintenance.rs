@@ -7,8 +7,8 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Writer;
 use super::retention::Sweep;
+use super::{Outlived, Writer};
 use crate::store::journal::chain::Head;
 use crate::store::merge::Seen;
 use crate::store::packed::Point;
@@ -85,13 +85,28 @@ impl Writer {
         }
     }
 
-    /// Notes whose earlier hash is not needed any more: once every record that stands for it is on disk.
-    pub(super) async fn note_carried(&mut self) {
-        if self.carried.is_empty() || !self.queue.is_empty() || self.retry.is_some() {
+    /// Notes whose earlier hash is not needed any more: once every record that stands for it is on disk, and by what is on
+    /// disk then.
+    pub(super) async fn note_outlived(&mut self) {
+        if self.outlived.is_empty() || !self.queue.is_empty() || self.retry.is_some() {
             return;
         }
-        match self.journal.carried(&self.carried).await {
-            Ok(()) => self.carried.clear(),
+        let (index, ordered) = (&self.state.index, self.state.feed.is_none());
+        self.outlived.retain(|Outlived { other, by }| {
+            let holds = by.is_none_or(|live| index.outlives(&live, other, ordered));
+            if !holds {
+                index.set_needed(other);
+            }
+            holds
+        });
+        let (anew, before): (Vec<_>, Vec<_>) =
+            self.outlived.iter().partition(|outlived| outlived.by.is_none());
+        let others = |some: &[&Outlived]| some.iter().map(|outlived| outlived.other).collect::<Vec<_>>();
+        match self.journal.outlived(&others(&anew), &others(&before)).await {
+            Ok(()) => {
+                self.outlived.clear();
+                self.upkeep_is_noted();
+            }
             Err(error) => self.failed(&error),
         }
     }
@@ -106,7 +121,7 @@ impl Writer {
 
     /// Everything above at once, before the journal is closed.
     pub(super) async fn bring_up_to_date(&mut self) {
-        self.note_carried().await;
+        self.note_outlived().await;
         self.write_counts().await;
         self.sign().await;
         self.pack(false).await;

@@ -54,8 +54,8 @@ pub(super) enum Command {
     Check { reference: String, answer: Answer<Checked> },
     /// Prune every record before a time, or only say which would be.
     Prune { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
-    /// An account of an earlier secret was recorded under the live one just before.
-    Carried(Subject),
+    /// An account is not needed any more under the hash of an earlier secret.
+    Outlived(Outlived),
     /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it.
     Retire { answer: Answer<u64> },
     /// Add or end a legal hold.
@@ -73,8 +73,16 @@ pub(super) enum Command {
 impl Command {
     /// Whether somebody waits for it. What nobody waits for gathers company, and wakes no thread.
     const fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Record(Waiting { answer: None, .. }) | Self::Carried(_))
+        !matches!(self, Self::Record(Waiting { answer: None, .. }) | Self::Outlived(_))
     }
+}
+
+/// The hash of an account under an earlier secret, which is not needed any more.
+pub(super) struct Outlived {
+    pub(super) other: Subject,
+    /// What is on record under this one of the live secret holds in its place; `None`: its record was handed over just
+    /// before.
+    pub(super) by: Option<Subject>,
 }
 
 /// The way to the writer.
@@ -135,6 +143,9 @@ impl Waiting {
     /// Its record is on disk: the index hears of it. What nobody waits for was claimed before.
     pub(super) fn settle(&self, seq: i64, state: &State) {
         let Change { subject: Some(subject), kind, source, .. } = self.change else { return };
+        if !kind.is_choice() {
+            return;
+        }
         match self.answer {
             Some(_) => state.settle(subject, kind, source, seq),
             None => state.settle_claimed(subject, kind, source, seq),
@@ -261,8 +272,8 @@ struct Writer {
     /// When to write the counts, if there are any.
     counts: Instant,
     forget: Vec<Forget>,
-    /// Accounts of earlier secrets that were recorded anew.
-    carried: Vec<Subject>,
+    /// Hashes under earlier secrets that are not needed once everything before is on disk.
+    outlived: Vec<Outlived>,
     state: Arc<State>,
     inbox: UnboundedReceiver<Command>,
     queue: VecDeque<Waiting>,
@@ -291,7 +302,7 @@ impl Writer {
             retention: retention.map(Sweep::new),
             counts: Instant::now() + MINUTE,
             forget: Vec::new(),
-            carried: Vec::new(),
+            outlived: Vec::new(),
             state,
             inbox,
             queue: VecDeque::new(),
@@ -314,7 +325,7 @@ impl Writer {
             if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
                 self.sign().await;
             }
-            self.note_carried().await;
+            self.note_outlived().await;
             if self.counts <= Instant::now() {
                 self.write_counts().await;
             }
@@ -350,8 +361,9 @@ impl Writer {
             Command::Record(waiting) => {
                 self.pressing |= waiting.answer.is_some();
                 // What is recorded of it now came behind what stands for it.
-                if let Some(subject) = waiting.change.subject {
-                    self.carried.retain(|carried| *carried != subject);
+                if let Some(subject) = waiting.change.subject.filter(|_| waiting.change.kind.is_choice()) {
+                    self.outlived.retain(|outlived| outlived.other != subject);
+                    self.state.index.set_needed(&subject);
                 }
                 self.queue.push_back(waiting);
             }
@@ -363,7 +375,7 @@ impl Writer {
                 self.pressing = true;
                 self.checks.push((reference, answer));
             }
-            Command::Carried(subject) => self.carried.push(subject),
+            Command::Outlived(outlived) => self.outlived.push(outlived),
             Command::Retire { answer } => {
                 self.pressing = true;
                 self.forget.push(Forget::Secrets { answer });

@@ -94,6 +94,7 @@ pub(super) const fn word(kind: Kind) -> &'static str {
         Kind::OptOut => "out",
         Kind::OptIn => "in",
         Kind::Programme => "programme",
+        Kind::Denied(_) => "denied",
     }
 }
 

@@ -78,12 +78,14 @@ async fn step(store: &Store, plain: &mut Plain, op: Op, now_us: i64) -> Result<(
             let arrival = Arrival {
                 subject: subject(account),
                 others: Vec::new(),
+                formerly: Vec::new(),
                 account: None,
                 site: "shop".into(),
                 policy: "crm".into(),
                 requested_us: 0,
                 until_us: if newer { i64::MAX } else { 1 },
                 adopted: false,
+                denied: None,
             };
             let done = store.import(vec![arrival], false, false).await.unwrap();
             let overruled = plain.out.get(&account) == Some(&false) && !newer;

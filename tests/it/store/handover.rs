@@ -27,7 +27,9 @@ async fn stands(folder: &Path) -> (i64, i64) {
 fn arrival(account: u64) -> Arrival {
     Arrival {
         others: Vec::new(),
+        formerly: Vec::new(),
         adopted: false,
+        denied: None,
         subject: subject(account),
         account: None,
         site: "shop".into(),

@@ -79,7 +79,7 @@ fn settle(known: &mut Known, account: u64, kind: Kind, source: Source) {
 
 fn standing(known: &Known, account: u64) -> &'static str {
     match known.get(&account) {
-        None => "Unknown",
+        None | Some((Kind::Denied(_), ..)) => "Unknown",
         Some((Kind::OptIn | Kind::Programme, ..)) => "OptedIn",
         Some((Kind::OptOut, _, true)) => "Overruled",
         Some((Kind::OptOut, sources, _)) if *sources == [Source::Import] => "OptedOutByImport",
