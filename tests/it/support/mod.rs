@@ -23,6 +23,7 @@ pub mod jar;
 pub mod leaks;
 pub mod netns;
 pub mod origin;
+pub mod paced;
 pub mod pki;
 pub mod postgres;
 pub mod proxy;
