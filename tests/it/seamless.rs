@@ -19,10 +19,10 @@ use tokio::task::JoinHandle;
 use super::support::binary::{Binary, own_address, serving};
 use super::support::client::{Client, SOCKET, TlsClient};
 use super::support::origin::{Exchange, Origin, echoes};
-use super::support::paced::{Door, Load, Way};
+use super::support::paced::{Door, Load, Matter, Way};
 use super::support::pki::Authority;
 use super::support::proxy::proxy;
-use super::support::{DEADLINE, edit, wait_until};
+use super::support::{DEADLINE, Ends, edit, wait_until};
 
 /// Upgrades and reloads, one after the other in turn.
 const EVENTS: usize = 40;
@@ -80,11 +80,23 @@ fn slow(events: &Events, x: &mut Exchange<'_>) -> std::io::Result<()> {
 /// How often each request has come to an origin.
 type Asked = Mutex<HashMap<u64, u32>>;
 
-/// A page with a tracker on it, which names the request that it answers.
-fn page(asked: &Asked, x: &mut Exchange<'_>) -> std::io::Result<()> {
+/// One in eight of each kind is for a page, the others are for a text.
+fn is_page(number: u64) -> bool {
+    number / 6 % 8 == 0
+}
+
+fn path(number: u64) -> String {
+    format!("/own?{number}")
+}
+
+/// A text that names the request that it answers, or a page that does, with a tracker on it.
+fn own(asked: &Asked, x: &mut Exchange<'_>) -> std::io::Result<()> {
     let line = x.request().line();
     let number: u64 = line.split(['?', ' ']).nth(2).unwrap_or_default().parse().unwrap();
     *asked.lock().unwrap().entry(number).or_default() += 1;
+    if !is_page(number) {
+        return x.ok("text/plain", format!("request {number}.").as_bytes());
+    }
     let text = format!(
         "<!doctype html><html><head><title>t</title>\
          <script src=\"https://connect.facebook.net/en_US/fbevents.js\"></script></head>\
@@ -93,8 +105,11 @@ fn page(asked: &Asked, x: &mut Exchange<'_>) -> std::io::Result<()> {
     x.ok("text/html", text.as_bytes())
 }
 
-/// The page of this request, whole, without its tracker.
+/// The answer to this request, whole, a page without its tracker.
 fn fits(number: u64, body: &str) -> bool {
+    if !is_page(number) {
+        return body == format!("request {number}.");
+    }
     body.contains(&format!("<p>request {number}.</p>"))
         && body.ends_with("</html>")
         && !body.contains("connect.facebook.net/en_US")
@@ -103,7 +118,7 @@ fn fits(number: u64, body: &str) -> bool {
 fn origin(events: &Arc<Events>, asked: &Arc<Asked>) -> Origin {
     let (events, asked) = (Arc::clone(events), Arc::clone(asked));
     let origin = Origin::start().forgetting().on("/ws", echoes).on("/slow", move |x| slow(&events, x));
-    origin.on("/page", move |x| page(&asked, x))
+    origin.on("/own", move |x| own(&asked, x))
 }
 
 /// A download under way: how much of it has come, and in the end whether it was whole.
@@ -164,15 +179,6 @@ fn talk<S: Read + Write>(mut socket: Client<S>, done: &AtomicBool, said: &Atomic
     }
 }
 
-/// Ends the WebSockets however the test ends.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 /// In each turn a download of every way begins before the event and ends after it; others last from before the first event
 /// until after the last.
 #[test]
@@ -193,7 +199,7 @@ fn no_request_is_lost_over_twenty_upgrades_and_twenty_reloads() {
         let secure = TlsClient::connect_tls(tls, "site.test", authority.client(&["http/1.1"]));
         scope.spawn(|| talk(secure, &done, &said[1]));
         let _end = Ends(&done);
-        let load = Load::begin(&door, rate, "/page", fits);
+        let load = Load::begin(&door, rate, Matter { path, fits });
         let begin = |from, upto| Way::ALL.map(|way| Download::begin(&load, &door, way, from, upto));
         let long = begin(0, EVENTS);
         for event in 0..EVENTS {

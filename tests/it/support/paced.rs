@@ -35,6 +35,9 @@ const UNDER_WAY: usize = 2_000;
 /// Kept HTTP/2 connections, each with many streams.
 const HTTP2_KEPT: u64 = 4;
 
+/// What a stream may be sent before it is read, like a browser's: with less, answers wait for each other.
+const WINDOW: u32 = 1 << 20;
+
 /// Addresses that connections come from, so that no port is wanted twice too soon.
 const SOURCES: u64 = 32;
 
@@ -106,7 +109,11 @@ impl Door {
 
     async fn http2(&self) -> Result<Http2, String> {
         let io = self.secure(&self.http2).await.map_err(said)?;
-        let (sender, connection) = h2::client::handshake(io).await.map_err(said)?;
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(WINDOW).initial_connection_window_size(16 * WINDOW);
+        // Until the server has said how many it takes.
+        builder.initial_max_send_streams(100);
+        let (sender, connection) = builder.handshake(io).await.map_err(said)?;
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -144,13 +151,17 @@ fn request(way: Way, path: &str) -> http::request::Builder {
     request.header("sec-gpc", "1").header("sec-fetch-dest", "document")
 }
 
-/// Whether an answer of this body is the one to the request with this number.
-pub type Fits = fn(u64, &str) -> bool;
+/// What a load asks for.
+pub struct Matter {
+    /// The path of the request with this number.
+    pub path: fn(u64) -> String,
+    /// Whether this is the body of the answer to it.
+    pub fits: fn(u64, &str) -> bool,
+}
 
 struct Shared {
     door: Arc<Door>,
-    path: &'static str,
-    fits: Fits,
+    matter: Matter,
     /// Kept connections by way; those of HTTP/2 have places of their own.
     kept: [Mutex<VecDeque<Http1>>; 2],
     kept_http2: Vec<tokio::sync::Mutex<Option<(u64, Http2)>>>,
@@ -163,7 +174,7 @@ struct Shared {
 impl Shared {
     async fn one(&self, number: u64) -> Result<(), String> {
         let way = Way::ALL[usize::try_from(number / 2 % 3).unwrap()];
-        let path = format!("{}?{number}", self.path);
+        let path = (self.matter.path)(number);
         let fresh = number % 2 == 0;
         let answer = match way {
             _ if fresh => self.door.ask(way, &path).await?.read().await?,
@@ -171,7 +182,7 @@ impl Shared {
             way => self.on_kept(way, &path).await?,
         };
         let (status, body) = answer;
-        if status != 200 || !(self.fits)(number, &body) {
+        if status != 200 || !(self.matter.fits)(number, &body) {
             return Err(format!("{status} {body:.300}"));
         }
         self.fresh.fetch_add(u64::from(fresh), Ordering::Relaxed);
@@ -307,13 +318,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins: so many requests a second for `path?NUMBER`, until [`Self::end`].
-    pub fn begin(door: &Arc<Door>, rate: u32, path: &'static str, fits: Fits) -> Self {
+    /// Begins: so many requests a second, until [`Self::end`].
+    pub fn begin(door: &Arc<Door>, rate: u32, matter: Matter) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let shared = Arc::new(Shared {
             door: Arc::clone(door),
-            path,
-            fits,
+            matter,
             kept: Default::default(),
             kept_http2: (0..HTTP2_KEPT).map(|_| tokio::sync::Mutex::default()).collect(),
             answered: AtomicU64::new(0),
