@@ -11,9 +11,11 @@ use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 
+use super::jobs;
 use crate::config::{AdminTls, Settings};
 use crate::edge::tls::{self, Certificates};
 
@@ -73,17 +75,26 @@ impl AdminListener {
     ///
     /// # Errors
     /// The socket has no address.
-    pub fn new(socket: TcpListener, door: Arc<AdminDoor>, patience: Duration) -> anyhow::Result<Self> {
+    pub fn new(
+        background: &Runtime,
+        socket: TcpListener,
+        door: Arc<AdminDoor>,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
         let address = socket.local_addr().context("the admin socket has no address")?;
         let (sender, ready) = mpsc::channel(1);
-        tokio::spawn(accept(socket, door, patience, sender));
+        // The socket outlives the job, so that a new one accepts what has come meanwhile.
+        let socket = Arc::new(socket);
+        jobs::keep(background, "accepting for the admin listener", move || {
+            accept(Arc::clone(&socket), Arc::clone(&door), patience, sender.clone())
+        });
         Ok(Self { ready, address })
     }
 }
 
 type Ready = mpsc::Sender<(Box<dyn Duplex>, SocketAddr)>;
 
-async fn accept(socket: TcpListener, door: Arc<AdminDoor>, patience: Duration, ready: Ready) {
+async fn accept(socket: Arc<TcpListener>, door: Arc<AdminDoor>, patience: Duration, ready: Ready) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let accepted = tokio::select! {

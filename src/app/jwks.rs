@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
+use super::jobs::Jobs;
 use super::outward;
 use crate::config::{JwksUrl, JwtKeys};
 use crate::edge::House;
@@ -29,18 +29,19 @@ const MOST_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The task for the settings in force; it ends when others are.
+/// The job for the settings in force; it ends when others are.
 #[derive(Debug)]
 pub struct KeyFetcher {
     runtime: Handle,
-    working: Mutex<(Option<Arc<Verifier>>, JoinSet<()>)>,
+    working: Mutex<(Option<Arc<Verifier>>, Jobs)>,
 }
 
 impl KeyFetcher {
-    /// No task yet.
+    /// No job yet.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self { runtime, working: Mutex::default() }
+        let working = Mutex::new((None, Jobs::new(runtime.clone())));
+        Self { runtime, working }
     }
 
     /// Starts what this verifier wants, in place of what was started for another.
@@ -55,11 +56,12 @@ impl KeyFetcher {
         if same {
             return;
         }
-        let mut tasks = JoinSet::new();
+        let mut jobs = Jobs::new(self.runtime.clone());
         if let Some(verifier) = verifier {
-            tasks.spawn_on(keep_fresh(Arc::clone(house), Arc::clone(verifier)), &self.runtime);
+            let (house, verifier) = (Arc::clone(house), Arc::clone(verifier));
+            jobs.keep("the fetching of keys", move || keep_fresh(Arc::clone(&house), Arc::clone(&verifier)));
         }
-        *working = (verifier.cloned(), tasks);
+        *working = (verifier.cloned(), jobs);
     }
 }
 

@@ -4,25 +4,26 @@ use std::cell::LazyCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 use super::dns;
+use super::jobs::Jobs;
 use crate::edge::House;
 use crate::edge::house::Snapshot;
 use crate::edge::upstream::{check, group, resolve};
 
-/// The tasks for the settings in force; they end when other settings are.
+/// The jobs for the settings in force; they end when other settings are.
 #[derive(Debug)]
 pub struct Origins {
     runtime: Handle,
-    tasks: Mutex<JoinSet<()>>,
+    jobs: Mutex<Jobs>,
 }
 
 impl Origins {
-    /// No tasks yet.
+    /// No jobs yet.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self { runtime, tasks: Mutex::default() }
+        let jobs = Mutex::new(Jobs::new(runtime.clone()));
+        Self { runtime, jobs }
     }
 
     /// Starts what these settings want, in place of what was started before.
@@ -37,25 +38,30 @@ impl Origins {
                 None
             }
         });
-        let mut tasks = JoinSet::new();
+        let mut jobs = Jobs::new(self.runtime.clone());
         let groups: Vec<_> = snapshot.sites.iter().map(|site| Arc::clone(&site.group)).collect();
         for (site, group) in snapshot.sites.iter().zip(&groups) {
             group.show();
-            for member in &group.members {
-                let Some(names) = &member.connector.names else { continue };
-                let (names, figures) = (Arc::clone(names), Arc::clone(&member.figures));
-                tasks.spawn_on(
-                    resolve::watch(names, Option::clone(&resolver), dns.clone(), figures),
-                    &self.runtime,
-                );
+            let host = site.settings.hosts.iter().find(|host| !host.starts_with('*')).cloned();
+            for (at, member) in group.members.iter().enumerate() {
+                if let Some(names) = &member.connector.names {
+                    let (names, figures) = (Arc::clone(names), Arc::clone(&member.figures));
+                    let (resolver, dns) = (Option::clone(&resolver), dns.clone());
+                    jobs.keep("the look-up of an origin", move || {
+                        let (names, figures) = (Arc::clone(&names), Arc::clone(&figures));
+                        resolve::watch(names, resolver.clone(), dns.clone(), figures)
+                    });
+                }
+                let (group, host) = (Arc::clone(group), host.clone());
+                jobs.keep("the checks of an origin", move || {
+                    check::watch(Arc::clone(&group), at, host.clone())
+                });
             }
-            let host = site.settings.hosts.iter().find(|host| !host.starts_with('*'));
-            check::start(group, host.map(String::as_str), &mut tasks, &self.runtime);
         }
         let figures = groups.iter().flat_map(|group| group.members.iter().map(|m| Arc::clone(&m.figures)));
         house.metrics.set_upstreams(figures.collect());
-        tasks.spawn_on(group::settle(groups), &self.runtime);
+        jobs.keep("the look at ejected origins", move || group::settle(groups.clone()));
         // Whatever another thread left in it goes.
-        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = jobs;
     }
 }

@@ -26,7 +26,7 @@ pub fn serve_admin(
     let router = admin::router(state);
     let _entered = background.enter();
     let socket = tokio::net::TcpListener::from_std(socket).context("cannot serve the admin socket")?;
-    let socket = AdminListener::new(socket, door, patience)?;
+    let socket = AdminListener::new(background, socket, door, patience)?;
     Ok(background.spawn(serve_until_replaced(socket, router, phase, "the admin listener")))
 }
 

@@ -22,11 +22,13 @@ impl Place {
     pub(super) fn of(file: &str, text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
         Self {
             file: file.to_owned(),
             line: before.bytes().filter(|b| *b == b'\n').count() + 1,
-            column: before[start..].chars().count() + 1,
-            text: text[start..].lines().next().unwrap_or_default().to_owned(),
+            // Not beyond the line, where the end of one has two characters.
+            column: before[start..].chars().count().min(line.chars().count()) + 1,
+            text: line.to_owned(),
         }
     }
 }

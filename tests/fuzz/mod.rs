@@ -7,6 +7,7 @@ mod csv;
 mod frames;
 mod messages;
 mod pages;
+mod settings;
 mod urls;
 mod values;
 

@@ -310,6 +310,35 @@ fn nothing_outside_tests_is_unsafe_or_unwraps() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A panic ends the task it happened in. What goes on for ever is begun by `app::jobs`, which begins it anew; whatever else
+/// the app starts is listed here with the reason why it may end.
+#[test]
+fn what_the_app_starts_for_ever_is_begun_anew() {
+    const MAY_END: [(&str, usize, &str); 8] = [
+        ("app/admin_door.rs", 1, "a handshake"),
+        ("app/books.rs", 1, "axum's own loop; a handler's panic ends its connection"),
+        ("app/core_thread.rs", 1, "a thread, whose tasks are kept"),
+        ("app/orders.rs", 1, "orders are carried out in tasks of their own"),
+        ("app/outward.rs", 1, "a connection of one request"),
+        ("app/own_pages.rs", 1, "axum's own loop; a handler's panic ends its connection"),
+        ("app/stop_signals.rs", 1, "the wait for a second signal"),
+        ("app/upgrade.rs", 3, "the next process, and threads that speak with it"),
+    ];
+    let begun = |code: &str| {
+        let ways = [".spawn(", "::spawn(", "spawn_on(", "spawn_local(", "spawn_local_on("];
+        ways.iter().map(|way| code.matches(way).count()).sum::<usize>()
+    };
+    let found: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.path.starts_with("app/") && source.path != "app/jobs.rs")
+        .map(|source| (source.path.clone(), begun(&source.code)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let mut found: Vec<_> = found.iter().map(|(path, count)| (path.as_str(), *count)).collect();
+    found.sort_unstable();
+    assert_eq!(found, MAY_END.map(|(path, count, _)| (path, count)));
+}
+
 /// The program never calls anything or anyone compliant: that is not for a program to say.
 #[test]
 fn nothing_claims_compliance() {

@@ -16,8 +16,7 @@ use super::support::binary::Binary;
 use super::support::client::{Client, get};
 use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy, site};
-use super::support::wait_until;
-use super::upgrade::Ends;
+use super::support::{Ends, wait_until};
 
 const GPC: &str = "Sec-GPC: 1\r\n";
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-mod listed;
+pub mod listed;
 mod refusals;
 
 use std::path::PathBuf;
@@ -209,11 +209,8 @@ fn the_state_folder_is_the_platforms() {
     assert!(folder(&[], false).unwrap_err().to_string().contains("give --data-dir DIR"));
 }
 
-/// Every key of a site, with what it takes from the top of the file.
-#[test]
-fn a_whole_site_is_read_as_it_was_meant() {
-    let desk = Desk::with(
-        r#"
+/// Every key of a site, with some at the top of the file.
+pub const WHOLE_SITE: &str = r#"
         service_providers = "allow"
         [vendors]
         hotjar = "strip"
@@ -238,8 +235,12 @@ fn a_whole_site_is_read_as_it_was_meant() {
         [[sites.paths]]
         prefix = "/a/longer"
         rewrite = false
-        "#,
-    );
+        "#;
+
+/// Every key of a site, with what it takes from the top of the file.
+#[test]
+fn a_whole_site_is_read_as_it_was_meant() {
+    let desk = Desk::with(WHOLE_SITE);
     let loaded = desk.loaded();
     let site = &loaded.settings.sites[0];
     assert_eq!(site.name, "www.example.com");

@@ -466,13 +466,22 @@ fn a_page_that_fails_half_way_is_stopped_or_passed_by_setting() {
         gate.map(|gate| gate.recv_timeout(DEADLINE)).map_or(Ok(()), |got| got.map_err(io::Error::other))
     };
     let wait = Arc::new(wait);
-    let (html, xml) = (Arc::clone(&wait), wait);
+    let (html, large, xml) = (Arc::clone(&wait), Arc::clone(&wait), wait);
     let origin = Origin::start()
         .on("/html", move |x| {
             begin(x, "text/html; charset=utf-8")?;
             x.chunk(b"<!doctype html><html><body><p>first</p>")?;
             html()?;
             x.chunk(format!("<img alt='{}' src=x>{TRACKER}", "x".repeat(600_000)).as_bytes())?;
+            x.send("0\r\n\r\n")
+        })
+        .on("/large.xml", move |x| {
+            begin(x, "application/xhtml+xml; charset=utf-8")?;
+            x.chunk(b"<html xmlns=\"http://www.w3.org/1999/xhtml\"><body><p>first</p>")?;
+            large()?;
+            x.chunk(
+                format!("<img alt='{}' src='x'/>{TRACKER}</body></html>", "x".repeat(600_000)).as_bytes(),
+            )?;
             x.send("0\r\n\r\n")
         })
         .on("/xml", move |x| {
@@ -485,7 +494,10 @@ fn a_page_that_fails_half_way_is_stopped_or_passed_by_setting() {
     for (choice, word) in [("close", "refused"), ("pass", "passed")] {
         let limits = format!("on_rewrite_failure = \"{choice}\"\n[limits]\nrewriter_memory = \"64KiB\"\n");
         let proxy = site(&origin).toml(&limits).run();
-        for (path, reason) in [("/html", "rewriter-memory"), ("/xml", "rewriter-xml")] {
+        let memory = "rewriter-memory";
+        for (path, reason, count) in
+            [("/html", memory, 1), ("/large.xml", memory, 2), ("/xml", "rewriter-xml", 1)]
+        {
             let (open, gate) = mpsc::channel();
             gates.lock().unwrap().push(gate);
             let mut client = proxy.client();
@@ -502,10 +514,10 @@ fn a_page_that_fails_half_way_is_stopped_or_passed_by_setting() {
                 choice == "pass",
                 "{path}: a stopped page is never marked whole"
             );
-            await_bypass(&proxy, reason, 1);
+            await_bypass(&proxy, reason, count);
         }
-        assert_eq!(proxy.limit_reached("rewriter_memory"), 1);
-        assert_eq!(outcome(&proxy, word), 2, "{choice}");
+        assert_eq!(proxy.limit_reached("rewriter_memory"), 2, "XML's memory is the same limit");
+        assert_eq!(outcome(&proxy, word), 3, "{choice}");
     }
 }
 

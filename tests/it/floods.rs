@@ -1,11 +1,12 @@
 //! HTTP/2 attacks, frame by frame, against the running program (reliability.md 2 and T14): rapid reset,
-//! MadeYouReset, floods of frames without work, HPACK bombs, windows that never open. A bystander is served all
-//! the while, and memory comes back. Floods end by their number of frames, not by the clock.
+//! MadeYouReset, floods of frames without work, HPACK bombs, windows that never open; and heads and bodies that
+//! trickle. A bystander is answered all the while, and memory comes back. Floods end by their number of frames and by
+//! how many answers the bystander got meanwhile, not by the clock.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use super::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, frame, hello, next_frame, section,
 };
+use super::support::h2::H2;
 use super::support::origin::Origin;
 use super::support::proxy::{figure, proxy};
 use super::support::{DEADLINE, wait_until};
@@ -28,6 +30,13 @@ const LAST: &[u8; 8] = b"the last";
 
 /// Frames that a flood sends, unless it is ended before.
 const MANY: u32 = 20_000;
+
+/// Answers that a bystander must get while a flood is under way: a third each on a kept connection, on new ones, and
+/// over HTTP/2.
+const ANSWERS: u64 = 30;
+
+/// A flood is sent again until the bystander has them, but not more often: then it was kept waiting.
+const ROUNDS: usize = 1_000;
 
 /// `GET` or `POST`, http, `/` or another path.
 fn request(method: &[u8], path: &[u8]) -> Vec<u8> {
@@ -51,7 +60,7 @@ fn long_head(stream: u32, section: &[u8]) -> Vec<u8> {
 }
 
 /// Odd stream ids from 1 on.
-fn streams() -> impl Iterator<Item = u32> {
+fn streams() -> impl Iterator<Item = u32> + Clone {
     (0..).map(|n| 2 * n + 1)
 }
 
@@ -68,25 +77,21 @@ enum End {
 
 struct Flood {
     name: &'static str,
-    /// Frames, one after the other.
-    frames: Box<dyn Iterator<Item = Vec<u8>> + Send>,
+    /// Frames, one after the other; anew each time.
+    frames: Box<dyn Fn() -> Box<dyn Iterator<Item = Vec<u8>>>>,
     end: End,
 }
 
-fn flood(
-    name: &'static str,
-    end: End,
-    frames: impl IntoIterator<Item = Vec<u8>, IntoIter: Send + 'static>,
-) -> Flood {
-    Flood { name, end, frames: Box::new(frames.into_iter()) }
+fn flood(name: &'static str, end: End, frames: impl Iterator<Item = Vec<u8>> + Clone + 'static) -> Flood {
+    Flood { name, end, frames: Box::new(move || Box::new(frames.clone())) }
 }
 
-fn repeated(times: u32, frame: Vec<u8>) -> impl Iterator<Item = Vec<u8>> + Send {
+fn repeated(times: u32, frame: Vec<u8>) -> impl Iterator<Item = Vec<u8>> + Clone {
     (0..times).map(move |_| frame.clone())
 }
 
 /// An open `POST`, and then.
-fn posting(then: impl Iterator<Item = Vec<u8>> + Send) -> impl Iterator<Item = Vec<u8>> + Send {
+fn posting(then: impl Iterator<Item = Vec<u8>> + Clone) -> impl Iterator<Item = Vec<u8>> + Clone {
     std::iter::once(frame(HEADERS, END_HEADERS, 1, &request(b"POST", b"/"))).chain(then)
 }
 
@@ -179,7 +184,7 @@ fn bombs() -> Vec<Flood> {
 }
 
 /// Sends a flood and reads along, until it is over or ended. True when the connection was ended.
-fn attack(addr: SocketAddr, flood: Flood) -> bool {
+fn attack(addr: SocketAddr, frames: impl Iterator<Item = Vec<u8>>) -> bool {
     let mut out = TcpStream::connect(addr).unwrap();
     out.set_write_timeout(Some(DEADLINE)).unwrap();
     let mut reader = out.try_clone().unwrap();
@@ -198,7 +203,7 @@ fn attack(addr: SocketAddr, flood: Flood) -> bool {
         }
     });
     let mut block = hello();
-    for frame in flood.frames.chain([frame(PING, 0, 0, LAST)]) {
+    for frame in frames.chain([frame(PING, 0, 0, LAST)]) {
         block.extend(frame);
         if block.len() >= 16_384 {
             if out.write_all(&block).is_err() {
@@ -212,19 +217,48 @@ fn attack(addr: SocketAddr, flood: Flood) -> bool {
     reading.join().unwrap()
 }
 
-/// Asks on and on over one connection until told to stop: how many answers, and the longest wait.
-fn bystander(addr: SocketAddr, stop: Arc<AtomicBool>) -> thread::JoinHandle<(u64, Duration)> {
-    thread::spawn(move || {
-        let mut client = Client::connect_from("127.0.0.9", addr);
-        let (mut answers, mut longest) = (0, Duration::ZERO);
-        while !stop.load(Ordering::Relaxed) || answers == 0 {
-            let start = Instant::now();
-            assert_eq!(client.get("/", "").text(), "hello");
-            longest = longest.max(start.elapsed());
-            answers += 1;
-        }
-        (answers, longest)
-    })
+/// Somebody else, who asks on and on until told to stop: on a kept connection, on a new one, and over HTTP/2 in turn.
+struct Bystander {
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicU64>,
+    asking: thread::JoinHandle<Duration>,
+}
+
+impl Bystander {
+    fn of(addr: SocketAddr) -> Self {
+        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, answered) = (Arc::clone(&stop), Arc::clone(&answers));
+        let asking = thread::spawn(move || {
+            let new = || Client::connect_from("127.0.0.9", addr);
+            let (mut kept, mut http2, mut longest) = (new(), H2::prior_knowledge(addr), Duration::ZERO);
+            while !stopped.load(Ordering::Acquire) {
+                let start = Instant::now();
+                let text = match answered.load(Ordering::Acquire) % 3 {
+                    0 => kept.get("/", "").text(),
+                    1 => new().get("/", "Connection: close\r\n").text(),
+                    _ => String::from_utf8_lossy(&http2.get("http://a.test/").body).into_owned(),
+                };
+                assert_eq!(text, "hello");
+                longest = longest.max(start.elapsed());
+                answered.fetch_add(1, Ordering::AcqRel);
+            }
+            longest
+        });
+        Self { stop, answers, asking }
+    }
+
+    /// Answers so far; each was the right one. Fails with the first that was not.
+    fn answers(&self) -> u64 {
+        assert!(!self.asking.is_finished(), "the bystander was not answered");
+        self.answers.load(Ordering::Acquire)
+    }
+
+    /// All of its answers, and the longest wait for one.
+    fn leaves(self) -> (u64, Duration) {
+        self.stop.store(true, Ordering::Release);
+        let longest = self.asking.join().unwrap();
+        (self.answers.load(Ordering::Acquire), longest)
+    }
 }
 
 /// The program in front of an origin, and its admin address.
@@ -262,20 +296,26 @@ fn endure(floods: Vec<Flood>) {
         };
         let reached = || limits.iter().map(|limit| counted(admin, limit)).sum::<u64>();
         let was = reached();
-        let stop = Arc::new(AtomicBool::new(false));
-        let watching = bystander(addr, Arc::clone(&stop));
-        let ended = attack(addr, flood);
-        stop.store(true, Ordering::Relaxed);
-        let (answers, longest) = watching.join().unwrap();
+        let bystander = Bystander::of(addr);
+        let (mut rounds, mut meanwhile) = (0, 0);
+        while meanwhile < ANSWERS && rounds < ROUNDS {
+            let before = bystander.answers();
+            let ended = attack(addr, (flood.frames)());
+            meanwhile += bystander.answers() - before;
+            rounds += 1;
+            match end {
+                End::Ended(_) => assert!(ended, "{name}"),
+                End::Refused(_) => assert!(!ended, "{name}"),
+                End::Outlasted => {}
+            }
+        }
+        let (answers, longest) = bystander.leaves();
         let grown = memory(&binary).saturating_sub(before);
         println!(
-            "{name}: ended {ended}, bystander {answers} answers, longest {longest:?}, grown {grown} KiB"
+            "{name}: {rounds} times, a bystander had {meanwhile} answers meanwhile and {answers} in all, the longest after \
+             {longest:?}; grown {grown} KiB"
         );
-        match end {
-            End::Ended(_) => assert!(ended, "{name}"),
-            End::Refused(_) => assert!(!ended, "{name}"),
-            End::Outlasted => {}
-        }
+        assert!(meanwhile >= ANSWERS, "{name}: {meanwhile} answers in {rounds} floods");
         if !limits.is_empty() {
             wait_until(name, || reached() > was);
         }
@@ -302,6 +342,43 @@ fn floods_of_frames_without_work_are_ended() {
 #[test]
 fn bombs_of_fields_are_outlasted() {
     endure(bombs());
+}
+
+/// T13, slowloris: connections that send a byte now and then keep nobody else waiting, and each is given up.
+#[test]
+fn heads_and_bodies_that_trickle_keep_nobody_waiting() {
+    const SLOW: usize = 200;
+    let origin = Origin::start().on("/upload", |x| {
+        x.body()?;
+        x.ok("text/plain", b"read")
+    });
+    let settings =
+        "[timeouts]\nheader_read = \"1s\"\nslow_body = \"1s\"\n[limits]\nmin_body_rate = \"1MiB\"\n";
+    let (binary, admin) = program(settings, &origin);
+    let heads = "GET / HTTP/1.1\r\nHost: a.test\r\nX: ";
+    let bodies = "POST /upload HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n";
+    for (begins, limit) in [(heads, "header_read"), (bodies, "min_body_rate")] {
+        let mut slow: Vec<_> = (0..SLOW).map(|_| Client::connect(binary.addr())).collect();
+        for client in &mut slow {
+            client.send(begins);
+        }
+        let bystander = Bystander::of(binary.addr());
+        let mut rounds = 0;
+        while counted(admin, limit) < SLOW as u64 {
+            let before = bystander.answers();
+            for client in &mut slow {
+                // It may be given up already.
+                client.try_send("x");
+            }
+            wait_until("the bystander is answered", || bystander.answers() >= before + 3);
+            rounds += 1;
+        }
+        let (answers, longest) = bystander.leaves();
+        println!(
+            "{limit}: {rounds} bytes each of {SLOW}, a bystander had {answers} answers, the longest after {longest:?}"
+        );
+        assert!(rounds > 0 && answers >= 3 * rounds, "{limit}: {answers} in {rounds}");
+    }
 }
 
 /// CVE-2023-44487: streams that are reset once they are under way are counted too, which hyper does not. The

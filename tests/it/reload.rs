@@ -1,14 +1,11 @@
 //! Settings, registry, lists and certificates read again while serving.
 //!
-//! Issue 4, "Staying up": validated, then swapped without a lost request; the old stays on error.
-
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+//! Issue 4, "Staying up": validated, then swapped without a lost request (see `seamless`); the old stays on error.
 
 use rustix::process::Signal;
 
 use super::support::binary::{Binary, optgate};
-use super::support::client::{Client, TlsClient, get};
+use super::support::client::{TlsClient, get};
 use super::support::dns::Dns;
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -165,35 +162,6 @@ fn what_only_a_restart_takes_is_named() {
     let proxy = proxy().to(&origin).run();
     let said = proxy.reload(|text| text.replace("workers = 1", "workers = 2")).unwrap();
     assert!(said.ends_with("only a restart takes it: workers"), "{said}");
-}
-
-/// Twenty reloads under load, half of it on new connections: not one request fails.
-#[test]
-fn no_request_is_lost_over_twenty_reloads() {
-    let (one, two) = (page(PIXEL), page("two"));
-    let proxy = proxy().to(&one).run();
-    let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let (addr, urls) = (proxy.addr(), [one.url(), two.url()]);
-    let ask = |fresh: bool| {
-        let mut kept = Client::connect(addr);
-        while !done.load(Ordering::Acquire) {
-            let answer = if fresh { get(addr, "/", VISIT) } else { kept.get("/", VISIT) };
-            assert_eq!(answer.status(), 200);
-            asked.fetch_add(1, Ordering::AcqRel);
-        }
-    };
-    thread::scope(|scope| {
-        for fresh in [true, true, false, false] {
-            scope.spawn(move || ask(fresh));
-        }
-        for turn in 0..20 {
-            let seen = asked.load(Ordering::Acquire);
-            let (from, to) = (urls[turn % 2], urls[(turn + 1) % 2]);
-            proxy.reload(|text| text.replace(from, to)).unwrap();
-            wait_until("the load goes on", || asked.load(Ordering::Acquire) > seen + 8);
-        }
-        done.store(true, Ordering::Release);
-    });
 }
 
 /// SIGHUP reads the very files again that the process was started with.

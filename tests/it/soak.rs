@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::conformance::wire::parse;
 use super::support::binary::{Binary, own_address};
-use super::support::client::{Client, TlsClient, get, metrics};
+use super::support::client::{Client, SOCKET, TlsClient, get, metrics};
 use super::support::h2::{Frames, H2};
 use super::support::origin::{Origin, echoes};
 use super::support::pki::Authority;
@@ -37,9 +37,6 @@ const GROWTH: u64 = 32 * 1024;
 
 /// A pause between two requests of one visitor: the tests beside this one want to run, too.
 const PAUSE: Duration = Duration::from_millis(5);
-
-const SOCKET: &str = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 const LARGE: usize = 400_000;
 

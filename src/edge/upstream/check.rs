@@ -8,8 +8,6 @@ use http::{Request, StatusCode, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 use super::group::{Group, Member};
 use super::health::Streak;
@@ -18,25 +16,17 @@ use crate::config::Health;
 /// Who asks, in the origins' logs.
 const AGENT: &str = concat!("optgate-check/", env!("CARGO_PKG_VERSION"));
 
-/// Starts the checks of a site's origins; none where no path is set. They end with the set.
+/// Checks one of a site's origins for ever; not at all where no path is set.
 ///
 /// `host`: the site's, for origins that have none of their own.
-pub fn start(group: &Arc<Group>, host: Option<&str>, tasks: &mut JoinSet<()>, runtime: &Handle) {
-    let Some(settings) = &group.sharing.health else { return };
-    for at in 0..group.members.len() {
-        let host = host.map(str::to_owned);
-        tasks.spawn_on(watch(Arc::clone(group), at, settings.clone(), host), runtime);
-    }
-}
-
-async fn watch(group: Arc<Group>, at: usize, settings: Health, host: Option<String>) {
-    let Some(member) = group.members.get(at) else { return };
+pub async fn watch(group: Arc<Group>, at: usize, host: Option<String>) {
+    let (Some(member), Some(settings)) = (group.members.get(at), &group.sharing.health) else { return };
     let mut streak = Streak::new();
     let mut ticks = tokio::time::interval(settings.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked = tokio::time::timeout(settings.timeout, ask(member, &settings, host.as_deref())).await;
+        let asked = tokio::time::timeout(settings.timeout, ask(member, settings, host.as_deref())).await;
         let (well, why) = match asked {
             Ok(Ok(status)) => {
                 let (first, last) = settings.status;

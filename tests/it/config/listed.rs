@@ -9,7 +9,8 @@ use optgate::privacy::Mode;
 
 use super::{Desk, SITE};
 
-fn repository(file: &str) -> String {
+/// A file of the repository.
+pub fn repository(file: &str) -> String {
     std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
 }
 
@@ -39,10 +40,9 @@ fn the_settings_file_says_what_is_compiled_in() {
     assert_eq!(unlisted, ["data_dir", "sites", "contracts", "gpc_json", "tls.certificates", "vendors"]);
 }
 
-/// Every example in the settings file is one that works, so that taking its sign away is safe.
-#[test]
-fn every_example_in_the_settings_file_can_be_used() {
-    let uncommented: String = repository("config/optgate.toml")
+/// The settings file with its examples in force.
+pub fn uncommented(text: &str) -> String {
+    let lines = text
         .lines()
         // `upstream` and sites exclude each other; `account.header` needs a trusted hop, and `store.url` its engine.
         .filter(|line| !line.starts_with("#upstream = \""))
@@ -50,11 +50,16 @@ fn every_example_in_the_settings_file_can_be_used() {
         .map(|line| match line.strip_prefix('#') {
             Some(rest) if !rest.starts_with(' ') && !rest.is_empty() => format!("{rest}\n"),
             _ => format!("{line}\n"),
-        })
-        .collect();
-    let uncommented = uncommented.replace("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/8\"]");
-    let uncommented = uncommented.replace("engine = \"sqlite\"", "engine = \"postgres\"");
-    let desk = Desk::with(&uncommented);
+        });
+    let all: String = lines.collect();
+    let all = all.replace("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/8\"]");
+    all.replace("engine = \"sqlite\"", "engine = \"postgres\"")
+}
+
+/// Every example in the settings file is one that works, so that taking its sign away is safe.
+#[test]
+fn every_example_in_the_settings_file_can_be_used() {
+    let desk = Desk::with(&uncommented(&repository("config/optgate.toml")));
     let admin = ["admin.pem", "admin.key", "clients.pem", "admin-roots.pem", "operator.pem", "operator.key"];
     for file in [
         "example.com.pem",

@@ -1,6 +1,6 @@
 //! The built program as its own process: for signals, exit codes and memory.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -34,9 +34,14 @@ pub fn own_address() -> SocketAddr {
     TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
 }
 
+/// The program: what was built with the tests, or what `OPTGATE_PROGRAM` names.
+pub fn program() -> OsString {
+    std::env::var_os("OPTGATE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_optgate").into())
+}
+
 /// The program with a settings file, its output to be read.
 pub fn command(file: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_optgate"));
+    let mut command = Command::new(program());
     command.arg("run").arg("--config").arg(file);
     piped(command)
 }
@@ -62,7 +67,7 @@ pub fn in_shell(script: &str, command: &Command) -> Command {
 
 /// Runs the program to its end: its exit code, and what it said.
 pub fn optgate(args: &[impl AsRef<OsStr>]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_optgate")).args(args).output().unwrap();
+    let output = Command::new(program()).args(args).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 

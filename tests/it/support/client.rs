@@ -10,6 +10,10 @@ use rustls::pki_types::ServerName;
 
 use super::DEADLINE;
 
+/// Asks for a WebSocket, where [`super::origin::echoes`] answers.
+pub const SOCKET: &str = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
 /// The head of an answer.
 #[derive(Debug, Clone)]
 pub struct Head {

@@ -1,6 +1,7 @@
 //! What the tests share: a scripted origin, raw clients, certificates, and Optgate in between.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use optgate::config;
@@ -23,6 +24,7 @@ pub mod jar;
 pub mod leaks;
 pub mod netns;
 pub mod origin;
+pub mod paced;
 pub mod pki;
 pub mod postgres;
 pub mod proxy;
@@ -56,6 +58,15 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(start.elapsed() < DEADLINE, "never: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// Sets this when it goes, so that what goes on beside a test ends however the test ends.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
