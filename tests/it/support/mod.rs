@@ -22,6 +22,7 @@ pub mod h2;
 pub mod jar;
 pub mod leaks;
 pub mod netns;
+pub mod npm;
 pub mod origin;
 pub mod pki;
 pub mod postgres;
