@@ -103,7 +103,6 @@ fn visit(browser: &Arc<Browser>, proxy: &Proxy, fields: &str, look: &str) -> Res
 /// What is wrong with a visit through an enforcing proxy.
 fn faults(visit: &Visit, control: &Visit, judge: &Judge, opted_out: bool) -> Vec<String> {
     let mut faults = visit.outcome.new_exceptions(&control.outcome);
-    // What is not in the page when it is called for is said by the browser, and is our doing.
     let said = visit.outcome.errors.iter().filter(|line| !control.outcome.errors.contains(line));
     faults.extend(said.map(|line| format!("says {line}")));
     if visit.links != [1, 1, 1] {

@@ -1,9 +1,6 @@
 // What a document can do. `guard` is run on every window of this origin that has no guard of its own.
-var SIGNAL = E && E.getAttribute("data-gpc") == "1";
 // This element again. Its nonce is hidden from whoever reads markup.
 var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
-// Where a framework compares the whole document with its own tree, nothing of ours may stand in the head.
-if (E) E.remove();
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");
 // The stand-in of each style.
 var styles = new WeakMap();

@@ -49,9 +49,8 @@ function stubs(W) {
       get: (t, key) => {
         if (key in t) return t[key];
         if (key === Symbol.toPrimitive) return () => "";
-        if (typeof key === "symbol") return [][key];
         // A package that gives its global away is no module that was made of one.
-        if (key === "__esModule") return;
+        if (typeof key === "symbol" || key === "__esModule") return [][key];
         if (key === "then") return (a, b) => Promise.resolve(any({ then: void 0 })).then(a, b);
         return kids[key] = kids[key] || any(0, p, key);
       },
