@@ -25,9 +25,10 @@ const AT_ONCE: usize = 3;
 const OWN_HOST: [(&str, &str); 2] = [("vercel", "/_vercel/"), ("speed-insights", "/_vercel/")];
 
 /// What ends otherwise in spite of all, and why.
-const GAPS: [(&str, &str, &str); 2] = [
+const GAPS: [(&str, &str, &str); 3] = [
     ("rudderstack", "ready", "it begins with settings that only its vendor has, as behind a blocker"),
     ("rudderstack", "tracked", "it begins with settings that only its vendor has, as behind a blocker"),
+    ("mparticle", "identified", "it waits for an identity that only its vendor gives, as behind a blocker"),
 ];
 
 /// Cookies of Optgate: all others of these pages are their vendors'.
