@@ -6,10 +6,16 @@
 // times in a row, each time within a second of its return, keeps it out; then nothing is watched any more.
 // Browsers without an observer, or that cannot tell what is connected, are left alone.
 //
+// A framework that hydrates compares the page with its own tree. What stands behind the body's own children it lets be;
+// in a footer of its own the line would be a mismatch, and the whole page be rendered anew. So where a framework's marks
+// are on the page, the line waits there: out of the footer at once, behind the body's children when all of the markup is
+// there, which is before deferred scripts and modules run. The marks are those of Next, Nuxt, Gatsby, SvelteKit, Remix
+// and React Router, Angular, and Vue.
+//
 // A page that the back/forward cache shows again, as it stood before its visitor opted out, is loaded anew: one that
 // was opted out read `true` when it came, and what says so since is the browser or the cookie of ours. Not by `reload`,
 // which would post again what a page is the answer to.
-(function (d, l, n, t, o, p) {
+(function (d, l, n, t, o, p, k) {
   function look() {
     try {
       o = o || new MutationObserver(function () {
@@ -25,7 +31,23 @@
       o.observe(d, { childList: true, subtree: true });
     } catch (e) {}
   }
-  look();
+  function aside() {
+    try {
+      if (l.parentNode != d.body && d.querySelector('[src*="/_next/"],#__next,#__nuxt,#___gatsby,[href*="/_app/immutable/"],[href*="entry.client"],[ng-server-context],[data-server-rendered]')) {
+        l.remove();
+        k.remove();
+        return 1;
+      }
+    } catch (e) {}
+  }
+  k = d.currentScript;
+  if (!aside()) look();
+  d.addEventListener("readystatechange", function () {
+    if (aside()) {
+      d.body.appendChild(l);
+      look();
+    }
+  }, { once: true });
   p = navigator.globalPrivacyControl;
   addEventListener("pageshow", function (e) {
     try {

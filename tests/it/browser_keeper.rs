@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(5);
 const VISITORS: [(&str, &str); 2] = [("every visitor", ""), ("an opted-out visitor", SIGNAL)];
 
 /// Looks for the link until it is there, for five seconds; gives how often it is there.
-const LINK_COMES_BACK: &str = "new Promise(resolve => {
+pub const LINK_COMES_BACK: &str = "new Promise(resolve => {
   const start = performance.now();
   (function look() {
     const links = document.querySelectorAll('a[href*=\"privacy-choices\"]').length;

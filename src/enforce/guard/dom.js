@@ -1,5 +1,4 @@
 // What a document can do. `guard` is run on every window of this origin that has no guard of its own.
-var SIGNAL = E && E.getAttribute("data-gpc") == "1";
 // This element again. Its nonce is hidden from whoever reads markup.
 var AGAIN = E ? E.outerHTML.replace(/ nonce=""/, ` nonce="${E.nonce}"`) : "";
 var inert = D.implementation.createHTMLDocument(""), shelf = inert.createElement("template");

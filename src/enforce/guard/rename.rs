@@ -185,7 +185,7 @@ mod tests {
         );
         assert_eq!(
             globals(&[include_str!("before.js")]).join(" "),
-            "D JSON MARK Object REPORT SIGNAL W blocked goes here own replace signals slipped stubs"
+            "D E JSON MARK Object REPORT W blocked goes here own replace signals slipped stubs"
         );
         assert_eq!(globals(&[include_str!("signals.js")]).join(" "), "JSON Object SIGNALS_DATA String");
         assert_eq!(

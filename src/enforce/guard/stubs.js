@@ -21,12 +21,12 @@ function stubs(W) {
 
   // Runs a page's callback in its own turn, as the vendor's file would have.
   function later(f, arg, ms) {
-    if (typeof f === "function" && !mine.has(f)) W.setTimeout(() => f.call(arg, arg), ms);
+    if (typeof f == "function" && !mine.has(f)) W.setTimeout(() => f.call(arg, arg), ms);
   }
 
   // Follows a link whose click the page has left to the vendor.
   function go(url) {
-    if (typeof url === "string") W.location.href = url;
+    if (typeof url == "string") W.location.href = url;
   }
 
   // Calls back whoever waits among the arguments: known options, and the last function.
@@ -35,7 +35,7 @@ function stubs(W) {
     try {
       who = who || any();
       [].forEach.call(args, arg => {
-        if (typeof arg === "function") f = arg;
+        if (typeof arg == "function") f = arg;
         else if (arg) answers.forEach(key => later(arg[key], who));
       });
       if (!listens.test(name || f !== args[0] && args[0])) later(f, who);
@@ -49,7 +49,8 @@ function stubs(W) {
       get: (t, key) => {
         if (key in t) return t[key];
         if (key === Symbol.toPrimitive) return () => "";
-        if (typeof key === "symbol") return [][key];
+        // A package that gives its global away is no module that was made of one.
+        if (typeof key == "symbol" || key == "__esModule") return [][key];
         if (key === "then") return (a, b) => Promise.resolve(any({ then: void 0 })).then(a, b);
         return kids[key] = kids[key] || any(0, p, key);
       },
@@ -144,7 +145,7 @@ function stubs(W) {
     if (x && x[0] === "get") at = x, key = 3;
     else if (x && x[0] === "event") at = x[2], key = "event_callback";
     var f = at && at[key];
-    if (typeof f !== "function") return x;
+    if (typeof f != "function") return x;
     once = function () {
       var g = f;
       f = give();

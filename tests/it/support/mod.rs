@@ -23,6 +23,7 @@ pub mod h2;
 pub mod jar;
 pub mod leaks;
 pub mod netns;
+pub mod npm;
 pub mod origin;
 pub mod paced;
 pub mod pki;

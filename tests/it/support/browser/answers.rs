@@ -8,7 +8,17 @@ const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xFF\xFF\xFF\
 /// A tag manager's container, for whoever asks for [`OWN`].
 const CONTAINER: &[u8] = include_bytes!("../../../browser/container.js");
 
-/// What names it.
+/// What SDKs ask for before they send anything, by how the path begins.
+const SETTINGS: [(&str, &[u8]); 2] = [
+    ("/v1/projects/", br#"{"integrations":{"Segment.io":{"apiKey":"optgate"}}}"#),
+    (
+        "/sourceConfig",
+        br#"{"source":{"id":"1","name":"made up","writeKey":"optgate","enabled":true,"workspaceId":"1",
+        "config":{},"destinations":[],"dataplanes":{}},"updatedAt":"2026-01-01T00:00:00Z"}"#,
+    ),
+];
+
+/// What names that container.
 const OWN: &str = "id=GTM-OWN";
 
 /// A script that leaves a mark.
@@ -47,8 +57,14 @@ fn body(head: &Head) -> (&'static str, &'static str, &'static [u8]) {
     if accept.contains("text/event-stream") {
         return ("204 No Content", "text/event-stream", b"");
     }
+    if let Some((_, settings)) = SETTINGS.iter().find(|(path, _)| head.url.path().starts_with(path)) {
+        return (OK, "application/json", settings);
+    }
     match kind(head, accept) {
-        Kind::Script if head.url.path() == "/gtm.js" && head.url.query() == Some(OWN) => {
+        Kind::Script
+            if head.url.path() == "/gtm.js"
+                && head.url.query().is_some_and(|query| query.starts_with(OWN)) =>
+        {
             (OK, "text/javascript", CONTAINER)
         }
         Kind::Script => (OK, "text/javascript", SCRIPT),
