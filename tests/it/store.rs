@@ -14,6 +14,7 @@ mod oracle;
 mod orders;
 mod packed;
 mod power;
+mod programme;
 mod starved;
 mod syncs;
 

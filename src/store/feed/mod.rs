@@ -31,6 +31,7 @@ use super::journal::chain::{BLINDING, Fields, Link};
 use super::journal::forget::word;
 use super::journal::postgres::{Database, Trouble};
 use super::journal::seal::{Shared, There, shared_leaf};
+use super::known::Known;
 use super::merge::{Seen, merge};
 use super::packed::Point;
 use super::record::{Kind, Receipt, RecordView};
@@ -532,7 +533,8 @@ async fn erase(
     let (own, last) = reader.tied_to(&subject).await.map_err(unreadable)?;
     let mut database = open(url, key_checks, false).await?;
     let told = database.told(&subject, keys).await?;
-    let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
+    let stood = merge(&told).iter().fold(Known::default(), |known, (kind, source)| known.after(*kind, *source));
+    let out = stood.is(Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
     let untied = database.erase(&subject, (node, &own, last), (kept, erasure)).await?;
     Ok((untied, kept.map(|word| shared_leaf(subject.as_bytes(), word, erasure))))
