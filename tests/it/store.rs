@@ -15,6 +15,7 @@ mod orders;
 mod packed;
 mod power;
 mod programme;
+mod restored;
 mod starved;
 mod syncs;
 
