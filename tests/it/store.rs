@@ -18,6 +18,7 @@ mod programme;
 mod restored;
 mod starved;
 mod syncs;
+mod wrong_clock;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
