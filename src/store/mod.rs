@@ -306,12 +306,19 @@ impl Store {
     }
 
     /// As [`Store::lookup_all`], of the account of `live`. An opt-out that only another hash tells of is recorded under
-    /// the live one, as it arrived; until then it holds all the same. `basis` and `policy` as for any record.
+    /// the live one; until then it holds all the same. It goes over as an import where it was one, else as carried, for
+    /// nobody chose anything now; but as it arrived where it has to stand against a word under the live hash. `basis` and
+    /// `policy` as for any record.
     pub fn carry(&self, others: &[Subject], live: Change) -> Standing {
         let index = &self.0.state.index;
         let Some(subject) = live.subject else { return Standing::Unknown };
         let (standing, found) = index.together(&subject, others, self.is_alone());
         if let Some((other, source)) = found {
+            let source = match source {
+                Source::Import => source,
+                _ if index.standing(&subject) == Standing::Unknown => Source::Carried,
+                _ => source,
+            };
             let change = Change { kind: Kind::OptOut, source, ..live };
             // No flood: there are no more of these than accounts that opted out. If the queue is full it is
             // tried again after a restart; the opt-out holds all the same.
