@@ -16,6 +16,7 @@ mod orders;
 mod packed;
 mod power;
 mod programme;
+mod renamed;
 mod restored;
 mod starved;
 mod syncs;

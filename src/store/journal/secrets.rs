@@ -198,13 +198,19 @@ pub(super) async fn live_since(
                 .bind(next)
                 .execute(&mut *transaction)
                 .await?;
-            let deed = Deed::Secret { check: live.to_owned() };
+            let carried = carried(&mut transaction).await?;
+            let deed = Deed::Secret { check: live.to_owned(), carried };
             let noted =
                 noted::note(&mut transaction, node, head, (By::Start, &deed, &Seal::default())).await?;
             transaction.commit().await?;
             Ok((next, Some(noted)))
         }
     }
+}
+
+/// Lines of the list of accounts that were recorded anew.
+async fn carried(connection: &mut SqliteConnection) -> Result<u64> {
+    sqlx::query_scalar("SELECT count(*) FROM carried").fetch_one(connection).await.map(i64::unsigned_abs)
 }
 
 impl Journal {
@@ -237,21 +243,26 @@ impl Journal {
     }
 
     /// Refuses a list of accounts that were recorded anew with more of them than records of choices since there is more
-    /// than one secret.
+    /// than one secret, and those that the first record of a secret says had gone over to another name before. Where an
+    /// earlier version did not say how many, each of them had a record as well.
     async fn refuse_longer_list(&mut self) -> Result<()> {
+        let carried = carried(self.connection()?).await?;
         let upkeep = noted::all(self.connection()?).await?;
-        let Some((first, _)) = upkeep.iter().find(|(_, upkeep)| upkeep.secret.is_some()) else {
+        let Some((first, said)) = upkeep.iter().find(|(_, upkeep)| upkeep.secret.is_some()) else {
             return Ok(());
         };
-        let of_upkeep = upkeep.iter().filter(|(seq, _)| seq >= first).count();
-        let records = (self.end.head.seq - first + 1).saturating_sub_unsigned(of_upkeep as u64);
-        let carried: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM carried").fetch_one(self.connection()?).await?;
-        if carried <= records {
+        let of_upkeep = upkeep.iter().filter(|(seq, _)| seq >= first).count() as u64;
+        let since = (self.end.head.seq - first + 1).unsigned_abs().saturating_sub(of_upkeep);
+        let (before, records) = match said.carried {
+            Some(before) => (before, since),
+            None => (0, self.len()),
+        };
+        let newer = carried.saturating_sub(before);
+        if newer <= records {
             return Ok(());
         }
         let why = format!(
-            "its list `carried` says that {carried} accounts were recorded anew under a newer secret, and only {records} \
+            "its list `carried` says that {newer} accounts were recorded anew under a newer secret, and only {records} \
              choices were recorded since there is one: the list was changed, so nothing is retired. {EVIDENCE}"
         );
         Err(sqlx::Error::Protocol(why))
