@@ -173,6 +173,12 @@ impl Index {
         }
     }
 
+    /// Whether an account would be known otherwise after this change; nothing is changed.
+    pub(super) fn would_change(&self, subject: &Subject, kind: Kind, source: Source) -> bool {
+        let known = self.accounts.get(subject).map_or(Known::default(), |known| *known);
+        known.after(kind, source) != known
+    }
+
     /// A change is about to be queued behind. `false`: it changes nothing, nothing to record.
     ///
     /// An opt-out counts from here on; an opt-in only once it is on disk.

@@ -59,7 +59,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::config;
-use crate::privacy::{Keys, Standing, Subject};
+use crate::privacy::{Basis, Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
 pub use beside::{
@@ -389,8 +389,9 @@ impl Store {
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.
     ///
-    /// An account's own change of standing is never refused as flood. Over the bound, an account
-    /// already in that standing gets the receipt it has.
+    /// An account's own change of standing is never refused as flood; a browser's is, and a profile's
+    /// ([`Basis::Profile`]), for whoever sends requests invents as many as they like. Over the bound, whoever is already in
+    /// that standing gets the receipt it has.
     ///
     /// # Errors
     /// See [`RecordError`].
@@ -411,21 +412,18 @@ impl Store {
     async fn record_if(&self, fits: bool, change: Change) -> Result<Receipt, RecordError> {
         let shared = &*self.0;
         if !fits {
-            match change.subject {
-                None => {
-                    shared.state.count_flood();
-                    shared.state.counts.count(&change, Became::Flood);
-                    return Err(RecordError::Flood);
-                }
-                Some(subject) => {
-                    if let Some(seq) = shared.state.index.recorded(&subject, change.kind, change.source)
-                        && let Some(view) = self.read(Key::Seq(seq)).await?
-                    {
-                        shared.state.count_flood();
-                        shared.state.counts.count(&change, Became::Known);
-                        return Ok(view.receipt());
-                    }
-                }
+            if let Some(subject) = change.subject
+                && let Some(seq) = shared.state.index.recorded(&subject, change.kind, change.source)
+                && let Some(view) = self.read(Key::Seq(seq)).await?
+            {
+                shared.state.count_flood();
+                shared.state.counts.count(&change, Became::Known);
+                return Ok(view.receipt());
+            }
+            if change.subject.is_none() || change.basis == Some(Basis::Profile) {
+                shared.state.count_flood();
+                shared.state.counts.count(&change, Became::Flood);
+                return Err(RecordError::Flood);
             }
         }
         shared.state.counts.count(&change, Became::Recorded);
@@ -462,6 +460,32 @@ impl Store {
             shared.enqueue(change)
         };
         if let (false, Some(subject), Kind::OptOut) = (taken, subject, kind) {
+            shared.state.index.unclaim(subject, source);
+        }
+    }
+
+    /// As [`Store::record_behind`], of a profile. Whoever sends requests invents as many of those as they like: of one that
+    /// is not recorded nothing is kept, for what its browser sent opts it out each time.
+    pub fn record_behind_of_profile(&self, change: Change) {
+        let shared = &*self.0;
+        let counts = &shared.state.counts;
+        let Some(subject) = change.subject else { return };
+        if !shared.state.index.would_change(&subject, change.kind, change.source) {
+            return counts.count(&change, Became::Known);
+        }
+        if !shared.bound.take(shared.nanos()) {
+            shared.state.count_flood();
+            return counts.count(&change, Became::Flood);
+        }
+        if shared.state.behind.load(Ordering::Relaxed) >= shared.queue {
+            shared.state.count_overflow(1);
+            return counts.count(&change, Became::Overflow);
+        }
+        let (kind, source) = (change.kind, change.source);
+        if !shared.state.index.claim(subject, kind, source) {
+            return counts.count(&change, Became::Known);
+        }
+        if !shared.enqueue(change) && kind == Kind::OptOut {
             shared.state.index.unclaim(subject, source);
         }
     }

@@ -15,6 +15,7 @@ mod oracle;
 mod orders;
 mod packed;
 mod power;
+mod profiles;
 mod programme;
 mod renamed;
 mod restored;
