@@ -508,16 +508,17 @@ impl Store {
         }
     }
 
-    /// Whether an account opted out by its own hand, or by an import, after a time (microseconds since the Unix epoch) that
-    /// lies minutes back, as far as this node knows.
+    /// Whether an account may have opted out by its own hand, or by an import, after a time (microseconds since the Unix
+    /// epoch) that lies minutes back: of before this process began, anybody may have, on another node.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn opted_out_since(&self, subject: &Subject, since_us: i64) -> Result<bool, RecordError> {
-        if self.0.state.lately.out_since(subject, since_us) {
+        let now_us = jiff::Timestamp::now().as_microsecond();
+        if self.0.state.lately.out_since(subject, since_us, now_us) {
             return Ok(true);
         }
-        // From before this process began.
+        // Another process may have the journal by now, and then nobody is opted back in here.
         let by_hand = |record: &RecordView| {
             let signals = [Source::Form, Source::Import].map(Source::as_str);
             record.kind == Kind::OptOut.as_str() && signals.contains(&record.signal.as_str())

@@ -11,6 +11,7 @@ mod orders;
 mod outages;
 mod packed;
 mod refusals;
+mod restarted;
 mod secrets;
 mod servers;
 mod serving;
