@@ -43,6 +43,7 @@ mod record;
 mod reference;
 mod rotation;
 mod signing;
+mod stall;
 mod state;
 mod third_parties;
 mod writer;
@@ -52,7 +53,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future;
 use tokio::sync::mpsc;
@@ -198,6 +199,8 @@ struct Shared {
     /// Records that may wait without anybody waiting for them.
     queue: usize,
     opened: Instant,
+    /// How long somebody waits for a record.
+    patience: Duration,
 }
 
 impl Store {
@@ -270,6 +273,9 @@ impl Store {
             place,
             queue: limits.queue,
             opened: Instant::now(),
+            // What other nodes are waited for is not the disk's.
+            patience: stall::PATIENCE
+                + limits.shared.as_ref().map_or(Duration::ZERO, |shared| shared.confirm_within),
         })))
     }
 
@@ -349,8 +355,10 @@ impl Store {
     /// under them that it ends or eases. All go to the writer at once, so that no later choice comes between them; where one
     /// is not recorded, an opt-out under it holds. `crowding` as in [`Store::record_crowding`].
     ///
+    /// For somebody who waits for a page: what takes longer than some seconds goes on behind it, and this ends with an error.
+    ///
     /// # Errors
-    /// See [`RecordError`]: of the first that was not recorded.
+    /// See [`RecordError`]: of the first that was not recorded, or that it takes too long.
     pub async fn record_under_all(
         &self,
         change: Change,
@@ -364,7 +372,7 @@ impl Store {
                 false => self.record(change).await,
             }
         };
-        let (others, live) = future::join(future::join_all(under_others), live).await;
+        let (others, live) = self.in_time(future::join(future::join_all(under_others), live)).await?;
         others.into_iter().collect::<Result<Vec<_>, _>>()?;
         live
     }
@@ -425,6 +433,11 @@ impl Store {
                 shared.state.counts.count(&change, Became::Flood);
                 return Err(RecordError::Flood);
             }
+        }
+        let (all, behind) = (&shared.state.backlog, &shared.state.behind);
+        let waiting = all.load(Ordering::Relaxed).saturating_sub(behind.load(Ordering::Relaxed));
+        if waiting >= stall::MOST_WAITING {
+            return Err(RecordError::Journal("too many records wait for it".into()));
         }
         shared.state.counts.count(&change, Became::Recorded);
         if let Some(subject) = change.subject {
@@ -546,8 +559,8 @@ impl Store {
     pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, Held)>, RecordError> {
         let Some(reference) = reference::normalise(reference) else { return Ok(None) };
         let asked = reference.clone();
-        let own = self.ask(|answer| Command::Check { reference: asked, answer }).await?;
-        match (own, &self.0.state.feed) {
+        let own = self.in_time(self.ask(|answer| Command::Check { reference: asked, answer })).await?;
+        match (own?, &self.0.state.feed) {
             (Some((record, true)), _) => Ok(Some((record, Held::Signed))),
             (Some((record, false)), _) => Ok(Some((record, Held::Unsigned))),
             (None, Some(feed)) => Ok(feed.find(reference).await?.map(|record| (record, Held::Elsewhere))),
@@ -678,7 +691,7 @@ impl Store {
     }
 
     async fn read(&self, key: Key) -> Result<Option<RecordView>, RecordError> {
-        self.ask(|answer| Command::Read { key, answer }).await
+        self.in_time(self.ask(|answer| Command::Read { key, answer })).await?
     }
 
     /// What the writer answers to a command.

@@ -10,6 +10,7 @@ mod damage;
 mod disk;
 mod forgetting;
 mod handover;
+mod hanging;
 mod model;
 mod oracle;
 mod orders;

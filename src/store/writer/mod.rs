@@ -307,9 +307,12 @@ impl Writer {
 
     /// Works until closed, lent or until every handle is gone.
     async fn run(mut self) -> Ended {
+        let state = Arc::clone(&self.state);
         while !self.ended {
             self.gather().await;
             self.commit_all().await;
+            // Whatever it is at from here on, records wait for it.
+            let working = state.stall.begin();
             self.answer_reads().await;
             if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
                 self.sign().await;
@@ -321,6 +324,7 @@ impl Writer {
             self.sweep().await;
             self.forget().await;
             self.pack(true).await;
+            drop(working);
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
                     self.forget.drain(..).for_each(Forget::break_off);
