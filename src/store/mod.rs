@@ -87,6 +87,7 @@ use bound::Bound;
 use counts::Became;
 use journal::seal::There;
 use journal::sqlite::Key;
+use journal::tied::{tied_to, under_earlier};
 use place::Place;
 use recipients::Recipients;
 use state::State;
@@ -604,7 +605,10 @@ impl Store {
             None => There::default(),
         };
         self.0.recipients.erase(subjects.clone()).await?;
-        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), there, answer }).await?;
+        let of = subjects.clone();
+        let tied = self.beside_writer(move |shared| tied_to(shared.place.path(), &of)).await?;
+        let erased =
+            self.ask(|answer| Command::Erase { subjects: subjects.clone(), tied, there, answer }).await?;
         if let Some(feed) = &self.0.state.feed {
             // What was read from the journal before, and reached the database after.
             feed.untie(subjects).await?;
@@ -633,7 +637,14 @@ impl Store {
             }
         }
         self.0.recipients.reseal().await?;
-        let left = self.ask(|answer| Command::Retire { answer }).await?;
+        // Whoever is on the way to be recorded anew is, then.
+        self.ask(|answer| Command::Settle { answer }).await?;
+        let find = |shared: &Shared| {
+            let is_out = |subject: &Subject| shared.state.index.standing(subject).is_out();
+            under_earlier(shared.place.path(), &shared.key_check, &is_out)
+        };
+        let earlier = self.beside_writer(find).await?;
+        let left = self.ask(|answer| Command::Retire { earlier, answer }).await?;
         if let (0, Some(feed)) = (left, &self.0.state.feed) {
             feed.retired().await?;
         }
@@ -692,6 +703,17 @@ impl Store {
 
     async fn read(&self, key: Key) -> Result<Option<RecordView>, RecordError> {
         self.in_time(self.ask(|answer| Command::Read { key, answer })).await?
+    }
+
+    /// Reads the journal beside the writer, however long that takes.
+    async fn beside_writer<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, OpenError> + Send + 'static,
+    ) -> Result<T, RecordError> {
+        let shared = Arc::clone(&self.0);
+        let read = tokio::task::spawn_blocking(move || read(&shared)).await;
+        read.map_err(|e| RecordError::Journal(e.to_string()))?
+            .map_err(|e| RecordError::Journal(e.to_string()))
     }
 
     /// What the writer answers to a command.

@@ -1,5 +1,6 @@
 //! Which secrets the accounts of a journal are hashed under.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
@@ -12,11 +13,11 @@ use super::noted::{self, Noted};
 use super::schema::meta;
 use super::seal::{EVIDENCE, Seal};
 use super::sqlite::Journal;
+use super::tied::{Earlier, under_earlier_page, whole_account};
 use super::upkeep::{By, Deed, Secrets, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
-use crate::store::record::{UNDER, under};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -218,28 +219,22 @@ impl Journal {
     ///
     /// That they were, the list `carried` says: nothing in a record leads from the hash under one secret to that under
     /// another. Each of its lines came with a record, so a list that is longer than the records is refused.
-    pub(in crate::store) async fn under_earlier_secrets(&mut self) -> Result<Vec<Subject>> {
+    /// `earlier`: those that were found before; what came since is looked for.
+    pub(in crate::store) async fn under_earlier_secrets(
+        &mut self,
+        earlier: Earlier,
+    ) -> Result<HashSet<Subject>> {
         self.refuse_longer_list().await?;
-        let (since, live) = (self.live_since, self.key_check.clone());
-        let rows = sqlx::query(
-            "SELECT subject FROM (
-                SELECT subject FROM journal WHERE subject IS NOT NULL
-                    AND (seq < ? OR (instr(canonical, ?) > 0 AND instr(canonical, ?) = 0))
-                UNION SELECT subject FROM suppression WHERE key_check <> ?
-             ) WHERE subject NOT IN (SELECT subject FROM carried)",
-        )
-        .bind(since)
-        .bind(UNDER.as_bytes())
-        .bind(under("", &live).into_bytes())
-        .bind(live)
-        .fetch_all(self.connection()?)
-        .await?;
-        let subject = |row: &sqlx::sqlite::SqliteRow| {
-            let bytes = row.try_get::<&[u8], _>(0)?.try_into();
-            let bytes = bytes.map_err(|_| sqlx::Error::Protocol("a subject is not 16 bytes".into()))?;
-            Ok(Subject::from_bytes(bytes))
-        };
-        rows.iter().map(subject).collect()
+        let (since, live, last) = (self.live_since, self.key_check.clone(), self.last());
+        let Earlier { mut accounts, up_to } = earlier;
+        accounts.extend(under_earlier_page(self.connection()?, (up_to, last), (since, &live)).await?);
+        let kept = sqlx::query(
+            "SELECT subject FROM suppression WHERE key_check <> ? AND subject NOT IN (SELECT subject FROM carried)",
+        );
+        for row in kept.bind(live).fetch_all(self.connection()?).await? {
+            accounts.insert(whole_account(row.try_get(0)?)?);
+        }
+        Ok(accounts)
     }
 
     /// Refuses a list of accounts that were recorded anew with more of them than records of choices since there is more
