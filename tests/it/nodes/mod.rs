@@ -10,6 +10,7 @@ mod network;
 mod orders;
 mod outages;
 mod packed;
+mod receipts;
 mod refusals;
 mod restarted;
 mod secrets;
