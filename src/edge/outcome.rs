@@ -210,7 +210,7 @@ fn record_one(
     subject: Option<Subject>,
     time_us: i64,
 ) {
-    core.house.store.record_behind(Change {
+    let change = Change {
         time_us,
         site: x.site().settings.name.clone(),
         kind: Kind::OptOut,
@@ -218,5 +218,10 @@ fn record_one(
         basis: Some(basis),
         policy: x.site().version.to_string(),
         subject,
-    });
+    };
+    let of_profile = subject.is_some() && subject == x.named.profile && subject != x.named.account;
+    match of_profile {
+        true => core.house.store.record_behind_of_profile(change),
+        false => core.house.store.record_behind(change),
+    }
 }

@@ -14,7 +14,8 @@ use super::journal::chain::Head;
 use super::proof::{Proven, Verifier};
 use super::signing::Signer;
 use super::{
-    JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, evidence, files, journal, manifest, recipients,
+    JOURNAL, LOCK, OpenError, SECRET, SIGNING, Store, chain_at, evidence, files, journal, manifest,
+    recipients,
 };
 use crate::config;
 
@@ -35,10 +36,7 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
     // Before the journal: what that needs, it needs already then.
     let keys = read_keys(data_dir, with_keys)?;
     files::make_folder(to).map_err(written)?;
-    let copy = to.join(JOURNAL);
-    journal::audit::copy(&data_dir.join(JOURNAL), &copy)?;
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).map_err(written)?;
-    File::open(&copy).and_then(|file| file.sync_all()).map_err(written)?;
+    let copy = copy_journal(data_dir, to)?;
     recipients::copy(data_dir, to).map_err(written)?;
     if with_keys {
         for (name, key) in &keys {
@@ -55,6 +53,16 @@ pub fn backup(data_dir: &Path, to: &Path, with_keys: bool) -> Result<Proven, Ope
     manifest::write(to, &head, &signer.ok_or_else(|| failed(&key, missing))?).map_err(written)?;
     files::sync_folder_of(&copy).and_then(|()| files::sync_folder_of(to)).map_err(written)?;
     Ok(proven)
+}
+
+/// Copies a folder's journal into another, with what lies in its WAL; the copy is on the disk when this returns.
+fn copy_journal(from: &Path, to: &Path) -> Result<PathBuf, OpenError> {
+    let copy = to.join(JOURNAL);
+    journal::audit::copy(&from.join(JOURNAL), &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o600))
+        .and_then(|()| File::open(&copy)?.sync_all())
+        .map_err(|e| failed(to, format!("cannot be written: {e}")))?;
+    Ok(copy)
 }
 
 /// The key files that a backup is signed by, and has in it.
@@ -103,10 +111,10 @@ pub fn restore(from: &Path, data_dir: &Path, force: bool) -> Result<Proven, Open
     let written = |e: io::Error| failed(data_dir, format!("cannot be written: {e}"));
     files::make_folder(data_dir).map_err(written)?;
     let _lock = super::lock(&data_dir.join(LOCK))?;
-    let told = data_dir.join(recipients::FILE);
-    // The same one is of a restore that was broken off.
-    let others_tasks = told.exists() && fs::read(&told).ok() != fs::read(from.join(recipients::FILE)).ok();
-    for (there, file) in [(placed.exists(), &placed), (others_tasks, &told)] {
+    let (told, stage) = (data_dir.join(recipients::FILE), data_dir.join("restoring"));
+    // One that lies beside what was staged is of a restore that was broken off.
+    let had_tasks = told.exists() && !stage.exists();
+    for (there, file) in [(placed.exists(), &placed), (had_tasks, &told)] {
         if there {
             return Err(failed(file, "is there already; move it away, it is not overwritten"));
         }
@@ -115,13 +123,14 @@ pub fn restore(from: &Path, data_dir: &Path, force: bool) -> Result<Proven, Open
     if !force {
         refuse_cut(from, data_dir, &proven, &head)?;
     }
-    let stage = data_dir.join("restoring");
-    // One that was broken off.
-    match fs::remove_dir_all(&stage) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(written(error)),
-        _ => files::make_folder(&stage).map_err(written)?,
+    files::make_folder(&stage).map_err(written)?;
+    // What one left that was broken off.
+    let left = fs::read_dir(&stage).map_err(written)?;
+    left.into_iter().try_for_each(|entry| fs::remove_file(entry?.path())).map_err(written)?;
+    let done = place(from, &head, data_dir, &stage);
+    if done.is_err() && !placed.exists() {
+        files::remove(&told).map_err(written)?;
     }
-    let done = place(from, data_dir, &stage);
     // Empty by then, or of no use.
     let _ = fs::remove_dir_all(&stage);
     done.map(|()| proven)
@@ -155,7 +164,8 @@ fn refuse_cut(from: &Path, data_dir: &Path, proven: &Proven, head: &Head) -> Res
     Ok(())
 }
 
-fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
+/// `head`: where the backup was proven to end.
+fn place(from: &Path, head: &Head, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
     let written = |e: io::Error| failed(stage, format!("cannot be written: {e}"));
     let mut names = Vec::new();
     for name in [SECRET, SIGNING] {
@@ -178,21 +188,28 @@ fn place(from: &Path, data_dir: &Path, stage: &Path) -> Result<(), OpenError> {
         };
         files::put(&stage.join(name), &key).map_err(written)?;
     }
-    let copied = fs::read(from.join(JOURNAL)).and_then(|bytes| files::put(&stage.join(JOURNAL), &bytes));
-    copied.map_err(written)?;
+    copy_journal(from, stage)?;
     // The same checks as at a start: keys, every record, every account.
     let limits = config::Store { retention: None, ..config::Store::default() };
     let store = Store::open(stage, &limits)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(written)?;
     runtime.block_on(store.close());
-    recipients::restore(from, stage).map_err(written)?;
-    recipients::check(stage).map_err(|error| {
+    if head.seq > 0 && chain_at(stage, head.seq)? != Some(head.link) {
+        return Err(failed(
+            from,
+            format!("changed while it was copied: record {} is not in the copy", head.seq),
+        ));
+    }
+    files::remove(&stage.join(recipients::FILE)).map_err(written)?;
+    let lacking = |error: String| {
         let hint = "Take another backup, or take that file out and type --force: who is still to be told of opt-outs is lost with it";
         failed(&from.join(recipients::FILE), format!("is not what was written ({error}). {hint}"))
-    })?;
+    };
+    recipients::copy(from, stage).map_err(|error| lacking(error.to_string()))?;
+    recipients::check(stage).map_err(|error| lacking(error.to_string()))?;
     journal::mark::remove(&data_dir.join(JOURNAL)).map_err(written)?;
     super::packed::remove(&data_dir.join(JOURNAL)).map_err(written)?;
-    recipients::restore(from, data_dir).map_err(written)?;
+    recipients::restore(stage, data_dir).map_err(written)?;
     // The journal last: without it the folder is only keys, and the restore can be typed again.
     for name in names.into_iter().chain([JOURNAL]) {
         let place: PathBuf = data_dir.join(name);

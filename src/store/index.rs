@@ -97,7 +97,7 @@ impl Index {
 
     /// An account as [`Index::each`] gave it.
     pub(super) fn put(&self, subject: Subject, word: u64) {
-        self.change(subject, |_| Known(word));
+        self.change(subject, |_| Known::of_file(word));
     }
 
     /// Forgets everything: what was put came from a file that is not whole.
@@ -198,6 +198,12 @@ impl Index {
     /// A record under this hash is to come: it may be needed again.
     pub(super) fn set_needed(&self, other: &Subject) {
         self.outlived.remove(other);
+    }
+
+    /// Whether an account would be known otherwise after this change; nothing is changed.
+    pub(super) fn would_change(&self, subject: &Subject, kind: Kind, source: Source) -> bool {
+        let known = self.accounts.get(subject).map_or(Known::default(), |known| *known);
+        known.after(kind, source) != known
     }
 
     /// A change is about to be queued behind. `false`: it changes nothing, nothing to record.
@@ -543,9 +549,42 @@ mod tests {
             assert_eq!((index.standing(&A), index.opted_out()), (Standing::Programme, 1));
             assert_eq!(index.last_word(&A).1, 2);
         }
+        let begun = Index::default();
+        here.each(|subject, word| begun.put(*subject, word));
+        assert_eq!(begun.standing(&A), Standing::Programme);
         start.stood(B, Standing::OptedOutByImport, 7);
         start.suppress(B, Standing::OptedOutByImport, 7);
         assert_eq!(start.last_word(&B), (Standing::OptedOutByImport, 0), "no record is its last");
+    }
+
+    /// 11 CCR 7025(c)(4): only who is opted out keeps a programme, so its record is word of the opt-out also where the
+    /// opt-out's own is pruned; with a legal hold on an opt-in of before, too. A file of an earlier version, which forgot it,
+    /// is put right.
+    #[test]
+    fn a_programme_alone_is_an_opt_out() {
+        let index = Index::default();
+        index.settle(A, Kind::Programme, Source::Form, 2);
+        index.settle(B, Kind::OptIn, Source::Form, 1);
+        index.settle(B, Kind::Programme, Source::Form, 3);
+        for account in [A, B] {
+            assert_eq!(index.standing(&account), Standing::Programme);
+            index.settle(account, Kind::OptOut, Source::Gpc, 4);
+            assert_eq!(index.standing(&account), Standing::Programme);
+            index.settle(account, Kind::OptIn, Source::Form, 5);
+            assert_eq!(index.standing(&account), Standing::OptedIn);
+        }
+        assert_eq!(index.opted_out(), 0);
+        let earlier = Index::default();
+        earlier.put(A, 1 << 7 | 2 << 9);
+        earlier.put(B, 1 << 7 | 1 << 5 | 2 << 9);
+        assert_eq!(
+            (earlier.standing(&A), earlier.standing(&B), earlier.opted_out()),
+            (Standing::Programme, Standing::OptedIn, 1)
+        );
+        // Of another node, whose opt-out is erased: no record here, and no way in which it arrived.
+        let heard = Index::default();
+        assert!(heard.weighed(A, &[(Kind::Programme, Source::Form)], 0));
+        assert!(in_file(&heard, A).is_some());
     }
 
     /// For an opted-out person, failing to enforce is the worst outcome.

@@ -64,7 +64,9 @@ impl Known {
             return self;
         }
         if matches!(kind, Kind::Programme) {
-            return Self(self.0 & !Self::OVERRULED | Self::PROGRAMME);
+            // An exception to an opt-out: that there is one, it says also where the opt-out's own record is forgotten.
+            let out = if self.is(Kind::OptOut) { self.0 & !Self::OVERRULED } else { self.0 & Self::SEQ };
+            return Self(out | Self::OUT | Self::PROGRAMME);
         }
         // What a person chooses with their own hand is no conflict any more, and no exception to it holds.
         let settled = matches!(source, Source::Form);
@@ -86,10 +88,18 @@ impl Known {
     }
 
     /// As a file of the index keeps it; `None` for what the file need not say, because whoever reads it learns it
-    /// elsewhere: that nothing is known, or an opt-out that no record of this journal tells (it is among the
-    /// suppressed ones, or comes from other nodes).
+    /// elsewhere: that nothing is known, or an opt-out of which only that it holds was kept. What other nodes recorded
+    /// has a source, or is a programme, and is in the file.
     pub(super) const fn kept(self) -> Option<u64> {
-        if self.seq() == 0 && self.0 & Self::SOURCES == 0 { None } else { Some(self.0) }
+        let told = self.0 & (Self::SOURCES | Self::PROGRAMME) != 0;
+        if self.seq() == 0 && !told { None } else { Some(self.0) }
+    }
+
+    /// Reads [`Known::kept`] back. Earlier versions forgot the opt-out of a programme when its record was pruned.
+    pub(super) const fn of_file(word: u64) -> Self {
+        let known = Self(word);
+        let alone = known.0 & (Self::PROGRAMME | Self::OUT | Self::IN) == Self::PROGRAMME;
+        if alone { Self(known.0 | Self::OUT) } else { known }
     }
 
     /// What is left of an account that stood like this when its records were forgotten.

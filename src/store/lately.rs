@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::record::{Kind, Source};
 use crate::privacy::Subject;
@@ -14,16 +15,25 @@ const MOST: usize = 65_536;
 
 /// Accounts and when they opted out, by this node's clock.
 ///
-/// A process that begins knows of none: what its own journal tells is asked beside this, and what other nodes told in the
-/// minutes before, an opt-in does not end that this node had not taken in when it was recorded.
-#[derive(Debug, Default)]
-pub(super) struct Lately(Mutex<Times>);
+/// A process that begins knows of none, and a record does not tell when another node's reached this one: what was asked
+/// before it began is to be asked anew.
+#[derive(Debug)]
+pub(super) struct Lately {
+    began: Instant,
+    times: Mutex<Times>,
+}
 
 #[derive(Debug, Default)]
 struct Times {
     out: HashMap<Subject, i64>,
     /// Of before this nothing is known.
     from_us: i64,
+}
+
+impl Default for Lately {
+    fn default() -> Self {
+        Self { began: Instant::now(), times: Mutex::default() }
+    }
 }
 
 impl Lately {
@@ -44,15 +54,20 @@ impl Lately {
         times.out.insert(subject, now_us);
     }
 
-    /// Whether an account may have opted out after a time, in microseconds since the Unix epoch.
-    pub(super) fn out_since(&self, subject: &Subject, since_us: i64) -> bool {
+    /// Whether an account may have opted out after a time; both in microseconds since the Unix epoch.
+    pub(super) fn out_since(&self, subject: &Subject, since_us: i64, now_us: i64) -> bool {
+        // By a clock that nobody sets: a start under a wrong one must not refuse every question for years.
+        let age_us = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        if now_us.saturating_sub(age_us) > since_us {
+            return true;
+        }
         let times = self.times();
         times.from_us > since_us || times.out.get(subject).is_some_and(|time_us| *time_us > since_us)
     }
 
     fn times(&self) -> MutexGuard<'_, Times> {
         // Whole whatever its holder was doing: what it loses, it forgets with the time set before.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,8 +87,21 @@ mod tests {
         lately.chose(subject(1), Kind::OptOut, Source::Form, 100);
         lately.chose(subject(2), Kind::OptOut, Source::Gpc, 100);
         lately.chose(subject(3), Kind::OptIn, Source::Form, 100);
-        let out = |number, since| lately.out_since(&subject(number), since);
+        // Asked at once, by a clock that stands at 0.
+        let out = |number, since| lately.out_since(&subject(number), since, 0);
         assert!(out(1, 99) && !out(1, 100) && !out(2, 0) && !out(3, 0) && !out(4, 0));
+    }
+
+    /// Who opted out before this process began, and on which node, nobody here can say any more.
+    #[test]
+    fn what_was_asked_before_the_process_began_is_to_be_asked_anew() {
+        let lately = Lately::default();
+        assert!(lately.out_since(&subject(1), 999_999, 3_600_000_000));
+        assert!(!lately.out_since(&subject(1), 3_600_000_000, 3_600_000_000), "asked since");
+        assert!(
+            !lately.out_since(&subject(1), 1_000, 1_000),
+            "nor does a clock that was set back since refuse for long"
+        );
     }
 
     /// With more than there is room for nobody's is overlooked: what was asked before is to be asked anew.
@@ -83,11 +111,13 @@ mod tests {
         for number in 0..=MOST as u64 {
             lately.chose(subject(number), Kind::OptOut, Source::Form, 1_000);
         }
-        assert!(lately.out_since(&subject(u64::MAX), 999) && !lately.out_since(&subject(u64::MAX), 1_000));
+        assert!(
+            lately.out_since(&subject(u64::MAX), 999, 0) && !lately.out_since(&subject(u64::MAX), 1_000, 0)
+        );
         let later = 1_000 + KEPT_US + 1;
         for number in 0..=MOST as u64 {
             lately.chose(subject(number), Kind::OptOut, Source::Form, later);
         }
-        assert!(!lately.out_since(&subject(u64::MAX), later));
+        assert!(!lately.out_since(&subject(u64::MAX), later, 0));
     }
 }

@@ -109,7 +109,8 @@ fn refuse(command: Command, why: impl Fn() -> RecordError, done: &mut Vec<onesho
         Command::Read { answer, .. } => drop(answer.send(Err(why()))),
         // The next owner sees for itself who comes under an earlier secret.
         Command::Outlived(_) => {}
-        Command::Retire { answer } => drop(answer.send(Err(why()))),
+        Command::Settle { answer } => drop(answer.send(Err(why()))),
+        Command::Retire { answer, .. } => drop(answer.send(Err(why()))),
         Command::Check { answer, .. } => drop(answer.send(Err(why()))),
         Command::Prune { answer, .. } => drop(answer.send(Err(why()))),
         Command::Sent { answer, .. } => drop(answer.send(Err(why()))),

@@ -83,7 +83,8 @@ impl Told {
 ///
 /// An opt-in comes before the opt-outs that it did not end, and a person's own opt-out after those that arrived
 /// otherwise: so whoever folds them sees a conflict (11 CCR 7025(c)(3)) where there is one. A programme is kept where
-/// its node knew of every opt-out by the person's own hand (7025(c)(4)).
+/// its node knew of every opt-out by the person's own hand (7025(c)(4)). It tells of an opt-out as well, so it comes
+/// last, and before an opt-in whose node knew of it.
 pub(super) fn merge(told: &[Told]) -> Vec<(Kind, Source)> {
     let of = |kind: Kind| told.iter().filter(move |t| t.kind == kind);
     let mut outs: Vec<Source> =
@@ -92,8 +93,10 @@ pub(super) fn merge(told: &[Told]) -> Vec<(Kind, Source)> {
     let own = |out: &&Told| out.source == Source::Form;
     let kept = of(Kind::Programme).find(|kept| of(Kind::OptOut).filter(own).all(|out| kept.knew(out)));
     let back_in = of(Kind::OptIn).map(|t| (Kind::OptIn, t.source)).next();
+    let ended = kept.is_some_and(|kept| of(Kind::OptIn).any(|i| i.knew(kept)));
+    let kept = |when: bool| kept.map(|t| (Kind::Programme, t.source)).filter(|_| when);
     let outs = outs.into_iter().map(|source| (Kind::OptOut, source));
-    back_in.into_iter().chain(outs).chain(kept.map(|t| (Kind::Programme, t.source))).collect()
+    kept(ended).into_iter().chain(back_in).chain(outs).chain(kept(!ended)).collect()
 }
 
 #[cfg(test)]
@@ -102,7 +105,9 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::known::Known;
     use super::*;
+    use crate::privacy::Standing;
 
     fn out(node: &str, seq: i64) -> Told {
         Told { node: node.into(), seq, kind: Kind::OptOut, source: Source::Gpc, seen: Seen::default() }
@@ -156,6 +161,23 @@ mod tests {
         assert!(keeps(&[out("a", 9), kept.clone()]));
         assert!(keeps(&[by_hand(1), kept.clone()]));
         assert!(!keeps(&[by_hand(2), kept]));
+    }
+
+    /// 11 CCR 7025(c)(4): the exception outlasts an opt-in, and is no opt-out that would stand above it; one that the
+    /// opt-in's node had not heard of is.
+    #[test]
+    fn a_programme_tells_of_an_opt_out_until_an_opt_in_that_knew_of_it() {
+        let kept = |node: &str, seq| Told { kind: Kind::Programme, ..back_in(node, seq, "a:1") };
+        let stands = |told: &[Told]| {
+            let fold = |known: Known, (kind, source): &(Kind, Source)| known.after(*kind, *source);
+            merge(told).iter().fold(Known::default(), fold).standing()
+        };
+        assert_eq!(stands(&[kept("a", 2)]), Standing::Programme);
+        assert_eq!(stands(&[out("a", 1), kept("a", 2), back_in("a", 3, "")]), Standing::OptedIn);
+        assert_eq!(stands(&[out("a", 1), kept("a", 2), back_in("b", 1, "a:2")]), Standing::OptedIn);
+        assert_eq!(stands(&[out("a", 1), kept("a", 2), back_in("b", 1, "a:1")]), Standing::Programme);
+        let again = [out("a", 1), kept("a", 2), back_in("a", 3, ""), out("a", 4)];
+        assert_eq!(stands(&again), Standing::Programme, "and covers the signal after it");
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod record;
 mod reference;
 mod rotation;
 mod signing;
+mod stall;
 mod state;
 mod third_parties;
 mod writer;
@@ -52,14 +53,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::config;
-use crate::privacy::{Keys, Standing, Subject};
+use crate::privacy::{Basis, Keys, Standing, Subject};
 
 pub use backup::{backup, restore};
 pub use beside::{
@@ -86,6 +87,7 @@ use bound::Bound;
 use counts::Became;
 use journal::seal::There;
 use journal::sqlite::Key;
+use journal::tied::{tied_to, under_earlier};
 use place::Place;
 use recipients::Recipients;
 use state::State;
@@ -198,6 +200,8 @@ struct Shared {
     /// Records that may wait without anybody waiting for them.
     queue: usize,
     opened: Instant,
+    /// How long somebody waits for a record.
+    patience: Duration,
 }
 
 impl Store {
@@ -270,6 +274,9 @@ impl Store {
             place,
             queue: limits.queue,
             opened: Instant::now(),
+            // What other nodes are waited for is not the disk's.
+            patience: stall::PATIENCE
+                + limits.shared.as_ref().map_or(Duration::ZERO, |shared| shared.confirm_within),
         })))
     }
 
@@ -306,12 +313,19 @@ impl Store {
     }
 
     /// As [`Store::lookup_all`], of the account of `live`. An opt-out that only another hash tells of is recorded under
-    /// the live one, as it arrived; until then it holds all the same. `basis` and `policy` as for any record.
+    /// the live one; until then it holds all the same. It goes over as an import where it was one, else as carried, for
+    /// nobody chose anything now; but as it arrived where it has to stand against a word under the live hash. `basis` and
+    /// `policy` as for any record.
     pub fn carry(&self, others: &[Subject], live: Change) -> Standing {
         let index = &self.0.state.index;
         let Some(subject) = live.subject else { return Standing::Unknown };
         let (standing, found) = index.together(&subject, others, self.is_alone());
         if let Some((other, source)) = found {
+            let source = match source {
+                Source::Import => source,
+                _ if index.standing(&subject) == Standing::Unknown => Source::Carried,
+                _ => source,
+            };
             let change = Change { kind: Kind::OptOut, source, ..live };
             // No flood: there are no more of these than accounts that opted out. If the queue is full it is
             // tried again after a restart; the opt-out holds all the same.
@@ -359,8 +373,10 @@ impl Store {
     /// under them that it ends or eases. All go to the writer at once, so that no later choice comes between them; where one
     /// is not recorded, an opt-out under it holds. `crowding` as in [`Store::record_crowding`].
     ///
+    /// For somebody who waits for a page: what takes longer than some seconds goes on behind it, and this ends with an error.
+    ///
     /// # Errors
-    /// See [`RecordError`]: of the first that was not recorded.
+    /// See [`RecordError`]: of the first that was not recorded, or that it takes too long.
     pub async fn record_under_all(
         &self,
         change: Change,
@@ -374,7 +390,7 @@ impl Store {
                 false => self.record(change).await,
             }
         };
-        let (others, live) = future::join(future::join_all(under_others), live).await;
+        let (others, live) = self.in_time(future::join(future::join_all(under_others), live)).await?;
         others.into_iter().collect::<Result<Vec<_>, _>>()?;
         live
     }
@@ -399,8 +415,9 @@ impl Store {
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.
     ///
-    /// An account's own change of standing is never refused as flood. Over the bound, an account
-    /// already in that standing gets the receipt it has.
+    /// An account's own change of standing is never refused as flood; a browser's is, and a profile's
+    /// ([`Basis::Profile`]), for whoever sends requests invents as many as they like. Over the bound, whoever is already in
+    /// that standing gets the receipt it has.
     ///
     /// # Errors
     /// See [`RecordError`].
@@ -430,22 +447,24 @@ impl Store {
     async fn record_if(&self, fits: bool, change: Change) -> Result<Receipt, RecordError> {
         let shared = &*self.0;
         if !fits {
-            match change.subject {
-                None => {
-                    shared.state.count_flood();
-                    shared.state.counts.count(&change, Became::Flood);
-                    return Err(RecordError::Flood);
-                }
-                Some(subject) => {
-                    if let Some(seq) = shared.state.index.recorded(&subject, change.kind, change.source)
-                        && let Some(view) = self.read(Key::Seq(seq)).await?
-                    {
-                        shared.state.count_flood();
-                        shared.state.counts.count(&change, Became::Known);
-                        return Ok(view.receipt());
-                    }
-                }
+            if let Some(subject) = change.subject
+                && let Some(seq) = shared.state.index.recorded(&subject, change.kind, change.source)
+                && let Some(view) = self.read(Key::Seq(seq)).await?
+            {
+                shared.state.count_flood();
+                shared.state.counts.count(&change, Became::Known);
+                return Ok(view.receipt());
             }
+            if change.subject.is_none() || change.basis == Some(Basis::Profile) {
+                shared.state.count_flood();
+                shared.state.counts.count(&change, Became::Flood);
+                return Err(RecordError::Flood);
+            }
+        }
+        let (all, behind) = (&shared.state.backlog, &shared.state.behind);
+        let waiting = all.load(Ordering::Relaxed).saturating_sub(behind.load(Ordering::Relaxed));
+        if waiting >= stall::MOST_WAITING {
+            return Err(RecordError::Journal("too many records wait for it".into()));
         }
         shared.state.counts.count(&change, Became::Recorded);
         if let Some(subject) = change.subject {
@@ -481,6 +500,32 @@ impl Store {
         }
     }
 
+    /// As [`Store::record_behind`], of a profile. Whoever sends requests invents as many of those as they like: of one that
+    /// is not recorded nothing is kept, for what its browser sent opts it out each time.
+    pub fn record_behind_of_profile(&self, change: Change) {
+        let shared = &*self.0;
+        let counts = &shared.state.counts;
+        let Some(subject) = change.subject else { return };
+        if !shared.state.index.would_change(&subject, change.kind, change.source) {
+            return counts.count(&change, Became::Known);
+        }
+        if !shared.bound.take(shared.nanos()) {
+            shared.state.count_flood();
+            return counts.count(&change, Became::Flood);
+        }
+        if shared.state.behind.load(Ordering::Relaxed) >= shared.queue {
+            shared.state.count_overflow(1);
+            return counts.count(&change, Became::Overflow);
+        }
+        let (kind, source) = (change.kind, change.source);
+        if !shared.state.index.claim(subject, kind, source) {
+            return counts.count(&change, Became::Known);
+        }
+        if !shared.enqueue(change) && kind == Kind::OptOut {
+            shared.state.index.unclaim(subject, source);
+        }
+    }
+
     /// Whether this very change of this account is recorded already.
     #[must_use]
     pub fn knows(&self, change: &Change) -> bool {
@@ -499,16 +544,17 @@ impl Store {
         }
     }
 
-    /// Whether an account opted out by its own hand, or by an import, after a time (microseconds since the Unix epoch) that
-    /// lies minutes back, as far as this node knows.
+    /// Whether an account may have opted out by its own hand, or by an import, after a time (microseconds since the Unix
+    /// epoch) that lies minutes back: of before this process began, anybody may have, on another node.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn opted_out_since(&self, subject: &Subject, since_us: i64) -> Result<bool, RecordError> {
-        if self.0.state.lately.out_since(subject, since_us) {
+        let now_us = jiff::Timestamp::now().as_microsecond();
+        if self.0.state.lately.out_since(subject, since_us, now_us) {
             return Ok(true);
         }
-        // From before this process began.
+        // Another process may have the journal by now, and then nobody is opted back in here.
         let by_hand = |record: &RecordView| {
             let signals = [Source::Form, Source::Import].map(Source::as_str);
             record.kind == Kind::OptOut.as_str() && signals.contains(&record.signal.as_str())
@@ -536,8 +582,8 @@ impl Store {
     pub async fn check(&self, reference: &str) -> Result<Option<(RecordView, Held)>, RecordError> {
         let Some(reference) = reference::normalise(reference) else { return Ok(None) };
         let asked = reference.clone();
-        let own = self.ask(|answer| Command::Check { reference: asked, answer }).await?;
-        match (own, &self.0.state.feed) {
+        let own = self.in_time(self.ask(|answer| Command::Check { reference: asked, answer })).await?;
+        match (own?, &self.0.state.feed) {
             (Some((record, true)), _) => Ok(Some((record, Held::Signed))),
             (Some((record, false)), _) => Ok(Some((record, Held::Unsigned))),
             (None, Some(feed)) => Ok(feed.find(reference).await?.map(|record| (record, Held::Elsewhere))),
@@ -581,7 +627,10 @@ impl Store {
             None => There::default(),
         };
         self.0.recipients.erase(subjects.clone()).await?;
-        let erased = self.ask(|answer| Command::Erase { subjects: subjects.clone(), there, answer }).await?;
+        let of = subjects.clone();
+        let tied = self.beside_writer(move |shared| tied_to(shared.place.path(), &of)).await?;
+        let erased =
+            self.ask(|answer| Command::Erase { subjects: subjects.clone(), tied, there, answer }).await?;
         if let Some(feed) = &self.0.state.feed {
             // What was read from the journal before, and reached the database after.
             feed.untie(subjects).await?;
@@ -610,7 +659,14 @@ impl Store {
             }
         }
         self.0.recipients.reseal().await?;
-        let left = self.ask(|answer| Command::Retire { answer }).await?;
+        // Whoever is on the way to be recorded anew is, then.
+        self.ask(|answer| Command::Settle { answer }).await?;
+        let find = |shared: &Shared| {
+            let is_out = |subject: &Subject| shared.state.index.standing(subject).is_out();
+            under_earlier(shared.place.path(), &shared.key_check, &is_out)
+        };
+        let earlier = self.beside_writer(find).await?;
+        let left = self.ask(|answer| Command::Retire { earlier, answer }).await?;
         if let (0, Some(feed)) = (left, &self.0.state.feed) {
             feed.retired().await?;
         }
@@ -668,7 +724,18 @@ impl Store {
     }
 
     async fn read(&self, key: Key) -> Result<Option<RecordView>, RecordError> {
-        self.ask(|answer| Command::Read { key, answer }).await
+        self.in_time(self.ask(|answer| Command::Read { key, answer })).await?
+    }
+
+    /// Reads the journal beside the writer, however long that takes.
+    async fn beside_writer<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, OpenError> + Send + 'static,
+    ) -> Result<T, RecordError> {
+        let shared = Arc::clone(&self.0);
+        let read = tokio::task::spawn_blocking(move || read(&shared)).await;
+        read.map_err(|e| RecordError::Journal(e.to_string()))?
+            .map_err(|e| RecordError::Journal(e.to_string()))
     }
 
     /// What the writer answers to a command.

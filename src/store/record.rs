@@ -98,8 +98,9 @@ pub enum Source {
     Gpc,
     /// The button of the consumer page.
     Form,
-    /// An opt-out of before that goes over to whom the request names now: the browser's own, which its cookie keeps, or
-    /// that of an account whose records are forgotten. Whether it was a signal or a click nobody can say any more.
+    /// An opt-out of before that goes over to whom the request names now: the browser's own, which its cookie keeps, that of
+    /// an account whose records are forgotten, or that of the same account under another name or secret. Nobody chose
+    /// anything when it did.
     Carried,
     /// A consent platform's cookie.
     Cmp,

@@ -12,6 +12,7 @@ use super::feed::{FeedHealth, Line};
 use super::index::Index;
 use super::lately::Lately;
 use super::record::{Kind, Source};
+use super::stall::Stall;
 use crate::privacy::Subject;
 
 /// How the store is doing.
@@ -53,6 +54,8 @@ pub(super) struct State {
     /// Those of them that nobody waits for.
     pub(super) behind: AtomicUsize,
     pub(super) records: AtomicU64,
+    /// What the writer is at.
+    pub(super) stall: Stall,
     /// Records taken into the index since the start, of other nodes too.
     pub(super) taken: AtomicU64,
     /// Somebody waits for the writer.
@@ -83,6 +86,7 @@ impl State {
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),
+            stall: Stall::default(),
             taken: AtomicU64::new(0),
             urgent: Notify::new(),
             open: AtomicBool::new(false),
@@ -155,7 +159,7 @@ impl State {
         let nanos = self.commit_nanos.load(Ordering::Relaxed);
         Health {
             loaded: self.is_loaded(),
-            journal_error: lock(&self.journal_error).clone(),
+            journal_error: lock(&self.journal_error).clone().or_else(|| self.stall.error()),
             damage: lock(&self.damage).clone(),
             lost: lock(&self.lost).clone(),
             backlog: self.backlog.load(Ordering::Relaxed),

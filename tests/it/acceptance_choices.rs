@@ -153,7 +153,7 @@ fn a_rotated_secret_loses_neither_accounts_nor_browsers() {
     let records = records_of(running, &folder);
     let choices = records.iter().filter(|record| record.kind != "upkeep");
     let basis: Vec<_> = choices.map(|r| (r.signal.as_str(), r.basis.as_str(), r.account)).collect();
-    assert_eq!(basis, [("form", "account", true), ("form", "account", true)]);
+    assert_eq!(basis, [("form", "account", true), ("carried", "account", true)]);
 }
 
 /// Issue 6, backup and restore: what was recorded after the backup is not in it, and the person comes back with what they

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
 mod basics;
+mod carried;
 mod child;
 mod clock;
 mod crash;
@@ -11,15 +12,21 @@ mod disk;
 mod engines;
 mod forgetting;
 mod handover;
+mod hanging;
 mod keeping;
 mod model;
 mod oracle;
 mod orders;
 mod packed;
 mod power;
+mod profiles;
+mod programme;
+mod renamed;
+mod restored;
 mod served;
 mod starved;
 mod syncs;
+mod wrong_clock;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

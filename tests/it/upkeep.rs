@@ -451,7 +451,7 @@ fn new_keys_are_noted_by_the_start_that_takes_them_and_retired_ones_by_their_ord
         block_on(house.store().close());
     }
     let done = house.done();
-    assert_eq!(done[0], ["secret", "start", &format!("v1 check={check}")].map(str::to_owned));
+    assert_eq!(done[0], ["secret", "start", &format!("v1 check={check} carried=0")].map(str::to_owned));
     let [what, who, text] = &done[1];
     assert_eq!((what.as_str(), who.as_str(), done.len()), ("signer", "start", 2));
     let key = text.strip_prefix("v1 key=").unwrap();

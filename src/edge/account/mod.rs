@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::house::{Core, Snapshot};
 use crate::config::Session;
 use crate::privacy::signal::cookie_pairs;
-use crate::privacy::{Mark, Mode, OwnCookie, Standing, decide};
+use crate::privacy::{Basis, Mark, Mode, OwnCookie, Standing, decide};
 use crate::store::recipients::AccountKey;
 use crate::telemetry::accounts::Token;
 
@@ -45,7 +45,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
         }
     };
     x.signals.account = match &account {
-        Some(account) => standing(core, site, account, recording),
+        Some(account) => standing(core, site, (account, Basis::Account), recording),
         // Somebody is logged in, and nobody can say yet who it is (DESIGN 5).
         None if pending => Standing::NotLoaded,
         None => Standing::NoAccount,
@@ -60,7 +60,7 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
-        x.signals.profile = standing(core, site, &profile, recording);
+        x.signals.profile = standing(core, site, (&profile, Basis::Profile), recording);
         x.named.profile = Some(profile.subject);
         x.aliases.profile = profile.older().to_vec();
     }
@@ -158,7 +158,7 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
         return false;
     }
     x.named.account = Some(account.subject);
-    x.signals.account = standing(core, site, &account, x.mode == Mode::Enforce);
+    x.signals.account = standing(core, site, (&account, Basis::Account), x.mode == Mode::Enforce);
     x.aliases.account = account.older().to_vec();
     x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
     x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;

@@ -99,8 +99,9 @@ impl<'a> Scope<'a> {
 }
 
 /// What is known of somebody. An opt-out under another secret, before the site came into its group or under a former name
-/// is honoured and goes over to where the account is kept now, on record; not without `recording`.
-pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Standing {
+/// is honoured and goes over to where the account is kept now, on record; not without `recording`. `level`: which of the two
+/// it is.
+pub fn standing(core: &Core, site: &Site, (known, level): (&Known, Basis), recording: bool) -> Standing {
     let store = &core.house.store;
     let standing = store.lookup(&known.subject);
     if recording && known.secrets > 1 {
@@ -119,8 +120,8 @@ pub fn standing(core: &Core, site: &Site, known: &Known, recording: bool) -> Sta
             time_us: jiff::Timestamp::now().as_microsecond(),
             site: site.settings.name.clone(),
             kind: Kind::OptOut,
-            source: Source::Form,
-            basis: Some(Basis::Account),
+            source: Source::Carried,
+            basis: Some(level),
             policy: site.version.to_string(),
             subject: Some(known.subject),
         };

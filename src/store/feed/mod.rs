@@ -23,7 +23,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -31,6 +31,7 @@ use super::journal::chain::{BLINDING, Fields, Link};
 use super::journal::forget::word;
 use super::journal::postgres::{Database, Trouble};
 use super::journal::seal::{Shared, There, shared_leaf};
+use super::known::Known;
 use super::merge::{Seen, merge};
 use super::packed::Point;
 use super::record::{Kind, Receipt, RecordView};
@@ -53,6 +54,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long a stop waits for records to reach the database. They stay in the file, and go with the next start.
 const LAST_SHIPMENT: Duration = Duration::from_secs(2);
+
+/// Receipts of other nodes that are looked for at once, each over a connection of its own.
+const FINDING: usize = 4;
 
 /// How long an erasure waits for records that are on their way to the database.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -424,7 +428,7 @@ async fn serve(
     (key_checks, keys): (&[String], &Keys),
     to_tail: &mpsc::UnboundedSender<Subject>,
 ) -> (Option<oneshot::Sender<()>>, JoinSet<()>) {
-    let mut answering = JoinSet::new();
+    let (mut answering, finding) = (JoinSet::new(), Arc::new(Semaphore::new(FINDING)));
     while let Some(ask) = asks.recv().await {
         // Those that are done.
         while answering.try_join_next().is_some() {}
@@ -444,8 +448,14 @@ async fn serve(
             }
             Ask::Recheck(subject) => drop(to_tail.send(subject)),
             Ask::Find { reference, answer } => {
+                let Ok(turn) = Arc::clone(&finding).try_acquire_owned() else {
+                    let why = "too many receipts of other nodes are looked for just now; try again";
+                    drop(answer.send(Err(RecordError::Journal(why.into()))));
+                    continue;
+                };
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 answering.spawn_local(async move {
+                    let _turn = turn;
                     let found = find(&url, &key_checks, &reference).await;
                     drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
                 });
@@ -532,7 +542,9 @@ async fn erase(
     let (own, last) = reader.tied_to(&subject).await.map_err(unreadable)?;
     let mut database = open(url, key_checks, false).await?;
     let told = database.told(&subject, keys).await?;
-    let out = merge(&told).iter().any(|(kind, _)| *kind == Kind::OptOut);
+    let stood =
+        merge(&told).iter().fold(Known::default(), |known, (kind, source)| known.after(*kind, *source));
+    let out = stood.is(Kind::OptOut);
     let kept = if out { word(Standing::OptedOut) } else { word(standing) };
     let untied = database.erase(&subject, (node, &own, last), (kept, erasure)).await?;
     Ok((untied, kept.map(|word| shared_leaf(subject.as_bytes(), word, erasure))))

@@ -10,6 +10,7 @@ use super::chain::{Account, Beside, Fields, Link, Version, digest};
 use super::kept::Sealing;
 use super::seal::{Seal, There};
 use super::sqlite::Journal;
+use super::tied::Tied;
 use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
 use crate::privacy::{Standing, Subject};
@@ -19,6 +20,14 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Rows looked at in one transaction; opt-outs that come meanwhile wait for no more than these.
 const PAGE: i64 = 512;
+
+/// An account's records after one.
+pub(super) const LATER_OF: &str = "SELECT seq FROM journal WHERE seq > ? AND subject = ?";
+
+/// Takes what ties a record to an account out of it; whether it is of the first format.
+pub(super) const UNTIE: &str =
+    "UPDATE journal SET subject = NULL, blinding = NULL WHERE seq = ? AND subject = ?
+     RETURNING coalesce(substr(canonical, 1, 1) = x'01', 0)";
 
 /// Stands for the check of a secret before the live one.
 pub(super) const EARLIER: &str = "earlier";
@@ -190,40 +199,49 @@ impl Journal {
     }
 
     /// Takes what ties records to these accounts out of the journal, as one; each with how it stands and by which record.
-    /// `there`: what was done in the database that nodes share. Says up to which record that holds.
+    /// `tied`: those that were found before; what came since is looked for. `there`: what was done in the database that nodes
+    /// share. Says up to which record that holds.
     pub(in crate::store) async fn erase(
         &mut self,
         accounts: &[(Subject, (Standing, i64))],
+        tied: &Tied,
         there: There,
     ) -> Result<(Erased, i64)> {
         self.settle_doubt().await?;
         let head = self.end.head.seq;
-        let done = self.erase_rows(accounts, there).await;
+        let done = self.erase_rows(accounts, tied, there).await;
         if let Err(error) = &done {
             self.doubt(error).await;
         }
         done.map(|erased| (erased, head))
     }
 
-    async fn erase_rows(&mut self, accounts: &[(Subject, (Standing, i64))], there: There) -> Result<Erased> {
+    async fn erase_rows(
+        &mut self,
+        accounts: &[(Subject, (Standing, i64))],
+        tied: &Tied,
+        there: There,
+    ) -> Result<Erased> {
         let (head, live_since, live) = (self.end.head.seq, self.live_since, self.key_check.clone());
         let (mut erased, mut sealing) = (Erased::default(), Sealing::by(head + 1));
         self.begin().await?;
         let connection = self.connection()?;
         for (subject, (standing, by)) in accounts {
             let bytes = subject.as_bytes().to_vec();
-            let first_format: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM journal WHERE subject = ? AND substr(canonical, 1, 1) = x'01'",
-            )
-            .bind(bytes.clone())
-            .fetch_one(&mut *connection)
-            .await?;
-            let done = sqlx::query("UPDATE journal SET subject = NULL, blinding = NULL WHERE subject = ?")
-                .bind(bytes)
-                .execute(&mut *connection)
+            let later: Vec<i64> = sqlx::query_scalar(LATER_OF)
+                .bind(tied.up_to)
+                .bind(bytes.clone())
+                .fetch_all(&mut *connection)
                 .await?;
-            erased.records += done.rows_affected();
-            erased.first_format += first_format.unsigned_abs();
+            for seq in tied.records_of(subject).iter().chain(&later) {
+                let untied: Option<bool> = sqlx::query_scalar(UNTIE)
+                    .bind(*seq)
+                    .bind(bytes.clone())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                erased.records += u64::from(untied.is_some());
+                erased.first_format += u64::from(untied == Some(true));
+            }
             erased.suppressed |= word(*standing).is_some();
             let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT canonical FROM journal WHERE seq = ?")
                 .bind(*by)

@@ -103,8 +103,13 @@ async fn read(connection: &mut SqliteConnection) -> Result<Left> {
                     let (site, under) = (said.site.to_owned(), under(seq, said.policy));
                     outs.insert(subject, LeftOut { subject, seq, time_us, site, under });
                 }
+                // The opt-out that it is an exception to, where no record says that any more.
+                (Some(subject), Some(Kind::Programme)) => {
+                    let (site, under) = (said.site.to_owned(), under(seq, said.policy));
+                    outs.entry(subject).or_insert(LeftOut { subject, seq, time_us, site, under });
+                }
                 (Some(subject), Some(Kind::OptIn)) => _ = outs.remove(&subject),
-                _ => {}
+                (None, _) | (_, None | Some(Kind::Denied(_))) => {}
             }
         }
     }

@@ -38,6 +38,7 @@ mod shared_schema;
 mod signed;
 pub(super) mod signers;
 pub(super) mod sqlite;
+pub(super) mod tied;
 pub(super) mod upkeep;
 mod wal;
 
@@ -120,6 +121,7 @@ mod tests {
     use super::replay::Fold;
     use super::seal::There;
     use super::sqlite::{Journal, Key, connect_options};
+    use super::tied::Tied;
     use super::upkeep::By;
     use super::{audit, kept, noted, schema};
     use crate::privacy::{Standing, Subject};
@@ -261,7 +263,7 @@ mod tests {
         assert!(!bytes.windows(16).any(|part| part == ANN.as_bytes()));
         raw.close().await.unwrap();
         let (mut journal, _) = opened(&path).await;
-        journal.erase(&[(ANN, (Standing::OptedOut, 1))], There::default()).await.unwrap();
+        journal.erase(&[(ANN, (Standing::OptedOut, 1))], &Tied::default(), There::default()).await.unwrap();
         journal.close().await.unwrap();
         let (journal, told) = opened(&path).await;
         let left = [(1, Account::Erased), (2, Account::Known(BEN)), (3, Account::None)];

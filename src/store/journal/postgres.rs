@@ -147,7 +147,7 @@ impl Database {
 
     /// Writes a batch; records that are there already are left. One notification a batch.
     ///
-    /// [`Trouble::Refused`] when another writes under this node's name.
+    /// [`Trouble::Fenced`] when another writes under this node's name.
     pub(in crate::store) async fn append(&mut self, node: &str, batch: &[Shipped]) -> Result<(), Trouble> {
         let Some(last) = batch.last() else { return Ok(()) };
         self.call(async |connection| {

@@ -1,5 +1,6 @@
 //! Which secrets the accounts of a journal are hashed under.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
@@ -12,11 +13,11 @@ use super::noted::{self, Noted};
 use super::schema::meta;
 use super::seal::{EVIDENCE, Seal};
 use super::sqlite::Journal;
+use super::tied::{Earlier, under_earlier_page, whole_account};
 use super::upkeep::{By, Deed, Secrets, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
-use crate::store::record::{UNDER, under};
 
 type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
@@ -198,7 +199,8 @@ pub(super) async fn live_since(
                 .bind(next)
                 .execute(&mut *transaction)
                 .await?;
-            let deed = Deed::Secret { check: live.to_owned() };
+            let carried = carried(&mut transaction).await?;
+            let deed = Deed::Secret { check: live.to_owned(), carried };
             let noted =
                 noted::note(&mut transaction, node, head, (By::Start, &deed, &Seal::default())).await?;
             transaction.commit().await?;
@@ -207,54 +209,58 @@ pub(super) async fn live_since(
     }
 }
 
+/// Lines of the list of accounts that were recorded anew.
+async fn carried(connection: &mut SqliteConnection) -> Result<u64> {
+    sqlx::query_scalar("SELECT count(*) FROM carried").fetch_one(connection).await.map(i64::unsigned_abs)
+}
+
 impl Journal {
     /// Accounts that are known under earlier secrets and were not recorded anew.
     ///
     /// That they were, the list `carried` says: nothing in a record leads from the hash under one secret to that under
     /// another. Each of its lines came with a record of the account, or of upkeep that says how many there were, so a list that
-    /// is longer is refused.
-    pub(in crate::store) async fn under_earlier_secrets(&mut self) -> Result<Vec<Subject>> {
+    /// is longer is refused. `earlier`: those that were found before; what came since is looked for.
+    pub(in crate::store) async fn under_earlier_secrets(
+        &mut self,
+        earlier: Earlier,
+    ) -> Result<HashSet<Subject>> {
         self.refuse_longer_list().await?;
-        let (since, live) = (self.live_since, self.key_check.clone());
-        let rows = sqlx::query(
-            "SELECT subject FROM (
-                SELECT subject FROM journal WHERE subject IS NOT NULL
-                    AND (seq < ? OR (instr(canonical, ?) > 0 AND instr(canonical, ?) = 0))
-                UNION SELECT subject FROM suppression WHERE key_check <> ?
-             ) WHERE subject NOT IN (SELECT subject FROM carried)",
-        )
-        .bind(since)
-        .bind(UNDER.as_bytes())
-        .bind(under("", &live).into_bytes())
-        .bind(live)
-        .fetch_all(self.connection()?)
-        .await?;
-        let subject = |row: &sqlx::sqlite::SqliteRow| {
-            let bytes = row.try_get::<&[u8], _>(0)?.try_into();
-            let bytes = bytes.map_err(|_| sqlx::Error::Protocol("a subject is not 16 bytes".into()))?;
-            Ok(Subject::from_bytes(bytes))
-        };
-        rows.iter().map(subject).collect()
+        let (since, live, last) = (self.live_since, self.key_check.clone(), self.last());
+        let Earlier { mut accounts, up_to } = earlier;
+        accounts.extend(under_earlier_page(self.connection()?, (up_to, last), (since, &live)).await?);
+        let kept = sqlx::query(
+            "SELECT subject FROM suppression WHERE key_check <> ? AND subject NOT IN (SELECT subject FROM carried)",
+        );
+        for row in kept.bind(live).fetch_all(self.connection()?).await? {
+            accounts.insert(whole_account(row.try_get(0)?)?);
+        }
+        Ok(accounts)
     }
 
     /// Refuses a list of accounts that are known under the live secret with more of them than records of choices since there is
-    /// more than one secret, and than upkeep tells of.
+    /// more than one secret, what upkeep tells of, and those that the first record of a secret says had gone over to another
+    /// name before. Where an earlier version did not say how many, each of them had a record as well.
     async fn refuse_longer_list(&mut self) -> Result<()> {
+        let carried = carried(self.connection()?).await?;
         let upkeep = noted::all(self.connection()?).await?;
-        let Some((first, _)) = upkeep.iter().find(|(_, upkeep)| upkeep.secret.is_some()) else {
+        let Some((first, said)) = upkeep.iter().find(|(_, upkeep)| upkeep.secret.is_some()) else {
             return Ok(());
         };
         let since = || upkeep.iter().filter(|(seq, _)| seq >= first);
         let told = since().fold(0_u64, |told, (_, upkeep)| told.saturating_add(upkeep.outlived));
-        let records = (self.end.head.seq - first + 1).saturating_sub_unsigned(since().count() as u64);
-        let most = records.saturating_add_unsigned(told);
-        let carried: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM carried").fetch_one(self.connection()?).await?;
-        if carried <= most {
+        let (before, records) = match said.carried {
+            Some(before) => {
+                let all = (self.end.head.seq - first + 1).unsigned_abs();
+                (before, all.saturating_sub(since().count() as u64))
+            }
+            None => (0, self.len()),
+        };
+        let newer = carried.saturating_sub(before);
+        if newer <= records.saturating_add(told) {
             return Ok(());
         }
         let why = format!(
-            "its list `carried` says that {carried} accounts were recorded anew under a newer secret, and only {records} \
+            "its list `carried` says that {newer} accounts were recorded anew under a newer secret, and only {records} \
              choices were recorded since there is one, and {told} accounts found to be known under it: the list was changed, so \
              nothing is retired. {EVIDENCE}"
         );

@@ -16,7 +16,7 @@ use super::mark::{self, Mark};
 use super::noted::{self, Noted};
 use super::prepare::{End, prepare};
 use super::replay::{Fold, Found, Look, link_of, read_head, read_records};
-use super::schema::configure;
+use super::schema::{configure, meta};
 use super::seal::Seal;
 use super::signed::{Unsigned, checkpoint_from};
 use super::upkeep::{By, Deed};
@@ -32,6 +32,9 @@ type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Rows of one INSERT, largest first; three statements that stay prepared serve every group size.
 const INSERT_ROWS: [usize; 3] = [256, 16, 1];
+
+/// Where `meta` has when a start doubted the wall clock.
+const CLOCK_DOUBTED: &str = "clock_doubted";
 
 /// How long another program (a backup) may hold the lock before a commit counts as failed.
 const BUSY: Duration = Duration::from_secs(1);
@@ -238,6 +241,26 @@ impl Journal {
             self.doubt(error).await;
         }
         probed.map(drop)
+    }
+
+    /// When a start last doubted the wall clock, by that clock: microseconds since the Unix epoch.
+    pub(in crate::store) async fn clock_doubted_us(&mut self) -> Result<Option<i64>> {
+        let written = meta(self.connection()?, CLOCK_DOUBTED).await?;
+        Ok(written.and_then(|written| written.parse().ok()))
+    }
+
+    /// Writes that down.
+    pub(in crate::store) async fn doubt_clock(&mut self, now_us: i64) -> Result<()> {
+        self.settle_doubt().await?;
+        let written = sqlx::query("INSERT OR REPLACE INTO meta VALUES (?, ?)")
+            .bind(CLOCK_DOUBTED)
+            .bind(now_us.to_string())
+            .execute(self.connection()?)
+            .await;
+        if let Err(error) = &written {
+            self.doubt(error).await;
+        }
+        written.map(drop)
     }
 
     /// One record, if it is there and whole.

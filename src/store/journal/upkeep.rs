@@ -14,7 +14,8 @@
 //!   hold     hold=N record=N         or site=NAME; the list of holds has the reason
 //!   release  hold=N
 //!   signer   key=NAME                another key signs from here on
-//!   secret   check=CHECK             accounts are hashed under another secret from here on
+//!   secret   check=CHECK carried=N   accounts are hashed under another secret from here on; so many had gone over to
+//!                                    another name before
 //!   retire   secrets=N               those of before are not needed any more
 //!   seal     pruned=N untied=N       what an earlier version left without a word, found at the upgrade; left=N: so many
 //!                                    records, and no more, are tied to no account any more, whatever was said before;
@@ -95,8 +96,10 @@ pub(in crate::store) enum Deed {
     Signer {
         key: String,
     },
+    /// `carried`: accounts that had gone over to another name by then.
     Secret {
         check: String,
+        carried: u64,
     },
     Retire {
         secrets: u64,
@@ -163,7 +166,7 @@ impl Deed {
             Self::HoldSite { hold, site } => format!("hold={hold} site={site}"),
             Self::Release { hold } => format!("hold={hold}"),
             Self::Signer { key } => format!("key={key}"),
-            Self::Secret { check } => format!("check={check}"),
+            Self::Secret { check, carried } => format!("check={check} carried={carried}"),
             Self::Retire { secrets } => format!("secrets={secrets}"),
             Self::Seal { pruned, untied } => format!("pruned={pruned} untied={untied}"),
             // A program that does not know the last word reads that nothing was done, which is so.
@@ -229,6 +232,8 @@ pub(in crate::store) struct Upkeep {
     pub(in crate::store) signer: Option<String>,
     /// The check of the secret that accounts are hashed under from there on, if it is another.
     pub(in crate::store) secret: Option<String>,
+    /// Accounts that had gone over to another name when it came; `None` where an earlier version did not say.
+    pub(in crate::store) carried: Option<u64>,
     /// Only the newest secret is needed from there on.
     pub(in crate::store) retired: bool,
     /// These are all secrets that accounts are hashed under there.
@@ -305,7 +310,11 @@ impl Upkeep {
                 ..Self::default()
             },
             "signer" => Self { signer: Some(word("key")?.to_owned()), ..Self::default() },
-            "secret" => Self { secret: Some(word("check")?.to_owned()), ..Self::default() },
+            "secret" => Self {
+                secret: Some(word("check")?.to_owned()),
+                carried: since("carried")?,
+                ..Self::default()
+            },
             // A site may have any name, so nothing else is read there.
             "hold" | "release" => Self::default(),
             "retire" => Self { retired: true, ..Self::default() },
@@ -364,7 +373,10 @@ mod tests {
         assert_eq!((found.pruned, found.erased, found.left), (9, 4, None));
         let left = read(&Deed::Left { untied: 3 }, &none);
         assert_eq!((left.pruned, left.erased, left.left), (0, 0, Some(3)));
-        assert_eq!(read(&Deed::Secret { check: "c".into() }, &none).secret.as_deref(), Some("c"));
+        let secret = read(&Deed::Secret { check: "c".into(), carried: 6 }, &none);
+        assert_eq!((secret.secret.as_deref(), secret.carried), (Some("c"), Some(6)));
+        let earlier = Upkeep::read("secret", "v1 check=c").unwrap();
+        assert_eq!((earlier.secret.as_deref(), earlier.carried), (Some("c"), None));
         assert_eq!(read(&Deed::Signer { key: "k".into() }, &none).signer.as_deref(), Some("k"));
         assert!(read(&Deed::Retire { secrets: 1 }, &none).retired);
         let sent = read(&Deed::Sent { records: 6 }, &none);

@@ -276,7 +276,7 @@ pub(in crate::store) fn check(data_dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Puts a backup's file into a data folder, if the backup has one.
+/// Puts the file of a folder that nobody has open into a data folder, if it has one.
 pub(in crate::store) fn restore(from: &Path, data_dir: &Path) -> io::Result<()> {
     match fs::read(from.join(FILE)) {
         Ok(bytes) => files::put(&data_dir.join(FILE), &bytes),

@@ -2,6 +2,7 @@
 //! becomes of it while the journal cannot write.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -72,7 +73,9 @@ impl Writer {
 
     pub(super) async fn commit_all(&mut self) {
         self.pressing = false;
+        let state = Arc::clone(&self.state);
         if self.queue.is_empty() && self.retry.is_some_and(|(at, _)| at <= Instant::now()) {
+            let _working = state.stall.begin();
             match self.journal.probe().await {
                 Ok(()) => {
                     self.settle_found();
@@ -88,7 +91,10 @@ impl Writer {
             let group = self.queue.iter().take(size).map(|w| &w.change);
             let weighed = group.clone().any(|change| change.kind.is_weighed());
             let seen = self.state.feed.as_ref().filter(|_| weighed).map(|feed| feed.seen());
-            match self.journal.append(now_us, group, seen.as_ref()).await {
+            let working = state.stall.begin();
+            let appended = self.journal.append(now_us, group, seen.as_ref()).await;
+            drop(working);
+            match appended {
                 Ok(receipts) => {
                     self.settle_found();
                     self.state.committed(started.elapsed(), size);

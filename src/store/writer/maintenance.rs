@@ -39,7 +39,7 @@ impl Writer {
         if lines.is_empty() {
             return;
         }
-        let before_us = self.retention.as_ref().map_or(i64::MIN, Sweep::before_us);
+        let before_us = self.retention.as_ref().map_or(i64::MIN, Sweep::believed_before_us);
         if let Err(error) = self.journal.count(&lines, before_us.div_euclid(60_000_000)).await {
             self.state.counts.put_back(lines);
             self.failed(&error);

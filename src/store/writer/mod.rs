@@ -28,6 +28,7 @@ use super::journal::forget::{Erased, Pruned};
 use super::journal::hold::{Hold, HoldOrder};
 use super::journal::seal::There;
 use super::journal::sqlite::{Journal, Key};
+use super::journal::tied::{Earlier, Tied};
 use super::lending::{self, Lent, Next};
 use super::packed::{Packer, Sealers};
 use super::record::{Change, Receipt, RecordView};
@@ -56,14 +57,17 @@ pub(super) enum Command {
     Prune { before_us: i64, dry_run: bool, answer: Answer<Pruned> },
     /// An account is not needed any more under the hash of an earlier secret.
     Outlived(Outlived),
-    /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it.
-    Retire { answer: Answer<u64> },
+    /// Answer once everything that was handed over before is on disk.
+    Settle { answer: Answer<()> },
+    /// Have the journal need the live secret only; the answer is how many opted-out accounts stand against it. `earlier`:
+    /// those that were found in what was there before.
+    Retire { earlier: Earlier, answer: Answer<u64> },
     /// Add or end a legal hold.
     Hold { order: HoldOrder, answer: Answer<Vec<Hold>> },
     /// Note that pruned records go to the database that nodes share without whose they were.
     Sent { records: u64, answer: Answer<()> },
-    /// Take what ties records to these accounts out of the journal.
-    Erase { subjects: Vec<Subject>, there: There, answer: Answer<Erased> },
+    /// Take what ties records to these accounts out of the journal. `tied`: those that were found before.
+    Erase { subjects: Vec<Subject>, tied: Tied, there: There, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
     /// Flush and end; `done` after the file is closed and unlocked.
@@ -318,9 +322,12 @@ impl Writer {
 
     /// Works until closed, lent or until every handle is gone.
     async fn run(mut self) -> Ended {
+        let state = Arc::clone(&self.state);
         while !self.ended {
             self.gather().await;
             self.commit_all().await;
+            // Whatever it is at from here on, records wait for it.
+            let working = state.stall.begin();
             self.answer_reads().await;
             if self.checkpoint_due().is_some_and(|at| at <= Instant::now()) {
                 self.sign().await;
@@ -332,6 +339,7 @@ impl Writer {
             self.sweep().await;
             self.forget().await;
             self.pack(true).await;
+            drop(working);
             match self.lend.take() {
                 Some(lent) if self.queue.is_empty() && !self.ended => {
                     self.forget.drain(..).for_each(Forget::break_off);
@@ -376,9 +384,13 @@ impl Writer {
                 self.checks.push((reference, answer));
             }
             Command::Outlived(outlived) => self.outlived.push(outlived),
-            Command::Retire { answer } => {
+            Command::Settle { answer } => {
                 self.pressing = true;
-                self.forget.push(Forget::Secrets { answer });
+                self.forget.push(Forget::Nothing { answer });
+            }
+            Command::Retire { earlier, answer } => {
+                self.pressing = true;
+                self.forget.push(Forget::Secrets { earlier, answer });
             }
             Command::Prune { before_us, dry_run, answer } => {
                 self.pressing = true;
@@ -389,9 +401,9 @@ impl Writer {
                 self.pressing = true;
                 self.forget.push(Forget::Hold { order, answer });
             }
-            Command::Erase { subjects, there, answer } => {
+            Command::Erase { subjects, tied, there, answer } => {
                 self.pressing = true;
-                self.forget.push(Forget::Accounts { subjects, there, answer });
+                self.forget.push(Forget::Accounts { subjects, tied, there, answer });
             }
             Command::Sent { records, answer } => {
                 self.pressing = true;

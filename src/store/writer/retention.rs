@@ -27,13 +27,33 @@ pub(super) struct Sweep {
     /// The record it stands at.
     pub(super) after: i64,
     pruned: Pruned,
-    /// The clock fits the newest record, or has been let run for a day.
-    trusts_clock: bool,
+    clock: Clock,
+}
+
+/// What is held of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// Nobody has looked yet.
+    Unseen,
+    /// It may be wrong, and is let run for a while.
+    Doubted,
+    /// It fits the newest record, or has been let run for a day.
+    Trusted,
+}
+
+/// What a start makes of the wall clock.
+#[derive(Debug, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// From now on, for a day.
+    New,
+    /// An earlier start's, for so long yet.
+    Written(Duration),
 }
 
 impl Sweep {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, next: Instant::now(), after: 0, pruned: Pruned::default(), trusts_clock: false }
+        Self { keep, next: Instant::now(), after: 0, pruned: Pruned::default(), clock: Clock::Unseen }
     }
 
     /// Records before this are too old, in microseconds since the Unix epoch.
@@ -42,20 +62,9 @@ impl Sweep {
         Timestamp::now().as_microsecond().saturating_sub(keep)
     }
 
-    /// Puts the first round off by a day where the clock is far ahead of the newest record: what a wrong one prunes
-    /// cannot be had back, and a site that was away so long can wait.
-    fn doubts_clock(&mut self, newest_us: Option<i64>, now: Instant) -> bool {
-        let ahead_us = newest_us.map_or(0, |newest| Timestamp::now().as_microsecond().saturating_sub(newest));
-        if std::mem::replace(&mut self.trusts_clock, true) || ahead_us <= SUSPICIOUS_US {
-            return false;
-        }
-        let days = ahead_us / (24 * 3_600 * 1_000_000);
-        tracing::warn!(
-            days,
-            "the newest record is so many days old: is the clock right? nothing is pruned for a day"
-        );
-        self.next = now + DAY;
-        true
+    /// The same, where the clock that says so is believed; else nothing is.
+    pub(super) fn believed_before_us(&self) -> i64 {
+        if self.clock == Clock::Trusted { self.before_us() } else { i64::MIN }
     }
 
     fn over(&mut self, now: Instant) {
@@ -65,6 +74,27 @@ impl Sweep {
         }
         (self.after, self.next) = (0, now + DAY);
     }
+}
+
+/// Whether the wall clock may be wrong: it is far ahead of the newest record, or was a day ago or less when an earlier start
+/// doubted it, at `written_us`. What came meanwhile under such a clock is as new as it is, so the records alone do not tell.
+/// Times in microseconds since the Unix epoch.
+fn doubt((newest_us, written_us): (Option<i64>, Option<i64>), now_us: i64) -> Doubt {
+    // A clock that is behind it has been put right since.
+    let written_us = written_us.filter(|written| *written <= now_us);
+    let ran_us = written_us.map(|written| now_us.saturating_sub(written).unsigned_abs());
+    let left = ran_us.and_then(|ran| DAY.checked_sub(Duration::from_micros(ran)));
+    // Of the same absence there is no second one.
+    let known = written_us.is_some_and(|written| newest_us.is_none_or(|newest| newest <= written));
+    match left {
+        Some(left) if !left.is_zero() => Doubt::Written(left),
+        _ if !known && ahead_us(newest_us, now_us) > SUSPICIOUS_US => Doubt::New,
+        _ => Doubt::None,
+    }
+}
+
+fn ahead_us(newest_us: Option<i64>, now_us: i64) -> i64 {
+    newest_us.map_or(0, |newest| now_us.saturating_sub(newest))
 }
 
 /// A round through the journal that somebody asked for: a page at a time, so that whoever opts out meanwhile does not
@@ -87,16 +117,21 @@ impl Writer {
             sweep.next = now + LONGEST_PAUSE;
             return;
         }
-        let newest_us = match self.journal.newest_us().await {
-            Ok(newest) => newest,
-            Err(error) => {
-                sweep.next = now + LONGEST_PAUSE;
-                return self.failed(&error);
-            }
-        };
-        if sweep.doubts_clock(newest_us, now) {
-            return;
+        match sweep.clock {
+            Clock::Trusted => {}
+            Clock::Doubted => sweep.clock = Clock::Trusted,
+            Clock::Unseen => match self.look_at_clock().await {
+                Ok(Clock::Trusted) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    if let Some(sweep) = &mut self.retention {
+                        sweep.next = now + LONGEST_PAUSE;
+                    }
+                    return self.failed(&error);
+                }
+            },
         }
+        let Some(sweep) = &mut self.retention else { return };
         let before_us = sweep.before_us();
         let index = &self.state.index;
         let page = self
@@ -118,6 +153,41 @@ impl Writer {
             }
         }
         self.upkeep_is_noted();
+    }
+
+    /// Puts the first round off where the clock may be wrong: what a wrong one prunes cannot be had back, and a site that
+    /// was away so long can wait. A doubt is written down, for a later start may be under the same clock.
+    async fn look_at_clock(&mut self) -> sqlx::Result<Clock> {
+        let now_us = Timestamp::now().as_microsecond();
+        let newest_us = self.journal.newest_us().await?;
+        let wait = match doubt((newest_us, self.journal.clock_doubted_us().await?), now_us) {
+            Doubt::None => None,
+            Doubt::New => {
+                let days = ahead_us(newest_us, now_us) / (24 * 3_600 * 1_000_000);
+                tracing::warn!(
+                    days,
+                    "the newest record is so many days old: is the clock right? nothing is pruned for a day"
+                );
+                self.journal.doubt_clock(now_us).await?;
+                Some(DAY)
+            }
+            Doubt::Written(left) => {
+                let hours = left.as_secs().div_ceil(3_600);
+                tracing::warn!(
+                    hours,
+                    "an earlier start doubted the clock: is it right? nothing is pruned for so many hours"
+                );
+                Some(left)
+            }
+        };
+        let clock = if wait.is_some() { Clock::Doubted } else { Clock::Trusted };
+        if let Some(sweep) = &mut self.retention {
+            sweep.clock = clock;
+            if let Some(wait) = wait {
+                sweep.next = Instant::now() + wait;
+            }
+        }
+        Ok(clock)
     }
 
     /// Prunes the next page, and answers after the last.
@@ -160,18 +230,50 @@ fn forget_pruned(page: &PrunedPage, index: &Index, packer: &mut Packer) {
 mod tests {
     use super::*;
 
+    const DAY_US: i64 = 86_400 * 1_000_000;
+    const NOW: i64 = 1_795_000_000_000_000;
+
     /// A clock that is years ahead at a start must not take every record at once; one that fits is believed.
-    #[tokio::test]
-    async fn a_start_long_after_the_newest_record_prunes_nothing_for_a_day() {
-        let (now, present) = (Instant::now(), Timestamp::now().as_microsecond());
-        for newest in [None, Some(present), Some(present - SUSPICIOUS_US + 60_000_000), Some(i64::MAX)] {
-            assert!(!Sweep::new(DAY).doubts_clock(newest, now), "{newest:?}");
+    #[test]
+    fn a_start_long_after_the_newest_record_prunes_nothing_for_a_day() {
+        for newest in [None, Some(NOW), Some(NOW - SUSPICIOUS_US), Some(i64::MAX)] {
+            assert_eq!(doubt((newest, None), NOW), Doubt::None, "{newest:?}");
         }
-        for newest in [present - SUSPICIOUS_US - 60_000_000, 0, i64::MIN] {
-            let mut sweep = Sweep::new(DAY);
-            assert!(sweep.doubts_clock(Some(newest), now));
-            assert_eq!(sweep.next, now + DAY);
-            assert!(!sweep.doubts_clock(Some(newest), now + DAY), "a site that was away for long goes on");
+        for newest in [NOW - SUSPICIOUS_US - 1, 0, i64::MIN] {
+            assert_eq!(doubt((Some(newest), None), NOW), Doubt::New);
+        }
+    }
+
+    /// What a visitor left under a wrong clock is as new as that clock: the next start must not take it for word that the
+    /// clock is right.
+    #[test]
+    fn a_doubt_outlasts_the_start_that_had_it() {
+        let fresh = Some(NOW);
+        assert_eq!(doubt((fresh, Some(NOW - 1)), NOW), Doubt::Written(DAY - Duration::from_micros(1)));
+        assert_eq!(doubt((fresh, Some(NOW - DAY_US + 1)), NOW), Doubt::Written(Duration::from_micros(1)));
+        assert_eq!(doubt((fresh, Some(NOW - DAY_US)), NOW), Doubt::None, "it ran for a day");
+        assert_eq!(
+            doubt((Some(0), Some(NOW - DAY_US)), NOW),
+            Doubt::None,
+            "a site that was away for long goes on"
+        );
+        assert_eq!(doubt((fresh, Some(NOW + 1)), NOW), Doubt::None, "the clock was put right");
+        assert_eq!(doubt((Some(0), Some(NOW + 1)), NOW), Doubt::New, "and is wrong again");
+        let year = |years: i64| NOW - years * 365 * DAY_US;
+        assert_eq!(
+            doubt((Some(year(1)), Some(year(2))), NOW),
+            Doubt::New,
+            "nor does one of long ago stand for it"
+        );
+    }
+
+    /// Counts have no digest that would be left of them, so they wait for the clock as records do.
+    #[test]
+    fn a_clock_that_is_not_believed_makes_nothing_old() {
+        let mut sweep = Sweep::new(DAY);
+        for (clock, old) in [(Clock::Unseen, false), (Clock::Doubted, false), (Clock::Trusted, true)] {
+            sweep.clock = clock;
+            assert_eq!(sweep.believed_before_us() > i64::MIN, old, "{clock:?}");
         }
     }
 }

@@ -9,6 +9,7 @@
  *   OPTGATE_DISK_FAIL      optional, "FIRST:COUNT:ENDING": of the syncs of files with that ending, COUNT fail (EIO),
  *                          beginning with number FIRST
  *   OPTGATE_DISK_READ_ONLY optional, a file: while it exists the disk is read-only (EROFS)
+ *   OPTGATE_DISK_HANG      optional, a file: while it exists no sync ends
  *
  * A record of the log is a head and then `length` bytes; the writer of a record holds the lock, so that the order of
  * the log is the order of things. */
@@ -39,7 +40,7 @@ struct head {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[NAME], ending[64];
-static const char *read_only;
+static const char *read_only, *hang;
 static size_t root_length;
 static long fail_first, fail_count, syncs;
 static int log_fd = -1;
@@ -77,6 +78,7 @@ __attribute__((constructor)) static void begin(void) {
     if (!folder || !log)
         return;
     read_only = getenv("OPTGATE_DISK_READ_ONLY");
+    hang = getenv("OPTGATE_DISK_HANG");
     root_length = strlen(folder);
     if (root_length >= NAME)
         die("the folder's name is too long");
@@ -262,6 +264,8 @@ int ftruncate(int fd, off_t length) {
 int fsync(int fd) {
     if (!followed(fd))
         return real_fsync(fd);
+    while (hang && !access(hang, F_OK))
+        usleep(1000);
     pthread_mutex_lock(&lock);
     int result = 0;
     if (fail_count && ends_with(names[fd], ending)) {

@@ -19,6 +19,7 @@ const ACCOUNTS: u64 = 6;
 enum Op {
     Out(u64, Source),
     In(u64),
+    Programme(u64),
     /// Of a file that is older, or newer, than whatever was chosen.
     Import(u64, bool),
     Erase(u64),
@@ -36,6 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0..ACCOUNTS, source).prop_map(|(account, source)| Op::Out(account, source)),
         6 => (0..ACCOUNTS).prop_map(Op::In),
+        3 => (0..ACCOUNTS).prop_map(Op::Programme),
         4 => (0..ACCOUNTS, any::<bool>()).prop_map(|(account, newer)| Op::Import(account, newer)),
         3 => (0..ACCOUNTS).prop_map(Op::Erase),
         3 => Just(Op::Prune),
@@ -73,6 +75,11 @@ async fn step(store: &Store, plain: &mut Plain, op: Op, now_us: i64) -> Result<(
         Op::In(account) => {
             store.record(at(change(Kind::OptIn, Source::Form, Some(account)))).await.unwrap();
             plain.out.insert(account, false);
+        }
+        // An exception to an opt-out, so it tells of one.
+        Op::Programme(account) => {
+            store.record(at(change(Kind::Programme, Source::Form, Some(account)))).await.unwrap();
+            plain.out.insert(account, true);
         }
         Op::Import(account, newer) => {
             let arrival = Arrival {

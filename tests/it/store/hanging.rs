@@ -1,0 +1,57 @@
+//! DESIGN 5, a disk that hangs: it fails nothing and answers nothing. A click gets its cookie and a plain word all the same,
+//! whoever looks is told, and what was handed over is on record once the disk answers.
+
+use std::net::SocketAddr;
+
+use super::super::support::binary::{Binary, own_address, serving};
+use super::super::support::client::{Client, Response, get, metrics};
+use super::super::support::origin::Origin;
+use super::super::support::proxy::{figure, proxy};
+use super::super::support::wait_until;
+use super::disk;
+
+fn opt_out(addr: SocketAddr, account: &str) -> Response {
+    let head = format!(
+        "POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nX-Account-Id: {account}\r\nContent-Length: 0\r\n\r\n"
+    );
+    Client::connect(addr).send(head).response("POST")
+}
+
+#[test]
+fn a_disk_that_hangs_leaves_nobody_without_an_answer() {
+    let origin = Origin::start().on("/", |x| x.ok("text/plain", b"a shop"));
+    let beside = tempfile::tempdir().unwrap();
+    let hang = beside.path().join("hang");
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]\n[account]\nheader = \"x-account-id\"\n";
+    let builder = proxy().to(&origin).toml(trusted);
+    let data = builder.settings().data_dir;
+    let (addr, admin) = (own_address(), own_address());
+    let mut command = serving(&builder.write(), addr);
+    command.args(["--admin", &admin.to_string()]);
+    disk::preload(&mut command, &data, &beside.path().join("log"), None);
+    command.env("OPTGATE_DISK_HANG", &hang);
+    let binary = Binary::of(command, addr, builder.into_dir());
+    assert_eq!(opt_out(addr, "ann").status(), 200);
+
+    std::fs::write(&hang, "").unwrap();
+    let told = opt_out(addr, "bob");
+    assert_eq!(told.status(), 503);
+    assert!(told.head.all("set-cookie").iter().any(|line| line.starts_with("optgate=v1.out.")));
+    assert!(told.text().contains("But the account-wide record could not be saved."), "{}", told.text());
+    let ready = || Client::connect(admin).get_from(&admin.to_string(), "/readyz?verbose", "").text();
+    wait_until("the journal is said to fail", || {
+        ready().contains("journal: cannot write: it takes too long")
+    });
+    assert_eq!(figure(&metrics(admin), "optgate_journal_up"), Some(0));
+    let receipt = get(addr, "/privacy-choices/receipt/AAAA-AAAA-AAAA-AAAA", "");
+    assert_eq!(receipt.status(), 503, "{}", receipt.text());
+
+    std::fs::remove_file(&hang).unwrap();
+    wait_until("the journal writes again", || ready().contains("journal: writing; 0 waiting, 2 records"));
+    let seen = origin.heads();
+    assert_eq!(get(addr, "/", "X-Account-Id: bob\r\n").status(), 200);
+    let decision = origin.seen(seen + 1).last().unwrap().one("optgate-decision");
+    assert_eq!(decision.as_deref(), Some("opted-out;basis=account"), "it went on behind");
+    assert_eq!(opt_out(addr, "carl").status(), 200);
+    drop(binary);
+}
