@@ -58,6 +58,8 @@ pub struct Exchange {
     pub signals: Signals,
     /// Whom it names (step 4), or its answer does.
     pub named: Named,
+    /// A header or a token of the request has named its account: the first to say it counts.
+    pub account_given: bool,
     /// The same under the other secrets that are tried.
     pub aliases: Aliases,
     /// What the site calls the account, while its opt-out is about to be recorded and others must be told of it.
@@ -264,6 +266,7 @@ impl Exchange {
             explain,
             signals: Signals::NONE,
             named: Named::NOBODY,
+            account_given: false,
             aliases: Aliases::default(),
             programme: false,
             account_key: None,
