@@ -23,7 +23,8 @@ use super::http2::{self, Turn};
 use super::stages::Rewriting;
 use super::strict::Reason;
 use crate::telemetry::access_log::{AccessLog, Line};
-use crate::telemetry::events;
+use crate::telemetry::metrics::SharedMetrics;
+use crate::telemetry::{events, redact};
 
 /// What the access line needs of a request before it is taken apart.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Summary {
         Line {
             client: said.client,
             method: self.method.clone(),
-            path: self.path.as_ref().map(|path| path.path().to_owned()).unwrap_or_default(),
+            path: self.path.as_ref().map(|path| redact::path(path.path())).unwrap_or_default(),
             site: said.site.cloned(),
             status,
             bytes: 0,
