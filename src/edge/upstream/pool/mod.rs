@@ -148,7 +148,7 @@ impl Pool {
     pub fn new(member: &Member, limits: PoolLimits) -> Rc<Self> {
         let pool = Rc::new(Self {
             connector: member.connector.clone(),
-            cap: member.cap.clone(),
+            cap: member.cap.load_full(),
             figures: Arc::clone(&member.figures),
             waiting: Cell::new(0),
             version: Cell::new(0),
