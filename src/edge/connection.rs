@@ -163,7 +163,8 @@ impl Place {
         Some(Self(Rc::clone(core)))
     }
 
-    /// The place of a connection that goes on as a tunnel, when HTTP gives its own back.
+    /// The place of an HTTP/1.1 connection that goes on as a tunnel, when HTTP gives its own back. It had one, so there is
+    /// no limit to it.
     pub(super) fn take_over(core: &Rc<Core>) -> Self {
         core.house.connections.fetch_add(1, Ordering::AcqRel);
         core.house.metrics.connections.inc();
@@ -178,7 +179,7 @@ impl Drop for Place {
     }
 }
 
-/// The place of a connection that goes on as a tunnel. It had one, so there is no limit to it.
+/// As [`Place::take_over`], of those of its client.
 pub(super) fn client_tunnel(core: &Core, settings: &Settings, client: IpAddr) -> Option<ClientPlace> {
     settings.limits.connections_per_client?;
     core.house.client_connections.take(ClientKey::of(client), usize::MAX)

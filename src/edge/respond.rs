@@ -372,6 +372,7 @@ pub async fn tunnel(
 ) -> Result<Response<Body>, ProxyError> {
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
     let mut request = Some(request);
+    let version = request.version();
     let mut failure = ProxyError::Internal("the site has no origin");
     while let Some(origin) = choice.another() {
         corridor::aim(&mut request, x, origin);
@@ -380,7 +381,7 @@ pub async fn tunnel(
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
                 return Err(ProxyError::NoWebSocket("the origin switched to another protocol"));
             }
-            Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, downstream, tunnel)),
+            Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, (downstream, version), tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,
             Err(Attempt::NotSent(error)) => failure = error,
             Err(Attempt::Failed(error)) => return Err(error),
@@ -394,7 +395,7 @@ fn joined(
     core: &Rc<Core>,
     x: &mut Exchange,
     mut asked: Asked,
-    downstream: OnUpgrade,
+    (downstream, version): (OnUpgrade, Version),
     tunnel: Tunnel,
 ) -> Response<Body> {
     let Tunnel { head: mut parts, upgraded, held } = tunnel;
@@ -410,12 +411,14 @@ fn joined(
     let page = page_url(x, &asked, &plan);
     apply_head(core, x, &asked, (&plan, page.as_ref(), false), names, &mut parts);
     outcome::record(core, x, false);
-    // The connection goes on when HTTP is done with it, and stays its client's.
-    let of_client = match x.client.peer_trusted {
+    // The connection goes on when HTTP is done with it: it is open like any other, so that a process that finishes waits
+    // for it, and stays its client's. Over HTTP/2 it has its place for as long as a stream of it is a tunnel.
+    let place = (version != Version::HTTP_2).then(|| connection::Place::take_over(core));
+    let of_client = match place.is_none() || x.client.peer_trusted {
         true => None,
         false => connection::client_tunnel(core, &x.snapshot.settings, x.client.address),
     };
     let idle = x.snapshot.settings.timeouts.tunnel_idle;
-    upgrade::join(core, downstream, upgraded, idle, (held, of_client));
+    upgrade::join(core, downstream, upgraded, idle, (held, place, of_client));
     Response::from_parts(parts, Body::empty())
 }

@@ -16,7 +16,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
-use super::connection::Place;
 use super::error::ProxyError;
 use super::hop;
 use super::house::Core;
@@ -107,8 +106,7 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
     first && fields.next().is_none()
 }
 
-/// Joins the visitor's connection with the origin's, as a task of its own. It is an open connection like any
-/// other: a process that finishes waits for it. `held` is dropped at its end.
+/// Joins the visitor's connection with the origin's, as a task of its own. `held` is dropped at its end.
 pub fn join(
     core: &Rc<Core>,
     downstream: OnUpgrade,
@@ -116,10 +114,9 @@ pub fn join(
     idle: Duration,
     held: impl Sized + 'static,
 ) {
-    let place = Place::take_over(core);
     let metrics = Arc::clone(&core.house.metrics);
     tokio::task::spawn_local(async move {
-        let _held = (place, held);
+        let _held = held;
         // A visitor that leaves before the switch ends the tunnel: dropping `upstream` closes it.
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));
