@@ -130,31 +130,47 @@ pub fn join(
     });
 }
 
-/// A side of a tunnel. Both sides share one limit, restarted by every byte read on either.
+/// A side of a tunnel. Both sides share one limit, restarted by every byte that moves: one that is not taken holds up
+/// what comes behind it, so that nothing is read either.
 struct Watched<S> {
     io: S,
     idle: Duration,
     limit: Rc<RefCell<Deadline>>,
 }
 
+impl<S> Watched<S> {
+    /// What came of reading or writing, or an error once neither side has moved a byte for too long.
+    fn within_limit<T>(&self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.limit.borrow_mut().restart(self.idle);
+            return polled;
+        }
+        self.limit.borrow_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Poll::Ready(result) = Pin::new(&mut this.io).poll_read(cx, buf) {
-            this.limit.borrow_mut().restart(this.idle);
-            return Poll::Ready(result);
-        }
-        this.limit.borrow_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.within_limit(cx, polled)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.within_limit(cx, polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        match Pin::new(&mut this.io).poll_flush(cx) {
+            // It moves nothing by itself.
+            Poll::Ready(flushed) => Poll::Ready(flushed),
+            Poll::Pending => this.within_limit(cx, Poll::Pending),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
