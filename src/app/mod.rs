@@ -9,6 +9,7 @@ mod bound;
 mod build;
 mod core_thread;
 mod dns;
+mod found_hosts;
 mod handover;
 mod jobs;
 mod jwks;
@@ -232,6 +233,7 @@ fn look_up_hosts(background: &Runtime, settings: &Settings, house: &Arc<House>) 
     let _entered = background.enter();
     match dns::resolver(&settings.dns, dns::Asked::Cnames) {
         Ok(resolver) => {
+            dns::remember(house);
             let house = Arc::clone(house);
             jobs::keep(background, "the look-up of hosts", move || {
                 dns::watch(Arc::clone(&house), resolver.clone())
