@@ -194,10 +194,12 @@ async fn serve(
 ) {
     let snapshot = core.snapshot();
     let settings = &snapshot.settings;
+    let mut is_unix = matches!(stream, Socket::Unix(_));
     let mut _of_client = None;
     if beginning.proxy_protocol {
         match introduced(&core, settings, &mut stream, peer, phase.clone()).await {
-            Some(client) => peer = client,
+            // Who it is was said.
+            Some(client) => (peer, is_unix) = (client, false),
             None => return,
         }
         match client_place(&core, settings, peer) {
@@ -205,7 +207,7 @@ async fn serve(
             Err(TooMany) => return turn_away(&core, stream, beginning.tls.is_none()),
         }
     }
-    let hop = Hop::new(peer, beginning.tls.is_some());
+    let hop = Hop::new(peer, beginning.tls.is_some()).over_unix(is_unix);
     if let Some(server) = beginning.tls {
         let acceptor = TlsAcceptor::from(Arc::clone(&server.config));
         // Boxed: a connection in clear holds no room for a handshake, nor what drives HTTP room for TLS.

@@ -297,6 +297,15 @@ impl Exchange {
         &held.sites[self.site]
     }
 
+    /// Whether the client's address is one client's: not that of a trusted proxy that names nobody, nor of whoever is
+    /// behind a Unix socket.
+    #[must_use]
+    pub fn has_clients_address(&self) -> bool {
+        let address = self.client.address;
+        let of_unix = self.hop.is_unix && address == self.hop.peer;
+        !of_unix && !client_addr::is_in(&self.snapshot.settings.trusted_proxies, address)
+    }
+
     /// Host without port, lower case.
     #[must_use]
     pub fn host_name(&self) -> Cow<'_, str> {
