@@ -22,7 +22,8 @@ const GIVES_BACK: u64 = 20;
 /// Looks for ever.
 pub async fn watch(house: Arc<House>) {
     let (proc, groups) = (Path::new("/proc"), Path::new("/sys/fs/cgroup"));
-    let auto = auto_limit(cgroup_limit(&proc.join("self/cgroup"), groups), machine(&proc.join("meminfo")));
+    let machine = machine(&proc.join("meminfo"));
+    let auto = auto_limit(cgroup_limit(&proc.join("self/cgroup"), groups), Some(machine));
     let mut told = None;
     for look in 1_u64.. {
         if look % GIVES_BACK == 0 {
@@ -67,9 +68,14 @@ fn auto_limit(cgroup: Option<u64>, machine: Option<u64>) -> Option<u64> {
     parts.into_iter().flatten().min()
 }
 
-/// Bytes of the machine's memory (proc_meminfo(5)).
-fn machine(meminfo: &Path) -> Option<u64> {
-    kib_of(&std::fs::read_to_string(meminfo).ok()?, "MemTotal:")
+/// Bytes of the machine's memory: by proc_meminfo(5), which containers have of their own, else by sysinfo(2). A unit with
+/// `ProcSubset=pid` hides the file.
+fn machine(meminfo: &Path) -> u64 {
+    let written = std::fs::read_to_string(meminfo).ok().and_then(|text| kib_of(&text, "MemTotal:"));
+    written.unwrap_or_else(|| {
+        let system = rustix::system::sysinfo();
+        u64::try_from(system.totalram).unwrap_or(u64::MAX).saturating_mul(system.mem_unit.into())
+    })
 }
 
 /// The bytes that a line of a file under `/proc` says in kB.
@@ -123,14 +129,23 @@ mod tests {
         assert_eq!(auto_limit(Some(500), Some(1000)), Some(400));
         assert_eq!(auto_limit(Some(5000), Some(1000)), Some(600), "a group allowed more than there is");
         assert_eq!(auto_limit(None, None), None);
-        let has = machine(Path::new("/proc/meminfo")).unwrap();
+        let has = machine(Path::new("/proc/meminfo"));
         assert!(auto_limit(None, Some(has)).is_some_and(|limit| (1 << 20..has).contains(&limit)));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("meminfo");
         std::fs::write(&file, "MemTotal:        2048 kB\nMemFree:          1 kB\n").unwrap();
-        assert_eq!(machine(&file), Some(2 << 20));
+        assert_eq!(machine(&file), 2 << 20);
+    }
+
+    /// systemd.exec(5): under our own unit there is no `/proc/meminfo`, and `"auto"` is a limit all the same.
+    #[test]
+    fn the_machines_memory_is_known_where_its_file_is_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        let hidden = machine(&dir.path().join("meminfo"));
+        assert!(hidden > 64 << 20, "{hidden}");
+        let file = dir.path().join("other");
         std::fs::write(&file, "MemFree:          1 kB\n").unwrap();
-        assert_eq!((machine(&file), machine(dir.path())), (None, None));
+        assert_eq!(machine(&file), hidden);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod bound;
 mod build;
 mod core_thread;
 mod dns;
+mod found_hosts;
 mod handover;
 mod jobs;
 mod jwks;
@@ -95,7 +96,7 @@ pub struct Running {
 /// Says which part, what is wrong and what to do: a registry file, the data folder, a certificate, an
 /// address in use.
 pub fn start(settings: Settings) -> anyhow::Result<Running> {
-    serve(settings, None).map(|(running, _)| running)
+    serve(settings, None, background_threads()?).map(|(running, _)| running)
 }
 
 /// As [`start`], with what the admin listener asks of the process. `predecessor` hands its sockets and its
@@ -103,6 +104,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
 fn serve(
     settings: Settings,
     predecessor: Option<&Channel>,
+    background: Runtime,
 ) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
     let sockets = Sockets::inherited(predecessor, &settings)?;
     let parts = build::build(settings, || match predecessor {
@@ -116,7 +118,6 @@ fn serve(
     let server = parts.certificates.clone().map(Server::new).transpose()?;
     let mut bound = Bound::bind(sockets, &settings)?;
     let addresses = bound.addresses()?;
-    let background = background_threads()?;
     let house = Arc::clone(&parts.house);
     let (phase, phases) = watch::channel(Phase::Serving);
     let copies = bound.copies().context(NO_DESCRIPTOR)?;
@@ -232,6 +233,7 @@ fn look_up_hosts(background: &Runtime, settings: &Settings, house: &Arc<House>) 
     let _entered = background.enter();
     match dns::resolver(&settings.dns, dns::Asked::Cnames) {
         Ok(resolver) => {
+            dns::remember(house);
             let house = Arc::clone(house);
             jobs::keep(background, "the look-up of hosts", move || {
                 dns::watch(Arc::clone(&house), resolver.clone())
@@ -337,22 +339,41 @@ impl Running {
     }
 }
 
+/// What a process that is to serve has before it reads its settings.
+#[derive(Debug)]
+pub struct Begun {
+    background: Runtime,
+    signals: orders::Signals,
+}
+
+/// From here on a signal that orders something does not end the process: whoever sends one means what it is to become.
+///
+/// # Errors
+/// The system has no thread left, or signals cannot be received.
+pub fn begin() -> anyhow::Result<Begun> {
+    let background = background_threads()?;
+    let signals = orders::Signals::listen(&background)?;
+    Ok(Begun { background, signals })
+}
+
 /// Runs until SIGTERM or SIGINT, or until a new process has taken over; drains, and returns; a second signal
 /// ends the process at once. SIGHUP and the admin listener have `reread` called for a reload.
 ///
 /// # Errors
 /// As [`start`].
 pub fn run(
+    begun: Begun,
     settings: Settings,
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    telemetry::start_logging(&settings.log)?;
+    let Begun { background, signals: ordering } = begun;
+    let _log = telemetry::start_logging(&settings.log)?;
     let predecessor = Channel::to_predecessor()?;
-    let (running, orders) = serve(settings, predecessor.as_ref())?;
+    let (running, orders) = serve(settings, predecessor.as_ref(), background)?;
     telemetry::panics::tell_of_panics(Arc::clone(running.metrics()));
     // Before anything says that it listens: whoever waits for that line may send a signal right behind it.
     let signals = StopSignals::listen(&running)?;
-    orders::attend(&running, orders, reread)?;
+    orders::attend(&running, ordering, orders, reread);
     if let Some(predecessor) = predecessor {
         running.replace(predecessor)?;
     }

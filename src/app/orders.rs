@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Handle, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::reload::Reloader;
@@ -14,20 +14,38 @@ use crate::admin::{Done, Order};
 use crate::config::Settings;
 use crate::telemetry::{self, events};
 
+/// The signals that order something. One that comes before [`attend`] is carried out then.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Signals {
+    /// From here on they do not end the process.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn listen(background: &Runtime) -> anyhow::Result<Self> {
+        let _entered = background.enter();
+        Ok(Self {
+            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+            user1: signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?,
+            user2: signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?,
+        })
+    }
+}
+
 /// Takes orders until the process ends. SIGHUP reloads and SIGUSR2 upgrades, each with its answer in
 /// the log; SIGUSR1 opens the log file anew.
-///
-/// # Errors
-/// When signals cannot be received.
 pub fn attend(
     running: &Running,
+    signals: Signals,
     mut orders: mpsc::Receiver<Order>,
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
-) -> anyhow::Result<()> {
-    let _entered = running.background.enter();
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let mut user2 = signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?;
-    let mut user1 = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+) {
+    let Signals { mut hangup, mut user1, mut user2 } = signals;
     let (reloader, upgrader) = (Arc::clone(&running.reloader), Arc::clone(&running.upgrader));
     let reread = Arc::new(reread);
     running.background.spawn(async move {
@@ -51,7 +69,6 @@ pub fn attend(
             let _ = answer.send(done);
         }
     });
-    Ok(())
 }
 
 fn reopen_logs() {

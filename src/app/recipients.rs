@@ -50,6 +50,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4 * 3_600);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Messages to one recipient in a round.
 const IN_A_ROUND: i64 = 64;
+/// How long one recipient's part of a round may go on before the next of its messages is left to the next round.
+const LONG: Duration = Duration::from_secs(20);
 /// How long a request may wait for its own record before an earlier one of its account is taken for it.
 const OWN_RECORD_US: i64 = 3_600 * 1_000_000;
 /// How long after a request its record is looked for every second.
@@ -189,7 +191,8 @@ impl Teller {
         Ok(more)
     }
 
-    /// Sends a recipient's messages in turn, up to one that fails.
+    /// Sends a recipient's messages in turn, up to one that fails, and no more once that has taken [`LONG`]: all others wait
+    /// for the slowest.
     async fn send_to(
         &self,
         (name, way): (&str, &'static str),
@@ -198,7 +201,11 @@ impl Teller {
         let recipients = self.house.store.recipients();
         let due = recipients.due(name.to_owned(), way, IN_A_ROUND).await?;
         let full = i64::try_from(due.len()).unwrap_or(i64::MAX) >= IN_A_ROUND;
+        let begun = Instant::now();
         for message in due {
+            if begun.elapsed() >= LONG {
+                return Ok((name.to_owned(), None, true));
+            }
             let (settled, pause) = match self.take(&message, &route).await {
                 Ok(receipt) => (Settled::Told(receipt), None),
                 Err(Refusal { why, gone: true, .. }) => {

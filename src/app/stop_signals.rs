@@ -1,10 +1,16 @@
 //! What ends the process from outside.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Running;
 use crate::edge::Phase;
+use crate::telemetry;
+
+/// How long the end that is asked for twice waits for the log.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// SIGTERM and SIGINT, kept from ending the process.
 #[derive(Debug)]
@@ -42,6 +48,7 @@ impl StopSignals {
                     phase.send_replace(Phase::Stopping);
                     self.next().await;
                 }
+                telemetry::sink::flush(LAST_WORDS);
                 std::process::exit(1);
             });
             now

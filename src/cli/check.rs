@@ -124,18 +124,27 @@ pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
                 let all = std::iter::once(&policy).chain(of_paths.iter().filter_map(|p| p.as_ref().ok()));
                 let wall = Wall::new(&site.csp, &loaded.settings.portal.prefix, all);
                 problems.extend(wall.err().map(|never| wall_problem(loaded, i, &never)));
+                if let Some(programme) = &site.programme {
+                    let all = std::iter::once(&policy).chain(of_paths.iter().filter_map(|p| p.as_ref().ok()));
+                    for error in all.filter_map(|policy| policy.with_programme(&programme.vendors).err()) {
+                        note(&mut problems, programme_problem(loaded, i, &error));
+                    }
+                }
                 of_paths.into_iter().filter_map(Result::err).collect()
             }
         };
         for error in found {
-            let problem = policy_problem(loaded, i, &error);
-            // What stands at the top of the file is wrong for every site, but said once.
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
+            note(&mut problems, policy_problem(loaded, i, &error));
         }
     }
     problems
+}
+
+/// What stands at the top of the file is wrong for every site, but said once.
+fn note(problems: &mut Vec<String>, problem: String) {
+    if !problems.contains(&problem) {
+        problems.push(problem);
+    }
 }
 
 /// The built-in registry under the configured files.
@@ -149,7 +158,31 @@ pub fn registry(settings: &Settings) -> Result<Registry, String> {
 /// A refused policy of site `site`, at the line that wrote it.
 #[must_use]
 pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> String {
-    let (id, why, next) = match error {
+    let (id, why, next) = words(error, |id| place_of(loaded, site, id, None).is_some());
+    let action = match error {
+        PolicyError::NeedsContract { action, .. } | PolicyError::Essential { action, .. } => Some(*action),
+        _ => None,
+    };
+    let place = place_of(loaded, site, id, action).or_else(|| place_of(loaded, site, id, None));
+    let place = place.unwrap_or(Place::Default);
+    let what = format!("the settings for vendor `{id}` cannot hold");
+    ConfigError { place, what, why, next }.to_string()
+}
+
+/// A refused policy of those who keep the programme of site `site`, at the list of its vendors.
+fn programme_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> String {
+    let (id, why, next) = words(error, |_| true);
+    let lists = [format!("sites[{site}].programme.vendors"), "programme.vendors".to_owned()];
+    let written =
+        |list: &String| loaded.origins.iter().find(|e| e.key.starts_with(list) && e.place != Place::Default);
+    let place = lists.iter().find_map(written).map_or(Place::Default, |entry| entry.place.clone());
+    let what = format!("`programme.vendors` cannot hold `{id}`");
+    ConfigError { place, what, why, next }.to_string()
+}
+
+/// The vendor that a policy is refused for, why, and what to do. `named`: whether the settings name a vendor.
+fn words(error: &PolicyError, named: impl Fn(&str) -> bool) -> (&str, String, String) {
+    match error {
         PolicyError::UnknownVendor { id, nearest } => (
             id,
             "the registry holds no vendor of this id".to_owned(),
@@ -178,19 +211,11 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
             "remove the setting, or give the vendor another role in a registry file of your own".to_owned(),
         ),
         PolicyError::Shared { host, path, first, second, .. } => (
-            if place_of(loaded, site, first, None).is_some() { first } else { second },
+            if named(first) { first } else { second },
             format!("`{first}` and `{second}` share {host}{path} and would be treated differently there"),
             "give both the same action".to_owned(),
         ),
-    };
-    let action = match error {
-        PolicyError::NeedsContract { action, .. } | PolicyError::Essential { action, .. } => Some(*action),
-        _ => None,
-    };
-    let place = place_of(loaded, site, id, action).or_else(|| place_of(loaded, site, id, None));
-    let place = place.unwrap_or(Place::Default);
-    let what = format!("the settings for vendor `{id}` cannot hold");
-    ConfigError { place, what, why, next }.to_string()
+    }
 }
 
 /// A vendor that a recipient is to stand for and that nobody knows, at the list that names it.

@@ -7,10 +7,11 @@ use super::{Failure, Global, RunArgs, check, settings};
 /// # Errors
 /// See [`Failure`].
 pub fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
+    let begun = crate::app::begin()?;
     let loaded = settings(global, args.flags(), false)?;
     check::refuse(&loaded)?;
     let (global, args) = (global.clone(), args.clone());
-    crate::app::run(loaded.settings, move || {
+    crate::app::run(begun, loaded.settings, move || {
         let loaded = settings(&global, args.flags(), false).map_err(Failure::from)?;
         check::refuse(&loaded)?;
         Ok(loaded.settings)

@@ -20,6 +20,7 @@ use super::upstream::{AnswerError, UpstreamBody};
 use crate::config::Settings;
 use crate::enforce::html::body::RewriteBody;
 use crate::enforce::html::shadow::ShadowBody;
+use crate::telemetry::limits::Limit;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,22 @@ impl BodyError {
             Self::Visitor(_) | Self::TooSlow | Self::TooLarge | Self::VisitorTrailers(_) => "visitor",
             Self::Rewrite(error) => Self::among(error.source()).map_or("optgate", Self::broken_by),
             Self::Portal(_) => "optgate",
+        }
+    }
+
+    /// The limit of a visitor's body that was reached, if that is what it broke off for.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooLarge => Some(Limit::RequestBody),
+            Self::TooSlow => Some(Limit::BodyRate),
+            Self::Origin(error) => match error.visitors()? {
+                // Of the origin's own body it is no limit of a visitor's.
+                Self::Stalled => Some(Limit::BetweenBytes),
+                error => error.limit(),
+            },
+            Self::Rewrite(error) => Self::among(error.source())?.limit(),
+            _ => None,
         }
     }
 

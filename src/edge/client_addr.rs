@@ -85,6 +85,8 @@ pub struct Hop {
     pub peer: IpAddr,
     /// The connection to us is TLS.
     pub tls: bool,
+    /// The peer is behind a Unix socket: its address is nobody's.
+    pub is_unix: bool,
     /// Whose requests belong here; `None` where no handshake says.
     shown: Option<Shown>,
     peer_text: HeaderValue,
@@ -120,7 +122,13 @@ impl Hop {
     pub fn new(peer: IpAddr, tls: bool) -> Self {
         let peer = peer.to_canonical();
         let (last, found) = (RefCell::default(), RefCell::default());
-        Self { peer, tls, shown: None, peer_text: listed(&[peer]), last, found }
+        Self { peer, tls, is_unix: false, shown: None, peer_text: listed(&[peer]), last, found }
+    }
+
+    /// The same, where the peer may be behind a Unix socket.
+    #[must_use]
+    pub fn over_unix(self, is_unix: bool) -> Self {
+        Self { is_unix, ..self }
     }
 
     /// The same after a handshake that named whom the client wants.

@@ -163,7 +163,8 @@ impl Place {
         Some(Self(Rc::clone(core)))
     }
 
-    /// The place of a connection that goes on as a tunnel, when HTTP gives its own back.
+    /// The place of an HTTP/1.1 connection that goes on as a tunnel, when HTTP gives its own back. It had one, so there is
+    /// no limit to it.
     pub(super) fn take_over(core: &Rc<Core>) -> Self {
         core.house.connections.fetch_add(1, Ordering::AcqRel);
         core.house.metrics.connections.inc();
@@ -178,7 +179,7 @@ impl Drop for Place {
     }
 }
 
-/// The place of a connection that goes on as a tunnel. It had one, so there is no limit to it.
+/// As [`Place::take_over`], of those of its client.
 pub(super) fn client_tunnel(core: &Core, settings: &Settings, client: IpAddr) -> Option<ClientPlace> {
     settings.limits.connections_per_client?;
     core.house.client_connections.take(ClientKey::of(client), usize::MAX)
@@ -193,10 +194,12 @@ async fn serve(
 ) {
     let snapshot = core.snapshot();
     let settings = &snapshot.settings;
+    let mut is_unix = matches!(stream, Socket::Unix(_));
     let mut _of_client = None;
     if beginning.proxy_protocol {
         match introduced(&core, settings, &mut stream, peer, phase.clone()).await {
-            Some(client) => peer = client,
+            // Who it is was said.
+            Some(client) => (peer, is_unix) = (client, false),
             None => return,
         }
         match client_place(&core, settings, peer) {
@@ -204,7 +207,7 @@ async fn serve(
             Err(TooMany) => return turn_away(&core, stream, beginning.tls.is_none()),
         }
     }
-    let hop = Hop::new(peer, beginning.tls.is_some());
+    let hop = Hop::new(peer, beginning.tls.is_some()).over_unix(is_unix);
     if let Some(server) = beginning.tls {
         let acceptor = TlsAcceptor::from(Arc::clone(&server.config));
         // Boxed: a connection in clear holds no room for a handshake, nor what drives HTTP room for TLS.

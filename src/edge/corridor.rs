@@ -106,7 +106,8 @@ async fn run(
     let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let expected = waits_for_leave(x, &request);
     let (mut parts, body) = request.into_parts();
-    let asked = toward_origin(hop, x, &mut parts, wants_upgrade, expected)?; // 6
+    let bodied = !body.is_end_stream();
+    let asked = toward_origin(hop, x, &mut parts, bodied, (wants_upgrade, expected))?; // 6
     let request = outgoing(x, parts, body, expected);
     if let Some(downstream) = downstream {
         // An answer that ends HTTP here says nothing of stages.
@@ -153,8 +154,8 @@ fn toward_origin(
     hop: &Hop,
     x: &Exchange,
     parts: &mut request::Parts,
-    wants_upgrade: bool,
-    waits_for_leave: bool,
+    bodied: bool,
+    (wants_upgrade, waits_for_leave): (bool, bool),
 ) -> Result<Asked, ProxyError> {
     let limit = x.snapshot.settings.limits.request_body;
     if x.names.any(Names::LENGTH)
@@ -169,7 +170,7 @@ fn toward_origin(
     }
     join_cookie_crumbs(&mut parts.headers, parts.version);
     hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
-    let asked = respond::prepare(x, parts);
+    let asked = respond::prepare(x, parts, bodied);
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }

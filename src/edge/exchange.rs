@@ -58,6 +58,8 @@ pub struct Exchange {
     pub signals: Signals,
     /// Whom it names (step 4), or its answer does.
     pub named: Named,
+    /// A header or a token of the request has named its account: the first to say it counts.
+    pub account_given: bool,
     /// The same under the other secrets that are tried.
     pub aliases: Aliases,
     /// What the site calls the account, while its opt-out is about to be recorded and others must be told of it.
@@ -264,6 +266,7 @@ impl Exchange {
             explain,
             signals: Signals::NONE,
             named: Named::NOBODY,
+            account_given: false,
             aliases: Aliases::default(),
             programme: false,
             account_key: None,
@@ -292,6 +295,15 @@ impl Exchange {
     #[must_use]
     pub fn site_in<'s>(&self, held: &'s Held) -> &'s Arc<Site> {
         &held.sites[self.site]
+    }
+
+    /// Whether the client's address is one client's: not that of a trusted proxy that names nobody, nor of whoever is
+    /// behind a Unix socket.
+    #[must_use]
+    pub fn has_clients_address(&self) -> bool {
+        let address = self.client.address;
+        let of_unix = self.hop.is_unix && address == self.hop.peer;
+        !of_unix && !client_addr::is_in(&self.snapshot.settings.trusted_proxies, address)
     }
 
     /// Host without port, lower case.

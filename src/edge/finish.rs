@@ -23,7 +23,8 @@ use super::http2::{self, Turn};
 use super::stages::Rewriting;
 use super::strict::Reason;
 use crate::telemetry::access_log::{AccessLog, Line};
-use crate::telemetry::events;
+use crate::telemetry::metrics::SharedMetrics;
+use crate::telemetry::{events, redact};
 
 /// What the access line needs of a request before it is taken apart.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Summary {
     path: Option<http::uri::PathAndQuery>,
     started: Instant,
     version: Version,
+    /// It has a body.
+    bodied: bool,
     /// A gRPC call: errors must be said in its way.
     grpc: bool,
 }
@@ -51,6 +54,7 @@ impl Summary {
             path: request.uri().path_and_query().cloned(),
             started: Instant::now(),
             version: request.version(),
+            bodied: !request.body().is_end_stream(),
             grpc: grpc::is_call(request),
         }
     }
@@ -65,7 +69,7 @@ impl Summary {
         Line {
             client: said.client,
             method: self.method.clone(),
-            path: self.path.as_ref().map(|path| path.path().to_owned()).unwrap_or_default(),
+            path: self.path.as_ref().map(|path| redact::path(path.path())).unwrap_or_default(),
             site: said.site.cloned(),
             status,
             bytes: 0,
@@ -94,6 +98,8 @@ pub struct Counted {
     pending: Option<Box<Pending>>,
     broken: Option<BodyError>,
     rewriting: Option<Box<Rewriting>>,
+    /// Where the request has a body: it may reach a limit behind the answer's head.
+    limits: Option<SharedMetrics>,
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -226,6 +232,7 @@ fn counted(core: &Core, summary: &Summary, said: &Said<'_>, response: Response<B
         pending,
         broken: None,
         rewriting: None,
+        limits: summary.bodied.then(|| Arc::clone(&core.house.metrics)),
     });
     if endless {
         // hyper adds `keep-alive` to an answer that says it is of a later version.
@@ -334,6 +341,9 @@ impl HttpBody for Counted {
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!("a response body broke off: {error}");
+                if let (Some(metrics), Some(limit)) = (&this.limits, error.limit()) {
+                    events::limit_reached(metrics, limit);
+                }
                 this.close(Some(error.broken_by()));
             }
             Poll::Ready(None) => this.close(None),

@@ -11,8 +11,10 @@
 //!
 //! Cost: a look at nine bytes of each frame, and at each field; no allocation where a block comes in one piece.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use super::frame_rules::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameRules, GOAWAY, HEAD, HEADERS, RST_STREAM, SETTINGS,
 };
 use super::header_blocks::HeaderBlocks;
+use super::http2::PIECE;
 use super::refused_streams::RefusedStreams;
 use super::strict::Reason;
 use super::timer::{self, Deadline};
@@ -242,6 +245,8 @@ pub struct FrameCount<S> {
     io: S,
     frames: Frames,
     refused: RefusedStreams,
+    /// When its client last took a piece of answers.
+    taken_at: Rc<Cell<Instant>>,
     metrics: SharedMetrics,
     /// `timeouts.header_read`.
     header_read: Duration,
@@ -252,10 +257,18 @@ pub struct FrameCount<S> {
 }
 
 impl<S> FrameCount<S> {
-    /// With `limits.http2_resets`, `limits.http2_control_frames` and `timeouts.header_read`.
-    pub fn new(io: S, resets: u32, control: u32, header_read: Duration, metrics: SharedMetrics) -> Self {
+    /// With `limits.http2_resets` and `limits.http2_control_frames`, and with `timeouts.header_read`. `taken_at` is moved
+    /// whenever the client has taken [`PIECE`] more of answers' bodies: with less for each look at it, a client that opens
+    /// its windows by a byte at a time would keep what is held for it for ever.
+    pub fn new(
+        io: S,
+        (resets, control): (u32, u32),
+        header_read: Duration,
+        taken_at: Rc<Cell<Instant>>,
+        metrics: SharedMetrics,
+    ) -> Self {
         let (frames, refused) = (Frames::new(resets, control), RefusedStreams::default());
-        Self { io, frames, refused, metrics, header_read, late: None, goodbye: Unsent::default() }
+        Self { io, frames, refused, taken_at, metrics, header_read, late: None, goodbye: Unsent::default() }
     }
 
     /// Nothing more has come. Gives up when it was the rest of a head that did not.
@@ -297,6 +310,9 @@ impl<S> FrameCount<S> {
             for _ in 0..self.refused.sent(gone) {
                 events::limit_reached(&self.metrics, Limit::Http2Streams);
             }
+        }
+        if self.refused.has_taken(PIECE) {
+            self.taken_at.set(timer::now());
         }
     }
 }

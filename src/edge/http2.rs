@@ -2,8 +2,8 @@
 //!
 //! hyper polls a stream's body and then waits, without limit, until the client's windows let the piece go. So
 //! each stream is watched from outside, in the executor: one whose client takes too little is dropped, which
-//! resets it. What such a client keeps in the reader's own buffers goes with its connection, which ends when it
-//! had no request under way for `timeouts.idle`.
+//! resets it. What such a client keeps in the reader's own buffers goes with its connection, which ends when for
+//! `timeouts.idle` it had no request under way and took nothing of the answers that are still held for it.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -77,11 +77,12 @@ pub async fn serve<S>(
     let is_shared = client_addr::is_in(&settings.trusted_proxies, hop.peer);
     let window = if is_shared { SHARED_WINDOW } else { VISITOR_WINDOW };
     let gate = Gate::open(stream, meter.clone(), Arc::default(), connection::head_limits(settings));
+    let quiet_since = Rc::new(Cell::new(timer::now()));
     let counted = FrameCount::new(
         gate,
-        limits.http2_resets,
-        limits.http2_control_frames,
+        (limits.http2_resets, limits.http2_control_frames),
         timeouts.header_read,
+        Rc::clone(&quiet_since),
         Arc::clone(metrics),
     );
     let service = service_fn(move |request: Request<Incoming>| {
@@ -95,7 +96,7 @@ pub async fn serve<S>(
     });
     let streams = Rc::new(Streams {
         live: Cell::new(0),
-        quiet_since: Cell::new(timer::now()),
+        quiet_since,
         pace: (limits.min_send_rate, timeouts.slow_send),
         metrics: Arc::clone(metrics),
     });
@@ -177,14 +178,14 @@ fn is_flood(error: &hyper::Error) -> bool {
 struct Streams {
     /// Streams whose task runs.
     live: Cell<usize>,
-    /// When the last of them ended.
-    quiet_since: Cell<Instant>,
+    /// When the last of them ended, or a piece of an answer was taken from the reader's buffers after that.
+    quiet_since: Rc<Cell<Instant>>,
     pace: (u64, Duration),
     metrics: SharedMetrics,
 }
 
 impl Streams {
-    /// Ends when no stream has run for so long.
+    /// Ends when for so long no stream has run and nothing of an answer was taken.
     async fn quiet_for(&self, limit: Duration) {
         loop {
             let end = self.quiet_since.get() + limit;

@@ -104,12 +104,13 @@ pub async fn reserved(
 }
 
 /// Whether a client's request for a consumer page is within `limits.portal_rate`. What pages themselves load
-/// does not count: it is fixed bytes, and a page may need many.
+/// does not count: it is fixed bytes, and a page may need many. Nor does what has no client's address.
 fn within_rate(core: &Core, x: &Exchange, path: &str) -> bool {
     let limits = &x.snapshot.settings.limits;
     let assets = |rest: &str| rest.starts_with("/assets/");
     let counted = path.strip_prefix(&*x.snapshot.prefix).is_some_and(|rest| !assets(rest));
     !counted
+        || !x.has_clients_address()
         || core.house.portal_rates.take(
             ClientKey::of(x.client.address),
             limits.portal_rate,

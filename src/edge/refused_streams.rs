@@ -1,7 +1,7 @@
-//! Streams that hyper's reader refuses because a client has as many open as `limits.http2_streams` allows: nothing tells
-//! of them but the frames that go out (RFC 9113, 5.1.2 and 6.4).
+//! What only the frames tell that go out: streams that hyper's reader refuses because a client has as many open as
+//! `limits.http2_streams` allows (RFC 9113, 5.1.2 and 6.4), and how much of answers' bodies a client has taken.
 
-use super::frame_rules::{HEAD, RST_STREAM};
+use super::frame_rules::{DATA, HEAD, RST_STREAM};
 
 /// `REFUSED_STREAM` (RFC 9113, 7), with the head before it.
 const REFUSED: [u8; 4] = 7_u32.to_be_bytes();
@@ -14,6 +14,8 @@ pub struct RefusedStreams {
     /// A frame's head, and the payload of a reset behind it.
     held: [u8; HEAD + REFUSED.len()],
     have: usize,
+    /// Bytes of bodies since that was last asked.
+    taken: usize,
 }
 
 impl RefusedStreams {
@@ -21,6 +23,15 @@ impl RefusedStreams {
     #[must_use]
     pub const fn is_between(&self) -> bool {
         self.skip == 0 && self.have == 0
+    }
+
+    /// Whether so many bytes of answers' bodies have gone out since this last was so.
+    pub const fn has_taken(&mut self, bytes: usize) -> bool {
+        let so = self.taken >= bytes;
+        if so {
+            self.taken = 0;
+        }
+        so
     }
 
     /// The next bytes that have gone out; how many streams they refuse.
@@ -33,6 +44,10 @@ impl RefusedStreams {
                 let step = bytes.len().min(self.skip as usize);
                 self.skip -= u32::try_from(step).unwrap_or(self.skip);
                 bytes = &bytes[step..];
+                // What is skipped is the payload behind this head.
+                if self.held[3] == DATA {
+                    self.taken += step;
+                }
                 continue;
             }
             let whole = if self.have >= HEAD { self.held.len() } else { HEAD };
@@ -78,6 +93,15 @@ mod tests {
             let mut seen = RefusedStreams::default();
             assert_eq!(seen.sent(&sent[..cut]) + seen.sent(&sent[cut..]), 2, "cut at {cut}");
         }
+        let mut seen = RefusedStreams::default();
+        let data = frame(DATA, &[9; 200]);
+        for byte in [&sent[..], &data].concat() {
+            seen.sent(&[byte]);
+        }
+        assert!(
+            !seen.has_taken(205) && seen.has_taken(204) && !seen.has_taken(1),
+            "other frames' bytes do not count"
+        );
         let mut seen = RefusedStreams::default();
         assert_eq!(sent.iter().map(|byte| seen.sent(&[*byte])).sum::<u32>(), 2);
     }

@@ -40,6 +40,8 @@ pub struct Asked {
     pub changes: RequestChanges,
     /// Where the visitor went.
     target: PathAndQuery,
+    /// It came with a body, which is not kept.
+    bodied: bool,
     /// The head once more, for an opted-out visitor's page: it may have to be asked for again.
     again: Option<Box<http::request::Parts>>,
     /// The head as it was before step 6, where the answer may show that the visitor has opted out.
@@ -48,13 +50,13 @@ pub struct Asked {
 
 /// Step 6, the part of `enforce`: what the decision means for the request.
 #[must_use]
-pub fn prepare(x: &Exchange, parts: &mut http::request::Parts) -> Asked {
+pub fn prepare(x: &Exchange, parts: &mut http::request::Parts, bodied: bool) -> Asked {
     let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let may_rise = x.snapshot.settings.account.session.is_some() && !x.decision.opted_out();
     let before = (may_rise && x.mode == Mode::Enforce).then(|| Box::new(parts.clone()));
     let changes = request::prepare(parts, &request_context(x));
-    let again = may_ask_again(x, &parts.method, &changes).then(|| Box::new(parts.clone()));
-    Asked { changes, target, again, before }
+    let again = (!bodied && may_ask_again(x, &parts.method, &changes)).then(|| Box::new(parts.clone()));
+    Asked { changes, target, bodied, again, before }
 }
 
 fn request_context(x: &Exchange) -> RequestContext<'_> {
@@ -81,7 +83,7 @@ fn raise(x: &Exchange, asked: &mut Asked) {
     let Some(mut parts) = asked.before.take() else { return };
     asked.changes = request::prepare(&mut parts, &request_context(x));
     (asked.changes.tag_mapped, asked.changes.condition_dropped) = (false, true);
-    asked.again = may_ask_again(x, &parts.method, &asked.changes).then_some(parts);
+    asked.again = (!asked.bodied && may_ask_again(x, &parts.method, &asked.changes)).then_some(parts);
 }
 
 /// Steps 8 to 10 for an origin's answer.
@@ -370,6 +372,7 @@ pub async fn tunnel(
     downstream: OnUpgrade,
     asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
+    let version = request.version();
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
     let mut request = Some(request);
     let mut failure = ProxyError::Internal("the site has no origin");
@@ -380,7 +383,7 @@ pub async fn tunnel(
             Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
                 return Err(ProxyError::NoWebSocket("the origin switched to another protocol"));
             }
-            Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, downstream, tunnel)),
+            Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, (downstream, version), tunnel)),
             Ok(Err(refused)) => return answer(core, x, asked, refused).await,
             Err(Attempt::NotSent(error)) => failure = error,
             Err(Attempt::Failed(error)) => return Err(error),
@@ -394,7 +397,7 @@ fn joined(
     core: &Rc<Core>,
     x: &mut Exchange,
     mut asked: Asked,
-    downstream: OnUpgrade,
+    (downstream, version): (OnUpgrade, Version),
     tunnel: Tunnel,
 ) -> Response<Body> {
     let Tunnel { head: mut parts, upgraded, held } = tunnel;
@@ -410,12 +413,14 @@ fn joined(
     let page = page_url(x, &asked, &plan);
     apply_head(core, x, &asked, (&plan, page.as_ref(), false), names, &mut parts);
     outcome::record(core, x, false);
-    // The connection goes on when HTTP is done with it, and stays its client's.
-    let of_client = match x.client.peer_trusted {
+    // The connection goes on when HTTP is done with it: it is open like any other, so that a process that finishes waits
+    // for it, and stays its client's. Over HTTP/2 it has its place for as long as a stream of it is a tunnel.
+    let place = (version != Version::HTTP_2).then(|| connection::Place::take_over(core));
+    let of_client = match place.is_none() || x.client.peer_trusted {
         true => None,
         false => connection::client_tunnel(core, &x.snapshot.settings, x.client.address),
     };
     let idle = x.snapshot.settings.timeouts.tunnel_idle;
-    upgrade::join(core, downstream, upgraded, idle, (held, of_client));
+    upgrade::join(core, downstream, upgraded, idle, (held, place, of_client));
     Response::from_parts(parts, Body::empty())
 }

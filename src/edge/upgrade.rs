@@ -16,7 +16,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
-use super::connection::Place;
 use super::error::ProxyError;
 use super::hop;
 use super::house::Core;
@@ -107,8 +106,7 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
     first && fields.next().is_none()
 }
 
-/// Joins the visitor's connection with the origin's, as a task of its own. It is an open connection like any
-/// other: a process that finishes waits for it. `held` is dropped at its end.
+/// Joins the visitor's connection with the origin's, as a task of its own. `held` is dropped at its end.
 pub fn join(
     core: &Rc<Core>,
     downstream: OnUpgrade,
@@ -116,10 +114,9 @@ pub fn join(
     idle: Duration,
     held: impl Sized + 'static,
 ) {
-    let place = Place::take_over(core);
     let metrics = Arc::clone(&core.house.metrics);
     tokio::task::spawn_local(async move {
-        let _held = (place, held);
+        let _held = held;
         // A visitor that leaves before the switch ends the tunnel: dropping `upstream` closes it.
         let Ok(downstream) = downstream.await else { return };
         let limit = Rc::new(RefCell::new(Deadline::new(idle)));
@@ -133,31 +130,47 @@ pub fn join(
     });
 }
 
-/// A side of a tunnel. Both sides share one limit, restarted by every byte read on either.
+/// A side of a tunnel. Both sides share one limit, restarted by every byte that moves: one that is not taken holds up
+/// what comes behind it, so that nothing is read either.
 struct Watched<S> {
     io: S,
     idle: Duration,
     limit: Rc<RefCell<Deadline>>,
 }
 
+impl<S> Watched<S> {
+    /// What came of reading or writing, or an error once neither side has moved a byte for too long.
+    fn within_limit<T>(&self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.limit.borrow_mut().restart(self.idle);
+            return polled;
+        }
+        self.limit.borrow_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Poll::Ready(result) = Pin::new(&mut this.io).poll_read(cx, buf) {
-            this.limit.borrow_mut().restart(this.idle);
-            return Poll::Ready(result);
-        }
-        this.limit.borrow_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.within_limit(cx, polled)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.within_limit(cx, polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        match Pin::new(&mut this.io).poll_flush(cx) {
+            // It moves nothing by itself.
+            Poll::Ready(flushed) => Poll::Ready(flushed),
+            Poll::Pending => this.within_limit(cx, Poll::Pending),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -302,6 +302,12 @@ impl Store {
         }
     }
 
+    /// Whether another process has the journal: opt-outs that it takes are not heard of here.
+    #[must_use]
+    pub fn is_lent(&self) -> bool {
+        self.0.state.lent.load(Ordering::Acquire)
+    }
+
     /// What is known about an account under the secret that is live and under the others that are tried. An opt-out under
     /// any of them holds, unless this node is alone and knows an opt-in under another to be the later word. Not to be asked
     /// while [`Standing::NotLoaded`] is the answer of [`Store::lookup`].

@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) urgent: Notify,
     /// The journal is open here.
     pub(super) open: AtomicBool,
+    /// Another process has the journal, or is about to.
+    pub(super) lent: AtomicBool,
     /// What was found wrong with the journal beside the work.
     damage: Mutex<Option<String>>,
     /// Why the journal is not where it was opened.
@@ -90,6 +92,7 @@ impl State {
             taken: AtomicU64::new(0),
             urgent: Notify::new(),
             open: AtomicBool::new(false),
+            lent: AtomicBool::new(false),
             damage: Mutex::new(None),
             lost: Mutex::new(None),
             flood_dropped: AtomicU64::new(0),

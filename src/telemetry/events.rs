@@ -174,6 +174,11 @@ pub fn access_lines_dropped(lines: u64) {
     );
 }
 
+/// Lines of events were lost, so many since the process began.
+pub fn log_lines_lost(lines: u64) {
+    tracing::warn!(lines, "lines of the log were lost: it could not be written, or not as fast as they came");
+}
+
 /// The log cannot be written, so this goes elsewhere.
 #[must_use]
 pub fn access_lines_lost(error: &std::io::Error) -> String {

@@ -164,7 +164,7 @@ impl LimitFigures {
         }
         let now = self.since.elapsed().as_secs() + 1;
         let last = self.said[at].load(Ordering::Relaxed);
-        let due = last == 0 || now - last >= PAUSE;
+        let due = last == 0 || now.saturating_sub(last) >= PAUSE;
         due && self.said[at].compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 

@@ -18,6 +18,7 @@ use super::accounts::AccountFigures;
 use super::families::{Counters, Gauges, Labels, family, labels, single};
 use super::limits::LimitFigures;
 use super::memo::MemoMetrics;
+use super::sink;
 use super::sites::SiteFamilies;
 pub use super::sites::{LinkOutcome, Outcome, SiteMetrics};
 pub use super::stages::{Stage, StageFigures};
@@ -126,6 +127,11 @@ impl Metrics {
         build.get_or_create(&labels(&[("version", env!("CARGO_PKG_VERSION"))])).set(1);
         x.register("build_info", "The running version", build);
         let (connections, connections_quiet) = (Gauge::default(), Gauge::default());
+        x.register(
+            "log_lines_lost",
+            "Lines of the log, but for access lines, that could not be written, or came faster than they could",
+            sink::lost().clone(),
+        );
         x.register("connections", "Downstream connections open", connections.clone());
         x.register(
             "connections_quiet",

@@ -21,11 +21,12 @@ mod vendors;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Sends log events where the settings say, in their form. Call once; a second call does nothing.
+/// Sends log events where the settings say, in their form, until what it gives is dropped: then what waits is written.
+/// Call once; a second call does nothing.
 ///
 /// # Errors
-/// When the log file cannot be opened; names it.
-pub fn start_logging(log: &Log) -> std::io::Result<()> {
+/// When the log file cannot be opened, which names it, or no thread can be started.
+pub fn start_logging(log: &Log) -> std::io::Result<sink::Flushed> {
     use tracing_subscriber::filter::LevelFilter;
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -44,8 +45,9 @@ pub fn start_logging(log: &Log) -> std::io::Result<()> {
         };
         sink::use_file(file).map_err(named)?;
     }
+    sink::start_thread()?;
     let builder = tracing_subscriber::fmt()
-        .with_writer(|| sink::Sink)
+        .with_writer(|| sink::Queued)
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false);
@@ -54,5 +56,5 @@ pub fn start_logging(log: &Log) -> std::io::Result<()> {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    Ok(())
+    Ok(sink::Flushed)
 }

@@ -67,7 +67,7 @@ impl SiteMetrics {
         self.outcomes[at][outcome as usize].inc();
     }
 
-    /// An outcome known at the head turned out otherwise in the body.
+    /// What became of the legal link on a page whose body has ended.
     pub fn link(&self, outcome: LinkOutcome) {
         self.links[outcome as usize].inc();
     }

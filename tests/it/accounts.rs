@@ -263,7 +263,7 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_not_over_and_over() {
 }
 
 /// A token of a key that nobody has.
-fn made_up(kid: &str) -> String {
+pub fn made_up(kid: &str) -> String {
     let key = EncodingKey::from_ec_der(&rcgen::KeyPair::generate().unwrap().serialize_der());
     token_with(Algorithm::ES256, Some(kid), &key, &json!({"sub": "ann"}))
 }

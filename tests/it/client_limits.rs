@@ -446,3 +446,29 @@ fn with_descriptors_for_some_cores_only_it_does_not_start() {
     }
     assert!(refused_by_a_core > 0, "none of these numbers was enough for the first core only");
 }
+
+/// A tunnel in which neither side reads any more moves nothing: it is idle, however much both would like to send.
+#[test]
+fn a_tunnel_in_which_nobody_reads_is_ended_and_counted() {
+    let (sender, closed) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let origin = Origin::start().on("/socket", move |x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        while x.send([b'x'; 65_536]).is_ok() {}
+        let _ = sender.lock().unwrap().send(());
+        x.cut();
+        Ok(())
+    });
+    let proxy = proxy().to(&origin).toml("[timeouts]\ntunnel_idle = \"500ms\"\n").run();
+    let mut tunnel = proxy.client();
+    tunnel.send(
+        "GET /socket HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    assert_eq!(tunnel.head().status, 101);
+    let mut writer = tunnel.writer();
+    let writes = std::thread::spawn(move || while writer.write_all(&[b'x'; 65_536]).is_ok() {});
+    wait_until("it is counted", || proxy.limit_reached("tunnel_idle") == 1);
+    closed.recv_timeout(DEADLINE).expect("the origin's side is closed");
+    writes.join().unwrap();
+}

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use optgate::app::Running;
+
 use crate::support::browser::{Browser, SIGNAL};
+use crate::support::client::get;
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, answer};
 use crate::support::proxy::{Proxy, proxy};
@@ -119,4 +122,46 @@ fn no_name_is_asked_for_when_look_ups_are_off() {
     assert!(proxy.get("/", VISIT).text().contains("metrics.site.test"));
     drop(proxy);
     assert_eq!(dns.asked(), Vec::<String>::new());
+}
+
+/// A name whose servers say nothing is one of several that are asked for; what the others lead to is in force meanwhile.
+#[test]
+fn a_silent_name_holds_up_no_other() {
+    let (origin, dns) = (shop(), Dns::start());
+    let silent: Vec<String> = (0..5).map(|number| format!("silent{number}.site.test")).collect();
+    silent.iter().for_each(|name| dns.is_silent(name));
+    dns.cname("metrics.site.test", "site.sc.omtrdc.net");
+    let settings =
+        format!("first_party_hosts = {silent:?}\n[dns]\nservers = [\"{}\"]\ntimeout = \"1h\"\n", dns.addr());
+    let proxy = proxy().to(&origin).toml(&settings).run();
+    wait_until("all are asked for", || silent.iter().all(|name| dns.asked().contains(name)));
+    // Only this page says that there is another host.
+    proxy.get("/", VISIT);
+    wait_until("the host is found", || cloaked(&proxy) == 1);
+    assert!(!proxy.get("/", VISIT).text().contains("metrics.site.test"));
+}
+
+/// A start does not wait for its name server, nor for a page that names the host: it begins with what was known.
+#[test]
+fn a_host_that_was_found_is_known_at_the_next_start() {
+    let (origin, dns) = (shop(), Dns::start());
+    dns.cname("metrics.site.test", "site.sc.omtrdc.net");
+    let settings = format!("[dns]\nservers = [\"{}\"]\ninterval = \"100ms\"\ntimeout = \"1s\"\n", dns.addr());
+    let builder = proxy().to(&origin).toml(&settings);
+    let first = optgate::app::start(builder.settings()).unwrap();
+    get(first.listen()[0], "/", VISIT);
+    let found = |running: &Running| running.metrics().cloaked_hosts.get();
+    wait_until("the host is found", || found(&first) == 1);
+    first.stop().unwrap();
+    dns.is_silent("metrics.site.test");
+    let second = optgate::app::start(builder.settings()).unwrap();
+    assert_eq!(found(&second), 1);
+    assert!(!get(second.listen()[0], "/", VISIT).text().contains("metrics.site.test"), "the very first page");
+    // It is looked up again like any other.
+    dns.cname("metrics.site.test", "shop.hosting.test");
+    wait_until("the host is free again", || found(&second) == 0);
+    second.stop().unwrap();
+    let third = optgate::app::start(builder.settings()).unwrap();
+    assert_eq!(found(&third), 0);
+    third.stop().unwrap();
 }

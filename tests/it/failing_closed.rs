@@ -617,3 +617,21 @@ fn hostile_pages_at_once_stay_within_eight_mebibytes_each() {
     }
     assert!(above.is_empty(), "more than 8 MiB each: {above:?}");
 }
+
+/// RFC 9110, 9.3.1: a GET may have a body. It is not kept, and without it the origin would be asked for something else.
+#[test]
+fn a_get_with_a_body_whose_answer_cannot_be_read_is_never_sent_again() {
+    let origin = Origin::start().on("/", |x| {
+        x.body()?;
+        x.send(answer(200, "Content-Type: text/html\r\nContent-Encoding: compress\r\n", b"opaque"))
+    });
+    let proxy = site(&origin).run();
+    for framing in ["Content-Length: 3\r\n\r\na=b", "Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n"]
+    {
+        let mut client = proxy.client();
+        client.send(format!("GET / HTTP/1.1\r\nHost: site.test\r\n{OUT}{PAGE}{framing}"));
+        assert_eq!(client.response("GET").status(), 502, "{framing:?}");
+    }
+    assert_eq!(origin.seen(2).len(), 2);
+    assert_eq!(origin.heads(), 2);
+}

@@ -18,7 +18,7 @@ use super::support::frames::{
     SETTINGS, WINDOW_UPDATE, frame, hello, next_frame, section,
 };
 use super::support::h2::H2;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, answer};
 use super::support::proxy::{figure, proxy};
 use super::support::{DEADLINE, wait_until};
 
@@ -463,4 +463,37 @@ fn a_trickled_upload_ends_its_stream_only() {
         }
     }
     assert_eq!(answered, [1, 3], "the upload is told, and the next request served");
+}
+
+/// A visitor who takes an answer slowly takes all of it: what lies in the reader's own buffers when the last stream's task
+/// has ended is under way still.
+#[test]
+fn answers_still_on_their_way_to_a_slow_visitor_are_not_cut_off_as_idle() {
+    let origin = Origin::start().answers("/file", answer("Content-Type: text/plain\r\n", vec![b'x'; 63_000]));
+    let count = 240;
+    let more = "[timeouts]\nidle = \"1s\"\n[limits]\nhttp2_streams = 256\n";
+    let (binary, _) = program(more, &origin);
+    let wire = TcpStream::connect(binary.addr()).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&wire, 8 * 1024).unwrap();
+    wire.set_read_timeout(Some(DEADLINE)).unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE and the connection's: nothing but the socket is slow.
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]);
+    let window = frame(WINDOW_UPDATE, 0, 0, &(64_u32 << 20).to_be_bytes());
+    (&wire).write_all(&[PREFACE, &settings, &window].concat()).unwrap();
+    for id in streams().take(count) {
+        let head = frame(HEADERS, END_HEADERS | END_STREAM, id, &request(b"GET", b"/file"));
+        (&wire).write_all(&head).unwrap();
+    }
+    let (mut ended, mut bytes) = (0, 0);
+    while ended < count {
+        let (head, payload) =
+            next_frame(&wire).unwrap_or_else(|error| panic!("{error} after {ended} answers"));
+        if head[3] == DATA {
+            bytes += payload.len();
+            ended += usize::from(head[4] & END_STREAM != 0);
+            // A reader that pauses is what is tried here: some 2 MB/s.
+            thread::sleep(Duration::from_millis(payload.len() as u64 / 2048));
+        }
+    }
+    assert_eq!(bytes, count * 63_000);
 }

@@ -1,5 +1,6 @@
 //! Starting and stopping: ports, signals, exit codes.
 
+use std::io::{BufRead as _, Write as _};
 use std::sync::mpsc;
 
 use rustix::process::Signal;
@@ -7,6 +8,7 @@ use rustix::process::Signal;
 use super::support::binary::{Binary, command, own_address, serving};
 use super::support::client::{Client, get, metrics};
 use super::support::origin::{Origin, held};
+use super::support::pki::Authority;
 use super::support::proxy::{figure, proxy};
 use super::support::{DEADLINE, edit, wait_until};
 
@@ -225,4 +227,70 @@ fn sigusr1_opens_the_log_anew() {
     assert_eq!(get(addr, "/after", "").status(), 200);
     wait_until("the line is written", || holds(&file, "/after"));
     assert!(!holds(&moved, "/after") && holds(&moved, "/before"));
+}
+
+/// A process that is only reading its settings is told of a rotation or a reload: that must not end it.
+#[test]
+fn signals_that_order_something_do_not_end_a_process_that_starts() {
+    let builder = proxy().to(&Origin::start());
+    let (chain, key) = Authority::new().leaf("site.test").write(builder.dir(), "site");
+    let builder = builder.toml(&format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
+    ));
+    let kept = builder.dir().join("kept");
+    std::fs::rename(&chain, &kept).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&chain).status().unwrap().success());
+    let addr = own_address();
+    let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
+    // Opens when the process does, which waits for the certificate from then on.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&chain).unwrap();
+    binary.signal(Signal::USR1);
+    binary.signal(Signal::HUP);
+    let certificate = std::fs::read(&kept).unwrap();
+    std::fs::rename(&kept, &chain).unwrap();
+    pipe.write_all(&certificate).unwrap();
+    drop(pipe);
+    binary.wait_for_line("log opened anew");
+    assert_eq!(get(addr, "/", "").status(), 200);
+}
+
+/// Whoever reads the log has stopped, without closing it: neither access lines nor warnings may stop a core.
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_request() {
+    let origin = Origin::start();
+    let sites = format!(
+        "[[sites]]\nhosts = [\"site.test\"]\nupstream = {:?}\n\
+         [[sites]]\nhosts = [\"down.test\"]\nupstream = \"http://127.0.0.1:1\"\n",
+        origin.url()
+    );
+    let builder = proxy().toml(&sites);
+    let (addr, admin) = (own_address(), own_address());
+    let mut command = serving(&builder.write(), addr);
+    command.args(["--admin", &admin.to_string()]);
+    let mut child = Killed(command.spawn().unwrap());
+    wait_until("it listens", || std::net::TcpStream::connect(addr).is_ok());
+    let long = format!("/{}", "x".repeat(500));
+    let mut client = Client::connect(addr);
+    for _ in 0..400 {
+        // Lines of half a KiB, into a pipe of 64.
+        assert_eq!(client.get(&long, "").status(), 200);
+    }
+    for _ in 0..3 {
+        assert_eq!(Client::connect(addr).get_from("down.test", "/", "").status(), 502);
+        assert_eq!(get(addr, "/", "").status(), 200);
+    }
+    assert!(metrics(admin).contains("\noptgate_log_lines_lost_total 0\n"), "they wait");
+    // From here on somebody reads, and nothing of it is lost.
+    let mut log = std::io::BufReader::new(child.0.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("down.test")));
+}
+
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Fails when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

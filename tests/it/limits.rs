@@ -430,3 +430,20 @@ fn a_page_that_cannot_be_read_is_refused_for_an_opted_out_visitor_only() {
     let passed = proxy.get("/", "Accept: text/html\r\n");
     assert_eq!((passed.status(), passed.text().as_str()), (200, "opaque"));
 }
+
+/// RFC 9110, 15.5.14: too late for a 413, and counted all the same.
+#[test]
+fn a_body_that_grows_above_the_limit_behind_the_answers_head_is_counted() {
+    let origin = Origin::start().on("/", |x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        x.chunk(b"begun")?;
+        x.body().map(drop)
+    });
+    let proxy = proxy().to(&origin).toml("[limits]\nrequest_body = \"1KiB\"\n").run();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+    assert_eq!(client.head().status, 200);
+    assert_eq!(client.chunk().as_deref(), Some(&b"begun"[..]));
+    client.try_send(format!("7d0\r\n{}\r\n", "x".repeat(2000)));
+    wait_until("it is counted", || proxy.limit_reached("request_body") == 1);
+}

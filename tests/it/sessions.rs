@@ -6,6 +6,7 @@ use optgate::privacy::{Basis, Keys, Subject, cookie};
 use optgate::store::{self, Change, Kind, Source};
 
 use super::acceptance_choices::{PAGE, honoured, post, records_of, shop};
+use super::accounts::made_up;
 use super::groups::{BLOG, SHOP};
 use super::ledger::block_on;
 use super::support::client::{Client, get};
@@ -390,4 +391,46 @@ fn a_session_alone_is_held_to_opt_outs_under_an_earlier_secret() {
         assert_eq!(browser.opt_in(SHOP, "").status(), 200);
         assert!(!page_of(&proxy, SHOP, &session("ann1")), "{name}: opted back in");
     }
+}
+
+/// 11 CCR 7025(c)(1): a signal opts out whom the request names, whomever its answer names; that account's own choice holds
+/// for the answer all the same.
+#[test]
+fn an_account_that_the_request_names_is_opted_out_whomever_its_answer_names() {
+    let origin = shop_with_sessions();
+    let settings = "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-id\"\n\
+        response_header = \"X-Account\"\nsession_cookie = \"sid\"\n";
+    let proxy = proxy().to(&origin).toml(settings).run();
+    let ask = |signal: &str, id: &str, sid: &str| {
+        honoured(&proxy.get("/", &format!("{signal}X-Id: {id}\r\n{}", session(sid))))
+    };
+    assert!(!ask("", "crm-7", "bob1"));
+    assert!(ask(GPC, "crm-7", "ann1"));
+    assert!(ask("", "crm-7", "bob1"), "another browser of the account that the request named");
+    assert!(!honoured(&proxy.get("/", &session("ann1"))), "nobody has asked for ann's opt-out");
+    assert_eq!(post(proxy.addr(), "/privacy-choices/opt-out", &session("ann1"), "").status(), 200);
+    assert!(ask("", "crm-8", "ann2"), "the answer's own account has opted out");
+    assert!(!ask("", "crm-8", "bob2"));
+}
+
+/// DESIGN 5: until the first keys have come a request with a token counts as opted out, also once its session is known;
+/// a signal on it is the session's meanwhile.
+#[test]
+fn a_token_that_nobody_can_read_yet_counts_as_opted_out_though_the_session_is_known() {
+    let origin = shop_with_sessions();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = format!(
+        "[account]\nresponse_header = \"X-Account\"\nsession_cookie = \"sid\"\n\
+         [account.jwt]\nbearer = true\nalgorithms = \"ES256\"\njwks_url = \"http://{nobody}/jwks.json\"\n"
+    );
+    let proxy = proxy().to(&origin).toml(&settings).run();
+    let early = format!("{}Authorization: Bearer {}\r\n", session("ann1"), made_up("a"));
+    for turn in 1..=3 {
+        let answer = proxy.get("/", &early);
+        assert!(honoured(&answer), "request {turn}");
+        assert!(answer.head.all("set-cookie").is_empty(), "{:?}", answer.head);
+    }
+    assert!(!honoured(&proxy.get("/", &session("ann1"))), "the session alone");
+    assert!(honoured(&proxy.get("/", &format!("{GPC}{early}"))));
+    assert!(honoured(&proxy.get("/", &session("ann1"))));
 }

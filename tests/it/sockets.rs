@@ -118,3 +118,24 @@ fn every_interface_is_both_families() {
     }
     running.stop().unwrap();
 }
+
+/// Behind a Unix socket nobody can be told from others: `limits.portal_rate` would be one for all of them together.
+#[test]
+fn the_rate_for_consumer_pages_holds_for_clients_and_not_for_a_unix_socket() {
+    let origin = Origin::start();
+    let builder = proxy().to(&origin).toml("[limits]\nportal_rate = 1\nportal_burst = 2\n");
+    let path = builder.dir().join("in.sock");
+    let mut settings = builder.settings();
+    settings.listen.push(optgate::config::Listen {
+        at: optgate::config::ListenAt::Unix { path: path.clone(), mode: 0o660 },
+        proxy_protocol: false,
+    });
+    let running = optgate::app::start(settings).unwrap();
+    for _ in 0..50 {
+        assert_eq!(Client::connect_unix(&path).get("/privacy-choices", "").status(), 200);
+    }
+    crate::support::wait_until("a client reaches its rate", || {
+        get(running.listen()[0], "/privacy-choices", "").status() == 429
+    });
+    running.stop().unwrap();
+}

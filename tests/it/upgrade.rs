@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::support::binary::{Binary, command, in_shell, optgate, own_address, serving};
 use super::support::client::{Client, get, metrics};
 use super::support::h2::H2;
-use super::support::origin::Origin;
+use super::support::origin::{Origin, Recorded};
 use super::support::pki::Authority;
 use super::support::proxy::{Builder, proxy};
 use super::support::{DEADLINE, edit, wait_until};
@@ -83,6 +83,34 @@ fn an_opt_out_in_the_old_process_is_in_the_journal_of_the_new_one() {
         assert!(page.status() == 200 && page.text().contains(&reference), "{reference}: {}", page.text());
     }
     assert_eq!(get(binary.addr(), "/", "").text(), "hello");
+}
+
+/// DESIGN 5: what the new process records the old one does not hear of, so whoever it names counts as opted out; a signal
+/// there is recorded as ever.
+#[test]
+fn an_old_process_takes_every_account_for_opted_out_once_the_new_one_has_the_journal() {
+    let origin = Origin::start();
+    let named = "trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\n";
+    let mut binary = Binary::start(proxy().to(&origin).toml(named));
+    let mut before = [(), ()].map(|()| Client::connect(binary.addr()));
+    let (ann, bob) = ("X-Account-Id: ann\r\n", "X-Account-Id: bob\r\n");
+    before.iter_mut().for_each(|client| assert_eq!(client.get("/", ann).status(), 200));
+    binary.upgrade();
+    get(binary.addr(), "/", &format!("Sec-GPC: 1\r\n{ann}"));
+    let [first, second] = &mut before;
+    let answer = first.get("/", ann);
+    assert!(answer.head.all("set-cookie").is_empty(), "{:?}", answer.head);
+    second.get("/", &format!("Sec-GPC: 1\r\n{bob}"));
+    let decisions = |seen: &[Recorded]| -> Vec<_> {
+        seen.iter().map(|request| request.one("optgate-decision").unwrap()).collect()
+    };
+    let (none, gpc, account) = ("none", "opted-out;basis=gpc", "opted-out;basis=account");
+    assert_eq!(decisions(&origin.seen(5)), [none, none, gpc, account, gpc]);
+    wait_until("the new process has bob's opt-out", || {
+        let asked = origin.seen(5).len();
+        get(binary.addr(), "/", bob);
+        decisions(&origin.seen(asked + 1)).last().is_some_and(|last| last == account)
+    });
 }
 
 /// Settings that cannot hold end the new process, not the old one.

@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: &DemoArgs, out: &mut impl Write) -> Result<(),
     ];
     let own = Global { config: global.config.clone(), data_dir: Some(folder.path.clone()) };
     let loaded = settings(&own, flags, false)?;
-    crate::telemetry::start_logging(&loaded.settings.log)?;
+    let _log = crate::telemetry::start_logging(&loaded.settings.log)?;
     let prefix = loaded.settings.portal.prefix.clone();
     let site_policy = loaded.settings.sites.first().map(|site| site.policy.clone()).unwrap_or_default();
     let registry = Arc::new(Registry::builtin().map_err(anyhow::Error::from)?);

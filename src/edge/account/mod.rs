@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderValue, header};
 use self::scope::{Known, Scope, standing};
 use self::token::Verdict;
 use super::exchange::Exchange;
-use super::house::{Core, Snapshot};
+use super::house::{Core, Site, Snapshot};
 use crate::config::Session;
 use crate::privacy::signal::cookie_pairs;
-use crate::privacy::{Basis, Mark, Mode, OwnCookie, Standing, decide};
+use crate::privacy::{Basis, Mark, Mode, OwnCookie, Signals, Standing, decide};
 use crate::store::recipients::AccountKey;
 use crate::telemetry::accounts::Token;
 
@@ -35,21 +35,27 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
         x.session = cookie(headers, &session.cookie).map(|value| scope.session(value));
     }
     let mut pending = false;
-    let account = match key_in_header(x, headers) {
-        Ok(Some(key)) => Some(scope.account(key.as_bytes())),
-        Ok(None) => by_token(core, &snapshot, headers, scope, &mut pending)
-            .or_else(|| core.house.sessions.account(x.session?)),
+    let (given, by_session) = match key_in_header(x, headers) {
+        Ok(Some(key)) => (Some(scope.account(key.as_bytes())), None),
+        Ok(None) => match by_token(core, &snapshot, headers, scope, &mut pending) {
+            None => (None, x.session.and_then(|session| core.house.sessions.account(session))),
+            given => (given, None),
+        },
         Err(Ambiguous) => {
             pending = true;
-            None
+            (None, None)
         }
     };
+    x.account_given = given.is_some();
+    let account = given.or(by_session);
     x.signals.account = match &account {
-        Some(account) => standing(core, site, (account, Basis::Account), recording),
-        // Somebody is logged in, and nobody can say yet who it is (DESIGN 5).
-        None if pending => Standing::NotLoaded,
+        Some(account) => held(core, site, x, (account, Basis::Account)),
         None => Standing::NoAccount,
     };
+    if pending {
+        // Somebody is logged in, and nobody can say yet who it is; whose the session was may be another.
+        x.signals.account = unread(x, x.signals.account);
+    }
     if let Some(account) = account {
         x.named.account = Some(account.subject);
         x.aliases.account = account.older().to_vec();
@@ -57,20 +63,41 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     if recording && about_to_opt_out(x) {
         x.account_key = key(x, headers);
     }
-    x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
+    x.programme = !pending && site.programme.is_some() && x.signals.account == Standing::Programme;
     if let Some(value) = settings.profile_cookie.as_deref().and_then(|name| cookie(headers, name)) {
         let profile = scope.profile(value);
-        x.signals.profile = standing(core, site, (&profile, Basis::Profile), recording);
+        x.signals.profile = held(core, site, x, (&profile, Basis::Profile));
         x.named.profile = Some(profile.subject);
         x.aliases.profile = profile.older().to_vec();
     }
 }
 
+/// What is known of somebody whom a request names. An old process after an upgrade does not hear of the opt-outs that the
+/// new one takes.
+fn held(core: &Core, site: &Site, x: &Exchange, known: (&Known, Basis)) -> Standing {
+    let standing = standing(core, site, known, x.mode == Mode::Enforce);
+    if core.house.store.is_lent() { unread(x, standing) } else { standing }
+}
+
+/// How somebody stands of whom this may not be the last word: as opted out, without a lasting mark (DESIGN 5). Where the
+/// request itself says that, it is recorded as ever.
+fn unread(x: &Exchange, standing: Standing) -> Standing {
+    if standing.is_out() || opts_out(x) && standing != Standing::NoAccount {
+        standing
+    } else {
+        Standing::NotLoaded
+    }
+}
+
+/// Whether the request says what is recorded for those whom it names.
+const fn opts_out(x: &Exchange) -> bool {
+    x.signals.gpc || matches!(x.signals.own, OwnCookie::Out(_))
+}
+
 /// Whether this request opts its account out, as far as can be said before step 10, and others are told of that.
 fn about_to_opt_out(x: &Exchange) -> bool {
     let new = matches!(x.signals.account, Standing::Unknown | Standing::OptedIn);
-    let out = x.signals.gpc || matches!(x.signals.own, OwnCookie::Out(_));
-    new && out && x.named.account.is_some() && x.snapshot.settings.tells_of_signals()
+    new && opts_out(x) && x.named.account.is_some() && x.snapshot.settings.tells_of_signals()
 }
 
 /// What the site calls the account of a request, for those who must be told of its opt-out; not where the account is
@@ -134,7 +161,8 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 /// session. True when the account is opted out and the request had not been decided so: this very answer is then for
 /// somebody who has opted out.
 ///
-/// A named account is the visitor's from here on, so that step 10 records for it what the request itself said.
+/// A named account is the visitor's from here on, so that step 10 records for it what the request itself said; not where
+/// the request has named one, which goes before.
 pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     let Some(session) = &x.snapshot.settings.account.session else { return false };
     let Some(named) = headers.remove(&session.header) else { return false };
@@ -157,15 +185,18 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     if x.named.account == Some(account.subject) {
         return false;
     }
-    x.named.account = Some(account.subject);
-    x.signals.account = standing(core, site, (&account, Basis::Account), x.mode == Mode::Enforce);
-    x.aliases.account = account.older().to_vec();
-    x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
-    x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
+    let signals = Signals { account: held(core, site, x, (&account, Basis::Account)), ..x.signals };
+    if !x.account_given {
+        x.signals = signals;
+        x.named.account = Some(account.subject);
+        x.aliases.account = account.older().to_vec();
+        x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
+        x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
+    }
     if x.decision.opted_out() {
         return false;
     }
-    x.decision = decide(x.signals);
+    x.decision = decide(signals);
     let raised = x.decision.opted_out();
     core.house.metrics.accounts.raised.inc_by(u64::from(raised));
     raised

@@ -82,7 +82,7 @@ pub enum Reason {
     /// Both (RFC 9112, 6.3).
     #[error("a Content-Length stands beside a Transfer-Encoding")]
     LengthAndCoding,
-    /// A chunk's size that is not 1 to 16 hexadecimal digits (RFC 9112, 7.1).
+    /// A chunk's size that is not 1 to 15 hexadecimal digits (RFC 9112, 7.1).
     #[error("a chunk's size cannot be read")]
     ChunkSize,
     /// A chunk extension with control bytes, or too long (RFC 9112, 7.1.1).

@@ -5,18 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 
 use super::attempt::{Attempt, Outgoing};
 use super::balance::{self, Turns, digest};
 use super::group::Group;
 use super::pool::{Answer, Asking, Pool, Tunnel};
 use crate::config::{Balance, HashOn, ProxyProtocol};
+use crate::edge::account::cookie;
 use crate::edge::error::ProxyError;
 use crate::edge::exchange::Exchange;
 use crate::edge::interim::Interim;
 use crate::edge::timer;
-use crate::privacy::signal::cookie_pairs;
 
 /// A core's own part of a site's origins: pools and turns.
 #[derive(Debug)]
@@ -223,11 +223,4 @@ fn hash_key(on: &HashOn, x: &Exchange, headers: &HeaderMap) -> u64 {
 fn named_by_cookie(group: &Group, headers: &HeaderMap) -> Option<usize> {
     let token = cookie(headers, &group.sharing.cookie)?;
     group.members.iter().position(|member| member.token.as_bytes() == token)
-}
-
-/// The first cookie of a name.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
-    let fields = headers.get_all(header::COOKIE).iter();
-    let mut pairs = fields.flat_map(|field| cookie_pairs(field.as_bytes()));
-    pairs.find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
 }

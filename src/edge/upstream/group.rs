@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
@@ -23,8 +24,8 @@ pub struct Member {
     pub connector: Connector,
     /// Whether it is well.
     pub health: Health,
-    /// Its places, where `max_connections` is set.
-    pub cap: Option<Arc<Cap>>,
+    /// Its places, where `max_connections` is set; those from before a reload from [`Group::take_over`] on.
+    pub cap: ArcSwapOption<Cap>,
     /// Its figures.
     pub figures: Arc<UpstreamFigures>,
     /// Requests under way; counted for `least-connections` only.
@@ -70,6 +71,7 @@ impl Group {
                 let figures = Arc::clone(&figures);
                 Arc::new(Cap::new(places, limits.upstream_queue, timeouts.upstream_queue, figures))
             });
+            let cap = ArcSwapOption::new(cap);
             let label = connector.upstream.label.as_str();
             let token = Sha256::digest(format!("{}\n{label}", site.name));
             Member {
@@ -87,7 +89,7 @@ impl Group {
             those(u64::MAX, |at| members.get(at).is_some_and(|m| fits(&m.connector.upstream)))
         };
         Self {
-            capped: members.iter().any(|member| member.cap.is_some()),
+            capped: members.iter().any(|member| member.cap.load().is_some()),
             http1: bits(|upstream| !upstream.http2),
             primaries: bits(|upstream| !upstream.backup),
             backups: bits(|upstream| upstream.backup),
@@ -101,14 +103,20 @@ impl Group {
     }
 
     /// Goes on where another group of the same site is: an origin that is in both stays what it was to the
-    /// balancer, and its name leads where it led.
+    /// balancer, its name leads where it led, and who has a place there keeps it. Not yet in use.
     pub fn take_over(&self, before: &Self) {
         let now = Instant::now();
         let (then, now) = (before.moment(now), self.moment(now));
         for member in &self.members {
             let same = |old: &&Member| old.connector.upstream == member.connector.upstream;
             let Some(old) = before.members.iter().find(same) else { continue };
-            member.health.take_over(&old.health, then, now);
+            member.health.take_over(&old.health, then, now, self.sharing.health.is_some());
+            let caps = (member.cap.load_full(), old.cap.load_full());
+            if let (Some(new), Some(old)) = caps
+                && new.waits_as(&old)
+            {
+                member.cap.store(Some(old));
+            }
             if let (Some(names), Some(known)) = (&member.connector.names, &old.connector.names) {
                 names.take_over(known);
             }
@@ -184,7 +192,7 @@ impl Group {
             return 0;
         }
         those(self.all(), |at| {
-            self.members.get(at).and_then(|m| m.cap.as_ref()).is_some_and(|cap| !cap.has_room())
+            self.members.get(at).is_some_and(|m| m.cap.load().as_ref().is_some_and(|cap| !cap.has_room()))
         })
     }
 
@@ -328,6 +336,18 @@ mod tests {
         }
     }
 
+    fn checks() -> config::Health {
+        config::Health {
+            path: "/healthz".to_owned(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            status: (200, 299),
+            rises: 2,
+            falls: 3,
+            host: None,
+        }
+    }
+
     /// A group of primaries, then backups; one failure ejects.
     fn group(primaries: usize, backups: usize, panic_percent: u32) -> Group {
         let outlier = Outlier {
@@ -342,7 +362,7 @@ mod tests {
             .map(|at| Member {
                 connector: Connector::new(upstream(at, at >= primaries), Duration::from_secs(1)).unwrap(),
                 health: Health::default(),
-                cap: None,
+                cap: ArcSwapOption::empty(),
                 figures: Arc::default(),
                 under_way: AtomicUsize::new(0),
                 identity: 0,
@@ -382,7 +402,8 @@ mod tests {
     /// A reload while an origin is ejected and fails its checks too: the way back is counted as it came.
     #[test]
     fn an_ejection_under_failing_checks_is_taken_over_and_ends_once() {
-        let (before, after) = (group(3, 0, 0), group(3, 0, 0));
+        let (before, mut after) = (group(3, 0, 0), group(3, 0, 0));
+        after.sharing.health = Some(checks());
         before.answered(0, 503, 1);
         before.checked(0, false, "", 1);
         after.take_over(&before);
@@ -391,6 +412,40 @@ mod tests {
         assert_eq!(after.usable(late), 0b111);
         after.answered(1, 503, late);
         assert_eq!(after.usable(late), 0b101, "another can still be ejected");
+    }
+
+    /// A reload without `health.path`: nobody would ever find it well again.
+    #[test]
+    fn an_origin_that_was_down_is_well_where_nothing_checks_it_any_more() {
+        for (checked, usable) in [(true, 0b10), (false, 0b11)] {
+            let (before, mut after) = (group(2, 0, 0), group(2, 0, 0));
+            before.checked(0, false, "", 1);
+            after.sharing.health = checked.then(checks);
+            after.take_over(&before);
+            assert_eq!(after.usable(1), usable, "with checks: {checked}");
+        }
+    }
+
+    /// A reload must not give an origin `max_connections` more: who has a place keeps it.
+    #[test]
+    fn places_are_taken_over_with_whoever_has_them() {
+        let capped = |waiting: usize| {
+            let mut group = group(2, 0, 0);
+            group.capped = true;
+            let cap = Cap::new(1, waiting, Duration::from_secs(1), Arc::default());
+            group.members[0].cap.store(Some(Arc::new(cap)));
+            group
+        };
+        let (before, after, other) = (capped(5), capped(5), capped(6));
+        let place = before.members[0].cap.load().as_ref().unwrap().try_take().unwrap();
+        assert_eq!((before.full(), after.full()), (0b01, 0));
+        after.take_over(&before);
+        assert_eq!(after.full(), 0b01);
+        drop(place);
+        assert_eq!(after.full(), 0);
+        other.take_over(&before);
+        let (kept, own) = (before.members[0].cap.load_full(), other.members[0].cap.load_full());
+        assert!(!Arc::ptr_eq(&kept.unwrap(), &own.unwrap()), "another line is in force at once");
     }
 
     /// One may always be ejected, the only one never.

@@ -110,14 +110,15 @@ impl Health {
         Some(length)
     }
 
-    /// Goes on where another state is, whose moments are counted from elsewhere: `then` there is `now` here.
-    pub fn take_over(&self, before: &Self, then: u64, now: u64) {
+    /// Goes on where another state is, whose moments are counted from elsewhere: `then` there is `now` here. What checks
+    /// have found holds where there are `checks` still.
+    pub fn take_over(&self, before: &Self, then: u64, now: u64, checks: bool) {
         let moved = |moment: &AtomicU64| match moment.load(Ordering::Relaxed) {
             0 => 0,
             // What lies before this state's own beginning was long ago.
             moment => now.saturating_add(moment).saturating_sub(then).max(1),
         };
-        self.down.store(before.down.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.down.store(checks && before.down.load(Ordering::Relaxed), Ordering::Relaxed);
         self.failures.store(before.failures.load(Ordering::Relaxed), Ordering::Relaxed);
         self.ejections.store(before.ejections.load(Ordering::Relaxed), Ordering::Relaxed);
         self.ejected_until.store(moved(&before.ejected_until), Ordering::Relaxed);
@@ -240,7 +241,7 @@ mod tests {
         let (old, new, settings) = (Health::default(), Health::default(), outlier());
         old.checked(false, 1);
         old.eject(60_000, &settings);
-        new.take_over(&old, 62_000, 5);
+        new.take_over(&old, 62_000, 5, true);
         assert_eq!(new.standing(), Standing::Down);
         assert!(new.checked(true, 6));
         assert_eq!(new.standing(), Standing::Ejected);

@@ -43,6 +43,12 @@ impl Cap {
         }
     }
 
+    /// Whether its line is as another's.
+    #[must_use]
+    pub fn waits_as(&self, other: &Self) -> bool {
+        (self.most_waiting, self.limit) == (other.most_waiting, other.limit)
+    }
+
     /// Whether a place is free now. Cost: one load.
     #[must_use]
     pub fn has_room(&self) -> bool {

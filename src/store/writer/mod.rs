@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -231,6 +232,8 @@ async fn work(
             Ended::Closed(done) => return Ok((done, Some(lock))),
             Ended::Lent { inbox, lent } => (inbox, lent),
         };
+        // Before anybody else can open it.
+        state.lent.store(true, Ordering::Release);
         drop(lock);
         match Lent::until_decided(lent).await {
             Next::Forward(peer) => return Ok((lending::forward(inbox, &state, &peer).await, None)),
@@ -243,6 +246,7 @@ async fn work(
                     Ok(((opened, again), inbox)) => (opened, inbox, again),
                     Err(done) => return Ok((done, None)),
                 };
+                state.lent.store(false, Ordering::Release);
                 lock = again;
                 writer = Writer::new(opened, times, Arc::clone(&state), inbox);
             }

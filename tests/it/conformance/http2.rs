@@ -654,3 +654,23 @@ fn an_answer_of_our_own_to_head_has_a_length_and_no_data() {
         assert!(length > 20, "{status}: {length}");
     }
 }
+
+/// RFC 8441, 5: a tunnel is a stream of a connection, which has its place. More tunnels than there are connections take no
+/// visitor's.
+#[test]
+fn tunnels_over_http2_take_no_connections_from_others() {
+    let origin = crate::support::origin::Origin::start().on("/case", |x| {
+        let accept = accept_of(&x.request().one("sec-websocket-key").unwrap());
+        x.send(format!("{SWITCH}Sec-WebSocket-Accept: {accept}\r\n\r\n"))?;
+        while !x.tunnel()?.is_empty() {}
+        Ok(())
+    });
+    let proxy = crate::support::proxy::proxy().to(&origin).toml("[limits]\nconnections = 2\n").run();
+    let mut wire = Wire::tcp(proxy.addr(), crate::support::DEADLINE);
+    wire.send(hello());
+    for stream in [1, 3, 5, 7] {
+        wire.send(frame(HEADERS, END_HEADERS, stream, &section(&CONNECT)));
+        assert_eq!(outcome(&mut wire, stream), Outcome::Answered(200));
+    }
+    assert_eq!(proxy.get("/", "").status(), 200, "another visitor's");
+}

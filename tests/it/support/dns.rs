@@ -14,6 +14,8 @@ enum Answer {
     Addresses(Vec<IpAddr>),
     /// SERVFAIL.
     Failure,
+    /// None at all.
+    Silence,
 }
 
 /// The running server; its thread ends with the test process.
@@ -37,6 +39,9 @@ impl Dns {
                 let Some((name, question)) = question(&packet[..length]) else { continue };
                 let answer = known.lock().unwrap().get(&name).cloned();
                 log.lock().unwrap().push(name);
+                if matches!(answer, Some(Answer::Silence)) {
+                    continue;
+                }
                 let _ = socket.send_to(&reply(&packet[..2], question, answer.as_ref()), from);
             }
         });
@@ -62,6 +67,11 @@ impl Dns {
     /// A name is answered with a failure from now on.
     pub fn fails(&self, name: &str) {
         self.records.lock().unwrap().insert(name.to_owned(), Answer::Failure);
+    }
+
+    /// A question about a name gets no answer from now on.
+    pub fn is_silent(&self, name: &str) {
+        self.records.lock().unwrap().insert(name.to_owned(), Answer::Silence);
     }
 
     /// Every name asked for, in order.
@@ -91,7 +101,7 @@ fn reply(id: &[u8], question: &[u8], answer: Option<&Answer>) -> Vec<u8> {
     let (code, count) = match answer {
         Some(Answer::Cname(_)) => (0, 1),
         Some(Answer::Addresses(list)) => (0, u8::try_from(list.iter().filter(fitting).count()).unwrap()),
-        Some(Answer::Failure) => (2, 0),
+        Some(Answer::Failure | Answer::Silence) => (2, 0),
         None => (0, 0),
     };
     let mut out = id.to_vec();

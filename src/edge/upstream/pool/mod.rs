@@ -148,7 +148,7 @@ impl Pool {
     pub fn new(member: &Member, limits: PoolLimits) -> Rc<Self> {
         let pool = Rc::new(Self {
             connector: member.connector.clone(),
-            cap: member.cap.clone(),
+            cap: member.cap.load_full(),
             figures: Arc::clone(&member.figures),
             waiting: Cell::new(0),
             version: Cell::new(0),
@@ -445,7 +445,7 @@ mod tests {
         let member = Member {
             connector: Connector::new(upstream, long).unwrap(),
             health: Health::default(),
-            cap: Some(Arc::new(Cap::new(1, 1, long, Arc::default()))),
+            cap: Some(Arc::new(Cap::new(1, 1, long, Arc::default()))).into(),
             figures: Arc::default(),
             under_way: AtomicUsize::new(0),
             identity: 0,
