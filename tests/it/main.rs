@@ -86,6 +86,7 @@ mod surface;
 mod tampering;
 mod tls;
 mod told;
+mod unknown;
 mod upgrade;
 mod upkeep;
 mod visitor;
