@@ -120,8 +120,12 @@ impl Guard {
     /// module workers. Workers that a page makes of a text have the page's guard from that.
     #[must_use]
     pub fn worker(&self, host: &str) -> String {
-        let site = self.site(host).map(|site| format!(",0,self.location.origin+\"#{site}\""));
-        format!("{}{});", self.worker, site.unwrap_or_default())
+        // Without the last argument it would read the fragment of the worker's own address.
+        let site = match self.told_site {
+            true => format!(",0,self.location.origin+\"#{}\"", self.site(host).unwrap_or_default()),
+            false => String::new(),
+        };
+        format!("{}{site});", self.worker)
     }
 
     /// What is one site with a host, where the guard has to know it; without it, it takes its page's host. A host may

@@ -7,7 +7,7 @@ var [ours, staying] = map(split(join([...KNOWN].reverse(), ""), "/"), names => {
   return set;
 });
 // What is one site with the page: it stands at the guard's element, and behind the origin that a worker is given.
-var site = D ? E && E.getAttribute("data-site") || own : replace(here.hash, "#", "");
+var site = (D ? E && E.getAttribute("data-site") : replace(here.hash, "#", "")) || own;
 ours[site] = 1;
 REPORT = replace(REPORT, /^(?=\/)/, here.origin);
 here = { href: here.href, origin: here.origin + "#" + site };
