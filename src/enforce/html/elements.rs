@@ -6,7 +6,7 @@ use super::characters::Charset;
 use super::content::{self, Data, Form};
 use super::element::Element;
 use super::listed::{self, Asking};
-use super::references::{Place, Resolved, decode};
+use super::references::{Place, Resolved, decode, encode};
 use super::slots::{Meta, Slot, is_style, slot};
 use super::snippet::is_snippet;
 use super::state::{Inside, State};
@@ -133,15 +133,27 @@ pub(super) fn judge(
         Slot::Referrer => referrer(resolved().text()),
         Slot::Document => document(state, value)?,
         Slot::Target => by(state.strip_code(value), || Edit::Set(NO_SCRIPT.to_owned())),
-        Slot::Handler => {
-            let vendor = state.strip_inline(resolved().text());
-            vendor.map(|vendor| (Some(vendor), Edit::Set(inline::emptied(state.vendor(vendor)))))
-        }
+        Slot::Handler => handler(state, value, resolved().text()),
         Slot::Picture if !is_style(value) => by(state.strip_url(value), || Edit::Remove),
         Slot::Style | Slot::Picture => style(state, &resolved()),
         Slot::Steps => steps(state, &resolved()),
         Slot::Signal => Some(signal(state, &resolved())),
     })
+}
+
+/// An event handler is emptied like an inline script. What it imports and only it knows passes through the guard, where
+/// that stands before it.
+fn handler(state: &mut State, raw: &str, script: &str) -> Option<Judgement> {
+    if let Some(vendor) = state.strip_inline(script) {
+        return Some((Some(vendor), Edit::Set(inline::emptied(state.vendor(vendor)))));
+    }
+    if !state.is_guarded() || inline::imports(script).all(|import| import.whole) {
+        return None;
+    }
+    // What is no ASCII stays as it is written; where references stand for it, nothing can.
+    let plain = !raw.contains('&');
+    let judged = state.without_trackers(script).filter(|_| plain || script.is_ascii())?;
+    Some((None, Edit::Set(if plain { judged } else { encode(&judged).into_owned() })))
 }
 
 fn by(vendor: Option<VendorId>, edit: impl FnOnce() -> Edit) -> Option<Judgement> {
@@ -431,7 +443,8 @@ impl State {
     /// The same for an inline script.
     pub(super) fn knows_inline(&self, script: &str) -> bool {
         self.policy.match_inline(script.as_bytes()).is_some()
-            || inline::imports(script).any(|i| urls::is_data(&i.address) || self.knows(&i.address))
+            || inline::imports(script)
+                .any(|i| !i.whole || urls::is_data(&i.address) || self.knows(&i.address))
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {
