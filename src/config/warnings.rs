@@ -1,5 +1,7 @@
 //! What the settings may hold and the law may not: said at a start, by a reload and by `check`; nothing is refused.
 
+use std::sync::Arc;
+
 use super::{LinkTitle, PathRule, Settings, Site, UNKNOWN_VENDOR, VendorAction};
 
 impl Settings {
@@ -16,10 +18,9 @@ impl Settings {
         }
         let strips = |action: &VendorAction| *action != VendorAction::Allow;
         let of_path = |path: &PathRule| path.vendors.get(UNKNOWN_VENDOR).is_some_and(strips);
-        let idle = |site: &Site| {
-            !site.policy.known.is_empty() && !site.strips_unknown() && !site.paths.iter().any(of_path)
-        };
-        if self.sites.iter().all(|site| idle(site)) && !self.sites.is_empty() {
+        let in_use = |site: &Arc<Site>| site.strips_unknown() || site.paths.iter().any(of_path);
+        let any = self.sites.iter().any(|site| !site.policy.known.is_empty());
+        if any && !self.sites.iter().any(in_use) {
             warnings.push(
                 "`known` names third parties that stay where others go as unknown, and with `unknown = \"allow\"` none \
                  goes: it has no effect until you write `unknown = \"strip\"`",

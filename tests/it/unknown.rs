@@ -213,6 +213,8 @@ fn scripts_reach_whom_somebody_knows_and_nobody_else() {
         calls.sort();
         calls.dedup();
         println!("unknown: {} hosts and paths were reached with {fields:?}", calls.len());
+        // The guard tells at the end of a page.
+        tab.open("https://site.test/unknown.js");
         calls
     };
     let (control, signal) = (reached(""), reached(SIGNAL));

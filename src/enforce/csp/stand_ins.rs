@@ -2,8 +2,9 @@
 //!
 //! They are of the page's own origin. A policy that names a tracker's host and not `'self'` would block them, and
 //! what waits for the tracker's file would see an error. Such a policy gets the one folder that they are in: a host
-//! source with a path (CSP3, 6.7.2.8), which lets in nobody else's file. Where it lets nothing in at all (`'none'`)
-//! the tracker's file was an error too, and where `'strict-dynamic'` holds only nonces count: those stay as they are.
+//! source with a path (CSP3, 6.7.2.8), which lets in nobody else's file. Where it lets in no host's files (`'none'`,
+//! hashes alone) the tracker's was an error too; and what comes in by its nonce still has it, also where
+//! `'strict-dynamic'` lets nothing else count: those stay as they are.
 
 use http::HeaderMap;
 use http::header::CONTENT_SECURITY_POLICY;
@@ -55,18 +56,19 @@ pub fn with_stand_ins(text: &str, folder: &Url) -> Option<String> {
     (!places.is_empty()).then_some(edited)
 }
 
-/// Whether a directive lets something in, and not the stand-ins, for which another source would do.
+/// Whether a directive lets in files of some host, and not the stand-ins.
 fn blocks(directive: &Directive<'_>, folder: &Url) -> bool {
     let is = |source: &str, known: &str| source.eq_ignore_ascii_case(known);
     // Styles and pictures do not care for it, and `script-src` and `default-src` govern those without it too.
     let dynamic =
         !is(directive.name, "img-src") && !directive.name.to_ascii_lowercase().starts_with("style-");
     let mut any = false;
-    for source in directive.values().filter(|source| !is(source, "'none'")) {
-        any = true;
+    for source in directive.values() {
         if lets_in(source, folder) || dynamic && is(source, "'strict-dynamic'") {
             return false;
         }
+        let local = ["data:", "blob:", "filesystem:", "mediastream:"].iter().any(|scheme| is(source, scheme));
+        any |= !source.starts_with('\'') && !local;
     }
     any
 }
@@ -154,7 +156,7 @@ mod tests {
             ),
             ("script-src t.example; script-src u.example", "script-src t.example [F]; script-src u.example"),
             ("script-src 'none' t.example", "script-src 'none' t.example [F]"),
-            ("img-src data: 'strict-dynamic'", "img-src data: 'strict-dynamic' [F]"),
+            ("img-src t.example 'strict-dynamic'", "img-src t.example 'strict-dynamic' [F]"),
         ] {
             let want = want.replace("[F]", FOLDER);
             assert_eq!(with(policy).as_deref().unwrap_or(policy), want, "{policy}");
@@ -169,6 +171,9 @@ mod tests {
             "script-src 'none'",
             "default-src 'NONE'",
             "script-src",
+            "script-src 'nonce-x' 'unsafe-inline' 'report-sample'",
+            "script-src 'sha256-abc=' 'unsafe-eval'",
+            "img-src data: blob:",
             "connect-src t.example; frame-src t.example",
             "script-src 'self' t.example",
             "script-src *",
@@ -200,8 +205,6 @@ mod tests {
             "shop.example/privacy-choices/assets/e.js",
             "shop.example/other/",
             "https://t.example/https://shop.example/",
-            "'unsafe-inline'",
-            "'sha256-abc='",
         ] {
             let policy = format!("script-src {source}");
             assert_eq!(with(&policy), Some(format!("{policy} {FOLDER}")), "{source}");
