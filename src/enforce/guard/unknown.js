@@ -30,10 +30,10 @@ function laxly(ask, one, two, three) {
   }
 }
 
-// Of words that may be anything, those behind a scheme are addresses: servers of a connection, and who signs in.
+// Of words that may be anything, these are hosts: servers of a connection, a peer with a name, and who signs in.
 met = text => {
   var found = laxly(metByName, text);
-  replace(text + "", /(?:https?:\/\/|(?:stun|turn)s?:)(\[[^\s"]+?\]|[^\s"?,:\/\\]+)/gi, (all, host) => {
+  replace(text + "", /(?:https?:\/\/|(?:stun|turn)s?:|"rp(?:Id":|":\{[^}]*"id":)"|candidate:(?:\S+\s+){4}(?!\S+\.local\b)(?=\S*\.[a-z]))(\[[^\s"]+?\]|[^\s"?,:\/\\]+)/gi, (all, host) => {
     if (tracker("wss://" + host)) found = true;
   });
   return found;
