@@ -1,4 +1,4 @@
-//! What the second wall met: the list with whose each host is, and `csp.allow` made from it.
+//! What the second wall met, and what went as unknown: the list with whose each host is, and `csp.allow` made from it.
 
 use std::fmt::Write as _;
 
@@ -45,7 +45,7 @@ pub(super) async fn list(State(state): State<AdminState>) -> Response<Body> {
 fn seen_at<'a>(store: &Store, site: &'a config::Site, policy: &Policy) -> Site<'a> {
     let (seen, not_kept) = store.third_parties().list(&site.name);
     let line = |seen: ThirdParty| {
-        let (vendor, action) = owner(policy, &seen.host).unzip();
+        let (vendor, action) = owner(policy, &seen.host, seen.was_held()).unzip();
         Line { vendor, action: action.map(VendorAction::as_str), seen }
     };
     let third_parties = seen.into_iter().map(line).collect();
@@ -70,16 +70,18 @@ pub(super) async fn allow_list(State(state): State<AdminState>, Path(name): Path
         return no_site(&in_force.settings, &name);
     };
     let (seen, not_kept) = state.store.third_parties().list(&name);
-    let named = |host: &str| owner(policy, host);
+    let named = |host: &str, held: bool| owner(policy, host, held);
     let already: Vec<String> = site.csp.allow.iter().map(ToString::to_string).collect();
     let mut response = Response::new(Body::from(toml(&name, &already, &seen, not_kept, named)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/toml"));
     response
 }
 
-/// Whose a host is, under the policy of a site.
-fn owner(policy: &Policy, host: &str) -> Option<(String, VendorAction)> {
-    let hit = policy.match_host(host.split(':').next().unwrap_or(host))?;
+/// Whose a host is, under the policy of a site; `held`: pages lost it as an unknown third party's.
+fn owner(policy: &Policy, host: &str, held: bool) -> Option<(String, VendorAction)> {
+    let name = host.split(':').next().unwrap_or(host);
+    let unknown = || if held { policy.match_unknown(host, "") } else { None };
+    let hit = policy.match_host(name).or_else(unknown)?;
     Some((policy.registry().vendor(hit.vendor).id.clone(), hit.action))
 }
 
@@ -89,7 +91,7 @@ fn toml(
     already: &[String],
     seen: &[ThirdParty],
     not_kept: u64,
-    owner: impl Fn(&str) -> Option<(String, VendorAction)>,
+    owner: impl Fn(&str, bool) -> Option<(String, VendorAction)>,
 ) -> String {
     let mut out = match already.is_empty() && seen.is_empty() {
         // Enforced as it stands, it would let in nobody.
@@ -114,7 +116,7 @@ fn toml(
         }
         let directives: Vec<&str> = lines.iter().map(|line| line.directive.as_str()).collect();
         let day = first.first_seen.strftime("%Y-%m-%d");
-        let (sign, whose) = match owner(host) {
+        let (sign, whose) = match owner(host, lines.iter().any(ThirdParty::was_held)) {
             Some((id, VendorAction::Strip)) => ("# ", format!("{id} is stripped and never let in; ")),
             Some((id, action)) => ("", format!("{id} ({}); ", action.as_str())),
             None => ("", String::new()),

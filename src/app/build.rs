@@ -67,6 +67,9 @@ impl Lasting {
     }
 }
 
+/// Third parties that nobody knows, of all sites, that are told of.
+const MOST_STRANGERS: usize = 10_000;
+
 /// Orders that may wait for the one under way.
 const ORDERS: usize = 8;
 
@@ -150,6 +153,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         access_log,
         draining,
         siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
+        strangers: Siblings::new(MOST_STRANGERS),
         connections: AtomicUsize::new(0),
         client_connections: Arc::default(),
         portal_rates: Default::default(),
@@ -360,6 +364,14 @@ fn say_what_contracts_allow(sites: &[Site]) {
             tracing::warn!(
                 site = site.settings.name,
                 "sells or shares but for its contract, and stays for opted-out visitors: {allowed}"
+            );
+        }
+        if site.rule.policy.strips_unknown() {
+            tracing::info!(
+                site = site.settings.name,
+                "third parties that nobody knows are stripped for opted-out visitors, but for {} in `known`; \
+                 /api/third-parties on the admin listener shows which",
+                site.settings.policy.known.len(),
             );
         }
         let vendors = site.rule.policy.contract_would_allow();

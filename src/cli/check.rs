@@ -90,7 +90,8 @@ fn summary(loaded: &Loaded) -> String {
     let site = |site: &Arc<Site>| {
         let engaged = Switches::engaged_in(&settings.data_dir, &site.name);
         let switch = if engaged { ", but its kill switch is engaged" } else { "" };
-        format!("{} ({}{switch})", site.name, site.mode.as_str())
+        let unknown = if site.strips_unknown() { ", unknown third parties stripped" } else { "" };
+        format!("{} ({}{unknown}{switch})", site.name, site.mode.as_str())
     };
     let sites: Vec<String> = settings.sites.iter().map(site).collect();
     let listen: Vec<String> =
@@ -158,6 +159,9 @@ pub fn registry(settings: &Settings) -> Result<Registry, String> {
 /// A refused policy of site `site`, at the line that wrote it.
 #[must_use]
 pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> String {
+    if let PolicyError::KnownStripped { host, vendor } = error {
+        return known_problem(loaded, site, host, vendor);
+    }
     let (id, why, next) = words(error, |id| place_of(loaded, site, id, None).is_some());
     let action = match error {
         PolicyError::NeedsContract { action, .. } | PolicyError::Essential { action, .. } => Some(*action),
@@ -173,9 +177,7 @@ pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Stri
 fn programme_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> String {
     let (id, why, next) = words(error, |_| true);
     let lists = [format!("sites[{site}].programme.vendors"), "programme.vendors".to_owned()];
-    let written =
-        |list: &String| loaded.origins.iter().find(|e| e.key.starts_with(list) && e.place != Place::Default);
-    let place = lists.iter().find_map(written).map_or(Place::Default, |entry| entry.place.clone());
+    let place = place_of_list(loaded, &lists);
     let what = format!("`programme.vendors` cannot hold `{id}`");
     ConfigError { place, what, why, next }.to_string()
 }
@@ -183,6 +185,11 @@ fn programme_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Strin
 /// The vendor that a policy is refused for, why, and what to do. `named`: whether the settings name a vendor.
 fn words(error: &PolicyError, named: impl Fn(&str) -> bool) -> (&str, String, String) {
     match error {
+        PolicyError::KnownStripped { host, vendor } => (
+            vendor,
+            format!("it is stripped, and `known` names its host {host}"),
+            "remove the host from `known`".to_owned(),
+        ),
         PolicyError::UnknownVendor { id, nearest } => (
             id,
             "the registry holds no vendor of this id".to_owned(),
@@ -218,6 +225,26 @@ fn words(error: &PolicyError, named: impl Fn(&str) -> bool) -> (&str, String, St
     }
 }
 
+/// A host that cannot be known at site `site`, at the list that holds it.
+fn known_problem(loaded: &Loaded, site: usize, host: &str, vendor: &str) -> String {
+    let error = ConfigError {
+        place: place_of_list(loaded, &[format!("sites[{site}].known"), "known".to_owned()]),
+        what: format!("`known` cannot hold \"{host}\""),
+        why: format!(
+            "it is `{vendor}`'s, which is stripped for opted-out visitors: it would go all the same"
+        ),
+        next: format!("remove it, or decide otherwise about `{vendor}` in [vendors]"),
+    };
+    error.to_string()
+}
+
+/// The first of these lists that is written somewhere.
+fn place_of_list(loaded: &Loaded, lists: &[String]) -> Place {
+    let written =
+        |list: &String| loaded.origins.iter().find(|e| e.key.starts_with(list) && e.place != Place::Default);
+    lists.iter().find_map(written).map_or(Place::Default, |entry| entry.place.clone())
+}
+
 /// A vendor that a recipient is to stand for and that nobody knows, at the list that names it.
 fn vendor_problem(loaded: &Loaded, unknown: &UnknownVendor) -> String {
     let named = |recipient: &Arc<crate::config::Recipient>| recipient.vendors.contains(&unknown.id);
@@ -238,12 +265,9 @@ fn vendor_problem(loaded: &Loaded, unknown: &UnknownVendor) -> String {
 
 /// A source that the second wall of site `site` may never have, at the list that holds it.
 fn wall_problem(loaded: &Loaded, site: usize, never: &NeverAllowed) -> String {
-    let lists = [format!("sites[{site}].csp.allow"), "csp.allow".to_owned()];
-    let written =
-        |list: &String| loaded.origins.iter().find(|e| e.key.starts_with(list) && e.place != Place::Default);
     let NeverAllowed { allowed, host, vendor } = never;
     let error = ConfigError {
-        place: lists.iter().find_map(written).map_or(Place::Default, |entry| entry.place.clone()),
+        place: place_of_list(loaded, &[format!("sites[{site}].csp.allow"), "csp.allow".to_owned()]),
         what: format!("`csp.allow` cannot hold \"{allowed}\""),
         why: format!("it would let in {host}, and `{vendor}` is stripped for opted-out visitors"),
         next: format!("remove it, narrow it with a path, or decide otherwise about `{vendor}` in [vendors]"),

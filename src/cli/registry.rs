@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{Failure, Global, Output, check};
 use crate::config::VendorAction;
-use crate::registry::{Policy, Registry, Vendor};
+use crate::registry::{Policy, Registry, Vendor, unknown};
 
 /// `optgate registry ...`
 #[derive(Debug, Subcommand)]
@@ -160,6 +160,7 @@ fn match_url(policy: &Policy, written: &str, output: Output, out: &mut dyn Write
     let registry: &Registry = policy.registry();
     let (host, path) = host_and_path(written)?;
     let found = registry.explain(&host, &path).zip(policy.match_url(&host, &path));
+    let unknown = if found.is_none() { policy.match_unknown(&host, "") } else { None };
     match (output, found) {
         (Output::Json, Some((rule, hit))) => print_json(
             &json!({
@@ -171,6 +172,18 @@ fn match_url(policy: &Policy, written: &str, output: Output, out: &mut dyn Write
             }),
             out,
         ),
+        (Output::Json, None) if unknown.is_some() => print_json(
+            &json!({ "url": written, "vendor": unknown::VENDOR, "action": "strip", "rule": null }),
+            out,
+        ),
+        (Output::Text, None) if unknown.is_some() => {
+            writeln!(
+                out,
+                "{}  strip  no rule for {host}{path}, and neither a host of the site's own nor in `known`",
+                unknown::VENDOR
+            )?;
+            Ok(())
+        }
         (Output::Json, None) => print_json(&json!({ "url": written, "vendor": null }), out),
         (Output::Text, Some((rule, hit))) => {
             let (role, action) = (rule.role.as_str(), hit.action.as_str());

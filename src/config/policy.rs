@@ -11,6 +11,11 @@ pub struct VendorPolicy {
     pub service_providers: ServiceProviders,
     /// For third parties that are not in the registry.
     pub unknown: Unknown,
+    /// Third parties that the operator knows, with their subdomains, in the form of look-ups: they stay where
+    /// others go as unknown.
+    pub known: Vec<String>,
+    /// Hosts of the site, and of the sites in its group; `*.` stands for any subdomain.
+    pub own: Vec<String>,
     /// Explicit actions, by registry id.
     pub vendors: BTreeMap<String, VendorAction>,
     /// Contracts on file, by registry id.
@@ -33,6 +38,9 @@ pub enum ServiceProviders {
     Strip,
 }
 
+/// Registry id under which third parties count that nobody knows.
+pub const UNKNOWN_VENDOR: &str = "unknown-third-party";
+
 /// Treatment of third parties that are not in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,6 +48,8 @@ pub enum Unknown {
     /// Allowed, shown as unknown.
     #[default]
     Allow,
+    /// Stripped, on the server and in the browser.
+    Strip,
 }
 
 /// What is done with a vendor for an opted-out visitor.

@@ -41,6 +41,7 @@ pub struct Raw {
     pub on_rewrite_failure: OnRewriteFailure,
     pub service_providers: ServiceProviders,
     pub unknown: Unknown,
+    pub known: OneOrMany<String>,
     pub strip_link_params: bool,
     pub no_transform: NoTransform,
     pub compress: Compress,
@@ -430,6 +431,7 @@ tables! {
         service_providers: Option<ServiceProviders> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         unknown: Option<Unknown> = None,
+        known: OneOrMany<String> = OneOrMany::default(),
         #[serde(skip_serializing_if = "Option::is_none")]
         on_rewrite_failure: Option<OnRewriteFailure> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -577,6 +579,7 @@ impl Default for Raw {
             on_rewrite_failure: OnRewriteFailure::default(),
             service_providers: ServiceProviders::default(),
             unknown: Unknown::default(),
+            known: OneOrMany::default(),
             strip_link_params: false,
             no_transform: NoTransform::default(),
             compress: Compress::default(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Csp, Hsts, List, Programme, Sharing, Upstream, VendorAction, VendorPolicy, groups};
+use super::policy::UNKNOWN_VENDOR;
+use super::{Csp, Hsts, List, Programme, Sharing, Unknown, Upstream, VendorAction, VendorPolicy, groups};
 use crate::privacy::Mode;
 
 /// One site.
@@ -63,6 +64,13 @@ impl Site {
     #[must_use]
     pub fn cookie_domain(&self, host: &str) -> Option<&str> {
         self.cookie_domain.as_deref().filter(|domain| groups::is_under(host, domain))
+    }
+
+    /// Whether third parties that nobody knows are stripped: on the whole site, as far as no path says otherwise.
+    #[must_use]
+    pub fn strips_unknown(&self) -> bool {
+        let said = self.policy.vendors.get(UNKNOWN_VENDOR).map(|action| *action != VendorAction::Allow);
+        said.unwrap_or(self.policy.unknown == Unknown::Strip)
     }
 
     /// Whether a host (lower case, without port) is one that the site is configured with.

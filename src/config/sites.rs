@@ -10,6 +10,7 @@ use super::dates;
 use super::formerly;
 use super::groups;
 use super::key::KeyPath;
+use super::known;
 use super::lists::lists;
 use super::load::Merged;
 use super::meaning::Problems;
@@ -80,6 +81,7 @@ pub(super) fn sites(
     let for_all = lists(&KeyPath::of("lists"), &raw.lists.0, problems);
     check_collectors(&KeyPath::of("collectors"), &raw.collectors.0, problems);
     check_own_hosts(&KeyPath::of("first_party_hosts"), &raw.first_party_hosts.0, problems);
+    let known_to_all = known::known(&KeyPath::of("known"), &raw.known.0, problems);
     let mut sites = Vec::new();
     for (i, site) in written.iter().enumerate() {
         let mut site = one_site(merged, &top.at(i), site, written.len() > 1, problems);
@@ -87,10 +89,12 @@ pub(super) fn sites(
             site.policy.contracts.entry(id.clone()).or_insert_with(|| contract.clone());
         }
         site.lists.splice(0..0, for_all.iter().cloned());
+        site.policy.known.extend(known_to_all.iter().cloned());
         sites.push(site);
     }
     unique(&sites, &top, problems);
     groups::join(&raw.groups, &mut sites, problems);
+    known::join(&mut sites);
     formerly::join(raw, &written, &mut sites, problems);
     let default_site = default_site(raw, &sites, problems);
     (sites.into_iter().map(Arc::new).collect(), default_site)
@@ -123,6 +127,8 @@ fn one_site(
     let policy = VendorPolicy {
         service_providers: site.service_providers.unwrap_or(raw.service_providers),
         unknown: site.unknown.unwrap_or(raw.unknown),
+        known: known::known(&path.key("known"), &site.known.0, problems),
+        own: Vec::new(),
         vendors: raw.vendors.iter().chain(&site.vendors).map(|(id, action)| (id.clone(), *action)).collect(),
         contracts: contracts(&path.key("contracts"), &site.contracts, problems),
         collectors: site.collectors.as_ref().unwrap_or(&raw.collectors).0.clone(),

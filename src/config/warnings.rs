@@ -1,6 +1,8 @@
 //! What the settings may hold and the law may not: said at a start, by a reload and by `check`; nothing is refused.
 
-use super::{LinkTitle, Settings};
+use std::sync::Arc;
+
+use super::{LinkTitle, PathRule, Settings, Site, UNKNOWN_VENDOR, VendorAction};
 
 impl Settings {
     /// Each a whole sentence or two, with what to do.
@@ -12,6 +14,16 @@ impl Settings {
                 "`portal.link = \"privacy-choices\"` is the title of a page with both rights (11 CCR 7015(b)), and \
                  Optgate's page offers the opt-out alone: set `portal.limit_url` to the form for the right to limit \
                  the use of sensitive personal information, or write `portal.link = \"do-not-sell\"`",
+            );
+        }
+        let strips = |action: &VendorAction| *action != VendorAction::Allow;
+        let of_path = |path: &PathRule| path.vendors.get(UNKNOWN_VENDOR).is_some_and(strips);
+        let in_use = |site: &Arc<Site>| site.strips_unknown() || site.paths.iter().any(of_path);
+        let any = self.sites.iter().any(|site| !site.policy.known.is_empty());
+        if any && !self.sites.iter().any(in_use) {
+            warnings.push(
+                "`known` names third parties that stay where others go as unknown, and with `unknown = \"allow\"` none \
+                 goes: it has no effect until you write `unknown = \"strip\"`",
             );
         }
         warnings

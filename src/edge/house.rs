@@ -280,6 +280,8 @@ pub struct House {
     pub draining: Arc<AtomicBool>,
     /// Hosts of the sites' own domains that pages refer to.
     pub siblings: Siblings,
+    /// Third parties that nobody knows and that pages lost.
+    pub strangers: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
     /// The same by client.

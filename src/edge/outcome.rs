@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::exchange::Exchange;
-use super::house::{Core, Site};
+use super::house::{Core, House, Site};
 use crate::config::VendorAction;
 use crate::enforce::html::Summary;
 use crate::enforce::html::body::{Done, OnDone};
@@ -18,7 +18,7 @@ use crate::enforce::request::RequestChanges;
 use crate::enforce::response::ResponseChanges;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, Subject, signal};
 use crate::store::recipients::Request;
-use crate::store::{Change, Kind, Source};
+use crate::store::{Change, Kind, Source, ThirdParty};
 use crate::telemetry::events;
 use crate::telemetry::metrics::{CookieSide, LinkOutcome, Outcome, VendorsMetrics};
 
@@ -58,6 +58,7 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
             Done::Finished(summary) => {
                 count_summary(&site, &vendors, &summary);
                 house.siblings.note(&site.name, &summary.siblings);
+                note_strangers(&house, &site, &summary.strangers);
                 Outcome::Enforced
             }
             // What was sent was rewritten; the visitor wanted no more of it.
@@ -75,6 +76,15 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
         };
         count(&site, decision, outcome);
     })
+}
+
+/// Third parties that nobody knows, and references to which a page lost: each is told of once by a process.
+///
+/// Cost: nothing where there are none; else one look-up each.
+fn note_strangers(house: &House, site: &Site, hosts: &[String]) {
+    for host in hosts.iter().filter(|host| house.strangers.add(&site.name, host)) {
+        house.store.third_parties().note(&site.name, host, ThirdParty::MARKUP, jiff::Timestamp::now());
+    }
 }
 
 /// What is counted at the end of a page that was only observed.

@@ -29,6 +29,7 @@ use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
 use crate::privacy::{Mode, OwnCookie};
 use crate::registry::lists::{PageLists, VENDOR};
+use crate::registry::unknown;
 
 /// Says why, to those who may ask (DESIGN 7).
 const WHY: http::HeaderName = http::HeaderName::from_static("optgate-why");
@@ -136,8 +137,13 @@ async fn shape(
         (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
         (BodyPlan::Rewrite(recipe), Some(page)) => {
             let recipe = *recipe;
-            let scripts =
-                enforce_response::admit_scripts(&mut parts.headers, &plan, &x.rule().guard, x.signals.gpc);
+            let scripts = enforce_response::admit_scripts(
+                &mut parts.headers,
+                &plan,
+                &x.rule().guard,
+                x.signals.gpc,
+                page,
+            );
             let guarded = scripts.guard.is_some();
             let ticket = ticket(core, x, &recipe, page, &scripts, &parts.headers);
             // Boxed, so that a request for anything else holds no room for a rewriter.
@@ -344,8 +350,12 @@ pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
     let lists = x.site().lists.and_then(|at| x.snapshot.lists.get(at));
     let lists =
         lists.map_or_else(String::new, |set| format!("; {VENDOR}={} rules={}", set.version(), set.rules()));
+    let unknown = match x.rule().policy.strips_unknown() {
+        true => format!("; {}=strip known={}", unknown::VENDOR, x.site().settings.policy.known.len()),
+        false => String::new(),
+    };
     let text = format!(
-        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={}; profile={}; policy={}{lists}",
+        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={}; profile={}; policy={}{lists}{unknown}",
         x.decision.header_value(),
         x.site().settings.name,
         x.mode.as_str(),

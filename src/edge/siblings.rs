@@ -1,4 +1,5 @@
-//! Hosts of the sites' own domains that pages refer to, for the CNAME look-ups of `app::dns`.
+//! Hosts that pages refer to, each once: of the sites' own domains, for the CNAME look-ups of `app::dns`, and third
+//! parties that nobody knows.
 //!
 //! Noted at the end of a page; nothing waits for an answer. Bounded, because a page's author names them.
 
@@ -29,15 +30,21 @@ impl Siblings {
     /// Cost: nothing for a page without such hosts; else one look-up each.
     pub fn note(&self, site: &Arc<str>, hosts: &[String]) {
         for host in hosts {
-            // Many at a time may go over the limit by as many cores; that does no harm.
-            if self.count.load(Ordering::Relaxed) >= self.limit {
-                return;
-            }
-            if self.hosts.insert((Arc::clone(site), host.as_str().into())) {
-                self.count.fetch_add(1, Ordering::Relaxed);
+            if self.add(site, host) {
                 self.news.notify_one();
             }
         }
+    }
+
+    /// Notes one host, without ending a wait; whether it is new.
+    pub fn add(&self, site: &Arc<str>, host: &str) -> bool {
+        // Many at a time may go over the limit by as many cores; that does no harm.
+        let new = self.count.load(Ordering::Relaxed) < self.limit
+            && self.hosts.insert((Arc::clone(site), host.into()));
+        if new {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        new
     }
 
     /// Ends the wait of [`Self::news`]: other settings hold.

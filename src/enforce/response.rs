@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    REFERRER_POLICY, SET_COOKIE, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE, VARY,
 };
 use http::response;
 use url::Url;
@@ -146,12 +146,21 @@ pub struct Scripts {
 ///
 /// Call it after the plan and before the rewriter is made; it changes the head only for pages that are
 /// rewritten. The guard is an opted-out visitor's, the keeper every visitor's. `gpc` is whether the browser
-/// itself sent the signal.
+/// itself sent the signal. On an opted-out visitor's page at `page` they admit the stand-ins too.
 ///
-/// Cost: two header look-ups where the page has no policies.
+/// Cost: three header look-ups where the page has no policies.
 #[must_use]
-pub fn admit_scripts(headers: &mut HeaderMap, plan: &BodyPlan, guard: &Arc<Guard>, gpc: bool) -> Scripts {
+pub fn admit_scripts(
+    headers: &mut HeaderMap,
+    plan: &BodyPlan,
+    guard: &Arc<Guard>,
+    gpc: bool,
+    page: &Url,
+) -> Scripts {
     let BodyPlan::Rewrite(recipe) = plan else { return Scripts::default() };
+    if recipe.opted_out {
+        admit_stand_ins(headers, guard, page);
+    }
     let sealed = recipe.opted_out && csp::know_scripts_by_hash(headers);
     let placed = |nonce| Some(Placement { guard: Arc::clone(guard), gpc, nonce, sealed });
     if recipe.opted_out && recipe.kind == Kind::Worker {
@@ -172,6 +181,14 @@ pub fn admit_scripts(headers: &mut HeaderMap, plan: &BodyPlan, guard: &Arc<Guard
     Scripts {
         guard: recipe.opted_out.then(|| placed(nonce.clone())).flatten(),
         keeper: kept.then_some(Keeper { nonce }),
+    }
+}
+
+fn admit_stand_ins(headers: &mut HeaderMap, guard: &Guard, page: &Url) {
+    if headers.contains_key(CONTENT_SECURITY_POLICY)
+        && let Some(folder) = csp::folder(page, guard.assets())
+    {
+        csp::admit_stand_ins(headers, &folder);
     }
 }
 
@@ -291,10 +308,13 @@ impl Judge<'_> {
         );
         let Ok(url) = url else { return false };
         let Some(host) = url.host_str() else { return false };
-        if Some(host) == self.page.and_then(Url::host_str) {
+        let page = self.page.and_then(Url::host_str);
+        if Some(host) == page {
             return false;
         }
         let host = host.trim_end_matches('.');
+        let fetched = matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp");
+        let unknown = || self.policy.match_unknown(host, page.unwrap_or_default()).filter(|_| fetched);
         let hit = if hint {
             self.policy.match_host(host).or_else(|| self.lists?.match_host(host))
         } else {
@@ -303,7 +323,7 @@ impl Judge<'_> {
             let listed = || self.lists?.match_url(host, &path, RequestType::Guess);
             self.policy.match_url(host, &path).or_else(listed)
         };
-        hit.is_some_and(|hit| match hit.action {
+        hit.or_else(unknown).is_some_and(|hit| match hit.action {
             VendorAction::Strip => true,
             // `restrict` needs the guard on the page.
             VendorAction::Restrict => !self.guarded,
@@ -357,6 +377,9 @@ fn shape_body_fields(headers: &mut HeaderMap, ctx: &ResponseContext<'_>) {
 fn renew_policies(headers: &mut HeaderMap, kind: Kind, ctx: &ResponseContext<'_>) {
     let opted_out = ctx.decision.opted_out();
     let all = [ctx.guard.csp_hash(), keeper::csp_hash()];
+    if let Some(page) = ctx.page.filter(|_| opted_out) {
+        admit_stand_ins(headers, ctx.guard, page);
+    }
     let hashes = placed_in(kind, opted_out, &all);
     if hashes.is_empty() || !csp::admit_by_hash(headers, hashes) {
         return;

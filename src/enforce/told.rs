@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use url::Url;
+use url::{Host, Url};
 
 /// Reports of one body that are read; browsers send a handful.
 const MOST_REPORTS: usize = 100;
@@ -158,6 +158,12 @@ fn met(violation: &Violation, own: &str) -> Option<Met> {
     }
     let host = blocked.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
     Some(Met { host, directive })
+}
+
+/// Whether a text is a host as browsers write it.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    text.len() <= 253 && Host::parse(text).is_ok_and(|host| host.to_string() == text)
 }
 
 /// Whether a page of the site reports. Of workers made from blobs and frames without an address, which have

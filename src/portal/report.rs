@@ -13,6 +13,7 @@ use super::{Asked, Pages, Shared, Visit, VisitOf, origin};
 use crate::config::{CspMode, VendorAction};
 use crate::enforce::told::{self, Told, Unreadable};
 use crate::registry::{Policy, VendorId};
+use crate::store::ThirdParty;
 use crate::telemetry::metrics::{GuardSide, ReportOutcome};
 
 /// Largest body: browsers send a page's violations together.
@@ -67,13 +68,24 @@ fn keep(pages: &Pages, visit: &Visit, told: Told) {
         Told::Guard { blocked, slipped } => {
             for (side, counts) in [(GuardSide::Blocked, blocked), (GuardSide::Slipped, slipped)] {
                 for (host, count) in counts {
-                    if let Some(vendor) = stripped_vendor(&visit.rules, &host) {
+                    let unknown = || unknown_vendor(pages, visit, &host);
+                    if let Some(vendor) = stripped_vendor(&visit.rules, &host).or_else(unknown) {
                         pages.metrics.guard(side, &visit.rules.registry().vendor(vendor).id, count);
                     }
                 }
             }
         }
     }
+}
+
+/// As whom a host counts that nobody knows; it is noted, where it can be one.
+fn unknown_vendor(pages: &Pages, visit: &Visit, host: &str) -> Option<VendorId> {
+    let hit = visit.rules.match_unknown(host, &visit.host)?;
+    if told::is_host(host) {
+        let now = jiff::Timestamp::now();
+        pages.store.third_parties().note(&visit.site.name, host, ThirdParty::GUARD, now);
+    }
+    Some(hit.vendor)
 }
 
 /// Whom the guard met at a host: the vendor that decides for the host, or, where that one is allowed, the

@@ -15,6 +15,7 @@ mod names;
 mod pattern;
 mod policy;
 mod source;
+pub mod unknown;
 mod vendor;
 mod verdicts;
 

@@ -7,6 +7,7 @@ use crate::config::{ServiceProviders, VendorAction, VendorPolicy};
 
 use super::collectors::FirstParty;
 use super::pattern::{PathPrefix, plain};
+use super::unknown::{self, Strangers};
 use super::vendor::{Category, Role, Vendor, VendorId};
 use super::{Node, Registry, lists};
 
@@ -64,6 +65,16 @@ pub enum PolicyError {
         /// As written.
         action: VendorAction,
     },
+    /// A host that the operator knows, and a vendor that is stripped has as a whole.
+    #[error(
+        "`known`: {host} is `{vendor}`'s, and that is stripped; remove it, or decide otherwise about the vendor"
+    )]
+    KnownStripped {
+        /// As written.
+        host: String,
+        /// Id of the vendor.
+        vendor: String,
+    },
     /// Vendors that share a host and path, with different actions.
     #[error(
         "`{host}{path}` belongs to `{first}` and `{second}`, which have different actions (`{}` and `{}`); \
@@ -107,6 +118,8 @@ pub struct Policy {
     own_collectors: Arc<[PathPrefix]>,
     /// Hosts of the site that are a vendor's (CNAME), found while it runs.
     cloaked: Arc<CloakedHosts>,
+    /// What nobody knows.
+    pub(super) strangers: Strangers,
 }
 
 /// Hosts under the site's own domain, lower-case ASCII, with the vendors they lead to.
@@ -117,17 +130,21 @@ impl Policy {
     ///
     /// # Errors
     /// An id that the registry does not hold (with the nearest one), anything but `strip` for a
-    /// sale/share vendor without its contract, an essential vendor that is not to be allowed, or
-    /// vendors that share a host and path but not their action.
+    /// sale/share vendor without its contract, an essential vendor that is not to be allowed, vendors
+    /// that share a host and path but not their action, or a known host that a stripped vendor has.
     pub fn resolve(registry: Arc<Registry>, written: &VendorPolicy) -> Result<Self, PolicyError> {
         let mut contracts = vec![false; registry.vendors.len()];
         for id in written.contracts.keys() {
             contracts[known(&registry, id)?.index()] = true;
         }
         let mut waiting = Vec::new();
+        let strangers = Strangers::of(&registry, written);
         let actions: Vec<_> = registry
             .vendors()
             .map(|(id, vendor)| {
+                if strangers.vendor == Some(id) {
+                    return Strangers::action(written.unknown);
+                }
                 let action = default_action(vendor, written.service_providers, contracts[id.index()]);
                 let for_want_of_contract = action == VendorAction::Strip
                     && vendor.role == Role::ServiceProvider
@@ -146,8 +163,23 @@ impl Policy {
             expire: Arc::default(),
             own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
             cloaked: Arc::default(),
+            strangers,
         };
-        policy.with_overrides(&written.vendors)
+        let policy = policy.with_overrides(&written.vendors)?;
+        policy.check_known(&written.known)?;
+        Ok(policy)
+    }
+
+    /// Refuses known hosts that would go all the same.
+    fn check_known(&self, known: &[String]) -> Result<(), PolicyError> {
+        for host in known {
+            let hit = self.match_url(host, PathPrefix::ROOT);
+            if let Some(hit) = hit.filter(|hit| hit.action == VendorAction::Strip) {
+                let vendor = self.registry.vendor(hit.vendor).id.clone();
+                return Err(PolicyError::KnownStripped { host: host.clone(), vendor });
+            }
+        }
+        Ok(())
     }
 
     /// This policy with other actions for some vendors, for a path's rule.
@@ -173,8 +205,8 @@ impl Policy {
     /// Whether an operator can have this action for a vendor.
     fn may(&self, at: VendorId, action: VendorAction) -> Result<(), PolicyError> {
         let vendor = self.registry.vendor(at);
-        // Nobody can have a contract with a list: what only it names is an unknown third party without it.
-        let nobody = vendor.id == lists::VENDOR && action == VendorAction::Allow;
+        // Nobody can have a contract with a list, or with whoever comes: without them such a reference stays.
+        let nobody = is_nobody(vendor) && action == VendorAction::Allow;
         let needs_contract = vendor.role == Role::SaleShare && action != VendorAction::Strip && !nobody;
         let id = || vendor.id.clone();
         match (vendor.role, action) {
@@ -288,7 +320,7 @@ impl Policy {
         self.registry
             .vendors()
             .filter(|(id, vendor)| {
-                let sells = vendor.role == Role::SaleShare && vendor.id != lists::VENDOR;
+                let sells = vendor.role == Role::SaleShare && !is_nobody(vendor);
                 sells && self.action(*id) == VendorAction::Allow
             })
             .map(|(_, vendor)| vendor.id.as_str())
@@ -422,6 +454,11 @@ impl Policy {
 
 fn touches(hit: &Hit) -> bool {
     hit.action != VendorAction::Allow
+}
+
+/// Whether an entry stands for no company.
+fn is_nobody(vendor: &Vendor) -> bool {
+    matches!(vendor.id.as_str(), lists::VENDOR | unknown::VENDOR)
 }
 
 fn known(registry: &Registry, id: &str) -> Result<VendorId, PolicyError> {

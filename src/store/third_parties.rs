@@ -1,4 +1,4 @@
-//! Third parties first seen: what the second wall met on opted-out pages, by site.
+//! Third parties first seen: what the second wall met on opted-out pages, and what nobody knows and went, by site.
 //!
 //! A bounded table in memory, kept as `DATA/third-parties.json` by a thread of its own: a new line is written
 //! at once, higher counts once a minute and when the store closes. It is an operator's working list and no
@@ -45,12 +45,25 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 pub struct ThirdParty {
     /// Host, with the port if that is not the scheme's own.
     pub host: String,
-    /// CSP directive that it was met under.
+    /// CSP directive that it was met under; [`Self::MARKUP`] or [`Self::GUARD`] where it was held.
     pub directive: String,
     /// When it was first reported.
     pub first_seen: Timestamp,
     /// Reports so far.
     pub count: u64,
+}
+
+impl ThirdParty {
+    /// Nobody knows it, and references in a page's markup went. Each process tells of a host once.
+    pub const MARKUP: &str = "markup";
+    /// The same of what a page's scripts did.
+    pub const GUARD: &str = "guard";
+
+    /// Whether opted-out pages lost it, as an unknown third party.
+    #[must_use]
+    pub fn was_held(&self) -> bool {
+        matches!(self.directive.as_str(), Self::MARKUP | Self::GUARD)
+    }
 }
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]

@@ -101,6 +101,48 @@ fn policies(script: &str) -> Vec<Policy> {
     ]
 }
 
+/// `rewriting.md` 5, CSP: a policy that names the trackers and not the page's own origin lets the stand-ins in all the
+/// same. What waits for a stripped file hears that it came, nothing is reported, and nobody else's file comes in.
+#[test]
+fn a_stand_in_comes_through_a_policy_that_names_its_tracker_alone() {
+    let Some(browser) = Browser::shared("a_stand_in_comes_through_a_policy_that_names_its_tracker_alone")
+    else {
+        return;
+    };
+    let trackers = "https://connect.facebook.net https://static.criteo.net https://www.facebook.com";
+    let all = format!("default-src 'unsafe-inline' 'nonce-abc123' {trackers}");
+    let each = format!(
+        "script-src 'nonce-abc123' {trackers}; style-src 'nonce-abc123' https://static.criteo.net; img-src \
+         https://www.facebook.com"
+    );
+    let judge = Judge::new();
+    for (policy, in_meta) in [(&all, false), (&all, true), (&each, false), (&each, true)] {
+        let what = format!("{policy}, in a meta: {in_meta}");
+        let meta = match in_meta {
+            true => format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">"),
+            false => String::new(),
+        };
+        let fields = if in_meta { String::new() } else { format!("Content-Security-Policy: {policy}\r\n") };
+        let page = include_str!("../browser/stand-ins.html").replace("@META@", &meta);
+        let own = answer("Content-Type: text/javascript\r\n", "window.own = 1;");
+        let origin = Origin::start()
+            .answers("/", answer(&format!("Content-Type: text/html\r\n{fields}"), page))
+            .answers("/own.js", own);
+        let proxy = proxy().to(&origin).run();
+        let (tab, control) = fresh(&browser, proxy.addr(), "", "https://site.test/");
+        let before = tab.text("window.told()");
+        let (tab, signal) = fresh(&browser, proxy.addr(), SIGNAL, "https://site.test/");
+        let after = tab.text("window.told()");
+        assert!(judge.leaks(&control).len() > 2, "{what}: {before}");
+        assert_eq!(judge.leaks(&signal), Vec::<String>::new(), "{what}");
+        assert_eq!(
+            before, "IMG load, LINK load, SCRIPT load, made IMG load, made SCRIPT load, own SCRIPT error",
+            "{what}"
+        );
+        assert_eq!(after, before, "{what}");
+    }
+}
+
 /// `rewriting.md` 5, CSP: under every kind of policy the guard runs before the page's script, which runs as
 /// before; the tracker is not called, and no policy is hurt that was not hurt before.
 #[test]

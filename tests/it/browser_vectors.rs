@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use optgate::registry::{Registry, Role, Vendor};
+
 use super::support::browser::{Browser, Outcome, SIGNAL, SITE, Tab};
 use super::support::leaks::Judge;
 use super::support::origin::Origin;
-use super::support::proxy::proxy;
+use super::support::proxy::{Builder, proxy};
 
 /// Pages that may leak or break in spite of the signal, and why.
 const GAPS: &[(&str, &str)] = &[
@@ -253,9 +255,51 @@ fn visits(
 #[test]
 fn no_way_to_start_a_request_leaks_with_the_signal() {
     let Some(browser) = Browser::shared("no_way_to_start_a_request_leaks_with_the_signal") else { return };
-    let (vectors, judge) = (vectors(), Judge::new());
+    nothing_leaks(&browser, proxy(), &[]);
+}
+
+/// The registry without the hosts of all that is not essential, so that nobody knows them.
+fn without_hosts() -> String {
+    let registry = Registry::builtin().unwrap();
+    let vendors = registry.vendors().map(|(_, vendor)| vendor);
+    let known = vendors.filter(|vendor| vendor.role != Role::Essential && !vendor.hosts.is_empty());
+    let entry = |vendor: &Vendor| {
+        let category = serde_json::to_value(vendor.category).unwrap();
+        format!(
+            "[[vendor]]\nid = {:?}\nvendor = \"V\"\nproduct = \"P\"\nrole = {:?}\ncategory = {category}\nhosts = []\n\
+             first_party_cookies = {:?}\n",
+            vendor.id,
+            vendor.role.as_str(),
+            vendor.first_party_cookies
+        )
+    };
+    "schema = 1\n".to_owned() + &known.map(entry).collect::<String>()
+}
+
+/// The same pages where nobody knows the trackers' hosts, and what nobody knows goes (`unknown = "strip"`).
+#[test]
+fn no_way_to_start_a_request_leaks_to_whom_nobody_knows() {
+    let Some(browser) = Browser::shared("no_way_to_start_a_request_leaks_to_whom_nobody_knows") else {
+        return;
+    };
+    let proxy = proxy();
+    std::fs::write(proxy.dir().join("none.toml"), without_hosts()).unwrap();
+    let settings = format!(
+        "unknown = \"strip\"\nknown = [\"{TWIN}\", \"own.test\"]\n[registry]\nfiles = [\"none.toml\"]\n"
+    );
+    nothing_leaks(&browser, proxy.toml(&settings), &["insert-importmap-escaped", "insert-style-pieces"]);
+}
+
+/// Tries every page behind such a proxy; `torn` are those whose harmless address is not whole at first, or stands behind
+/// escapes, so that its host is nobody's then.
+fn nothing_leaks(browser: &Arc<Browser>, proxy: Builder, torn: &[&str]) {
+    let (mut vectors, judge) = (vectors(), Judge::new());
+    vectors
+        .iter_mut()
+        .filter(|vector| torn.contains(&vector.name.as_str()))
+        .for_each(|vector| vector.twin = Twin::None);
     let site = site(&vectors);
-    let proxy = proxy().to(&site).run();
+    let proxy = proxy.to(&site).run();
     let (next, tried) = (Mutex::new(vectors.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -263,7 +307,7 @@ fn no_way_to_start_a_request_leaks_with_the_signal() {
                 let mut tabs = [browser.hidden_tab(), browser.hidden_tab()];
                 loop {
                     let Some(vector) = next.lock().unwrap().next() else { return };
-                    let visits = || visits(&browser, proxy.addr(), &mut tabs, vector, &judge);
+                    let visits = || visits(browser, proxy.addr(), &mut tabs, vector, &judge);
                     let done = patiently(vector, visits);
                     tried.lock().unwrap().push(done);
                 }

@@ -276,6 +276,16 @@ fn a_url_is_matched_with_the_rule_that_decides() {
     assert_eq!((hit["vendor"].as_str(), hit["action"].as_str()), (Some("meta-pixel"), Some("strip")));
     assert_eq!(matched("//www.googletagmanager.com/gtm.js?id=GTM-1")["action"], "restrict");
     assert!(matched("www.example.com")["vendor"].is_null());
+    let strict = "upstream = \"http://a\"\nunknown = \"strip\"\nknown = [\"cdn.example\"]\n";
+    std::fs::write(folder.path().join("strict.toml"), strict).unwrap();
+    let told = |url: &str| {
+        let output = optgate(&folder, &["registry", "match", url, "--config", "strict.toml"]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(
+        told("www.example.com").starts_with("unknown-third-party  strip  no rule for www.example.com/, and")
+    );
+    assert!(told("a.cdn.example").starts_with("unknown  allow  no rule for a.cdn.example/"));
     assert_eq!(optgate(&folder, &["registry", "match", "http://"]).status.code(), Some(1));
 }
 
@@ -383,4 +393,28 @@ fn check_refuses_a_programme_of_vendors_that_the_registry_does_not_hold() {
         assert!(refused.contains("a.toml:7:") && refused.contains("`programme.vendors`"), "{refused}");
         assert!(refused.contains("did you mean `hotjar`?"), "{refused}");
     }
+}
+
+/// A host that would go all the same is none to rely on; what is known for nothing is only said.
+#[test]
+fn check_refuses_a_known_host_of_a_stripped_vendor_and_says_where_it_has_no_effect() {
+    let folder = folder();
+    let check = |text: &str| {
+        std::fs::write(folder.path().join("optgate.toml"), format!("upstream = \"http://a\"\n{text}"))
+            .unwrap();
+        let output = optgate(&folder, &["check", "--config", "optgate.toml"]);
+        (output.status.code(), words(&output))
+    };
+    let (code, refused) = check("unknown = \"strip\"\nknown = [\"cdn.example\", \"ad.doubleclick.net\"]\n");
+    assert_eq!(code, Some(78), "{refused}");
+    assert!(refused.starts_with("optgate.toml:3:"), "{refused}");
+    assert!(
+        refused.contains("`known` cannot hold \"ad.doubleclick.net\"") && refused.contains("next: "),
+        "{refused}"
+    );
+    let (code, idle) = check("known = [\"cdn.example\"]\n");
+    assert!(code == Some(0) && idle.contains("warning: `known` names third parties"), "{idle}");
+    let (code, said) = check("unknown = \"strip\"\nknown = [\"cdn.example\"]\n");
+    assert!(code == Some(0) && !said.contains("warning: `known`"), "{said}");
+    assert!(said.contains("default (enforce, unknown third parties stripped)"), "{said}");
 }

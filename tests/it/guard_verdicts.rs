@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use optgate::config::{Contract, ServiceProviders, VendorAction, VendorPolicy};
-use optgate::registry::{Policy, Registry};
+use optgate::config::{Contract, ServiceProviders, Unknown, VendorAction, VendorPolicy};
+use optgate::registry::{Policy, Registry, unknown};
 use serde::Serialize;
 
 use super::support::browser::{Browser, SIGNAL};
@@ -86,26 +86,29 @@ fn spellings(path: &str) -> Vec<String> {
     vec![path.replace('/', "//"), coded(0), coded(path.len() - 1)]
 }
 
-/// What the server does with it.
+/// What the server does with it, on the page's host.
 fn strips(policy: &Policy, kind: &str, address: &str) -> bool {
     let url = url::Url::parse(address).unwrap();
     let host = url.host_str().unwrap().trim_end_matches('.');
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let of_path = || policy.match_url(host, &path);
+    let unknown = || policy.match_unknown(host, "site.test");
+    let of_path = || policy.match_url(host, &path).or_else(unknown);
+    let of_host = policy.match_host(host).or_else(unknown);
     let hit = match kind {
+        _ if host == "site.test" => None,
         "url" => of_path(),
-        "socket" => policy.match_host(host),
+        "socket" => of_host,
         // A hint goes by its host, and like any address by its path.
-        _ => policy.match_host(host).filter(|hit| hit.action == VendorAction::Strip).or_else(of_path),
+        _ => of_host.filter(|hit| hit.action == VendorAction::Strip).or_else(of_path),
     };
     hit.is_some_and(|hit| hit.action == VendorAction::Strip)
 }
 
-/// Has a page judge each of these under these settings, in whose place in `window.verdicts` it says whether it goes, and
+/// Has a page judge each of these under these settings of a site with these hosts, in whose place in `window.verdicts` it says whether it goes, and
 /// fails unless the server says the same, and more than `margin` of them go and more than `margin` stay.
 fn judged_alike<T: Serialize + Debug>(
     browser: &Arc<Browser>,
-    settings: &str,
+    (settings, hosts): (&str, &[String]),
     page: &'static str,
     items: &[T],
     goes: impl Fn(&T) -> bool,
@@ -115,7 +118,11 @@ fn judged_alike<T: Serialize + Debug>(
     let origin = Origin::start()
         .on("/verdicts", |x| x.ok("text/html", page.as_bytes()))
         .on("/items.json", move |x| x.ok("application/json", &json));
-    let proxy = proxy().to(&origin).toml(settings).run();
+    let site = match hosts {
+        [] => format!("upstream = {}\n", origin.toml()),
+        hosts => format!("[[sites]]\nhosts = {hosts:?}\nupstream = {}\n", origin.toml()),
+    };
+    let proxy = proxy().toml(&site).toml(settings).run();
     let mut tab = browser.tab(proxy.addr(), SIGNAL);
     tab.open("http://site.test/verdicts");
     let verdicts = tab.text("window.verdicts");
@@ -134,7 +141,14 @@ fn the_guard_and_the_server_judge_every_address_alike() {
     let Some(browser) = Browser::shared("the_guard_and_the_server_judge_every_address_alike") else { return };
     let policy = default_policy();
     let addresses = addresses(policy.registry());
-    judged_alike(&browser, "", PAGE, &addresses, |(kind, address)| strips(&policy, kind, address), 1_000);
+    judged_alike(
+        &browser,
+        ("", &[]),
+        PAGE,
+        &addresses,
+        |(kind, address)| strips(&policy, kind, address),
+        1_000,
+    );
 }
 
 /// The same where contracts and settings of the operator's own allow, restrict and strip.
@@ -171,11 +185,66 @@ fn the_guard_and_the_server_judge_alike_under_other_policies() {
         let addresses = addresses(policy.registry());
         judged_alike(
             &browser,
-            settings,
+            (settings, &[]),
             PAGE,
             &addresses,
             |(kind, address)| strips(&policy, kind, address),
             1_000,
+        );
+    }
+}
+
+/// The same where what nobody knows goes: beside the registry's hosts those of the site and of its group, known ones, and
+/// their neighbours.
+#[test]
+fn the_guard_and_the_server_judge_alike_where_what_nobody_knows_goes() {
+    let test = "the_guard_and_the_server_judge_alike_where_what_nobody_knows_goes";
+    let Some(browser) = Browser::shared(test) else { return };
+    let known = ["known.example", "facebook.com", "d111.cloudfront.net", "10.0.0.7"].map(str::to_owned);
+    let written = format!("unknown = \"strip\"\nknown = {known:?}\n");
+    let hosts = ["site.test", "*.shop.example"].map(str::to_owned);
+    let own = VendorPolicy { unknown: Unknown::Strip, known: known.to_vec(), ..VendorPolicy::default() };
+    let vendors = [
+        ("google-tag-manager", VendorAction::Strip),
+        (unknown::VENDOR, VendorAction::Strip),
+        ("operator-list", VendorAction::Allow),
+    ];
+    let vendors = vendors.map(|(id, action)| (id.to_owned(), action)).into();
+    let allowing =
+        VendorPolicy { service_providers: ServiceProviders::Allow, vendors, ..VendorPolicy::default() };
+    let by_vendor = "service_providers = \"allow\"\n[vendors]\ngoogle-tag-manager = \"strip\"\n\
+                     unknown-third-party = \"strip\"\noperator-list = \"allow\"\n";
+    for (settings, policy, hosts) in [
+        (written.as_str(), own.clone(), &[][..]),
+        (written.as_str(), own, &hosts[..]),
+        (by_vendor, allowing, &[]),
+    ] {
+        let policy = VendorPolicy { own: hosts.to_vec(), ..policy };
+        let policy = Policy::resolve(Arc::new(Registry::builtin().unwrap()), &policy).unwrap();
+        let mut addresses = addresses(policy.registry());
+        let beside =
+            ["site.test", "shop.example", "www.w3.org", "127.0.0.1", "[::1]", "localhost", "constructor"];
+        for host in known.iter().map(String::as_str).chain(beside) {
+            for host in
+                [host.to_owned(), format!("a.b.{host}"), format!("x{host}"), format!("{host}.example")]
+            {
+                // Not every mixture is a host.
+                if url::Url::parse(&format!("https://{host}/")).is_ok() {
+                    addresses.push(("hint", format!("https://{host}")));
+                    addresses.push(("socket", format!("wss://{host}/any")));
+                    addresses.extend(
+                        ["/", "/tr?id=1", "/any.js"].map(|path| ("url", format!("https://{host}{path}"))),
+                    );
+                }
+            }
+        }
+        judged_alike(
+            &browser,
+            (settings, hosts),
+            PAGE,
+            &addresses,
+            |(kind, address)| strips(&policy, kind, address),
+            500,
         );
     }
 }
@@ -212,5 +281,5 @@ fn the_guard_and_the_server_judge_every_cookie_alike() {
     let goes = |name: &String| {
         policy.match_cookie(name.as_bytes()).is_some_and(|hit| hit.action != VendorAction::Allow)
     };
-    judged_alike(&browser, "", COOKIES, &names, goes, 500);
+    judged_alike(&browser, ("", &[]), COOKIES, &names, goes, 500);
 }

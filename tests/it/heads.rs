@@ -92,7 +92,13 @@ impl Case {
         parts.status = StatusCode::from_u16(status).unwrap();
         parts.headers = headers(fields);
         let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
-        let scripts = admit_scripts(&mut parts.headers, &plan, &guard(), self.decision == OUT);
+        let scripts = admit_scripts(
+            &mut parts.headers,
+            &plan,
+            &guard(),
+            self.decision == OUT,
+            &Url::parse(self.page).unwrap(),
+        );
         let names = Names::of_answer(&parts.headers);
         let changes = apply(
             &mut parts,

@@ -259,6 +259,7 @@ fn the_summary_says_whose_link_the_page_has() {
             document: true,
             vendors: Vec::new(),
             siblings: Vec::new(),
+            strangers: Vec::new(),
         };
         assert_eq!(got, expected, "{page}");
     }

@@ -93,6 +93,7 @@ mod surface;
 mod tampering;
 mod tls;
 mod told;
+mod unknown;
 mod upgrade;
 mod upkeep;
 mod visitor;

@@ -261,7 +261,7 @@ fn the_public_crawlers_checks_fail_before_and_pass_after() {
     let Some(browser) = chromium() else {
         return skipped("the_public_crawlers_checks_fail_before_and_pass_after", "no chromium in PATH");
     };
-    let guard = Placement { gpc: true, ..placement() }.element();
+    let guard = Placement { gpc: true, ..placement() }.element("");
     let run = |head: &str| result_of(&browser, CRAWLED.replace("<!--GUARD-->", head), "");
     let (before, after) = (run(""), run(&guard));
     for (check, was, is) in [

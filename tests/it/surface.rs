@@ -21,6 +21,8 @@ pub fn settings(data_dir: &Path) -> Settings {
         policy: VendorPolicy {
             service_providers: ServiceProviders::Contract,
             unknown: Unknown::Allow,
+            known: Vec::new(),
+            own: Vec::new(),
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
             collectors: Vec::new(),

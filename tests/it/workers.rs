@@ -12,7 +12,7 @@ const GPC: &str = "Sec-GPC: 1\r\n";
 const SCRIPT: &str = "/* shop */'use strict';\nself.onmessage = e => postMessage(e.data);";
 
 fn prefixed() -> String {
-    SCRIPT.replace("'use strict'", &format!("'use strict';{}", guard().worker()))
+    SCRIPT.replace("'use strict'", &format!("'use strict';{}", guard().worker("")))
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_script_that_cannot_be_read_is_not_given_to_an_opted_out_visitor() {
 #[test]
 fn the_prefix_is_one_line_that_any_script_can_bear() {
     let guard = guard();
-    let prefix = guard.worker();
+    let prefix = guard.worker("");
     assert!(prefix.is_ascii() && !prefix.contains(['\n', '\r']));
     assert!(prefix.ends_with(['}', ';']), "whole statements");
     assert!(

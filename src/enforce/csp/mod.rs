@@ -9,6 +9,7 @@
 //! * the head's, for the guard and the keeper: a nonce that is there is used, else a hash is added;
 //! * the head's report-only ones, for the keeper: it goes to every visitor, and the site's reports are not to
 //!   fill with it;
+//! * the head's and a `meta`'s, for the files that stand in for stripped ones (`stand_ins`);
 //! * a `meta`'s, for the keeper of an opted-out visitor: the guard stands before it, so that it does not
 //!   apply to it. For a visitor who is not opted out the body stays as it is but for its one insertion:
 //!   behind a `meta` that does not let it run there is no keeper.
@@ -16,6 +17,7 @@
 mod admit;
 mod policy;
 mod reports;
+mod stand_ins;
 mod wall;
 
 use http::HeaderMap;
@@ -26,6 +28,7 @@ pub use admit::{
     admit_reported, know_scripts_by_hash, knows_scripts_by_hash,
 };
 pub use reports::drop_reports;
+pub use stand_ins::{admit_stand_ins, folder, with_stand_ins};
 pub use wall::{NeverAllowed, Wall};
 
 /// Changes the values of a field; those that are no text, or for which `change` gives nothing, stay.

@@ -10,6 +10,7 @@
 //! - `before.js`: what was there before the visitor opted out, what the guard reports, and the call of what runs once
 //! - `signals.js`: what consent tools and tag managers are told
 //! - `stubs.js`: globals of stripped vendors that page code may call
+//! - `unknown.js`: third parties that nobody knows, for policies that strip them
 //! - `worker.js`: where the part of a worker ends
 //!
 //! They are written to be read. `minify` and `rename` make of them the text that pages carry: one function, which a
@@ -34,12 +35,18 @@ pub use assets::{Asset, MODULE, asset, asset_as};
 
 use crate::config::{SignalSettings, VendorAction};
 use crate::registry::Policy;
+use crate::registry::unknown::site_of;
 
-/// What is the same for every policy: for windows and workers, and what only windows need.
-static SCRIPTS: LazyLock<[String; 2]> = LazyLock::new(|| {
-    let shared = [include_str!("match.js"), include_str!("net.js"), include_str!("worker.js")];
-    [shared.map(minify::minify).concat(), minify::minify(include_str!("dom.js"))]
+/// What is the same for every policy: for windows and workers, where a worker ends, and what only windows need.
+static SCRIPTS: LazyLock<[String; 3]> = LazyLock::new(|| {
+    let shared = [include_str!("match.js"), include_str!("net.js")];
+    let rest = [include_str!("worker.js"), include_str!("dom.js")].map(minify::minify);
+    let [worker, dom] = rest;
+    [shared.map(minify::minify).concat(), worker, dom]
 });
+
+/// What stands before a worker's end where unknown third parties go.
+static UNKNOWN: LazyLock<String> = LazyLock::new(|| minify::minify(include_str!("unknown.js")));
 
 /// What is run once in a page, like what consent tools are told and the stubs.
 static BEFORE: LazyLock<String> = LazyLock::new(|| minify::minify(include_str!("before.js")));
@@ -51,8 +58,12 @@ pub struct Guard {
     text: String,
     /// `'sha256-...'` of it.
     hash: String,
-    /// What stands before a worker's script; one line.
+    /// What stands before a worker's script, up to the last arguments of its call; one line.
     worker: String,
+    /// Path of the folder with the stand-ins.
+    assets: String,
+    /// Unknown third parties go: it has to be told what is one site with its page.
+    told_site: bool,
 }
 
 impl Guard {
@@ -76,8 +87,12 @@ impl Guard {
             // Writing to a string cannot fail.
             let _ = write!(constants, "var {name}={};", table::literal(value));
         }
-        let [shared, dom] = &*SCRIPTS;
-        let worker = named(&format!("\"use strict\";{constants}{shared}"), "self");
+        let told_site = policy.strips_unknown();
+        let unknown = if told_site { known(policy) + &*UNKNOWN } else { String::new() };
+        let [shared, end, dom] = &*SCRIPTS;
+        let shared = format!("{shared}{unknown}{end}");
+        let mut worker = named(&format!("\"use strict\";{constants}{shared}"), "self");
+        worker.truncate(worker.len() - 1);
         let stripped =
             policy.registry().vendors().filter(|(id, _)| policy.action(*id) == VendorAction::Strip);
         let stubs = stubs::script(stripped.map(|(_, vendor)| vendor.id.as_str()));
@@ -86,7 +101,7 @@ impl Guard {
         let text = format!("\"use strict\";{constants}{shared}{dom}{before}{signals}{stubs}");
         let text = named(&text, "window,document,document.currentScript");
         let hash = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
-        Self { text, hash, worker: worker + ";" }
+        Self { text, hash, worker, assets: format!("{prefix}/assets/"), told_site }
     }
 
     /// CSP source expression of the script's text: `'sha256-...'`.
@@ -95,12 +110,38 @@ impl Guard {
         &self.hash
     }
 
-    /// What stands before the script of a worker of the site's own: one line, valid in classic and in module
-    /// workers. Workers that a page makes of a text have the page's guard from that.
+    /// Path of the folder with the stand-ins for stripped files; ends with a slash.
     #[must_use]
-    pub fn worker(&self) -> &str {
-        &self.worker
+    pub fn assets(&self) -> &str {
+        &self.assets
     }
+
+    /// What stands before the script of a worker of the site's own on this host: one line, valid in classic and in
+    /// module workers. Workers that a page makes of a text have the page's guard from that.
+    #[must_use]
+    pub fn worker(&self, host: &str) -> String {
+        // Without the last argument it would read the fragment of the worker's own address.
+        let site = match self.told_site {
+            true => format!(",0,self.location.origin+\"#{}\"", self.site(host).unwrap_or_default()),
+            false => String::new(),
+        };
+        format!("{}{site});", self.worker)
+    }
+
+    /// What is one site with a host, where the guard has to know it; without it, it takes its page's host. A host may
+    /// be any text that its visitor sends.
+    fn site<'a>(&self, host: &'a str) -> Option<&'a str> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
+        self.told_site.then(|| site_of(host)).filter(|site| site.bytes().all(plain))
+    }
+}
+
+/// What stays beside what is nobody's: the domains that are known whatever the registry says of their other paths,
+/// and behind a slash those of the registry. Backwards, like the table.
+fn known(policy: &Policy) -> String {
+    let (own, staying) = policy.known_domains();
+    let text: String = format!("{}/{}", own.join(" "), staying.join(" ")).chars().rev().collect();
+    format!("var KNOWN={};", table::literal(&text))
 }
 
 /// The function of these statements, called with these arguments. It knows itself as `GUARD`, and gives its text to
@@ -123,15 +164,18 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The whole `<script>...</script>` element, ASCII only.
+    /// The whole `<script>...</script>` element on a page of this host, ASCII only.
     ///
     /// Cost: one copy of about 40 kB.
     #[must_use]
-    pub fn element(&self) -> String {
+    pub fn element(&self, host: &str) -> String {
         let mut element = String::with_capacity(self.guard.text.len() + 128);
         element.push_str("<script data-optgate=\"guard\"");
         if self.gpc {
             element.push_str(" data-gpc=\"1\"");
+        }
+        if let Some(site) = self.guard.site(host) {
+            let _ = write!(element, " data-site=\"{site}\"");
         }
         if let Some(nonce) = &self.nonce {
             let _ = write!(element, " nonce=\"{nonce}\"");
@@ -151,7 +195,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::config::VendorPolicy;
+    use crate::config::{Unknown, VendorPolicy};
     use crate::registry::Registry;
 
     fn policy() -> Policy {
@@ -185,12 +229,33 @@ mod tests {
         assert!(whole <= 18 * 1024, "whole {whole}");
     }
 
+    /// README, Limits: what holds third parties that nobody knows comes to the table, and to no other policy's guard.
+    #[test]
+    fn only_a_policy_that_strips_what_nobody_knows_pays_for_it() {
+        let written = VendorPolicy { unknown: Unknown::Strip, ..VendorPolicy::default() };
+        let strict = Policy::resolve(Arc::new(Registry::builtin().unwrap()), &written).unwrap();
+        let strict = Guard::new(&strict, "/privacy-choices", &SignalSettings::default());
+        let (whole, plain) = (gzipped(&strict.text), gzipped(&guard().text));
+        println!("guard: {whole} bytes, gzip -9, where what nobody knows goes; else {plain}");
+        assert!(whole <= 19 * 1024 + 512, "whole {whole}");
+        let site = |guard: &Guard, host: &str| guard.site(host).map(str::to_owned);
+        assert_eq!(site(&strict, "www.shop.co.uk").as_deref(), Some("shop.co.uk"));
+        assert_eq!(site(&strict, "127.0.0.1").as_deref(), Some("127.0.0.1"));
+        assert_eq!(site(&strict, "a\"b"), None, "no text of a visitor's leaves its attribute");
+        assert_eq!(site(&guard(), "www.shop.co.uk"), None);
+        assert!(!guard().text.contains("data-site") && strict.text.contains("data-site"));
+        let worker = strict.worker("www.shop.co.uk");
+        assert!(
+            worker.ends_with("})(self,0,self.location.origin+\"#shop.co.uk\");") && !worker.contains('\n')
+        );
+    }
+
     /// `rewriting.md` 5: the page's charset must not matter.
     #[test]
     fn the_guard_is_ascii_and_closes_its_own_element_only() {
         let element =
             Placement { guard: Arc::new(guard()), gpc: true, nonce: Some("n".into()), sealed: false }
-                .element();
+                .element("shop.example");
         assert!(element.is_ascii());
         assert!(element.starts_with("<script data-optgate=\"guard\" data-gpc=\"1\" nonce=\"n\">("));
         assert_eq!(element.to_ascii_lowercase().matches("</script").count(), 1);
@@ -201,8 +266,8 @@ mod tests {
     #[test]
     fn the_hash_is_of_the_text_between_the_tags() {
         let guard = Arc::new(guard());
-        let element =
-            Placement { guard: Arc::clone(&guard), gpc: false, nonce: None, sealed: false }.element();
+        let element = Placement { guard: Arc::clone(&guard), gpc: false, nonce: None, sealed: false }
+            .element("shop.example");
         let text = element.split_once('>').and_then(|(_, t)| t.strip_suffix("</script>")).unwrap();
         let expected = format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text.as_bytes())));
         assert_eq!(guard.csp_hash(), expected);
@@ -211,7 +276,7 @@ mod tests {
     /// A line end in it would shift every line number that a worker reports.
     #[test]
     fn the_prefix_of_workers_is_one_line() {
-        let guard = guard();
-        assert!(!guard.worker().contains('\n') && guard.worker().ends_with(");"));
+        let worker = guard().worker("shop.example");
+        assert!(!worker.contains('\n') && worker.ends_with("})(self);"));
     }
 }

@@ -25,7 +25,7 @@ pub fn domains(policy: &Policy) -> String {
     };
     let lines = verdicts.iter().filter(|domain| !goes_whole(domain)).map(|domain| {
         let mut line = format!("{}{}", if domain.essential { "!" } else { "" }, domain.name);
-        for (path, strips) in telling(&domain.paths, above(&domain.name)) {
+        for (path, strips) in telling(&domain.paths, policy.strips_unknown() || above(&domain.name)) {
             line.push('#');
             line.push_str(path.strip_prefix('/').filter(|_| strips).unwrap_or(path));
         }
@@ -41,7 +41,8 @@ fn holds(wide: &str, narrow: &str) -> bool {
 }
 
 /// The patterns of a domain without those that change no verdict: one that only says again what a later one
-/// says, and one that stays where nothing would go. `above`: a domain above this one is listed.
+/// says, and one that stays where nothing would go. `above`: a domain above this one is listed, or what nobody knows
+/// goes.
 fn telling(paths: &[(String, bool)], above: bool) -> impl Iterator<Item = (&str, bool)> {
     paths.iter().enumerate().filter_map(move |(at, (path, strips))| {
         let (mut same, mut other) = (false, false);

@@ -6,13 +6,14 @@ use super::characters::Charset;
 use super::content::{self, Data, Form};
 use super::element::Element;
 use super::listed::{self, Asking};
-use super::references::{Place, Resolved, decode};
+use super::references::{Place, Resolved, decode, encode};
 use super::slots::{Meta, Slot, is_style, slot};
 use super::snippet::is_snippet;
 use super::state::{Inside, State};
 use super::urls::Target;
 use super::{RewriteError, amp, calls, css, inline, srcset, urls};
 use crate::enforce::guard::stubs;
+use crate::registry::lists::RequestType;
 use crate::registry::{Hit, VendorId};
 
 /// Changes to one element; each is a search through its attributes, and no page has so many.
@@ -57,7 +58,7 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_>) -> Result<(), 
         if !seen.insert(&item.name) {
             continue;
         }
-        if state.lists.is_some() {
+        if state.asks_beyond_registry() {
             state.asking.set(listed::asking(&tag, &item.name, |name| read(el, name)));
         }
         if let Some((vendor, edit)) = judge(state, slot, &rel, &item.value)? {
@@ -132,15 +133,27 @@ pub(super) fn judge(
         Slot::Referrer => referrer(resolved().text()),
         Slot::Document => document(state, value)?,
         Slot::Target => by(state.strip_code(value), || Edit::Set(NO_SCRIPT.to_owned())),
-        Slot::Handler => {
-            let vendor = state.strip_inline(resolved().text());
-            vendor.map(|vendor| (Some(vendor), Edit::Set(inline::emptied(state.vendor(vendor)))))
-        }
+        Slot::Handler => handler(state, value, resolved().text()),
         Slot::Picture if !is_style(value) => by(state.strip_url(value), || Edit::Remove),
         Slot::Style | Slot::Picture => style(state, &resolved()),
         Slot::Steps => steps(state, &resolved()),
         Slot::Signal => Some(signal(state, &resolved())),
     })
+}
+
+/// An event handler is emptied like an inline script. What it imports and only it knows passes through the guard, where
+/// that stands before it.
+fn handler(state: &mut State, raw: &str, script: &str) -> Option<Judgement> {
+    if let Some(vendor) = state.strip_inline(script) {
+        return Some((Some(vendor), Edit::Set(inline::emptied(state.vendor(vendor)))));
+    }
+    if !state.is_guarded() || inline::imports(script).all(|import| import.whole) {
+        return None;
+    }
+    // What is no ASCII stays as it is written; where references stand for it, nothing can.
+    let plain = !raw.contains('&');
+    let judged = state.without_trackers(script).filter(|_| plain || script.is_ascii())?;
+    Some((None, Edit::Set(if plain { judged } else { encode(&judged).into_owned() })))
 }
 
 fn by(vendor: Option<VendorId>, edit: impl FnOnce() -> Edit) -> Option<Judgement> {
@@ -296,6 +309,7 @@ impl State {
 
     /// Looks an inline script up: by the markers of vendors, and by what it imports.
     pub(super) fn strip_inline(&mut self, script: &str) -> Option<VendorId> {
+        self.asking.set(Asking::As(RequestType::Script));
         if let Some(hit) = self.policy.match_inline(script.as_bytes())
             && let Some(vendor) = self.strip(hit)
         {
@@ -331,6 +345,7 @@ impl State {
         if !self.is_guarded() {
             return self.strip_inline(script).map(|vendor| inline::emptied(self.vendor(vendor)));
         }
+        self.asking.set(Asking::As(RequestType::Script));
         let imports: Vec<_> = inline::imports(script).collect();
         let calls = match imports.iter().all(|import| import.whole) {
             true => Some(Vec::new()),
@@ -390,6 +405,7 @@ impl State {
 
     /// A style sheet without the addresses that have to go, and on whose account. `None`: there are none.
     pub(super) fn without_addresses(&mut self, sheet: &Resolved<'_>) -> Option<(Option<VendorId>, String)> {
+        self.asking.set(Asking::As(RequestType::OfStyle));
         let mut first = None;
         let found = css::addresses(sheet.text(), |url| {
             let vendor = self.strip_text(url);
@@ -431,7 +447,8 @@ impl State {
     /// The same for an inline script.
     pub(super) fn knows_inline(&self, script: &str) -> bool {
         self.policy.match_inline(script.as_bytes()).is_some()
-            || inline::imports(script).any(|i| urls::is_data(&i.address) || self.knows(&i.address))
+            || inline::imports(script)
+                .any(|i| !i.whole || urls::is_data(&i.address) || self.knows(&i.address))
     }
 
     fn strip_host(&mut self, raw: &str) -> Option<VendorId> {
@@ -444,17 +461,31 @@ impl State {
     }
 
     fn match_target(&self, target: &Target<'_>) -> Option<Hit> {
-        let listed = || match (&self.lists, self.asking.get()) {
-            (Some(lists), Asking::As(kind)) => lists.match_url(&target.host, &target.path, kind),
-            _ => None,
+        let beyond = || {
+            let Asking::As(kind) = self.asking.get() else { return None };
+            let listed =
+                self.lists.as_ref().and_then(|lists| lists.match_url(&target.host, &target.path, kind));
+            listed.or_else(|| self.match_unknown(&target.host))
         };
-        self.policy.match_url(&target.host, &target.path).or_else(listed)
+        self.policy.match_url(&target.host, &target.path).or_else(beyond)
     }
 
     fn match_host(&self, raw: &str) -> Option<Hit> {
         self.urls.ask(raw, |t| {
             let listed = || self.lists.as_ref()?.match_host(&t.host);
-            self.policy.match_host(&t.host).or_else(listed)
+            self.policy.match_host(&t.host).or_else(listed).or_else(|| self.match_unknown(&t.host))
         })
+    }
+
+    /// A third party that nobody knows, where those go.
+    fn match_unknown(&self, host: &str) -> Option<Hit> {
+        let hit = self.policy.match_unknown(host, self.urls.page_host())?;
+        self.strangers.note(host);
+        Some(hit)
+    }
+
+    /// Whether it matters what an address would be fetched for.
+    pub(super) fn asks_beyond_registry(&self) -> bool {
+        self.lists.is_some() || self.policy.strips_unknown()
     }
 }

@@ -118,6 +118,8 @@ pub struct Summary {
     pub document: bool,
     /// Hosts of the page's own domain that it refers to and the registry does not know; at most 16.
     pub siblings: Vec<String>,
+    /// Third parties that nobody knows, references to which went; at most 16.
+    pub strangers: Vec<String>,
 }
 
 /// Why a body can no longer be rewritten.
@@ -139,6 +141,7 @@ impl State {
         summary.link_duplicate = self.link.duplicate;
         summary.vendors = self.counts;
         summary.siblings = self.urls.siblings();
+        summary.strangers = self.strangers.all();
     }
 }
 

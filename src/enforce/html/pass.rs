@@ -70,7 +70,8 @@ impl Pass {
     /// What was counted so far.
     pub(super) fn counted(&self) -> Summary {
         let state = &self.document.state;
-        Summary { vendors: state.counts.clone(), siblings: state.urls.siblings(), ..Summary::default() }
+        let (siblings, strangers) = (state.urls.siblings(), state.strangers.all());
+        Summary { vendors: state.counts.clone(), siblings, strangers, ..Summary::default() }
     }
 
     /// Bytes that are kept.

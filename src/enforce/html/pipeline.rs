@@ -7,7 +7,6 @@ use super::mime::{self, Sniffed};
 use super::plan::Recipe;
 use super::{Kind, Plan, RewriteError, Rewriter, Summary, worker};
 use crate::config::OnRewriteFailure;
-use crate::enforce::guard::Placement;
 
 /// Which stage failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +67,8 @@ enum Stage {
     /// The first bytes of a worker's script, until they say where our statements go.
     Worker {
         start: Vec<u8>,
-        /// Whose statements.
-        guard: Option<Placement>,
+        /// Our statements, where there are any.
+        ours: String,
     },
     /// Bytes pass unchanged from here on.
     Passing(Passing),
@@ -95,7 +94,13 @@ impl Pipeline {
         }
         let start = Vec::new();
         let stage = match (recipe.kind, plan.guard) {
-            (Kind::Worker, guard) => Stage::Worker { start, guard },
+            (Kind::Worker, guard) => {
+                let host = plan.page.host_str().unwrap_or_default();
+                Stage::Worker {
+                    start,
+                    ours: guard.map_or_else(String::new, |placed| placed.guard.worker(host)),
+                }
+            }
             // XML says at its root what it is.
             (_, guard) => {
                 let plan = Box::new(Plan { guard, ..plan });
@@ -215,11 +220,10 @@ impl Rest {
 
     /// Puts our statements into a worker's script once its first bytes say where.
     fn prefix(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Stage::Worker { start, guard } = &mut self.stage else { return Ok(()) };
+        let Stage::Worker { start, ours } = &mut self.stage else { return Ok(()) };
         start.extend_from_slice(piece);
         let Some(at) = worker::place(start, last) else { return Ok(()) };
-        let (start, guard) = (std::mem::take(start), guard.take());
-        let ours = guard.as_ref().map_or("", |placed| placed.guard.worker());
+        let (start, ours) = (std::mem::take(start), std::mem::take(ours));
         self.stage = Stage::Passing(Passing::NotHtml);
         for part in [&start[..at], b";", ours.as_bytes(), &start[at..]] {
             self.encoder.write(part, out).map_err(Fault::Encode)?;

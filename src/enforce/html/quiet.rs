@@ -61,7 +61,7 @@ fn is_clean(state: &State, tag: &str, attribute: &Attribute<'_>, raw: &[u8]) -> 
     if !value.is_ascii() {
         return false;
     }
-    if state.lists.is_some() {
+    if state.asks_beyond_registry() {
         let Some(asking) = listed::asking_raw(tag, attribute, raw) else { return false };
         state.asking.set(asking);
     }

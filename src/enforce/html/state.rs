@@ -9,7 +9,7 @@ use super::inline::Holds;
 use super::listed::Asking;
 use super::pass::Pass;
 use super::references::{Place, decode, decode_ascii, encode};
-use super::urls::Urls;
+use super::urls::{Hosts, Urls};
 use super::{Plan, RewriteError};
 use crate::config::{LinkTitle, VendorAction};
 use crate::enforce::csp::{self, InMeta};
@@ -37,6 +37,8 @@ pub(super) struct State {
     pub lists: Option<PageLists>,
     /// What the lists are asked about while a reference is judged.
     pub asking: Cell<Asking>,
+    /// Third parties that nobody knows, and that went.
+    pub strangers: Hosts,
     /// Where references lead.
     pub urls: Urls,
     /// The link and its place.
@@ -98,6 +100,7 @@ impl State {
             policy: plan.policy,
             lists: plan.lists,
             asking: Cell::new(Asking::As(RequestType::Guess)),
+            strangers: Hosts::default(),
             urls: Urls::new(plan.page),
             link: Link::new(document),
             counts: Vec::new(),
@@ -127,6 +130,7 @@ impl State {
             policy: Arc::clone(&self.policy),
             lists: self.lists.clone(),
             asking: Cell::new(Asking::As(RequestType::Guess)),
+            strangers: Hosts::default(),
             urls,
             link: Link::new(false),
             counts: Vec::new(),
@@ -229,8 +233,9 @@ impl State {
         (self.guard, self.inner_guard, self.keeper) = (None, None, None);
     }
 
-    /// A `meta` with a policy: from its place on it applies to the keeper. Gives the content that lets it run,
-    /// where the page may be changed; else, under a policy that does not, there is no keeper.
+    /// A `meta` with a policy: from its place on it applies to the keeper, and to the stand-ins of an opted-out page.
+    /// Gives the content that lets them in, where the page may be changed; else, under a policy that does not let it
+    /// run, there is no keeper.
     ///
     /// Only within the head a `meta` sets a policy (HTML, 4.2.5.3). `raw` is its content as it stands there.
     pub(super) fn policy_begins(&mut self, raw: &str) -> Option<String> {
@@ -238,12 +243,25 @@ impl State {
         if let Some(guard) = &mut self.inner_guard {
             guard.sealed |= csp::knows_scripts_by_hash(&content);
         }
-        let keeper = self.keeper.as_ref().filter(|_| self.templates == 0 && !self.link.body)?;
-        match csp::admit_in_meta(&content, &[keeper::csp_hash()], keeper.nonce.as_deref()) {
+        if self.templates > 0 || self.link.body {
+            return None;
+        }
+        let may = self.opted_out && content.is_ascii();
+        let admitted = if may { self.with_stand_ins(&content) } else { None };
+        let runs = self.with_keeper(admitted.as_deref().unwrap_or(&content), may);
+        Some(encode(&runs.or(admitted)?).into_owned())
+    }
+
+    fn with_stand_ins(&self, policy: &str) -> Option<String> {
+        csp::with_stand_ins(policy, &csp::folder(self.urls.page(), &format!("{}/assets/", self.prefix))?)
+    }
+
+    /// A policy that lets the keeper run, where the one in the page does not and may be changed.
+    fn with_keeper(&mut self, policy: &str, may: bool) -> Option<String> {
+        let keeper = self.keeper.as_ref()?;
+        match csp::admit_in_meta(policy, &[keeper::csp_hash()], keeper.nonce.as_deref()) {
             InMeta::Runs => None,
-            InMeta::Edited(edited) if self.opted_out && content.is_ascii() => {
-                Some(encode(&edited).into_owned())
-            }
+            InMeta::Edited(edited) if may => Some(edited),
             InMeta::Edited(_) | InMeta::Cannot => {
                 self.keeper = None;
                 None
@@ -312,6 +330,7 @@ impl State {
         for (vendor, action, count) in inner.counts {
             self.count(vendor, action, count);
         }
+        self.strangers.take_in(&inner.strangers);
         if out == *bytes {
             return Ok(Inside::Same);
         }

@@ -77,7 +77,7 @@ impl Document {
             return;
         }
         if let Some(guard) = self.state.guard.take() {
-            out.extend_from_slice(guard.element().as_bytes());
+            out.extend_from_slice(guard.element(self.state.urls.page_host()).as_bytes());
         }
         if self.state.link.takes_place() {
             out.extend_from_slice(self.state.line().as_bytes());
@@ -116,7 +116,7 @@ impl Document {
 
     fn guard_goes(&mut self, at: usize) {
         if let Some(guard) = self.state.guard.take() {
-            self.edits.insert(at, guard.element().as_bytes());
+            self.edits.insert(at, guard.element(self.state.urls.page_host()).as_bytes());
         }
     }
 

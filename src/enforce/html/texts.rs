@@ -109,7 +109,6 @@ pub(super) fn judge(
         changed = noscript(state, html)?.or(changed);
     }
     if sheets.styles > 0 {
-        state.asking.set(Asking::As(RequestType::OfStyle));
         let sheet = as_read(changed.as_deref().unwrap_or(text), form);
         changed = state.without_addresses(&sheet).map(|(_, sheet)| sheet).or(changed);
     }
@@ -140,6 +139,7 @@ fn with_calls_judged(state: &mut State, text: &str) -> Option<String> {
 
 /// A script's text.
 fn script(state: &mut State, holds: Holds, text: &str, form: Form) -> Option<String> {
+    state.asking.set(Asking::As(RequestType::Guess));
     let (stub, origin) = (state.asset("e.mjs"), state.urls.origin());
     let neutralised = state.component == Some(true);
     let said = match holds {

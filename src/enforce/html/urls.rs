@@ -20,11 +20,35 @@ pub(super) struct Urls {
     fallback: Url,
     base: Option<Url>,
     foreign: bool,
-    siblings: RefCell<Vec<String>>,
+    siblings: Hosts,
 }
 
-/// Other hosts of the page's own domain that are remembered.
-const MAX_SIBLINGS: usize = 16;
+/// Hosts that one page has to tell of, each once, and no more than [`MOST_HOSTS`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hosts(RefCell<Vec<String>>);
+
+/// Its bound.
+const MOST_HOSTS: usize = 16;
+
+impl Hosts {
+    /// Remembers a host.
+    pub(super) fn note(&self, host: &str) {
+        let mut hosts = self.0.borrow_mut();
+        if hosts.len() < MOST_HOSTS && !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+
+    /// Remembers those of another list.
+    pub(super) fn take_in(&self, other: &Self) {
+        other.0.borrow().iter().for_each(|host| self.note(host));
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.borrow().clone()
+    }
+}
 
 /// A third-party reference that could be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +63,7 @@ impl Urls {
     /// References of a page with this effective address.
     pub(super) fn new(page: Url) -> Self {
         let page_host = bare_host(page.host_str().unwrap_or_default()).to_owned();
-        let siblings = RefCell::default();
+        let siblings = Hosts::default();
         let charset = Charset::default();
         Self { charset, fallback: page.clone(), page, page_host, base: None, foreign: false, siblings }
     }
@@ -66,6 +90,16 @@ impl Urls {
     /// Whether both resolve references alike, for the same page.
     pub(super) fn stand_as(&self, other: &Self) -> bool {
         self.charset == other.charset && self.base == other.base && self.foreign == other.foreign
+    }
+
+    /// The page's address.
+    pub(super) fn page(&self) -> &Url {
+        &self.page
+    }
+
+    /// The page's host, as [`Target::host`] is written.
+    pub(super) fn page_host(&self) -> &str {
+        &self.page_host
     }
 
     /// The page's origin, `https://host[:port]`.
@@ -151,18 +185,14 @@ impl Urls {
         if host[tail(host)..] != self.page_host[tail(&self.page_host)..] {
             return;
         }
-        let mut siblings = self.siblings.borrow_mut();
-        if siblings.len() < MAX_SIBLINGS
-            && !siblings.iter().any(|known| known == host)
-            && psl::domain_str(host).is_some_and(|own| psl::domain_str(&self.page_host) == Some(own))
-        {
-            siblings.push(host.to_owned());
+        if psl::domain_str(host).is_some_and(|own| psl::domain_str(&self.page_host) == Some(own)) {
+            self.siblings.note(host);
         }
     }
 
     /// Hosts of the page's own domain that it refers to and nobody knows, each once.
     pub(super) fn siblings(&self) -> Vec<String> {
-        self.siblings.borrow().clone()
+        self.siblings.all()
     }
 }
 

@@ -610,6 +610,10 @@ fn a_collector_path_or_own_host_that_cannot_work_is_refused_with_its_place() {
         ("collectors = [\"/a?b\"]\n", "`collectors[0]` cannot be used"),
         ("first_party_hosts = [\"*.shop.example\"]\n", "`first_party_hosts[0]` is no host name"),
         ("first_party_hosts = [\"10.0.0.1\"]\n", "`first_party_hosts[0]` is no host name"),
+        ("known = [\"cdn.example\", \"https://b.example\"]\n", "`known[1]` cannot be used"),
+        ("known = [\"*.b.example\"]\n", "next: write \"b.example\""),
+        ("unknown = \"stripp\"\n", "did you mean \"strip\"?"),
+        ("knwon = []\n", "did you mean `known`?"),
         ("[dns]\ninterval = \"1ms\"\n", "`dns.interval` is too short"),
     ] {
         let text = if text.starts_with('[') { format!("{SITE}{text}") } else { format!("{text}{SITE}") };

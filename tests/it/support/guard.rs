@@ -33,7 +33,7 @@ pub fn placement() -> Placement {
 /// The text with each guard in it, also those inside attributes and `data:` addresses, as `[GUARD]`, and the keeper
 /// as `[KEEPER]`, or `[KEEPER n1]` with that nonce.
 pub fn folded(text: &str) -> String {
-    let mut element = placement().element();
+    let mut element = placement().element("");
     let mut folded = text.replace(&element, "[GUARD]");
     for (nonce, name) in [(None, "[KEEPER]"), (Some("n1"), "[KEEPER n1]")] {
         let mut keeper = String::new();

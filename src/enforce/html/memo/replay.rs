@@ -45,6 +45,7 @@ pub(in super::super) struct Replay {
     /// What this page counts beyond what the entry's counts say.
     beyond: Vec<(VendorId, VendorAction, i64)>,
     siblings: Vec<String>,
+    strangers: Vec<String>,
 }
 
 /// What a piece of the page turned out to be.
@@ -87,6 +88,7 @@ impl Replay {
             of: 0,
             beyond: Vec::new(),
             siblings: Vec::new(),
+            strangers: Vec::new(),
         }
     }
 
@@ -212,6 +214,7 @@ impl Replay {
         add(&mut self.beyond, &now.vendors, 1);
         add(&mut self.beyond, &then.vendors, -1);
         self.siblings.extend(now.siblings);
+        self.strangers.extend(now.strangers);
         (self.at, self.sent, self.live) = (to, point.output, None);
     }
 
@@ -231,9 +234,11 @@ impl Replay {
         let counted =
             |(vendor, action, count)| Some((vendor, action, u32::try_from(count).ok().filter(|n| *n > 0)?));
         end.vendors = counts.into_iter().filter_map(counted).collect();
-        for host in &self.siblings {
-            if !end.siblings.contains(host) {
-                end.siblings.push(host.clone());
+        for (told, hosts) in [(&mut end.siblings, &self.siblings), (&mut end.strangers, &self.strangers)] {
+            for host in hosts {
+                if !told.contains(host) {
+                    told.push(host.clone());
+                }
             }
         }
         end
@@ -390,6 +395,7 @@ mod tests {
         summary.vendors.sort_by_key(|(vendor, action, _)| (vendor.0, *action as u8));
         // Hosts of the entry's page may be told of once more.
         summary.siblings.clear();
+        summary.strangers.clear();
         (out, summary)
     }
 
