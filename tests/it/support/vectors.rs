@@ -252,6 +252,11 @@ pub fn css(text: &str) -> Vec<Address> {
                     at = take(&chars, at, |c| c == ')' || c.is_ascii_whitespace(), &mut found);
                 }
                 word.clear();
+                    // Whatever else stands in it belongs to it.
+                    while chars.get(at).is_some_and(|c| *c != ')') {
+                        at += if chars[at] == '\\' { 2 } else { 1 };
+                    }
+                    at = at.min(chars.len());
             }
             c => {
                 let named = c.is_alphanumeric() || matches!(c, '-' | '_');
