@@ -13,6 +13,7 @@ use super::state::{Inside, State};
 use super::urls::Target;
 use super::{RewriteError, amp, calls, css, inline, srcset, urls};
 use crate::enforce::guard::stubs;
+use crate::registry::lists::RequestType;
 use crate::registry::{Hit, VendorId};
 
 /// Changes to one element; each is a search through its attributes, and no page has so many.
@@ -51,6 +52,12 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_>) -> Result<(), 
     let mut seen: HashSet<&str> = HashSet::new();
     let mut edits: Vec<(usize, Edit)> = Vec::new();
     let mut culprit = if tag.starts_with("amp-") { component(state, el) } else { None };
+    let link = match &*tag {
+        "link" if state.lists.is_some() => {
+            listed::of_link(&read(el, "rel").unwrap_or_default(), &read(el, "as").unwrap_or_default())
+        }
+        _ => RequestType::Guess,
+    };
     for (at, item) in el.items().iter().enumerate() {
         let Some(slot) = slot(&tag, &item.name, meta) else { continue };
         // Only the first of a name counts (HTML 13.2.5.33).
@@ -58,7 +65,7 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_>) -> Result<(), 
             continue;
         }
         if state.lists.is_some() {
-            state.asking.set(listed::asking(&tag, &item.name, |name| read(el, name)));
+            state.asking.set(listed::asking(&tag, &item.name, link));
         }
         if let Some((vendor, edit)) = judge(state, slot, &rel, &item.value)? {
             culprit = culprit.or(vendor);

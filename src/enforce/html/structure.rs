@@ -396,7 +396,7 @@ impl Watch for Document {
         }
     }
 
-    fn is_open(&self, name: Name) -> bool {
+    fn is_open(&mut self, name: Name) -> bool {
         self.opened.closes(name).is_some()
     }
 

@@ -61,7 +61,7 @@ pub(super) trait Watch {
     /// A comment that readers may take for a CDATA section: its `!`, at this place, has to be a `?`.
     fn doubt(&mut self, _at: usize) {}
     /// Whether an element of this name may be open.
-    fn is_open(&self, _name: Name) -> bool {
+    fn is_open(&mut self, _name: Name) -> bool {
         false
     }
 }
