@@ -68,7 +68,7 @@ impl Data {
         let essence = self.media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match essence.as_str() {
             "text/html" => Form::Html,
-            other if other.contains("xml") || other.contains("html") => Form::Xml,
+            other if other.contains("xml") || other.contains("html") || other == "text/xsl" => Form::Xml,
             _ => Form::Other,
         };
         let readable = charset::of_content_type(&self.media).is_none_or(|e| e.is_ascii_compatible());
@@ -198,5 +198,6 @@ mod tests {
     fn a_script_address_is_decoded() {
         assert_eq!(script("\u{1}Java\tScript:a%28)").as_deref(), Some("a()"));
         assert_eq!(script("javascript"), None);
+            ("data:Text/XSL,", Some(Form::Xml)),
     }
 }
