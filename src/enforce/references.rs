@@ -68,7 +68,7 @@ fn filter_whole(headers: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&str) 
 }
 
 /// A value as browsers read it: any byte is a character.
-fn text_of(value: &HeaderValue) -> Cow<'_, str> {
+pub(super) fn text_of(value: &HeaderValue) -> Cow<'_, str> {
     value.to_str().map_or_else(
         |_| value.as_bytes().iter().copied().map(char::from).collect::<String>().into(),
         Cow::Borrowed,
@@ -76,7 +76,7 @@ fn text_of(value: &HeaderValue) -> Cow<'_, str> {
 }
 
 /// The other way. `None`: no value of a header.
-fn value_of(text: &str) -> Option<HeaderValue> {
+pub(super) fn value_of(text: &str) -> Option<HeaderValue> {
     let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
     HeaderValue::from_bytes(&bytes?).ok()
 }
