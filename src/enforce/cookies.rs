@@ -103,8 +103,9 @@ pub fn cookie_domains(host: &str) -> Vec<&str> {
 
 /// Appends `Set-Cookie` lines that expire cookies: host-only and for each domain of [`cookie_domains`].
 ///
-/// Gives how many names were expired. Names that cannot stand in a line are skipped; a cookie with
-/// another path than `/` stays out of reach (the browser never says which path it has).
+/// Gives how many names were expired. Names that cannot stand in a line, or that alone take more than is left, are
+/// skipped: a cookie with another path than `/` stays out of reach (the browser never says which path it has), and comes
+/// first again with every request.
 pub fn expire(headers: &mut HeaderMap, names: &[Vec<u8>], host: &str, secure: bool) -> u32 {
     let domains = cookie_domains(host);
     let (mut expired, mut bytes) = (0, 0);
@@ -113,10 +114,11 @@ pub fn expire(headers: &mut HeaderMap, names: &[Vec<u8>], host: &str, secure: bo
         let lines: Option<Vec<HeaderValue>> =
             scopes.map(|domain| expiry_line(name, domain, secure)).collect();
         let Some(lines) = lines else { continue };
-        bytes += lines.iter().map(HeaderValue::len).sum::<usize>();
-        if bytes > EXPIRY_BYTES {
-            break;
+        let more = lines.iter().map(HeaderValue::len).sum::<usize>();
+        if bytes + more > EXPIRY_BYTES {
+            continue;
         }
+        bytes += more;
         for line in lines {
             headers.append(SET_COOKIE, line);
         }
@@ -274,6 +276,15 @@ mod tests {
         let expired = expire(&mut map, &names, "www.example.com", false);
         let bytes: usize = map.get_all(SET_COOKIE).iter().map(HeaderValue::len).sum();
         assert!(expired > 5 && bytes <= EXPIRY_BYTES, "{expired} names, {bytes} bytes");
+    }
+
+    /// A cookie whose name takes all the bytes there are is in the browser still, the next time.
+    #[test]
+    fn a_name_that_does_not_fit_keeps_no_other_from_its_expiry() {
+        let names = [[b"_fb", &[b'x'; EXPIRY_BYTES][..]].concat(), b"_fbp".to_vec()];
+        let mut map = HeaderMap::new();
+        assert_eq!(expire(&mut map, &names, "localhost", false), 1);
+        assert_eq!(lines(&map, SET_COOKIE), ["_fbp=; Path=/; Max-Age=0"]);
     }
 
     /// DESIGN 4, cookie: the whole table.

@@ -17,7 +17,7 @@ pub fn filter(headers: &mut HeaderMap, strips: Strips<'_>) -> u32 {
     if !headers.keys().any(|name| leads_on(name.as_str())) {
         return 0;
     }
-    let mut removed = filter_list(headers, &LINK, |entry| link_is_stripped(entry, strips));
+    let mut removed = filter_members(headers, &LINK, split_links, |entry| link_is_stripped(entry, strips));
     for (name, host_alone) in [("reporting-endpoints", true), ("speculation-rules", false)] {
         let name = HeaderName::from_static(name);
         removed += filter_list(headers, &name, |member| quoted(member).any(|uri| strips(&uri, host_alone)));
@@ -68,7 +68,7 @@ fn filter_whole(headers: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&str) 
 }
 
 /// A value as browsers read it: any byte is a character.
-fn text_of(value: &HeaderValue) -> Cow<'_, str> {
+pub(super) fn text_of(value: &HeaderValue) -> Cow<'_, str> {
     value.to_str().map_or_else(
         |_| value.as_bytes().iter().copied().map(char::from).collect::<String>().into(),
         Cow::Borrowed,
@@ -76,18 +76,27 @@ fn text_of(value: &HeaderValue) -> Cow<'_, str> {
 }
 
 /// The other way. `None`: no value of a header.
-fn value_of(text: &str) -> Option<HeaderValue> {
+pub(super) fn value_of(text: &str) -> Option<HeaderValue> {
     let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
     HeaderValue::from_bytes(&bytes?).ok()
 }
 
-/// Removes the members of a list header that `drop` names; a value without members left goes.
+/// Removes the members of a structured field's list that `drop` names; a value without members left goes.
 pub fn filter_list(headers: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&str) -> bool) -> u32 {
+    filter_members(headers, name, split_list, drop)
+}
+
+fn filter_members(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    split: fn(&str) -> Vec<&str>,
+    drop: impl Fn(&str) -> bool,
+) -> u32 {
     let mut removed = 0;
     let mut fields: Vec<HeaderValue> = Vec::new();
     for value in headers.get_all(name) {
         let text = text_of(value);
-        let members = split_list(&text);
+        let members = split(&text);
         let kept: Vec<&str> = members.iter().copied().filter(|member| !drop(member)).collect();
         if kept.len() == members.len() {
             fields.push(value.clone());
@@ -105,10 +114,19 @@ pub fn filter_list(headers: &mut HeaderMap, name: &HeaderName, drop: impl Fn(&st
     removed
 }
 
-/// Splits a list at its commas, but not within quotes, `<>`, or parentheses; members are trimmed and
-/// not empty.
+/// Splits the list of a structured field (RFC 9651) at its commas, but not within quotes, `<>`, or parentheses;
+/// members are trimmed and not empty.
 #[must_use]
 pub fn split_list(text: &str) -> Vec<&str> {
+    split_outside(text, true)
+}
+
+/// The same for `Link`, in which a parenthesis is a character like others (RFC 8288, 3).
+fn split_links(text: &str) -> Vec<&str> {
+    split_outside(text, false)
+}
+
+fn split_outside(text: &str, nests: bool) -> Vec<&str> {
     let (mut members, mut start) = (Vec::new(), 0);
     let (mut quoted, mut escaped, mut angle, mut depth) = (false, false, false, 0u32);
     for (at, byte) in text.bytes().enumerate() {
@@ -119,8 +137,8 @@ pub fn split_list(text: &str) -> Vec<&str> {
             _ if quoted => {}
             b'<' => angle = true,
             b'>' => angle = false,
-            b'(' if !angle => depth += 1,
-            b')' if !angle => depth = depth.saturating_sub(1),
+            b'(' if nests && !angle => depth += 1,
+            b')' if nests && !angle => depth = depth.saturating_sub(1),
             b',' if !angle && depth == 0 => {
                 members.push(text[start..at].trim());
                 start = at + 1;
@@ -134,28 +152,38 @@ pub fn split_list(text: &str) -> Vec<&str> {
 }
 
 /// One `Link` entry: its target, and the candidates of an `imagesrcset` (RFC 8288, 3; HTML, 4.2.4).
+///
+/// Browsers differ in where an entry ends when quotes and brackets do not pair, so that what looks like the target of
+/// another entry counts wherever it stands.
 fn link_is_stripped(entry: &str, strips: Strips<'_>) -> bool {
-    let Some((uri, parameters)) = entry.strip_prefix('<').and_then(|rest| rest.split_once('>')) else {
-        return false;
-    };
+    let (uri, parameters) =
+        entry.strip_prefix('<').and_then(|rest| rest.split_once('>')).unwrap_or(("", entry));
     let (mut hint, mut candidates) = (false, Vec::new());
     for parameter in split_parameters(parameters) {
         let Some((name, value)) = parameter.split_once('=') else { continue };
         let value = unquote(value.trim());
         if name.trim().eq_ignore_ascii_case("rel") {
-            hint |= value.split_ascii_whitespace().any(|rel| {
-                rel.eq_ignore_ascii_case("preconnect") || rel.eq_ignore_ascii_case("dns-prefetch")
-            });
+            hint |= value.split_ascii_whitespace().any(is_hint);
         } else if name.trim().eq_ignore_ascii_case("imagesrcset") {
             candidates.push(value);
         }
     }
     let uri = uri.trim();
     let in_set = |set: &String| set.split([' ', '\t', ',']).any(|part| strips(part, false));
-    // A quote that nobody closed hides what is behind it from us, and perhaps not from a browser.
-    let hidden = parameters.split('"').count() % 2 == 0
-        && parameters.split('<').skip(1).any(|rest| strips(rest.split('>').next().unwrap_or(rest), hint));
-    hint && strips(uri, true) || strips(uri, false) || candidates.iter().any(in_set) || hidden
+    let words = |text: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(is_hint);
+    let another = |part: &str| {
+        let uri = part.split('>').next().unwrap_or(part).trim();
+        strips(uri, false) || words(part) && strips(uri, true)
+    };
+    hint && strips(uri, true)
+        || strips(uri, false)
+        || candidates.iter().any(in_set)
+        || parameters.split('<').skip(1).any(another)
+}
+
+/// Whether a link of this relation only opens a connection.
+fn is_hint(rel: &str) -> bool {
+    rel.eq_ignore_ascii_case("preconnect") || rel.eq_ignore_ascii_case("dns-prefetch")
 }
 
 /// Splits `;a=b;c="d;e"` at the semicolons outside quotes.
@@ -275,9 +303,16 @@ mod tests {
             ),
             (&["<//ads.example>; rel=preconnect", "</b>; rel=next"], &["</b>; rel=next"]),
             (
-                &["</a,b>; title=\"x, <https://ads.example/>; y\""],
-                &["</a,b>; title=\"x, <https://ads.example/>; y\""],
+                &["</a,b>; title=\"x, <https://own.example/>; y\""],
+                &["</a,b>; title=\"x, <https://own.example/>; y\""],
             ),
+            // Not all browsers know where such a quote ends.
+            (&["</a,b>; title=\"x\\\", <https://ads.example/>; y\""], &[]),
+            (&["</a>; title='x, y\"', <https://ads.example/>; x=\""], &["</a>; title='x"]),
+            (&["</a>; title=a<b, <//hint.example>; rel=preconnect"], &[]),
+            (&["x\"y, <https://ads.example/>; rel=preload"], &[]),
+            (&["</a>; title=a(b, <https://ads.example/>; rel=preload"], &["</a>; title=a(b"]),
+            (&["</a>; title=a(b, </b>; title=c)"], &["</a>; title=a(b, </b>; title=c)"]),
             (
                 &["<https://hint.example/>; rel=\"dns-prefetch x\", <https://hint.example/a>; rel=preload"],
                 &["<https://hint.example/a>; rel=preload"],

@@ -1,5 +1,7 @@
 //! Step 6: a request head on its way to the origin.
 
+use std::collections::HashSet;
+
 use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::uri::PathAndQuery;
@@ -132,10 +134,11 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     if names.any(Names::COOKIE) && matches!(changes.target, Target::Page(_)) {
         changes.consent = ConsentCookies::read(headers);
     }
-    let trackers = &changes.tracker_cookies;
-    if ctx.our_cookies || !trackers.is_empty() {
+    if ctx.our_cookies || !changes.tracker_cookies.is_empty() {
+        let mut trackers = Known::default();
+        changes.tracker_cookies.iter().for_each(|name| trackers.add(name));
         cookies::drop_request_cookies(headers, |name| {
-            name == ours || name.starts_with(marks::PREFIX.as_bytes()) || trackers.iter().any(|t| t == name)
+            name == ours || name.starts_with(marks::PREFIX.as_bytes()) || trackers.has(name)
         });
     }
     if opted_out {
@@ -200,15 +203,44 @@ pub fn ask_again(headers: &mut HeaderMap, changes: &mut RequestChanges) {
 /// Names of the tracker cookies a request carries, each once.
 #[must_use]
 pub fn tracker_cookies(headers: &HeaderMap, policy: &Policy) -> Vec<Vec<u8>> {
-    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut names = Known::default();
     for field in headers.get_all(COOKIE) {
         for (name, _) in cookie_pairs(field.as_bytes()) {
-            if is_tracker_cookie(policy, name) && !names.iter().any(|known| known == name) {
-                names.push(name.to_vec());
+            if is_tracker_cookie(policy, name) && !names.has(name) {
+                names.add(name);
             }
         }
     }
-    names
+    names.all.into_iter().map(<[u8]>::to_vec).collect()
+}
+
+/// Names in their order. A few are compared one by one; of more there is a set, or a request of nothing but cookies
+/// would cost their number squared.
+#[derive(Debug, Default)]
+struct Known<'a> {
+    all: Vec<&'a [u8]>,
+    /// All of them, once there are more than [`FEW`].
+    set: HashSet<&'a [u8]>,
+}
+
+/// Names that are compared one by one.
+const FEW: usize = 16;
+
+impl<'a> Known<'a> {
+    fn has(&self, name: &[u8]) -> bool {
+        if self.all.len() > FEW { self.set.contains(name) } else { self.all.contains(&name) }
+    }
+
+    fn add(&mut self, name: &'a [u8]) {
+        self.all.push(name);
+        match self.all.len() {
+            ..=FEW => {}
+            n if n == FEW + 1 => self.set.extend(&self.all),
+            _ => {
+                self.set.insert(name);
+            }
+        }
+    }
 }
 
 /// Whether a first-party cookie belongs to a vendor that is not allowed.
@@ -245,6 +277,20 @@ fn strip_query(uri: &mut Uri, remove: impl Fn(&str) -> bool) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Threat: a request head of nothing but trackers' cookies.
+    #[test]
+    fn of_many_names_a_set_is_asked() {
+        let names: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![b'a', n]).collect();
+        let mut known = Known::default();
+        for (at, name) in names.iter().enumerate() {
+            assert!(!known.has(name));
+            known.add(name);
+            assert_eq!(known.set.len(), if at < FEW { 0 } else { at + 1 });
+            assert!(names[..=at].iter().all(|name| known.has(name)));
+        }
+        assert_eq!(known.all, names);
+    }
 
     #[test]
     fn click_ids_leave_the_query_and_the_rest_keeps_its_bytes() {

@@ -288,7 +288,9 @@ impl Judge<'_> {
     /// `location`: also where it only leads on to a tracker, as a picture or script of the page's own does.
     pub fn strip_references(&self, headers: &mut HeaderMap, location: bool) -> u32 {
         let strips = |reference: &str, hint: bool| self.strips(reference, hint);
-        let mut removed = references::filter(headers, &strips);
+        // A browser follows these before there is a guard, and before the page may say that it can have none (AMP).
+        let unguarded = Self { guarded: false, ..*self };
+        let mut removed = references::filter(headers, &|reference, hint| unguarded.strips(reference, hint));
         if location {
             removed += references::filter_location(headers, &strips);
         }

@@ -131,7 +131,8 @@ fn undone(value: &str) -> Option<(String, String)> {
     Some((domain.to_owned(), pairs.join("&")))
 }
 
-/// Turns chosen groups of a list like `C0001%3A1%2CC0004%3A1`, percent-encoded or plain.
+/// Turns chosen groups of a list like `C0001%3A1%2CC0004%3A1`, percent-encoded in either case, or plain. The commas
+/// become alike, as the script writes them.
 fn turn_groups(
     list: &str,
     chosen: impl Fn(&str) -> bool,
@@ -139,10 +140,11 @@ fn turn_groups(
     to: char,
     note: &mut impl FnMut(&str),
 ) -> String {
+    let list = list.replace("%2c", "%2C");
     let comma = if list.contains("%2C") { "%2C" } else { "," };
-    let each = list.split(comma).map(|group| {
+    let each = list.split("%2C").flat_map(|part| part.split(',')).map(|group| {
         let Some(head) = group.strip_suffix(from) else { return group.to_owned() };
-        let id = head.strip_suffix("%3A").or_else(|| head.strip_suffix(':'));
+        let id = ["%3A", "%3a", ":"].into_iter().find_map(|colon| head.strip_suffix(colon));
         match id.filter(|id| chosen(id)) {
             Some(id) => {
                 note(id);
@@ -182,6 +184,14 @@ mod tests {
              &isGpcEnabled=0"
         );
         assert_eq!(undone(STATE), None);
+    }
+
+    /// RFC 3986, 2.1: hexadecimal digits are the same in either case.
+    #[test]
+    fn a_state_in_small_digits_is_turned_and_turned_back() {
+        let out = steered("isGpcEnabled=1&groups=C0001%3a1%2cC0004%3a1,SSPD_BG:0", &groups(), "shop.example");
+        assert_eq!(out, "isGpcEnabled=1&groups=C0001%3a1%2CC0004%3a0%2CSSPD_BG:0&optgate=shop.example!C0004");
+        assert_eq!(undone(&out).unwrap().1, "isGpcEnabled=1&groups=C0001%3a1%2CC0004%3a1%2CSSPD_BG:0");
     }
 
     /// A platform's own opt-out needs no turning, and gets no mark.

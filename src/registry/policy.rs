@@ -418,10 +418,12 @@ impl Policy {
     /// Whether a first-party request carries a vendor's data: a server-side tag manager, a conversion
     /// gateway or a proxied collector. An allowed vendor's does not match.
     ///
-    /// Cost: a comparison a rule; no allocation.
+    /// Cost: a comparison a rule; no allocation where the path is commonly written.
     #[must_use]
     pub fn match_collector(&self, request: FirstParty<'_>) -> Option<Hit> {
-        let last = request.path.bytes().last();
+        let path = plain(request.path);
+        let request = FirstParty { path: &path, ..request };
+        let last = path.bytes().last();
         let rules = self.registry.collectors.iter().filter(|rule| rule.may_match(last));
         let matching = rules.filter(|rule| rule.matches(request));
         self.strongest(matching.map(|rule| rule.vendor)).filter(touches)

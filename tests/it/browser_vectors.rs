@@ -71,11 +71,13 @@ struct Vector {
     way: Way,
     twin: Twin,
     tab: Kind,
+    /// The type it is served as.
+    media: &'static str,
     page: String,
 }
 
 impl Vector {
-    /// Reads a page; its first comment says what it is.
+    /// Reads a page; its first comment says what it is, and its ending of which type.
     fn read(path: &PathBuf) -> Self {
         let page = std::fs::read_to_string(path).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -102,7 +104,13 @@ impl Vector {
             Some("own") => Kind::Own,
             other => panic!("{name}: no tab {other:?}"),
         };
-        Self { name, what, way, twin, tab, page }
+        let media = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("html") => "text/html",
+            Some("svg") => "image/svg+xml",
+            Some("xhtml") => "application/xhtml+xml",
+            other => panic!("{name}: no type {other:?}"),
+        };
+        Self { name, what, way, twin, tab, media, page }
     }
 
     /// Whether the visit's twin came through.
@@ -154,8 +162,8 @@ fn site(vectors: &[Vector]) -> Origin {
         origin = origin.on(&format!("/{file}"), move |x| x.ok(kind, &bytes));
     }
     for vector in vectors {
-        let bytes = vector.page.clone();
-        origin = origin.on(&format!("/{}", vector.name), move |x| x.ok("text/html", bytes.as_bytes()));
+        let (media, bytes) = (vector.media, vector.page.clone());
+        origin = origin.on(&format!("/{}", vector.name), move |x| x.ok(media, bytes.as_bytes()));
     }
     origin
 }

@@ -215,6 +215,7 @@ fn pages_in_other_encodings_and_without_a_type_are_rewritten() {
         ("two types", "text/plain, text/html", bytes),
         ("xhtml", "application/xhtml+xml", xhtml.clone().into_bytes()),
         ("xhtml as xml", "text/xml", xhtml.clone().into_bytes()),
+        ("xhtml as xsl", "text/xsl", xhtml.clone().into_bytes()),
         ("xhtml in utf-16", "application/xhtml+xml; charset=utf-16be", xhtml_wide),
         ("xhtml without a type", "", xhtml.clone().into_bytes()),
         ("xhtml of another kind", "application/vnd.x+xml", xhtml.into_bytes()),

@@ -449,6 +449,15 @@ fn a_visitor_without_an_opt_out_keeps_all_cookies_and_headers_but_for_the_keeper
     assert!(!head.contains_key("permissions-policy"));
 }
 
+/// DESIGN 4, vendor policy: a container is kept where the guard holds it. A browser follows a `Link` before there is a
+/// guard, also to a page that will say it is AMP and have none.
+#[test]
+fn a_container_is_not_fetched_ahead_of_the_page_that_keeps_it() {
+    let link = "<https://www.googletagmanager.com/gtm.js?id=GTM-1>; rel=preload; as=script";
+    let head = Case::new(OUT).page(&[("link", link), ("link", "</a.css>; rel=preload; as=style")]);
+    assert_eq!(all(&head, "link"), ["</a.css>; rel=preload; as=style"]);
+}
+
 /// `rewriting.md` 4, response headers.
 #[test]
 fn headers_that_call_trackers_are_filtered_for_an_opted_out_visitor() {

@@ -23,6 +23,7 @@ mod wall;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use super::references::{text_of, value_of};
 pub use admit::{
     Admission, InMeta, TRUSTED_TYPES_POLICY, admit, admit_by_hash, admit_in_meta, admit_policy_name,
     admit_reported, know_scripts_by_hash, knows_scripts_by_hash,
@@ -31,18 +32,18 @@ pub use reports::drop_reports;
 pub use stand_ins::{admit_stand_ins, folder, with_stand_ins};
 pub use wall::{NeverAllowed, Wall};
 
-/// Changes the values of a field; those that are no text, or for which `change` gives nothing, stay.
+/// Changes the values of a field; those for which `change` gives nothing stay. As browsers do, any byte is read as a
+/// character.
 fn edit(headers: &mut HeaderMap, name: &HeaderName, change: impl Fn(&str) -> Option<String>) {
     let mut changed = false;
     let mut fields: Vec<HeaderValue> = Vec::new();
     for value in headers.get_all(name) {
-        let edited = value.to_str().ok().and_then(&change);
-        match edited.map(HeaderValue::try_from) {
-            Some(Ok(value)) => {
+        match change(&text_of(value)).and_then(|edited| value_of(&edited)) {
+            Some(value) => {
                 changed = true;
                 fields.push(value);
             }
-            _ => fields.push(value.clone()),
+            None => fields.push(value.clone()),
         }
     }
     if changed {

@@ -52,5 +52,10 @@ mod tests {
                 assert_eq!(map[&name], after, "{before}");
             }
         }
+        let mut map = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"img-src \xe9; report-uri https://ads.example/r /own").unwrap();
+        map.insert(CONTENT_SECURITY_POLICY, value);
+        drop_reports(&mut map, &strips);
+        assert_eq!(map[CONTENT_SECURITY_POLICY].as_bytes(), b"img-src \xe9; report-uri /own");
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::inline::{behind, line_end};
+use super::gaps::{behind, line_end};
 use super::snippet::quoted;
 
 /// What stands before the address; `net.js` defines the function. Behind the address stands a bracket.
@@ -41,11 +41,14 @@ pub(super) fn addresses(script: &str) -> Option<Vec<Range<usize>>> {
     (!found.windows(2).any(crosses)).then_some(found)
 }
 
-/// The script with other words in the place of some pieces.
+/// The script with other words in the place of some pieces; what begins within an earlier piece is left out.
 pub(super) fn edited(script: &str, mut edits: Vec<(Range<usize>, &str)>) -> String {
-    edits.sort_by_key(|(at, _)| at.start);
+    edits.sort_by_key(|(at, _)| (at.start, at.end));
     let (mut out, mut copied) = (String::with_capacity(script.len() + 64), 0);
     for (at, by) in edits {
+        if at.start < copied {
+            continue;
+        }
         out.push_str(&script[copied..at.start]);
         out.push_str(by);
         copied = at.end;
@@ -367,6 +370,13 @@ mod tests {
         ] {
             assert_eq!(marked(script).as_deref(), Some(expected), "{script}");
         }
+    }
+
+    /// Words are found in texts too: what they name may stand within what others name.
+    #[test]
+    fn a_piece_within_another_is_left_out() {
+        let edits = vec![(3..4, "y"), (2..6, "x"), (2..2, "<"), (6..6, ">")];
+        assert_eq!(edited("0123456789", edits), "01<x>6789");
     }
 
     /// What only looks like a call stays as it is, to the byte.

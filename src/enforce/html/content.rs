@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use data_encoding::{BASE64_NOPAD, Specification};
+use encoding_rs::UTF_8;
 
 use super::characters::{Charset, as_bytes, as_meant};
 use super::charset;
@@ -68,12 +69,23 @@ impl Data {
         let essence = self.media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match essence.as_str() {
             "text/html" => Form::Html,
-            other if other.contains("xml") || other.contains("html") => Form::Xml,
+            other if other.contains("xml") || other.contains("html") || other == "text/xsl" => Form::Xml,
             _ => Form::Other,
         };
-        let readable = charset::of_content_type(&self.media).is_none_or(|e| e.is_ascii_compatible());
+        (form == Form::Other || self.is_readable()).then_some(form)
+    }
+
+    /// Whether [`Data::text`] is what a browser reads: neither type nor mark names a charset in which ASCII is not one
+    /// byte each.
+    pub(super) fn is_readable(&self) -> bool {
         let marked = self.bytes.starts_with(b"\xfe\xff") || self.bytes.starts_with(b"\xff\xfe");
-        (form == Form::Other || readable && !marked).then_some(form)
+        !marked && charset::of_content_type(&self.media).is_none_or(|e| e.is_ascii_compatible())
+    }
+
+    /// What it brings in such a charset.
+    pub(super) fn decoded(&self) -> Option<String> {
+        let named = charset::of_content_type(&self.media).unwrap_or(UTF_8);
+        (!self.is_readable()).then(|| as_meant(&named.decode(&self.bytes).0))
     }
 
     /// The address of other content of the same type. ASCII only.
@@ -186,11 +198,19 @@ mod tests {
             ("data:Text/HTML ,", Some(Form::Html)),
             ("data:image/svg+xml,", Some(Form::Xml)),
             ("data:application/xhtml+xml;a=b,", Some(Form::Xml)),
+            ("data:Text/XSL,", Some(Form::Xml)),
             ("data:,<b>", Some(Form::Other)),
             ("data:text/html;charset=utf-16le,<", None),
             ("data:text/html,%FE%FF", None),
         ] {
             assert_eq!(Data::read(address).unwrap().form(), expected, "{address}");
+        }
+        for (address, text) in [
+            ("data:text/css;charset=utf-16be;base64,AGkALwAv", Some("i//")),
+            ("data:text/css;base64,//5pAC8ALwA=", Some("i//")),
+            ("data:text/css;charset=utf-8,i//", None),
+        ] {
+            assert_eq!(Data::read(address).unwrap().decoded().as_deref(), text, "{address}");
         }
     }
 

@@ -136,6 +136,22 @@ impl Context {
         self.open.last().map_or(Space::Html, |top| top.inside)
     }
 
+    /// Whether a CDATA section may begin: the namespace is that of the element itself, and not of what stands in it
+    /// (HTML 13.2.5.42). `None`: in HTML inside foreign content, only the tree could say which element it is.
+    pub(super) fn takes_cdata(&self) -> Option<bool> {
+        match self.open.last() {
+            None => Some(false),
+            Some(top) if top.space != Space::Html => Some(true),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether an element of foreign content is open whose text ends only at its end tag for a reader that knows
+    /// nothing of foreign content: Chromium's, which looks ahead for what to fetch.
+    pub(super) fn seems_raw(&self) -> bool {
+        self.open.iter().any(|entry| entry.space != Space::Html && text(entry.name) != Text::Data)
+    }
+
     /// Takes ordinary text.
     pub(super) fn text(&mut self, text: &[u8]) {
         self.frames.text(text);

@@ -51,21 +51,23 @@ fn next_address(css: &str, mut at: usize) -> Option<Address> {
                 let end = string_end(bytes, at + 1, byte);
                 return Some(Address { start: at + 1, end, resume: (end + 1).min(css.len()) });
             }
-            b'\\' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' | 0x80.. => {
+            // A word behind one of these is no function's name: `1url(`, `#url(`, `@url(`.
+            b'#' | b'@' => at = word_end(bytes, at + 1),
+            b'<' if bytes[at..].starts_with(b"<!--") => at += 4,
+            _ => {
                 let end = word_end(bytes, at);
                 let url =
                     bytes.get(end) == Some(&b'(') && unescape(&css[at..end]).eq_ignore_ascii_case("url");
-                at = end;
+                at = end.max(at + 1);
                 if url {
                     let start = end + 1 + bytes[end + 1..].iter().take_while(|b| is_space(**b)).count();
                     if !matches!(bytes.get(start), Some(b'"' | b'\'')) {
                         let end = bare_end(bytes, start);
-                        return Some(Address { start, end, resume: end });
+                        return Some(Address { start, end, resume: url_end(bytes, end) });
                     }
                     at = start;
                 }
             }
-            _ => at += 1,
         }
     }
     None
@@ -84,12 +86,15 @@ fn string_end(bytes: &[u8], mut at: usize, quote: u8) -> usize {
     bytes.len()
 }
 
-/// The end of a name; an escape belongs to it whatever it stands for.
+/// The end of a name, or of a number with its unit; an escape belongs to it whatever it stands for. A backslash
+/// before a line's end is none, and a zero byte stands for U+FFFD (CSS Syntax, 3.3 and 4.3.8).
 fn word_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'\\' => at = escape_end(bytes, at),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | 0x80.. => at += 1,
+            b'\\' if !matches!(bytes.get(at + 1), Some(b'\n' | b'\r' | b'\x0C')) => {
+                at = escape_end(bytes, at)
+            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | 0 | 0x80.. => at += 1,
             _ => return at,
         }
     }
@@ -103,6 +108,19 @@ fn bare_end(bytes: &[u8], mut at: usize) -> usize {
             b'\\' => at = escape_end(bytes, at),
             b')' => return at,
             _ if is_space(byte) => return at,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// Where an unquoted `url()` ends: at the first bracket that is not escaped. What else stands before it makes a bad
+/// address of it, which loads nothing but hides what it holds (CSS Syntax, 4.3.6 and 4.3.14).
+fn url_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at = escape_end(bytes, at),
+            b')' => return at,
             _ => at += 1,
         }
     }
@@ -194,9 +212,39 @@ mod tests {
             ("@import '\\2f\r\n\\2f\tt/x';", "@import 'data:,';"),
             ("@import '\\\r\n//t/x';", "@import 'data:,';"),
             ("\u{e9}{b:url(//t/\u{e9})}", "\u{e9}{b:url(data:,)}"),
+            ("a{b:url( //t/x )}", "a{b:url( data:, )}"),
         ] {
             let got = filter(css);
             assert_eq!(got.as_deref(), Some(expected), "{css}");
+        }
+    }
+
+    /// CSS Syntax 4.3.4, 4.3.6, 4.3.14: a quote within what is no text begins none, so that nothing behind it is
+    /// hidden; nor does a bracket end what has not begun.
+    #[test]
+    fn an_address_behind_a_bad_one_is_read() {
+        for before in [
+            "b:url(x y\"z)",
+            "b:url(my joe's.jpg)",
+            "b:url(a\"b 'c\\)d)",
+            "b:url(a(b \"c)",
+            "b:url(x /*)",
+            "b:url(\\\n\")",
+            "b:1url(\"x)\"",
+            "b:1.5e3url(')'",
+            "b:#url(x')'",
+            "@url(x')'",
+            "b:-url(\")\"",
+            "b:a\0url(x')'",
+            "<!--url(x'y)",
+            "b:a\\\nurl(x'y)",
+            "b:\\\nurl(x'y)",
+            "b:1%url(x'y)",
+            "b:url(x y\n')",
+        ] {
+            let css = format!("a{{{before};c:url(//t/x)}}\n");
+            let clean = format!("a{{{before};c:url(data:,)}}\n");
+            assert_eq!(filter(&css).as_deref(), Some(&*clean), "{css}");
         }
     }
 
@@ -208,6 +256,12 @@ mod tests {
             "a{b:url(/x)}",
             "/* url(//t/x)",
             "a{b:xurl(//t)}",
+            "a{b:1url(//t)}",
+            "a{b:#url(//t)}",
+            "@url(//t)",
+            "url(x //t/y)",
+            "#",
+            "@\\",
             "\\",
             "'\\",
             "url(",

@@ -81,6 +81,14 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// Writes what looks like markup in a value as a reference: it says the same, and nobody takes it for markup.
+    pub(super) fn show_hidden(&mut self) {
+        for item in self.items.iter_mut().filter(|item| item.value.contains('<')) {
+            (item.value, item.raw) = (item.value.replace('<', "&lt;").into(), None);
+            self.changed = true;
+        }
+    }
+
     /// Takes all attributes away that this is said of.
     pub(super) fn remove(&mut self, goes: impl Fn(&str) -> bool) {
         let before = self.items.len();
@@ -132,6 +140,7 @@ mod tests {
             space: Space::Html,
             before: &[],
             stray: false,
+            hides: false,
         };
         let mut element = Element::new(&tag, Charset::default());
         change(&mut element);

@@ -52,6 +52,12 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_>) -> Result<(), 
     let mut seen: HashSet<&str> = HashSet::new();
     let mut edits: Vec<(usize, Edit)> = Vec::new();
     let mut culprit = if tag.starts_with("amp-") { component(state, el) } else { None };
+    let link = match &*tag {
+        "link" if state.asks_beyond_registry() => {
+            listed::of_link(&read(el, "rel").unwrap_or_default(), &read(el, "as").unwrap_or_default())
+        }
+        _ => RequestType::Guess,
+    };
     for (at, item) in el.items().iter().enumerate() {
         let Some(slot) = slot(&tag, &item.name, meta) else { continue };
         // Only the first of a name counts (HTML 13.2.5.33).
@@ -59,7 +65,7 @@ pub(super) fn neutralise(state: &mut State, el: &mut Element<'_>) -> Result<(), 
             continue;
         }
         if state.asks_beyond_registry() {
-            state.asking.set(listed::asking(&tag, &item.name, |name| read(el, name)));
+            state.asking.set(listed::asking(&tag, &item.name, link));
         }
         if let Some((vendor, edit)) = judge(state, slot, &rel, &item.value)? {
             culprit = culprit.or(vendor);
@@ -170,6 +176,9 @@ fn link(state: &mut State, rel: &Rel, value: &str) -> Option<Judgement> {
         return None;
     }
     let data = Data::read(&state.meaning(value))?;
+    if !data.is_readable() && Data::may_be_code(&state.meaning(value)) {
+        return Some((None, Edit::Remove));
+    }
     let charset = data.charset(state.urls.charset);
     let text = data.text(charset);
     match state.within(charset, |inside| inside.without_addresses(&Resolved::plain(&text))) {
@@ -324,11 +333,13 @@ impl State {
             .or_else(|| self.strip_data(&Data::read(&self.urls.charset.meaning(address))?))
     }
 
-    /// The script in a `data:` address.
+    /// The script in a `data:` address: as a module, which is UTF-8 whatever its type says, and as its type says.
     fn strip_data(&mut self, data: &Data) -> Option<VendorId> {
         let charset = data.charset(self.urls.charset);
-        let script = data.text(charset);
-        self.within(charset, |inside| inside.strip_inline(&script))?
+        let (script, decoded) = (data.text(charset), data.decoded());
+        self.within(charset, |inside| {
+            inside.strip_inline(&script).or_else(|| inside.strip_inline(decoded.as_deref()?))
+        })?
     }
 
     /// A value as written, decoded.
@@ -416,12 +427,15 @@ impl State {
     }
 
     /// Whether a `data:` address of a style sheet brings another with addresses that have to go, or one that
-    /// lies too deep to be read.
+    /// lies too deep or is in a charset that is not read here.
     fn brings_addresses(&mut self, url: &str, first: &mut Option<VendorId>) -> bool {
         if !Data::may_be_code(url) {
             return false;
         }
         let Some(data) = Data::read(&self.urls.charset.meaning(url)) else { return false };
+        if !data.is_readable() {
+            return true;
+        }
         let charset = data.charset(self.urls.charset);
         let sheet = data.text(charset);
         match self.within(charset, |inside| inside.without_addresses(&Resolved::plain(&sheet))) {

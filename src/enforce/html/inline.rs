@@ -1,9 +1,12 @@
 //! Inline scripts: which ones run, at once (HTML, "prepare the script element") or later by a loader.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::iter;
 use std::ops::Range;
 
 use super::characters::push_meant;
+use super::gaps::{Gaps, LINE_ENDS, looked};
 
 /// JavaScript MIME type essences (MIME Sniffing 4.6).
 const JAVASCRIPT: [&str; 16] = [
@@ -94,31 +97,83 @@ pub(super) struct Import<'a> {
 }
 
 /// What a script imports (`import "x"`, `import("x")`, `... from "x"`). Found by their words, so that a text
-/// about an import counts too.
+/// about an import counts too; what several words lead to is given once.
 ///
 /// Cost: two byte searches where there is none.
 pub(super) fn imports(script: &str) -> impl Iterator<Item = Import<'_>> {
-    let called = words(script, "import").filter_map(|at| {
-        let next = behind(script, at);
+    let mut found = Imports { script, gaps: Gaps::of(script), met: HashSet::new() };
+    let (mut called, mut named) = (words(script, "import"), words(script, "from"));
+    iter::from_fn(move || {
+        called.find_map(|at| found.called(at)).or_else(|| named.find_map(|at| found.named(at)))
+    })
+}
+
+/// What leads to an import.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum By {
+    Import,
+    Phase,
+    Call,
+    From,
+}
+
+struct Imports<'a> {
+    script: &'a str,
+    gaps: Gaps<'a>,
+    /// Places that were read: many words may lead to one, through the comment in which they stand.
+    met: HashSet<(By, usize)>,
+}
+
+impl<'a> Imports<'a> {
+    /// The place behind a gap; `None` if it was met before.
+    fn behind(&mut self, at: usize, by: By) -> Option<usize> {
+        let next = self.gaps.behind(at);
+        self.met.insert((by, next)).then_some(next)
+    }
+
+    /// By the end of the word `import`.
+    fn called(&mut self, at: usize) -> Option<Import<'a>> {
+        let mut next = self.behind(at, By::Import)?;
         // `import.source(...)` and `import.defer(...)` (stage 3), but not `import.meta`.
-        let next = match script[next..].strip_prefix('.') {
-            Some(rest) => behind(script, next + 1 + name_length(rest)),
-            None => next,
-        };
-        match script[next..].chars().next() {
-            Some('(') => Some(argument(script, behind(script, next + 1))),
-            Some('"' | '\'') => Some(quoted(script, next)),
+        if self.script[next..].starts_with('.') {
+            let phase = self.behind(next + 1, By::Phase)?;
+            let length = name_length(&self.script[phase..]);
+            looked(length);
+            next = self.gaps.behind(phase + length);
+        }
+        match self.script[next..].chars().next() {
+            Some('(') => {
+                let next = self.behind(next + 1, By::Call)?;
+                Some(self.argument(next))
+            }
+            Some('"' | '\'') => Some(quoted(self.script, next)),
             // White space of other scripts would stand here in its bytes.
             Some(other) if !other.is_ascii() => {
                 Some(Import { at: next..next, address: "".into(), whole: false })
             }
             _ => None,
         }
-    });
-    called.chain(words(script, "from").filter_map(|at| {
-        let next = behind(script, at);
-        script[next..].starts_with(['"', '\'', '`']).then(|| quoted(script, next))
-    }))
+    }
+
+    /// By the end of the word `from`.
+    fn named(&mut self, at: usize) -> Option<Import<'a>> {
+        let next = self.behind(at, By::From)?;
+        self.script[next..].starts_with(['"', '\'', '`']).then(|| quoted(self.script, next))
+    }
+
+    /// What a call of `import` is given, at the place behind the bracket.
+    fn argument(&mut self, at: usize) -> Import<'a> {
+        let script = self.script;
+        if !script[at..].starts_with(['"', '\'', '`']) {
+            return Import { at: at..at, address: "".into(), whole: false };
+        }
+        let mut import = quoted(script, at);
+        let code = script[at..].starts_with('`') && script[import.at.clone()].contains("${");
+        let end =
+            script[import.at.end..].chars().next().map_or(script.len(), |c| import.at.end + c.len_utf8());
+        import.whole = !code && script[self.gaps.behind(end)..].starts_with([')', ',']);
+        import
+    }
 }
 
 /// The stand-in for what an import asks for, by the type that stands behind its address (`with { type: "json" }`, also
@@ -138,28 +193,41 @@ pub(super) fn stand_in(behind_address: &str) -> &'static str {
 /// Whether a script moves a frame, which no guard can hold while the frame is empty. By words, and rather
 /// once too often.
 pub(super) fn moves_frames(script: &str) -> bool {
-    words(script, "location").any(|at| moves_a_frame(script, at))
+    let (mut gaps, mut met) = (Gaps::of(script), HashSet::new());
+    words(script, "location").any(|at| {
+        let before = &script[..at - "location".len()];
+        // What one place does not do, it does not for the next word that leads to it.
+        !is_the_pages(before) && {
+            let next = gaps.behind(at);
+            met.insert((next, false)) && is_moved(&mut gaps, next, &mut met)
+        }
+    })
 }
 
 /// Objects whose `location` is the page's own: where that leads is the visitor's own step.
 const PAGES: [&str; 9] = ["window", "document", "self", "top", "parent", "globalThis", "this", "w", "d"];
 
-/// Whether somebody else's `location` is set; `at`: the end of the word.
-fn moves_a_frame(script: &str, at: usize) -> bool {
-    let before = script[..at - "location".len()].trim_end();
-    let Some(before) = before.strip_suffix('.') else { return false };
+/// Whether a `location` behind this is the page's own, or nobody's.
+fn is_the_pages(before: &str) -> bool {
+    let Some(before) = before.trim_end().strip_suffix('.') else { return true };
     let before = before.trim_end().trim_end_matches('?');
     let owner = before.rsplit(|c| !in_a_name(c)).next().unwrap_or_default();
-    if PAGES.contains(&owner) {
-        return false;
-    }
-    let mut next = behind(script, at);
+    PAGES.contains(&owner)
+}
+
+/// Whether a `location` is set by what stands behind it. `met`: places that were read, the names behind a dot apart.
+fn is_moved(gaps: &mut Gaps<'_>, mut next: usize, met: &mut HashSet<(usize, bool)>) -> bool {
+    let script = gaps.script();
     if script[next..].starts_with('.') {
-        let from = behind(script, next + 1);
+        let from = gaps.behind(next + 1);
+        if !met.insert((from, true)) {
+            return false;
+        }
+        looked(name_length(&script[from..]));
         next = from + name_length(&script[from..]);
         match &script[from..next] {
             "replace" | "assign" => return true,
-            "href" => next = behind(script, next),
+            "href" => next = gaps.behind(next),
             _ => return false,
         }
     }
@@ -180,49 +248,6 @@ fn name_length(text: &str) -> usize {
     text.find(|c| !in_a_name(c)).unwrap_or(text.len())
 }
 
-/// The place behind white space and comments (ECMAScript 12.2-12.4).
-pub(super) fn behind(script: &str, mut at: usize) -> usize {
-    loop {
-        let rest = script[at..].trim_start();
-        at = script.len() - rest.len();
-        let comment = match rest.get(..2) {
-            _ if rest.starts_with(['\u{e2}', '\u{f2028}', '\u{f2029}']) => {
-                LINE_ENDS.iter().find(|end| rest.starts_with(*end)).map(|end| end.len())
-            }
-            Some("/*") => rest.find("*/").map(|end| end + 2),
-            Some("//") => line_end(rest),
-            _ => None,
-        };
-        match comment {
-            Some(length) => at += length,
-            None => return at,
-        }
-    }
-}
-
-/// Where a line ends (ECMAScript 12.3); the ends of other scripts stand here in their bytes.
-pub(super) fn line_end(text: &str) -> Option<usize> {
-    let ends = |at: &usize| LINE_ENDS.iter().any(|end| text[*at..].starts_with(end));
-    let first = |c: char| matches!(c, '\n' | '\r' | '\u{e2}' | '\u{f2028}' | '\u{f2029}');
-    text.match_indices(first).map(|(at, _)| at).find(ends)
-}
-
-/// Line ends: as ASCII, as the bytes of U+2028 and U+2029 in UTF-8, and as references stand for them.
-const LINE_ENDS: [&str; 7] =
-    ["\r\n", "\n", "\r", "\u{e2}\u{20ac}\u{a8}", "\u{e2}\u{20ac}\u{a9}", "\u{f2028}", "\u{f2029}"];
-
-/// What a call of `import` is given, at the place behind the bracket.
-fn argument(script: &str, at: usize) -> Import<'_> {
-    if !script[at..].starts_with(['"', '\'', '`']) {
-        return Import { at: at..at, address: "".into(), whole: false };
-    }
-    let mut import = quoted(script, at);
-    let code = script[at..].starts_with('`') && script[import.at.clone()].contains("${");
-    let end = script[import.at.end..].chars().next().map_or(script.len(), |c| import.at.end + c.len_utf8());
-    import.whole = !code && script[behind(script, end)..].starts_with([')', ',']);
-    import
-}
-
 /// The text in quotes that begins at a place.
 fn quoted(script: &str, at: usize) -> Import<'_> {
     let quote = script.as_bytes()[at];
@@ -238,6 +263,7 @@ fn quoted(script: &str, at: usize) -> Import<'_> {
         over
     };
     let to = script.as_bytes()[from..].iter().position(ends).map_or(script.len(), |length| from + length);
+    looked(to - at);
     Import { at: from..to, address: unescaped(&script[from..to]), whole: true }
 }
 
@@ -284,6 +310,7 @@ pub(super) fn emptied(vendor: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gaps::tests::bytes_looked_at;
     use super::*;
 
     /// HTML 4.12.1.1, steps 8-13, and the types that loaders run later: a parked pixel is still a pixel.
@@ -315,6 +342,39 @@ mod tests {
         assert_eq!(holds(Some("application/json"), None), None);
     }
 
+    /// Threat: a comment in the data of a page, with a word in it that may import, so that each such word costs as
+    /// much as all that stands behind it.
+    #[test]
+    fn twice_the_script_takes_twice_the_work() {
+        let long = |n: usize| "x".repeat(8 * n);
+        let scripts: [&dyn Fn(usize) -> String; 14] = [
+            &|n| "import//".repeat(n),
+            &|n| "import/*".repeat(n),
+            &|n| "f.location//".repeat(n),
+            &|n| "f.location/*".repeat(n),
+            &|n| "import/* ".repeat(n) + "*/",
+            &|n| "import//".repeat(n) + "\n'" + &long(n),
+            &|n| "from/*".repeat(n) + "*/'" + &long(n),
+            &|n| "import(/*".repeat(n) + "*/'" + &long(n),
+            &|n| "import/*".repeat(n) + "*/" + &"/**/".repeat(n),
+            &|n| "/*import/**/".repeat(n),
+            &|n| "import/*\nimport//\n* ".repeat(n) + "*/'" + &long(n),
+            &|n| "f.location/*".repeat(n) + "*/." + &" ".repeat(8 * n),
+            &|n| "f.location./*".repeat(n) + "*/" + &long(n),
+            &|n| "import./*".repeat(n) + "*/" + &long(n),
+        ];
+        for (case, script) in scripts.iter().enumerate() {
+            let work = |n: usize| {
+                let script = script(n);
+                bytes_looked_at(|| {
+                    let _ = (imports(&script).count(), moves_frames(&script));
+                })
+            };
+            let (once, twice) = (work(1_000), work(2_000));
+            assert!(twice <= once * 5 / 2, "case {case}: {once}, then {twice} bytes");
+        }
+    }
+
     /// ECMAScript 16.2: imports by name, static and dynamic, in whatever quotes.
     #[test]
     fn imported_addresses_are_found_by_their_words() {
@@ -330,6 +390,10 @@ mod tests {
             ("Array.from('g'); important 'h'; reimport 'i'; import * as x", &[]),
             ("import('open", &["open"]),
             ("import", &[]),
+            ("import/*/ 'i' /**/'j'", &["j"]),
+            ("import/*import*/'k'", &["k"]),
+            ("import.meta; import . /**/ defer('l')", &["l"]),
+            ("import(/*import(*/'m'); from/*from/**/'n'", &["m", "", "n"]),
             ("", &[]),
         ] {
             let found: Vec<_> = imports(script).map(|import| import.address).collect();

@@ -12,8 +12,9 @@ pub(super) enum Asking {
     As(RequestType),
 }
 
-/// What an attribute of an element would fetch; names in lower case. `read` gives other attributes' values.
-pub(super) fn asking(tag: &str, name: &str, read: impl Fn(&str) -> Option<String>) -> Asking {
+/// What an attribute of an element would fetch; names in lower case. `link`: what a `link` of this kind would, by
+/// [`of_link`], which is asked once an element.
+pub(super) fn asking(tag: &str, name: &str, link: RequestType) -> Asking {
     use RequestType as R;
     Asking::As(match (tag, name) {
         // References are judged where they lead; what is left of a page without its base leads elsewhere.
@@ -22,7 +23,7 @@ pub(super) fn asking(tag: &str, name: &str, read: impl Fn(&str) -> Option<String
         (_, "style") => R::OfStyle,
         ("script", _) => R::Script,
         ("link", "imagesrcset") => R::Image,
-        ("link", _) => of_link(&read("rel").unwrap_or_default(), &read("as").unwrap_or_default()),
+        ("link", _) => link,
         ("meta", _) => R::Document,
         ("iframe" | "frame" | "amp-iframe" | "amp-ad" | "amp-embed", _) => R::Subdocument,
         ("object" | "embed" | "param", _) => R::Object,
@@ -36,8 +37,8 @@ pub(super) fn asking(tag: &str, name: &str, read: impl Fn(&str) -> Option<String
     })
 }
 
-/// By `rel`, then by `as` (HTML 4.6.7; Fetch, destinations).
-fn of_link(rel: &str, destination: &str) -> RequestType {
+/// What a `link` would fetch: by `rel`, then by `as` (HTML 4.6.7; Fetch, destinations).
+pub(super) fn of_link(rel: &str, destination: &str) -> RequestType {
     let rel = rel.to_ascii_lowercase();
     let is = |word: &str| rel.split_ascii_whitespace().any(|token| token == word);
     if is("stylesheet") {
@@ -59,14 +60,17 @@ fn of_link(rel: &str, destination: &str) -> RequestType {
     }
 }
 
-/// As [`asking`], from the bytes of a start tag; `None` where they would have to be decoded first.
-pub(super) fn asking_raw(tag: &str, name: &str, raw: &[u8]) -> Option<Asking> {
-    let plain = |value: &[u8]| value.is_ascii() && !value.contains(&b'&');
-    let read =
-        |wanted: &str| attribute(raw, wanted.as_bytes()).map(|v| String::from_utf8_lossy(v).into_owned());
-    let readable = tag != "link"
-        || ["rel", "as"].iter().all(|wanted| attribute(raw, wanted.as_bytes()).is_none_or(plain));
-    readable.then(|| asking(tag, name, read))
+/// As [`of_link`], from the bytes of a start tag, for any element; `None` where they would have to be decoded first.
+pub(super) fn of_tag(tag: &str, raw: &[u8]) -> Option<RequestType> {
+    if tag != "link" {
+        return Some(RequestType::Guess);
+    }
+    let read = |wanted: &[u8]| {
+        let value = attribute(raw, wanted).unwrap_or_default();
+        let plain = value.is_ascii() && !value.contains(&b'&');
+        plain.then(|| String::from_utf8_lossy(value))
+    };
+    Some(of_link(&read(b"rel")?, &read(b"as")?))
 }
 
 #[cfg(test)]
@@ -99,9 +103,10 @@ mod tests {
         ] {
             let name = tag[1..].split(['=', ' ']).nth(1).unwrap();
             let element = tag[1..].split(' ').next().unwrap();
-            assert_eq!(asking_raw(element, name, tag.as_bytes()), Some(Asking::As(expected)), "{tag}");
+            let link = of_tag(element, tag.as_bytes()).unwrap();
+            assert_eq!(asking(element, name, link), Asking::As(expected), "{tag}");
         }
-        assert_eq!(asking_raw("base", "href", b"<base href=x>"), Some(Asking::Nothing));
-        assert_eq!(asking_raw("link", "href", b"<link href=x rel=style&#115;heet>"), None);
+        assert_eq!(asking("base", "href", R::Guess), Asking::Nothing);
+        assert_eq!(of_tag("link", b"<link href=x rel=style&#115;heet>"), None);
     }
 }

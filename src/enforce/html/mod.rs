@@ -18,6 +18,7 @@ mod element;
 mod elements;
 mod encoder;
 mod frames;
+mod gaps;
 mod inject;
 mod inline;
 mod joined;

@@ -370,7 +370,8 @@ fn form(essence: &str) -> Option<Form> {
         () if is("image/svg+xml") => Some(Form::Svg),
         () if is("text/vnd.turbo-stream.html") => Some(Form::TurboStream),
         () if is("*/*") || !is_media_type(essence) => None,
-        () if is("text/xml") || is("application/xml") => Some(Form::Xml),
+        // The last by browsers alone, as a name of XML's.
+        () if is("text/xml") || is("application/xml") || is("text/xsl") => Some(Form::Xml),
         () if suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+xml")) => Some(Form::Xml),
         () if is("unknown/unknown") || is("application/unknown") => Some(Form::Unstated),
         () => Some(Form::Other),
@@ -515,6 +516,7 @@ mod tests {
             ("application/xhtml+xml", &[Document, Frame, Unsure, Fragment][..], true),
             ("image/svg+xml", &[Document, Frame, Unsure], false),
             ("text/xml", &[Document, Frame], false),
+            ("text/xsl", &[Document, Frame], false),
             ("application/xml;charset=utf-8", &[Document, Frame], false),
             ("application/atom+XML", &[Document, Frame], false),
         ] {

@@ -9,9 +9,13 @@ use super::state::State;
 use super::tag::{Attribute, attributes};
 use super::tokens::Tag;
 use super::{css, srcset, urls};
+use crate::registry::lists::RequestType;
 
 /// Longest name that is looked at; a longer one takes the long way.
 const LONGEST: usize = 40;
+
+/// Most attributes that are looked at; of more the long way takes the first of each name, and bounds them.
+const MOST: usize = 64;
 
 /// Whether what a start tag of an opted-out visitor's page refers to can stay as it is.
 ///
@@ -33,11 +37,18 @@ pub(super) fn is_quiet(state: &State, tag: &Tag<'_>) -> bool {
     if name.starts_with("amp-") {
         return false;
     }
-    attributes(tag.raw).all(|attribute| is_clean(state, name, &attribute, tag.raw))
+    let link =
+        if state.asks_beyond_registry() { listed::of_tag(name, tag.raw) } else { Some(RequestType::Guess) };
+    let Some(link) = link else { return false };
+    let mut left = MOST;
+    attributes(tag.raw).all(|attribute| {
+        left = left.saturating_sub(1);
+        left > 0 && is_clean(state, name, &attribute, link)
+    })
 }
 
 /// Whether an attribute leads to nobody that the registry or a list knows.
-fn is_clean(state: &State, tag: &str, attribute: &Attribute<'_>, raw: &[u8]) -> bool {
+fn is_clean(state: &State, tag: &str, attribute: &Attribute<'_>, link: RequestType) -> bool {
     let value = attribute.value;
     let policy = tag == "meta" && matches!(attribute.name.len(), 4 | 10);
     if !policy && !may_count(attribute.name) {
@@ -62,8 +73,7 @@ fn is_clean(state: &State, tag: &str, attribute: &Attribute<'_>, raw: &[u8]) -> 
         return false;
     }
     if state.asks_beyond_registry() {
-        let Some(asking) = listed::asking_raw(tag, attribute, raw) else { return false };
-        state.asking.set(asking);
+        state.asking.set(listed::asking(tag, attribute, link));
     }
     let bare = !value.contains('&');
     match slot {
@@ -88,7 +98,9 @@ fn may_be_referrer(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::context::Space;
     use super::super::pass::Pass;
+    use super::super::tag::Name;
     use super::super::testing;
     use super::*;
     use proptest::prelude::*;
@@ -114,6 +126,27 @@ mod tests {
             let [looked, read] = both(&std::fs::read(&path).unwrap());
             assert!(looked == read, "{}", path.display());
         }
+    }
+
+    /// Threat: a tag of nothing but one attribute, each of which is put to the lists.
+    #[test]
+    fn a_tag_of_many_attributes_takes_the_long_way() {
+        let quiet = |tag: &str, count: usize| {
+            let raw = format!("<{tag}{}>", " href=/".repeat(count));
+            let name = Name::of(tag.as_bytes());
+            let tag = Tag {
+                name,
+                raw: raw.as_bytes(),
+                at: 0,
+                self_closing: false,
+                space: Space::Html,
+                before: &[],
+                stray: false,
+                hides: false,
+            };
+            is_quiet(&State::new(testing::plan(true), true, true), &tag)
+        };
+        assert_eq!(["link", "a"].map(|tag| (quiet(tag, MOST - 1), quiet(tag, MOST))), [(true, false); 2]);
     }
 
     const TAGS: &[&str] = &[

@@ -298,6 +298,9 @@ fn amp(tag: &str, name: &str) -> Option<Slot> {
     match (tag, name) {
         ("amp-img" | "amp-anim", "src") => Some(Slot::Image),
         ("amp-img" | "amp-anim", "srcset") => Some(Slot::Set),
+        // It makes an iframe of itself.
+        ("amp-iframe", "src") => Some(Slot::Frame),
+        ("amp-iframe", "srcdoc") => Some(Slot::Document),
         (_, "src" | "config" | "poster" | "artwork" | "data-block-on-consent-url" | "rtc-config") => {
             Some(Slot::Url)
         }

@@ -30,8 +30,8 @@ pub(super) fn is_snippet(script: &str, names: &[String]) -> bool {
             b'<' if rest.starts_with("<!--") => at += line(rest),
             b'-' if rest.starts_with("-->") => at += line(rest),
             b'/' if rest.starts_with("/*") => {
-                let Some(end) = rest.find("*/") else { return false };
-                at += end + 2;
+                let Some(end) = rest[2..].find("*/") else { return false };
+                at += 2 + end + 2;
             }
             // Behind a value it divides; a pattern is left to the guard.
             b'/' if last != Last::Value => return false,
@@ -157,6 +157,7 @@ mod tests {
             "pix('init'); caf\u{c3}\u{a9}()",
             "pix('init', 'open",
             "pix('init') /* open",
+            "pix('init') /*/ pix() */ start()",
             "pix('init'); import('x')",
         ] {
             assert!(!snippet(script), "{script}");

@@ -310,7 +310,12 @@ impl Document {
                 if !takes {
                     return Some(joined::BREAK.as_bytes().to_vec());
                 }
-                changed.map(|text| as_bytes(&text).into_owned())
+                let changed = changed.map(|text| as_bytes(&text).into_owned());
+                if form == Form::Literal {
+                    shown(changed.as_deref().unwrap_or(text)).or(changed)
+                } else {
+                    changed
+                }
             }
             Err(error) => {
                 self.state.failed = Some(error);
@@ -349,7 +354,7 @@ impl Watch for Document {
             self.name_charset(tag);
         }
         let head = self.place_guard(tag);
-        let (el, stripped) = self.judge(tag).map_or((None, false), |(el, stripped)| (Some(el), stripped));
+        let (mut el, stripped) = self.judge(tag).map_or((None, false), |(el, stripped)| (Some(el), stripped));
         let content = if html { !is_void(tag.name) } else { !tag.self_closing };
         let drawing = tag.name == name::SVG && content && self.state.link.in_anchor();
         let role = match head.or_else(|| self.sheet(tag, el.as_ref())) {
@@ -371,6 +376,9 @@ impl Watch for Document {
                 self.state.component = Some(stripped);
             }
         }
+        if tag.hides && self.state.opted_out && self.state.failed.is_none() {
+            el.get_or_insert_with(|| Element::new(tag, self.state.urls.charset)).show_hidden();
+        }
         if let Some(written) = el.and_then(|el| el.written()) {
             self.edits.replace(tag.at..tag.end(), &written);
         }
@@ -388,7 +396,7 @@ impl Watch for Document {
         }
     }
 
-    fn is_open(&self, name: Name) -> bool {
+    fn is_open(&mut self, name: Name) -> bool {
         self.opened.closes(name).is_some()
     }
 
@@ -409,12 +417,50 @@ impl Watch for Document {
     }
 
     fn literal(&mut self, text: &[u8], at: usize, last: bool) {
-        self.piece(text, at, last, Form::Literal);
+        if self.sheets.judge(Form::Literal) {
+            self.piece(text, at, last, Form::Literal);
+        } else if self.state.opted_out && !self.is_over() {
+            for place in memchr::memchr_iter(b'<', text) {
+                self.edits.replace(at + place..at + place + 1, SHOWN);
+            }
+        }
+    }
+
+    fn remark(&mut self, text: &[u8], at: usize) {
+        if self.state.opted_out && !self.is_over() {
+            for place in memchr::memchr_iter(b'<', text) {
+                self.edits.replace(at + place..at + place + 1, b" ");
+            }
+        }
     }
 
     fn gap(&mut self, at: usize) {
         self.end_text(at);
     }
+
+    fn doubt(&mut self, at: usize) {
+        if self.state.opted_out && !self.is_over() {
+            self.edits.replace(at..at + 1, b"?");
+        }
+    }
+}
+
+/// In a CDATA section, the same character outside of it: to a reader that knows no such sections, and so finds markup
+/// in them, it is text as well.
+const SHOWN: &[u8] = b"]]>&lt;<![CDATA[";
+
+/// The text of a CDATA section in a script or style sheet without what looks like an end tag; `None`: there is none.
+fn shown(text: &[u8]) -> Option<Vec<u8>> {
+    memchr::memmem::find(text, b"</")?;
+    let mut out = Vec::with_capacity(text.len() + 4 * SHOWN.len());
+    let mut copied = 0;
+    for at in memchr::memmem::find_iter(text, b"</") {
+        out.extend_from_slice(&text[copied..at]);
+        out.extend_from_slice(SHOWN);
+        copied = at + 1;
+    }
+    out.extend_from_slice(&text[copied..]);
+    Some(out)
 }
 
 /// An attribute's value, as it will be; references as written.

@@ -23,6 +23,8 @@ pub(super) struct Tag<'a> {
     pub before: &'a [u8],
     /// A `frameset` that has to go for the same reason.
     pub stray: bool,
+    /// Its values may hold what a reader takes for an end tag and markup behind it.
+    pub hides: bool,
 }
 
 impl<'a> Tag<'a> {
@@ -54,8 +56,12 @@ pub(super) trait Watch {
     fn literal(&mut self, _text: &[u8], _at: usize, _last: bool) {}
     /// Ordinary text is interrupted by something that is no element: a comment, a declaration.
     fn gap(&mut self, _at: usize) {}
+    /// A piece of a comment in which a reader may find an end tag, and markup behind it.
+    fn remark(&mut self, _text: &[u8], _at: usize) {}
+    /// A comment that readers may take for a CDATA section: its `!`, at this place, has to be a `?`.
+    fn doubt(&mut self, _at: usize) {}
     /// Whether an element of this name may be open.
-    fn is_open(&self, _name: Name) -> bool {
+    fn is_open(&mut self, _name: Name) -> bool {
         false
     }
 }
@@ -157,7 +163,14 @@ impl Tokens {
             let step = match self.mode {
                 Mode::Data => self.data(buf, at, watch),
                 Mode::Tag => self.tag(buf, at, watch),
-                Mode::Comment(start) => self.comment(buf, at, start),
+                Mode::Comment(start) => {
+                    let step = self.comment(buf, at, start);
+                    if self.context.depth() > 0 && self.context.seems_raw() {
+                        let (Step::Go(end) | Step::Wait(end)) = step;
+                        watch.remark(&buf[at..end], at);
+                    }
+                    step
+                }
                 Mode::Bogus => self.until(buf, at, b">"),
                 Mode::Cdata => self.cdata(buf, at, watch),
                 Mode::Raw => {
@@ -213,7 +226,7 @@ impl Tokens {
             }
             (Some(b'!'), _) => {
                 watch.gap(start);
-                self.declaration(buf, start)
+                self.declaration(buf, start, watch)
             }
             (None, _) | (Some(b'/'), None) => Step::Wait(start),
             _ => {
@@ -225,12 +238,17 @@ impl Tokens {
     }
 
     /// `<!`: a comment, a CDATA section, or something that ends at the next `>`.
-    fn declaration(&mut self, buf: &[u8], start: usize) -> Step {
+    fn declaration(&mut self, buf: &[u8], start: usize, watch: &mut impl Watch) -> Step {
         let rest = &buf[start + 2..];
-        let cdata = self.context.space() != Space::Html;
-        for (sign, mode, allowed) in [(&b"--"[..], Mode::Comment(0), true), (b"[CDATA[", Mode::Cdata, cdata)]
+        let cdata = self.context.takes_cdata();
+        for (sign, mode, allowed) in
+            [(&b"--"[..], Mode::Comment(0), true), (b"[CDATA[", Mode::Cdata, cdata != Some(false))]
         {
             if allowed && rest.starts_with(sign) {
+                if mode == Mode::Cdata && cdata.is_none() {
+                    watch.doubt(start + 1);
+                    break;
+                }
                 self.mode = mode;
                 self.seen = 0;
                 return Step::Go(start + 2 + sign.len());
@@ -358,7 +376,11 @@ impl Tokens {
     fn finish(&mut self, buf: &[u8], at: usize, end: usize, self_closing: bool, watch: &mut impl Watch) {
         let (name, raw) = (self.open.name, &buf[at..end]);
         self.mode = Mode::Data;
-        let mut tag = Tag { name, raw, at, self_closing, space: Space::Html, before: &[], stray: false };
+        let hides = self.context.depth() > 0
+            && memchr::memmem::find(&raw[2..], b"</").is_some()
+            && self.context.seems_raw();
+        let mut tag =
+            Tag { name, raw, at, self_closing, space: Space::Html, before: &[], stray: false, hides };
         if self.open.end {
             let meaning = self.context.end(name, || watch.is_open(name));
             watch.end(&Tag { space: self.context.space(), before: &meaning.before, ..tag });
@@ -557,7 +579,21 @@ mod tests {
         }
 
         fn text(&mut self, _: &[u8], _: usize) {}
+
+        /// The other one asks what may stand in an element, and not for the element, when a CDATA section begins.
+        fn literal(&mut self, _: &[u8], _: usize, _: bool) {
+            let current = self.open.last().map_or("", |element| self.found[*element].0.as_str());
+            self.doubts |= POINTS.contains(&current);
+        }
+
+        fn doubt(&mut self, _: usize) {
+            self.doubts = true;
+        }
     }
+
+    /// Elements in which HTML stands.
+    const POINTS: [&str; 9] =
+        ["desc", "title", "foreignobject", "mi", "mo", "mn", "ms", "mtext", "annotation-xml"];
 
     /// `None`: the two cannot agree.
     fn by_us(page: &[u8], size: usize) -> Option<Vec<Found>> {
@@ -710,6 +746,7 @@ mod tests {
         "</i a='>'>",
         "<svg><title>a</title><style><a b='</style>'></style><g/></svg>",
         "<svg><desc><p>a</p><title><g></title><svg><style></style></svg></desc><path/></svg>",
+        "<svg><desc><![CDATA[ > <style> ]]></desc></svg>",
         "<svg><g><p>",
         "<svg><font size=1>",
         "<math><mi><p>a</p></mi><annotation-xml encoding=text/html><b>a</b></annotation-xml><mo/></math>",

@@ -30,6 +30,8 @@ fn a_first_party_collector_is_known() {
         ("GET /metrics/g/collect?v=2&tid=G-1", &[], "google-analytics-4"),
         ("POST /metrics/ag/g/c?v=2&tid=G-1&gcs=G111", &[], "google-analytics-4"),
         ("GET /hidden?v=2&tid=G-1&cid=1.2", &[], "google-analytics-4"),
+        ("GET /g/%63ollect?v=2&tid=G-1", &[], "google-analytics-4"),
+        ("GET /metrics//g/colle%63%74?v=2&tid=G-1", &[], "google-analytics-4"),
         ("GET /sst/gtm.js?id=GTM-ABC123", &[], "google-tag-manager"),
         ("GET /gtm/ns.html?id=GTM-ABC123", &[], "google-tag-manager"),
         ("GET /gtag/js?id=G-ABC123&l=dataLayer", &[], "google-gtag"),

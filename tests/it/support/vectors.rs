@@ -140,7 +140,9 @@ pub fn script_of(element: &Element, attr: &str, value: &str) -> Option<String> {
 
 /// The document in an attribute: a `srcdoc`, or a `data:` address of HTML or XML.
 pub fn document_of(element: &Element, attr: &str, value: &str) -> Option<String> {
-    if element.name == "iframe" && (attr == "srcdoc" || attr == "data-srcdoc") {
+    if element.name == "iframe" && (attr == "srcdoc" || attr == "data-srcdoc")
+        || element.name == "amp-iframe" && attr == "srcdoc"
+    {
         return Some(value.to_owned());
     }
     let frame = is_frame(element, attr);
@@ -250,6 +252,11 @@ pub fn css(text: &str) -> Vec<Address> {
                 }
                 if !matches!(chars.get(at), Some('"' | '\'')) {
                     at = take(&chars, at, |c| c == ')' || c.is_ascii_whitespace(), &mut found);
+                    // Whatever else stands in it belongs to it.
+                    while chars.get(at).is_some_and(|c| *c != ')') {
+                        at += if chars[at] == '\\' { 2 } else { 1 };
+                    }
+                    at = at.min(chars.len());
                 }
                 word.clear();
             }

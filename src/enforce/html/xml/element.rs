@@ -20,7 +20,7 @@ struct Change {
 struct Element<'a> {
     tag: Tag<'a>,
     space: Space,
-    /// Without its prefix, in lower case, as the judges want it; empty for an element that means nothing.
+    /// Without its prefix, as the judges want it; empty for an element that means nothing.
     local: String,
 }
 
@@ -244,17 +244,16 @@ impl Reader {
     }
 }
 
-/// The name by which an element is judged; empty when it is none of those that browsers know.
+/// The name by which an element is judged; empty when no browser gives it a style or a handler.
+///
+/// The judges know names in lower case: SVG writes some with capitals (`foreignObject`), and read as HTML they have
+/// none. In XHTML a name with capitals is no element of HTML, whatever it looks like; but it takes a style.
 fn meaning(space: Space, local: &[u8]) -> String {
-    let known = match space {
-        Space::Html | Space::Svg | Space::Unbound => true,
-        Space::Link | Space::Other => false,
-    };
-    match std::str::from_utf8(local) {
-        // The one that fetches and is not in lower case.
-        Ok("feImage") if known => "feimage".to_owned(),
-        Ok(name) if known && !name.bytes().any(|b| b.is_ascii_uppercase()) => name.to_owned(),
-        _ => String::new(),
+    let name = String::from_utf8_lossy(local);
+    match space {
+        Space::Html => name.into_owned(),
+        Space::Svg | Space::Math | Space::Unbound => name.to_ascii_lowercase(),
+        Space::Link | Space::Other => String::new(),
     }
 }
 

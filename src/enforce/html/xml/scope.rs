@@ -7,6 +7,8 @@ pub(super) enum Space {
     Html,
     /// SVG.
     Svg,
+    /// MathML.
+    Math,
     /// XLink.
     Link,
     /// None, or a prefix that nothing binds: read as if it could be any.
@@ -24,6 +26,7 @@ impl Space {
         match uri {
             XHTML => Self::Html,
             "http://www.w3.org/2000/svg" => Self::Svg,
+            "http://www.w3.org/1998/Math/MathML" => Self::Math,
             "http://www.w3.org/1999/xlink" => Self::Link,
             "" => Self::Unbound,
             _ => Self::Other,
