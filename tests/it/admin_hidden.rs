@@ -46,25 +46,36 @@ fn builders(origin: &Origin) -> [Builder; 2] {
         .map(|builder| builder.replacing("[admin]\n", "[admin]\nnames = [\"admin.internal\"]\n"))
 }
 
-/// Request line and fields, by a path: every name by which the admin listener might be meant.
-fn asked(admin: SocketAddr) -> Vec<Box<dyn Fn(&str, &str) -> String>> {
-    fn of_host(host: String) -> Box<dyn Fn(&str, &str) -> String> {
-        Box::new(move |method, path| format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n"))
+/// A way to ask for a path.
+struct Asked {
+    /// In front of the path: a whole URL's beginning, or nothing.
+    before: String,
+    fields: String,
+}
+
+impl Asked {
+    fn head(&self, method: &str, path: &str) -> String {
+        format!("{method} {}{path} HTTP/1.1\r\n{}", self.before, self.fields)
     }
-    fn with(field: String) -> Box<dyn Fn(&str, &str) -> String> {
-        Box::new(move |method, path| format!("{method} {path} HTTP/1.1\r\nHost: site.test\r\n{field}\r\n"))
+}
+
+/// Every name by which the admin listener might be meant, and every way to say it.
+fn asked(admin: SocketAddr) -> Vec<Asked> {
+    let admin = admin.to_string();
+    let mut all = Vec::new();
+    for host in ["site.test", "admin.internal:9180", "localhost", &admin] {
+        for before in [String::new(), format!("http://{host}")] {
+            all.push(Asked { before, fields: format!("Host: {host}\r\n") });
+        }
     }
-    fn absolute(host: String) -> Box<dyn Fn(&str, &str) -> String> {
-        Box::new(move |method, path| format!("{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n"))
+    for field in [
+        format!("X-Forwarded-Host: {admin}"),
+        "X-Forwarded-Host: admin.internal\r\nX-Forwarded-Port: 9180".to_owned(),
+        format!("Forwarded: host=\"{admin}\";for=127.0.0.1"),
+        format!("X-Host: {admin}\r\nX-Forwarded-For: 127.0.0.1"),
+    ] {
+        all.push(Asked { before: String::new(), fields: format!("Host: site.test\r\n{field}\r\n") });
     }
-    let names =
-        ["site.test".to_owned(), "admin.internal:9180".to_owned(), "localhost".to_owned(), admin.to_string()];
-    let mut all: Vec<Box<dyn Fn(&str, &str) -> String>> = names.iter().cloned().map(of_host).collect();
-    all.extend(names.iter().cloned().map(absolute));
-    all.push(with(format!("X-Forwarded-Host: {admin}")));
-    all.push(with("X-Forwarded-Host: admin.internal\r\nX-Forwarded-Port: 9180".into()));
-    all.push(with(format!("Forwarded: host=\"{admin}\";for=127.0.0.1")));
-    all.push(with(format!("X-Host: {admin}\r\nX-Forwarded-For: 127.0.0.1")));
     all
 }
 
@@ -92,12 +103,12 @@ fn admin_paths_on_a_public_listener_are_answered_as_unknown_ones() {
     let origin = origin();
     for builder in builders(&origin) {
         let proxy = builder.run();
-        for head in asked(proxy.running().admin()) {
+        for asked in asked(proxy.running().admin()) {
             for method in ["GET", "POST", "DELETE"] {
-                let nothing = shown(&send(proxy.addr(), &head(method, NOTHING)));
+                let nothing = shown(&send(proxy.addr(), &asked.head(method, NOTHING)));
                 assert!(nothing.0 >= 400, "{nothing:?}");
                 for path in admin_paths() {
-                    let head = head(method, &path);
+                    let head = asked.head(method, &path);
                     let answer = send(proxy.addr(), &head);
                     assert_eq!(shown(&answer), nothing, "{head}");
                     says_nothing_of_ours(&format!("{:?}{}", answer.head, answer.text()), &head);

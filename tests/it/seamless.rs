@@ -82,7 +82,7 @@ type Asked = Mutex<HashMap<u64, u32>>;
 
 /// One in eight of each kind is for a page, the others are for a text.
 fn is_page(number: u64) -> bool {
-    number / 6 % 8 == 0
+    (number / 6).is_multiple_of(8)
 }
 
 fn path(number: u64) -> String {
@@ -153,7 +153,7 @@ impl Download {
     }
 
     /// Waits for the end of it.
-    fn is_whole(self) {
+    fn end_whole(self) {
         wait_until(&self.what, || {
             thread::sleep(Duration::from_millis(1));
             self.ended.is_finished()
@@ -216,13 +216,13 @@ fn no_request_is_lost_over_twenty_upgrades_and_twenty_reloads() {
                 binary.wait_for_line("reloaded: 1 sites");
             }
             events.one_more();
-            short.into_iter().for_each(Download::is_whole);
+            short.into_iter().for_each(Download::end_whole);
             load.goes_on(u64::from(rate / 2));
             for (said, heard) in said.iter().zip(heard) {
                 wait_until("a WebSocket goes on", || said.load(Ordering::Acquire) > heard + WORDS);
             }
         }
-        long.into_iter().for_each(Download::is_whole);
+        long.into_iter().for_each(Download::end_whole);
         load.end()
     });
     let failed = outcome.failures.len();

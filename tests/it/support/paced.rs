@@ -175,7 +175,7 @@ impl Shared {
     async fn one(&self, number: u64) -> Result<(), String> {
         let way = Way::ALL[usize::try_from(number / 2 % 3).unwrap()];
         let path = (self.matter.path)(number);
-        let fresh = number % 2 == 0;
+        let fresh = number.is_multiple_of(2);
         let answer = match way {
             _ if fresh => self.door.ask(way, &path).await?.read().await?,
             Way::Http2 => self.on_kept_http2(number, &path).await?,
@@ -253,8 +253,8 @@ impl Answer {
     }
 
     /// `None` when the connection takes no more: the request was not sent, or the server says by the last stream it names
-    /// that it did not read it. Then it is for another connection (RFC 9113, 6.8 and 8.7). The second happens to who
-    /// answers the ping of a server that says goodbye before it sends what waits, as h2 does.
+    /// that it did not read it. Then it is for another connection (RFC 9113, 6.8 and 8.7). The second is this client's
+    /// doing: h2 answers a server's last ping before it sends the requests that wait.
     async fn to_http2(sender: Http2, path: &str) -> Option<Result<Self, String>> {
         let request = request(Way::Http2, path).body(()).unwrap();
         let (answer, _) = sender.ready().await.ok()?.send_request(request, true).ok()?;
