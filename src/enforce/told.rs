@@ -57,6 +57,7 @@ pub enum Told {
         /// Requests it stopped.
         blocked: BTreeMap<String, u64>,
         /// Requests it saw after they had left.
+        /// The guard's own page says how many and not of whom: they stand under the empty name.
         slipped: BTreeMap<String, u64>,
     },
 }
@@ -101,7 +102,31 @@ struct Counts {
     #[serde(default)]
     blocked: BTreeMap<String, u64>,
     #[serde(default)]
-    slipped: BTreeMap<String, u64>,
+    slipped: Slipped,
+}
+
+/// In all, or by host.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Slipped {
+    InAll(u64),
+    ByHost(BTreeMap<String, u64>),
+}
+
+impl Default for Slipped {
+    fn default() -> Self {
+        Self::InAll(0)
+    }
+}
+
+impl Slipped {
+    fn by_host(self) -> BTreeMap<String, u64> {
+        match self {
+            Self::InAll(0) => BTreeMap::new(),
+            Self::InAll(count) => [(String::new(), count)].into(),
+            Self::ByHost(counts) => counts,
+        }
+    }
 }
 
 /// Reads a body. `own` is the host that was asked, lower case and without port: reports about pages
@@ -130,7 +155,7 @@ pub fn read(content_type: &str, body: &[u8], own: &str) -> Result<Told, Unreadab
             let bound = |counts: BTreeMap<String, u64>| {
                 counts.into_iter().take(MOST_HOSTS).map(|(host, n)| (host, n.min(MOST_COUNTED))).collect()
             };
-            Ok(Told::Guard { blocked: bound(counts.blocked), slipped: bound(counts.slipped) })
+            Ok(Told::Guard { blocked: bound(counts.blocked), slipped: bound(counts.slipped.by_host()) })
         }
         _ => Err(Unreadable::MediaType),
     }
@@ -244,6 +269,17 @@ mod tests {
             panic!()
         };
         assert_eq!(slipped.len(), MOST_HOSTS);
+    }
+
+    /// `before.js`: the guard counts what slipped through, and does not say of whom.
+    #[test]
+    fn a_count_in_all_is_read_as_the_guard_sends_it() {
+        for (sent, want) in [(0, BTreeMap::new()), (2, [(String::new(), 2)].into())] {
+            let body = format!("{{\"v\":1,\"blocked\":{{\"a.example\":3}},\"slipped\":{sent}}}");
+            let told = read("text/plain;charset=UTF-8", body.as_bytes(), "x");
+            let blocked = [("a.example".to_owned(), 3)].into();
+            assert_eq!(told, Ok(Told::Guard { blocked, slipped: want }));
+        }
     }
 
     #[test]

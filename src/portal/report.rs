@@ -68,6 +68,10 @@ fn keep(pages: &Pages, visit: &Visit, told: Told) {
         Told::Guard { blocked, slipped } => {
             for (side, counts) in [(GuardSide::Blocked, blocked), (GuardSide::Slipped, slipped)] {
                 for (host, count) in counts {
+                    if host.is_empty() {
+                        pages.metrics.guard(side, "unattributed", count);
+                        continue;
+                    }
                     let unknown = || unknown_vendor(pages, visit, &host);
                     if let Some(vendor) = stripped_vendor(&visit.rules, &host).or_else(unknown) {
                         pages.metrics.guard(side, &visit.rules.registry().vendor(vendor).id, count);

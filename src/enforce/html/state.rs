@@ -280,7 +280,7 @@ impl State {
             None => self.urls.clone(),
         };
         let guard = self.inner_guard.clone().filter(|_| data.is_some() && may_run(html));
-        self.second_pass(html, urls, guard)
+        self.second_pass(html, urls, guard, data.is_none() && self.link.body)
     }
 
     /// Reads what stands inside the document in a charset of its own, unless it lies too deep.
@@ -304,7 +304,7 @@ impl State {
         let html = decode_ascii(raw);
         // Where nothing runs a guard has nothing to hold, and it is fifty kilobytes in an attribute.
         let guard = self.inner_guard.clone().filter(|_| may_run(&html));
-        Ok(match self.second_pass(&html, self.urls.nested(), guard)? {
+        Ok(match self.second_pass(&html, self.urls.nested(), guard, false)? {
             Inside::Changed(html) => Inside::Changed(encode(&html).into_owned()),
             other => other,
         })
@@ -315,6 +315,7 @@ impl State {
         html: &str,
         urls: Urls,
         guard: Option<Placement>,
+        in_body: bool,
     ) -> Result<Inside, RewriteError> {
         if !html.contains('<') {
             return Ok(Inside::Same);
@@ -324,7 +325,9 @@ impl State {
         }
         let (bytes, charset) = (as_bytes(html), urls.charset);
         let mut out = Vec::with_capacity(bytes.len() + 64);
-        let mut pass = Pass::new(self.inner(urls, guard));
+        let mut inner = self.inner(urls, guard);
+        inner.link.body = in_body;
+        let mut pass = Pass::new(inner);
         pass.write(&bytes, &mut out)?;
         let inner = pass.end(&mut out)?;
         for (vendor, action, count) in inner.counts {
