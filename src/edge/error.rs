@@ -90,6 +90,11 @@ pub enum ProxyError {
     /// The origin could not be reached.
     #[error("cannot connect to the origin: {0}")]
     Connect(#[source] std::io::Error),
+    /// This machine or process has no room for one more connection to an origin.
+    #[error(
+        "cannot connect to the origin for want of descriptors, ports or memory here: {0} (raise LimitNOFILE or `ulimit -n`, or lower limits.connections)"
+    )]
+    NoRoom(#[source] std::io::Error),
     /// Connecting took too long.
     #[error("connecting to the origin took longer than timeouts.upstream_connect")]
     ConnectTimeout,
@@ -153,6 +158,7 @@ impl ProxyError {
             Self::TooManyRequests => (Downstream, StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::Overloaded => (Internal, StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Connect(_) => (Upstream, StatusCode::BAD_GATEWAY, "connect"),
+            Self::NoRoom(_) => (Internal, StatusCode::SERVICE_UNAVAILABLE, "no_room"),
             Self::ConnectTimeout => (Upstream, StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
             Self::QueueFull => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_full"),
             Self::QueueTimeout => (Upstream, StatusCode::SERVICE_UNAVAILABLE, "queue_timeout"),
@@ -166,6 +172,18 @@ impl ProxyError {
             Self::Loop => (Upstream, StatusCode::LOOP_DETECTED, "loop"),
             Self::NotRewritable(_) => (Upstream, StatusCode::BAD_GATEWAY, "not_rewritable"),
             Self::Internal(_) => (Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// Why no connection could be made: the origin's fault, unless it is want of this process or machine.
+    #[must_use]
+    pub fn of_connecting(error: std::io::Error) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) => {
+                Self::NoRoom(error)
+            }
+            _ => Self::Connect(error),
         }
     }
 

@@ -18,11 +18,11 @@ use super::client_addr::Hop;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::grpc;
-use super::house::Core;
+use super::house::{Core, House};
 use super::http2::{self, Turn};
 use super::stages::Rewriting;
 use super::strict::Reason;
-use crate::telemetry::access_log::{AccessLog, Line};
+use crate::telemetry::access_log::Line;
 use crate::telemetry::metrics::SharedMetrics;
 use crate::telemetry::{events, redact};
 
@@ -106,16 +106,24 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 #[derive(Debug)]
 struct Pending {
-    log: AccessLog,
+    house: Arc<House>,
     line: Line,
     started: Instant,
 }
 
 impl Pending {
+    /// Of an exchange whose answer nobody takes any more: the visitor went, or the time to drain was over.
+    fn given_up(self) {
+        let by = if self.house.draining.load(Ordering::Relaxed) { "optgate" } else { "visitor" };
+        self.write(Some(by));
+    }
+
     fn write(mut self, broken_by: Option<&'static str>) {
         self.line.broken_by = broken_by;
         self.line.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.log.write(self.line);
+        if let Some(log) = &self.house.access_log {
+            log.write(self.line);
+        }
     }
 }
 
@@ -169,10 +177,9 @@ impl Drop for Begun<'_> {
         }
         let house = &self.core.house;
         self.exchange.site().metrics.request(GIVEN_UP, self.summary.started.elapsed());
-        if let Some(log) = &house.access_log {
-            let by = if house.draining.load(Ordering::Relaxed) { "optgate" } else { "visitor" };
+        if house.access_log.is_some() {
             let line = self.summary.line(&Said::of(&self.exchange), GIVEN_UP);
-            Pending { log: log.clone(), started: self.summary.started, line }.write(Some(by));
+            Pending { house: Arc::clone(house), started: self.summary.started, line }.given_up();
         }
     }
 }
@@ -217,9 +224,9 @@ impl<'a> Said<'a> {
 fn counted(core: &Core, summary: &Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
     let response = if summary.method == Method::HEAD { without_body(response) } else { response };
     let http1 = summary.is_http1();
-    let pending = core.house.access_log.as_ref().map(|log| {
+    let pending = core.house.access_log.is_some().then(|| {
         let line = summary.line(said, response.status().as_u16());
-        Box::new(Pending { log: log.clone(), started: summary.started, line })
+        Box::new(Pending { house: Arc::clone(&core.house), started: summary.started, line })
     });
     // Where nothing else tells the end, the connection's end does (RFC 9112, 9.3).
     let endless = summary.version == Version::HTTP_10
@@ -306,8 +313,11 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         // A body without bytes is never polled; it is complete all the same.
-        let complete = self.is_end_stream();
-        self.close((!complete).then_some("visitor"));
+        if self.is_end_stream() {
+            self.close(None);
+        } else if let Some(pending) = self.pending.take() {
+            pending.given_up();
+        }
     }
 }
 

@@ -269,6 +269,9 @@ pub fn upstream_changed(figures: &UpstreamFigures, to: UpstreamState, why: &str,
     let (site, upstream, state) = (figures.site.as_str(), figures.upstream.as_str(), to.as_str());
     match (to, length) {
         (UpstreamState::Up, _) => tracing::info!(site, upstream, state, "origin is back: {why}"),
+        (UpstreamState::Failing, _) => {
+            tracing::warn!(site, upstream, state, "origin fails, and no other can take its requests: {why}");
+        }
         (_, Some(length)) => {
             let seconds = length.as_secs_f64();
             tracing::warn!(site, upstream, state, seconds, "origin left out for a while: {why}");

@@ -18,11 +18,14 @@ pub enum UpstreamState {
     Down,
     /// Left out for a while, because visitors' requests failed.
     Ejected,
+    /// Visitors' requests fail as often, and it gets them all the same: too many others are left out already, or there
+    /// is no other.
+    Failing,
 }
 
 impl UpstreamState {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Ejected];
+    pub(super) const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Ejected, Self::Failing];
 
     /// The word in metrics, logs and JSON.
     #[must_use]
@@ -31,6 +34,7 @@ impl UpstreamState {
             Self::Up => "up",
             Self::Down => "down",
             Self::Ejected => "ejected",
+            Self::Failing => "failing",
         }
     }
 }
@@ -46,12 +50,14 @@ pub struct UpstreamFigures {
     pub weight: u32,
     /// It stands in for the others only.
     pub backup: bool,
-    /// 1: gets requests.
+    /// 1: gets requests, and answers them.
     pub healthy: Gauge<i64, AtomicI64>,
     /// 1: left out because requests failed.
     pub ejected: Gauge<i64, AtomicI64>,
+    /// 1: gets requests though they fail.
+    pub failing: Gauge<i64, AtomicI64>,
     /// Changes of state, to each of `UpstreamState::ALL`.
-    pub changes: [Counter<u64, AtomicU64>; 3],
+    pub changes: [Counter<u64, AtomicU64>; 4],
     /// Requests that failed for the origin's sake.
     pub failures: Counter<u64, AtomicU64>,
     /// Answers that it broke off, or went silent in.
@@ -74,9 +80,10 @@ impl UpstreamFigures {
     /// The state as it was last noted.
     #[must_use]
     pub fn state(&self) -> UpstreamState {
-        match (self.healthy.get(), self.ejected.get()) {
-            (1, _) => UpstreamState::Up,
-            (_, 1) => UpstreamState::Ejected,
+        match (self.healthy.get(), self.ejected.get(), self.failing.get()) {
+            (1, _, _) => UpstreamState::Up,
+            (_, 1, _) => UpstreamState::Ejected,
+            (_, _, 1) => UpstreamState::Failing,
             _ => UpstreamState::Down,
         }
     }
@@ -85,6 +92,7 @@ impl UpstreamFigures {
     pub fn show(&self, state: UpstreamState) {
         self.healthy.set(i64::from(state == UpstreamState::Up));
         self.ejected.set(i64::from(state == UpstreamState::Ejected));
+        self.failing.set(i64::from(state == UpstreamState::Failing));
     }
 
     /// Notes a change of state.
@@ -97,7 +105,7 @@ impl UpstreamFigures {
 /// What the figures of origins are made from.
 #[derive(Debug)]
 pub(super) struct UpstreamFamilies {
-    gauges: [Gauges; 4],
+    gauges: [Gauges; 5],
     counters: [Counters; 6],
 }
 
@@ -109,8 +117,9 @@ impl UpstreamFamilies {
             family
         };
         let gauges = [
-            gauge("upstream_healthy", "1: the origin gets requests"),
+            gauge("upstream_healthy", "1: the origin gets requests and answers them"),
             gauge("upstream_ejected", "1: the origin is left out because requests failed"),
+            gauge("upstream_failing", "1: the origin gets requests though they fail: no other can take them"),
             gauge("upstream_connections", "Connections to the origin"),
             gauge("upstream_waiting", "Requests that wait for a connection to the origin"),
         ];
@@ -132,7 +141,7 @@ impl UpstreamFamilies {
             let pairs: Vec<_> = of.into_iter().chain(more.iter().copied()).collect();
             family.get_or_create_owned(&labels(&pairs))
         };
-        let [healthy, ejected, connections, waiting] =
+        let [healthy, ejected, failing, connections, waiting] =
             self.gauges.each_ref().map(|family| family.get_or_create_owned(&labels(&of)));
         let [changes, failures, broken_answers, bad_checks, refused, bad_lookups] = &self.counters;
         UpstreamFigures {
@@ -142,6 +151,7 @@ impl UpstreamFamilies {
             backup: upstream.backup,
             healthy,
             ejected,
+            failing,
             changes: UpstreamState::ALL.map(|to| counter(changes, &[("to", to.as_str())])),
             failures: counter(failures, &[]),
             broken_answers: counter(broken_answers, &[]),

@@ -101,16 +101,16 @@ impl Connector {
     /// As [`Self::connect`].
     pub async fn dial(&self, client: Option<IpAddr>) -> Result<Connected, ProxyError> {
         if let UpstreamAddress::Unix(path) = &self.upstream.address {
-            let mut io = UnixStream::connect(path).await.map_err(ProxyError::Connect)?;
+            let mut io = UnixStream::connect(path).await.map_err(ProxyError::of_connecting)?;
             if let Some(header) = self.proxy_header(client, None) {
-                io.write_all(&header).await.map_err(ProxyError::Connect)?;
+                io.write_all(&header).await.map_err(ProxyError::of_connecting)?;
             }
             return Ok(Connected { io: Transport::Left(Socket::Unix(io)), address: None });
         }
-        let mut tcp = self.dial_tcp().await.map_err(ProxyError::Connect)?;
-        let address = tcp.peer_addr().map_err(ProxyError::Connect)?;
+        let mut tcp = self.dial_tcp().await.map_err(ProxyError::of_connecting)?;
+        let address = tcp.peer_addr().map_err(ProxyError::of_connecting)?;
         if let Some(header) = self.proxy_header(client, Some(address)) {
-            tcp.write_all(&header).await.map_err(ProxyError::Connect)?;
+            tcp.write_all(&header).await.map_err(ProxyError::of_connecting)?;
         }
         let io = match &self.tls {
             None => Transport::Left(Socket::Tcp(tcp)),

@@ -211,7 +211,9 @@ impl Group {
             self.note_failure(member, now, &format_args!("it answers {status}"));
             return;
         }
-        member.health.succeeded();
+        if member.health.succeeded() && member.figures.state() == UpstreamState::Failing {
+            events::upstream_changed(&member.figures, UpstreamState::Up, "it answered", None);
+        }
         // Asked as a last resort, it turned out to be well.
         if member.health.standing() == Standing::Ejected && member.health.returned(now, true) {
             self.came_back(member, "it answered");
@@ -229,12 +231,19 @@ impl Group {
 
     fn note_failure(&self, member: &Member, now: u64, why: &dyn std::fmt::Display) {
         member.figures.failures.inc();
-        if !member.health.failed(&self.outlier) || !self.may_eject() {
+        if !member.health.failed(&self.outlier) {
+            return;
+        }
+        let why = format_args!("{} failures in a row, the last: {why}", self.outlier.failures);
+        if !self.may_eject() {
+            if member.figures.state() == UpstreamState::Up {
+                events::upstream_changed(&member.figures, UpstreamState::Failing, &why.to_string(), None);
+            }
             return;
         }
         match member.health.eject(now, &self.outlier) {
             Some(length) => {
-                let why = format!("{} failures in a row, the last: {why}", self.outlier.failures);
+                let why = why.to_string();
                 events::upstream_changed(&member.figures, UpstreamState::Ejected, &why, Some(length));
             }
             None => drop(self.ejected.fetch_sub(1, Ordering::AcqRel)),
@@ -481,6 +490,31 @@ mod tests {
         assert_eq!(group.usable(1), 0b111, "none is well: never nobody");
         group.checked(1, true, "", 1);
         assert_eq!(group.usable(1), 0b010);
+    }
+
+    /// Who gets requests though they fail is not shown as well: an alert would never come.
+    #[test]
+    fn an_origin_that_fails_and_cannot_be_left_out_is_shown_as_failing() {
+        let group = group(1, 0, 0);
+        let shown = || group.members[0].figures.state();
+        group.members[0].figures.show(UpstreamState::Up);
+        group.answered(0, 502, 1);
+        assert_eq!((group.usable(1), shown()), (0b1, UpstreamState::Failing));
+        assert_eq!(group.members[0].figures.healthy.get(), 0);
+        group.answered(0, 200, 2);
+        assert_eq!(shown(), UpstreamState::Up);
+    }
+
+    /// What this process has no room for is not the origin's doing.
+    #[test]
+    fn want_of_descriptors_here_takes_no_origin_out() {
+        let group = group(2, 0, 0);
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::ADDRNOTAVAIL] {
+            group.failed(0, &ProxyError::of_connecting(errno.into()), 1);
+        }
+        assert_eq!(group.usable(1), 0b11);
+        group.failed(0, &ProxyError::of_connecting(rustix::io::Errno::CONNREFUSED.into()), 1);
+        assert_eq!(group.usable(1), 0b10);
     }
 
     /// Asked as a last resort, an ejected origin that answers is back.

@@ -80,13 +80,15 @@ impl Health {
         self.back_at.store(now.max(1), Ordering::Relaxed);
     }
 
-    /// A request went well.
+    /// A request went well. True when one before had failed.
     ///
     /// Cost: one relaxed load, unless the one before had failed.
-    pub fn succeeded(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
+    pub fn succeeded(&self) -> bool {
+        let failed = self.failures.load(Ordering::Relaxed) != 0;
+        if failed {
             self.failures.store(0, Ordering::Relaxed);
         }
+        failed
     }
 
     /// A request failed. True when that is one too many in a row and the origin is not ejected yet.
