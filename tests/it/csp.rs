@@ -249,7 +249,7 @@ fn the_guards_counts_become_metrics_by_vendor() {
     assert_eq!(count("optgate_guard_blocked_total{vendor=\"meta-pixel\"}"), 4);
     assert_eq!(count("optgate_guard_slipped_total{vendor=\"microsoft-uet\"}"), 2);
     let in_all = r#"{"v":1,"blocked":{},"slipped":3}"#;
-    assert_eq!(report(addr, "text/plain;charset=UTF-8", "", in_all).status(), 204);
+    assert_eq!(report(proxy.addr(), "text/plain;charset=UTF-8", "", in_all).status(), 204);
     assert_eq!(count("optgate_guard_slipped_total{vendor=\"unattributed\"}"), 3);
     let text = proxy.running().metrics().render();
     assert!(!text.contains("nobody.example"), "{text}");
