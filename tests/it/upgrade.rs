@@ -217,7 +217,7 @@ fn an_old_process_takes_every_account_for_opted_out_once_the_new_one_has_the_jou
     let mut binary = Binary::start(proxy().to(&origin).toml(named));
     let mut before = [(), ()].map(|()| Client::connect(binary.addr()));
     let (ann, bob) = ("X-Account-Id: ann\r\n", "X-Account-Id: bob\r\n");
-    before.each_mut().map(|client| assert_eq!(client.get("/", ann).status(), 200));
+    before.iter_mut().for_each(|client| assert_eq!(client.get("/", ann).status(), 200));
     binary.upgrade();
     get(binary.addr(), "/", &format!("Sec-GPC: 1\r\n{ann}"));
     let [first, second] = &mut before;
