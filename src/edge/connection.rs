@@ -351,6 +351,9 @@ async fn http<S>(
     S: AsyncRead + AsyncWrite + OverSocket + Unpin + Send + 'static,
 {
     let (rate, window) = (settings.limits.min_send_rate, settings.timeouts.slow_send);
+    if is_http2 {
+        stream.socket().keep_little_unsent();
+    }
     let stream = Paced::new(stream, Pace::new(rate, window), Arc::clone(&core.house.metrics));
     // Boxed: what a connection was before holds no room for both.
     if is_http2 {

@@ -383,14 +383,14 @@ fn check_refuses_a_second_wall_with_a_hole_for_a_stripped_vendor() {
 #[test]
 fn check_refuses_a_programme_of_vendors_that_the_registry_does_not_hold() {
     let folder = folder();
-    let text = "upstream = \"http://a\"\n[account]\nheader = \"x-id\"\n[programme]\nname = \"Points\"\n\
+    let text = "upstream = \"http://a\"\ntrusted_proxies = [\"10.0.0.1\"]\n[account]\nheader = \"x-id\"\n[programme]\nname = \"Points\"\n\
                 url = \"/points\"\nvendors = [\"hotjr\"]\n";
     std::fs::write(folder.path().join("a.toml"), text).unwrap();
     for verb in ["check", "run"] {
         let output = optgate(&folder, &[verb, "--config", "a.toml"]);
         let refused = words(&output);
         assert_eq!(output.status.code(), Some(78), "{refused}");
-        assert!(refused.contains("a.toml:7:") && refused.contains("`programme.vendors`"), "{refused}");
+        assert!(refused.contains("a.toml:8:") && refused.contains("`programme.vendors`"), "{refused}");
         assert!(refused.contains("did you mean `hotjar`?"), "{refused}");
     }
 }

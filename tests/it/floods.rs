@@ -471,10 +471,10 @@ fn a_trickled_upload_ends_its_stream_only() {
 fn answers_still_on_their_way_to_a_slow_visitor_are_not_cut_off_as_idle() {
     let origin = Origin::start().answers("/file", answer("Content-Type: text/plain\r\n", vec![b'x'; 63_000]));
     let count = 240;
-    let more = "[timeouts]\nidle = \"1s\"\n[limits]\nhttp2_streams = 256\n";
+    let more = "[timeouts]\nidle = \"4s\"\n[limits]\nhttp2_streams = 256\n";
     let (binary, _) = program(more, &origin);
     let wire = TcpStream::connect(binary.addr()).unwrap();
-    rustix::net::sockopt::set_socket_recv_buffer_size(&wire, 8 * 1024).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&wire, 64 * 1024).unwrap();
     wire.set_read_timeout(Some(DEADLINE)).unwrap();
     // SETTINGS_INITIAL_WINDOW_SIZE and the connection's: nothing but the socket is slow.
     let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]);
@@ -491,8 +491,10 @@ fn answers_still_on_their_way_to_a_slow_visitor_are_not_cut_off_as_idle() {
         if head[3] == DATA {
             bytes += payload.len();
             ended += usize::from(head[4] & END_STREAM != 0);
-            // A reader that pauses is what is tried here: some 2 MB/s.
-            thread::sleep(Duration::from_millis(payload.len() as u64 / 2048));
+            // A reader that pauses is what is tried here: 1 MB/s at most.
+            thread::sleep(Duration::from_millis(payload.len() as u64 / 1024));
+        } else if head[3] == PING && head[4] == 0 {
+            (&wire).write_all(&frame(PING, 1, 0, &payload)).unwrap();
         }
     }
     assert_eq!(bytes, count * 63_000);

@@ -1,6 +1,6 @@
 //! Starting and stopping: ports, signals, exit codes.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::sync::mpsc;
 
 use rustix::process::Signal;
@@ -8,7 +8,6 @@ use rustix::process::Signal;
 use super::support::binary::{Binary, command, own_address, serving};
 use super::support::client::{Client, get, metrics};
 use super::support::origin::{Origin, held};
-use super::support::pki::Authority;
 use super::support::proxy::{figure, proxy};
 use super::support::{DEADLINE, edit, wait_until};
 
@@ -229,28 +228,35 @@ fn sigusr1_opens_the_log_anew() {
     assert!(!holds(&moved, "/after") && holds(&moved, "/before"));
 }
 
-/// A process that is only reading its settings is told of a rotation or a reload: that must not end it.
+/// A process that has only begun is told of a rotation or a reload: that must not end it.
 #[test]
 fn signals_that_order_something_do_not_end_a_process_that_starts() {
     let builder = proxy().to(&Origin::start());
-    let (chain, key) = Authority::new().leaf("site.test").write(builder.dir(), "site");
-    let builder = builder.toml(&format!(
-        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[[tls.certificates]]\nchain = {chain:?}\nkey = {key:?}\n"
-    ));
-    let kept = builder.dir().join("kept");
-    std::fs::rename(&chain, &kept).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&chain).status().unwrap().success());
+    let log = builder.dir().join("log");
+    assert!(std::process::Command::new("mkfifo").arg(&log).status().unwrap().success());
     let addr = own_address();
-    let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
-    // Opens when the process does, which waits for the certificate from then on.
-    let mut pipe = std::fs::OpenOptions::new().write(true).open(&chain).unwrap();
+    let settings = builder.write();
+    edit(&settings, "[log]", &format!("[log]\nfile = {log:?}"));
+    // It looks at its log before it serves, and waits there until somebody opens the other end.
+    let binary = Binary::spawn(serving(&settings, addr), addr, builder.into_dir());
+    wait_until("it hears SIGUSR1", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", binary.serving())).unwrap();
+        let heard = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(heard.trim(), 16).unwrap() >> (Signal::USR1.as_raw() - 1) & 1 == 1
+    });
     binary.signal(Signal::USR1);
     binary.signal(Signal::HUP);
-    let certificate = std::fs::read(&kept).unwrap();
-    std::fs::rename(&kept, &chain).unwrap();
-    pipe.write_all(&certificate).unwrap();
-    drop(pipe);
-    binary.wait_for_line("log opened anew");
+    // For both, so that it never comes to an end.
+    let end = std::fs::OpenOptions::new().read(true).write(true).open(&log).unwrap();
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        std::io::BufReader::new(end)
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.send(line).map_err(drop))
+    });
+    let mut said = std::iter::from_fn(|| lines.recv_timeout(DEADLINE).ok());
+    assert!(said.any(|line| line.contains("log opened anew")));
     assert_eq!(get(addr, "/", "").status(), 200);
 }
 

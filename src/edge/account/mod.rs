@@ -185,7 +185,13 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     if x.named.account == Some(account.subject) {
         return false;
     }
-    let signals = Signals { account: held(core, site, x, (&account, Basis::Account)), ..x.signals };
+    let standing = held(core, site, x, (&account, Basis::Account));
+    let standing = match x.signals.account {
+        // Whom the request itself names nobody can say yet.
+        Standing::NotLoaded => unread(x, standing),
+        _ => standing,
+    };
+    let signals = Signals { account: standing, ..x.signals };
     if !x.account_given {
         x.signals = signals;
         x.named.account = Some(account.subject);
