@@ -74,7 +74,7 @@ fn machine(meminfo: &Path) -> u64 {
     let written = std::fs::read_to_string(meminfo).ok().and_then(|text| kib_of(&text, "MemTotal:"));
     written.unwrap_or_else(|| {
         let system = rustix::system::sysinfo();
-        u64::try_from(system.totalram).unwrap_or(u64::MAX).saturating_mul(system.mem_unit.into())
+        system.totalram.saturating_mul(system.mem_unit.into())
     })
 }
 
