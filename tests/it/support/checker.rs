@@ -52,7 +52,7 @@ pub struct Reference {
 }
 
 /// Hosts that the reference does not have, or not as a whole, and that the usual public lists block: they must go as well.
-const BEYOND: [&str; 27] = [
+const BEYOND: [&str; 28] = [
     "adlightning.com",
     "adsymptotic.com",
     "an.facebook.com",
@@ -71,6 +71,7 @@ const BEYOND: [&str; 27] = [
     "htlbid.com",
     "imasdk.googleapis.com",
     "journeymv.com",
+    "logr-ingest.com",
     "merchant-center-analytics.goog",
     "platform.twitter.com",
     "platform.x.com",
