@@ -244,6 +244,11 @@ pub fn css(text: &str) -> Vec<Address> {
                 at += 1;
                 word.clear();
             }
+            // No escape: what follows is a word of its own (CSS Syntax 3, 4.3.8).
+            '\\' if chars.get(at + 1) == Some(&'\n') => {
+                at += 1;
+                word.clear();
+            }
             '\\' => at = escape(&chars, at, &mut word),
             '(' if word.eq_ignore_ascii_case("url") => {
                 at += 1;
