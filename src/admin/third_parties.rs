@@ -93,17 +93,20 @@ fn toml(
     not_kept: u64,
     owner: impl Fn(&str, bool) -> Option<(String, VendorAction)>,
 ) -> String {
-    let mut out = match already.is_empty() && seen.is_empty() {
+    let (said, mode) = match already.is_empty() && seen.is_empty() {
         // Enforced as it stands, it would let in nobody.
-        true => format!(
-            "# Nothing was learnt of {site} yet: serve with this for some days, and ask again.\n\
-             [csp]\nmode = \"learn\"\nallow = [\n"
+        true => (
+            format!("Nothing was learnt of {site} yet: serve with this for some days, and ask again."),
+            "learn",
         ),
-        false => format!(
-            "# Third parties that opted-out pages of {site} were seen to use. Keep the ones they need.\n\
-             [csp]\nmode = \"enforce\"\nallow = [\n"
+        false => (
+            format!(
+                "Third parties that opted-out pages of {site} were seen to use. Keep the ones they need."
+            ),
+            "enforce",
         ),
     };
+    let mut out = format!("# {said}\n[csp]\nmode = \"{mode}\"\nallow = [\n");
     // Writing to a String cannot fail.
     for source in already {
         let _ = writeln!(out, "  \"{source}\", # allowed already");

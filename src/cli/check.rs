@@ -122,12 +122,11 @@ pub fn registry_problems(loaded: &Loaded) -> Vec<String> {
             Ok(policy) => {
                 let of_paths: Vec<_> =
                     site.paths.iter().map(|rule| policy.with_overrides(&rule.vendors)).collect();
-                let all = std::iter::once(&policy).chain(of_paths.iter().filter_map(|p| p.as_ref().ok()));
-                let wall = Wall::new(&site.csp, &loaded.settings.portal.prefix, all);
+                let all = || std::iter::once(&policy).chain(of_paths.iter().filter_map(|p| p.as_ref().ok()));
+                let wall = Wall::new(&site.csp, &loaded.settings.portal.prefix, all());
                 problems.extend(wall.err().map(|never| wall_problem(loaded, i, &never)));
                 if let Some(programme) = &site.programme {
-                    let all = std::iter::once(&policy).chain(of_paths.iter().filter_map(|p| p.as_ref().ok()));
-                    for error in all.filter_map(|policy| policy.with_programme(&programme.vendors).err()) {
+                    for error in all().filter_map(|policy| policy.with_programme(&programme.vendors).err()) {
                         note(&mut problems, programme_problem(loaded, i, &error));
                     }
                 }
@@ -159,17 +158,23 @@ pub fn registry(settings: &Settings) -> Result<Registry, String> {
 /// A refused policy of site `site`, at the line that wrote it.
 #[must_use]
 pub fn policy_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> String {
-    if let PolicyError::KnownStripped { host, vendor } = error {
-        return known_problem(loaded, site, host, vendor);
-    }
     let (id, why, next) = words(error, |id| place_of(loaded, site, id, None).is_some());
-    let action = match error {
-        PolicyError::NeedsContract { action, .. } | PolicyError::Essential { action, .. } => Some(*action),
-        _ => None,
+    let (place, what) = match error {
+        PolicyError::KnownStripped { host, .. } => (
+            place_of_list(loaded, &[format!("sites[{site}].known"), "known".to_owned()]),
+            format!("`known` cannot hold \"{host}\""),
+        ),
+        _ => {
+            let action = match error {
+                PolicyError::NeedsContract { action, .. } | PolicyError::Essential { action, .. } => {
+                    Some(*action)
+                }
+                _ => None,
+            };
+            let place = place_of(loaded, site, id, action).or_else(|| place_of(loaded, site, id, None));
+            (place.unwrap_or(Place::Default), format!("the settings for vendor `{id}` cannot hold"))
+        }
     };
-    let place = place_of(loaded, site, id, action).or_else(|| place_of(loaded, site, id, None));
-    let place = place.unwrap_or(Place::Default);
-    let what = format!("the settings for vendor `{id}` cannot hold");
     ConfigError { place, what, why, next }.to_string()
 }
 
@@ -185,10 +190,10 @@ fn programme_problem(loaded: &Loaded, site: usize, error: &PolicyError) -> Strin
 /// The vendor that a policy is refused for, why, and what to do. `named`: whether the settings name a vendor.
 fn words(error: &PolicyError, named: impl Fn(&str) -> bool) -> (&str, String, String) {
     match error {
-        PolicyError::KnownStripped { host, vendor } => (
+        PolicyError::KnownStripped { vendor, .. } => (
             vendor,
-            format!("it is stripped, and `known` names its host {host}"),
-            "remove the host from `known`".to_owned(),
+            format!("it is `{vendor}`'s, which is stripped for opted-out visitors: it would go all the same"),
+            format!("remove it, or decide otherwise about `{vendor}` in [vendors]"),
         ),
         PolicyError::UnknownVendor { id, nearest } => (
             id,
@@ -223,19 +228,6 @@ fn words(error: &PolicyError, named: impl Fn(&str) -> bool) -> (&str, String, St
             "give both the same action".to_owned(),
         ),
     }
-}
-
-/// A host that cannot be known at site `site`, at the list that holds it.
-fn known_problem(loaded: &Loaded, site: usize, host: &str, vendor: &str) -> String {
-    let error = ConfigError {
-        place: place_of_list(loaded, &[format!("sites[{site}].known"), "known".to_owned()]),
-        what: format!("`known` cannot hold \"{host}\""),
-        why: format!(
-            "it is `{vendor}`'s, which is stripped for opted-out visitors: it would go all the same"
-        ),
-        next: format!("remove it, or decide otherwise about `{vendor}` in [vendors]"),
-    };
-    error.to_string()
 }
 
 /// The first of these lists that is written somewhere.

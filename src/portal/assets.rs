@@ -32,9 +32,10 @@ pub(super) async fn serve(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // A page may import one stand-in as script, as data and as style; what a page has loaded Chromium gives to it again
     // without a look at `Vary`, unless it is not to be stored.
-    let cached = if name == guard::MODULE { "no-store" } else { "public, max-age=86400" };
+    let is_module = name == guard::MODULE;
+    let cached = if is_module { "no-store" } else { "public, max-age=86400" };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cached));
-    if name == guard::MODULE {
+    if is_module {
         headers.insert(VARY, HeaderValue::from_static("Sec-Fetch-Dest"));
     }
     response

@@ -89,7 +89,8 @@ pub(super) async fn check(
     pages::html(StatusCode::OK, &page)
 }
 
-/// Whether what is on record there is of this site, by its name or one it had.
+/// Whether what is on record there is of this site: by its name, or by one under which its accounts are looked up (those it
+/// had, and in a group those of the group's other sites).
 fn is_here(site: &str, visit: &Visit) -> bool {
     visit.site.name == site || visit.site.formerly.iter().any(|former| former == site)
 }

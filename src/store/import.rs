@@ -1,6 +1,5 @@
 //! Opt-outs that arrived elsewhere, recorded as imports.
 
-use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::denied;
 use super::recipients::{AccountKey, Recorded, Request};
 use super::record::under;
-use super::{Change, Denial, Kind, OpenError, Receipt, RecordError, Source, Store};
+use super::{Change, Denial, Kind, Receipt, RecordError, Source, Store};
 use crate::privacy::{Basis, Standing, Subject};
 
 /// Arrivals to be given at once: what one commit takes.
@@ -29,20 +28,10 @@ pub struct Arrival {
     #[serde(serialize_with = "write_subject", deserialize_with = "read_subject")]
     pub subject: Subject,
     /// The same under the other secrets that are tried, where the account is at hand.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        serialize_with = "write_subjects",
-        deserialize_with = "read_subjects"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "subjects")]
     pub others: Vec<Subject>,
     /// The same under the names that its site or group had before, under every secret.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        serialize_with = "write_subjects",
-        deserialize_with = "read_subjects"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "subjects")]
     pub formerly: Vec<Subject>,
     /// What the site calls the account, if that is at hand.
     pub account: Option<String>,
@@ -211,23 +200,12 @@ impl Store {
         let policies =
             |changes: &[Change]| changes.iter().map(|change| change.policy.clone()).collect::<Vec<_>>();
         let asked = policies(&changes);
-        let mut known = self.beside(move |journal| denied::known(journal, &asked)).await?.into_iter();
+        let mut known = self.beside_writer(move |s| denied::known(s.place.path(), &asked)).await?.into_iter();
         changes.retain(|_| known.next() == Some(false));
         let new = policies(&changes);
         // An operator gives them, so that they are no flood.
         try_join_all(changes.into_iter().map(|change| self.hand_over(change))).await.map_err(begun)?;
-        self.beside(move |journal| denied::note(journal, &new)).await
-    }
-
-    /// Does something with the journal beside the one who writes it.
-    async fn beside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Path) -> Result<T, OpenError> + Send + 'static,
-    ) -> Result<T, RecordError> {
-        let journal = self.0.place.path().to_owned();
-        let done = tokio::task::spawn_blocking(move || work(&journal)).await;
-        let done = done.map_err(|panicked| RecordError::Journal(panicked.to_string()))?;
-        done.map_err(|error| RecordError::Journal(error.to_string()))
+        self.beside_writer(move |s| denied::note(s.place.path(), &new)).await
     }
 
     /// What becomes of arrivals of accounts that opted back in, on whichever node.
@@ -305,14 +283,19 @@ pub fn hashed_under(policy: &str, check: &str) -> String {
     under(policy, check)
 }
 
-fn write_subjects<S: serde::Serializer>(subjects: &[Subject], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(subjects.iter().map(write_digits))
-}
+/// Subjects as [`parse_subject`] reads each.
+mod subjects {
+    use super::{Deserialize as _, Subject, parse_subject, write_digits};
 
-fn read_subjects<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Subject>, D::Error> {
-    let all: Option<Vec<_>> =
-        Vec::<String>::deserialize(from)?.iter().map(|digits| parse_subject(digits)).collect();
-    all.ok_or_else(|| serde::de::Error::custom("a subject is 32 hexadecimal digits"))
+    pub(super) fn serialize<S: serde::Serializer>(subjects: &[Subject], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(subjects.iter().map(write_digits))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Subject>, D::Error> {
+        let all: Option<Vec<_>> =
+            Vec::<String>::deserialize(from)?.iter().map(|digits| parse_subject(digits)).collect();
+        all.ok_or_else(|| serde::de::Error::custom("a subject is 32 hexadecimal digits"))
+    }
 }
 
 fn write_subject<S: serde::Serializer>(subject: &Subject, to: S) -> Result<S::Ok, S::Error> {

@@ -733,14 +733,14 @@ impl Store {
         self.in_time(self.ask(|answer| Command::Read { key, answer })).await?
     }
 
-    /// Reads the journal beside the writer, however long that takes.
+    /// Does something with the journal beside the writer, however long that takes.
     async fn beside_writer<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Shared) -> Result<T, OpenError> + Send + 'static,
+        work: impl FnOnce(&Shared) -> Result<T, OpenError> + Send + 'static,
     ) -> Result<T, RecordError> {
         let shared = Arc::clone(&self.0);
-        let read = tokio::task::spawn_blocking(move || read(&shared)).await;
-        read.map_err(|e| RecordError::Journal(e.to_string()))?
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        done.map_err(|e| RecordError::Journal(e.to_string()))?
             .map_err(|e| RecordError::Journal(e.to_string()))
     }
 

@@ -19,6 +19,18 @@ fn on_socket(builder: Builder, more: &str) -> (Builder, std::path::PathBuf) {
     (builder.toml(&settings), path)
 }
 
+/// A proxy that listens in clear on a Unix socket in its folder beside its port, and the socket's path.
+fn also_on_socket(builder: &Builder) -> (optgate::app::Running, std::path::PathBuf) {
+    let path = builder.dir().join("in.sock");
+    let mut settings = builder.settings();
+    settings.listen.push(optgate::config::Listen {
+        at: optgate::config::ListenAt::Unix { path: path.clone(), mode: 0o660 },
+        proxy_protocol: false,
+    });
+    let running = optgate::app::start(settings).unwrap();
+    (running, path)
+}
+
 /// A builder with a certificate for `site.test`.
 fn secured(authority: &Authority) -> Builder {
     let builder = proxy();
@@ -56,13 +68,7 @@ fn a_request_passes_from_one_unix_socket_to_another() {
 fn http2_is_told_by_its_first_bytes_on_a_unix_socket() {
     let origin = Origin::start();
     let builder = proxy().to(&origin);
-    let path = builder.dir().join("in.sock");
-    let mut settings = builder.settings();
-    settings.listen.push(optgate::config::Listen {
-        at: optgate::config::ListenAt::Unix { path: path.clone(), mode: 0o660 },
-        proxy_protocol: false,
-    });
-    let running = optgate::app::start(settings).unwrap();
+    let (running, path) = also_on_socket(&builder);
     assert_eq!(H2::unix(&path).get("http://site.test/").status, 200);
     running.stop().unwrap();
 }
@@ -124,13 +130,7 @@ fn every_interface_is_both_families() {
 fn the_rate_for_consumer_pages_holds_for_clients_and_not_for_a_unix_socket() {
     let origin = Origin::start();
     let builder = proxy().to(&origin).toml("[limits]\nportal_rate = 1\nportal_burst = 2\n");
-    let path = builder.dir().join("in.sock");
-    let mut settings = builder.settings();
-    settings.listen.push(optgate::config::Listen {
-        at: optgate::config::ListenAt::Unix { path: path.clone(), mode: 0o660 },
-        proxy_protocol: false,
-    });
-    let running = optgate::app::start(settings).unwrap();
+    let (running, path) = also_on_socket(&builder);
     for _ in 0..50 {
         assert_eq!(Client::connect_unix(&path).get("/privacy-choices", "").status(), 200);
     }

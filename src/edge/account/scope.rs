@@ -89,10 +89,11 @@ impl<'a> Scope<'a> {
     fn hash(&self, key: &[u8], hash: fn(&Keys, &str, &[u8]) -> Subject) -> Known {
         let secrets = || std::iter::once(self.keys).chain(self.keys.older());
         let names = std::iter::once(self.name).chain(self.formerly.iter().map(String::as_str));
-        let all = names.flat_map(|name| secrets().map(move |keys| hash(keys, name, key)));
+        let all = names.flat_map(|name| secrets().map(move |keys| (keys, name)));
         Known {
             subject: hash(self.keys, self.name, key),
-            others: all.skip(1).collect(),
+            // The first is the one above.
+            others: all.skip(1).map(|(keys, name)| hash(keys, name, key)).collect(),
             secrets: secrets().count(),
         }
     }

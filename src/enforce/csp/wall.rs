@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use http::HeaderMap;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, HeaderName, HeaderValue};
 
+use crate::config::groups::is_under;
 use crate::config::{Csp, CspMode, CspSource, VendorAction};
 use crate::registry::{Hit, HostRule, Policy, Role};
 
@@ -164,10 +165,11 @@ fn check(source: &CspSource, policy: &Policy) -> Result<(), NeverAllowed> {
     {
         for rule in &vendor.hosts {
             let is_below = source.wildcard && rule.host.ends_with(&below);
-            let covers =
-                source.host.strip_suffix(&rule.host).is_some_and(|sub| sub.is_empty() || sub.ends_with('.'));
             let let_in = match path {
-                Some(path) => (covers || is_below) && rule.paths.iter().any(|rule| lies_in(rule, path)),
+                Some(path) => {
+                    (is_under(&source.host, &rule.host) || is_below)
+                        && rule.paths.iter().any(|rule| lies_in(rule, path))
+                }
                 None => {
                     is_below
                         && policy.match_host(&rule.host).is_some_and(|hit| hit.action == VendorAction::Strip)

@@ -379,12 +379,14 @@ impl State {
             }
         }
         // What begins an address that the guard is asked about stays, or the guard would be asked about another.
-        let judged = calls.is_some();
-        let named = imports.into_iter().filter(|import| import.whole || !judged);
-        let named: Vec<_> = named.filter(|import| self.strip_import(&import.address).is_some()).collect();
-        let stubs: Vec<_> = named.iter().map(|i| self.asset(inline::stand_in(&script[i.at.end..]))).collect();
-        let mut edits: Vec<_> =
-            named.into_iter().map(|i| i.at).zip(stubs.iter().map(String::as_str)).collect();
+        let mut stubs = Vec::new();
+        for inline::Import { at, address, whole } in imports {
+            if (whole || calls.is_none()) && self.strip_import(&address).is_some() {
+                let stub = self.asset(inline::stand_in(&script[at.end..]));
+                stubs.push((at, stub));
+            }
+        }
+        let mut edits: Vec<_> = stubs.iter().map(|(at, stub)| (at.clone(), stub.as_str())).collect();
         if !late.is_empty() {
             edits.insert(0, (0..0, late.as_str()));
         }

@@ -426,8 +426,7 @@ mod tests {
         }
     }
 
-    /// `rewriting.md` 7 and the gaps of the browser's vectors: a script may be kept for the guard only when
-    /// the guard can hold it.
+    /// HTML 8.1.4.2: what is imported with a type must be of that type.
     #[test]
     fn an_import_finds_the_stand_in_of_the_type_that_it_asks_for() {
         for (behind, expected) in [
@@ -441,6 +440,8 @@ mod tests {
         }
     }
 
+    /// `rewriting.md` 7 and the gaps of the browser's vectors: a script may be kept for the guard only when
+    /// the guard can hold it.
     #[test]
     fn a_move_of_a_frame_escapes_the_guard() {
         for script in [

@@ -8,10 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::super::support::binary::{Binary, own_address, serving};
+use super::super::support::proxy::Builder;
 use super::super::support::random::Random;
 
 const PAGE: usize = 4096;
@@ -51,6 +54,21 @@ pub(super) fn preload(command: &mut Command, folder: &Path, log: &Path, fail: Op
     if let Some((first, count, ending)) = fail {
         command.env("OPTGATE_DISK_FAIL", format!("{first}:{count}:{ending}"));
     }
+}
+
+/// The program with this layer under its data folder, and its two addresses: visitors' and the admin's. Once the file that
+/// `switch` names in its environment is there, the layer does what that says. `beside`: a folder for its log.
+pub(super) fn serve(
+    builder: Builder,
+    beside: &Path,
+    (switch, file): (&str, &Path),
+) -> (Binary, SocketAddr, SocketAddr) {
+    let (addr, admin) = (own_address(), own_address());
+    let mut command = serving(&builder.write(), addr);
+    command.args(["--admin", &admin.to_string()]);
+    preload(&mut command, &builder.settings().data_dir, &beside.join("log"), None);
+    command.env(switch, file);
+    (Binary::of(command, addr, builder.into_dir()), addr, admin)
 }
 
 /// One thing that happened. Numbers are descriptors.

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 
-use super::super::support::binary::{Binary, own_address, serving};
 use super::super::support::client::{Client, Response, get, metrics};
 use super::super::support::origin::Origin;
 use super::super::support::proxy::{figure, proxy};
@@ -24,13 +23,7 @@ fn a_disk_that_hangs_leaves_nobody_without_an_answer() {
     let hang = beside.path().join("hang");
     let trusted = "trusted_proxies = [\"127.0.0.0/8\"]\n[account]\nheader = \"x-account-id\"\n";
     let builder = proxy().to(&origin).toml(trusted);
-    let data = builder.settings().data_dir;
-    let (addr, admin) = (own_address(), own_address());
-    let mut command = serving(&builder.write(), addr);
-    command.args(["--admin", &admin.to_string()]);
-    disk::preload(&mut command, &data, &beside.path().join("log"), None);
-    command.env("OPTGATE_DISK_HANG", &hang);
-    let binary = Binary::of(command, addr, builder.into_dir());
+    let (binary, addr, admin) = disk::serve(builder, beside.path(), ("OPTGATE_DISK_HANG", &hang));
     assert_eq!(opt_out(addr, "ann").status(), 200);
 
     std::fs::write(&hang, "").unwrap();

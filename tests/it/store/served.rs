@@ -6,7 +6,6 @@ use optgate::store::{RecordView, export};
 
 use super::disk;
 use crate::acceptance_choices::{honoured, post, shop};
-use crate::support::binary::{Binary, own_address, serving};
 use crate::support::client::{Client, get, metrics};
 use crate::support::proxy::{figure, proxy};
 use crate::support::wait_until;
@@ -28,12 +27,7 @@ fn a_proxy_whose_disk_turns_read_only_honours_everybody_says_so_and_goes_on() {
         let data = builder.settings().data_dir;
         let beside = tempfile::tempdir().unwrap();
         let switch = beside.path().join("read-only");
-        let (addr, admin) = (own_address(), own_address());
-        let mut command = serving(&builder.write(), addr);
-        command.args(["--admin", &admin.to_string()]);
-        disk::preload(&mut command, &data, &beside.path().join("log"), None);
-        command.env("OPTGATE_DISK_READ_ONLY", &switch);
-        let _binary = Binary::of(command, addr, builder.into_dir());
+        let (_binary, addr, admin) = disk::serve(builder, beside.path(), ("OPTGATE_DISK_READ_ONLY", &switch));
         let figure = |name: &str| figure(&metrics(admin), name).unwrap();
         let ready = || Client::connect(admin).get_from(&admin.to_string(), "/readyz?verbose", "");
         assert_eq!(post(addr, "/privacy-choices/opt-out", "", "").status(), 200);
