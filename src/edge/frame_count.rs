@@ -23,7 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frame_rules::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameRules, GOAWAY, HEAD, HEADERS, RST_STREAM, SETTINGS,
 };
+use super::frame_walk::{FrameWalk, Head, Step};
 use super::header_blocks::HeaderBlocks;
+use super::hpack::Seen;
 use super::http2::PIECE;
 use super::refused_streams::RefusedStreams;
 use super::strict::Reason;
@@ -39,9 +41,6 @@ const PREFACE: u32 = 24;
 const BY_REQUEST: u32 = 4;
 /// Bytes of data, either way, that explain one more.
 const BY_BYTES: u32 = 1024;
-
-/// A stream's number has one bit less than its field.
-const STREAM: u32 = u32::MAX >> 1;
 
 /// So many at once, a tenth as many more each second.
 #[derive(Debug)]
@@ -79,16 +78,17 @@ impl Tokens {
 /// What is known of a connection's frames.
 #[derive(Debug)]
 struct Frames {
-    /// Bytes that are no frame's head: the preface, then payloads.
-    skip: u32,
-    head: [u8; HEAD],
-    have: usize,
+    walk: FrameWalk,
     control: Tokens,
     resets: Tokens,
     /// Bytes that have not earned a token yet.
     bytes: u32,
     rules: FrameRules,
     blocks: HeaderBlocks,
+    /// The last stream that a request began.
+    last_stream: u32,
+    /// The block under way is one of trailers.
+    trailers: bool,
     /// A byte has come.
     begun: bool,
     /// Frames of a block are still to come.
@@ -130,23 +130,18 @@ impl From<Limit> for Fault {
 impl Frames {
     fn new(resets: u32, control: u32) -> Self {
         Self {
-            skip: PREFACE,
-            head: [0; HEAD],
-            have: 0,
+            walk: FrameWalk::behind(PREFACE),
             control: Tokens::new(control),
             resets: Tokens::new(resets),
             bytes: 0,
             rules: FrameRules::default(),
             blocks: HeaderBlocks::default(),
+            last_stream: 0,
+            trailers: false,
             begun: false,
             open_block: false,
             whole: 0,
         }
-    }
-
-    /// Kind of the last frame whose head has come.
-    const fn kind(&self) -> u8 {
-        self.head[3]
     }
 
     /// Whether something has come in part that is to come whole within the time of a head: anything but data, of which
@@ -155,42 +150,33 @@ impl Frames {
         if !self.rules.is_greeted() {
             return self.begun;
         }
-        let partial = self.skip > 0 || self.have > 0;
-        let data = (self.skip > 0 || self.have > 3) && self.kind() == DATA;
-        self.open_block || partial && !data
+        let data = self.walk.is_known() && self.walk.kind() == DATA;
+        self.open_block || self.walk.is_within() && !data
     }
 
     /// Looks at bytes as they were read.
     fn read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         self.begun |= !bytes.is_empty();
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let step = bytes.len().min(self.skip as usize);
-                self.skip -= u32::try_from(step).unwrap_or(self.skip);
-                self.payload(&bytes[..step]).map_err(Fault::Malformed)?;
-                bytes = &bytes[step..];
-                continue;
-            }
-            let step = bytes.len().min(HEAD - self.have);
-            self.head[self.have..self.have + step].copy_from_slice(&bytes[..step]);
-            self.have += step;
-            bytes = &bytes[step..];
-            if self.have == HEAD {
-                self.have = 0;
-                self.frame()?;
+        while let Some(step) = self.walk.step(&mut bytes) {
+            match step {
+                Step::Head(head) => self.frame(head)?,
+                Step::Payload { piece, ends } => self.payload(piece, ends).map_err(Fault::Malformed)?,
             }
         }
         Ok(())
     }
 
     /// The next piece of a payload, or of the preface.
-    fn payload(&mut self, piece: &[u8]) -> Result<(), Reason> {
-        let ends = self.skip == 0;
+    fn payload(&mut self, piece: &[u8], ends: bool) -> Result<(), Reason> {
         if !self.rules.is_greeted() {
             return Ok(());
         }
-        match self.kind() {
-            HEADERS | CONTINUATION => self.blocks.piece(piece, ends)?,
+        match self.walk.kind() {
+            HEADERS | CONTINUATION => {
+                if let Some(seen) = self.blocks.piece(piece, ends)? {
+                    judge(seen, self.trailers)?;
+                }
+            }
             SETTINGS => self.rules.settings(piece)?,
             _ => {}
         }
@@ -198,15 +184,16 @@ impl Frames {
         Ok(())
     }
 
-    fn frame(&mut self) -> Result<(), Fault> {
-        let [a, b, c, kind, flags, stream @ ..] = self.head;
-        let length = u32::from_be_bytes([0, a, b, c]);
-        let stream = u32::from_be_bytes(stream) & STREAM;
-        self.skip = length;
-        let is_new = stream > self.blocks.last_stream;
+    fn frame(&mut self, head: Head) -> Result<(), Fault> {
+        let Head { length, kind, flags, stream } = head;
+        let is_new = stream > self.last_stream;
         self.rules.begin(kind, flags, stream, length, is_new).map_err(Fault::Malformed)?;
         match kind {
-            HEADERS => self.blocks.begin(stream, flags),
+            HEADERS => {
+                self.trailers = !is_new;
+                self.last_stream = self.last_stream.max(stream);
+                self.blocks.begin(flags);
+            }
             CONTINUATION => self.blocks.go_on(flags),
             _ => {}
         }
@@ -214,7 +201,7 @@ impl Frames {
             self.open_block = flags & END_HEADERS == 0;
         }
         if length == 0 {
-            self.payload(&[]).map_err(Fault::Malformed)?;
+            self.payload(&[], true).map_err(Fault::Malformed)?;
         }
         match kind {
             HEADERS => self.control.earn(BY_REQUEST),
@@ -236,6 +223,15 @@ impl Frames {
             self.control.earn(self.bytes / BY_BYTES);
             self.bytes %= BY_BYTES;
         }
+    }
+}
+
+/// A request's head may have no fragment, and its trailers no pseudo-field (RFC 9113, 8.3.1 and 8.1).
+const fn judge(seen: Seen, trailers: bool) -> Result<(), Reason> {
+    match seen.pseudo() && trailers {
+        true => Err(Reason::PseudoTrailer),
+        false if seen.fragment => Err(Reason::Target),
+        false => Ok(()),
     }
 }
 
@@ -288,7 +284,7 @@ impl<S> FrameCount<S> {
 
     /// What ends a connection, told.
     fn end(&mut self, fault: Fault) -> io::Error {
-        self.goodbye = fault.goodbye(self.frames.blocks.last_stream).to_vec().into();
+        self.goodbye = fault.goodbye(self.frames.last_stream).to_vec().into();
         match fault {
             Fault::Flood(limit) => {
                 events::limit_reached(&self.metrics, limit);

@@ -1,23 +1,19 @@
-//! Blocks of fields in HTTP/2 requests that hyper's reader makes good where they are malformed: it drops
-//! pseudo-fields among trailers (RFC 9113, 8.1) and cuts a fragment off a path (RFC 9113, 8.3.1).
+//! Blocks of fields in HTTP/2 messages, which hyper's reader makes good where they are malformed: it drops pseudo-fields
+//! where they have no place (RFC 9113, 8.1 and 8.3) and cuts a fragment off a path (RFC 9113, 8.3.1).
 //!
 //! A block is looked at before hyper has the last octet of it.
 
 use super::frame_rules::{END_HEADERS, PADDED, WITH_PRIORITY};
-use super::hpack::Table;
+use super::hpack::{Seen, Table};
 use super::strict::Reason;
 
 /// Most octets of a block; hyper takes blocks of far fewer for too large, and reads them to their end.
 const MOST: usize = 256 * 1024;
 
-/// The blocks of one connection.
+/// The blocks that one side of a connection sends.
 #[derive(Debug, Default)]
 pub struct HeaderBlocks {
     table: Table,
-    /// The last stream that a request began.
-    pub last_stream: u32,
-    /// The block under way is one of trailers.
-    trailers: bool,
     /// Fragments before the frame under way.
     block: Vec<u8>,
     /// The frame under way, where it came in pieces.
@@ -27,9 +23,7 @@ pub struct HeaderBlocks {
 
 impl HeaderBlocks {
     /// A `HEADERS` frame begins.
-    pub fn begin(&mut self, stream: u32, flags: u8) {
-        self.trailers = stream <= self.last_stream;
-        self.last_stream = self.last_stream.max(stream);
+    pub fn begin(&mut self, flags: u8) {
         self.flags = flags;
         self.block.clear();
     }
@@ -39,13 +33,13 @@ impl HeaderBlocks {
         self.flags = flags & END_HEADERS;
     }
 
-    /// The next piece of the frame's payload; `ends`: its last.
+    /// The next piece of the frame's payload; `ends`: its last. `Some`: with it the block is whole.
     ///
     /// Cost: no copy of a block that comes at once, in one frame.
     ///
     /// # Errors
-    /// The block is whole and malformed.
-    pub fn piece(&mut self, piece: &[u8], ends: bool) -> Result<(), Reason> {
+    /// The block is whole and is none, or too long.
+    pub fn piece(&mut self, piece: &[u8], ends: bool) -> Result<Option<Seen>, Reason> {
         if self.block.len() + self.payload.len() + piece.len() > MOST {
             return Err(Reason::LongHead);
         }
@@ -53,29 +47,24 @@ impl HeaderBlocks {
             self.payload.extend_from_slice(piece);
         }
         if !ends {
-            return Ok(());
+            return Ok(None);
         }
         let payload = std::mem::take(&mut self.payload);
         let fragment = fragment(self.flags, if payload.is_empty() { piece } else { &payload });
         let whole = self.flags & END_HEADERS != 0;
         if whole && self.block.is_empty() {
-            return self.judge(fragment);
+            return self.read(fragment).map(Some);
         }
         self.block.extend_from_slice(fragment);
         if !whole {
-            return Ok(());
+            return Ok(None);
         }
         let block = std::mem::take(&mut self.block);
-        self.judge(&block)
+        self.read(&block).map(Some)
     }
 
-    fn judge(&mut self, block: &[u8]) -> Result<(), Reason> {
-        let seen = self.table.read(block).ok_or(Reason::FieldBlock)?;
-        match seen.pseudo && self.trailers {
-            true => Err(Reason::PseudoTrailer),
-            false if seen.fragment => Err(Reason::Target),
-            false => Ok(()),
-        }
+    fn read(&mut self, block: &[u8]) -> Result<Seen, Reason> {
+        self.table.read(block).ok_or(Reason::FieldBlock)
     }
 }
 

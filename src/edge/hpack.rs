@@ -1,11 +1,11 @@
 //! HPACK (RFC 7541), read along with hyper's reader: what it drops from a block of fields without a word.
 //!
-//! Of the fields only their names' kind, and of paths whether they hold a fragment, are of interest. Everything else is
-//! there to keep the table of fields that later blocks refer to.
+//! Of the fields only their names' kind, of paths whether they hold a fragment, and of statuses whether they are interim
+//! are of interest. Everything else is there to keep the table of fields that later blocks refer to.
 
 use std::collections::VecDeque;
 
-/// Size of the table: the default (RFC 9113, 6.5.2), since hyper's server announces no other.
+/// Size of the table: the default (RFC 9113, 6.5.2), since hyper announces no other on either side.
 const TABLE: u32 = 4096;
 /// What an entry counts beside its name and value (RFC 7541, 4.1).
 const OVERHEAD: u32 = 32;
@@ -79,6 +79,7 @@ const CODES: [Codes; COUNTS.len()] = {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Path,
+    Status,
     /// Another that begins with a colon.
     Pseudo,
     Field,
@@ -88,8 +89,8 @@ enum Name {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     name: Name,
-    /// A path with a fragment.
-    fragment: bool,
+    /// A path with a fragment, or an interim status.
+    marked: bool,
     name_length: u32,
     size: u32,
 }
@@ -97,10 +98,41 @@ struct Entry {
 /// What a block holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// A pseudo-field.
-    pub pseudo: bool,
+    /// A pseudo-field other than `:status`: a request's, or nobody's.
+    pub asks: bool,
     /// A fragment in `:path`.
     pub fragment: bool,
+    /// A `:status`, and of what kind.
+    pub status: Option<Status>,
+}
+
+/// Kinds of answers (RFC 9110, 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 1xx: another follows.
+    Interim,
+    /// All others.
+    Final,
+}
+
+impl Seen {
+    /// Whether there is a pseudo-field.
+    #[must_use]
+    pub const fn pseudo(&self) -> bool {
+        self.asks || self.status.is_some()
+    }
+
+    const fn see(&mut self, entry: &Entry) {
+        match (entry.name, entry.marked) {
+            (Name::Field, _) => {}
+            (Name::Status, true) => self.status = Some(Status::Interim),
+            (Name::Status, false) => self.status = Some(Status::Final),
+            (Name::Path | Name::Pseudo, marked) => {
+                self.asks = true;
+                self.fragment |= marked;
+            }
+        }
+    }
 }
 
 /// The table that a connection's blocks refer to.
@@ -157,8 +189,7 @@ impl Table {
                 }
             };
             begun = true;
-            seen.pseudo |= entry.name != Name::Field;
-            seen.fragment |= entry.fragment;
+            seen.see(&entry);
         }
         Some(seen)
     }
@@ -172,14 +203,18 @@ impl Table {
                 (known.name, known.name_length)
             }
         };
-        let (value, mut fragment, mut length) = (input.text()?, false, 0);
-        if kept || name == Name::Path || value.coded {
+        let (value, mut marked, mut length) = (input.text()?, false, 0);
+        if kept || matches!(name, Name::Path | Name::Status) || value.coded {
             value.each(|octet| {
-                fragment |= octet == b'#' && name == Name::Path;
+                marked |= match name {
+                    Name::Path => octet == b'#',
+                    Name::Status => length == 0 && octet == b'1',
+                    Name::Pseudo | Name::Field => false,
+                };
                 length += 1;
             })?;
         }
-        Some(Entry { name, fragment, name_length, size: name_length + length + OVERHEAD })
+        Some(Entry { name, marked, name_length, size: name_length + length + OVERHEAD })
     }
 
     fn entry(&self, index: u32) -> Option<Entry> {
@@ -187,10 +222,11 @@ impl Table {
         let Some(&length) = STATIC.get(at) else { return self.entries.get(at - STATIC.len()).copied() };
         let name = match index {
             4 | 5 => Name::Path,
+            8..=14 => Name::Status,
             1..=14 => Name::Pseudo,
             _ => Name::Field,
         };
-        Some(Entry { name, fragment: false, name_length: length.into(), size: 0 })
+        Some(Entry { name, marked: false, name_length: length.into(), size: 0 })
     }
 
     fn insert(&mut self, entry: Entry) {
@@ -247,15 +283,18 @@ impl Text<'_> {
     /// As a field's name: its kind and length.
     fn name(self) -> Option<(Name, u32)> {
         const PATH: &[u8] = b":path";
-        let (mut pseudo, mut path, mut length) = (false, true, 0);
+        const STATUS: &[u8] = b":status";
+        let (mut pseudo, mut path, mut status, mut length) = (false, true, true, 0);
         self.each(|octet| {
             pseudo |= length == 0 && octet == b':';
             path &= PATH.get(length) == Some(&octet);
+            status &= STATUS.get(length) == Some(&octet);
             length += 1;
         })?;
-        let name = match path && length == PATH.len() {
-            true => Name::Path,
-            false if pseudo => Name::Pseudo,
+        let name = match pseudo {
+            true if path && length == PATH.len() => Name::Path,
+            true if status && length == STATUS.len() => Name::Status,
+            true => Name::Pseudo,
             false => Name::Field,
         };
         Some((name, u32::try_from(length).ok()?))
@@ -304,7 +343,7 @@ mod tests {
         Text { bytes, coded }.each(|octet| text.push(char::from(octet))).map(|()| text)
     }
 
-    const REQUEST: Seen = Seen { pseudo: true, fragment: false };
+    const REQUEST: Seen = Seen { asks: true, fragment: false, status: None };
 
     /// RFC 7541, C.3 and C.4: three requests on one connection, with and without codes, and the table after each.
     #[test]
@@ -362,7 +401,7 @@ mod tests {
     /// However the path is written: spelt out, by the static table's name, kept and named again, coded or not.
     #[test]
     fn a_fragment_is_found_in_every_spelling_and_only_in_paths() {
-        let fragment = Some(Seen { pseudo: true, fragment: true });
+        let fragment = Some(Seen { fragment: true, ..REQUEST });
         let mut table = Table::default();
         for block in [
             &b"\x04\x04/a#b"[..],
@@ -376,6 +415,27 @@ mod tests {
         }
         assert_eq!(table.read(b"\x0f\x04\x02#a\x00\x01a\x01#"), Some(Seen::default()));
         assert_eq!(table.read(b"\x04\x82\x60\x7f"), Some(REQUEST));
+    }
+
+    /// Answers' fields: kept and named again, by the static table, coded or not.
+    #[test]
+    fn an_interim_status_is_told_from_a_final_one_in_every_spelling() {
+        let mut table = Table::default();
+        for (block, status) in [
+            (&b"\x88"[..], Status::Final),
+            (b"\x48\x03103", Status::Interim),
+            (b"\xbe", Status::Interim),
+            (b"\x08\x03201", Status::Final),
+            (b"\x00\x07:status\x03100", Status::Interim),
+            (b"\x08\x82\x64\x02", Status::Final),
+            (b"\x08\x82\x08\x19", Status::Interim),
+        ] {
+            let seen = Seen { status: Some(status), ..Seen::default() };
+            assert_eq!(table.read(block), Some(seen), "{block:x?}");
+        }
+        let both = Seen { asks: true, status: Some(Status::Final), ..Seen::default() };
+        assert_eq!(table.read(b"\x88\x84"), Some(both));
+        assert_eq!(table.read(b"\x00\x08:statuse\x03100"), Some(REQUEST));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod finish;
 pub mod frame_count;
 pub mod frame_rules;
+pub mod frame_walk;
 pub mod gather;
 pub mod grpc;
 pub mod header_blocks;

@@ -100,6 +100,9 @@ pub enum Reason {
     /// A pseudo-field among HTTP/2 trailers (RFC 9113, 8.1).
     #[error("a pseudo-field stands among the trailers")]
     PseudoTrailer,
+    /// A pseudo-field in an HTTP/2 answer that is not `:status` (RFC 9113, 8.3.2).
+    #[error("the answer has a pseudo-field that answers do not have")]
+    PseudoField,
     /// A block of HTTP/2 fields that is none (RFC 7541, 3).
     #[error("a block of fields cannot be read")]
     FieldBlock,
@@ -153,6 +156,7 @@ impl Reason {
             Self::Trailer => "trailer",
             Self::StatusLine => "status_line",
             Self::PseudoTrailer => "pseudo_trailer",
+            Self::PseudoField => "pseudo_field",
             Self::FieldBlock => "field_block",
             Self::Preface => "preface",
             Self::StreamClosed => "stream_closed",

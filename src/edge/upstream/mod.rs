@@ -7,12 +7,14 @@
 
 mod announced;
 mod answer_error;
+mod answer_frames;
 mod attempt;
 mod balance;
 pub mod check;
 pub mod choose;
 pub mod connect;
 pub mod group;
+mod handshake;
 mod health;
 mod http1;
 mod pool;

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 
 use super::super::announced::announced;
 use super::super::answer_error::AnswerError;
+use super::super::answer_frames::AnswerFrames;
 use super::super::attempt::{self, Attempt, Outgoing};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
@@ -135,7 +136,7 @@ impl Pool {
         let version = self.connector.version();
         let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
         let uses = Rc::new(Uses::default());
-        let io = announced(io, Rc::clone(&uses));
+        let io = AnswerFrames::new(announced(io, Rc::clone(&uses)));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .max_header_list_size(MAX_FIELDS)

@@ -1,0 +1,201 @@
+//! Blocks of fields in an HTTP/2 origin's answers, looked at in front of hyper's reader, which drops a pseudo-field that
+//! has no place there: a request's, and any among trailers. Such an answer is malformed (RFC 9113, 8.1 and 8.3) and is
+//! not passed on: its connection ends.
+//!
+//! Cost: a look at nine bytes of each frame, and at each field; no allocation where a block comes in one piece.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::edge::frame_rules::{CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM};
+use crate::edge::frame_walk::{FrameWalk, Head, Step};
+use crate::edge::header_blocks::HeaderBlocks;
+use crate::edge::hpack::{Seen, Status};
+use crate::edge::strict::Reason;
+
+/// Answers that are remembered to be under way. What visitors gave up is not heard of again, so the oldest go.
+const REMEMBERED: usize = 1024;
+
+/// What is known of an origin's answers on a connection.
+#[derive(Debug, Default)]
+struct Answers {
+    walk: FrameWalk,
+    blocks: HeaderBlocks,
+    /// Stream of the block under way.
+    stream: u32,
+    /// The block under way is its stream's last.
+    last: bool,
+    /// Streams whose head has come and whose end has not, the newest last.
+    begun: VecDeque<u32>,
+}
+
+impl Answers {
+    /// Looks at bytes as they were read.
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
+        while let Some(step) = self.walk.step(&mut bytes) {
+            match step {
+                Step::Head(head) => self.frame(head)?,
+                Step::Payload { piece, ends } => self.payload(piece, ends)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, head: Head) -> Result<(), Reason> {
+        match head.kind {
+            HEADERS => {
+                (self.stream, self.last) = (head.stream, head.flags & END_STREAM != 0);
+                self.blocks.begin(head.flags);
+            }
+            CONTINUATION => self.blocks.go_on(head.flags),
+            DATA if head.flags & END_STREAM != 0 => self.end(head.stream),
+            RST_STREAM => self.end(head.stream),
+            _ => {}
+        }
+        if head.length == 0 { self.payload(&[], true) } else { Ok(()) }
+    }
+
+    fn payload(&mut self, piece: &[u8], ends: bool) -> Result<(), Reason> {
+        if matches!(self.walk.kind(), HEADERS | CONTINUATION)
+            && let Some(seen) = self.blocks.piece(piece, ends)?
+        {
+            self.judge(seen)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, seen: Seen) -> Result<(), Reason> {
+        if self.begun.contains(&self.stream) && seen.pseudo() {
+            return Err(Reason::PseudoTrailer);
+        }
+        if seen.asks {
+            return Err(Reason::PseudoField);
+        }
+        if self.last {
+            self.end(self.stream);
+        } else if seen.status == Some(Status::Final) {
+            if self.begun.len() == REMEMBERED {
+                self.begun.pop_front();
+            }
+            self.begun.push_back(self.stream);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, stream: u32) {
+        self.begun.retain(|begun| *begun != stream);
+    }
+}
+
+/// A connection that cannot be read any further once an answer on it is malformed.
+#[derive(Debug)]
+pub struct AnswerFrames<S> {
+    io: S,
+    answers: Answers,
+}
+
+impl<S> AnswerFrames<S> {
+    /// A connection that nothing was read from yet.
+    pub fn new(io: S) -> Self {
+        Self { io, answers: Answers::default() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for AnswerFrames<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let start = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
+        this.answers.read(&buf.filled()[start..]).map_err(Reason::into_io)?;
+        read.map(Ok)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerFrames<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::frame_rules::END_HEADERS;
+
+    const END: u8 = END_HEADERS | END_STREAM;
+    /// `:status: 200`, and `x: y`.
+    const OK: &[u8] = b"\x88\0\x01x\x01y";
+    const EARLY: &[u8] = b"\x08\x03103";
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let head = [0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
+        [&head[..], payload].concat()
+    }
+
+    /// RFC 9113, 8.1 and 8.3: wherever the bytes are cut, before the last of them.
+    #[test]
+    fn a_pseudo_field_out_of_its_place_is_found_at_every_cut() {
+        let head = |payload: &[u8]| frame(HEADERS, END_HEADERS, 1, payload);
+        let early = head(EARLY);
+        let begun = [early.clone(), early, head(OK), frame(DATA, 0, 1, b"body")].concat();
+        let cases: [(Vec<u8>, Option<Reason>); 9] = [
+            (frame(HEADERS, END, 1, b"\0\x05x-sum\x011"), None),
+            (frame(HEADERS, END, 1, b"\x88"), Some(Reason::PseudoTrailer)),
+            (frame(HEADERS, END, 1, b"\x84"), Some(Reason::PseudoTrailer)),
+            (frame(HEADERS, END_HEADERS, 1, EARLY), Some(Reason::PseudoTrailer)),
+            ([frame(DATA, END_STREAM, 1, b""), frame(HEADERS, END, 3, OK)].concat(), None),
+            (
+                [frame(RST_STREAM, 0, 1, &[0; 4]), frame(HEADERS, END, 3, b"\x88\x84")].concat(),
+                Some(Reason::PseudoField),
+            ),
+            (
+                [frame(HEADERS, 1, 3, b"\x88"), frame(CONTINUATION, 4, 3, b"\x87")].concat(),
+                Some(Reason::PseudoField),
+            ),
+            (frame(HEADERS, END, 3, b"\x88\0\x04:odd\x011"), Some(Reason::PseudoField)),
+            (frame(HEADERS, END, 3, b"\xbf"), Some(Reason::FieldBlock)),
+        ];
+        for (rest, reason) in cases {
+            let all = [begun.clone(), rest].concat();
+            for cut in 0..all.len() {
+                let mut seen = Answers::default();
+                assert_eq!(seen.read(&all[..cut]), Ok(()), "cut at {cut}");
+                assert_eq!(seen.read(&all[cut..]).err(), reason, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_answers_are_remembered_than_may_be() {
+        let mut seen = Answers::default();
+        for stream in (1..).step_by(2).take(3 * REMEMBERED) {
+            (seen.stream, seen.last) = (stream, false);
+            seen.judge(Seen { status: Some(Status::Final), ..Seen::default() }).unwrap();
+        }
+        assert_eq!(seen.begun.len(), REMEMBERED);
+    }
+}
