@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use super::acme;
-use super::admin_door::{AdminDoor, AdminKey};
+use super::admin_door::AdminDoor;
 use super::lists::{Built, Shelf};
 use super::reload::Reloader;
 use super::site;
@@ -22,7 +22,6 @@ use crate::edge::account::token::Verifier;
 use crate::edge::house::{Site, Snapshot};
 use crate::edge::siblings::Siblings;
 use crate::edge::tls::Certificates;
-use crate::edge::upstream::Connector;
 use crate::portal::Portal;
 use crate::registry::Registry;
 use crate::store::recipients::RecipientsCollector;
@@ -268,36 +267,6 @@ pub fn verifier(
 pub fn in_force(snapshot: &Snapshot, registry: Arc<Registry>) -> InForce {
     let policies = snapshot.sites.iter().map(|site| Arc::clone(&site.rule.policy)).collect();
     InForce { settings: Arc::clone(&snapshot.settings), policies, registry }
-}
-
-/// What the files that the settings name hold and nobody can use: certificates, keys, an origin's roots, filter
-/// lists.
-/// Empty when all is well. Each complaint names its file.
-#[must_use]
-pub fn file_problems(settings: &Settings) -> Vec<String> {
-    let mut problems = Vec::new();
-    if !settings.tls.listen.is_empty()
-        && let Err(error) = Certificates::read(&settings.tls.certificates)
-    {
-        problems.push(format!("{error:#}"));
-    }
-    if let Err(error) = AdminDoor::read(settings.admin_tls.as_ref()).and(AdminKey::of(settings)) {
-        problems.push(format!("{error:#}"));
-    }
-    if let Err(error) = Shelf::open(settings) {
-        problems.push(error.to_string());
-    }
-    if let Err(error) = verifier(settings, None) {
-        problems.push(format!("{error:#}"));
-    }
-    for site in &settings.sites {
-        for upstream in &site.upstreams {
-            if let Err(error) = Connector::new(upstream.clone(), settings.timeouts.upstream_connect) {
-                problems.push(format!("site `{}`: {error:#}", site.name));
-            }
-        }
-    }
-    problems
 }
 
 /// The built-in registry with the operator's files over it.

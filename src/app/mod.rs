@@ -9,6 +9,7 @@ mod bound;
 mod build;
 mod core_thread;
 mod dns;
+mod file_problems;
 mod found_hosts;
 mod handover;
 mod jobs;
@@ -29,7 +30,8 @@ mod stop_signals;
 mod upgrade;
 
 pub use admin_door::AdminKey;
-pub use build::{UnknownVendor, file_problems, registry, unknown_vendor};
+pub use build::{UnknownVendor, registry, unknown_vendor};
+pub use file_problems::{FileProblem, file_problems, file_warnings};
 pub use stop_signals::StopSignals;
 
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Failure, Global};
-use crate::app::{UnknownVendor, unknown_vendor};
+use crate::app::{FileProblem, UnknownVendor, file_problems, file_warnings, unknown_vendor};
 use crate::config::error::{ConfigError, Place};
 use crate::config::load::Loaded;
 use crate::config::origins::Entry;
@@ -25,6 +25,9 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     for warning in loaded.settings.warnings() {
         eprintln!("warning: {warning}");
     }
+    for warning in file_warnings(&loaded.settings) {
+        eprintln!("warning: {warning}");
+    }
     eprintln!("ok: {}", summary(&loaded));
     Ok(())
 }
@@ -36,9 +39,30 @@ pub fn run(global: &Global) -> Result<(), Failure> {
 pub fn refuse(loaded: &Loaded) -> Result<(), Failure> {
     let mut problems = registry_problems(loaded);
     problems.extend(log_problem(loaded));
-    problems.extend(crate::app::file_problems(&loaded.settings));
+    problems.extend(file_problems(&loaded.settings).into_iter().map(|problem| file_problem(loaded, problem)));
     problems.extend(lost_names(&loaded.settings));
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
+}
+
+/// A file that cannot be used, at the line that names it.
+fn file_problem(loaded: &Loaded, problem: FileProblem) -> String {
+    let FileProblem { setting, error } = problem;
+    let (why, next) = error.split_once("\n  next: ").unwrap_or((&error, "correct the file, or name another"));
+    // With one site its settings may stand at the top of the file.
+    let tables = [setting.as_str(), setting.split_once("].").map_or("", |(_, key)| key)];
+    let of_table = |table: &str| {
+        let below = |entry: &&Entry| !table.is_empty() && entry.key.starts_with(table);
+        let named = |entry: &&Entry| entry.value.as_str().is_some_and(|file| why.contains(file));
+        let entries = || loaded.origins.iter().filter(below);
+        entries().find(named).or_else(|| entries().next()).map(|entry| entry.place.clone())
+    };
+    ConfigError {
+        place: tables.into_iter().find_map(of_table).unwrap_or(Place::Default),
+        what: format!("`{setting}` cannot be used"),
+        why: why.to_owned(),
+        next: next.to_owned(),
+    }
+    .to_string()
 }
 
 /// Names under which opt-outs are kept and that are gone. A data folder that this user cannot look into says nothing.

@@ -65,11 +65,12 @@ impl Layer {
     fn toml(path: &Path, text: &str) -> Result<Self, Box<ConfigError>> {
         let source = Source { path, text };
         let document = toml_edit::Document::parse(text).map_err(|error| {
+            let (why, next) = words::not_toml(error.message());
             Box::new(ConfigError {
                 place: source.place(error.span()),
                 what: "this is not TOML".to_owned(),
-                why: error.message().lines().next().unwrap_or_default().to_owned(),
-                next: "correct the line; text values need quotes, tables start with [name]".to_owned(),
+                why,
+                next: next.to_owned(),
             })
         })?;
         let mut places = BTreeMap::new();

@@ -26,6 +26,12 @@ impl Settings {
                  goes: it has no effect until you write `unknown = \"strip\"`",
             );
         }
+        if self.tls.listen.is_empty() && !self.tls.certificates.is_empty() {
+            warnings.push(
+                "`tls.certificates` names certificates that nobody is shown: write `tls.listen = [\"0.0.0.0:443\"]` to serve \
+                 with them",
+            );
+        }
         warnings
     }
 }

@@ -17,12 +17,23 @@ pub(super) fn reword(message: &str, path: &KeyPath, place: Place) -> ConfigError
     } else if let Some(rest) = message.strip_prefix("invalid type: ") {
         wrong_type(rest, path, &place)
     } else if let Some(rest) = message.strip_prefix("invalid value: ") {
-        (format!("`{path}` is out of range"), format!("found {rest}"), "write a number in range".to_owned())
+        out_of_range(rest, path)
     } else {
         let (why, next) = message.split_once(SEPARATOR).unwrap_or((message, "see config/optgate.toml"));
         (format!("`{path}` cannot be used"), one_line(why), one_line(next))
     };
     ConfigError { place, what, why, next }.without_secret(path)
+}
+
+/// Why text is no TOML, and what to do.
+pub(super) fn not_toml(message: &str) -> (String, &'static str) {
+    match message.lines().next().unwrap_or_default() {
+        "duplicate key" => (
+            "the key, or its table, was written above already".to_owned(),
+            "remove one of the two; what belongs to one table goes below one [name]",
+        ),
+        why => (why.to_owned(), "correct the line; text values need quotes, tables start with [name]"),
+    }
 }
 
 /// Values of several lines are quoted in complaints, which keep to one.
@@ -49,8 +60,11 @@ type Parts = (String, String, String);
 fn unknown_key(rest: &str, path: &KeyPath) -> Parts {
     let words = backquoted(rest);
     let (name, known) = words.split_first().map_or(("", &[][..]), |(name, known)| (*name, known));
-    let next = nearest(name, known.iter().copied())
-        .map(|near| format!("did you mean `{near}`?"))
+    // A key of the top level that stands below a table's line: TOML takes it for the table's.
+    let fell_in = path.0.len() > 1 && has_top_level(name);
+    let next = fell_in
+        .then(|| format!("`{name}` belongs to the top of the file: write it above the first [table]"))
+        .or_else(|| nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?")))
         .or_else(|| elsewhere(name).map(|home| format!("it belongs to [{home}]")))
         .unwrap_or_else(|| match known {
             [] => "remove it".to_owned(),
@@ -94,9 +108,21 @@ fn wrong_type(rest: &str, path: &KeyPath, place: &Place) -> Parts {
             "write it in a file as a list of tables; lists of tables cannot be set by the environment"
                 .to_owned()
         }
+        // An element of a list of tables is written below a line of its own.
+        (_, "a table") if in_file && matches!(path.0.as_slice(), [Step::Key(_), Step::Index(_)]) => {
+            format!("write a table: [[{}]] on a line of its own, its settings below it", list_of(path))
+        }
         _ => format!("write {expected}"),
     };
     (format!("`{path}` has the wrong type"), format!("found {found}, expected {expected}"), next)
+}
+
+/// The key of a list that a path leads into.
+fn list_of(path: &KeyPath) -> &str {
+    match path.0.first() {
+        Some(Step::Key(key)) => key,
+        _ => "",
+    }
 }
 
 /// A number or switch that only its quotes make text.
@@ -119,6 +145,21 @@ fn plain_type(expected: &str) -> &str {
 
 fn backquoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
+}
+
+/// A number that does not fit: serde names its own type.
+fn out_of_range(rest: &str, path: &KeyPath) -> Parts {
+    let (found, expected) = rest.split_once(", expected ").unwrap_or((rest, ""));
+    let least =
+        if found.contains("`-") && plain_type(expected) == "a whole number" { ", not below 0" } else { "" };
+    let next = format!("write a number in range{least}");
+    (format!("`{path}` is out of range"), format!("found {found}"), next)
+}
+
+/// Whether the file's top level has a setting of this name that is no table.
+fn has_top_level(name: &str) -> bool {
+    let defaults = serde_json::to_value(Raw::default()).ok();
+    defaults.is_some_and(|all| all.get(name).is_some_and(|default| !default.is_object()))
 }
 
 /// The table that holds a setting of this name, when it was written in the wrong one.

@@ -88,6 +88,16 @@ impl Certificates {
         }
     }
 
+    /// What is to be said of certificates from files that end soon, or have. `now`: Unix seconds.
+    #[must_use]
+    pub fn ending_soon(&self, now: i64) -> Vec<String> {
+        let all = self.all.load();
+        all.ends
+            .iter()
+            .filter_map(|ending| events::certificate_ends(&ending.file, ending.until, now))
+            .collect()
+    }
+
     /// Names of the certificates from files.
     fn names(&self) -> Vec<String> {
         self.all.load().ends.iter().flat_map(|ending| ending.names.clone()).collect()
@@ -272,8 +282,12 @@ pub fn read_key(chain: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
 /// What is wrong with a chain and a key of another.
 #[must_use]
 pub fn mismatch(chain: &Path, key: &Path, error: &rustls::Error) -> anyhow::Error {
+    let why = match error {
+        rustls::Error::InconsistentKeys(_) => "the certificate is another key's".to_owned(),
+        other => other.to_string(),
+    };
     anyhow::anyhow!(
-        "{} and {} do not belong together: {error}\n  next: name the key that the chain's first certificate was \
+        "{} and {} do not belong together: {why}\n  next: name the key that the chain's first certificate was \
          issued for; the site's own certificate comes first, then what signed it",
         chain.display(),
         key.display()

@@ -198,7 +198,7 @@ fn opted_out(
         reference: receipt.map(|r| r.reference.as_str()),
         time: pages::Time::of(receipt.map_or(time_us, |r| r.time_us)),
         scope,
-        site: &visit.site.name,
+        site: &visit.host,
         again: unread || status != StatusCode::OK,
         clear: nonce.clone(),
     };
@@ -302,7 +302,7 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
         reference: Some(&receipt.reference),
         time: pages::Time::of(receipt.time_us),
         scope: visit.scope(),
-        site: &visit.site.name,
+        site: &visit.host,
         again: false,
         clear: None,
     };

@@ -118,7 +118,7 @@ pub(super) async fn confirm(
         reference: Some(&receipt.reference),
         time: pages::Time::of(receipt.time_us),
         scope: "your account",
-        site: &visit.site.name,
+        site: &visit.host,
         again: false,
         clear: None,
     };

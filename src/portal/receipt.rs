@@ -46,7 +46,8 @@ pub(super) async fn page(
             true => scope(false, true),
             false => scope(record.account, false),
         },
-        site: &record.site,
+        // By the name that the person knows it by.
+        site: if record.site == visit.site.name { &visit.host } else { &record.site },
         again: false,
         clear: None,
     };

@@ -109,15 +109,21 @@ const ENDS_SOON: i64 = 14 * 86_400;
 /// A certificate from a file serves for these names, until a time (Unix seconds, as `now` is).
 pub fn certificate_read(metrics: &Metrics, file: &Path, names: &[String], until: i64, now: i64) {
     names.iter().for_each(|name| metrics.certificate_until(name, until));
-    let (file, left) = (file.display(), until.saturating_sub(now));
-    if left <= 0 {
-        tracing::warn!(
-            "{file}: this certificate has expired, and browsers refuse it: put a new one there, then reload"
-        );
-    } else if left < ENDS_SOON {
-        let days = left / 86_400;
-        tracing::warn!("{file}: this certificate ends in {days} days: put a new one there, then reload");
+    if let Some(words) = certificate_ends(file, until, now) {
+        tracing::warn!("{words}");
     }
+}
+
+/// What is to be said of a certificate in a file that ends soon, or has. Times in Unix seconds.
+#[must_use]
+pub fn certificate_ends(file: &Path, until: i64, now: i64) -> Option<String> {
+    let (file, left) = (file.display(), until.saturating_sub(now));
+    let ends = match left {
+        ..=0 => "has expired, and browsers refuse it".to_owned(),
+        _ if left < ENDS_SOON => format!("ends in {} days", left / 86_400),
+        _ => return None,
+    };
+    Some(format!("{file}: this certificate {ends}: put a new one there, then reload"))
 }
 
 /// A fetched certificate serves for a host, until a time (Unix seconds).

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 
-use super::support::client::TlsClient;
+use super::support::binary::{Binary, own_address, serving};
+use super::support::client::{Client, TlsClient};
 use super::support::h2::{Frames, H2, H2Origin};
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -152,6 +153,38 @@ fn an_https_origin_that_cannot_be_verified_gets_no_request() {
         assert_eq!(answer.status(), 502, "{case}");
         assert!(!answer.text().to_lowercase().contains("certificate"), "{case}: {}", answer.text());
         assert_eq!(origin.heads(), 0, "{case}");
+    }
+}
+
+/// An operator reads in the log what is wrong with an origin's TLS, and what to do, in words of the settings.
+#[test]
+fn the_log_says_why_tls_with_an_origin_failed_and_what_to_do() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let past = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let clear = Origin::start();
+    let pretends_tls = clear.url().replace("http://", "https://");
+    let tls = |leaf: super::support::pki::Leaf| Origin::start_tls(leaf.server());
+    let origins = [
+        (tls(stranger.leaf("127.0.0.1")), "signed by nobody who is trusted here: name the roots"),
+        (
+            tls(authority.leaf("other.test")),
+            "its certificate is not for 127.0.0.1: connect by a name that it holds",
+        ),
+        (tls(authority.leaf_with(&["127.0.0.1"], past)), "its certificate has expired"),
+    ];
+    let asked = origins.iter().map(|(origin, words)| (origin.url(), *words));
+    for (url, words) in asked.chain([(pretends_tls.as_str(), "what it sent is not TLS")]) {
+        let builder = proxy();
+        let roots = authority.write(builder.dir());
+        let site = format!(
+            "[[sites]]\nname = \"site\"\nhosts = [\"site.test\"]\nupstream = {{ url = {url:?}, roots = {roots:?} }}\n"
+        );
+        let builder = builder.toml(&site);
+        let addr = own_address();
+        let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
+        assert_eq!(Client::connect(addr).get("/", "").status(), 502);
+        let said = binary.wait_for_line("TLS with the origin failed");
+        assert!(said.contains(words), "{said}");
     }
 }
 

@@ -224,7 +224,11 @@ fn files_that_cannot_serve_are_refused_for_what_they_are() {
         std::fs::write(&key, key_text).unwrap();
         let (code, words) = optgate(&["check", "--config", &builder.write().display().to_string()]);
         assert_eq!(code, Some(78), "{words}");
-        assert!(words.contains("`tls.certificates[0]`: ") && words.contains(what), "{words}");
+        assert!(
+            words.contains("optgate.toml:") && words.contains("`tls.certificates[0]` cannot be used"),
+            "{words}"
+        );
+        assert!(words.contains(what), "{words}");
         assert!(words.contains("next: ") && words.contains(next), "{words}");
     }
 }
@@ -246,6 +250,9 @@ fn the_end_of_a_certificate_from_a_file_is_said() {
     let certificate = authority.leaf_with(&["one.test"], end(-2)).toml(builder.dir(), "leaf");
     let file = builder.dir().to_owned();
     let builder = builder.toml(&format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{certificate}"));
+    let (code, words) = optgate(&["check", "--config", &builder.write().display().to_string()]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("leaf.pem: this certificate has expired"), "{words}");
     let addr = own_address();
     let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
     let said = binary.wait_for_line("leaf.pem: this certificate has expired");

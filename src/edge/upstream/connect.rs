@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::handshake;
 use super::resolve::Names;
 use super::transport::Transport;
 use crate::config::{ProxyProtocol, Upstream, UpstreamAddress};
@@ -116,7 +117,9 @@ impl Connector {
             None => Transport::Left(Socket::Tcp(tcp)),
             Some((config, name)) => {
                 let connector = TlsConnector::from(Arc::clone(config));
-                let stream = connector.connect(name.clone(), tcp).await.map_err(ProxyError::UpstreamTls)?;
+                let stream = connector.connect(name.clone(), tcp).await;
+                let stream = stream
+                    .map_err(|error| ProxyError::UpstreamTls(handshake::in_words(error, &name.to_str())))?;
                 if self.upstream.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                     let why = io::Error::other("the origin did not agree to HTTP/2");
                     return Err(ProxyError::UpstreamTls(why));

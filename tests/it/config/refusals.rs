@@ -23,8 +23,32 @@ fn a_bad_file_is_refused_with_place_line_reason_and_next_step() {
             "optgate.toml:2:1: this is not TOML\n  \
                2 | mode = \"observe\"\n    \
                  | ^^^^\n  \
-               why: duplicate key\n  \
-               next: correct the line; text values need quotes, tables start with [name]",
+               why: the key, or its table, was written above already\n  \
+               next: remove one of the two; what belongs to one table goes below one [name]",
+        ),
+        (
+            "[portal]\nmode = \"enforce\"\n",
+            "optgate.toml:2:1: unknown key `portal.mode`\n  \
+               2 | mode = \"enforce\"\n    \
+                 | ^^^^\n  \
+               why: no setting has this name here, so it would have no effect\n  \
+               next: `mode` belongs to the top of the file: write it above the first [table]",
+        ),
+        (
+            "workers = -1\n",
+            "optgate.toml:1:11: `workers` is out of range\n  \
+               1 | workers = -1\n    \
+                 |           ^^\n  \
+               why: found integer `-1`\n  \
+               next: write a number in range, not below 0",
+        ),
+        (
+            "lists = [\"easylist.txt\"]\n",
+            "optgate.toml:1:10: `lists[0]` has the wrong type\n  \
+               1 | lists = [\"easylist.txt\"]\n    \
+                 |          ^^^^^^^^^^^^^^\n  \
+               why: found string \"easylist.txt\", expected a table\n  \
+               next: write a table: [[lists]] on a line of its own, its settings below it",
         ),
         (
             "lisen = \":80\"\n",
