@@ -161,8 +161,14 @@ fn an_https_origin_that_cannot_be_verified_gets_no_request() {
 fn the_log_says_why_tls_with_an_origin_failed_and_what_to_do() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let past = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-    let clear = Origin::start();
-    let pretends_tls = clear.url().replace("http://", "https://");
+    // As servers in clear answer to what is no request.
+    let clear = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pretends_tls = format!("https://{}", clear.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in clear.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
     let tls = |leaf: super::support::pki::Leaf| Origin::start_tls(leaf.server());
     let origins = [
         (tls(stranger.leaf("127.0.0.1")), "signed by nobody who is trusted here: name the roots"),
@@ -182,6 +188,7 @@ fn the_log_says_why_tls_with_an_origin_failed_and_what_to_do() {
         let builder = builder.toml(&site);
         let addr = own_address();
         let binary = Binary::spawn(serving(&builder.write(), addr), addr, builder.into_dir());
+        binary.wait_for_line("listening on");
         assert_eq!(Client::connect(addr).get("/", "").status(), 502);
         let said = binary.wait_for_line("TLS with the origin failed");
         assert!(said.contains(words), "{said}");

@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::shared::Uses;
 use crate::edge::frame_rules::{CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM};
 use crate::edge::frame_walk::{FrameWalk, Head, Step};
 use crate::edge::header_blocks::HeaderBlocks;
@@ -96,12 +98,13 @@ impl Answers {
 pub struct AnswerFrames<S> {
     io: S,
     answers: Answers,
+    uses: Rc<Uses>,
 }
 
 impl<S> AnswerFrames<S> {
-    /// A connection that nothing was read from yet.
-    pub fn new(io: S) -> Self {
-        Self { io, answers: Answers::default() }
+    /// A connection that nothing was read from yet; its uses are told of what ends it.
+    pub fn new(io: S, uses: Rc<Uses>) -> Self {
+        Self { io, answers: Answers::default(), uses }
     }
 }
 
@@ -110,7 +113,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerFrames<S> {
         let this = self.get_mut();
         let start = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
-        this.answers.read(&buf.filled()[start..]).map_err(Reason::into_io)?;
+        this.answers.read(&buf.filled()[start..]).map_err(|reason| {
+            this.uses.note_malformed(reason);
+            reason.into_io()
+        })?;
         read.map(Ok)
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http2::SendRequest;
 
 use crate::edge::body::RequestBody;
+use crate::edge::strict::Reason;
 use crate::edge::timer;
 
 /// Streams that a connection carries before its origin has said how many it allows, as hyper has it too: what it
@@ -48,12 +49,14 @@ pub struct Uses {
     idle_since: Cell<Option<Instant>>,
     /// A request had no answer in time, or no more of it, or the connection failed under it.
     given_up: Cell<bool>,
+    /// What was wrong with an answer, for which it ended.
+    malformed: Cell<Option<Reason>>,
 }
 
 impl Default for Uses {
     fn default() -> Self {
-        let (idle_since, given_up) = (Cell::default(), Cell::default());
-        Self { streams: Cell::new(0), most: Cell::new(UNTOLD), idle_since, given_up }
+        let (idle_since, given_up, malformed) = (Cell::default(), Cell::default(), Cell::default());
+        Self { streams: Cell::new(0), most: Cell::new(UNTOLD), idle_since, given_up, malformed }
     }
 }
 
@@ -61,6 +64,11 @@ impl Uses {
     /// The origin allows so many streams. One that allows none for now is asked all the same.
     pub fn allow(&self, most: u32) {
         self.most.set(most.max(1));
+    }
+
+    /// An answer on it is malformed, which ends it.
+    pub fn note_malformed(&self, reason: Reason) {
+        self.malformed.set(Some(reason));
     }
 
     /// How long it has carried nothing; `None` while it does.
@@ -90,6 +98,11 @@ impl Stream {
     /// not say so yet: nothing more is sent there, and the next request opens another.
     pub fn give_up(&self) {
         self.0.given_up.set(true);
+    }
+
+    /// Why the connection ended, if that was for an answer on it.
+    pub fn malformed(&self) -> Option<Reason> {
+        self.0.malformed.get()
     }
 }
 

@@ -94,11 +94,18 @@ impl Pool {
             stream.give_up();
             return Err(Attempt::Failed(ProxyError::FirstByteTimeout));
         };
-        sent.map_err(|error| Attempt::of(error, request)).inspect_err(|failure| {
-            if failure.broke_the_connection() {
-                stream.give_up();
-            }
-        })
+        let failure = match sent {
+            Ok(response) => return Ok(response),
+            Err(error) => Attempt::of(error, request),
+        };
+        if failure.broke_the_connection() {
+            stream.give_up();
+        }
+        // What an origin says is wrong, not that it closed: it is not asked again.
+        match (failure, stream.malformed()) {
+            (Attempt::Failed(_), Some(reason)) => Err(Attempt::Failed(ProxyError::MalformedAnswer(reason))),
+            (failure, _) => Err(failure),
+        }
     }
 
     /// An open connection that takes requests.
@@ -136,7 +143,7 @@ impl Pool {
         let version = self.connector.version();
         let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
         let uses = Rc::new(Uses::default());
-        let io = AnswerFrames::new(announced(io, Rc::clone(&uses)));
+        let io = AnswerFrames::new(announced(io, Rc::clone(&uses)), Rc::clone(&uses));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .max_header_list_size(MAX_FIELDS)
