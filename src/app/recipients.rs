@@ -27,6 +27,7 @@ use crate::config::{Mail, Recipient, Settings, Way, Webhook};
 use crate::edge::{House, Phase, connection};
 use crate::privacy::Standing;
 use crate::store::recipients::{Due, Failed, Letter, RecipientsError, Recorded, Settled};
+use crate::store::time;
 
 /// Longest time between two rounds: how old a sighting may be that a crash takes along.
 const ROUND: Duration = Duration::from_secs(60);
@@ -118,7 +119,7 @@ impl Teller {
             && self.pruned.is_none_or(|at| at.elapsed() >= DAY)
         {
             let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-            recipients.prune(now_us().saturating_sub(keep)).await?;
+            recipients.prune(time::now_us().saturating_sub(keep)).await?;
             self.pruned = Some(Instant::now());
         }
         match (more, awaited) {
@@ -135,7 +136,7 @@ impl Teller {
         for recipient in settings.recipients.iter().filter(|r| Route::of(r, settings).is_some()) {
             let way = recipient.way.word();
             if let Some(due) = self.house.store.recipients().next_due(recipient.name.clone(), way).await? {
-                let due = u64::try_from(due.saturating_sub(now_us())).unwrap_or(0);
+                let due = u64::try_from(due.saturating_sub(time::now_us())).unwrap_or(0);
                 let left = self.waits.get(&recipient.name);
                 let left =
                     left.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
@@ -151,7 +152,7 @@ impl Teller {
         let store = &self.house.store;
         let (mut found, mut awaited) = (Vec::new(), false);
         for pending in store.recipients().pending().await? {
-            let age_us = now_us().saturating_sub(pending.requested_us);
+            let age_us = time::now_us().saturating_sub(pending.requested_us);
             awaited |= age_us < SOON_US;
             let standing = store.lookup(&pending.subject);
             if standing == Standing::NotLoaded || !standing.is_out() {
@@ -160,7 +161,7 @@ impl Teller {
             // One that cannot be read is looked for again.
             let Ok(Some(last)) = store.last_record(&pending.subject).await else { continue };
             let own = last.time_us >= pending.requested_us || age_us > OWN_RECORD_US;
-            if last.kind == "opt-out" && own {
+            if last.is_opt_out() && own {
                 let (subject, reference, effective_us) = (pending.subject, last.reference, last.time_us);
                 found.push(Recorded { subject, reference, effective_us });
             }
@@ -214,7 +215,7 @@ impl Teller {
                 Err(Refusal { why, of_this_one, .. }) => {
                     let pause = pause(message.tries);
                     let next_us =
-                        now_us().saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+                        time::now_us().saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
                     let wait = if of_this_one { PAUSE } else { pause.min(LONGEST_WAIT) };
                     (Settled::Failed(Failed { why, next_us: Some(next_us) }), Some(wait))
                 }
@@ -358,25 +359,21 @@ fn body(message: &Due) -> Bytes {
     };
     let text = json!({
         "type": "optout.recorded",
-        "timestamp": time(message.effective_us),
+        "timestamp": time::in_full(message.effective_us),
         "data": {
             "id": message.id,
             "recipient": message.recipient,
             "reference": message.reference,
             "site": message.site,
             "vendors": message.vendors,
-            "requested_at": time(message.requested_us),
-            "effective_at": time(message.effective_us),
-            "received_until": time(message.until_us),
+            "requested_at": time::in_full(message.requested_us),
+            "effective_at": time::in_full(message.effective_us),
+            "received_until": time::in_full(message.until_us),
             "who": who,
             "direction": DIRECTION,
         },
     });
     Bytes::from(text.to_string())
-}
-
-fn time(time_us: i64) -> String {
-    Timestamp::from_microsecond(time_us).map_or_else(|_| time_us.to_string(), |time| format!("{time:.6}"))
 }
 
 /// The status, and the `receipt` of an answer that is JSON and has one.
@@ -401,10 +398,6 @@ fn pause(failures: u32) -> Duration {
     // Without chance they come at once.
     let _ = getrandom::fill(&mut byte);
     whole - whole.mul_f64(f64::from(byte[0]) / 1024.0)
-}
-
-fn now_us() -> i64 {
-    Timestamp::now().as_microsecond()
 }
 
 #[cfg(test)]

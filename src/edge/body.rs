@@ -291,7 +291,7 @@ impl RequestBody {
     }
 
     /// It is one side of a conversation, which may go on slowly: `limits.min_body_rate` does not hold.
-    pub fn is_conversation(&mut self) {
+    pub fn set_conversation(&mut self) {
         self.with(|body| body.pace = Pace::new(0, Duration::ZERO));
     }
 

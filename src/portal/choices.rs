@@ -15,7 +15,7 @@ use super::{Asked, Pages, Shared, Told, Visit, VisitOf, origin, pages, programme
 use crate::enforce::cookies::{expire_other_forms, own_line};
 use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie};
 use crate::store::recipients::{AccountKey, Recorded, Request};
-use crate::store::{Change, Kind, Receipt, RecordError, Source};
+use crate::store::{Change, Kind, Receipt, RecordError, Source, time};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
 pub(super) const DENIED: &str = "A request to opt out that was not carried out";
@@ -118,7 +118,7 @@ pub(super) async fn opt_out(
     Extension(visit): VisitOf,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let time_us = now_us();
+    let time_us = time::now_us();
     let recorded = record_out(&portal, &visit, time_us).await;
     let mut response = if wants_json(&headers) {
         json(out_status(&recorded), &recorded, account_unread(&visit))
@@ -266,7 +266,7 @@ pub(super) async fn confirm_opt_in(
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
     }
-    let recorded = record_in(&portal, &visit, now_us()).await;
+    let recorded = record_in(&portal, &visit, time::now_us()).await;
     let mut response = match &recorded {
         Ok(receipt) if wants_json(&headers) => {
             json_value(StatusCode::OK, &serde_json::json!({ "reference": receipt.reference }))
@@ -421,10 +421,6 @@ async fn record_change(portal: &Pages, visit: &Visit, change: Change) -> Result<
         tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
     }
     recorded
-}
-
-pub(super) fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }
 
 fn foreign_form(portal: &Pages) -> Response<Body> {

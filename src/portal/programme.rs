@@ -12,7 +12,7 @@ use super::two_acts::{self, Act, Confirmation};
 use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
 use crate::config::Programme;
 use crate::privacy::{Basis, Standing};
-use crate::store::Kind;
+use crate::store::{Kind, time};
 
 /// What the choices page says of the programme: to an account that is opted out, and to nobody else.
 pub(super) fn shown(visit: &Visit) -> Option<pages::Programme<'_>> {
@@ -102,7 +102,7 @@ pub(super) async fn confirm(
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
     }
-    let (time_us, account) = (choices::now_us(), visit.named.account);
+    let (time_us, account) = (time::now_us(), visit.named.account);
     let recorded =
         choices::record(&portal, &visit, Kind::Programme, account, Some(Basis::Account), time_us).await;
     let Ok(receipt) = recorded else { return not_saved(&portal) };

@@ -201,7 +201,7 @@ async fn a_record_is_shown_by_its_reference() {
     };
     let receipt = office.state.store.record(change).await.unwrap();
     let record = office.json(&format!("/api/records/{}", receipt.reference)).await;
-    assert_eq!(record["time"], "2026-11-23T20:00:00Z");
+    assert_eq!(record["time"], "2026-11-23T20:00:00.000000Z");
     let mut names: Vec<_> = record.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     let mut expected =

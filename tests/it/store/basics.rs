@@ -54,7 +54,7 @@ on_both_engines! {
         let store = engine.open(folder.path(), &WIDE).await;
         for _ in 0..100 {
             store.record_behind(change(Kind::OptOut, Source::Gpc, Some(1)));
-            store.record_behind(change(Kind::OptOut, Source::Cmp, Some(1)));
+            store.record_behind(change(Kind::OptOut, Source::Carried, Some(1)));
         }
         store.close().await;
         assert_eq!(records(folder.path()).len(), 2);

@@ -16,7 +16,7 @@ use super::oracle::{block_on, rounds, seed};
 use super::{PACKED, WIDE, change, execute, out, raw, records, subject};
 
 const ACCOUNTS: u64 = 40;
-const SOURCES: [Source; 5] = [Source::Gpc, Source::Form, Source::Carried, Source::Cmp, Source::Import];
+const SOURCES: [Source; 4] = [Source::Gpc, Source::Form, Source::Carried, Source::Import];
 
 fn packed(folder: &Path) -> PathBuf {
     folder.join("index.packed")
