@@ -65,6 +65,9 @@ pub enum VendorAction {
 }
 
 impl VendorAction {
+    /// Each of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Restrict, Self::Strip];
+
     /// The word used in configuration, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -185,7 +185,7 @@ impl Store {
         if let Some(subject) = change.subject {
             // Before it is on disk: a confirmation that comes meanwhile must not overtake it.
             let now_us = time::now_us();
-            shared.state.lately.chose(subject, change.kind, change.source, now_us);
+            shared.state.recent_opt_outs.chose(subject, change.kind, change.source, now_us);
         }
         self.hand_over(change).await
     }
@@ -255,7 +255,7 @@ impl Store {
     /// When the journal cannot be read.
     pub async fn opted_out_since(&self, subject: &Subject, since_us: i64) -> Result<bool, RecordError> {
         let now_us = time::now_us();
-        if self.0.state.lately.out_since(subject, since_us, now_us) {
+        if self.0.state.recent_opt_outs.out_since(subject, since_us, now_us) {
             return Ok(true);
         }
         // Another process may have the journal by now, and then nobody is opted back in here.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::counts::Counts;
 use super::feed::{FeedHandle, FeedHealth};
 use super::index::Index;
-use super::lately::Lately;
+use super::recent_opt_outs::RecentOptOuts;
 use super::record::{Kind, Source};
 use super::stall::Stall;
 use crate::privacy::Subject;
@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) index: Index,
     pub(super) counts: Counts,
     /// Who opted out by hand a moment ago.
-    pub(super) lately: Lately,
+    pub(super) recent_opt_outs: RecentOptOuts,
     /// Accepted and not yet on disk.
     pub(super) backlog: AtomicUsize,
     /// Those of them that nobody waits for.
@@ -84,7 +84,7 @@ impl State {
         Self {
             index: Index::default(),
             counts: Counts::default(),
-            lately: Lately::default(),
+            recent_opt_outs: RecentOptOuts::default(),
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),

@@ -20,7 +20,7 @@ const ITS_WORDS: [&str; 4] = ["optgate_build_info", "registry_version", "problem
 /// Every path that the admin listener and the data folder's socket answer, out of the source: what is added later is
 /// tried too.
 fn admin_paths() -> Vec<String> {
-    let sources = ["src/admin/mod.rs", "src/admin/books.rs"].map(repository).concat();
+    let sources = ["src/admin/mod.rs", "src/admin/journal_orders.rs"].map(repository).concat();
     let routes = sources.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
     let named = routes.map(|path| path.replace("{reference}", "ABC").replace("{name}", "site"));
     let mut paths: Vec<String> = named.collect();

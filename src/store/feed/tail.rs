@@ -356,7 +356,7 @@ impl Tail {
             }
             // What a start reads was chosen at any time before.
             if loaded {
-                self.state.lately.chose(subject, kind, source, now_us);
+                self.state.recent_opt_outs.chose(subject, kind, source, now_us);
             }
             let chosen =
                 matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);

@@ -8,25 +8,26 @@
 //! A mail, where `[mail]` names a server, has one `Message-ID` on every try; what the server said when it took it is the
 //! receipt. One whose mailbox it refuses for good is a person's to see to; all else is tried again like a message.
 
+mod message;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use data_encoding::BASE64;
 use futures_util::future::join_all;
 use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use self::message::{body, letter, receipt, short};
 use super::outward;
 use super::smtp::{self, NotTaken};
 use crate::config::{Mail, Recipient, Settings, Way, Webhook};
 use crate::edge::{House, Phase, connection};
 use crate::privacy::Standing;
-use crate::store::recipients::{Due, Failed, Letter, RecipientsError, Recorded, Settled};
+use crate::store::recipients::{Due, Failed, RecipientsError, Recorded, Settled};
 use crate::store::time;
 
 /// Longest time between two rounds: how old a sighting may be that a crash takes along.
@@ -35,12 +36,8 @@ const ROUND: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time for one mail, whose server may look at it before it takes it.
 const MAIL_PATIENCE: Duration = Duration::from_secs(120);
-/// Characters of a line of a mail's text (RFC 2045, 6.8).
-const MAIL_LINE: usize = 76;
 /// Largest answer that is read.
 const MOST_BYTES: usize = 64 << 10;
-/// Most of a receipt that is kept, characters.
-const MOST_RECEIPT: usize = 500;
 /// The pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Shortest time between two rounds that nobody asked for.
@@ -59,12 +56,6 @@ const OWN_RECORD_US: i64 = 3_600 * 1_000_000;
 const SOON_US: i64 = 60 * 1_000_000;
 /// Between two rounds that prune.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// What a recipient is asked to do (11 CCR 7026(f)(2), (3)).
-const DIRECTION: &str = "The consumer has opted out of the sale and sharing of personal information. Comply with the \
-                         opt-out for the personal information that was sold to you or shared with you from \
-                         `requested_at` to `received_until`, and forward it to every person to whom you disclosed \
-                         or shared that information in that time (11 CCR 7026(f)).";
 
 /// Works until the process no longer serves: then another one does this.
 pub(super) async fn tell(house: Arc<House>, phase: watch::Receiver<Phase>) {
@@ -297,34 +288,6 @@ async fn hand_in(message: &Due, mail: &Mail, to: &str) -> Result<String, Refusal
     }
 }
 
-/// The mail, in ASCII (RFC 5322, 2045). It is the same on every try but for its date.
-fn letter(message: &Due, (from, to): (&str, &str), now: Timestamp) -> Vec<u8> {
-    let letter = Letter {
-        task: &message.id,
-        reference: &message.reference,
-        vendors: &message.vendors,
-        requested_us: message.requested_us,
-        effective_us: message.effective_us,
-        until_us: message.until_us,
-        account: Some(&message.who),
-    };
-    let (_, domain) = from.rsplit_once('@').unwrap_or_default();
-    let mut text = format!(
-        "From: <{from}>\r\nTo: <{to}>\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@{domain}>\r\n\
-         Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Transfer-Encoding: base64\r\n\r\n",
-        letter.subject(),
-        now.strftime("%a, %d %b %Y %H:%M:%S +0000"),
-        message.id,
-    );
-    let coded = BASE64.encode(letter.text().replace('\n', "\r\n").as_bytes());
-    for line in coded.as_bytes().chunks(MAIL_LINE) {
-        text.extend(line.iter().copied().map(char::from));
-        text += "\r\n";
-    }
-    text.into_bytes()
-}
-
 /// Why a message was not taken.
 struct Refusal {
     why: String,
@@ -351,46 +314,6 @@ impl Refusal {
     }
 }
 
-/// The message. The same bytes on every try.
-fn body(message: &Due) -> Bytes {
-    let who = match std::str::from_utf8(&message.who) {
-        Ok(account) => json!({ "account": account }),
-        Err(_) => json!({ "account_base64": BASE64.encode(&message.who) }),
-    };
-    let text = json!({
-        "type": "optout.recorded",
-        "timestamp": time::in_full(message.effective_us),
-        "data": {
-            "id": message.id,
-            "recipient": message.recipient,
-            "reference": message.reference,
-            "site": message.site,
-            "vendors": message.vendors,
-            "requested_at": time::in_full(message.requested_us),
-            "effective_at": time::in_full(message.effective_us),
-            "received_until": time::in_full(message.until_us),
-            "who": who,
-            "direction": DIRECTION,
-        },
-    });
-    Bytes::from(text.to_string())
-}
-
-/// The status, and the `receipt` of an answer that is JSON and has one.
-fn receipt(status: StatusCode, answer: &[u8]) -> String {
-    let said = serde_json::from_slice::<Value>(answer).ok();
-    let said = said.as_ref().and_then(|answer| answer.get("receipt")).and_then(Value::as_str);
-    match said {
-        Some(receipt) => format!("HTTP {}: {}", status.as_u16(), short(receipt)),
-        None => format!("HTTP {}", status.as_u16()),
-    }
-}
-
-/// A text of somebody else's, fit for a list.
-fn short(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_RECEIPT).collect()
-}
-
 /// Doubled with each failure; a part of it at random, so that many do not come at once.
 fn pause(failures: u32) -> Duration {
     let whole = PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
@@ -411,17 +334,5 @@ mod tests {
             let pause = pause(failures);
             assert!(pause <= whole && pause >= whole.mul_f64(0.75), "{failures}: {pause:?}");
         }
-    }
-
-    /// What a recipient answers is shown to people: bounded, on one line.
-    #[test]
-    fn a_receipt_is_kept_as_far_as_it_fits_a_list() {
-        let of = |answer: &str| receipt(StatusCode::ACCEPTED, answer.as_bytes());
-        assert_eq!(of(r#"{"receipt":"r-1\u001b[31m\n"}"#), "HTTP 202: r-1 [31m ");
-        for nothing in ["", "ok", "[]", r#"{"receipt":7}"#] {
-            assert_eq!(of(nothing), "HTTP 202", "{nothing}");
-        }
-        let long = format!(r#"{{"receipt":"{}"}}"#, "é".repeat(9_000));
-        assert_eq!(of(&long).chars().count(), MOST_RECEIPT + "HTTP 202: ".len());
     }
 }
