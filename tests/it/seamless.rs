@@ -146,18 +146,12 @@ impl Download {
 
     /// Waits until so many bytes are there.
     fn has(&self, bytes: usize) {
-        wait_until(&self.what, || {
-            thread::sleep(Duration::from_millis(1));
-            self.ended.is_finished() || self.come.load(Ordering::Acquire) >= bytes
-        });
+        wait_until(&self.what, || self.ended.is_finished() || self.come.load(Ordering::Acquire) >= bytes);
     }
 
     /// Waits for the end of it.
     fn end_whole(self) {
-        wait_until(&self.what, || {
-            thread::sleep(Duration::from_millis(1));
-            self.ended.is_finished()
-        });
+        wait_until(&self.what, || self.ended.is_finished());
         let ended = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.ended);
         assert_eq!(ended.unwrap(), Ok(()), "{}", self.what);
     }
