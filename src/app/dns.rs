@@ -1,4 +1,4 @@
-//! CNAME-cloaked trackers: hosts under a site's own name that lead to a vendor (`rewriting.md` 1).
+//! CNAME-cloaked trackers: hosts under a site's own name that lead to a vendor.
 //!
 //! A task of the background threads looks up the hosts that settings name and pages refer to: at start, when
 //! a page brings a new one, and each again after `dns.interval`. Nothing on a request's way waits for it. What

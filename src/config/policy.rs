@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How vendors are treated on a site or path (DESIGN 4, default vendor policy).
+/// How vendors are treated on a site or path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VendorPolicy {
     /// For vendors that can be a service provider.

@@ -59,7 +59,7 @@ fn signal_kept(visit: &Visit) -> bool {
     visit.signals.gpc && !levels.contains(&Standing::NotLoaded)
 }
 
-/// Whether somebody is logged in of whom nobody can say who it is : a choice made now is not the account's.
+/// Whether somebody is logged in of whom nobody can say who it is: a choice made now is not the account's.
 fn account_unread(visit: &Visit) -> bool {
     visit.named.account.is_none() && visit.signals.account == Standing::NotLoaded
 }
@@ -372,7 +372,7 @@ mod tests {
         headers
     }
 
-    /// DESIGN 7: JSON only for those who ask for it; browsers get the page.
+    /// JSON only for those who ask for it; browsers get the page.
     #[test]
     fn json_is_for_those_who_ask_for_nothing_else() {
         assert!(wants_json(&with("accept", "application/json")));
@@ -382,7 +382,7 @@ mod tests {
         assert!(!wants_json(&HeaderMap::new()));
     }
 
-    /// DESIGN 4, cookie: 400 days, server-set, `Secure` only under https.
+    /// The cookie: 400 days, server-set, `Secure` only under https.
     #[test]
     fn the_choice_cookie_has_the_designs_attributes() {
         assert_eq!(

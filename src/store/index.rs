@@ -458,7 +458,7 @@ mod tests {
         assert!(index.claim(A, Kind::OptOut, Source::Gpc), "after an opt-in a signal is a change again");
     }
 
-    /// DESIGN 4: over the bound the opt-out is honoured without a row; it must be asked again later.
+    /// Over the bound the opt-out is honoured without a row; it must be asked again later.
     #[test]
     fn an_unrecorded_opt_out_is_honoured_and_tried_again() {
         let index = Index::default();

@@ -364,7 +364,7 @@ mod tests {
     use crate::config::VendorAction;
     use crate::privacy::Basis;
 
-    /// DESIGN 7: signals seen equals the sum of outcomes.
+    /// Signals seen equals the sum of outcomes.
     #[test]
     fn every_signal_has_exactly_one_outcome() {
         let metrics = Metrics::new();

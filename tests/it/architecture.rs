@@ -224,7 +224,7 @@ fn heads(path: &str) -> Vec<String> {
     names
 }
 
-/// DESIGN 2: the table of imports.
+/// The table of imports.
 #[test]
 fn every_room_imports_only_what_it_may() {
     let mut wrong = Vec::new();
@@ -255,7 +255,7 @@ fn every_source_file_stands_in_a_room_and_every_room_has_one() {
     assert!(empty.is_empty(), "{empty:?}");
 }
 
-/// DESIGN 2: the judgement, the look-ups and the rewriting know no socket, file, runtime or clock.
+/// The judgement, the look-ups and the rewriting know no socket, file, runtime or clock.
 #[test]
 fn pure_rooms_know_no_socket_file_runtime_or_clock() {
     const FORBIDDEN: [&str; 13] = [
@@ -349,7 +349,7 @@ fn nothing_claims_compliance() {
     }
 }
 
-/// DESIGN 2: the top level holds only what the list shows, `Cargo.*`, README, LICENSE and dotfiles.
+/// The top level holds only what the list shows, `Cargo.*`, README, LICENSE and dotfiles.
 #[test]
 fn the_top_level_holds_only_what_the_design_lists() {
     let ignored = std::fs::read_to_string(root().join(".gitignore")).unwrap_or_default();

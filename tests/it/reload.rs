@@ -1,6 +1,6 @@
 //! Settings, registry, lists and certificates read again while serving.
 //!
-//! Issue 4, "Staying up": validated, then swapped without a lost request (see `seamless`); the old stays on error.
+//! Validated, then swapped without a lost request (see `seamless`); the old stays on error.
 
 use rustix::process::Signal;
 

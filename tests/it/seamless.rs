@@ -1,6 +1,6 @@
 //! Twenty upgrades and twenty reloads under load, and nobody notices.
 //!
-//! Issue 4, "Staying up": not one failed request in 20 upgrades and 20 reloads at 1,000 requests a second or more, half
+//! Not one failed request in 20 upgrades and 20 reloads at 1,000 requests a second or more, half
 //! on new connections, with slow downloads and a WebSocket open. A debug build beside other tests is asked 200 times a
 //! second. The whole of it, of a release build:
 //!

@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    /// DESIGN 4: ASCII only, the exact words, the exact status.
+    /// ASCII only, the exact words, the exact status.
     #[test]
     fn the_line_says_the_prescribed_words_in_ascii() {
         let written = |title, address, status| {

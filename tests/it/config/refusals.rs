@@ -6,7 +6,7 @@ use optgate::config::load::{Inputs, load};
 
 use super::{Desk, SITE};
 
-/// DESIGN 5: a wrong configuration is refused with file, line, column, the line, why, and a hint.
+/// A wrong configuration is refused with file, line, column, the line, why, and a hint.
 #[test]
 fn a_bad_file_is_refused_with_place_line_reason_and_next_step() {
     let table = [
@@ -615,7 +615,7 @@ fn a_value_of_several_lines_keeps_its_complaint_in_shape() {
     assert!(refused.contains("why: \"a\\nb\" has no scheme"), "{refused}");
 }
 
-/// Issue 3, operator lists: a slip in a list's table is refused with its line, like any other.
+/// A slip in a list's table is refused with its line, like any other.
 #[test]
 fn a_filter_list_that_cannot_be_meant_is_refused() {
     for (text, what, next) in [

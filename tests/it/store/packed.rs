@@ -67,7 +67,7 @@ fn some(store: &Store, random: &mut Random, count: u64) {
     }
 }
 
-/// Issue: "start from a packed index snapshot plus the tail".
+/// A start reads the file of the index and what came after it.
 #[test]
 fn a_start_from_the_file_knows_what_the_whole_journal_tells() {
     let seed = seed();
