@@ -205,43 +205,18 @@ fn total(sites: &[Site<'_>]) -> Vec<Signal> {
     sum
 }
 
-/// A record under the names of DESIGN 7; never the subject.
+/// A record under the names of its export; never the subject, but whether there was one.
 #[derive(Serialize)]
 struct Record<'a> {
-    seq: i64,
-    node: &'a str,
-    time: String,
-    site: &'a str,
-    kind: &'a str,
-    signal: &'a str,
-    basis: &'a str,
-    policy: &'a str,
-    reference: &'a str,
+    #[serde(flatten)]
+    view: &'a RecordView,
     account: bool,
-}
-
-impl<'a> From<&'a RecordView> for Record<'a> {
-    fn from(view: &'a RecordView) -> Self {
-        Self {
-            seq: view.seq,
-            node: &view.node,
-            time: jiff::Timestamp::from_microsecond(view.time_us)
-                .map_or_else(|_| view.time_us.to_string(), |at| at.to_string()),
-            site: &view.site,
-            kind: &view.kind,
-            signal: &view.signal,
-            basis: &view.basis,
-            policy: &view.policy,
-            reference: &view.reference,
-            account: view.account,
-        }
-    }
 }
 
 /// `GET /api/records/{reference}`.
 pub(super) async fn record(State(state): State<AdminState>, Path(reference): Path<String>) -> Response<Body> {
     match state.store.find(&reference).await {
-        Ok(Some(view)) => Json(Record::from(&view)).into_response(),
+        Ok(Some(view)) => Json(Record { account: view.account, view: &view }).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "No record has this reference. Check that it is whole."),
         Err(error) => problem(
             StatusCode::SERVICE_UNAVAILABLE,

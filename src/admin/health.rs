@@ -204,7 +204,7 @@ mod tests {
         Check { name: "journal", fine, required, detail: "detail".to_owned() }
     }
 
-    /// DESIGN 5: the journal shows in `?verbose` even where it does not turn the answer red.
+    /// The journal shows in `?verbose` even where it does not turn the answer red.
     #[test]
     fn a_failed_optional_check_is_shown_only_when_asked() {
         let checks = [check(false, false)];

@@ -1,15 +1,29 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/api/summary`, `/api/records/{reference}`,
-//! `/api/third-parties` and the allow list made from them, the kill switch, `/api/reload`, `/api/upgrade`.
+//! The admin listener, apart from the visitors'.
 //!
-//! It listens apart from the visitors and has no log-in yet, so it answers only requests that name
-//! it by a loopback name or its own address, and no form of another page.
+//! ```text
+//! GET       /livez                            health         the process answers
+//! GET       /readyz                           health         it can take visitors; `?verbose` says why not
+//! GET       /metrics                          exposition     every counter, for Prometheus
+//! GET       /api/summary                      api            figures since the start, by site
+//! GET       /api/records/{reference}          api            one record
+//! GET       /api/third-parties                third_parties  what opted-out pages were seen to use
+//! DELETE    /api/sites/{name}/third-parties   third_parties  forgets those of a site
+//! GET       /api/sites/{name}/csp-allow       third_parties  the settings made from them, to prune and paste
+//! GET POST  /api/sites/{name}/kill-switch     api            whether it is engaged; engages or releases it
+//! POST      /api/reload                       orders         reads the settings again
+//! POST      /api/upgrade                      orders         starts another process in this one's place
+//! ```
+//!
+//! Nobody logs in. In clear it answers only who asks by a loopback name or address, by the address it listens on, or by a
+//! name of `admin.names`; by TLS whoever reaches it, or with `client_roots` whoever has a certificate of theirs. No form
+//! of another page changes anything (`door`). Orders about the journal come by another way (`journal_orders`).
 
 mod api;
-pub mod books;
 mod collector;
 mod door;
 mod exposition;
 mod health;
+pub mod journal_orders;
 mod orders;
 mod third_parties;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::books;
 use super::handover::{Listener, Role};
+use super::order_socket;
 use super::sockets::Sockets;
 use crate::config::{Listen, ListenAt, Settings};
 use crate::edge::listener::{self, Entrance};
@@ -20,7 +20,7 @@ pub struct Bound {
     /// With TLS.
     pub tls: Vec<Entrance>,
     /// For commands about the data folder; none where its socket cannot be had.
-    pub books: Option<Entrance>,
+    pub orders: Option<Entrance>,
     admin: Entrance,
 }
 
@@ -51,7 +51,7 @@ impl Bound {
         };
         let (plain, tls) = (all(Role::Plain, &settings.listen)?, all(Role::Tls, &settings.tls.listen)?);
         let admin = sockets.take(Role::Admin, &Listen::from(settings.admin), 1)?;
-        Ok(Self { plain, tls, admin, books: books::bind(&mut sockets, settings) })
+        Ok(Self { plain, tls, admin, orders: order_socket::bind(&mut sockets, settings) })
     }
 
     /// Every socket once more, to be handed over.
@@ -61,8 +61,8 @@ impl Bound {
     pub fn copies(&self) -> std::io::Result<Vec<Listener>> {
         let plain = self.plain.iter().map(|entrance| (Role::Plain, entrance));
         let tls = self.tls.iter().map(|entrance| (Role::Tls, entrance));
-        let books = self.books.iter().map(|entrance| (Role::Books, entrance));
-        let all = plain.chain(tls).chain([(Role::Admin, &self.admin)]).chain(books);
+        let orders = self.orders.iter().map(|entrance| (Role::Orders, entrance));
+        let all = plain.chain(tls).chain([(Role::Admin, &self.admin)]).chain(orders);
         let mut copies = Vec::new();
         for (role, entrance) in all {
             let (wanted, owned) =
@@ -76,7 +76,7 @@ impl Bound {
 
     /// The files of Unix sockets that this process put there; from now on somebody else sees to them.
     pub fn take_files(&mut self) -> Vec<SocketFile> {
-        let all = self.plain.iter_mut().chain(&mut self.tls).chain(&mut self.books);
+        let all = self.plain.iter_mut().chain(&mut self.tls).chain(&mut self.orders);
         all.filter_map(|entrance| entrance.file.take()).collect()
     }
 
@@ -87,7 +87,7 @@ impl Bound {
     pub fn addresses(&self) -> anyhow::Result<Addresses> {
         let of = |all: &[Entrance]| all.iter().filter_map(Entrance::address).collect();
         let visitors = || self.plain.iter().chain(&self.tls);
-        let inherited = visitors().chain(&self.books).filter(|entrance| entrance.inherits_file);
+        let inherited = visitors().chain(&self.orders).filter(|entrance| entrance.inherits_file);
         Ok(Addresses {
             plain: of(&self.plain),
             tls: of(&self.tls),

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
 use super::jobs;
-use super::service::Pulses;
+use super::systemd::Pulses;
 use crate::edge::connection::Beginning;
 use crate::edge::listener::{Entrance, Listener};
 use crate::edge::tls::Server;

@@ -1,4 +1,4 @@
-//! CNAME-cloaked trackers: hosts under a site's own name that lead to a vendor (`rewriting.md` 1).
+//! CNAME-cloaked trackers: hosts under a site's own name that lead to a vendor.
 //!
 //! A task of the background threads looks up the hosts that settings name and pages refer to: at start, when
 //! a page brings a new one, and each again after `dns.interval`. Nothing on a request's way waits for it. What
@@ -21,7 +21,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
 use tokio::time::Instant;
 
-use super::found_hosts::{self, FoundHost};
+use super::cloaked_hosts::{self, FoundHost};
 use crate::config::Dns;
 use crate::edge::House;
 use crate::edge::house::Snapshot;
@@ -110,7 +110,8 @@ pub fn remember(house: &House) {
 fn remembered(snapshot: &Snapshot) -> HashMap<Key, Known> {
     let due = Instant::now();
     // The list is bounded as it was made; the settings may say less now.
-    let found = found_hosts::read(&snapshot.settings.data_dir).into_iter().take(snapshot.settings.dns.hosts);
+    let found =
+        cloaked_hosts::read(&snapshot.settings.data_dir).into_iter().take(snapshot.settings.dns.hosts);
     let known = found.filter_map(|found| {
         let site = snapshot.sites.iter().find(|site| *site.name == *found.site)?;
         Some(((Arc::clone(&site.name), found.host), Known { vendor: Some(found.vendor), due }))
@@ -227,7 +228,7 @@ fn keep(house: &House, known: &HashMap<Key, Known>) {
         let vendor = known.vendor.clone()?;
         Some(FoundHost { site: site.to_string(), host: host.clone(), vendor })
     });
-    found_hosts::write(&house.snapshot.load().settings.data_dir, found.collect());
+    cloaked_hosts::write(&house.snapshot.load().settings.data_dir, found.collect());
 }
 
 /// Follows a host's CNAMEs to the first that is a vendor's.

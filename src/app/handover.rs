@@ -52,7 +52,8 @@ pub enum Role {
     /// `admin.listen`.
     Admin,
     /// The socket in the data folder.
-    Books,
+    #[serde(rename = "books")]
+    Orders,
 }
 
 /// A listening socket and the setting it was opened for.

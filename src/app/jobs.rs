@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// reliability.md 8: a panic costs what it happened in, and nothing else ends with it.
+    /// A panic costs what it happened in, and nothing else ends with it.
     #[test]
     fn a_job_of_a_core_that_panics_is_begun_anew_until_it_ends_by_itself() {
         let runtime =

@@ -4,29 +4,29 @@
 
 mod acme;
 mod admin_door;
-mod books;
 mod bound;
 mod build;
+mod cloaked_hosts;
 mod core_thread;
 mod dns;
 mod file_problems;
-mod found_hosts;
 mod handover;
 mod jobs;
 mod jwks;
 mod lists;
 mod memory;
+mod order_socket;
 mod orders;
 mod origins;
 mod outward;
 mod own_pages;
 mod recipients;
 mod reload;
-mod service;
 mod site;
 mod smtp;
 mod sockets;
 mod stop_signals;
+mod systemd;
 mod upgrade;
 
 pub use admin_door::AdminKey;
@@ -53,8 +53,8 @@ use self::handover::{Channel, Message};
 use self::jwks::KeyFetcher;
 use self::origins::Origins;
 use self::reload::Reloader;
-use self::service::Pulses;
 use self::sockets::Sockets;
+use self::systemd::Pulses;
 use self::upgrade::Upgrader;
 use crate::admin::Order;
 use crate::config::Settings;
@@ -133,8 +133,8 @@ fn serve(
         .context(NO_DESCRIPTOR)?;
     let door = (Arc::clone(&parts.reloader.admin_door), settings.timeouts.tls_handshake);
     let mut own_pages = Vec::new();
-    if let Some(entrance) = bound.books.take() {
-        own_pages.extend(books::serve(&background, entrance, &parts.admin, &phases)?);
+    if let Some(entrance) = bound.orders.take() {
+        own_pages.extend(order_socket::serve(&background, entrance, &parts.admin, &phases)?);
     }
     let socket = bound.take_admin()?;
     own_pages.push(own_pages::serve_admin(&background, socket, door, parts.admin, phases.clone())?);
@@ -147,7 +147,7 @@ fn serve(
     let keys = KeyFetcher::new(background.handle().clone());
     keys.follow(&house, house.snapshot.load().verifier.as_ref());
     let (cores, pulses) = start_cores(plan, &house, &phases)?;
-    jobs::keep(&background, "the watchdog", move || service::watchdog(Arc::clone(&pulses)));
+    jobs::keep(&background, "the watchdog", move || systemd::watchdog(Arc::clone(&pulses)));
     let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
     let running = Running { addresses, house, reloader, upgrader, cores, own_pages, background };
     Ok((running, parts.orders))
@@ -390,9 +390,9 @@ pub fn run(
     }
     let scheme = if running.house.snapshot.load().settings.admin_tls.is_some() { "https" } else { "http" };
     tracing::info!("admin on {scheme}://{}", running.admin());
-    service::ready();
+    systemd::ready();
     if signals.wait(&running) == Phase::Stopping {
-        service::stopping();
+        systemd::stopping();
         tracing::info!(
             "stopping: no new connections, finishing what is under way; a second signal ends at once"
         );

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::reload::Reloader;
 use super::upgrade::Upgrader;
-use super::{Running, service};
+use super::{Running, systemd};
 use crate::admin::{Done, Order};
 use crate::config::Settings;
 use crate::telemetry::{self, events};
@@ -85,9 +85,9 @@ where
     R: Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 {
     let (reloader, reread) = (Arc::clone(reloader), Arc::clone(reread));
-    service::reloading();
+    systemd::reloading();
     let done = tokio::task::spawn_blocking(move || reloader.reload(&*reread)).await;
-    service::ready();
+    systemd::ready();
     done.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
 }
 

@@ -118,6 +118,7 @@ impl Reloader {
 
 /// Changed settings that hold from the next start.
 fn needs_restart(started: &Settings, now: &Settings) -> Vec<&'static str> {
+    let both_look = started.dns.enabled && now.dns.enabled;
     let changed = [
         ("listen", started.listen != now.listen),
         ("tls.listen", started.tls.listen != now.tls.listen),
@@ -126,7 +127,11 @@ fn needs_restart(started: &Settings, now: &Settings) -> Vec<&'static str> {
         ("workers", started.workers != now.workers),
         ("log", started.log != now.log),
         ("store", started.store != now.store),
-        ("dns", started.dns != now.dns),
+        ("dns.enabled", started.dns.enabled != now.dns.enabled),
+        // Origins' names are looked up anew with every reload, as the settings say then.
+        ("dns.servers for pages' hosts", both_look && started.dns.servers != now.dns.servers),
+        ("dns.timeout for pages' hosts", both_look && started.dns.timeout != now.dns.timeout),
+        ("dns.hosts", both_look && started.dns.hosts != now.dns.hosts),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -56,7 +56,7 @@ impl Upgrader {
         match self.hand_over(&channel, runtime) {
             Ok(()) => {
                 let id = child.id();
-                super::service::new_main_process(id);
+                super::systemd::new_main_process(id);
                 self.files().drain(..).for_each(SocketFile::leave);
                 self.close_listeners();
                 self.phase.send_replace(Phase::Finishing);

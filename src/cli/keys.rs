@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-use super::books::Books;
+use super::data_folder::DataFolder;
 use super::{Failure, Global, settings};
 use crate::store;
 
@@ -48,7 +48,7 @@ pub fn run(global: &Global, command: &KeysCommand, out: &mut dyn Write) -> Resul
         }
         KeysCommand::NewSigner => return key(store::new_signer(&folder), out),
         KeysCommand::Retire => {
-            let left = Books::open(&settings)?.retire()?;
+            let left = DataFolder::open(&settings)?.retire()?;
             if left > 0 {
                 return Err(anyhow::anyhow!(
                     "{left} opted-out accounts are known under an earlier secret alone and would be lost; each is \

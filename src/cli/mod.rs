@@ -13,9 +13,9 @@ use crate::config::load::{Flag, Inputs, Loaded, load};
 
 mod ask;
 pub mod bench;
-mod books;
 pub mod check;
 pub mod completions;
+mod data_folder;
 pub mod demo;
 mod folder;
 pub mod init;

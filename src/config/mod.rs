@@ -292,6 +292,20 @@ pub enum LinkTitle {
     PrivacyChoices,
 }
 
+impl LinkTitle {
+    /// The prescribed words (Civil Code 1798.135(a)(1); 11 CCR 7015(b)).
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::DoNotSell => "Do Not Sell or Share My Personal Information",
+            Self::PrivacyChoices => "Your Privacy Choices",
+        }
+    }
+}
+
+/// What is said where an opt-out is in force (11 CCR 7025(c)(6)).
+pub const HONORED: &str = "Opt-Out Request Honored";
+
 /// What an opted-out visitor's page, its vendors and its consent platform are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalSettings {

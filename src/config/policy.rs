@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How vendors are treated on a site or path (DESIGN 4, default vendor policy).
+/// How vendors are treated on a site or path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VendorPolicy {
     /// For vendors that can be a service provider.
@@ -65,6 +65,9 @@ pub enum VendorAction {
 }
 
 impl VendorAction {
+    /// Each of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Restrict, Self::Strip];
+
     /// The word used in configuration, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -96,7 +96,7 @@ pub struct PathRule {
     pub vendors: BTreeMap<String, VendorAction>,
 }
 
-/// What happens to a body that can no longer be rewritten (DESIGN 5).
+/// What happens to a body that can no longer be rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnRewriteFailure {
@@ -130,7 +130,7 @@ pub enum Compress {
     AsOrigin,
 }
 
-/// Shared cache in front of Optgate (DESIGN 4, caches).
+/// Shared cache in front of Optgate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CacheFront {

@@ -154,7 +154,7 @@ mod tests {
         all
     }
 
-    /// Issue 2: a kill switch takes effect without a restart; a restart must not undo it.
+    /// A kill switch takes effect without a restart; a restart must not undo it.
     #[test]
     fn a_switch_is_kept_over_a_restart_and_is_its_own_sites_only() {
         let folder = tempfile::tempdir().unwrap();

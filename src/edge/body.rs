@@ -21,6 +21,7 @@ use crate::config::Settings;
 use crate::enforce::html::body::RewriteBody;
 use crate::enforce::html::shadow::ShadowBody;
 use crate::telemetry::limits::Limit;
+use crate::telemetry::side::BrokenBy;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +61,13 @@ pub enum BodyError {
 impl BodyError {
     /// Whose doing it is, as the access line says it.
     #[must_use]
-    pub fn broken_by(&self) -> &'static str {
+    pub fn broken_by(&self) -> BrokenBy {
         match self {
-            Self::Origin(error) => error.visitors().map_or("origin", |_| "visitor"),
-            Self::Unfinished | Self::Stalled | Self::OriginTrailers(_) => "origin",
-            Self::Visitor(_) | Self::TooSlow | Self::TooLarge | Self::VisitorTrailers(_) => "visitor",
-            Self::Rewrite(error) => Self::among(error.source()).map_or("optgate", Self::broken_by),
-            Self::Portal(_) => "optgate",
+            Self::Origin(error) => error.visitors().map_or(BrokenBy::Origin, |_| BrokenBy::Visitor),
+            Self::Unfinished | Self::Stalled | Self::OriginTrailers(_) => BrokenBy::Origin,
+            Self::Visitor(_) | Self::TooSlow | Self::TooLarge | Self::VisitorTrailers(_) => BrokenBy::Visitor,
+            Self::Rewrite(error) => Self::among(error.source()).map_or(BrokenBy::Optgate, Self::broken_by),
+            Self::Portal(_) => BrokenBy::Optgate,
         }
     }
 
@@ -291,7 +292,7 @@ impl RequestBody {
     }
 
     /// It is one side of a conversation, which may go on slowly: `limits.min_body_rate` does not hold.
-    pub fn is_conversation(&mut self) {
+    pub fn set_conversation(&mut self) {
         self.with(|body| body.pace = Pace::new(0, Duration::ZERO));
     }
 

@@ -32,6 +32,7 @@ use super::{corridor, finish, http2, proofs, tls};
 use crate::config::Settings;
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
+use crate::telemetry::side::Side;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4); the first bytes tell it from HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -440,11 +441,11 @@ async fn http1_connection<S>(
     } else if link.is_idle() {
         events::limit_reached(&core.house.metrics, Limit::Idle);
     } else if let Some(reason) = link.broken_body() {
-        events::message_refused(&core.house.metrics, "downstream", reason.label(), &reason);
+        events::message_refused(&core.house.metrics, Side::Downstream, reason.label(), &reason);
     } else if let Err(error) = ended
         && error.is_parse()
     {
-        events::message_refused(&core.house.metrics, "downstream", "other", &error);
+        events::message_refused(&core.house.metrics, Side::Downstream, "other", &error);
     }
 }
 

@@ -187,7 +187,7 @@ fn outgoing(
     let mut body = RequestBody::new(body, parts.version, &x.snapshot.settings);
     // Toward HTTP/1.1 nothing can come back before all of it is there.
     if x.site().group.http1 == 0 && parts.version == Version::HTTP_2 && grpc::has_type(&parts.headers) {
-        body.is_conversation();
+        body.set_conversation();
     }
     let mut request = Request::from_parts(parts, body);
     if waits_for_leave {

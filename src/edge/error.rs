@@ -9,35 +9,13 @@ use super::body::Body;
 use super::strict::Reason;
 use super::upstream::AnswerError;
 use crate::telemetry::limits::Limit;
+use crate::telemetry::side::Side;
 
 /// Seconds after which a visitor who was turned away for want of room may come again.
 const RETRY_AFTER: &str = "5";
 
 /// Methods that are served.
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-
-/// Whose side a failure is on; a label in metrics and logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The visitor's message.
-    Downstream,
-    /// Ours.
-    Internal,
-    /// The origin.
-    Upstream,
-}
-
-impl Side {
-    /// The label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Downstream => "downstream",
-            Self::Internal => "internal",
-            Self::Upstream => "upstream",
-        }
-    }
-}
 
 /// A request that cannot be answered by the origin.
 #[derive(Debug, thiserror::Error)]

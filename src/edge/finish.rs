@@ -24,6 +24,7 @@ use super::stages::Rewriting;
 use super::strict::Reason;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::metrics::SharedMetrics;
+use crate::telemetry::side::BrokenBy;
 use crate::telemetry::{events, redact};
 
 /// What the access line needs of a request before it is taken apart.
@@ -114,11 +115,12 @@ struct Pending {
 impl Pending {
     /// Of an exchange whose answer nobody takes any more: the visitor went, or the time to drain was over.
     fn given_up(self) {
-        let by = if self.house.draining.load(Ordering::Relaxed) { "optgate" } else { "visitor" };
+        let by =
+            if self.house.draining.load(Ordering::Relaxed) { BrokenBy::Optgate } else { BrokenBy::Visitor };
         self.write(Some(by));
     }
 
-    fn write(mut self, broken_by: Option<&'static str>) {
+    fn write(mut self, broken_by: Option<BrokenBy>) {
         self.line.broken_by = broken_by;
         self.line.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Some(log) = &self.house.access_log {
@@ -269,7 +271,7 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
 fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) {
     let metrics = &core.house.metrics;
     let (side, _, label) = error.class();
-    events::request_failed(metrics, site, id, side.as_str(), label, error);
+    events::request_failed(metrics, site, id, side, label, error);
     if let Some(limit) = error.limit() {
         events::limit_reached(metrics, limit);
     }
@@ -279,7 +281,7 @@ fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) {
         _ => None,
     };
     if let Some(reason) = malformed {
-        events::message_refused(metrics, side.as_str(), reason.label(), &reason);
+        events::message_refused(metrics, side, reason.label(), &reason);
     }
 }
 
@@ -303,7 +305,7 @@ impl Counted {
         }
     }
 
-    fn close(&mut self, broken_by: Option<&'static str>) {
+    fn close(&mut self, broken_by: Option<BrokenBy>) {
         if let Some(pending) = self.pending.take() {
             pending.write(broken_by);
         }

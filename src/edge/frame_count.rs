@@ -34,6 +34,7 @@ use super::unsent::Unsent;
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
 use crate::telemetry::metrics::SharedMetrics;
+use crate::telemetry::side::Side;
 
 /// Bytes of the client's preface (RFC 9113, 3.4).
 const PREFACE: u32 = 24;
@@ -291,7 +292,7 @@ impl<S> FrameCount<S> {
                 io::Error::new(io::ErrorKind::ConnectionAborted, limit.as_str())
             }
             Fault::Malformed(reason) => {
-                events::message_refused(&self.metrics, "downstream", reason.label(), &reason);
+                events::message_refused(&self.metrics, Side::Downstream, reason.label(), &reason);
                 reason.into_io()
             }
         }

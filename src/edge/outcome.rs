@@ -18,7 +18,7 @@ use crate::enforce::request::RequestChanges;
 use crate::enforce::response::ResponseChanges;
 use crate::privacy::{Basis, Decision, Mode, OwnCookie, Standing, Subject, signal};
 use crate::store::recipients::Request;
-use crate::store::{Change, Kind, Source, ThirdParty};
+use crate::store::{Change, Kind, Source, ThirdParty, time};
 use crate::telemetry::events;
 use crate::telemetry::metrics::{CookieSide, LinkOutcome, Outcome, VendorsMetrics};
 
@@ -177,7 +177,7 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
         _ => return,
     };
     if x.named.is_nobody() && source == Source::Gpc && document && !known {
-        record_one(core, x, (source, basis), None, now_us());
+        record_one(core, x, (source, basis), None, time::now_us());
     }
     let levels = [(x.named.account, x.signals.account), (x.named.profile, x.signals.profile)];
     for (subject, standing) in levels {
@@ -188,7 +188,7 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
             _ => false,
         };
         if new && subject.is_some() {
-            let time_us = now_us();
+            let time_us = time::now_us();
             if let (Some(subject), true) = (subject, subject == x.named.account) {
                 tell_recipients(core, x, subject, time_us);
             }
@@ -207,10 +207,6 @@ fn tell_recipients(core: &Core, x: &Exchange, subject: Subject, time_us: i64) {
             who: x.account_key.clone(),
         });
     }
-}
-
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }
 
 fn record_one(

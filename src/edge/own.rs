@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 
 use super::body::Body;
@@ -16,7 +16,7 @@ use super::{account, outcome, timer};
 use crate::config::{SignalCookies, VendorAction};
 use crate::enforce::collectors::Intercepted;
 use crate::enforce::{cookies, request, signals};
-use crate::portal::{Told, Visit};
+use crate::portal::{Act, Told, Visit};
 use crate::privacy::marks::ConsentCookies;
 use crate::privacy::{Basis, Decision};
 use crate::telemetry::events;
@@ -33,8 +33,8 @@ pub async fn reserved(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
     let (mut parts, body) = request.into_parts();
-    let act = parts.uri.path().strip_prefix(&*x.snapshot.prefix).filter(|_| parts.method == Method::POST);
-    let (opts_out, opts_in) = (act == Some("/opt-out"), act == Some("/opt-in/confirm"));
+    let act = x.snapshot.portal.act(&parts.method, parts.uri.path());
+    let (opts_out, opts_in) = (act == Some(Act::OptOut), act == Some(Act::ConfirmOptIn));
     let shown = parts.uri.path() == &*x.snapshot.prefix;
     let crowding = !within_rate(core, x, parts.uri.path());
     if crowding && !opts_out {
@@ -51,8 +51,8 @@ pub async fn reserved(
         aliases: x.aliases.clone(),
         secure: x.client.secure,
         host: x.host_name().into_owned(),
-        rules: Arc::clone(&x.rule().policy),
-        policy: x.site().version.to_string(),
+        policy: Arc::clone(&x.rule().policy),
+        policy_version: x.site().version.to_string(),
         month: core.month(),
         told: match opts_out && x.named.account.is_some() && !x.snapshot.settings.recipients.is_empty() {
             true => Told::Recipients(account::key(x, &parts.headers)),

@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(lines(&map, SET_COOKIE), ["_fbp=; Path=/; Max-Age=0"]);
     }
 
-    /// DESIGN 4, cookie: the whole table.
+    /// When our cookie is due, and what it says: the whole table.
     #[test]
     fn our_cookie_is_set_only_when_it_is_due() {
         let keys = Keys::derive(b"k");

@@ -22,7 +22,7 @@ mod tests {
     use crate::registry::{Policy, Registry};
     use std::sync::Arc;
 
-    /// Issue 3, "103 Early Hints never carry a stripped host". A tag manager's container needs the guard, which is
+    /// 103 Early Hints never carry a stripped host. A tag manager's container needs the guard, which is
     /// not there yet.
     #[test]
     fn hints_keep_what_leads_to_no_tracker() {

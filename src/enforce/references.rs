@@ -1,7 +1,7 @@
 //! References in response headers by which a browser starts a request: `Link`, `Refresh`, reports.
 //!
 //! Each filter asks `strips` about one reference as it is written. The flag says that the host alone
-//! counts: for connection hints (DESIGN 4, matching), and for reports, since no path makes a tracker's
+//! counts: for connection hints, and for reports, since no path makes a tracker's
 //! host a fit place for them.
 
 use std::borrow::Cow;

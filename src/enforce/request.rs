@@ -19,7 +19,7 @@ use crate::privacy::signal::cookie_pairs;
 use crate::privacy::{Decision, Mode, cookie};
 use crate::registry::Policy;
 
-/// Says to the origin what was decided (DESIGN 7).
+/// Says to the origin what was decided.
 static DECISION: HeaderName = HeaderName::from_static("optgate-decision");
 const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
 /// RFC 9842: the origin could answer in a coding that only the browser can take off.

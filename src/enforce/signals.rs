@@ -166,7 +166,7 @@ mod tests {
         ["C0004", "SSPD_BG"].map(str::to_owned).to_vec()
     }
 
-    /// `domain.md` 5.4, OneTrust: the signal on, advertising groups off, all others kept; and the way back.
+    /// OneTrust: the signal on, advertising groups off, all others kept; and the way back.
     #[test]
     fn a_onetrust_state_is_turned_and_turned_back() {
         let out = steered(STATE, &groups(), "shop.example");

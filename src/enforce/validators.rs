@@ -181,7 +181,7 @@ mod tests {
         (map.get(IF_NONE_MATCH).map(|v| v.to_str().unwrap().to_owned()), ours)
     }
 
-    /// `domain.md` 1.4.3: strong or weak, the origin gets its own bytes back, and clients a weak tag.
+    /// Strong or weak, the origin gets its own bytes back, and clients a weak tag.
     #[test]
     fn a_tag_goes_out_weak_and_comes_back_as_it_was() {
         for origin in ["\"abc\"", "W/\"abc\"", "\"\"", "\"a,b.c\"", "W/\"og1.x\""] {

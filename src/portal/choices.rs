@@ -10,12 +10,13 @@ use axum::extract::rejection::FormRejection;
 use http::header::{CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::record::{record_in, record_out};
 use super::two_acts::{self, Act, Confirmation};
-use super::{Asked, Pages, Shared, Told, Visit, VisitOf, origin, pages, programme};
+use super::{Asked, CONFIRM_OPT_IN, Pages, Shared, Visit, VisitOf, origin, pages, programme};
+use crate::config::LinkTitle;
 use crate::enforce::cookies::{expire_other_forms, own_line};
-use crate::privacy::{Basis, Named, OwnCookie, Standing, Subject, cookie};
-use crate::store::recipients::{AccountKey, Recorded, Request};
-use crate::store::{Change, Kind, Receipt, RecordError, Source};
+use crate::privacy::{Named, OwnCookie, Standing, cookie};
+use crate::store::{Receipt, RecordError, time};
 
 pub(super) const OUT: &str = "Opt out of the sale and sharing of personal information";
 pub(super) const DENIED: &str = "A request to opt out that was not carried out";
@@ -30,8 +31,8 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
     let saved = matches!(visit.signals.own, OwnCookie::Out(_))
         && (visit.named.account.is_none() || kept(visit.signals.account))
         && (visit.named.profile.is_none() || kept(visit.signals.profile));
-    let mut frame = portal.frame(portal.title());
-    frame.icon = matches!(portal.link, crate::config::LinkTitle::PrivacyChoices);
+    let mut frame = portal.frame(portal.link.words());
+    frame.icon = portal.link == LinkTitle::PrivacyChoices;
     frame.home = false;
     let page = pages::Choices {
         frame,
@@ -58,7 +59,7 @@ fn signal_kept(visit: &Visit) -> bool {
     visit.signals.gpc && !levels.contains(&Standing::NotLoaded)
 }
 
-/// Whether somebody is logged in of whom nobody can say who it is (DESIGN 5): a choice made now is not the account's.
+/// Whether somebody is logged in of whom nobody can say who it is: a choice made now is not the account's.
 fn account_unread(visit: &Visit) -> bool {
     visit.named.account.is_none() && visit.signals.account == Standing::NotLoaded
 }
@@ -118,7 +119,7 @@ pub(super) async fn opt_out(
     Extension(visit): VisitOf,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let time_us = now_us();
+    let time_us = time::now_us();
     let recorded = record_out(&portal, &visit, time_us).await;
     let mut response = if wants_json(&headers) {
         json(out_status(&recorded), &recorded, account_unread(&visit))
@@ -224,7 +225,7 @@ pub(super) async fn ask_opt_in(
     let mut response = if wants_json(&headers) {
         json_value(
             StatusCode::OK,
-            &serde_json::json!({ "confirm": format!("{}/opt-in/confirm", portal.prefix), "token": token }),
+            &serde_json::json!({ "confirm": format!("{}{CONFIRM_OPT_IN}", portal.prefix), "token": token }),
         )
     } else {
         let frame = portal.frame("Opt back in: please confirm");
@@ -266,7 +267,7 @@ pub(super) async fn confirm_opt_in(
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
     }
-    let recorded = record_in(&portal, &visit, now_us()).await;
+    let recorded = record_in(&portal, &visit, time::now_us()).await;
     let mut response = match &recorded {
         Ok(receipt) if wants_json(&headers) => {
             json_value(StatusCode::OK, &serde_json::json!({ "reference": receipt.reference }))
@@ -307,124 +308,6 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
         clear: None,
     };
     pages::html(StatusCode::OK, &page)
-}
-
-/// Records an opt-out for each level that is named, or for the browser where none is. Every level is tried, whatever
-/// becomes of another. Gives the account's receipt before the profile's; an error if any could not be recorded.
-async fn record_out(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
-    let Named { account, profile } = visit.named;
-    let account = account.map(|subject| (Some(subject), Basis::Account));
-    let profile = profile.map(|subject| (Some(subject), Basis::Profile));
-    let browser = visit.named.is_nobody().then_some((None, Basis::Cookie));
-    let mut first = Err(RecordError::Closed);
-    for (number, level) in account.into_iter().chain(profile).chain(browser).enumerate() {
-        let (subject, basis) = level;
-        let recorded = match subject {
-            Some(account) if basis == Basis::Account => account_out(portal, visit, account, time_us).await,
-            _ => record(portal, visit, Kind::OptOut, subject, Some(basis), time_us).await,
-        };
-        if number == 0 || first.is_ok() && recorded.is_err() {
-            first = recorded;
-        }
-    }
-    first
-}
-
-/// Records an account's opt-out. When it was asked for is kept until it is on record, for those who get data in
-/// between, or whatever the pages do (11 CCR 7026(f)(2)). Whether that works changes nothing for the person.
-async fn account_out(
-    portal: &Pages,
-    visit: &Visit,
-    subject: Subject,
-    time_us: i64,
-) -> Result<Receipt, RecordError> {
-    let recipients = portal.store.recipients();
-    let keep = async |who: Option<AccountKey>| {
-        let site = visit.site.name.clone();
-        let request = Request { subject, site, requested_us: time_us, who };
-        if let Err(error) = recipients.for_a_page(recipients.requested(vec![request])).await {
-            tracing::error!(site = %visit.site.name, %error, "recipients may not be told of an opt-out");
-        }
-    };
-    let change = change(visit, Kind::OptOut, Some(subject), Some(Basis::Account), time_us);
-    let known = portal.store.knows(&change);
-    if let (Told::Recipients(who), false) = (&visit.told, known) {
-        keep(who.clone()).await;
-    }
-    let recorded = record_change(portal, visit, change).await;
-    match &recorded {
-        Ok(receipt) => {
-            let (reference, effective_us) = (receipt.reference.clone(), receipt.time_us);
-            let record = Recorded { subject, reference, effective_us };
-            if let Err(error) = recipients.for_a_page(recipients.recorded(vec![record])).await {
-                tracing::warn!(%error, "whose record a request has will be looked for again");
-            }
-        }
-        // From now on others get what they should not.
-        Err(_) if visit.told == Told::Nobody => keep(None).await,
-        Err(_) => {}
-    }
-    recorded
-}
-
-/// Records an opt-in for the browser and each level that is named, and stops where one cannot be recorded: then
-/// nothing is to change on this browser. Gives the receipt of the last, which covers the most.
-async fn record_in(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
-    let Named { account, profile } = visit.named;
-    let browser = record(portal, visit, Kind::OptIn, None, None, time_us).await;
-    let mut last = match browser {
-        // In a flood the records of those who are named stand for the browser's.
-        Err(RecordError::Flood) if !visit.named.is_nobody() => Err(RecordError::Flood),
-        recorded => Ok(recorded?),
-    };
-    if profile.is_some() {
-        last = Ok(record(portal, visit, Kind::OptIn, profile, Some(Basis::Profile), time_us).await?);
-    }
-    if account.is_some() {
-        last = Ok(record(portal, visit, Kind::OptIn, account, None, time_us).await?);
-    }
-    last
-}
-
-/// One level's change.
-pub(super) async fn record(
-    portal: &Pages,
-    visit: &Visit,
-    kind: Kind,
-    subject: Option<Subject>,
-    basis: Option<Basis>,
-    time_us: i64,
-) -> Result<Receipt, RecordError> {
-    record_change(portal, visit, change(visit, kind, subject, basis, time_us)).await
-}
-
-fn change(visit: &Visit, kind: Kind, subject: Option<Subject>, basis: Option<Basis>, time_us: i64) -> Change {
-    Change {
-        time_us,
-        site: visit.site.name.clone(),
-        kind,
-        source: Source::Form,
-        basis,
-        policy: visit.policy.clone(),
-        subject,
-    }
-}
-
-async fn record_change(portal: &Pages, visit: &Visit, change: Change) -> Result<Receipt, RecordError> {
-    let kind = change.kind;
-    let aliases = match change.basis {
-        Some(Basis::Profile) => &visit.aliases.profile,
-        _ => &visit.aliases.account,
-    };
-    let recorded = portal.store.record_under_all(change, aliases, visit.crowding).await;
-    if let Err(error) = &recorded {
-        tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
-    }
-    recorded
-}
-
-pub(super) fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }
 
 fn foreign_form(portal: &Pages) -> Response<Body> {
@@ -489,7 +372,7 @@ mod tests {
         headers
     }
 
-    /// DESIGN 7: JSON only for those who ask for it; browsers get the page.
+    /// JSON only for those who ask for it; browsers get the page.
     #[test]
     fn json_is_for_those_who_ask_for_nothing_else() {
         assert!(wants_json(&with("accept", "application/json")));
@@ -499,7 +382,7 @@ mod tests {
         assert!(!wants_json(&HeaderMap::new()));
     }
 
-    /// DESIGN 4, cookie: 400 days, server-set, `Secure` only under https.
+    /// The cookie: 400 days, server-set, `Secure` only under https.
     #[test]
     fn the_choice_cookie_has_the_designs_attributes() {
         assert_eq!(

@@ -23,6 +23,7 @@ mod origin;
 mod pages;
 mod programme;
 mod receipt;
+mod record;
 mod report;
 mod two_acts;
 mod well_known;
@@ -34,15 +35,15 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router, extract::DefaultBodyLimit};
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tower::ServiceExt as _;
 
 use crate::config;
 use crate::config::LinkTitle;
 use crate::privacy::{Aliases, Decision, Named, Signals};
 use crate::registry::Policy;
-use crate::store::Store;
 use crate::store::recipients::AccountKey;
+use crate::store::{Store, time};
 use crate::telemetry::metrics::SharedMetrics;
 
 /// What the corridor knows about a portal request; put into the request's extensions.
@@ -63,9 +64,9 @@ pub struct Visit {
     /// Host asked, lower case and without port.
     pub host: String,
     /// Vendors and their actions here.
-    pub rules: Arc<Policy>,
-    /// Registry version, for records.
-    pub policy: String,
+    pub policy: Arc<Policy>,
+    /// Which registry and settings make the site's pages what they are, as records name it.
+    pub policy_version: String,
     /// `YYYYMM` of now, for the cookie.
     pub month: u32,
     /// The account as the site calls it, where an opt-out may have to be told to others and it is at hand; see
@@ -94,7 +95,7 @@ impl Visit {
     /// A question of two acts, asked on this visit.
     fn question<'a>(&'a self, portal: &'a Pages, act: two_acts::Act) -> two_acts::Question<'a> {
         let (keys, site) = (portal.store.keys(), self.site.name.as_str());
-        two_acts::Question { keys, act, site, named: self.named, now_us: choices::now_us() }
+        two_acts::Question { keys, act, site, named: self.named, now_us: time::now_us() }
     }
 }
 
@@ -127,14 +128,6 @@ struct Pages {
 }
 
 impl Pages {
-    /// The prescribed words (Civil Code 1798.135(a), 11 CCR 7015).
-    const fn title(&self) -> &'static str {
-        match self.link {
-            LinkTitle::DoNotSell => "Do Not Sell or Share My Personal Information",
-            LinkTitle::PrivacyChoices => "Your Privacy Choices",
-        }
-    }
-
     fn frame<'a>(&'a self, heading: &'a str) -> pages::Frame<'a> {
         pages::Frame { prefix: &self.prefix, heading, icon: false, home: true }
     }
@@ -149,6 +142,21 @@ type Shared = axum::extract::State<Arc<Pages>>;
 /// The router's own root for everything below the prefix: `PREFIX/x` is routed as `/page/x`, so
 /// that no setting can be a bad route pattern.
 const INNER: &str = "/page";
+
+/// Below the prefix: the one act of opting out.
+const OPT_OUT: &str = "/opt-out";
+
+/// Below the prefix: the second act of opting back in.
+const CONFIRM_OPT_IN: &str = "/opt-in/confirm";
+
+/// A request to the consumer pages that changes what holds for the browser that sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// It opts out.
+    OptOut,
+    /// It confirms opting back in.
+    ConfirmOptIn,
+}
 
 impl Portal {
     /// Builds the router for these settings.
@@ -167,9 +175,9 @@ impl Portal {
         let router = Router::new()
             .route("/page", get(choices::page))
             .route("/page/", any(to_prefix))
-            .route("/page/opt-out", post(choices::opt_out))
+            .route(&format!("{INNER}{OPT_OUT}"), post(choices::opt_out))
             .route("/page/opt-in", post(choices::ask_opt_in))
-            .route("/page/opt-in/confirm", post(choices::confirm_opt_in))
+            .route(&format!("{INNER}{CONFIRM_OPT_IN}"), post(choices::confirm_opt_in))
             .route("/page/programme", post(programme::ask))
             .route("/page/programme/confirm", post(programme::confirm))
             .route("/page/receipt", get(receipt::check))
@@ -191,6 +199,18 @@ impl Portal {
     pub fn owns(&self, path: &str) -> bool {
         path == well_known::PATH
             || path.strip_prefix(&*self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// What such a request does.
+    ///
+    /// Cost: as [`Portal::owns`].
+    #[must_use]
+    pub fn act(&self, method: &Method, path: &str) -> Option<Act> {
+        match path.strip_prefix(&*self.prefix).filter(|_| method == Method::POST)? {
+            OPT_OUT => Some(Act::OptOut),
+            CONFIRM_OPT_IN => Some(Act::ConfirmOptIn),
+            _ => None,
+        }
     }
 
     /// Answers a request whose path [`Portal::owns`]; [`Visit`] is in its extensions.
@@ -291,6 +311,18 @@ mod tests {
         }
         for not in ["/", "/privacy-choices-2", "/.well-known/gpc.json/", "/x/privacy-choices", ""] {
             assert!(!portal().owns(not), "{not}");
+        }
+    }
+
+    /// What else the address says is the page's own affair.
+    #[test]
+    fn only_a_post_to_its_very_address_is_an_act() {
+        let act = |method, path| portal().act(&method, path);
+        assert_eq!(act(Method::POST, "/privacy-choices/opt-out"), Some(Act::OptOut));
+        assert_eq!(act(Method::POST, "/privacy-choices/opt-in/confirm"), Some(Act::ConfirmOptIn));
+        assert_eq!(act(Method::GET, "/privacy-choices/opt-out"), None);
+        for none in ["/privacy-choices/opt-in", "/privacy-choices/opt-out/", "/opt-out", "/privacy-choices"] {
+            assert_eq!(act(Method::POST, none), None, "{none}");
         }
     }
 

@@ -7,12 +7,11 @@ use axum::extract::State;
 use axum::extract::rejection::FormRejection;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::choices;
 use super::two_acts::{self, Act, Confirmation};
-use super::{Asked, Pages, Shared, Visit, VisitOf, origin, pages};
+use super::{Asked, Pages, Shared, Visit, VisitOf, choices, origin, pages, record};
 use crate::config::Programme;
 use crate::privacy::{Basis, Standing};
-use crate::store::Kind;
+use crate::store::{Kind, time};
 
 /// What the choices page says of the programme: to an account that is opted out, and to nobody else.
 pub(super) fn shown(visit: &Visit) -> Option<pages::Programme<'_>> {
@@ -34,7 +33,7 @@ pub(super) fn kept(visit: &Visit) -> Option<&str> {
 
 /// To whom it sells or shares, each company once, by its name.
 fn companies(visit: &Visit, programme: &Programme) -> String {
-    let registry = visit.rules.registry();
+    let registry = visit.policy.registry();
     let mut names: Vec<&str> = Vec::new();
     for id in &programme.vendors {
         let name = registry.lookup_id(id).map_or(id.as_str(), |at| registry.vendor(at).vendor.as_str());
@@ -102,9 +101,9 @@ pub(super) async fn confirm(
         ];
         return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
     }
-    let (time_us, account) = (choices::now_us(), visit.named.account);
+    let (time_us, account) = (time::now_us(), visit.named.account);
     let recorded =
-        choices::record(&portal, &visit, Kind::Programme, account, Some(Basis::Account), time_us).await;
+        record::record(&portal, &visit, Kind::Programme, account, Some(Basis::Account), time_us).await;
     let Ok(receipt) = recorded else { return not_saved(&portal) };
     let page = pages::Receipt {
         frame: portal.frame("You keep the programme"),

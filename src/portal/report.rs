@@ -73,8 +73,8 @@ fn keep(pages: &Pages, visit: &Visit, told: Told) {
                         continue;
                     }
                     let unknown = || unknown_vendor(pages, visit, &host);
-                    if let Some(vendor) = stripped_vendor(&visit.rules, &host).or_else(unknown) {
-                        pages.metrics.guard(side, &visit.rules.registry().vendor(vendor).id, count);
+                    if let Some(vendor) = stripped_vendor(&visit.policy, &host).or_else(unknown) {
+                        pages.metrics.guard(side, &visit.policy.registry().vendor(vendor).id, count);
                     }
                 }
             }
@@ -84,7 +84,7 @@ fn keep(pages: &Pages, visit: &Visit, told: Told) {
 
 /// As whom a host counts that nobody knows; it is noted, where it can be one.
 fn unknown_vendor(pages: &Pages, visit: &Visit, host: &str) -> Option<VendorId> {
-    let hit = visit.rules.match_unknown(host, &visit.host)?;
+    let hit = visit.policy.match_unknown(host, &visit.host)?;
     if told::is_host(host) {
         let now = jiff::Timestamp::now();
         pages.store.third_parties().note(&visit.site.name, host, ThirdParty::GUARD, now);

@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(OwnCookie::read(value_in(202_611, &keys).as_bytes(), &keys), OwnCookie::In(202_611));
     }
 
-    /// DESIGN 4: losing a key never un-honours a browser; `in` needs a valid MAC.
+    /// Losing a key never un-honours a browser; `in` needs a valid MAC.
     #[test]
     fn out_is_honoured_under_any_key_and_in_is_not() {
         let (ours, lost) = (Keys::derive(b"new"), Keys::derive(b"lost"));
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(OwnCookie::read(b"\xff", &ours), OwnCookie::Unusable);
     }
 
-    /// Issue 6: a key is rotated without losing anyone; what an earlier key signed is signed anew.
+    /// A key is rotated without losing anyone; what an earlier key signed is signed anew.
     #[test]
     fn a_value_of_an_earlier_secret_is_valid_and_signed_anew() {
         let old = Keys::derive(b"old");

@@ -85,7 +85,7 @@ impl Decision {
         self.basis.is_some()
     }
 
-    /// The value of `Optgate-Decision` toward the origin (DESIGN: interfaces). The list of its words is closed: a
+    /// The value of `Optgate-Decision` toward the origin. The list of its words is closed: a
     /// profile's stored opt-out reads as an account's.
     #[must_use]
     pub const fn header_value(self) -> &'static str {
@@ -138,7 +138,7 @@ pub const fn decide(signals: Signals) -> Decision {
 mod tests {
     use super::*;
 
-    /// DESIGN 3, step 5: the whole table, 2 x 8 x 8 x 4 x 2 rows, against an independent statement of
+    /// The whole table, 2 x 8 x 8 x 4 x 2 rows, against an independent statement of
     /// the rule.
     #[test]
     fn every_combination_of_signals_decides_as_the_design_says() {

@@ -177,7 +177,7 @@ mod tests {
     const NOT_OUT: &str = "DBABLA~CVQqAAAAAACA.QA";
     const THEIRS: &str = "DBABLA~CVQVAAAAAACA";
 
-    /// DESIGN 3, step 5: strings we write ourselves must not trap a person, and a platform's own opt-out
+    /// Strings we write ourselves must not trap a person, and a platform's own opt-out
     /// counts while it is there.
     #[test]
     fn our_words_say_what_stood_there_before_us() {

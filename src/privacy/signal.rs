@@ -29,7 +29,7 @@ pub enum Standing {
     /// It opted out, and by its own word keeps what a programme of the site does (11 CCR 7025(c)(4)). Where the site
     /// has none, it is opted out like any other.
     Programme,
-    /// The index is not loaded yet: counts as opted out (DESIGN 5).
+    /// The index is not loaded yet: counts as opted out.
     NotLoaded,
 }
 

@@ -1,7 +1,7 @@
 //! Who is a tracker: vendors, their hosts and paths, markers, cookies; and what a site does with each.
 //!
 //! Pure look-ups, no I/O: `source` turns TOML text into a [`Registry`], the caller reads files.
-//! One rule matches everywhere (DESIGN 4): most specific host, then longest path.
+//! One rule matches everywhere: most specific host, then longest path.
 
 mod assemble;
 mod builtin;

@@ -1,6 +1,6 @@
 //! The two small pattern languages of the registry.
 //!
-//! - **Path prefixes** (DESIGN 4, Matching): `/tr` matches `/tr`, `/tr/x`, `/tr;x` and `/tr?x` but not
+//! - **Path prefixes**: `/tr` matches `/tr`, `/tr/x`, `/tr;x` and `/tr?x` but not
 //!   `/track`; `/tr/` matches below it; `/tr*` matches any continuation; `*` inside stands for any
 //!   run of characters of the path (never of the query).
 //! - **Globs** for names (cookies, parameters, hosts): `*` stands for any run of bytes.
@@ -162,7 +162,7 @@ mod tests {
         PathPrefix::new(pattern).matches(path)
     }
 
-    /// DESIGN 4: a prefix ends at `/`, `?` or the end unless it ends in `*`.
+    /// A prefix ends at `/`, `?` or the end unless it ends in `*`.
     #[test]
     fn a_prefix_ends_at_a_segment_boundary() {
         assert!(hits("/tr", "/tr") && hits("/tr", "/tr/") && hits("/tr", "/tr?id=1"));

@@ -126,7 +126,7 @@ pub struct Policy {
 pub type CloakedHosts = HashMap<Box<str>, VendorId>;
 
 impl Policy {
-    /// Resolves every vendor's action under a written policy (DESIGN 4, Default vendor policy).
+    /// Resolves every vendor's action under a written policy.
     ///
     /// # Errors
     /// An id that the registry does not hold (with the nearest one), anything but `strip` for a
@@ -330,7 +330,7 @@ impl Policy {
     /// Looks up a URL by host and path-with-query. `host` is lower-case ASCII without port or trailing dot
     /// (as the WHATWG parser gives it); `path` starts with `/`.
     ///
-    /// Most specific host, then longest path (DESIGN 4). `None`: not in the registry.
+    /// Most specific host, then longest path. `None`: not in the registry.
     ///
     /// Cost: one probe per host label, no allocation.
     #[must_use]

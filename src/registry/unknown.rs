@@ -7,8 +7,8 @@
 //! * hosts of the site and of its group, whatever has a registrable domain with one of them or with the page, and the
 //!   hosts that the operator knows (`known`);
 //! * names of XML namespaces, which are no addresses;
-//! * hosts of the registry of which no path is stripped, or some path is essential: the rule for a host without a path
-//!   (DESIGN 4, Matching), since a vendor that stays needs more of its host than the files that its entry names.
+//! * hosts of the registry of which no path is stripped, or some path is essential: the rule for a host without a path,
+//!   since a vendor that stays needs more of its host than the files that its entry names.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -173,7 +173,7 @@ mod tests {
         assert!(!goes(&policy, "facebook.com", "/own/"), "of a known host what the registry leaves");
     }
 
-    /// DESIGN 4, Matching: a path that no rule names is judged as the host without a path is.
+    /// A path that no rule names is judged as the host without a path is.
     #[test]
     fn a_path_that_the_registry_leaves_open_goes_with_its_host() {
         let policy = policy(VendorPolicy::default());

@@ -20,7 +20,7 @@ pub struct DomainVerdicts {
 
 impl Policy {
     /// The domains that a matcher needs to come to this policy's verdicts, strip or not, by the rule of
-    /// DESIGN 4: the most specific domain with a matching path, then the longest path; for a host alone,
+    /// The most specific domain with a matching path, then the longest path; for a host alone,
     /// [`Policy::match_host`]. Domains that never change a verdict are left out. Ordered by name from the
     /// right, so that relatives stand together.
     ///

@@ -57,7 +57,7 @@ pub struct Count {
     pub minute: i64,
     /// Site name.
     pub site: String,
-    /// `gpc`, `form`, `carried`, `cmp`, `import`.
+    /// `gpc`, `form`, `carried`, `import`.
     pub signal: String,
     /// Basis of the decision, or empty.
     pub basis: String,

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use futures_util::future::try_join_all;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::journal::denied;
 use super::recipients::{AccountKey, Recorded, Request};
 use super::record::under;
-use super::{Change, Denial, Kind, Receipt, RecordError, Source, Store};
+use super::{Change, Denial, Kind, Receipt, RecordError, Source, Store, time};
 use crate::privacy::{Basis, Standing, Subject};
 
 /// Arrivals to be given at once: what one commit takes.
@@ -84,7 +83,7 @@ impl Arrival {
     /// What is recorded of it.
     fn change(self, kind: Kind, basis: Option<Basis>) -> Change {
         Change {
-            time_us: Timestamp::now().as_microsecond(),
+            time_us: time::now_us(),
             site: self.site,
             kind,
             source: Source::Import,

@@ -246,7 +246,7 @@ impl Index {
             self.with_underway(subject, known, |underway| {
                 underway.durable = take(underway.durable);
                 if claimed {
-                    underway.is_recorded(source);
+                    underway.settle(source);
                 }
                 if kind != Kind::OptOut {
                     underway.forget_dropped();
@@ -394,7 +394,7 @@ mod tests {
         assert!(index.claim(A, Kind::OptOut, Source::Gpc));
         assert_eq!((index.standing(&A), index.opted_out()), (Standing::Overruled, 1));
         index.settle(A, Kind::OptOut, Source::Gpc, 3);
-        index.settle(A, Kind::OptOut, Source::Cmp, 4);
+        index.settle(A, Kind::OptOut, Source::Carried, 4);
         assert_eq!(index.standing(&A), Standing::Overruled);
         index.settle(A, Kind::OptOut, Source::Form, 5);
         assert_eq!(index.standing(&A), Standing::OptedOut);
@@ -410,7 +410,7 @@ mod tests {
         index.settle(A, Kind::OptOut, Source::Gpc, 1);
         index.settle(A, Kind::Programme, Source::Form, 2);
         assert_eq!((index.standing(&A), index.opted_out()), (Standing::Programme, 1));
-        index.settle(A, Kind::OptOut, Source::Cmp, 3);
+        index.settle(A, Kind::OptOut, Source::Carried, 3);
         assert_eq!(index.standing(&A), Standing::Programme);
         index.settle(A, Kind::OptIn, Source::Form, 4);
         assert_eq!(index.standing(&A), Standing::OptedIn);
@@ -449,16 +449,16 @@ mod tests {
     #[test]
     fn alternating_signals_of_one_account_are_each_new_once() {
         let index = Index::default();
-        let sources = [Source::Gpc, Source::Cmp, Source::Gpc, Source::Cmp, Source::Gpc];
+        let sources = [Source::Gpc, Source::Carried, Source::Gpc, Source::Carried, Source::Gpc];
         assert_eq!(sources.iter().filter(|s| index.claim(A, Kind::OptOut, **s)).count(), 2);
         assert_eq!(index.opted_out(), 1);
         index.settle_claimed(A, Kind::OptOut, Source::Gpc, 1);
-        index.settle_claimed(A, Kind::OptOut, Source::Cmp, 2);
+        index.settle_claimed(A, Kind::OptOut, Source::Carried, 2);
         index.settle(A, Kind::OptIn, Source::Form, 3);
         assert!(index.claim(A, Kind::OptOut, Source::Gpc), "after an opt-in a signal is a change again");
     }
 
-    /// DESIGN 4: over the bound the opt-out is honoured without a row; it must be asked again later.
+    /// Over the bound the opt-out is honoured without a row; it must be asked again later.
     #[test]
     fn an_unrecorded_opt_out_is_honoured_and_tried_again() {
         let index = Index::default();
@@ -485,14 +485,14 @@ mod tests {
         index.settle_claimed(A, Kind::OptOut, Source::Gpc, 1);
         index.claim(A, Kind::OptOut, Source::Import);
         index.settle(B, Kind::OptIn, Source::Form, 2);
-        index.claim(B, Kind::OptOut, Source::Cmp);
+        index.claim(B, Kind::OptOut, Source::Carried);
         index.claim(B, Kind::OptOut, Source::Form);
         assert!(in_file(&index, A).unwrap().holds(Kind::OptOut, Source::Gpc));
         assert!(!in_file(&index, A).unwrap().holds(Kind::OptOut, Source::Import));
         let kept = in_file(&index, B).unwrap();
         assert_eq!((kept.standing(), kept.seq()), (Standing::OptedIn, 2));
         assert_eq!((index.standing(&B), index.last_word(&B)), (Standing::OptedOut, (Standing::OptedIn, 2)));
-        index.settle_claimed(B, Kind::OptOut, Source::Cmp, 3);
+        index.settle_claimed(B, Kind::OptOut, Source::Carried, 3);
         assert_eq!(in_file(&index, B).unwrap().standing(), Standing::Overruled);
         assert_eq!(index.standing(&B), Standing::OptedOut);
         index.settle_claimed(B, Kind::OptOut, Source::Form, 4);

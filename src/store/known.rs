@@ -38,9 +38,7 @@ impl Known {
         match source {
             Source::Gpc => 1,
             Source::Form => 1 << 1,
-            // One place for two, so that a file of the index means the same to older programs: a consent platform's
-            // cookie makes no record.
-            Source::Carried | Source::Cmp => 1 << 2,
+            Source::Carried => 1 << 2,
             Source::Import => 1 << 3,
         }
     }
@@ -178,7 +176,7 @@ impl Underway {
     }
 
     /// The first of this source is on disk.
-    pub(super) fn is_recorded(&mut self, source: Source) {
+    pub(super) fn settle(&mut self, source: Source) {
         if let Some(at) = self.claims.iter().position(|claim| claim.source == source && !claim.dropped) {
             self.claims.remove(at);
         }

@@ -22,7 +22,7 @@ pub(super) fn over(journal: &Path, state: &Arc<State>) {
         if let Some(damage) = verify(&path, &weak)
             && let Some(state) = weak.upgrade()
         {
-            state.is_damaged(damage);
+            state.note_damage(damage);
         }
     });
     if let Err(error) = begun {

@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(kind(&[back_in("a", 1, ""), out("a", 2)]), Some(Kind::OptOut), "a later opt-out holds");
     }
 
-    /// Issue: clock skew does not reorder a person's choices, and during a partition the protective one holds.
+    /// Clock skew does not reorder a person's choices, and during a partition the protective one holds.
     #[test]
     fn an_opt_out_that_the_opt_in_did_not_know_of_holds() {
         assert_eq!(kind(&[out("a", 2), back_in("b", 9, "a:1")]), Some(Kind::OptOut));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::time;
 use crate::privacy::{Basis, Subject};
 
 /// What kind of change a record states.
@@ -102,8 +103,6 @@ pub enum Source {
     /// an account whose records are forgotten, or that of the same account under another name or secret. Nobody chose
     /// anything when it did.
     Carried,
-    /// A consent platform's cookie.
-    Cmp,
     /// An operator's import.
     Import,
 }
@@ -116,7 +115,6 @@ impl Source {
             Self::Gpc => "gpc",
             Self::Form => "form",
             Self::Carried => "carried",
-            Self::Cmp => "cmp",
             Self::Import => "import",
         }
     }
@@ -124,7 +122,7 @@ impl Source {
     /// Reads [`Source::as_str`] back.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        let all = [Self::Gpc, Self::Form, Self::Carried, Self::Cmp, Self::Import];
+        let all = [Self::Gpc, Self::Form, Self::Carried, Self::Import];
         all.into_iter().find(|source| source.as_str() == word)
     }
 }
@@ -205,10 +203,10 @@ pub struct Receipt {
     pub time_us: i64,
 }
 
-/// A record as an auditor sees it: DESIGN 7, never the subject.
+/// A record as an auditor sees it, without its subject.
 ///
 /// Serialises to exactly the fields `seq, node, time, site, kind, signal, basis, policy,
-/// reference`, with `time` as RFC 3339 in UTC.
+/// reference`, with `time` as [`time::in_full`] writes it: scripts read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecordView {
     /// Position in the node's journal.
@@ -216,14 +214,14 @@ pub struct RecordView {
     /// Node that wrote it.
     pub node: String,
     /// Microseconds since the Unix epoch.
-    #[serde(rename = "time", serialize_with = "rfc3339")]
+    #[serde(rename = "time", serialize_with = "in_full")]
     pub time_us: i64,
     /// Site name; empty for upkeep.
     pub site: String,
     /// `opt-out`, `opt-in` or `programme`; `denied` for a request to opt out that was not carried out; `upkeep` for what was
     /// done to the journal itself.
     pub kind: String,
-    /// `gpc`, `form`, `carried`, `cmp`, `import`; of upkeep what was done.
+    /// `gpc`, `form`, `carried`, `import`; of upkeep what was done.
     pub signal: String,
     /// Basis of the decision, or empty; of a denial why; of upkeep who had it done.
     pub basis: String,
@@ -237,6 +235,18 @@ pub struct RecordView {
 }
 
 impl RecordView {
+    /// Whether it states an opt-out.
+    #[must_use]
+    pub fn is_opt_out(&self) -> bool {
+        Kind::parse(&self.kind) == Some(Kind::OptOut)
+    }
+
+    /// How what it states arrived; `None` of upkeep.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        Source::parse(&self.signal)
+    }
+
     /// The receipt of this record.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
@@ -244,17 +254,15 @@ impl RecordView {
     }
 }
 
-/// Always six digits after the second, so that text order is time order.
-fn rfc3339<S: Serializer>(time_us: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-    let time = jiff::Timestamp::from_microsecond(*time_us).map_err(serde::ser::Error::custom)?;
-    serializer.collect_str(&format_args!("{time:.6}"))
+fn in_full<S: Serializer>(time_us: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time::in_full(*time_us))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// DESIGN 7: field names and their order; the subject and whether there was one stay inside.
+    /// Field names and their order, which scripts read; the subject and whether there was one stay inside.
     #[test]
     fn a_record_is_exported_with_exactly_the_promised_fields() {
         let view = RecordView {

@@ -49,7 +49,7 @@ impl Stall {
     }
 
     /// Somebody waited in vain. Logged once a stall.
-    pub(super) fn is_felt(&self) {
+    pub(super) fn note_timeout(&self) {
         if !self.said.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "the journal takes too long; opt-outs are honoured, and those who wait are told that nothing is saved"
@@ -68,7 +68,7 @@ impl Store {
                 Ok(done) => return Ok(done),
                 Err(_) if !self.0.state.open.load(Ordering::Relaxed) => {}
                 Err(_) => {
-                    self.0.state.stall.is_felt();
+                    self.0.state.stall.note_timeout();
                     return Err(RecordError::Journal("it takes too long".into()));
                 }
             }

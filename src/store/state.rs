@@ -8,9 +8,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
 
 use super::counts::Counts;
-use super::feed::{FeedHealth, Line};
+use super::feed::{FeedHandle, FeedHealth};
 use super::index::Index;
-use super::lately::Lately;
+use super::recent_opt_outs::RecentOptOuts;
 use super::record::{Kind, Source};
 use super::stall::Stall;
 use crate::privacy::Subject;
@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) index: Index,
     pub(super) counts: Counts,
     /// Who opted out by hand a moment ago.
-    pub(super) lately: Lately,
+    pub(super) recent_opt_outs: RecentOptOuts,
     /// Accepted and not yet on disk.
     pub(super) backlog: AtomicUsize,
     /// Those of them that nobody waits for.
@@ -74,17 +74,17 @@ pub(super) struct State {
     commit_nanos: AtomicU64,
     pub(super) append_seconds: Histogram,
     /// Other nodes; `None` for a node alone.
-    pub(super) feed: Option<Arc<Line>>,
+    pub(super) feed: Option<Arc<FeedHandle>>,
     journal_error: Mutex<Option<String>>,
 }
 
 impl State {
-    pub(super) fn new(feed: Option<Arc<Line>>) -> Self {
+    pub(super) fn new(feed: Option<Arc<FeedHandle>>) -> Self {
         let seconds = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
         Self {
             index: Index::default(),
             counts: Counts::default(),
-            lately: Lately::default(),
+            recent_opt_outs: RecentOptOuts::default(),
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),
@@ -137,7 +137,7 @@ impl State {
     }
 
     /// A look at the whole journal found it damaged.
-    pub(super) fn is_damaged(&self, what: String) {
+    pub(super) fn note_damage(&self, what: String) {
         tracing::error!(
             "{what}; opt-outs are honoured and recorded as before. Keep the journal as evidence, and restore it from \
              a backup"
@@ -178,17 +178,17 @@ impl State {
     /// A record of this node is on disk. Called in journal order.
     pub(super) fn settle(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
         self.index.settle(subject, kind, source, seq);
-        self.is_taken(subject, kind);
+        self.note_taken(subject, kind);
     }
 
     /// As [`State::settle`], for a record that was claimed.
     pub(super) fn settle_claimed(&self, subject: Subject, kind: Kind, source: Source, seq: i64) {
         self.index.settle_claimed(subject, kind, source, seq);
-        self.is_taken(subject, kind);
+        self.note_taken(subject, kind);
     }
 
     /// A record was taken into the index.
-    pub(super) fn is_taken(&self, subject: Subject, kind: Kind) {
+    pub(super) fn note_taken(&self, subject: Subject, kind: Kind) {
         self.taken.fetch_add(1, Ordering::Relaxed);
         if let Some(feed) = self.feed.as_ref().filter(|_| kind.is_weighed()) {
             feed.recheck(subject);

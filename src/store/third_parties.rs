@@ -277,7 +277,7 @@ mod tests {
         Timestamp::from_second(1_795_000_000 + second).unwrap()
     }
 
-    /// The issue: first seen, counted, and there after a restart.
+    /// First seen, counted, and there after a restart.
     #[test]
     fn a_third_party_is_seen_first_once_and_counted_after() {
         let folder = tempfile::tempdir().unwrap();

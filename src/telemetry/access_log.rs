@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 
+use super::side::BrokenBy;
 use super::sink::{self, Sink};
 use super::{events, redact};
 use crate::config::LogFormat;
@@ -46,8 +47,8 @@ pub struct Line {
     pub mode: &'static str,
     /// Request id.
     pub id: String,
-    /// Who broke off before the body's end: the visitor, the origin, or Optgate where a page could not be rewritten.
-    pub broken_by: Option<&'static str>,
+    /// Who broke off before the body's end, if somebody did.
+    pub broken_by: Option<BrokenBy>,
 }
 
 /// What the writing thread is handed.
@@ -176,7 +177,7 @@ fn render(line: &Line, now: &str, format: LogFormat, out: &mut String) {
             "path": line.path, "status": line.status, "bytes": line.bytes,
             "duration_us": line.duration_us, "site": site, "mode": line.mode,
             "decision": line.decision, "request_id": id, "complete": line.broken_by.is_none(),
-            "broken_by": line.broken_by,
+            "broken_by": line.broken_by.map(BrokenBy::as_str),
         });
         let result = writeln!(out, "{value}");
         debug_assert!(result.is_ok(), "writing to a String cannot fail");
@@ -200,7 +201,7 @@ fn render(line: &Line, now: &str, format: LogFormat, out: &mut String) {
     }
     if let Some(by) = line.broken_by {
         out.push_str(" broken-off=");
-        out.push_str(by);
+        out.push_str(by.as_str());
     }
     out.push('\n');
 }
@@ -274,7 +275,7 @@ mod tests {
             bytes: u64::MAX,
             duration_us: 0,
             site: None,
-            broken_by: Some("visitor"),
+            broken_by: Some(BrokenBy::Visitor),
             ..line()
         };
         assert_eq!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::limits::Limit;
 use super::metrics::Metrics;
 use super::redact;
+use super::side::Side;
 use super::upstreams::{UpstreamFigures, UpstreamState};
 
 /// A request that Optgate answered itself because something failed. The cause is logged here, once.
@@ -13,16 +14,17 @@ pub fn request_failed(
     metrics: &Metrics,
     site: &str,
     id: &str,
-    side: &'static str,
+    side: Side,
     label: &'static str,
     cause: &dyn std::error::Error,
 ) {
     metrics.error(side, label);
+    let from = side.as_str();
     // A visitor's mistakes are not the operator's news.
-    if side == "downstream" {
-        tracing::debug!(site, request_id = id, side, cause = label, "request refused: {cause}");
+    if side == Side::Downstream {
+        tracing::debug!(site, request_id = id, side = from, cause = label, "request refused: {cause}");
     } else {
-        tracing::warn!(site, request_id = id, side, cause = label, "request failed: {cause}");
+        tracing::warn!(site, request_id = id, side = from, cause = label, "request failed: {cause}");
     }
 }
 
@@ -46,14 +48,9 @@ pub fn admin_open(address: std::net::SocketAddr, encrypted: bool) {
 }
 
 /// A message was refused because of how it is written; `side` sent it, `reason` is from a closed set.
-pub fn message_refused(
-    metrics: &Metrics,
-    side: &'static str,
-    reason: &'static str,
-    cause: &dyn std::error::Error,
-) {
+pub fn message_refused(metrics: &Metrics, side: Side, reason: &'static str, cause: &dyn std::error::Error) {
     metrics.refused_message(side, reason);
-    tracing::debug!(side, reason, "message refused: {cause}");
+    tracing::debug!(side = side.as_str(), reason, "message refused: {cause}");
 }
 
 /// A page for an opted-out visitor could not be rewritten to its end.

@@ -18,6 +18,7 @@ use super::accounts::AccountFigures;
 use super::families::{Counters, Gauges, Labels, family, labels, single};
 use super::limits::LimitFigures;
 use super::memo::MemoMetrics;
+use super::side::Side;
 use super::sink;
 use super::sites::SiteFamilies;
 pub use super::sites::{LinkOutcome, Outcome, SiteMetrics};
@@ -252,13 +253,13 @@ impl Metrics {
     }
 
     /// A request that Optgate answered itself; `side` and `label` are from the error table.
-    pub fn error(&self, side: &'static str, label: &'static str) {
-        self.errors.get_or_create(&labels(&[("side", side), ("cause", label)])).inc();
+    pub fn error(&self, side: Side, label: &'static str) {
+        self.errors.get_or_create(&labels(&[("side", side.as_str()), ("cause", label)])).inc();
     }
 
     /// A message that is not well-formed; `reason` is from a closed set.
-    pub fn refused_message(&self, side: &'static str, reason: &'static str) {
-        self.refused_messages.get_or_create(&labels(&[("side", side), ("reason", reason)])).inc();
+    pub fn refused_message(&self, side: Side, reason: &'static str) {
+        self.refused_messages.get_or_create(&labels(&[("side", side.as_str()), ("reason", reason)])).inc();
     }
 
     /// An HTML response that was not rewritten; `reason` is from a closed set.
@@ -363,7 +364,7 @@ mod tests {
     use crate::config::VendorAction;
     use crate::privacy::Basis;
 
-    /// DESIGN 7: signals seen equals the sum of outcomes.
+    /// Signals seen equals the sum of outcomes.
     #[test]
     fn every_signal_has_exactly_one_outcome() {
         let metrics = Metrics::new();

@@ -13,6 +13,7 @@ pub mod memo;
 pub mod metrics;
 pub mod panics;
 pub mod redact;
+pub mod side;
 pub mod sink;
 mod sites;
 mod stages;

@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(address("2001:db8:1:2::3".parse().unwrap()).to_string(), "2001:db8:1::");
     }
 
-    /// Threat T20: a log line cannot be forged through a path, and a query never appears.
+    /// A log line cannot be forged through a path, and a query never appears.
     #[test]
     fn paths_lose_query_and_control_bytes() {
         assert_eq!(path("/a?email=x@y"), "/a");

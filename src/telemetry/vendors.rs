@@ -8,32 +8,30 @@ use prometheus_client::registry::Registry as Exposition;
 use super::families::{Counters, family, labels};
 use crate::config::VendorAction;
 
-const ACTIONS: [&str; 3] = ["allow", "restrict", "strip"];
-
 /// Counters of one vendor, each by action; made when first needed, since most sites meet few vendors.
 #[derive(Debug)]
-struct VendorMetrics {
+struct OneVendor {
     id: String,
     done: [OnceLock<Counter>; 3],
     observed: [OnceLock<Counter>; 3],
 }
 
-impl VendorMetrics {
+impl OneVendor {
     fn new(id: &str) -> Self {
         Self { id: id.to_owned(), done: Default::default(), observed: Default::default() }
     }
 
     fn count(&self, cells: &[OnceLock<Counter>; 3], family: &Counters, action: VendorAction, count: u64) {
-        let at = action as usize;
-        let make = || family.get_or_create_owned(&labels(&[("vendor", &self.id), ("action", ACTIONS[at])]));
-        cells[at].get_or_init(make).inc_by(count);
+        let make =
+            || family.get_or_create_owned(&labels(&[("vendor", &self.id), ("action", action.as_str())]));
+        cells[action as usize].get_or_init(make).inc_by(count);
     }
 }
 
 /// Counters of a registry's vendors, by their position in it.
 #[derive(Debug)]
 pub struct VendorsMetrics {
-    vendors: Vec<VendorMetrics>,
+    vendors: Vec<OneVendor>,
     neutralised: Counters,
     observed: Counters,
 }
@@ -76,7 +74,7 @@ impl VendorFamilies {
     /// The counters of these vendors, in their order.
     pub(super) fn of<'a>(&self, ids: impl Iterator<Item = &'a str>) -> VendorsMetrics {
         VendorsMetrics {
-            vendors: ids.map(VendorMetrics::new).collect(),
+            vendors: ids.map(OneVendor::new).collect(),
             neutralised: self.neutralised.clone(),
             observed: self.observed.clone(),
         }
@@ -84,7 +82,9 @@ impl VendorFamilies {
 
     /// What became of one vendor's references so far: `[allowed, restricted, stripped]`.
     pub(super) fn counts(&self, id: &str) -> [u64; 3] {
-        let counter = |action| self.neutralised.get(&labels(&[("vendor", id), ("action", action)]));
-        ACTIONS.map(|action| counter(action).map_or(0, |counter| counter.get()))
+        VendorAction::ALL.map(|action| {
+            let counter = self.neutralised.get(&labels(&[("vendor", id), ("action", action.as_str())]));
+            counter.map_or(0, |counter| counter.get())
+        })
     }
 }

@@ -86,7 +86,7 @@ fn round(dice: &mut Dice) {
     assert!(!gpp::is_ours(&bytes) || out, "what is ours says opted out");
 }
 
-/// Issue "Nothing leaks", fuzz targets: the GPP round trip.
+/// The GPP round trip.
 #[test]
 fn gpp_strings_survive_any_round_trip_and_any_damage() {
     let seconds = std::env::var("OPTGATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());

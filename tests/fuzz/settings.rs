@@ -1,5 +1,5 @@
 //! Settings and registry files with something wrong in them: nothing panics, and each is either taken or refused with
-//! file, line, column and what to do next (DESIGN 5; reliability.md 8, "config pushed with errors").
+//! file, line, column and what to do next.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -194,7 +194,7 @@ fn check(file: &Path) -> (Option<i32>, String) {
     optgate(&["check", "--config", file, "--data-dir", data])
 }
 
-/// The 500; now and then the command itself is asked: 78 is its word for a file that it cannot use.
+/// 500 of them; now and then the command itself is asked: 78 is its word for a file that it cannot use.
 #[test]
 fn settings_with_something_wrong_are_taken_or_refused_at_their_place() {
     let folder = tempfile::tempdir().unwrap();

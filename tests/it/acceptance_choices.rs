@@ -68,7 +68,7 @@ fn with_accounts(origin: &Origin) -> Builder {
     proxy().to(origin).toml("trusted_proxies = [\"127.0.0.1\"]\n[account]\nheader = \"x-account-id\"\n")
 }
 
-/// Issue 2, judgement and store: an account's opt-out holds on every browser, and over a restart.
+/// An account's opt-out holds on every browser, and over a restart.
 #[test]
 fn an_account_opted_out_on_one_browser_is_honoured_on_another_and_after_a_restart() {
     let origin = shop(&["/"]);
@@ -114,7 +114,7 @@ fn two_accounts_in_one_line_are_as_ambiguous_as_in_two() {
     }
 }
 
-/// Issue 6: a rotated secret loses neither an account's opt-out nor a browser's; both are known under the new one
+/// A rotated secret loses neither an account's opt-out nor a browser's; both are known under the new one
 /// from the first request on, so that the old one can go.
 #[test]
 fn a_rotated_secret_loses_neither_accounts_nor_browsers() {
@@ -156,7 +156,7 @@ fn a_rotated_secret_loses_neither_accounts_nor_browsers() {
     assert_eq!(basis, [("form", "account", true), ("carried", "account", true)]);
 }
 
-/// Issue 6, backup and restore: what was recorded after the backup is not in it, and the person comes back with what they
+/// What was recorded after the backup is not in it, and the person comes back with what they
 /// carry. A signal, the cookie or a visit of the account each record anew, other browsers follow, and the receipt of what is
 /// lost is of nothing that is on record.
 #[test]
@@ -276,7 +276,7 @@ fn an_accounts_opt_in_is_undone_by_the_signal_and_not_by_an_older_cookie() {
     assert!(honoured(&proxy.get("/", ann)), "the signal opted the account out again");
 }
 
-/// DESIGN 4: `Secure` when the visitor's own connection is https, as a trusted proxy says.
+/// `Secure` when the visitor's own connection is https, as a trusted proxy says.
 #[test]
 fn the_choice_cookie_is_secure_behind_a_proxy_that_speaks_https() {
     let proxy = with_accounts(&shop(&["/"])).run();
@@ -293,7 +293,7 @@ fn the_choice_cookie_is_secure_behind_a_proxy_that_speaks_https() {
     }
 }
 
-/// DESIGN 4: 400 days from the last month in which the browser came.
+/// 400 days from the last month in which the browser came.
 #[test]
 fn a_choice_cookie_of_an_earlier_month_is_renewed_and_a_current_one_left_alone() {
     let origin = shop(&["/"]);
@@ -315,7 +315,7 @@ fn a_choice_cookie_of_an_earlier_month_is_renewed_and_a_current_one_left_alone()
     }
 }
 
-/// DESIGN 3, step 5: foreign strings may only add, and only while they are present.
+/// Foreign strings may only add, and only while they are present.
 #[test]
 fn a_consent_tools_cookie_counts_while_it_is_there_and_never_creates_ours() {
     let origin = shop(&["/"]);
@@ -373,7 +373,7 @@ fn an_opt_out_post_expires_tracker_cookies_and_clears_the_cache() {
     assert_eq!(signalled.head.one("clear-site-data"), None, "never on first sight of a signal");
 }
 
-/// DESIGN 7: with `Accept: application/json` the answer is `{"reference": ...}`, and the receipt is there.
+/// With `Accept: application/json` the answer is `{"reference": ...}`, and the receipt is there.
 #[test]
 fn a_program_gets_the_reference_as_json_and_the_receipt_under_it() {
     let proxy = proxy().to(&Origin::start()).run();

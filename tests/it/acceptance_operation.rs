@@ -34,7 +34,7 @@ fn sum(metrics: &str, family: &str, label: &str) -> u64 {
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-/// Issue 2: a kill switch takes effect without a restart; a restart must not undo it.
+/// A kill switch takes effect without a restart; a restart must not undo it.
 #[test]
 fn a_kill_switch_holds_at_once_and_over_a_restart() {
     let origin = shop(&["/", "/privacy-choices"]);
@@ -58,7 +58,7 @@ fn a_kill_switch_holds_at_once_and_over_a_restart() {
     second.stop().unwrap();
 }
 
-/// DESIGN 4, modes: observing changes nothing for anybody and tells the origin nothing.
+/// Observing changes nothing for anybody and tells the origin nothing.
 #[test]
 fn observe_mode_only_counts() {
     let paths = ["/", "/privacy-choices", "/.well-known/gpc.json", "/g/collect"];
@@ -78,7 +78,7 @@ fn observe_mode_only_counts() {
     assert_eq!(proxy.running().store().health().records, 0);
 }
 
-/// DESIGN 7: signals seen equal the sum of outcomes, whatever happened to the pages.
+/// Signals seen equal the sum of outcomes, whatever happened to the pages.
 #[test]
 fn signals_seen_equal_the_sum_of_outcomes_after_a_mixed_run() {
     let odd =
@@ -121,7 +121,7 @@ fn signals_seen_equal_the_sum_of_outcomes_after_a_mixed_run() {
     assert_eq!(summary["elements"][0]["vendor"], "meta-pixel");
 }
 
-/// DESIGN 7: the why is told to those who may ask, on pages of every kind, and to nobody else.
+/// The why is told to those who may ask, on pages of every kind, and to nobody else.
 #[test]
 fn the_why_is_told_to_trusted_addresses_only() {
     let ask = "Optgate-Explain: 1\r\n";
@@ -210,7 +210,7 @@ impl Drop for Process {
     }
 }
 
-/// Issue 2: no query, no cookie, no whole address in a log; a cause is named once.
+/// No query, no cookie, no whole address in a log; a cause is named once.
 #[test]
 fn the_log_holds_nothing_about_a_person_and_names_a_cause_once() {
     for format in ["text", "json"] {
@@ -273,7 +273,7 @@ fn at_the_debug_level_too_the_log_holds_nothing_about_a_person() {
     }
 }
 
-/// DESIGN 5, the journal cannot write: the choice holds on this browser, and nobody is told otherwise.
+/// The choice holds on this browser, and nobody is told otherwise.
 #[test]
 fn on_a_full_disk_an_opt_out_is_in_force_and_the_page_says_what_is_missing() {
     let process = Process::start(proxy().to(&shop(&["/"])), "text");
@@ -318,7 +318,7 @@ fn a_second_process_on_one_data_folder_is_refused_by_name() {
     running.stop().unwrap();
 }
 
-/// Issue 2: `ledger export` beside a running server, in both forms; never the subject.
+/// `ledger export` beside a running server, in both forms; never the subject.
 #[test]
 fn the_ledger_is_exported_beside_a_running_server_in_both_forms() {
     let builder = proxy().to(&Origin::start());

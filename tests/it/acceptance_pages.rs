@@ -37,7 +37,7 @@ fn tagged(x: &mut Exchange<'_>) -> std::io::Result<()> {
     x.send(PAGE)
 }
 
-/// DESIGN 4, caches: what a browser kept from before the opt-out must never be confirmed.
+/// What a browser kept from before the opt-out must never be confirmed.
 #[test]
 fn a_tag_or_date_from_before_the_opt_out_gets_the_whole_page() {
     let proxy = proxy().to(&Origin::start().on("/", tagged)).run();
@@ -105,7 +105,7 @@ fn text_of(coding: Coding, bytes: &[u8]) -> String {
     String::from_utf8(decoded(coding, bytes).unwrap()).unwrap()
 }
 
-/// Issue 2: bodies are decoded, and encoded anew to what the client accepts.
+/// Bodies are decoded, and encoded anew to what the client accepts.
 #[test]
 fn a_coded_page_is_rewritten_and_comes_in_a_coding_the_client_accepts() {
     let codings = [
@@ -145,7 +145,7 @@ fn a_coded_page_is_rewritten_and_comes_in_a_coding_the_client_accepts() {
 const STRANGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: x-own\r\n\
                        Content-Length: 3\r\n\r\n???";
 
-/// DESIGN 5: asked again without a coding; then a 502, never the page as it came.
+/// Asked again without a coding; then a 502, never the page as it came.
 #[test]
 fn a_coding_that_cannot_be_read_is_asked_about_again_and_then_refused() {
     let origin = Origin::start().answers("/never", STRANGE).on("/asked", |x| {
@@ -250,7 +250,7 @@ fn click_identifiers_go_only_where_the_setting_says_so_and_somebody_opted_out() 
     }
 }
 
-/// Issue 2, enforcement: tracker cookies in both directions, and `Link` entries.
+/// Tracker cookies in both directions, and `Link` entries.
 #[test]
 fn tracker_cookies_and_links_are_taken_out_of_both_heads() {
     let head = "Content-Type: text/html\r\nSet-Cookie: _fbp=fb.1; Path=/\r\nSet-Cookie: session=1\r\n\
@@ -288,7 +288,7 @@ fn a_tunnels_head_sets_no_tracker_cookie() {
     assert_eq!(head.all("set-cookie"), ["session=1"]);
 }
 
-/// Issue 2: per-path rules for mode, rewriting and vendors.
+/// Per-path rules for mode, rewriting and vendors.
 #[test]
 fn a_path_may_have_its_own_mode_rewriting_and_vendors() {
     let origin = shop(&["/", "/watched", "/watched/x", "/watchedness", "/raw", "/kept"]);

@@ -44,7 +44,7 @@ fn tokens(metrics: &str, result: &str) -> u64 {
     figure(metrics, &format!("optgate_account_tokens_total{{result=\"{result}\"}}")).unwrap()
 }
 
-/// Issue 6, account keys: a token's account is opted out by one browser's signal and stays so on another's next
+/// A token's account is opted out by one browser's signal and stays so on another's next
 /// request, by cookie or bearer alike.
 #[test]
 fn an_account_named_by_a_token_is_opted_out_on_every_browser() {
@@ -218,7 +218,7 @@ impl Issuer {
     }
 }
 
-/// DESIGN 5: until anybody can say whose token it is, its bearer counts as opted out; no lasting mark follows.
+/// Until anybody can say whose token it is, its bearer counts as opted out; no lasting mark follows.
 #[test]
 fn until_the_keys_have_come_a_request_with_a_token_counts_as_opted_out() {
     let (issuer, site) = (Issuer::start(Origin::start()), shop(&["/"]));
@@ -268,7 +268,7 @@ pub fn made_up(kid: &str) -> String {
     token_with(Algorithm::ES256, Some(kid), &key, &json!({"sub": "ann"}))
 }
 
-/// DESIGN 5, 11 CCR 7025(c)(1): an issuer changes its keys and its key set cannot be fetched. Nobody can know whose the
+/// 11 CCR 7025(c)(1): an issuer changes its keys and its key set cannot be fetched. Nobody can know whose the
 /// tokens are, so every request counts as opted out, not only the first; the admin listener says so. When the set is
 /// there again, its tokens name their accounts, and one that it lacks names nobody.
 #[test]

@@ -85,7 +85,7 @@ impl Office {
     }
 }
 
-/// DESIGN 5: not ready while draining, whatever else is well; alive all the same.
+/// Not ready while draining, whatever else is well; alive all the same.
 #[tokio::test]
 async fn readiness_ends_when_draining_begins() {
     let office = office(|_| ());
@@ -164,7 +164,7 @@ async fn metrics_hold_the_stores_and_the_switches_figures() {
     assert_eq!(helps.len(), families, "no family twice");
 }
 
-/// Issue 2: the summary shows signals with outcomes, vendors, cookies, records, journal and sites.
+/// The summary shows signals with outcomes, vendors, cookies, records, journal and sites.
 #[tokio::test]
 async fn the_summary_adds_up() {
     let office = office(|_| ());
@@ -186,7 +186,7 @@ async fn the_summary_adds_up() {
     assert_eq!(summary["registry_version"], Registry::builtin().unwrap().version());
 }
 
-/// DESIGN 7: a record has these names and never the subject.
+/// A record has these names, its time as an export writes it, and never the subject.
 #[tokio::test]
 async fn a_record_is_shown_by_its_reference() {
     let office = office(|_| ());
@@ -201,7 +201,7 @@ async fn a_record_is_shown_by_its_reference() {
     };
     let receipt = office.state.store.record(change).await.unwrap();
     let record = office.json(&format!("/api/records/{}", receipt.reference)).await;
-    assert_eq!(record["time"], "2026-11-23T20:00:00Z");
+    assert_eq!(record["time"], "2026-11-23T20:00:00.000000Z");
     let mut names: Vec<_> = record.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     let mut expected =
@@ -214,7 +214,7 @@ async fn a_record_is_shown_by_its_reference() {
     assert_eq!(headers["content-type"], "application/problem+json");
 }
 
-/// Issue 2: the kill switch works without a restart, and a restart keeps it.
+/// The kill switch works without a restart, and a restart keeps it.
 #[tokio::test]
 async fn the_kill_switch_is_thrown_by_one_post() {
     let office = office(|_| ());

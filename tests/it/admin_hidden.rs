@@ -1,4 +1,4 @@
-//! The admin paths do not exist for visitors (reliability.md, T23): on a public listener each of them is the site's own,
+//! The admin paths do not exist for visitors: on a public listener each of them is the site's own,
 //! whatever name is asked by; and the admin listener answers to its own names only.
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const ITS_WORDS: [&str; 4] = ["optgate_build_info", "registry_version", "problem
 /// Every path that the admin listener and the data folder's socket answer, out of the source: what is added later is
 /// tried too.
 fn admin_paths() -> Vec<String> {
-    let sources = ["src/admin/mod.rs", "src/admin/books.rs"].map(repository).concat();
+    let sources = ["src/admin/mod.rs", "src/admin/journal_orders.rs"].map(repository).concat();
     let routes = sources.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
     let named = routes.map(|path| path.replace("{reference}", "ABC").replace("{name}", "site"));
     let mut paths: Vec<String> = named.collect();
@@ -158,7 +158,7 @@ fn admin_paths_are_unknown_over_http2_too() {
     }
 }
 
-/// DNS rebinding (reliability.md 6, "admin"): whatever path a page asks for under a name of its own, it learns nothing.
+/// DNS rebinding: whatever path a page asks for under a name of its own, it learns nothing.
 #[test]
 fn the_admin_listener_answers_to_its_own_names_only() {
     let proxy = proxy().to(&origin()).replacing("[admin]\n", "[admin]\nnames = [\"admin.internal\"]\n").run();

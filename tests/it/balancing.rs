@@ -1,4 +1,4 @@
-//! Requests are shared out among a site's origins as `balance` says (issue 4, upstreams).
+//! Requests are shared out among a site's origins as `balance` says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

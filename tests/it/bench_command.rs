@@ -84,7 +84,7 @@ fn proxied(request: &Recorded) -> bool {
     request.one("via").is_some()
 }
 
-/// Data on stdout, words on stderr; every figure that issue 5 names has its line, and what is often misread is said.
+/// Data on stdout, words on stderr; every figure has its line, and what is often misread is said.
 #[test]
 fn the_text_says_what_was_measured_where_and_what_it_means() {
     let plain = answer("Content-Type: text/plain\r\n", "x".repeat(1_000));
@@ -258,7 +258,7 @@ fn a_site_without_kept_connections_is_measured_all_the_same() {
     }
 }
 
-/// Issue 5: it says "inconclusive" and why, and ends with 3 (DESIGN 7: could not complete).
+/// It says "inconclusive" and why, and ends with 3.
 #[test]
 fn an_origin_that_fails_some_requests_makes_it_inconclusive() {
     let count = AtomicU64::new(0);
@@ -322,7 +322,7 @@ fn a_site_that_cannot_be_measured_is_named_with_what_to_do() {
     desk.assert_clean();
 }
 
-/// DESIGN 7: 2 is wrong usage.
+/// 2 is wrong usage.
 #[test]
 fn flags_that_make_no_sense_are_wrong_usage() {
     for flags in [

@@ -55,7 +55,7 @@ fn exported(file: &Path) -> Vec<Value> {
     ok(file, &["ledger", "export"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Issue 6: imports, with the server at work: who is in the file is opted out at the next request.
+/// Imports, with the server at work: who is in the file is opted out at the next request.
 #[test]
 fn an_import_beside_a_server_is_in_force_at_once() {
     let origin = shop(&["/"]);
@@ -318,7 +318,7 @@ fn an_order_is_sent_again_only_where_nothing_of_it_was_begun() {
     }
 }
 
-/// Issue 6: a hold that is typed beside a server is in its journal, with a record of who had it so; nothing of what is
+/// A hold that is typed beside a server is in its journal, with a record of who had it so; nothing of what is
 /// wrong is.
 #[test]
 fn a_hold_beside_a_server_leaves_its_record() {

@@ -160,7 +160,7 @@ where
     (body.with_on_done(Box::new(move |done| ear.borrow_mut().push(done))), heard)
 }
 
-/// DESIGN 4: output must not depend on chunk boundaries; here also not on the coding.
+/// Output must not depend on chunk boundaries; here also not on the coding.
 #[test]
 fn every_coding_at_every_cut_gives_the_plain_rewriting() {
     for opted_out in [false, true] {
@@ -229,7 +229,7 @@ fn what_came_before_a_pause_can_be_read() {
     }
 }
 
-/// DESIGN 5: UTF-16 and ISO-2022-JP are transcoded, and a byte order mark says so.
+/// UTF-16 and ISO-2022-JP are transcoded, and a byte order mark says so.
 #[test]
 fn utf_16_pages_become_utf_8_with_and_without_a_byte_order_mark() {
     let want = [b"\xef\xbb\xbf", &plainly(&recipe(true), PAGE.as_bytes())[..]].concat();
@@ -280,7 +280,7 @@ fn a_body_without_a_type_is_rewritten_only_when_it_is_html() {
     }
 }
 
-/// DESIGN 5: before the first byte an opted-out visitor's body can still become another answer.
+/// Before the first byte an opted-out visitor's body can still become another answer.
 #[test]
 fn a_body_that_cannot_be_read_is_an_error_before_its_first_byte() {
     for from in CODINGS.into_iter().skip(1) {
@@ -306,7 +306,7 @@ fn a_body_that_ends_early_never_ends_well_for_an_opted_out_visitor() {
     }
 }
 
-/// DESIGN 5: the same fault passes unchanged for a visitor who is not opted out.
+/// The same fault passes unchanged for a visitor who is not opted out.
 #[test]
 fn a_body_that_cannot_be_read_passes_raw_for_other_visitors() {
     let text = b"<p>this is not gzip</p>";

@@ -7,7 +7,7 @@ use super::support::proxy::proxy;
 
 const PAGE: &str = include_str!("../browser/signal.html");
 
-/// Issue "Enforcement": for an opted-out visitor `navigator.globalPrivacyControl` is `true`, from the
+/// For an opted-out visitor `navigator.globalPrivacyControl` is `true`, from the
 /// first script on, and no tracker is called; the same page without the signal calls them (so the
 /// sink would have seen it).
 #[test]

@@ -67,7 +67,7 @@ fn visit(browser: &Arc<Browser>, proxy: &Proxy, fields: &str, kind: &str, look: 
     }
 }
 
-/// Issue "Nothing leaks", proof: React 18 and 19 hydrate a document of which everything is theirs. It leaks nothing with
+/// React 18 and 19 hydrate a document of which everything is theirs. It leaks nothing with
 /// the signal, keeps the link and the status through hydration and what is rendered afterwards, and nothing of ours is a
 /// mismatch: React says nothing that it does not say of the page as the origin sent it.
 #[test]

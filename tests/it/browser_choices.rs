@@ -62,7 +62,7 @@ fn honoured(tab: &Tab) -> bool {
     tab.text("document.body.innerText").contains("Opt-Out Request Honored")
 }
 
-/// Issue "Nothing leaks", signal coherence: the full round out -> in -> out in one profile. An opt-out stops
+/// The full round out -> in -> out in one profile. An opt-out stops
 /// the trackers and is said everywhere; the two steps back take our words back, and nothing we wrote holds
 /// the person.
 #[test]
@@ -125,7 +125,7 @@ fn there(tab: &Tab) -> (Vec<String>, String) {
     (cookies, tab.text(keys))
 }
 
-/// `rewriting.md` 5, cookies, and 7: what trackers stored before the opt-out is gone with the first
+/// What trackers stored before the opt-out is gone with the first
 /// opted-out page, whoever set it and for whichever domain; the site's own stays.
 #[test]
 fn what_trackers_stored_before_the_opt_out_goes_with_the_first_page_after_it() {

@@ -104,7 +104,7 @@ fn report(what: &str, pairs: &[Pair]) {
     println!("thrown with the signal only:{}", lines(pairs, |pair| &pair.broken));
 }
 
-/// Issue "Nothing leaks", proof: the common vendors' snippets call nobody for an opted-out visitor, and the
+/// The common vendors' snippets call nobody for an opted-out visitor, and the
 /// page's own later calls of what they define do not fail.
 #[test]
 fn no_vendors_snippet_leaks_or_breaks_its_page() {
@@ -132,7 +132,7 @@ fn no_vendors_snippet_leaks_or_breaks_its_page() {
     assert!(broken.is_empty(), "with the signal these break: {broken:?}");
 }
 
-/// Issue "Nothing leaks", proof: real saved pages call no strip-class host for an opted-out visitor, and lose
+/// Real saved pages call no strip-class host for an opted-out visitor, and lose
 /// nothing that they define themselves. What else they throw is counted: the sink's empty scripts make much of
 /// it, with and without the signal.
 #[test]

@@ -120,7 +120,7 @@ fn faults(visit: &Visit, control: &Visit, judge: &Judge, opted_out: bool) -> Vec
     faults
 }
 
-/// Issue "Nothing leaks", proof: the frameworks' own pages hydrate, work and lead on to one another as without us, keep
+/// The frameworks' own pages hydrate, work and lead on to one another as without us, keep
 /// the link and the status, and call no tracker for an opted-out visitor, wherever the framework has it from.
 #[test]
 fn sites_that_frameworks_build_keep_the_link_work_as_before_and_leak_nothing() {

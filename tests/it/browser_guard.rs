@@ -29,7 +29,7 @@ fn visit(browser: &Arc<Browser>, proxy: &Proxy, fields: &str) -> (Tab, Outcome, 
     (tab, outcome, said)
 }
 
-/// `rewriting.md` 5 and 7: a worker made of a text runs under whatever policy it ran under, and calls no tracker.
+/// A worker made of a text runs under whatever policy it ran under, and calls no tracker.
 #[test]
 fn workers_made_of_texts_run_guarded_under_every_policy() {
     let Some(browser) = Browser::shared("workers_made_of_texts_run_guarded_under_every_policy") else {
@@ -79,7 +79,7 @@ fn constructors_are_what_they_were() {
     assert_eq!(signal.new_exceptions(&control), Vec::<String>::new());
 }
 
-/// DESIGN 4, stubs: a name that is a word is the page's, unless the page embeds the vendor that has it, too.
+/// A name that is a word is the page's, unless the page embeds the vendor that has it, too.
 #[test]
 fn a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded() {
     let test = "a_pages_own_names_are_its_own_and_a_vendors_answer_where_it_is_embedded";

@@ -34,7 +34,7 @@ fn visit(browser: &Arc<Browser>, proxy: &Proxy, fields: &str) -> Tab {
     tab
 }
 
-/// Issue "Nothing leaks", proof: a page that owns its whole document throws out what it did not render;
+/// A page that owns its whole document throws out what it did not render;
 /// the legal link comes back, for every visitor.
 #[test]
 fn the_link_comes_back_to_a_page_that_owns_its_document() {
@@ -51,7 +51,7 @@ fn the_link_comes_back_to_a_page_that_owns_its_document() {
     }
 }
 
-/// `rewriting.md` 5, "Insertion points": a framework that hydrates the document meets the line in its own footer,
+/// A framework that hydrates the document meets the line in its own footer,
 /// renders everything anew, and the link comes back; behind the body's own children it and its keeper are let be,
 /// and hydration is not disturbed. What the framework patches afterwards arrives.
 #[test]
@@ -158,7 +158,7 @@ fn no_policy_is_hurt_by_the_keeper() {
     }
 }
 
-/// `rewriting.md` 5, validators and caches: a page that the back/forward cache shows again as it stood before the
+/// A page that the back/forward cache shows again as it stood before the
 /// opt-out is loaded anew, once; one that was opted out before is shown as it stands.
 #[test]
 fn a_page_from_before_the_opt_out_is_loaded_anew_when_a_visitor_goes_back_to_it() {

@@ -31,7 +31,7 @@ fn fresh(browser: &Arc<Browser>, addr: SocketAddr, fields: &str, url: &str) -> (
     (tab, outcome)
 }
 
-/// DESIGN 7, the demo: no page of the shop calls a tracker for an opted-out visitor, each works as before
+/// No page of the shop calls a tracker for an opted-out visitor, each works as before
 /// (nothing is thrown that is not thrown anyway, the stand-ins answer the shop's own calls), and each
 /// carries the link.
 #[test]
@@ -101,7 +101,7 @@ fn policies(script: &str) -> Vec<Policy> {
     ]
 }
 
-/// `rewriting.md` 5, CSP: a policy that names the trackers and not the page's own origin lets the stand-ins in all the
+/// A policy that names the trackers and not the page's own origin lets the stand-ins in all the
 /// same. What waits for a stripped file hears that it came, nothing is reported, and nobody else's file comes in.
 #[test]
 fn a_stand_in_comes_through_a_policy_that_names_its_tracker_alone() {
@@ -143,7 +143,7 @@ fn a_stand_in_comes_through_a_policy_that_names_its_tracker_alone() {
     }
 }
 
-/// `rewriting.md` 5, CSP: under every kind of policy the guard runs before the page's script, which runs as
+/// Under every kind of policy the guard runs before the page's script, which runs as
 /// before; the tracker is not called, and no policy is hurt that was not hurt before.
 #[test]
 fn the_guard_runs_under_every_kind_of_policy() {
@@ -226,7 +226,7 @@ pub fn since(judge: &Judge, tab: &Tab, known: usize) -> Vec<String> {
     judge.leaks(&outcome)
 }
 
-/// `rewriting.md` 5, validators and caches: a page that the browser kept from before the opt-out is not
+/// A page that the browser kept from before the opt-out is not
 /// shown again by a reload or by going there, whatever the origin said about keeping it.
 #[test]
 fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
@@ -269,7 +269,7 @@ fn a_page_kept_from_before_the_opt_out_is_not_shown_again() {
     }
 }
 
-/// `rewriting.md` 5, service workers: the page that a worker keeps ahead, and answers with whatever is asked for, comes
+/// The page that a worker keeps ahead, and answers with whatever is asked for, comes
 /// as a fetch and is shown as a document; it has its guard.
 #[test]
 fn a_page_that_a_service_worker_keeps_ahead_has_its_guard() {
@@ -302,7 +302,7 @@ fn a_page_that_a_service_worker_keeps_ahead_has_its_guard() {
     }
 }
 
-/// Speculation Rules and `rewriting.md` 4, `Location` through trackers: a link of the site that leads on to a tracker is
+/// Speculation Rules: a link of the site that leads on to a tracker is
 /// the visitor's own step when it is clicked, and a browser that fetches it ahead is not led there.
 #[test]
 fn what_a_browser_fetches_ahead_of_a_step_does_not_lead_to_a_tracker() {
@@ -332,7 +332,7 @@ fn what_a_browser_fetches_ahead_of_a_step_does_not_lead_to_a_tracker() {
     }
 }
 
-/// Issue "Nothing leaks", old copies: the confirmation page's own script unregisters service workers and
+/// The confirmation page's own script unregisters service workers and
 /// deletes what they keep, so that their old copy of a page is not shown again.
 #[test]
 fn a_service_workers_copy_from_before_the_opt_out_is_deleted() {

@@ -257,7 +257,7 @@ fn visits(
     })
 }
 
-/// Issue "Nothing leaks", proof: whatever the page does, an opted-out visitor causes no request, no connection
+/// Whatever the page does, an opted-out visitor causes no request, no connection
 /// and no cookie of a strip-class host, the page throws nothing that it does not throw otherwise, and the
 /// same attempt at a harmless host succeeds. Each page does leak without the signal.
 #[test]
@@ -335,7 +335,7 @@ fn nothing_leaks(browser: &Arc<Browser>, proxy: Builder, mut vectors: Vec<Vector
     report(&tried);
 }
 
-/// `rewriting.md` 5: what no script of ours can see is what the second wall is for. With it, the pages of
+/// What no script of ours can see is what the second wall is for. With it, the pages of
 /// [`GAPS`] send no request either, and the same attempt at an allowed host succeeds. Chromium connects to the
 /// host of a frame's navigation before it asks the policy: that connection carries nothing, and is printed.
 #[test]

@@ -141,7 +141,7 @@ fn try_one(browser: &Arc<Browser>, judge: &Judge, name: &str, script: &Path) -> 
     Pair { name: name.to_owned(), before, after, faults }
 }
 
-/// Issue "Nothing leaks", proof: SDKs in a site's own bundle call nobody whom the registry strips, the page's script has
+/// SDKs in a site's own bundle call nobody whom the registry strips, the page's script has
 /// no error that it does not have without the signal, and what the SDK handed out ends as it does then.
 #[test]
 fn no_vendors_sdk_in_a_sites_own_bundle_leaks_or_breaks_its_page() {
@@ -195,7 +195,7 @@ fn no_vendors_sdk_in_a_sites_own_bundle_leaks_or_breaks_its_page() {
     assert!(faults.is_empty(), "with the signal:{}", faults.concat());
 }
 
-/// Issue "Nothing leaks", proof: Partytown runs a page's trackers in a worker, through a frame that its own service
+/// Partytown runs a page's trackers in a worker, through a frame that its own service
 /// worker makes up; what they send from there is held, and what else runs there arrives.
 #[test]
 fn trackers_that_partytown_keeps_in_a_worker_send_nothing() {

@@ -48,7 +48,7 @@ fn only_the_twin_comes(tab: impl Fn(&str) -> Tab, script: &str) {
     }
 }
 
-/// `rewriting.md` 7, frames: a window in front of the others (Document Picture-in-Picture) has the page's origin, and no
+/// A window in front of the others (Document Picture-in-Picture) has the page's origin, and no
 /// guard of its own.
 #[test]
 fn a_window_that_stays_in_front_is_guarded() {
@@ -103,7 +103,7 @@ fn a_sheet_whose_base_is_a_trackers_host_has_the_pages_base() {
     }
 }
 
-/// `rewriting.md` 4, inline scripts: WebTransport speaks QUIC, which no sink sees; what the browser says of its attempt
+/// WebTransport speaks QUIC, which no sink sees; what the browser says of its attempt
 /// names the host.
 #[test]
 fn a_transport_to_a_tracker_goes_to_no_host() {
@@ -122,7 +122,7 @@ fn a_transport_to_a_tracker_goes_to_no_host() {
     }
 }
 
-/// `rewriting.md` 4, attributionsrc: whoever sets it, by attribute or by property. The browser asks for it only where its
+/// `attributionsrc`, whoever sets it, by attribute or by property. The browser asks for it only where its
 /// advertising features are on.
 #[test]
 fn where_a_step_is_attributed_is_no_trackers_address() {
@@ -140,7 +140,7 @@ fn where_a_step_is_attributed_is_no_trackers_address() {
     }
 }
 
-/// `rewriting.md` 7, block answers: a blocked request is one that failed, and not an empty answer that the page's code
+/// A blocked request is one that failed, and not an empty answer that the page's code
 /// would read. One that is waited for on the spot would throw: it has the empty answer.
 #[test]
 fn a_blocked_request_of_the_page_ends_in_its_error_event() {
@@ -165,7 +165,7 @@ fn a_blocked_request_of_the_page_ends_in_its_error_event() {
     }
 }
 
-/// DESIGN 4, tag managers: the container is fetched, finds consent denied before everything of the page's, and what it
+/// The container is fetched, finds consent denied before everything of the page's, and what it
 /// puts into the page is held.
 #[test]
 fn a_tag_managers_container_runs_with_consent_denied_and_its_tags_are_held() {

@@ -1,4 +1,4 @@
-//! Shared caches in front keep the variants apart (DESIGN 4, caches; `domain.md` 1.4): two visitors through
+//! Shared caches in front keep the variants apart: two visitors through
 //! Debian's nginx and Varnish, with the sample files of `deploy/`, for each value of `cache.front`.
 
 use std::path::Path;

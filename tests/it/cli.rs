@@ -35,7 +35,7 @@ fn words(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// DESIGN 7: 2 is wrong usage, 78 bad configuration, 0 done.
+/// 2 is wrong usage, 78 bad configuration, 0 done.
 #[test]
 fn exit_codes_tell_usage_from_configuration() {
     let folder = folder();
@@ -75,7 +75,7 @@ fn a_file_in_the_working_folder_is_not_read_unasked() {
     assert_eq!(optgate(&folder, &["check", "--config", "optgate.toml"]).status.code(), Some(0));
 }
 
-/// DESIGN 7: words on stderr, so that stdout stays empty for scripts.
+/// Words on stderr, so that stdout stays empty for scripts.
 #[test]
 fn check_says_ok_on_stderr_with_a_summary() {
     let output = with_env(folder().path(), &[("OPTGATE__UPSTREAM", "http://a")], &["check"]);
@@ -366,7 +366,7 @@ fn check_warns_of_a_title_that_promises_two_rights() {
     assert!(check("limit_url = \"/limit\"\n").starts_with("ok: "));
 }
 
-/// DESIGN 5: an allow list that lets a stripped vendor in is refused before anything is served.
+/// An allow list that lets a stripped vendor in is refused before anything is served.
 #[test]
 fn check_refuses_a_second_wall_with_a_hole_for_a_stripped_vendor() {
     let folder = folder();

@@ -1,5 +1,5 @@
-//! What one client may take from all others: connections, time, consumer pages, memory, descriptors
-//! (reliability.md T13; 6, rate limits; 8, overload). Each limit has a counter, and none of them ever refuses
+//! What one client may take from all others: connections, time, consumer pages, memory, descriptors.
+//! Each limit has a counter, and none of them ever refuses
 //! an opt-out.
 
 use std::io::Write as _;
@@ -77,7 +77,7 @@ fn a_tunnel_stays_its_clients() {
     wait_until("the place is free again", || served(&proxy, "127.0.0.2", "").is_some());
 }
 
-/// T13: who says nothing is closed, also where a PROXY protocol header or TLS is still to come.
+/// Who says nothing is closed, also where a PROXY protocol header or TLS is still to come.
 #[test]
 fn silence_before_anything_is_ended() {
     let origin = Origin::start();
@@ -150,7 +150,7 @@ fn a_tunnel_in_which_nobody_speaks_is_ended_and_counted() {
     wait_until("it is counted", || proxy.limit_reached("tunnel_idle") == 1);
 }
 
-/// Issue 4: sheds never refuse an opt-out silently. Who is over a limit of connections reads that nothing was taken.
+/// Sheds never refuse an opt-out silently. Who is over a limit of connections reads that nothing was taken.
 #[test]
 fn an_opt_out_over_a_limit_of_connections_is_told_to_come_again() {
     let origin = Origin::start();
@@ -224,7 +224,7 @@ fn trickle(mut client: Client) -> String {
     said
 }
 
-/// reliability.md 5: nginx and HAProxy hold a trickled body for ever, since each byte resets their timer.
+/// A slow upload (slowloris): nginx and HAProxy hold a trickled body for ever, since each byte resets their timer.
 #[test]
 fn a_trickled_body_is_given_up_however_regular_its_bytes() {
     let origin = Origin::start().on("/", |x| {
@@ -248,7 +248,7 @@ fn a_trickled_body_is_given_up_however_regular_its_bytes() {
     assert_eq!(client.response("POST").text(), "read");
 }
 
-/// T13: a head has one limit from its first byte on, and no byte starts it again.
+/// A head has one limit from its first byte on, and no byte starts it again.
 #[test]
 fn a_trickled_head_is_given_up_however_regular_its_bytes() {
     let origin = Origin::start();
@@ -276,7 +276,7 @@ pub fn endless() -> (Origin, mpsc::Receiver<()>) {
 
 const SLOW_SEND: &str = "[timeouts]\nslow_send = \"400ms\"\nidle = \"1s\"\n";
 
-/// T13, slow read: a visitor who asks and does not take holds neither a connection here nor one at the origin.
+/// A visitor who asks and does not take holds neither a connection here nor one at the origin.
 #[test]
 fn an_answer_that_nobody_takes_is_given_up() {
     let (origin, gone) = endless();
@@ -320,7 +320,7 @@ fn post(mut client: Client, action: &str) -> Response {
     client.send(format!("{head}Content-Length: 0\r\n\r\n")).response("POST")
 }
 
-/// DESIGN 4 and issue 4: rate limits never refuse an opt-out. Over the rate the choice is in force, and the answer
+/// Rate limits never refuse an opt-out. Over the rate the choice is in force, and the answer
 /// says that it has no reference.
 #[test]
 fn a_client_over_its_rate_gets_no_pages_and_opts_out_all_the_same() {
@@ -369,7 +369,7 @@ fn what_pages_load_and_the_statement_are_not_limited() {
     assert_eq!(post(Client::connect_from("127.0.0.2", proxy.addr()), "opt-in").status(), 429);
 }
 
-/// reliability.md 8, overload: page views are shed before privacy endpoints, and never by skipping the rewriter.
+/// Page views are shed before privacy endpoints, and never by skipping the rewriter.
 #[test]
 fn short_of_memory_new_requests_are_turned_away_and_opt_outs_are_not() {
     let origin = Origin::start();

@@ -1,5 +1,4 @@
-//! CNAME-cloaked trackers: a host under the site's own name that leads to a vendor is treated as it
-//! (`rewriting.md` 1; issue 3, first-party roads).
+//! CNAME-cloaked trackers: a host under the site's own name that leads to a vendor is treated as it.
 
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ fn a_host_seen_in_a_page_is_looked_up_behind_it() {
     assert!(!dns.asked().contains(&"site.test".to_owned()), "the page's own host is never asked about");
 }
 
-/// DESIGN 5's spirit for a name server: what was known holds, and the failure is counted.
+/// What was known holds, and the failure is counted.
 #[test]
 fn a_failed_look_up_keeps_the_last_answer_and_is_counted() {
     let (origin, dns) = (shop(), Dns::start());

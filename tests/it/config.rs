@@ -115,7 +115,7 @@ fn tables_of_several_files_are_joined_and_lists_are_replaced() {
     assert_eq!(loaded.settings.sites[0].policy.vendors.len(), 2);
 }
 
-/// The issue: the environment works for keys that no file mentions, and splits lists on commas.
+/// The environment works for keys that no file mentions, and splits lists on commas.
 #[test]
 fn the_environment_sets_keys_that_no_file_mentions() {
     let loaded = Desk::new()
@@ -278,7 +278,7 @@ fn the_mode_flag_holds_for_every_site_and_path() {
     assert_eq!((site.mode, site.paths[0].mode), (Mode::Enforce, Some(Mode::Enforce)));
 }
 
-/// The issue: a default site for unknown hosts or 421, by setting.
+/// A default site for unknown hosts or 421, by setting.
 #[test]
 fn unknown_hosts_go_where_the_setting_says() {
     let two = "[[sites]]\nname = \"a\"\nhosts = [\"a\"]\nupstream = \"http://a\"\n[[sites]]\nname = \"b\"\nhosts = [\"b\"]\nupstream = \"http://b\"\n";
@@ -312,7 +312,7 @@ fn origins_tell_written_values_from_defaults_in_the_same_table() {
     assert_eq!(origin(&loaded, "sites[0].paths"), "default");
 }
 
-/// Settings that contradict each other are refused with where, why and what to do (issue 4, upstreams).
+/// Settings that contradict each other are refused with where, why and what to do.
 #[test]
 fn origins_and_listeners_that_contradict_themselves_are_refused() {
     let site = |text: &str| Desk::with(&format!("[[sites]]\n{text}\n")).refused();

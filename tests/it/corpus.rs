@@ -162,7 +162,7 @@ fn first_few(offenders: &[String]) -> String {
     offenders.iter().take(25).map(|line| format!("\n  {line}")).collect()
 }
 
-/// Issue "Show": with the signal no element refers to a sale/share host, scripting on or off, and the
+/// With the signal no element refers to a sale/share host, scripting on or off, and the
 /// rest of the page is what it was.
 #[test]
 fn no_page_of_the_corpus_keeps_a_reference_to_a_stripped_host() {
@@ -186,7 +186,7 @@ fn judge_all(pages: &[Saved], json: &Path) {
     assert!(faults.iter().all(|(_, list)| list.is_empty()), "{}", found.join("\n"));
 }
 
-/// Issue "Show": without the signal every page is byte-identical apart from the one insertion.
+/// Without the signal every page is byte-identical apart from the one insertion.
 #[test]
 fn a_page_without_the_signal_is_unchanged_but_for_one_insertion() {
     let Some(pages) = corpus("corpus without the signal") else { return };
@@ -236,7 +236,7 @@ fn is_link_line(text: &str) -> bool {
         && text.matches("<script").count() == text.matches("</p><script data-optgate=\"keeper\">").count()
 }
 
-/// Issue 3, "Static ways": the judge, which shares nothing with the rewriter, sees a tracker in the vectors that
+/// The judge, which shares nothing with the rewriter, sees a tracker in the vectors that
 /// it reads before, and none in any expected page.
 #[test]
 fn the_judge_finds_nothing_left_in_the_expected_pages_of_the_fixtures() {

@@ -61,7 +61,7 @@ fn by_api(blocked: &str) -> String {
     )
 }
 
-/// The issue, from end to end: learn, list, paste, enforce; and the list outlives the process.
+/// Learn, list, paste, enforce; and the list outlives the process.
 #[test]
 fn what_was_learnt_becomes_the_allow_list_that_is_enforced() {
     let origin = shop(&["/"]);
@@ -257,7 +257,7 @@ fn the_guards_counts_become_metrics_by_vendor() {
     assert!(!text.contains("nobody.example"), "{text}");
 }
 
-/// DESIGN 5: settings that would let a tracker in are refused at start, by name.
+/// Settings that would let a tracker in are refused at start, by name.
 #[test]
 fn an_allow_list_with_a_stripped_vendor_is_refused_at_start() {
     let origin = shop(&["/"]);

@@ -10,7 +10,7 @@ fn demo() -> Command {
     command
 }
 
-/// DESIGN 7: the three address lines; the table names every tracker of the shop; link and status are there.
+/// The three address lines; the table names every tracker of the shop; link and status are there.
 #[test]
 fn the_demo_shows_addresses_and_what_changed() {
     let output = demo().arg("--once").output().unwrap();

@@ -1,5 +1,4 @@
-//! What is built on: every package may be passed on with the program, and every one we name says why it is there
-//! (reliability.md, T28).
+//! What is built on: every package may be passed on with the program, and every one we name says why it is there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::process::Command;

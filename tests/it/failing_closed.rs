@@ -1,4 +1,4 @@
-//! Faults and hostile pages (DESIGN 5): an opted-out visitor gets nothing that was not read, everybody else
+//! Faults and hostile pages: an opted-out visitor gets nothing that was not read, everybody else
 //! what the origin sent; and each is counted by its reason.
 
 use std::io;
@@ -75,7 +75,7 @@ fn site(origin: &Origin) -> super::support::proxy::Builder {
     proxy().toml(&sites)
 }
 
-/// DESIGN 5, row "body": asked again without coding, range and conditions; once.
+/// Asked again without coding, range and conditions; once.
 #[test]
 fn a_page_in_a_coding_nobody_reads_is_asked_for_again_and_then_refused() {
     let page = format!("<!doctype html><html><body>{TRACKER}<p>x</p></body></html>");
@@ -152,7 +152,7 @@ fn a_post_whose_answer_cannot_be_read_is_never_sent_again() {
     assert_eq!(origin.heads(), 2);
 }
 
-/// DESIGN 5 and `limits.decode_ratio`, `limits.decoded_page`: a bomb is stopped; nobody else is stopped by it.
+/// `limits.decode_ratio`, `limits.decoded_page`: a bomb is stopped; nobody else is stopped by it.
 #[test]
 fn a_bomb_is_refused_or_stopped_and_passes_for_other_visitors() {
     let bomb = [b"<!doctype html><html><body>".to_vec(), vec![b' '; 4 << 20], TRACKER.into()].concat();
@@ -388,7 +388,7 @@ fn contains(body: &[u8], text: &str) -> bool {
     memchr::memmem::find(body, text.as_bytes()).is_some()
 }
 
-/// DESIGN 5, "memory cap, handler error": refused before the first byte, stopped after it, never raw; and
+/// Refused before the first byte, stopped after it, never raw; and
 /// every byte for a visitor who has not opted out.
 #[test]
 fn hostile_pages_leak_nothing_to_an_opted_out_visitor_and_pass_for_others() {
@@ -415,7 +415,7 @@ fn hostile_pages_leak_nothing_to_an_opted_out_visitor_and_pass_for_others() {
     assert_eq!(outcome(&proxy, "passed"), 0);
 }
 
-/// `rewriting.md` 2: inline scripts of 2.2 MB exist; a marker at the end counts, wherever it is cut.
+/// Inline scripts of 2.2 MB exist; a marker at the end counts, wherever it is cut.
 #[test]
 fn a_script_of_two_megabytes_is_judged_to_its_end() {
     let script = |mark: &str| {
@@ -522,7 +522,7 @@ fn a_page_that_fails_half_way_is_stopped_or_passed_by_setting() {
     }
 }
 
-/// T10, T13: an origin that breaks off or falls silent; what came is rewritten, and the page is never whole.
+/// An origin that breaks off or falls silent; what came is rewritten, and the page is never whole.
 #[test]
 fn a_page_that_breaks_off_or_falls_silent_is_cut() {
     let (_keep, gate) = mpsc::channel::<()>();
@@ -568,7 +568,7 @@ fn a_page_that_breaks_off_or_falls_silent_is_cut() {
     assert_eq!(enforced, metric(&proxy, "optgate_signals_seen_total{site=\"site\",signal=\"gpc\"}"));
 }
 
-/// Issue 3, "Failing closed": less than 8 MiB a response beside the decoder's window, whatever the page is.
+/// Less than 8 MiB a response beside the decoder's window, whatever the page is.
 #[test]
 fn hostile_pages_at_once_stay_within_eight_mebibytes_each() {
     const AT_ONCE: u64 = 8;

@@ -1,4 +1,4 @@
-//! HTTP/2 attacks, frame by frame, against the running program (reliability.md 2 and T14): rapid reset,
+//! HTTP/2 attacks, frame by frame, against the running program: rapid reset,
 //! MadeYouReset, floods of frames without work, HPACK bombs, windows that never open; and heads and bodies that
 //! trickle. A bystander is answered all the while, and memory comes back. Floods end by their number of frames and by
 //! how many answers the bystander got meanwhile, not by the clock.
@@ -275,7 +275,7 @@ fn memory(binary: &Binary) -> u64 {
     binary.memory("RssAnon")
 }
 
-/// What reliability.md 10 allows a flood to take, KiB.
+/// What a flood may take of memory, KiB.
 const GROWTH: u64 = 64 * 1024;
 
 fn endure(floods: Vec<Flood>) {
@@ -344,7 +344,7 @@ fn bombs_of_fields_are_outlasted() {
     endure(bombs());
 }
 
-/// T13, slowloris: connections that send a byte now and then keep nobody else waiting, and each is given up.
+/// Connections that send a byte now and then keep nobody else waiting, and each is given up.
 #[test]
 fn heads_and_bodies_that_trickle_keep_nobody_waiting() {
     const SLOW: usize = 200;
@@ -404,7 +404,7 @@ fn resets_of_requests_under_way_are_counted() {
     wait_until("it is counted", || counted(admin, "http2_resets") == 1);
 }
 
-/// T13 and CVE-2026-47774: an HTTP/2 client that opens no window and answers every ping holds its streams for
+/// CVE-2026-47774: an HTTP/2 client that opens no window and answers every ping holds its streams for
 /// `slow_send`, and its connection for `idle` after that.
 #[test]
 fn streams_whose_window_never_opens_are_reset() {
@@ -437,7 +437,7 @@ fn answer_pings(mut wire: &TcpStream) {
     }
 }
 
-/// T13: a trickled upload is given up over HTTP/2 too, and the connection's other streams go on.
+/// A trickled upload is given up over HTTP/2 too, and the connection's other streams go on.
 #[test]
 fn a_trickled_upload_ends_its_stream_only() {
     let origin = Origin::start().on("/upload", |x| {

@@ -19,7 +19,7 @@ fn from_a_stranger(fields: &str) -> (Proxy, Recorded) {
     (proxy, origin.first())
 }
 
-/// T8: nothing a stranger says about an address, scheme or host is passed on, nor appended to.
+/// Nothing a stranger says about an address, scheme or host is passed on, nor appended to.
 #[test]
 fn a_stranger_cannot_forge_where_a_request_comes_from() {
     let (_proxy, seen) = from_a_stranger(FORGED);
@@ -124,7 +124,7 @@ fn only_the_trusted_end_of_a_chain_is_believed() {
     assert!(!seen.text().contains("192.0.2.1"), "{}", seen.text());
 }
 
-/// DESIGN 3, step 1: internal fields are deleted when a client sends them.
+/// Internal fields are deleted when a client sends them.
 #[test]
 fn internal_fields_of_a_client_are_deleted() {
     let (_proxy, seen) =
@@ -142,7 +142,7 @@ fn without_a_signal_none_is_told() {
     assert!(!seen.all("sec-gpc").contains(&"1".to_owned()));
 }
 
-/// T7: a request whose `Connection` names `Sec-GPC` is enforced, and the origin hears the signal.
+/// A request whose `Connection` names `Sec-GPC` is enforced, and the origin hears the signal.
 #[test]
 fn connection_cannot_drop_the_signal() {
     for connection in ["Sec-GPC", "close, sec-gpc", "keep-alive , SEC-GPC ,Cookie"] {
@@ -153,7 +153,7 @@ fn connection_cannot_drop_the_signal() {
     }
 }
 
-/// T7: `Connection` cannot drop what this proxy itself tells the origin.
+/// `Connection` cannot drop what this proxy itself tells the origin.
 #[test]
 fn connection_cannot_drop_what_the_proxy_adds() {
     let (_proxy, seen) = from_a_stranger(

@@ -1,4 +1,4 @@
-//! gRPC through Optgate: a real server behind it and a real client in front (issue 4, "Proof"), with and without
+//! gRPC through Optgate: a real server behind it and a real client in front, with and without
 //! TLS on both sides, opted out and not. What one side says is what the other hears, and in the same order.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The guard in the browser and the server judge alike: the same table, the same rule (DESIGN 4, Matching).
+//! The guard in the browser and the server judge alike: the same table, the same rule.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Every way a response head starts a request or hands something on (`rewriting.md` 4, response headers),
+//! Every way a response head starts a request or hands something on,
 //! from a real origin to the visitor.
 
 use super::support::client::Head;
@@ -67,7 +67,7 @@ fn serve(field: &str, value: &str) -> Proxy {
     proxy().to(&Origin::start().answers("/", format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"))).run()
 }
 
-/// `rewriting.md` 4, response headers, one by one; without the signal each arrives as it was sent.
+/// One by one; without the signal each arrives as it was sent.
 #[test]
 fn every_header_that_leads_to_a_tracker_goes_and_its_neighbours_stay() {
     for (field, value, expected) in table() {
@@ -89,7 +89,7 @@ fn every_header_that_leads_to_a_tracker_goes_and_its_neighbours_stay() {
     }
 }
 
-/// `rewriting.md` 4, last words: the policies that an opted-out document always has.
+/// The policies that an opted-out document always has.
 #[test]
 fn an_opted_out_document_denies_advertising_and_bounds_its_referrer() {
     let value = "ch-ua-model=(self \"https://static.criteo.net\"), camera=()";
@@ -114,7 +114,7 @@ fn an_opted_out_document_denies_advertising_and_bounds_its_referrer() {
     );
 }
 
-/// `rewriting.md` 4, `Location` through trackers: what a page loads is not led on to one; a visitor's own
+/// What a page loads is not led on to one; a visitor's own
 /// step to another page is, but not what a browser fetches ahead of it. A redirect that lost its address is kept by
 /// nobody, or the step itself would find it.
 #[test]
@@ -153,7 +153,7 @@ fn a_file_of_the_page_is_not_led_on_to_a_tracker() {
     assert_eq!(own.head.all("location"), ["/b.gif"]);
 }
 
-/// Issue 3, "103 Early Hints never carry a stripped host".
+/// RFC 8297: a browser follows a hint before the page is there.
 #[test]
 fn early_hints_never_carry_a_stripped_host() {
     let page = "<html><body>x</body></html>";

@@ -145,7 +145,7 @@ fn all<'a>(map: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     map.get_all(name).iter().map(|v| v.to_str().unwrap()).collect()
 }
 
-/// DESIGN 3, step 6.
+/// The origin is told of the decision, and of no tracker's cookies.
 #[test]
 fn an_opted_out_request_says_so_and_leaves_its_tracker_cookies_behind() {
     let case = Case::new(Decision::out(Basis::Cookie));
@@ -176,7 +176,7 @@ fn a_request_without_an_opt_out_keeps_its_cookies_and_signal() {
     assert!(changes.tracker_cookies.is_empty());
 }
 
-/// DESIGN 4, modes: observe changes nothing, in either direction.
+/// Observe changes nothing, in either direction.
 #[test]
 fn observe_mode_changes_no_head() {
     let case = Case { mode: Mode::Observe, ..Case::new(OUT) };
@@ -216,7 +216,7 @@ fn only_requests_that_may_bring_a_page_are_narrowed() {
     assert_eq!(all(&parts.headers, "accept-encoding"), ["gzip, dcb"]);
 }
 
-/// `domain.md` 1.4.3 and 1.4.4.
+/// Part of a page cannot be rewritten, and the origin's tags are not those of what a visitor gets (RFC 9110, 8.8).
 #[test]
 fn a_page_is_asked_for_whole_and_under_our_own_tags_only() {
     let foreign = [("if-none-match", "\"x\""), ("if-modified-since", "Mon, 23 Nov 2026 00:00:00 GMT")];
@@ -331,7 +331,7 @@ fn asking_again_asks_for_the_whole_page_uncoded() {
     assert!(changes.narrowed, "the client still gets the coding it accepts");
 }
 
-/// `rewriting.md` 5, validators and caches; both variants.
+/// Lengths, digests and validators are of the origin's bytes; in both variants.
 #[test]
 fn a_rewritten_page_loses_what_describes_the_origins_bytes() {
     let fields = [
@@ -449,7 +449,7 @@ fn a_visitor_without_an_opt_out_keeps_all_cookies_and_headers_but_for_the_keeper
     assert!(!head.contains_key("permissions-policy"));
 }
 
-/// DESIGN 4, vendor policy: a container is kept where the guard holds it. A browser follows a `Link` before there is a
+/// A container is kept where the guard holds it. A browser follows a `Link` before there is a
 /// guard, also to a page that will say it is AMP and have none.
 #[test]
 fn a_container_is_not_fetched_ahead_of_the_page_that_keeps_it() {
@@ -458,7 +458,7 @@ fn a_container_is_not_fetched_ahead_of_the_page_that_keeps_it() {
     assert_eq!(all(&head, "link"), ["</a.css>; rel=preload; as=style"]);
 }
 
-/// `rewriting.md` 4, response headers.
+/// A head can start a request as markup does.
 #[test]
 fn headers_that_call_trackers_are_filtered_for_an_opted_out_visitor() {
     let head = Case::new(OUT).page(&[
@@ -529,7 +529,7 @@ fn each_kind_of_page_has_its_own_tag() {
     assert_eq!(tags.len(), 3, "{tags:?}");
 }
 
-/// `rewriting.md` 5, service workers: the script of a worker is another variant than the file in a page, and
+/// The script of a worker is another variant than the file in a page, and
 /// a browser's cache must know.
 #[test]
 fn a_workers_script_has_its_own_tag_and_says_what_it_varies_by() {
@@ -595,7 +595,7 @@ fn collectors_are_answered_here_only_for_an_opted_out_visitor() {
     assert!(!goes(OUT, "/checkout", ""));
 }
 
-/// The site's own paths match as DESIGN 4 says: a prefix ends at `/`, `?` or the end.
+/// The site's own paths match as the registry's do: a prefix ends at `/`, `?` or the end.
 #[test]
 fn a_site_can_name_collectors_of_its_own() {
     let registry = Arc::new(Registry::builtin().expect("the built-in registry loads"));

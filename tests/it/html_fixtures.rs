@@ -156,7 +156,7 @@ const ICON: &str = concat!(
     "</svg>"
 );
 
-/// DESIGN 4, "HTML": the whole fixture set at every kind of cut.
+/// The whole fixture set at every kind of cut.
 #[test]
 fn every_fixture_comes_out_as_written_however_it_was_cut() {
     let cases = cases();
@@ -176,7 +176,7 @@ fn every_fixture_comes_out_as_written_however_it_was_cut() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Issue 3, last line of "Static ways": whatever the vector, a visitor who has not opted out gets the page as
+/// Whatever the vector, a visitor who has not opted out gets the page as
 /// it is, apart from the link.
 #[test]
 fn every_fixture_is_unchanged_but_for_the_link_when_nobody_opted_out() {
@@ -215,7 +215,7 @@ fn counted(summary: &Summary) -> Vec<(String, VendorAction, u32)> {
     all
 }
 
-/// DESIGN 7: what was done is counted once for each reference, in a noscript as outside, and
+/// What was done is counted once for each reference, in a noscript as outside, and
 /// `restrict` is counted as the `strip` it was carried out as where no guard runs.
 #[test]
 fn every_reference_is_counted_once_with_the_action_taken() {
@@ -240,7 +240,7 @@ fn every_reference_is_counted_once_with_the_action_taken() {
     assert!(summary.document && summary.link_inserted && !summary.link_adopted);
 }
 
-/// DESIGN 4, "Link": one before our place is adopted, one after it is a duplicate.
+/// One before our place is adopted, one after it is a duplicate.
 #[test]
 fn the_summary_says_whose_link_the_page_has() {
     let own = "<a href=/x>Your Privacy Choices</a>";
@@ -265,7 +265,7 @@ fn the_summary_says_whose_link_the_page_has() {
     }
 }
 
-/// DESIGN 5: a tag, script or noscript above the limit ends the body of an opted-out visitor, and none
+/// A tag, script or noscript above the limit ends the body of an opted-out visitor, and none
 /// of it has gone out.
 #[test]
 fn what_is_larger_than_the_limit_is_refused_and_never_sent_raw() {
@@ -287,7 +287,7 @@ fn what_is_larger_than_the_limit_is_refused_and_never_sent_raw() {
     }
 }
 
-/// DESIGN 5, last row: for a visitor who is not opted out a fault loses no byte.
+/// For a visitor who is not opted out a fault loses no byte.
 #[test]
 fn a_fault_passes_every_byte_when_nobody_opted_out() {
     let page = format!("<body><p>a<a href='{}'>b</a><p>c</body>", "x".repeat(900_000));
@@ -307,7 +307,7 @@ fn a_fault_passes_every_byte_when_nobody_opted_out() {
     }
 }
 
-/// Issue 2, "Show": real pages without the signal are byte-identical apart from the one insertion, and
+/// Real pages without the signal are byte-identical apart from the one insertion, and
 /// with it the answer does not depend on the cuts.
 #[test]
 fn real_pages_are_untouched_apart_from_the_one_insertion() {

@@ -65,7 +65,7 @@ fn large_file(path: &Path) -> Vec<(u64, &'static str)> {
     bad
 }
 
-/// Issue 6, imports: nothing in a file keeps another row from being recorded, and a file is never held in memory.
+/// Nothing in a file keeps another row from being recorded, and a file is never held in memory.
 #[test]
 fn a_large_and_hostile_file_is_read_row_by_row() {
     let house = House::new();
@@ -321,7 +321,7 @@ fn rotated_with_ann() -> Desk {
 
 const NEEDED: &str = "1 opted-out accounts are known under an earlier secret alone";
 
-/// Issue 6, rotation: an import that names an account has it known under the new secret. The record under the old one, which
+/// An import that names an account has it known under the new secret. The record under the old one, which
 /// nobody was carried over from, does not keep that secret for ever.
 #[test]
 fn an_import_after_a_rotation_lets_the_secret_of_before_go() {

@@ -85,7 +85,7 @@ fn interim_answers_stand_before_their_own_answer_at_every_cut() {
     }
 }
 
-/// Issue 3, "103 Early Hints never carry a stripped host"; RFC 6265, 3: cookies may count in any answer.
+/// RFC 8297: hints start requests before the page does. RFC 6265, 3: cookies may count in any answer.
 #[test]
 fn hints_of_trackers_and_cookies_stay_here() {
     let links = format!("Link: <{TRACKER}/a.js>; rel=preload, </b.css>; rel=preload\r\nSet-Cookie: a=b\r\n");

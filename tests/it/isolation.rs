@@ -1,4 +1,4 @@
-//! No byte of one visitor's answer is ever another's (issue 4: 0 cases where one client's bytes become another's).
+//! No byte of one visitor's answer is ever another's.
 //!
 //! Many visitors over kept connections, HTTP/1.1 and HTTP/2, each ask for bodies that name visitor and request; one in
 //! twenty leaves in the middle of an answer. CI asks 20,000 times; `OPTGATE_ISOLATION=1000000` asks as often as wanted.

@@ -27,7 +27,7 @@ fn tag(answer: &Response) -> Option<String> {
     Some(rest.split_once('>')?.0.to_owned())
 }
 
-/// Issue "Nothing leaks", proof: "by a small keeper script for every visitor". Where there is no line of ours, or
+/// For every visitor, whose page may render itself anew. Where there is no line of ours, or
 /// a script of ours must not stand, there is none, and the policies of the head are as they were.
 #[test]
 fn every_visitors_pages_carry_the_keeper_and_nothing_else_does() {
@@ -57,7 +57,7 @@ fn every_visitors_pages_carry_the_keeper_and_nothing_else_does() {
     }
 }
 
-/// CSP3 and `rewriting.md` 5: the page's nonce where there is one, else our hash; nothing beside `'unsafe-inline'`,
+/// CSP3: the page's nonce where there is one, else our hash; nothing beside `'unsafe-inline'`,
 /// and no script where no policy we may write would let it run.
 #[test]
 fn the_policies_of_a_page_let_the_keeper_run_or_it_is_not_there() {

@@ -273,7 +273,7 @@ fn assert_names_nothing(text: &str, origin: &str) {
     }
 }
 
-/// DESIGN 5: an origin that is down is a 502 that names no internals.
+/// An origin that is down is a 502 that names no internals.
 #[test]
 fn an_origin_that_is_down_is_a_bad_gateway_without_internals() {
     for origin in ["http://127.0.0.1:1", "unix:/nowhere/origin.sock"] {
@@ -287,7 +287,7 @@ fn an_origin_that_is_down_is_a_bad_gateway_without_internals() {
     }
 }
 
-/// DESIGN 5: an origin that answers garbage, or splits its answer, is a 502.
+/// An origin that answers garbage, or splits its answer, is a 502.
 #[test]
 fn an_origin_that_answers_garbage_is_a_bad_gateway() {
     let endless = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(2 * 1024 * 1024));
@@ -313,7 +313,7 @@ fn an_origin_that_answers_garbage_is_a_bad_gateway() {
     }
 }
 
-/// DESIGN 5: an origin that says nothing is a 504, and its connection is not used again.
+/// An origin that says nothing is a 504, and its connection is not used again.
 #[test]
 fn an_origin_that_is_silent_is_a_gateway_timeout() {
     let (silent, _heard, release) = held("late");
@@ -326,7 +326,7 @@ fn an_origin_that_is_silent_is_a_gateway_timeout() {
     assert_eq!(proxy.get("/next", "").text(), "hello", "the late answer is nobody's");
 }
 
-/// T13: an answer that stops half-way ends after `between_bytes`, cut.
+/// An answer that stops half-way ends after `between_bytes`, cut.
 #[test]
 fn an_answer_that_stops_half_way_is_ended() {
     let (_keep, gate) = mpsc::channel::<()>();
@@ -355,34 +355,34 @@ fn hurried(origin: &Origin) -> Proxy {
     proxy().to(origin).toml(limits).run()
 }
 
-/// T13: a connection that says nothing is closed.
+/// A connection that says nothing is closed.
 #[test]
 fn a_client_that_says_nothing_is_ended() {
     assert_eq!(slow_client(""), "");
 }
 
-/// T13: a head that never ends is given up.
+/// A head that never ends is given up.
 #[test]
 fn a_head_that_never_ends_is_ended() {
     let answer = slow_client("GET / HTTP/1.1\r\nHost: si");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer:?}");
 }
 
-/// T13: a client that begins to speak HTTP/2 and stops is given up too.
+/// A client that begins to speak HTTP/2 and stops is given up too.
 #[test]
 fn an_http2_preface_that_never_ends_is_ended() {
     let answer = slow_client("PRI * HTTP/2.0\r\n");
     assert!(!answer.contains("HTTP/1.1 2"), "{answer:?}");
 }
 
-/// T13: an HTTP/2 connection that opens no stream is given up.
+/// An HTTP/2 connection that opens no stream is given up.
 #[test]
 fn a_silent_http2_connection_is_ended() {
     let answer = slow_client("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
 }
 
-/// T13: a body that never ends is given up, on both sides.
+/// A body that never ends is given up, on both sides.
 #[test]
 fn a_body_that_never_ends_is_ended() {
     let origin = Origin::start();

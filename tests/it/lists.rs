@@ -1,6 +1,4 @@
 //! The operator's filter lists: what they add, what they never touch, and how a changed one is taken.
-//!
-//! Issue 3, "Operator lists"; `rewriting.md` 1.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -94,7 +92,7 @@ fn refusal(files: &[(&str, &str, &str)], checks: &str) -> String {
     format!("{error:#}").replace(&format!("{folder}/"), "")
 }
 
-/// The issue: a list adds strip candidates, in markup and in headers, under the vendor `operator-list`.
+/// A list adds strip candidates, in markup and in headers, under the vendor `operator-list`.
 #[test]
 fn what_only_a_list_names_is_stripped_and_counted_as_the_operators() {
     let origin = origin();
@@ -129,7 +127,7 @@ fn a_lists_first_rule_counts_behind_a_byte_order_mark() {
     assert!(page(&with_lists(&origin, &files).run()).contains("src=https://ads.unlisted"));
 }
 
-/// The issue: the request type is that of the element, and the page's host is the source.
+/// The request type is that of the element, and the page's host is the source.
 #[test]
 fn a_rules_type_and_domain_options_are_asked_of_the_element_and_the_page() {
     let origin = origin();
@@ -143,7 +141,7 @@ fn a_rules_type_and_domain_options_are_asked_of_the_element_and_the_page() {
     assert!(!text.contains("cdn.unlisted.example"), "{text}");
 }
 
-/// The issue: never overrides essential or allow, nor what is the site's own.
+/// Never overrides essential or allow, nor what is the site's own.
 #[test]
 fn a_list_overrides_neither_the_registry_nor_the_sites_own_addresses() {
     let origin = origin();
@@ -196,7 +194,7 @@ fn what_lists_name_can_be_allowed_like_any_vendor() {
     wait_for(&proxy, "optgate_elements_neutralised_total{vendor=\"operator-list\",action=\"allow\"}");
 }
 
-/// DESIGN 5: wrong at start is refused, with file, line and what to do.
+/// Wrong at start is refused, with file, line and what to do.
 #[test]
 fn a_bad_file_at_start_is_refused_with_file_and_line() {
     let good = "||ads.unlisted.example^\n";
@@ -218,7 +216,7 @@ fn a_bad_file_at_start_is_refused_with_file_and_line() {
     assert!(comments.try_run().is_ok(), "an allow list may be empty");
 }
 
-/// The issue: refused when it fails its canary URLs; the rule to blame is named.
+/// Refused when it fails its canary URLs; the rule to blame is named.
 #[test]
 fn lists_that_fail_a_canary_are_refused_at_start() {
     let over = [("ads.txt", "block", "! over-broad\n/privacy-choices/*\n")];
@@ -238,7 +236,7 @@ fn lists_that_fail_a_canary_are_refused_at_start() {
     assert!(said.starts_with("ads.txt: the lists do not block https://other.example/"), "{said}");
 }
 
-/// The issue: swapped without a restart; the tags of rewritten pages change with the lists.
+/// Swapped without a restart; the tags of rewritten pages change with the lists.
 #[test]
 fn a_changed_file_is_taken_without_a_restart_and_changes_the_tag() {
     let origin = origin();
@@ -260,7 +258,7 @@ fn a_changed_file_is_taken_without_a_restart_and_changes_the_tag() {
     assert!(figure(&proxy, "optgate_list_rules{file=") == 2.0);
 }
 
-/// The issue: kept on failure, whatever is wrong, and said so.
+/// Kept on failure, whatever is wrong, and said so.
 #[test]
 fn a_broken_shrunk_or_failing_file_leaves_the_old_one_in_force() {
     let many: String = (0..10).map(|id| format!("||ads{id}.example^\n")).collect();
@@ -321,7 +319,7 @@ fn a_sites_own_lists_are_added_to_those_of_all_sites() {
     assert!(!blog.contains("ads.unlisted.example") && blog.contains("cdn.unlisted.example"), "{blog}");
 }
 
-/// `rewriting.md` 1: real lists load whole; a second look at the same page says the same from memory.
+/// Real lists load whole; a second look at the same page says the same from memory.
 #[test]
 fn the_published_lists_load_and_strip_what_the_registry_does_not_know() {
     let Some(folder) = beside("lists", "the_published_lists_load") else { return };

@@ -1,6 +1,6 @@
 //! Pages that come again, through a running proxy: they go out as before, and only to whom they would have gone.
 //!
-//! Issue 5, "The rewrite memo". That what goes out is what the rewriter would have made is `enforce::html::memo`'s.
+//! That what goes out is what the rewriter would have made is `enforce::html::memo`'s.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,7 +110,7 @@ fn the_memo_can_be_switched_off() {
     assert_eq!(figures(&proxy), [0, 0, 0]);
 }
 
-/// Issue 5: compressed pages that come often are compressed better, once, where no visitor waits for it.
+/// Compressed pages that come often are compressed better, once, where no visitor waits for it.
 #[test]
 fn a_compressed_page_that_comes_often_goes_out_in_fewer_bytes() {
     let lines = (0..2_000).map(|n| format!("<p class=\"c{}\">Line {} of it.</p>", n % 7, n * 7_919 % 1_000));

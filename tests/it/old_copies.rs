@@ -1,4 +1,4 @@
-//! A copy from before the opt-out never comes back (`domain.md` 1.4; issue 3, old copies): what browsers send
+//! A copy from before the opt-out never comes back: what browsers send
 //! when a page is reloaded or visited again, against an origin that likes to answer 304.
 
 use crate::support::client::{Client, Response};

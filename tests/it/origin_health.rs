@@ -1,4 +1,4 @@
-//! Origins that fail are left out and come back: active checks, ejection, backups, panic (issue 4, upstreams).
+//! Origins that fail are left out and come back: active checks, ejection, backups, panic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

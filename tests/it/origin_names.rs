@@ -1,5 +1,4 @@
-//! Names of origins are looked up again, all their addresses are used, and a failing name server takes none away
-//! (issue 4, upstreams).
+//! Names of origins are looked up again, all their addresses are used, and a failing name server takes none away.
 
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, held};

@@ -94,8 +94,8 @@ impl House {
             },
             secure: ask.secure,
             host: "shop.example".into(),
-            rules: default_policy(),
-            policy: "0123456789ab".into(),
+            policy: default_policy(),
+            policy_version: "0123456789ab".into(),
             month: 202_611,
             told: optgate::portal::Told::default(),
             crowding: false,
@@ -257,7 +257,7 @@ async fn the_page_leads_to_the_right_to_limit_where_the_settings_say_it_is() {
     assert!(house(|_| ()).settings.warnings().is_empty());
 }
 
-/// DESIGN 5: a click of somebody who is logged in and cannot be told yet is in force and saved, for the browser; that
+/// A click of somebody who is logged in and cannot be told yet is in force and saved, for the browser; that
 /// it is not the account's yet is said as plainly as on the choices page.
 #[tokio::test]
 async fn a_click_while_the_account_cannot_be_read_says_what_it_does_not_cover() {
@@ -329,7 +329,7 @@ async fn a_wrong_method_is_refused_with_allow() {
     assert_eq!(slash.header("location"), PREFIX);
 }
 
-/// Issue 2: acknowledged after the record is on disk, with its reference, and the cookie.
+/// Acknowledged after the record is on disk, with its reference, and the cookie.
 #[tokio::test]
 async fn opting_out_gives_a_cookie_and_a_receipt_that_can_be_read_again() {
     let house = house(|_| ());
@@ -386,7 +386,7 @@ async fn an_opt_out_is_never_refused() {
     }
 }
 
-/// DESIGN 4, records: over the rate the choice holds, there is only no row.
+/// Over the rate the choice holds, there is only no row.
 #[tokio::test]
 async fn a_flood_is_honoured_without_a_reference() {
     let house = house(|s| {
@@ -406,7 +406,7 @@ async fn a_flood_is_honoured_without_a_reference() {
     assert!(pages.iter().any(|page| page.body.contains("in force on this browser")), "{}", pages[1].body);
 }
 
-/// DESIGN 5: the journal cannot write. The cookie is set and the page says what is missing.
+/// The journal cannot write. The cookie is set and the page says what is missing.
 #[tokio::test]
 async fn an_opt_out_that_cannot_be_recorded_still_sets_the_cookie() {
     let house = house(|_| ());
@@ -495,7 +495,7 @@ async fn an_opt_in_that_cannot_be_recorded_changes_nothing() {
     assert!(answer.cookies().is_empty());
 }
 
-/// Issue 6: the consumer's receipt is checkable, by a form without script, and says nothing about who it was.
+/// The consumer's receipt is checkable, by a form without script, and says nothing about who it was.
 #[tokio::test]
 async fn a_receipt_can_be_checked_against_the_signed_record() {
     let check = |reference: &str| format!("{PREFIX}/receipt?reference={reference}");
@@ -569,7 +569,7 @@ async fn no_page_claims_compliance() {
     }
 }
 
-/// Issue 3, old copies: the page after an opt-out may run exactly one script of ours.
+/// The page after an opt-out may run exactly one script of ours.
 #[tokio::test]
 async fn the_page_after_an_opt_out_carries_one_script_and_a_policy_for_it_alone() {
     let house = house(|_| ());

@@ -1,4 +1,4 @@
-//! The PROXY protocol in and out (issue 4, staying up; proxy-protocol.txt 2.1 and 2.2).
+//! The PROXY protocol in and out (proxy-protocol.txt 2.1 and 2.2).
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -389,7 +389,7 @@ fn a_101_nobody_asked_for_is_a_bad_gateway() {
     assert_eq!(proxy.get("/", "").status(), 502);
 }
 
-/// T11: what one visitor left unread is never another's answer.
+/// What one visitor left unread is never another's answer.
 #[test]
 fn an_answer_that_was_left_half_way_is_nobody_elses() {
     let (leave, left) = mpsc::channel::<()>();

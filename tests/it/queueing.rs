@@ -1,4 +1,4 @@
-//! `max_connections`: places at an origin, and the line of requests that wait for one (issue 4, upstreams).
+//! `max_connections`: places at an origin, and the line of requests that wait for one.
 
 use std::sync::{Arc, Barrier, mpsc};
 

@@ -159,7 +159,7 @@ fn memory_of_each<C>(
     each()
 }
 
-/// Issue 5: no more than 20 KiB for a connection that waits for its next request.
+/// No more than 20 KiB for a connection that waits for its next request.
 #[test]
 fn an_idle_connection_holds_little_memory() {
     let (binary, admin) = Binary::observed(proxy().to(&Origin::start()));
@@ -176,7 +176,7 @@ fn an_idle_connection_holds_little_memory() {
     println!("memory: {each:.1} KiB for an idle connection");
 }
 
-/// Issue 5: neither for one with TLS.
+/// Neither for one with TLS.
 #[test]
 fn an_idle_connection_with_tls_holds_little_memory() {
     let authority = Authority::new();

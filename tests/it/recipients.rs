@@ -168,7 +168,7 @@ fn id_of(message: &Recorded) -> String {
     message.one("webhook-id").unwrap()
 }
 
-/// Standard Webhooks 1.0.0; issue 6: a signed message with a receipt. The id is the same when it is sent again, what is
+/// Standard Webhooks 1.0.0: a signed message with a receipt. The id is the same when it is sent again, what is
 /// signed is the id, the time and the body, and the key is the one that `ledger key` prints.
 #[test]
 fn a_recipient_that_failed_is_told_again_by_the_same_message_and_its_receipt_is_kept() {
@@ -215,7 +215,7 @@ fn a_recipient_that_failed_is_told_again_by_the_same_message_and_its_receipt_is_
     proxy.wait_for_line("optgate_recipients_sent_total 2");
 }
 
-/// Issue 6, acceptance: an opt-out by import lists who got data since the request. Days come from what opted-out pages
+/// An opt-out by import lists who got data since the request. Days come from what opted-out pages
 /// lost, outlast a restart, and count for the vendors that the settings name.
 #[test]
 fn an_imported_request_lists_and_tells_whoever_was_on_the_site_since() {
@@ -276,7 +276,7 @@ fn an_imported_request_lists_and_tells_whoever_was_on_the_site_since() {
     drop(binary);
 }
 
-/// Issue 6: retries that nothing ends. Killed between two tries, the next process sends the same message.
+/// Retries that nothing ends. Killed between two tries, the next process sends the same message.
 #[test]
 fn a_message_outlives_the_process_by_its_id_killed_or_stopped() {
     for signal in [Signal::KILL, Signal::TERM] {
@@ -626,7 +626,7 @@ fn an_account_that_nobody_can_name_is_a_task_for_a_person() {
     assert_eq!(ads.heads(), 0);
 }
 
-/// Issue 6: what cannot be is refused with its line, and costs no other row its opt-out.
+/// What cannot be is refused with its line, and costs no other row its opt-out.
 #[test]
 fn an_import_with_a_request_that_cannot_be_is_refused_by_its_line() {
     let proxy = site(&shop(&["/"]), "").run();

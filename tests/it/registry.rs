@@ -65,7 +65,7 @@ fn the_built_in_registry_loads_and_its_version_is_twelve_hex_digits() {
     assert_eq!(registry.version(), builtin().version(), "the version depends on the text alone");
 }
 
-/// DESIGN 4, default vendor policy.
+/// Whoever sells or shares goes; a tag manager is held; what a site cannot do without is never touched.
 #[test]
 fn every_role_has_its_default_action() {
     let policy = default_policy();
@@ -177,7 +177,7 @@ fn an_essential_vendor_cannot_be_stripped_or_restricted() {
     assert!(Policy::resolve(builtin(), &overridden("payments", VendorAction::Allow)).is_ok());
 }
 
-/// DESIGN 4, Matching: most specific host that has a rule for the path, then its longest path.
+/// Most specific host that has a rule for the path, then its longest path.
 #[test]
 fn the_most_specific_host_wins_and_then_the_longest_path() {
     let policy = default_policy();
@@ -225,7 +225,7 @@ fn an_explanation_names_the_rule() {
     assert_eq!((&json["role"], &json["category"]), (&"sale-share".into(), &"social_pixel".into()));
 }
 
-/// DESIGN 4: hints without a path go when any path of that host is strip and none is essential.
+/// Hints without a path go when any path of that host is strip and none is essential.
 #[test]
 fn a_hint_goes_when_a_path_of_its_host_is_strip_and_none_is_essential() {
     let policy = default_policy();

@@ -127,7 +127,7 @@ fn a_share_of_the_answers_can_tell() {
     assert!((45..=55).contains(&told), "{told} of 200");
 }
 
-/// Issue 5: the overhead by stage. Who tells measures each answer; else it is one in sixteen, and the help says so.
+/// The overhead by stage. Who tells measures each answer; else it is one in sixteen, and the help says so.
 #[test]
 fn metrics_show_where_the_time_of_measured_exchanges_went() {
     let origin = Origin::start().answers("/", answer("Content-Type: text/html\r\n", PAGE));

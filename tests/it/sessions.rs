@@ -81,7 +81,7 @@ fn session(name: &str) -> String {
 
 const PAGE_WANTED: &str = "Accept: text/html\r\nSec-Fetch-Dest: document\r\n";
 
-/// Issue 6: the origin names the account, the proxy knows the session from then on, and no visitor sees the header.
+/// The origin names the account, the proxy knows the session from then on, and no visitor sees the header.
 #[test]
 fn an_account_that_the_origin_names_is_known_by_its_session_and_never_shown() {
     let origin = shop_with_sessions();
@@ -413,7 +413,7 @@ fn an_account_that_the_request_names_is_opted_out_whomever_its_answer_names() {
     assert!(!ask("", "crm-8", "bob2"));
 }
 
-/// DESIGN 5: until the first keys have come a request with a token counts as opted out, also once its session is known;
+/// Until the first keys have come a request with a token counts as opted out, also once its session is known;
 /// a signal on it is the session's meanwhile.
 #[test]
 fn a_token_that_nobody_can_read_yet_counts_as_opted_out_though_the_session_is_known() {

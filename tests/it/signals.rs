@@ -1,5 +1,5 @@
 //! What pages, vendors and consent platforms are told about an opt-out, in a real browser and over the
-//! way out -> in -> out (DESIGN 3, step 5; `domain.md` 1.6, 5.1 to 5.4, 6).
+//! way out -> in -> out.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -138,7 +138,7 @@ fn a_page_asking_by_any_function_hears_the_opt_out() {
     }
 }
 
-/// Issue "Nothing leaks": a platform that is there is steered, not replaced: its own commands still
+/// A platform that is there is steered, not replaced: its own commands still
 /// work, what it says and writes is turned toward the opt-out, and no assignment of it fails.
 #[test]
 fn a_consent_platform_is_steered_and_not_replaced() {
@@ -197,7 +197,7 @@ fn a_cookie_that_is_there_is_turned_in_its_own_scope() {
     }
 }
 
-/// `rewriting.md` 3 and `domain.md` 5.4: consent is denied first in every layer and never granted later.
+/// Google's consent mode: consent is denied first in every layer and never granted later.
 #[test]
 fn googles_layer_denies_first_and_grants_nothing() {
     let Some(browser) = chromium() else {
@@ -228,7 +228,7 @@ fn googles_layer_denies_first_and_grants_nothing() {
     assert_eq!(r["pushed"], 4, "the container's own push still runs");
 }
 
-/// `domain.md` 5.4: each documented call comes before the page's own first one.
+/// Each documented call comes before the page's own first one.
 #[test]
 fn restricted_vendors_are_switched_before_their_first_use() {
     let Some(browser) = chromium() else {
@@ -254,7 +254,7 @@ fn restricted_vendors_are_switched_before_their_first_use() {
     assert_eq!(r["shopify"], json!([denied, wished]));
 }
 
-/// `domain.md` 1.6: what the public GPC crawler looks at on a site with a consent platform, before the signal
+/// What the public GPC crawler looks at on a site with a consent platform, before the signal
 /// is sent and after; and the site's statement, which does not vary.
 #[test]
 fn the_public_crawlers_checks_fail_before_and_pass_after() {
@@ -288,7 +288,7 @@ fn the_public_crawlers_checks_fail_before_and_pass_after() {
     }
 }
 
-/// 11 CCR 7051 and `domain.md` 5.4: no contract, or no documented mode: refused at start.
+/// 11 CCR 7051: no contract, or no documented mode: refused at start.
 #[test]
 fn restrict_needs_a_contract_and_a_documented_mode() {
     for id in ["tiktok-pixel", "linkedin-insight", "criteo-onetag"] {
@@ -414,7 +414,7 @@ fn shop() -> Origin {
     Origin::start().on("/", |x| x.ok("text/html", SHOP.as_bytes()))
 }
 
-/// Issue "Nothing leaks", signal coherence: the full round out -> in -> out. Our own words never hold a
+/// The full round out -> in -> out. Our own words never hold a
 /// person who opted back in, and the confirmation takes them back.
 #[test]
 fn the_full_round_of_choices_is_never_held_by_our_own_words() {

@@ -1,5 +1,5 @@
 //! Mixed traffic for a while, with reloads and origin restarts all along: no error that they do not explain, and
-//! memory and descriptors stay flat (issue 4, "Proof"). A minute in CI; `OPTGATE_SOAK=3600` makes it an hour.
+//! memory and descriptors stay flat. A minute in CI; `OPTGATE_SOAK=3600` makes it an hour.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Unix sockets on both sides, and IPv6 (issue 4, staying up).
+//! Unix sockets on both sides, and IPv6.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;

@@ -170,14 +170,14 @@ fn cut_by_the_origin(head: &'static str, body: &'static str) -> String {
     all
 }
 
-/// T10: an answer shorter than its length stays so; no error page follows its bytes.
+/// An answer shorter than its length stays so; no error page follows its bytes.
 #[test]
 fn an_answer_cut_short_of_its_length_is_cut_for_the_client() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n";
     assert_eq!(cut_by_the_origin(head, "begun"), "begun");
 }
 
-/// T10: chunks without a last one are never given a last one.
+/// Chunks without a last one are never given a last one.
 #[test]
 fn an_answer_cut_between_chunks_is_cut_for_the_client() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -195,7 +195,7 @@ fn a_page_cut_by_the_origin_is_not_completed() {
     assert!(!rest.contains("Do Not Sell"), "{rest:?}");
 }
 
-/// T2, T11: an upload that the client cut never looks whole to the origin.
+/// An upload that the client cut never looks whole to the origin.
 #[test]
 fn an_upload_cut_by_the_client_is_cut_for_the_origin() {
     let (sender, ended) = mpsc::channel();

@@ -79,9 +79,8 @@ fn stripped_by(policy: &Policy) -> Vec<&str> {
     policy.registry().vendors().filter(stripped).map(|(_, vendor)| vendor.id.as_str()).collect()
 }
 
-/// Issue 3, stubs: "defined before any vendor snippet runs, callbacks called, promises resolved,
-/// `event_callback` navigations happen. A page whose snippet returns early when the global exists must
-/// return early."
+/// Stubs are defined before any vendor's snippet runs, call back, resolve their promises, and go on where
+/// an `event_callback` does. A page whose snippet returns early when the global exists must return early.
 #[test]
 fn with_every_vendor_stripped_snippets_return_early_and_whoever_waits_is_answered() {
     let test = "with_every_vendor_stripped_snippets_return_early_and_whoever_waits_is_answered";
@@ -102,7 +101,7 @@ fn without_stubs_each_of_those_snippets_makes_its_script_element() {
     }
 }
 
-/// `rewriting.md` 3: under `restrict` the container is kept and reads the page's own data layer.
+/// Under `restrict` the container is kept and reads the page's own data layer.
 #[test]
 fn under_the_default_policy_the_data_layer_is_as_the_page_left_it() {
     let test = "under_the_default_policy_the_data_layer_is_as_the_page_left_it";
@@ -203,7 +202,7 @@ async function all() {
 onload = all;
 </script>"#;
 
-/// Issue 3, proof: snippets as sites embed them, read at test time. With the stubs none throws that does
+/// Snippets as sites embed them, read at test time. With the stubs none throws that does
 /// not throw without, and some of those that fetch do not fetch any more.
 #[test]
 fn snippets_of_saved_pages_run_beside_the_stubs_without_a_new_error() {

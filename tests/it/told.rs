@@ -1,4 +1,4 @@
-//! What is told of an exchange that went wrong: whose doing it was, and how often (reliability.md 6).
+//! What is told of an exchange that went wrong: whose doing it was, and how often.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -107,7 +107,7 @@ fn an_answer_that_the_origin_breaks_off_is_told_as_the_origins() {
     );
 }
 
-/// reliability.md 6: every limit has a counter, whatever the protocol.
+/// Every limit has a counter, whatever the protocol.
 #[test]
 fn limits_of_heads_are_counted_over_both_protocols() {
     let limits = "[limits]\nheader_bytes = \"8KiB\"\nheader_count = 20\n[timeouts]\nheader_read = \"1s\"\n";
@@ -137,7 +137,7 @@ fn limits_of_heads_are_counted_over_both_protocols() {
     assert_eq!(proxy.limit_reached("between_bytes"), 0);
 }
 
-/// T13: what a client of HTTP/2 has begun must end within the time of a head, from its first byte on; the preface is
+/// What a client of HTTP/2 has begun must end within the time of a head, from its first byte on; the preface is
 /// such a beginning. While it is idle it has longer than this test waits.
 #[test]
 fn what_a_client_of_http2_does_not_end_is_ended_and_counted() {

@@ -1,4 +1,4 @@
-//! Third parties that nobody knows, where they go (`unknown = "strip"`; DESIGN 4, Default vendor policy): from markup
+//! Third parties that nobody knows, where they go (`unknown = "strip"`): from markup
 //! and headers, for opted-out visitors alone; what stays; what is said of them; and that settings carry it.
 
 use super::support::browser::{Browser, SIGNAL};

@@ -85,7 +85,7 @@ fn an_opt_out_in_the_old_process_is_in_the_journal_of_the_new_one() {
     assert_eq!(get(binary.addr(), "/", "").text(), "hello");
 }
 
-/// DESIGN 5: what the new process records the old one does not hear of, so whoever it names counts as opted out; a signal
+/// What the new process records the old one does not hear of, so whoever it names counts as opted out; a signal
 /// there is recorded as ever.
 #[test]
 fn an_old_process_takes_every_account_for_opted_out_once_the_new_one_has_the_journal() {

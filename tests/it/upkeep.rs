@@ -105,7 +105,7 @@ fn leaf(house: &House, id: i64) -> String {
     })
 }
 
-/// Issue 6: for an opted-out visitor nothing is worse than an opt-out that is gone and nobody notices. Neither a start
+/// For an opted-out visitor nothing is worse than an opt-out that is gone and nobody notices. Neither a start
 /// nor a proof passes over it, whichever way it was done; each names the record.
 #[test]
 fn an_account_kept_by_its_hash_cannot_be_taken_out_changed_or_put_in_unseen() {
@@ -321,7 +321,7 @@ fn a_journal_made_old_again_does_not_lose_what_was_sealed() {
     house.optgate(&["ledger", "verify"]).failed("record 5 seals accounts");
 }
 
-/// Issue 6: a backup carries accounts and seals, and one without an account that was in it is not put back.
+/// A backup carries accounts and seals, and one without an account that was in it is not put back.
 #[test]
 fn a_backup_carries_the_accounts_that_are_kept_and_their_seals() {
     let house = House::with_two_erased();
@@ -384,7 +384,7 @@ fn an_erased_account_that_is_not_opted_out_leaves_nothing_that_leads_to_it() {
     assert_eq!(again.upkeep().len(), 3, "an order about nobody does nothing");
 }
 
-/// Issue 6: who did what, and when. The record leads to nobody, counts as nobody's choice, can be proven alone, and stays
+/// Who did what, and when. The record leads to nobody, counts as nobody's choice, can be proven alone, and stays
 /// when all else is pruned.
 #[test]
 fn orders_that_change_the_journal_leave_a_record_each() {

@@ -175,7 +175,7 @@ fn observe_changes_nothing_and_counts() {
     assert!(!figures.contains("optgate_elements_neutralised_total{"), "nothing was neutralised");
 }
 
-/// Enforced, refused, passed, observed: of all bases together, each signal once (DESIGN 7).
+/// Enforced, refused, passed, observed: of all bases together, each signal once.
 fn outcomes(proxy: &Proxy) -> [u64; 4] {
     let mut sums = [0; 4];
     for (basis, seen, outcomes) in proxy.running().metrics().site("default").signal_counts() {
@@ -185,7 +185,7 @@ fn outcomes(proxy: &Proxy) -> [u64; 4] {
     sums
 }
 
-/// DESIGN 7: every HTML response with a signal has exactly one outcome.
+/// Every HTML response with a signal has exactly one outcome.
 #[test]
 fn every_signal_on_a_page_has_one_outcome() {
     let origin = shop().answers(
@@ -233,7 +233,7 @@ fn a_coded_page_is_enforced_too() {
     assert_enforced(&coded);
 }
 
-/// DESIGN 4, caches: an old copy's validator never brings the other variant back.
+/// An old copy's validator never brings the other variant back.
 #[test]
 fn a_validator_of_the_other_variant_brings_no_304() {
     let origin = Origin::start().on("/", |x| {

@@ -1,5 +1,4 @@
-//! Same-origin workers and service workers of an opted-out visitor get our statements before their own
-//! (`rewriting.md` 5 and 7; issue 3, the guard).
+//! Same-origin workers and service workers of an opted-out visitor get our statements before their own.
 
 use optgate::enforce::html::negotiate::Coding;
 
@@ -52,7 +51,7 @@ fn a_coded_script_is_decoded_prefixed_and_coded_again() {
     }
 }
 
-/// DESIGN 5: a coding nobody can take off is asked for again without, then refused.
+/// A coding nobody can take off is asked for again without, then refused.
 #[test]
 fn a_script_that_cannot_be_read_is_not_given_to_an_opted_out_visitor() {
     let script = answer("Content-Type: text/javascript\r\nContent-Encoding: compress\r\n", b"x");

@@ -1,4 +1,4 @@
-//! Documents served as XML and what becomes of them (DESIGN 5: "XHTML as XML, SVG documents").
+//! Documents served as XML and what becomes of them.
 //!
 //! `tests/fixtures/xml/CASE/input.xml` and `expected.xml`, each whole, byte by byte and at random cuts;
 //! `plan.txt` beside them where the case is not an opted-out document at `https://shop.example/page`.
@@ -81,7 +81,7 @@ fn is_well_formed(bytes: &[u8]) -> bool {
         .is_ok_and(|text| roxmltree::Document::parse_with_options(text, options).is_ok())
 }
 
-/// DESIGN 4 and 5: every fixture at every kind of cut; what was well-formed stays so.
+/// Every fixture at every kind of cut; what was well-formed stays so.
 #[test]
 fn every_xml_fixture_comes_out_as_written_and_well_formed() {
     let cases = cases();
@@ -105,7 +105,7 @@ fn every_xml_fixture_comes_out_as_written_and_well_formed() {
     assert!(parsed >= 14, "only {parsed} fixtures are well-formed XML");
 }
 
-/// DESIGN 5, last row, and the memory limit: what cannot be read is an error at every cut, of which an
+/// What cannot be read is an error at every cut, of which an
 /// opted-out visitor sees nothing behind the fault, and others every byte.
 #[test]
 fn a_fault_stops_an_opted_out_document_and_loses_nobody_elses_bytes() {
@@ -156,7 +156,7 @@ fn a_fault_stops_an_opted_out_document_and_loses_nobody_elses_bytes() {
     }
 }
 
-/// DESIGN 7: counted once each; `restrict` as the `strip` it was; feeds and drawings are no documents.
+/// Counted once each; `restrict` as the `strip` it was; feeds and drawings are no documents.
 #[test]
 fn the_summary_says_what_the_document_was() {
     let vendors = |summary: &Summary| summary.vendors.iter().map(|(_, _, count)| count).sum::<u32>();

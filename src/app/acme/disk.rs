@@ -16,9 +16,9 @@ use crate::store::files;
 
 /// An authority's folder, below the data folder.
 #[derive(Debug, Clone)]
-pub struct Cupboard(PathBuf);
+pub struct AcmeFiles(PathBuf);
 
-impl Cupboard {
+impl AcmeFiles {
     /// The one for an authority's directory (URL); made when something is put in.
     #[must_use]
     pub fn of(data_dir: &Path, directory: &str) -> Self {
@@ -86,20 +86,20 @@ mod tests {
     #[test]
     fn only_this_user_may_read_what_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let cupboard = Cupboard::of(dir.path(), CA);
+        let files = AcmeFiles::of(dir.path(), CA);
         for turn in ["one", "two"] {
-            cupboard.keep("a.test", turn, "chain").unwrap();
-            let meta = fs::metadata(cupboard.file("a.test")).unwrap();
+            files.keep("a.test", turn, "chain").unwrap();
+            let meta = fs::metadata(files.file("a.test")).unwrap();
             assert_eq!(meta.permissions().mode() & 0o777, 0o600);
-            assert_eq!(fs::read_to_string(cupboard.file("a.test")).unwrap(), format!("{turn}\nchain"));
+            assert_eq!(fs::read_to_string(files.file("a.test")).unwrap(), format!("{turn}\nchain"));
         }
-        assert_eq!(fs::metadata(&cupboard.0).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&files.0).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     /// Trials at one authority leave nothing that another's place is taken by.
     #[test]
     fn authorities_are_kept_apart() {
-        let folder = |url| Cupboard::of(Path::new("/d"), url).0.display().to_string();
+        let folder = |url| AcmeFiles::of(Path::new("/d"), url).0.display().to_string();
         let (trial, real) = (folder("https://ca.test/trial"), folder("https://ca.test/real"));
         assert!(trial.starts_with("/d/acme/ca.test-") && trial != real);
         assert!(folder("https://[::1]:14000/dir").starts_with("/d/acme/---1--"));
@@ -108,10 +108,10 @@ mod tests {
     #[test]
     fn an_account_that_cannot_be_read_is_not_replaced_quietly() {
         let dir = tempfile::tempdir().unwrap();
-        let cupboard = Cupboard::of(dir.path(), CA);
-        assert!(cupboard.account().unwrap().is_none());
-        cupboard.put("account.json", b"{").unwrap();
-        let error = cupboard.account().err().unwrap();
+        let files = AcmeFiles::of(dir.path(), CA);
+        assert!(files.account().unwrap().is_none());
+        files.put("account.json", b"{").unwrap();
+        let error = files.account().err().unwrap();
         assert!(format!("{error:#}").contains("account.json"), "{error:#}");
     }
 }

@@ -18,7 +18,7 @@ use instant_acme::CertificateIdentifier;
 use rustls::sign::CertifiedKey;
 use tokio::sync::{Notify, watch};
 
-use self::disk::Cupboard;
+use self::disk::AcmeFiles;
 use self::validity::Validity;
 use crate::config::Acme;
 use crate::edge::tls::{self, Certificates};
@@ -39,9 +39,9 @@ const NAP: Duration = Duration::from_secs(3_600);
 ///
 /// A file that cannot be used is as if it were not there, and the log says so: another is ordered.
 pub fn take_up(acme: &Acme, data_dir: &Path, certificates: &Certificates, metrics: &Metrics) {
-    let cupboard = Cupboard::of(data_dir, &acme.directory);
+    let files = AcmeFiles::of(data_dir, &acme.directory);
     for host in &acme.hosts {
-        let file = cupboard.file(host);
+        let file = files.file(host);
         if !file.exists() {
             continue;
         }
@@ -103,7 +103,7 @@ impl Upkeep {
                     turns.clear();
                     authority.clone_from(&acme.directory);
                 }
-                self.round(acme, &Cupboard::of(&settings.data_dir, &acme.directory), &mut turns).await;
+                self.round(acme, &AcmeFiles::of(&settings.data_dir, &acme.directory), &mut turns).await;
             }
             let next = turns.values().map(|turn: &Turn| turn.due).min();
             let wait = next.map_or(NAP, |due| Duration::from_secs((due - now()).max(1).unsigned_abs()));
@@ -118,7 +118,7 @@ impl Upkeep {
     }
 
     /// Every host whose turn it is.
-    async fn round(&self, acme: &Acme, cupboard: &Cupboard, turns: &mut HashMap<String, Turn>) {
+    async fn round(&self, acme: &Acme, files: &AcmeFiles, turns: &mut HashMap<String, Turn>) {
         turns.retain(|host, _| acme.hosts.contains(host));
         for host in &acme.hosts {
             let turn = turns.entry(host.clone()).or_default();
@@ -126,7 +126,7 @@ impl Upkeep {
                 continue;
             }
             let attended =
-                tokio::time::timeout(PATIENCE, self.attend(acme, cupboard, host, turn.failures)).await;
+                tokio::time::timeout(PATIENCE, self.attend(acme, files, host, turn.failures)).await;
             *turn =
                 match attended.unwrap_or_else(|_| Err(anyhow::anyhow!("it took longer than {PATIENCE:?}"))) {
                     Ok(due) => Turn { due, failures: 0 },
@@ -141,20 +141,14 @@ impl Upkeep {
     }
 
     /// Renews a host's certificate if it is time, and says when to look again.
-    async fn attend(
-        &self,
-        acme: &Acme,
-        cupboard: &Cupboard,
-        host: &str,
-        failures: u32,
-    ) -> anyhow::Result<i64> {
+    async fn attend(&self, acme: &Acme, files: &AcmeFiles, host: &str, failures: u32) -> anyhow::Result<i64> {
         // From the file: what serves now may be another authority's, until this one has given its own.
-        let held = read(&cupboard.file(host)).ok();
+        let held = read(&files.file(host)).ok();
         if let Some((key, validity)) = &held {
             self.certificates.put(host, Arc::clone(key));
             events::certificate_in_place(&self.house.metrics, host, validity.until);
         }
-        let account = order::account(acme, cupboard).await;
+        let account = order::account(acme, files).await;
         let mut replaces = None;
         if let Some((key, validity)) = &held {
             let Ok(account) = &account else {
@@ -178,8 +172,8 @@ impl Upkeep {
         let challenge = *challenge.context("no challenge is set")?;
         let (key, chain) =
             order::order(&account, host, challenge, replaces, self.certificates.proofs()).await?;
-        cupboard.keep(host, &key, &chain)?;
-        let (key, validity) = read(&cupboard.file(host))?;
+        files.keep(host, &key, &chain)?;
+        let (key, validity) = read(&files.file(host))?;
         self.certificates.put(host, key);
         events::certificate_in_place(&self.house.metrics, host, validity.until);
         events::certificate_issued(&self.house.metrics, host);

@@ -10,7 +10,7 @@ use instant_acme::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::disk::Cupboard;
+use super::disk::AcmeFiles;
 use super::validity::{Validity, chosen_second};
 use crate::config::{Acme, Challenge};
 use crate::edge::proofs::Proofs;
@@ -22,21 +22,21 @@ const PATIENCE: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120
 const LOOKS: (i64, i64) = (3_600, 86_400);
 
 /// The account at the authority; made and kept when there is none.
-pub(super) async fn account(acme: &Acme, cupboard: &Cupboard) -> anyhow::Result<Account> {
+pub(super) async fn account(acme: &Acme, files: &AcmeFiles) -> anyhow::Result<Account> {
     let builder = match &acme.roots {
         Some(roots) => Account::builder_with_root(roots),
         None => Account::builder(),
     };
     let builder = builder.context("the authority's server cannot be verified")?;
     let unreachable = || format!("the authority at {} refuses, or cannot be reached", acme.directory);
-    if let Some(credentials) = cupboard.account()? {
+    if let Some(credentials) = files.account()? {
         return builder.from_credentials(credentials).await.with_context(unreachable);
     }
     let contact: Vec<&str> = acme.contact.iter().map(String::as_str).collect();
     let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let made = builder.create(&wanted, acme.directory.clone(), None).await;
     let (account, credentials) = made.with_context(unreachable)?;
-    cupboard.keep_account(&credentials)?;
+    files.keep_account(&credentials)?;
     Ok(account)
 }
 

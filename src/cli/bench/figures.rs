@@ -453,7 +453,7 @@ mod tests {
         assert!((last.percentile - 99.9).abs() < 1e-6 && last.proxied_us == 180.998, "{last:?}");
     }
 
-    /// Issue 5: errors, a late sender and a control that drifts make a run say nothing.
+    /// Errors, a late sender and a control that drifts make a run say nothing.
     #[test]
     fn errors_lateness_and_drift_are_each_a_doubt() {
         let good = || heard(100, 100_000, &[]);

@@ -261,7 +261,7 @@ mod tests {
         assert!(duration("100ms").is_err() && duration("2s").is_ok());
     }
 
-    /// Issue 5: an exit code for a threshold; what is not sure neither passes nor fails it.
+    /// An exit code for a threshold; what is not sure neither passes nor fails it.
     #[test]
     fn the_exit_code_is_the_verdicts() {
         let verdict = |inconclusive: &[&str], within: Option<bool>| Verdict {

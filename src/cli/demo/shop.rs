@@ -110,7 +110,7 @@ mod tests {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// Issue 2, "the two commands": the ten trackers the demo promises, on every page.
+    /// The ten trackers the demo promises, on every page.
     #[tokio::test]
     async fn every_page_embeds_the_ten_trackers() {
         for path in ["/", "/product/1", "/checkout"] {

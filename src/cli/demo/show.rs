@@ -9,11 +9,8 @@ use http::header::{LINK, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
 
 use crate::cli::ask::ask;
-use crate::config::VendorAction;
+use crate::config::{HONORED, VendorAction};
 use crate::registry::{Policy, VendorId};
-
-/// The regulation's label (11 CCR 7025(c)(6)).
-const STATUS: &str = "Opt-Out Request Honored";
 
 /// Writes the three addresses, one a line, in the form scripts rely on.
 ///
@@ -51,10 +48,10 @@ pub async fn print(
     for (name, page) in [("without the signal", &plain), ("with Sec-GPC: 1", &signalled)] {
         let has = |yes: bool| if yes { "yes" } else { "no" };
         let link = page.body.contains(&format!("href=\"{prefix}\""));
-        let status = page.body.contains(STATUS);
+        let status = page.body.contains(HONORED);
         writeln!(
             out,
-            "{name:<19} {}  opt-out link: {}  \"{STATUS}\": {}",
+            "{name:<19} {}  opt-out link: {}  \"{HONORED}\": {}",
             page.status.as_u16(),
             has(link),
             has(status)

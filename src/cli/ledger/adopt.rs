@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::import::{clear, record};
 use super::{Failure, Global, settings};
-use crate::cli::books::Books;
+use crate::cli::data_folder::DataFolder;
 use crate::store::adopt::left_behind;
 use crate::store::recipients;
 
@@ -31,11 +31,12 @@ pub struct AdoptArgs {
 pub fn run(global: &Global, args: &AdoptArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = settings(global, Vec::new(), true)?.settings;
     let left = left_behind(&args.folder, &settings.data_dir).map_err(anyhow::Error::new)?;
-    let books = Books::open(&settings)?;
+    let folder = DataFolder::open(&settings)?;
     let (told, total) = (!settings.recipients.is_empty(), left.arrivals.len() as u64);
-    let counts = record(&books, (left.arrivals.into_iter().map(Ok), total), || Ok(()), (told, args.dry_run))?;
+    let counts =
+        record(&folder, (left.arrivals.into_iter().map(Ok), total), || Ok(()), (told, args.dry_run))?;
     if !args.dry_run {
-        books.plan(&settings)?;
+        folder.plan(&settings)?;
     }
     writeln!(out, "{}: {}", if args.dry_run { "would be recorded" } else { "recorded" }, counts.recorded)?;
     writeln!(out, "opted out here already: {}", counts.known)?;

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::store::proof::Item;
@@ -32,21 +31,6 @@ pub enum Format {
     Csv,
     /// Everything that proves the journal, one JSON object a line.
     Proof,
-}
-
-/// A record as it is exported; the order of the fields is the order of the columns (DESIGN 7).
-#[derive(Debug, Serialize)]
-struct Row<'a> {
-    seq: i64,
-    node: &'a str,
-    /// RFC 3339, UTC, to the microsecond.
-    time: String,
-    site: &'a str,
-    kind: &'a str,
-    signal: &'a str,
-    basis: &'a str,
-    policy: &'a str,
-    reference: &'a str,
 }
 
 /// The columns, for an export without records.
@@ -170,23 +154,12 @@ impl<W: Write> Sheet<W> {
     }
 
     fn row(&mut self, record: &RecordView) -> std::io::Result<()> {
-        let row = Row {
-            seq: record.seq,
-            node: &record.node,
-            time: time(record.time_us),
-            site: &record.site,
-            kind: &record.kind,
-            signal: &record.signal,
-            basis: &record.basis,
-            policy: &record.policy,
-            reference: &record.reference,
-        };
         match self {
             Self::Lines(out) => {
-                serde_json::to_writer(&mut *out, &row)?;
+                serde_json::to_writer(&mut *out, record)?;
                 out.write_all(b"\n")
             }
-            Self::Table(table) => Ok(table.serialize(row)?),
+            Self::Table(table) => Ok(table.serialize(record)?),
         }
     }
 
@@ -197,12 +170,6 @@ impl<W: Write> Sheet<W> {
         };
         flushed.context("cannot write the export")
     }
-}
-
-/// A time outside what calendars hold is shown as it is, so that an export never hides a record.
-fn time(microseconds: i64) -> String {
-    jiff::Timestamp::from_microsecond(microseconds)
-        .map_or_else(|_| format!("{microseconds}us"), |time| format!("{time:.6}"))
 }
 
 #[cfg(test)]
@@ -232,7 +199,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// DESIGN 7: exactly these fields in this order, never the subject.
+    /// Scripts read these: exactly these fields in this order, never the subject.
     #[test]
     fn an_exported_line_holds_exactly_the_promised_fields() {
         assert_eq!(

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Global, settings};
-use crate::cli::books::Books;
+use crate::cli::data_folder::DataFolder;
 use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
 use crate::store::{self, HoldOrder};
@@ -149,7 +149,7 @@ pub fn prune(global: &Global, args: &PruneArgs, out: &mut dyn Write) -> Result<(
         }
         (None, None) => return Err(anyhow::anyhow!("`store.retention` is \"none\"; give --before").into()),
     };
-    let pruned = Books::open(&settings)?.prune(before_us, args.dry_run)?;
+    let pruned = DataFolder::open(&settings)?.prune(before_us, args.dry_run)?;
     writeln!(out, "{}: {}", if args.dry_run { "would be pruned" } else { "pruned" }, pruned.records)?;
     writeln!(out, "held: {}", pruned.held)?;
     writeln!(out, "of the first format, kept whole: {}", pruned.first_format)?;
@@ -200,9 +200,9 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
         scopes.extend(std::iter::once(&site.scope).chain(&site.formerly).map(String::as_str));
     }
     scopes.dedup();
-    let books = Books::open(&settings)?;
+    let folder = DataFolder::open(&settings)?;
     let mut subjects = Vec::new();
-    for keys in std::iter::once(books.keys()).chain(books.keys().older()) {
+    for keys in std::iter::once(folder.keys()).chain(folder.keys().older()) {
         for (level, key) in &named {
             subjects.extend(scopes.iter().map(|scope| level.subject(keys, scope, key.as_bytes())));
         }
@@ -215,7 +215,7 @@ pub fn erase(global: &Global, args: &EraseArgs, out: &mut dyn Write) -> Result<(
         )
         .into());
     }
-    let erased = books.erase(subjects)?;
+    let erased = folder.erase(subjects)?;
     writeln!(out, "records erased from: {}", erased.records)?;
     writeln!(out, "of the first format, whose bytes hold the account's hash: {}", erased.first_format)?;
     let kept = if erased.suppressed { "yes" } else { "no" };
@@ -241,7 +241,7 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
         HoldCommand::List => None,
     };
     let holds = match order {
-        Some(order) => Books::open(&settings)?.hold(order)?,
+        Some(order) => DataFolder::open(&settings)?.hold(order)?,
         None => store::holds(&settings.data_dir).map_err(anyhow::Error::new)?,
     };
     for hold in holds {

@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use super::input::Input;
 use super::table::{Row, Table, survey};
 use super::{Failure, Global, settings};
-use crate::cli::books::Books;
+use crate::cli::data_folder::DataFolder;
 use crate::config::Site;
 use crate::privacy::{Keys, Subject};
 use crate::store;
@@ -84,11 +84,11 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     // First, for the head line may be one of them.
     found.unreadable.iter().for_each(|row| refuse(row.line, &row.words()));
     let mut table = Table::of(input.open()?, &found).with_context(|| format!("{name}:1"))?;
-    let books = Books::open(&settings)?;
+    let folder = DataFolder::open(&settings)?;
     let checks = store::key_lines(&settings.data_dir).map_err(anyhow::Error::new)?;
     let reading = Reading {
         provenance: format!("{} sha256:{}", args.source.word(), found.digest),
-        keys: books.keys(),
+        keys: folder.keys(),
         checks: checks.iter().map(|line| line.check.as_str()).collect(),
         sites: settings.sites.iter().map(|site| (site.name.as_str(), &**site)).collect(),
     };
@@ -111,13 +111,13 @@ pub fn run(global: &Global, args: &ImportArgs, out: &mut dyn Write) -> Result<()
     let told = !settings.recipients.is_empty();
     let rows = found.rows.saturating_sub(1);
     // Every record names the file's digest: what the file did not have then is not recorded.
-    let mut counts = record(&books, (arrivals, rows), || input.unchanged(), (told, args.dry_run))?;
+    let mut counts = record(&folder, (arrivals, rows), || input.unchanged(), (told, args.dry_run))?;
     counts.known += twice;
     if table.digest() != found.digest {
         return Err(input.changed().into());
     }
     if !args.dry_run {
-        books.plan(&settings)?;
+        folder.plan(&settings)?;
     }
     writeln!(out, "{}: {}", if args.dry_run { "would be recorded" } else { "recorded" }, counts.recorded)?;
     writeln!(out, "recorded before: {}", counts.known)?;
@@ -278,7 +278,7 @@ fn is_new(seen: &mut HashSet<Subject>, arrival: &Arrival) -> bool {
 /// Records all of them, so many at a time as one commit and one request to a server take, and says how far it is. `total`:
 /// about how many there are. `holds`: whether what some were read from is still what it was, asked before they are recorded.
 pub(super) fn record(
-    books: &Books,
+    folder: &DataFolder,
     (mut arrivals, total): (impl Iterator<Item = anyhow::Result<Arrival>>, u64),
     holds: impl Fn() -> anyhow::Result<()>,
     (told, dry_run): (bool, bool),
@@ -309,7 +309,7 @@ pub(super) fn record(
         }
         done += some.len() as u64;
         if !some.is_empty() {
-            imported.add(&books.import(some, told, dry_run)?);
+            imported.add(&folder.import(some, told, dry_run)?);
         } else if failed.is_none() {
             bar.finish_and_clear();
             return Ok(imported);

@@ -9,14 +9,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Subcommand};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Failure, Global, settings};
 use crate::cli::{Cli, Output};
 use crate::config::{Settings, Way};
 use crate::store::recipients::{self, Letter, OptOut, Task, TaskText};
-use crate::store::{self, RecordView};
+use crate::store::{self, RecordView, time};
 
 /// Which opt-out, or what was done.
 #[derive(Debug, Args)]
@@ -155,7 +154,7 @@ fn one(settings: &Settings, reference: &str, format: Output, out: &mut dyn Write
     let record = store::record(&settings.data_dir, reference)?;
     let record = record.with_context(|| format!("there is no record {reference} that is not pruned"))?;
     anyhow::ensure!(
-        record.kind == "opt-out",
+        record.is_opt_out(),
         "{} is no opt-out, but {}: nobody is told",
         record.reference,
         record.kind
@@ -223,9 +222,9 @@ impl<'a> Shown<'a> {
         let at_once = self.requested_us >= self.effective_us;
         writeln!(out, "reference: {}", self.record.reference)?;
         writeln!(out, "site: {}", self.record.site)?;
-        writeln!(out, "requested: {}", time(self.requested_us))?;
+        writeln!(out, "requested: {}", time::to_the_second(self.requested_us))?;
         let how = if at_once { " (effective at once)" } else { "" };
-        writeln!(out, "effective: {}{how}", time(self.effective_us))?;
+        writeln!(out, "effective: {}{how}", time::to_the_second(self.effective_us))?;
         let or_none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
         writeln!(out, "vendors that got data in between: {}", or_none(&self.vendors))?;
         if !self.nobody.is_empty() {
@@ -246,8 +245,8 @@ impl<'a> Shown<'a> {
         Ok(json!({
             "reference": self.record.reference,
             "site": self.record.site,
-            "requested_at": time(self.requested_us),
-            "effective_at": time(self.effective_us),
+            "requested_at": time::to_the_second(self.requested_us),
+            "effective_at": time::to_the_second(self.effective_us),
             "at_once": self.requested_us >= self.effective_us,
             "vendors": self.vendors,
             "vendors_without_recipient": self.nobody,
@@ -271,7 +270,7 @@ fn line(task: &Task, settings: &Settings) -> String {
     let Task { task: id, recipient, way, address, state, tries, .. } = task;
     let more = match (state.as_str(), &task.receipt, &task.error) {
         ("done", receipt, _) => {
-            let told = task.told_us.map(time).unwrap_or_default();
+            let told = task.told_us.map(time::to_the_second).unwrap_or_default();
             format!("told {told} ({})", receipt.as_deref().unwrap_or("no receipt"))
         }
         ("unnamed", _, _) => {
@@ -306,8 +305,4 @@ fn text(data_dir: &Path, task: &str, out: &mut dyn Write) -> anyhow::Result<()> 
     };
     write!(out, "To: {}\nSubject: {}\n\n{}", task.address, letter.subject(), letter.text())?;
     Ok(())
-}
-
-fn time(time_us: i64) -> String {
-    Timestamp::from_microsecond(time_us).map_or_else(|_| format!("{time_us}us"), |time| format!("{time:.0}"))
 }

@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::{Failure, Global, data_dir};
 use crate::store::proof::{Inclusion, Item, Proven, Unproven, Verifier};
-use crate::store::{self, PublicKey};
+use crate::store::{self, PublicKey, time};
 
 /// What to prove, and with which keys.
 #[derive(Debug, Args)]
@@ -158,7 +158,7 @@ fn one_record(file: &Path, keys: &[PublicKey], out: &mut dyn Write) -> Result<()
     let (record, signed_us, key) = proof.verify(keys).map_err(|why| not_proven(&name, &why))?;
     serde_json::to_writer(&mut *out, &record).map_err(std::io::Error::from)?;
     writeln!(out)?;
-    eprintln!("proven: record {} was signed at {} with key {key}", record.seq, time(signed_us));
+    eprintln!("proven: record {} was signed at {} with key {key}", record.seq, time::shortest(signed_us));
     own_word(keys.is_empty());
     Ok(())
 }
@@ -175,7 +175,7 @@ fn report(proven: &Proven, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "checkpoints: {}", proven.checkpoints)?;
     writeln!(out, "signed up to record: {}", proven.signed_to)?;
     if let Some((time_us, key)) = &proven.signed_at {
-        writeln!(out, "signed at: {}", time(*time_us))?;
+        writeln!(out, "signed at: {}", time::shortest(*time_us))?;
         writeln!(out, "signed with: {key}")?;
     }
     own_word(proven.on_its_own_word);
@@ -189,9 +189,4 @@ fn own_word(taken: bool) {
              is is not shown"
         );
     }
-}
-
-fn time(microseconds: i64) -> String {
-    jiff::Timestamp::from_microsecond(microseconds)
-        .map_or_else(|_| format!("{microseconds}us"), |time| time.to_string())
 }

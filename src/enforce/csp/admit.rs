@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    /// `rewriting.md` 5: the page's nonce is used where there is one, and then no policy is touched for it.
+    /// The page's nonce is used where there is one, and then no policy is touched for it.
     #[test]
     fn a_nonce_of_the_page_is_used_before_a_hash_is_added() {
         for policy in [

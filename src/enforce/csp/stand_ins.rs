@@ -126,7 +126,7 @@ mod tests {
         with_stand_ins(policy, &own())
     }
 
-    /// `rewriting.md` 5, CSP: only if needed, and in the directive that governs.
+    /// A policy is touched only if needed, and in the directive that governs.
     #[test]
     fn the_folder_goes_to_each_directive_that_would_block_a_stand_in() {
         for (policy, want) in [

@@ -145,7 +145,7 @@ fn folder(path: &str) -> impl Iterator<Item = String> + use<> {
 }
 
 /// Whether a stripped vendor would come through a source. A host that is essential on some path counts as
-/// such, as for connection hints (DESIGN 4).
+/// such, as for connection hints.
 fn check(source: &CspSource, policy: &Policy) -> Result<(), NeverAllowed> {
     let never = |host: &str, vendor| {
         let vendor = policy.registry().vendor(vendor).id.clone();
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// The issue: strip-class hosts never get in, by whatever spelling.
+    /// Strip-class hosts never get in, by whatever spelling.
     #[test]
     fn no_source_lets_a_stripped_vendor_in() {
         for (host, wildcard, path) in [

@@ -76,7 +76,7 @@ fn run_together(before: &Token<'_>, after: &Token<'_>) -> bool {
 mod tests {
     use super::*;
 
-    /// DESIGN 4, Guard: bytes count, and what runs must not change.
+    /// Bytes count, and what runs must not change.
     #[test]
     fn what_separates_nothing_goes_and_what_separates_stays() {
         for (script, small) in [

@@ -213,7 +213,7 @@ mod tests {
         encoder.finish().unwrap().len()
     }
 
-    /// DESIGN 4, Guard: core at most 8 KiB, and 10 KiB more for table, stubs and whatever else is run once: what
+    /// Core at most 8 KiB, and 10 KiB more for table, stubs and whatever else is run once: what
     /// consent tools are told, and what ends what was there before.
     #[test]
     fn each_part_of_the_guard_keeps_its_budget() {
@@ -250,7 +250,7 @@ mod tests {
         );
     }
 
-    /// `rewriting.md` 5: the page's charset must not matter.
+    /// The page's charset must not matter.
     #[test]
     fn the_guard_is_ascii_and_closes_its_own_element_only() {
         let element =

@@ -144,7 +144,7 @@ mod tests {
         script(&Signals::of(&settings(), &Policy::resolve(registry, &written).unwrap()))
     }
 
-    /// DESIGN 4, guard: ASCII, no end of its own element, small. The figure is printed.
+    /// ASCII, no end of its own element, small. The figure is printed.
     #[test]
     fn the_script_is_small_ascii_and_ends_no_element() {
         let text = restricting(&[]);
@@ -164,7 +164,7 @@ mod tests {
         assert!(text.contains(r#"["DBABLA~CVQVAAAAAACA.QA","DBABLA~CVQVAAAAAACA.YA"]"#), "{text}");
     }
 
-    /// `domain.md` 5.4: exactly the documented calls of the vendors that the policy restricts.
+    /// Exactly the documented calls of the vendors that the policy restricts.
     #[test]
     fn only_restricted_vendors_calls_are_in_it() {
         let calls = [
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// `rewriting.md` 3: a container that stays finds its defaults denied; without one, no layer is made.
+    /// A container that stays finds its defaults denied; without one, no layer is made.
     #[test]
     fn google_is_told_only_while_a_google_tag_stays() {
         assert!(restricting(&[]).contains(r#""google":[["consent","default","#));

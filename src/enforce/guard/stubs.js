@@ -1,5 +1,5 @@
 // Stand-ins for the globals of stripped vendors, so that page code neither throws nor waits, and so
-// that a snippet which stops when its global exists does stop (rewriting.md 0 (3), 2).
+// that a snippet which stops when its global exists does stop.
 //
 // How this file is read (stubs.rs): everything before the first `@stub` line and after `@end` is always
 // kept. A line `// @stub IDS` heads a section, kept when one of the vendors is stripped; `a+b` asks for

@@ -166,7 +166,7 @@ mod tests {
         Policy::resolve(Arc::new(Registry::builtin().unwrap()), &VendorPolicy::default()).unwrap()
     }
 
-    /// Issue 3, "Stubs of our own for the common globals ... and the rest the registry names".
+    /// The common globals have stubs of our own, and so has the rest that the registry names.
     #[test]
     fn every_vendor_whose_entry_asks_for_a_stub_has_one_and_no_id_is_unknown() {
         let registry = Registry::builtin().unwrap();
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// DESIGN 4: a vendor that is kept must find the page as it expects it.
+    /// A vendor that is kept must find the page as it expects it.
     #[test]
     fn only_stripped_vendors_have_stubs() {
         let none = script(std::iter::empty());
@@ -207,7 +207,7 @@ mod tests {
         assert!(!two.contains("pintrk") && !two.contains("googletag"), "{two}");
     }
 
-    /// Issue "What breaks": `window.heap` of a page without that vendor is the page's.
+    /// `window.heap` of a page without that vendor is the page's.
     #[test]
     fn a_name_that_is_a_word_waits_for_its_vendor() {
         let script = script(["heap", "appsflyer-branch-adjust"].into_iter());
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(script.matches("twttr").count(), 1, "{script}");
     }
 
-    /// `rewriting.md` 3: a container that is kept reads the data layer itself.
+    /// A container that is kept reads the data layer itself.
     #[test]
     fn the_data_layer_is_left_alone_while_both_of_its_readers_are_kept() {
         let layer = "hold(\"dataLayer\"";
@@ -238,7 +238,7 @@ mod tests {
         assert!(script(["google-tag-manager", "google-gtag"].into_iter()).contains(wait));
     }
 
-    /// DESIGN 4, Guard: ASCII, inline, classic; table and stubs within 10 KiB, of which these may take
+    /// ASCII, inline, classic; table and stubs within 10 KiB, of which these may take
     /// 3.5 KiB with every vendor stripped that the default policy strips.
     #[test]
     fn the_default_policys_stubs_are_ascii_close_no_element_and_stay_small() {

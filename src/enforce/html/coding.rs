@@ -11,7 +11,7 @@ use zstd::stream::raw::{self as zstd_raw, DParameter, InBuffer, Operation as _, 
 
 pub use super::encoder::{Effort, Encoder};
 use super::negotiate::Coding;
-use super::reuse::Shelf;
+use super::reuse::ContextPool;
 
 /// Largest zstd window taken, as a power of two: 8 MiB (RFC 9659: what a browser must support).
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -307,8 +307,8 @@ impl Decoder {
 }
 
 thread_local! {
-    static ZSTD: Shelf<(), Box<zstd_raw::Decoder<'static>>> = const { Shelf::new() };
-    static BUFFERS: Shelf<(), Box<[u8]>> = const { Shelf::new() };
+    static ZSTD: ContextPool<(), Box<zstd_raw::Decoder<'static>>> = const { ContextPool::new() };
+    static BUFFERS: ContextPool<(), Box<[u8]>> = const { ContextPool::new() };
 }
 
 impl Drop for Decoder {
@@ -316,13 +316,13 @@ impl Drop for Decoder {
     fn drop(&mut self) {
         return_buffer(std::mem::take(&mut self.buffer));
         if let Reader::Zstd { decoder, .. } = std::mem::replace(&mut self.reader, Reader::Complete) {
-            let _ = ZSTD.try_with(|shelf| shelf.keep((), decoder));
+            let _ = ZSTD.try_with(|pool| pool.keep((), decoder));
         }
     }
 }
 
 fn zstd_decoder() -> Result<Box<zstd_raw::Decoder<'static>>, CodingError> {
-    if let Some(mut decoder) = ZSTD.with(|shelf| shelf.take(&()))
+    if let Some(mut decoder) = ZSTD.with(|pool| pool.take(&()))
         && decoder.reinit().is_ok()
     {
         return Ok(decoder);
@@ -334,14 +334,14 @@ fn zstd_decoder() -> Result<Box<zstd_raw::Decoder<'static>>, CodingError> {
 
 /// Room for one step. What others left in it is never read: a step gives out what it wrote.
 pub(super) fn step_buffer() -> Box<[u8]> {
-    BUFFERS.with(|shelf| shelf.take(&())).unwrap_or_else(|| vec![0; STEP].into())
+    BUFFERS.with(|pool| pool.take(&())).unwrap_or_else(|| vec![0; STEP].into())
 }
 
 /// Keeps it for the next; an empty one is none.
 pub(super) fn return_buffer(buffer: Box<[u8]>) {
     if buffer.len() == STEP {
-        // A thread that ends has no shelf any more.
-        let _ = BUFFERS.try_with(|shelf| shelf.keep((), buffer));
+        // A thread that ends has no pool any more.
+        let _ = BUFFERS.try_with(|pool| pool.keep((), buffer));
     }
 }
 

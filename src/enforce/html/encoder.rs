@@ -8,7 +8,7 @@ use zstd::stream::raw::{self as zstd_raw, InBuffer, Operation as _, OutBuffer};
 
 use super::coding::{CodingError, STEP, ZLIB_WINDOW_BITS, return_buffer, step_buffer};
 use super::negotiate::Coding;
-use super::reuse::Shelf;
+use super::reuse::ContextPool;
 
 /// How much work an encoder does for how few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +42,7 @@ impl Effort {
 }
 
 thread_local! {
-    static SHELF: Shelf<(Coding, Effort), Writer> = const { Shelf::new() };
+    static WRITERS: ContextPool<(Coding, Effort), Writer> = const { ContextPool::new() };
 }
 
 enum Writer {
@@ -106,7 +106,7 @@ impl Encoder {
     /// When the zstd library cannot allocate.
     pub fn new(coding: Coding, effort: Effort) -> Result<Self, CodingError> {
         let made_for = (coding, effort);
-        let writer = match SHELF.with(|shelf| shelf.take(&made_for)).and_then(Writer::ready_again) {
+        let writer = match WRITERS.with(|pool| pool.take(&made_for)).and_then(Writer::ready_again) {
             Some(writer) => writer,
             None => Writer::new(coding, &effort.levels())?,
         };
@@ -217,8 +217,8 @@ impl Drop for Encoder {
         let reusable = matches!(self.writer, Writer::Zlib(_) | Writer::Zstd(_));
         if reusable && self.made_for.1 != Effort::Best {
             let writer = std::mem::replace(&mut self.writer, Writer::Identity);
-            // A thread that ends has no shelf any more.
-            let _ = SHELF.try_with(|shelf| shelf.keep(self.made_for, writer));
+            // A thread that ends has no pool any more.
+            let _ = WRITERS.try_with(|pool| pool.keep(self.made_for, writer));
         }
     }
 }

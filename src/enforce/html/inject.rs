@@ -1,13 +1,9 @@
-//! The opt-out link and its status: markup, place, and the page's own link (DESIGN 4, "Link").
+//! The opt-out link and its status: markup, place, and the page's own link.
+
+use std::sync::LazyLock;
 
 use super::references::{Place, decode};
-use crate::config::LinkTitle;
-
-/// `Do Not Sell or Share My Personal Information`, Civil Code 1798.135(a)(1).
-const DO_NOT_SELL: &str = "Do Not Sell or Share My Personal Information";
-
-/// `Your Privacy Choices`, 11 CCR 7015(b).
-const PRIVACY_CHOICES: &str = "Your Privacy Choices";
+use crate::config::{HONORED, LinkTitle};
 
 /// Titles that make a link of the page's own count, folded to lower case.
 const TITLES: [&str; 3] = [
@@ -19,12 +15,16 @@ const TITLES: [&str; 3] = [
 /// Bytes of anchor text kept; a longer text is no title, however much of it is white space.
 const ANCHOR_TEXT: usize = 512;
 
-/// Said beside the link when the opt-out is in force (11 CCR 7025(c)(6)).
-const STATUS: &str = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored</span>";
+/// Said beside the link when the opt-out is in force.
+static STATUS: LazyLock<String> = LazyLock::new(|| said(HONORED));
 
 /// The same to somebody who keeps a programme in spite of the opt-out (11 CCR 7025(c)(4)): what it needs is on this page.
-const STATUS_BUT_PROGRAMME: &str = " <span class=\"ogc-status\" role=\"status\">Opt-Out Request Honored, except for the \
-                                    programme you keep</span>";
+static STATUS_BUT_PROGRAMME: LazyLock<String> =
+    LazyLock::new(|| said(&format!("{HONORED}, except for the programme you keep")));
+
+fn said(words: &str) -> String {
+    format!(" <span class=\"ogc-status\" role=\"status\">{words}</span>")
+}
 
 /// The opt-out icon beside the words (11 CCR 7015(b)), drawn anew at the official 30 x 14: a pill, a tick
 /// on white, a cross on blue. No class, no style: nothing of the page's or a list's can catch it.
@@ -39,19 +39,18 @@ const ICON: &str = concat!(
 );
 
 /// What is said beside the link when the opt-out is in force.
-pub(super) const fn status(keeps_programme: bool) -> &'static str {
-    if keeps_programme { STATUS_BUT_PROGRAMME } else { STATUS }
+pub(super) fn status(keeps_programme: bool) -> &'static str {
+    if keeps_programme { &STATUS_BUT_PROGRAMME } else { &STATUS }
 }
 
 /// Appends the whole line that is inserted. `address` is the portal's, absolute on pages with a foreign base; `status`
 /// is empty where no opt-out is in force.
 pub(super) fn line(title: LinkTitle, address: &str, status: &str, out: &mut String) {
-    let (words, icon) = match title {
-        LinkTitle::DoNotSell => (DO_NOT_SELL, ""),
-        LinkTitle::PrivacyChoices => (PRIVACY_CHOICES, ICON),
-    };
+    let icon = if title == LinkTitle::PrivacyChoices { ICON } else { "" };
     let address = attribute(address);
-    for part in ["<p class=\"ogc-line\"><a href=\"", &address, "\">", words, icon, "</a>", status, "</p>"] {
+    for part in
+        ["<p class=\"ogc-line\"><a href=\"", &address, "\">", title.words(), icon, "</a>", status, "</p>"]
+    {
         out.push_str(part);
     }
 }
@@ -243,7 +242,7 @@ mod tests {
         }
     }
 
-    /// DESIGN 4: ASCII only, the exact words, the exact status.
+    /// ASCII only, the exact words, the exact status.
     #[test]
     fn the_line_says_the_prescribed_words_in_ascii() {
         let written = |title, address, status| {

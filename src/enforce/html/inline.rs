@@ -404,7 +404,7 @@ mod tests {
         }
     }
 
-    /// `rewriting.md` 7: nobody can say where these lead but the script itself.
+    /// Nobody can say where these lead but the script itself.
     #[test]
     fn an_import_of_anything_but_one_text_is_known_at_run_time_only() {
         let known = |script: &str| imports(script).all(|import| import.whole);
@@ -440,7 +440,7 @@ mod tests {
         }
     }
 
-    /// `rewriting.md` 7 and the gaps of the browser's vectors: a script may be kept for the guard only when
+    /// The gaps of the browser's vectors: a script may be kept for the guard only when
     /// the guard can hold it.
     #[test]
     fn a_move_of_a_frame_escapes_the_guard() {

@@ -77,7 +77,7 @@ pub(super) fn of_tag(tag: &str, raw: &[u8]) -> Option<RequestType> {
 mod tests {
     use super::*;
 
-    /// The issue: the request type is that of the element that is judged.
+    /// The request type is that of the element that is judged.
     #[test]
     fn every_element_is_asked_as_what_it_fetches() {
         use RequestType as R;

@@ -508,7 +508,7 @@ mod tests {
         }
     }
 
-    /// DESIGN 5, "XHTML as XML, SVG documents": which XML a browser may show as a page.
+    /// Which XML a browser may show as a page.
     #[test]
     fn xml_is_read_where_a_browser_may_show_it() {
         use Kind::{Document, Fragment, Frame, Unsure};
@@ -564,7 +564,7 @@ mod tests {
         assert_eq!(recipe.charset, Some(encoding_rs::UTF_16LE));
     }
 
-    /// DESIGN 5: refused for an opted-out visitor, passed and counted for others.
+    /// Refused for an opted-out visitor, passed and counted for others.
     #[test]
     fn what_cannot_be_read_is_refused_only_to_an_opted_out_visitor() {
         for (coding, status) in [("gzip, br", 200), ("compress", 200), ("dcb", 200), ("identity", 206)] {
@@ -580,7 +580,7 @@ mod tests {
         );
     }
 
-    /// `domain.md` 1.4.3: an origin's 304 would bring the copy with the trackers back.
+    /// An origin's 304 would bring the copy with the trackers back.
     #[test]
     fn a_304_counts_only_when_it_answers_our_own_tag() {
         let mut q = question(true);
@@ -656,7 +656,7 @@ mod tests {
         assert!(other == BodyPlan::Pass(PassReason::Nothing) && other.has_variants());
     }
 
-    /// DESIGN 4, compression: coded stays coded, uncoded stays uncoded unless we narrowed.
+    /// Coded stays coded, uncoded stays uncoded unless we narrowed.
     #[test]
     fn the_client_gets_a_coding_when_the_origin_sent_one_or_we_asked_for_less() {
         let accepts = Accepts::read(&headers(&[("accept-encoding", "gzip, br, dcb")]));

@@ -8,27 +8,27 @@ const MOST: usize = 2;
 
 /// Contexts that wait for a body, each with what it was made for. One of each thread.
 #[derive(Debug)]
-pub(super) struct Shelf<K, T>(RefCell<Vec<(K, T)>>);
+pub(super) struct ContextPool<K, T>(RefCell<Vec<(K, T)>>);
 
-impl<K: PartialEq, T> Shelf<K, T> {
+impl<K: PartialEq, T> ContextPool<K, T> {
     pub(super) const fn new() -> Self {
         Self(RefCell::new(Vec::new()))
     }
 
     /// A context made for the same; `None` where none waits.
     pub(super) fn take(&self, made_for: &K) -> Option<T> {
-        let mut shelf = self.0.borrow_mut();
-        let at = shelf.iter().rposition(|(key, _)| key == made_for)?;
-        Some(shelf.swap_remove(at).1)
+        let mut waiting = self.0.borrow_mut();
+        let at = waiting.iter().rposition(|(key, _)| key == made_for)?;
+        Some(waiting.swap_remove(at).1)
     }
 
     /// Keeps a context for another body. The oldest goes for it: what is asked for now is what will be asked for next.
     pub(super) fn keep(&self, made_for: K, context: T) {
-        let mut shelf = self.0.borrow_mut();
-        if shelf.len() == MOST {
-            shelf.remove(0);
+        let mut waiting = self.0.borrow_mut();
+        if waiting.len() == MOST {
+            waiting.remove(0);
         }
-        shelf.push((made_for, context));
+        waiting.push((made_for, context));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an attribute of an element holds: where a request can start from (`rewriting.md` 4).
+//! What an attribute of an element holds: where a request can start from.
 
 use super::css;
 
@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// `rewriting.md` 4: the vectors by attribute, and neighbours that start no request.
+    /// The vectors by attribute, and neighbours that start no request.
     #[test]
     fn an_attribute_counts_by_its_element() {
         use Slot::{Frame, Handler, Image, Picture, Plugin, Script, Set, Signal, Steps, Style, Target, Url};

@@ -64,7 +64,7 @@ fn closing(rest: &[u8], open: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// DESIGN 3, step 9; `rewriting.md` 5 (fragments): a request that does not say what it asks for.
+    /// For a request that does not say what it asks for.
     #[test]
     fn a_document_is_told_from_a_fragment_by_its_first_kilobyte() {
         for (bytes, expected) in [

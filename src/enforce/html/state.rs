@@ -214,7 +214,7 @@ impl State {
     }
 
     /// What is said beside the link of an opted-out page.
-    pub(super) const fn status(&self) -> &'static str {
+    pub(super) fn status(&self) -> &'static str {
         inject::status(self.keeps_programme)
     }
 

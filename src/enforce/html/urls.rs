@@ -1,4 +1,4 @@
-//! Which host and path does an attribute's value lead to? (WHATWG URL; `rewriting.md` 4.)
+//! Which host and path does an attribute's value lead to? (WHATWG URL.)
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -270,7 +270,7 @@ mod tests {
         urls.ask(raw, |t| Some((t.host.to_string(), t.path.to_string())))
     }
 
-    /// Issue 3, first-party roads: hosts of the site's own are looked up later.
+    /// Hosts of the site's own are looked up later.
     #[test]
     fn unknown_hosts_of_the_pages_own_domain_are_remembered() {
         let urls = Urls::new(Url::parse("https://www.shop.co.uk/").unwrap());
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(urls.siblings(), ["metrics.shop.co.uk", "shop.co.uk"]);
     }
 
-    /// The many ways to write the same third-party address (`rewriting.md` 4, URL matching rules).
+    /// The many ways to write the same third-party address.
     #[test]
     fn every_spelling_of_a_third_party_address_is_read() {
         let urls = urls();

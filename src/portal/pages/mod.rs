@@ -5,6 +5,8 @@ use axum::body::Body;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::store::time;
+
 /// What every page has around its content.
 pub(super) struct Frame<'a> {
     /// Portal prefix; never ends in a slash.
@@ -73,15 +75,9 @@ pub(super) struct Time {
 }
 
 impl Time {
-    /// From microseconds since the Unix epoch; out of range shows as the number itself.
+    /// From microseconds since the Unix epoch.
     pub(super) fn of(us: i64) -> Self {
-        match jiff::Timestamp::from_microsecond(us) {
-            Ok(at) => Self {
-                machine: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                human: at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
-            },
-            Err(_) => Self { machine: us.to_string(), human: us.to_string() },
-        }
+        Self { machine: time::to_the_second(us), human: time::to_the_minute(us) }
     }
 }
 

@@ -39,7 +39,7 @@ impl Verdicts {
 mod tests {
     use super::*;
 
-    /// The issue: a bounded cache; what it forgets is asked again, and it never answers for another.
+    /// A bounded cache; what it forgets is asked again, and it never answers for another.
     #[test]
     fn a_verdict_is_its_own_questions_only_and_the_newer_one_stays() {
         let verdicts = Verdicts::new();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Line;
+use super::FeedHandle;
 
 /// How far a replica may be behind the primary.
 const BEHIND: Duration = Duration::from_secs(15);
@@ -57,7 +57,7 @@ fn named(node: &str, from: i64, to: i64) -> String {
     }
 }
 
-impl Line {
+impl FeedHandle {
     pub(in crate::store) fn health(&self) -> FeedHealth {
         let (shipping, committed) = (self.shipped.borrow().clone(), *self.committed.borrow());
         let heard_at = self.heard_at.load(Ordering::Relaxed);
@@ -95,7 +95,7 @@ impl Line {
     }
 
     /// The database took it.
-    pub(super) fn was_let_in(&self) {
+    pub(super) fn set_let_in(&self) {
         self.let_in.store(true, Ordering::Relaxed);
     }
 

@@ -61,9 +61,9 @@ const FINDING: usize = 4;
 /// How long an erasure waits for records that are on their way to the database.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// What the writer, the handles and the feed share.
+/// What the writer, the handles of the store and the feed share.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct FeedHandle {
     /// Last record on this node's disk.
     committed: watch::Sender<i64>,
     /// How far the database has them.
@@ -151,10 +151,10 @@ pub(super) struct Start {
 /// What was asked and not yet taken.
 pub(super) struct Asks(mpsc::UnboundedReceiver<Ask>);
 
-impl Line {
+impl FeedHandle {
     pub(super) fn new() -> (Self, Asks) {
         let (to_feed, asks) = mpsc::unbounded_channel();
-        let line = Self {
+        let handle = Self {
             committed: watch::Sender::new(0),
             shipped: watch::Sender::new(Shipping { seq: 0, error: None, fenced: false }),
             to_feed,
@@ -173,7 +173,7 @@ impl Line {
             let_in: AtomicBool::new(false),
             unknown_secrets: Mutex::default(),
         };
-        (line, Asks(asks))
+        (handle, Asks(asks))
     }
 
     /// Records up to this one are on disk.
@@ -203,7 +203,7 @@ impl Line {
     }
 
     /// The index has taken in this much already.
-    pub(super) fn has_seen(&self, Point { head, seen }: &Point) {
+    pub(super) fn resume_from(&self, Point { head, seen }: &Point) {
         *self.lock_weighed() = Some((head.seq, seen.clone()));
         self.lock_seen().clone_from(seen);
         self.others.store(seen.nodes() > 0, Ordering::Relaxed);
@@ -292,7 +292,7 @@ impl Line {
     }
 
     /// Of this node's records up to one, and of what was heard, nothing is left to be weighed.
-    fn is_weighed(&self, own: i64) {
+    fn set_weighed(&self, own: i64) {
         *self.lock_weighed() = Some((own, self.seen()));
     }
 
@@ -375,10 +375,10 @@ fn thread(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
 
 async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     let Start { settings, journal, node, key_checks, keys, state, to_writer, asks } = start;
-    let Some(line) = state.feed.as_ref().map(Arc::clone) else { return };
+    let Some(handle) = state.feed.as_ref().map(Arc::clone) else { return };
     let first = match first_look(&settings, &key_checks).await {
         Ok(database) => {
-            line.was_let_in();
+            handle.set_let_in();
             let _ = looked.send(Ok(()));
             Some(database)
         }
@@ -388,17 +388,17 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
             None
         }
     };
-    let (ship_from, to) = (journal.clone(), (Arc::clone(&line), to_writer));
+    let (ship_from, to) = (journal.clone(), (Arc::clone(&handle), to_writer));
     let shipper = ship::Shipper::new(&settings, ship_from, &node, (&key_checks, &keys), to);
     let shipping = tokio::task::spawn_local(shipper.run(first));
     let (to_tail, recheck) = mpsc::unbounded_channel();
     let tail =
-        tail::Tail::new(&settings, journal.clone(), &node, (&key_checks, &keys), state, Arc::clone(&line));
+        tail::Tail::new(&settings, journal.clone(), &node, (&key_checks, &keys), state, Arc::clone(&handle));
     let tailing = tokio::task::spawn_local(tail.run(recheck));
-    let of = (&line, &node, journal.as_path());
+    let of = (&handle, &node, journal.as_path());
     let (done, mut answering) = serve(asks, of, &settings, (&key_checks, &keys), &to_tail).await;
-    let committed = *line.committed.borrow();
-    let mut shipped = line.shipped.subscribe();
+    let committed = *handle.committed.borrow();
+    let mut shipped = handle.shipped.subscribe();
     if timeout(LAST_SHIPMENT, shipped.wait_for(|s| s.seq >= committed)).await.is_err() {
         tracing::warn!(
             "records stay in this node's file until its next start: the database does not take them now"
@@ -409,7 +409,7 @@ async fn run(start: Start, looked: &SyncSender<Result<(), Trouble>>) {
     // Both are ended before anybody opens the file again.
     let _ = (shipping.await, tailing.await);
     // Who still waits has a record on this node's disk.
-    line.shipped.send_modify(|shipping| _ = shipping.error.get_or_insert_with(|| "this node stops".into()));
+    handle.shipped.send_modify(|shipping| _ = shipping.error.get_or_insert_with(|| "this node stops".into()));
     let _ = timeout(LAST_SHIPMENT, async { while answering.join_next().await.is_some() {} }).await;
     done.into_iter().for_each(|done| _ = done.send(()));
 }
@@ -423,7 +423,7 @@ async fn first_look(settings: &config::Shared, key_checks: &[String]) -> Result<
 /// Answers what is asked until closed; returns who waits for the end, and the answers that are under way.
 async fn serve(
     Asks(mut asks): Asks,
-    (line, node, journal): (&Arc<Line>, &Arc<str>, &Path),
+    (handle, node, journal): (&Arc<FeedHandle>, &Arc<str>, &Path),
     settings: &config::Shared,
     (key_checks, keys): (&[String], &Keys),
     to_tail: &mpsc::UnboundedSender<Subject>,
@@ -434,7 +434,7 @@ async fn serve(
         while answering.try_join_next().is_some() {}
         match ask {
             Ask::Confirm { seq, answers } => {
-                let (mut shipped, within) = (line.shipped.subscribe(), settings.confirm_within);
+                let (mut shipped, within) = (handle.shipped.subscribe(), settings.confirm_within);
                 answering.spawn_local(async move {
                     // On this node's disk it is already: whatever becomes of the wait, it is recorded.
                     let _ = timeout(within, shipped.wait_for(|s| s.seq >= seq || s.error.is_some())).await;
@@ -454,55 +454,55 @@ async fn serve(
                     continue;
                 };
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
-                answering.spawn_local(async move {
+                spawn_answer(&mut answering, answer, async move {
                     let _turn = turn;
-                    let found = find(&url, &key_checks, &reference).await;
-                    drop(answer.send(found.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                    find(&url, &key_checks, &reference).await
                 });
             }
             Ask::Others { answer } => {
                 let (url, key_checks, node) = (settings.url.clone(), key_checks.to_owned(), Arc::clone(node));
-                answering.spawn_local(async move {
-                    let others = others(&url, &key_checks, &node).await;
-                    drop(answer.send(others.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
-                });
+                spawn_answer(&mut answering, answer, async move { others(&url, &key_checks, &node).await });
             }
             Ask::OptedIn { subjects, answer } => {
                 let (url, keys) = (settings.url.clone(), keys.clone());
-                answering.spawn_local(async move {
-                    let times = async { Database::connect(&url).await?.opted_in(&subjects, &keys).await };
-                    drop(
-                        answer.send(times.await.map_err(|trouble| RecordError::Journal(trouble.to_string()))),
-                    );
+                spawn_answer(&mut answering, answer, async move {
+                    Database::connect(&url).await?.opted_in(&subjects, &keys).await
                 });
             }
             Ask::Retired { answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
-                answering.spawn_local(async move {
-                    let retired = retired(&url, &key_checks).await;
-                    drop(answer.send(retired.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
-                });
+                spawn_answer(&mut answering, answer, async move { retired(&url, &key_checks).await });
             }
             Ask::Erase { subject, standing, erasure, answer } => {
                 let (url, key_checks) = (settings.url.clone(), key_checks.to_owned());
                 let (node, keys, journal) = (Arc::clone(node), keys.clone(), journal.to_owned());
-                answering.spawn_local(async move {
+                spawn_answer(&mut answering, answer, async move {
                     let of = (&*node, journal.as_path());
-                    let erased = erase((&url, &key_checks, &keys), of, (subject, standing), &erasure).await;
-                    drop(answer.send(erased.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
+                    erase((&url, &key_checks, &keys), of, (subject, standing), &erasure).await
                 });
             }
             Ask::Untie { subjects, answer } => {
-                let (url, node, line) = (settings.url.clone(), Arc::clone(node), Arc::clone(line));
-                answering.spawn_local(async move {
-                    let untied = untie(&url, &node, &line, &subjects).await;
-                    drop(answer.send(untied.map_err(|trouble| RecordError::Journal(trouble.to_string()))));
-                });
+                let (url, node, handle) = (settings.url.clone(), Arc::clone(node), Arc::clone(handle));
+                spawn_answer(
+                    &mut answering,
+                    answer,
+                    async move { untie(&url, &node, &handle, &subjects).await },
+                );
             }
             Ask::Close { done } => return (Some(done), answering),
         }
     }
     (None, answering)
+}
+
+/// Has a question answered beside the others.
+fn spawn_answer<T: 'static>(
+    answering: &mut JoinSet<()>,
+    answer: Answer<T>,
+    found: impl Future<Output = Result<T, Trouble>> + 'static,
+) {
+    // Whoever asked may not wait any more.
+    answering.spawn_local(async move { drop(answer.send(found.await.map_err(RecordError::from))) });
 }
 
 /// A connection for one question: receipts of other nodes are asked for seldom.
@@ -554,11 +554,11 @@ async fn erase(
 async fn untie(
     url: &config::DatabaseUrl,
     node: &str,
-    line: &Line,
+    handle: &FeedHandle,
     subjects: &[Subject],
 ) -> Result<(), Trouble> {
-    let last = *line.committed.borrow();
-    let mut shipped = line.shipped.subscribe();
+    let last = *handle.committed.borrow();
+    let mut shipped = handle.shipped.subscribe();
     if timeout(ARRIVAL, shipped.wait_for(|s| s.seq >= last)).await.is_err() {
         let why =
             "records of the account may still be on their way there; erase it again once they have arrived";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::file::Reader;
-use super::{FIRST_PAUSE, Line, Shipping, longer, open, unreadable};
+use super::{FIRST_PAUSE, FeedHandle, Shipping, longer, open, unreadable};
 use crate::config::{self, DatabaseUrl};
 use crate::privacy::Keys;
 use crate::store::journal::believed::vouch;
@@ -37,7 +37,7 @@ pub(super) struct Shipper {
     node: Arc<str>,
     key_checks: Vec<String>,
     keys: Keys,
-    line: Arc<Line>,
+    handle: Arc<FeedHandle>,
     to_writer: WeakToWriter,
     /// Pruned records that were told of already: a database that does not take them is tried again and again.
     told: RefCell<HashSet<i64>>,
@@ -49,7 +49,7 @@ impl Shipper {
         journal: PathBuf,
         node: &Arc<str>,
         (key_checks, keys): (&[String], &Keys),
-        (line, to_writer): (Arc<Line>, WeakToWriter),
+        (handle, to_writer): (Arc<FeedHandle>, WeakToWriter),
     ) -> Self {
         Self {
             url: settings.url.clone(),
@@ -58,7 +58,7 @@ impl Shipper {
             node: Arc::clone(node),
             key_checks: key_checks.to_owned(),
             keys: keys.clone(),
-            line,
+            handle,
             to_writer,
             told: RefCell::default(),
         }
@@ -70,10 +70,10 @@ impl Shipper {
         loop {
             let opened = match ready.take() {
                 Some(database) => Ok(database),
-                None => open(&self.url, &self.key_checks, self.line.is_let_in()).await,
+                None => open(&self.url, &self.key_checks, self.handle.is_let_in()).await,
             };
             if opened.is_ok() {
-                self.line.was_let_in();
+                self.handle.set_let_in();
             }
             let ended = match opened {
                 Ok(database) => {
@@ -102,16 +102,16 @@ impl Shipper {
                 }
                 Some(_) => return Err(twins(&self.node)),
             };
-            let mut committed = self.line.committed.subscribe();
-            let mut names = self.line.names.subscribe();
+            let mut committed = self.handle.committed.subscribe();
+            let mut names = self.handle.names.subscribe();
             names.mark_changed();
             let mut forgotten = None;
             let mut beat = None;
-            self.line.forget_beat();
+            self.handle.forget_beat();
             loop {
                 self.reached(seq);
                 if self.replica && beat.is_none_or(|at: Instant| at.elapsed() > BEAT) {
-                    self.line.beat(database.beat(&self.node).await?);
+                    self.handle.beat(database.beat(&self.node).await?);
                     beat = Some(Instant::now());
                 }
                 if forgotten.is_none_or(|at: Instant| at.elapsed() > FORGET) {
@@ -259,7 +259,7 @@ impl Shipper {
     }
 
     fn reached(&self, seq: i64) {
-        let before = self.line.shipped.send_replace(Shipping { seq, error: None, fenced: false });
+        let before = self.handle.shipped.send_replace(Shipping { seq, error: None, fenced: false });
         if before.error.is_some() {
             tracing::info!("the database takes records again");
         }
@@ -267,10 +267,10 @@ impl Shipper {
 
     fn failed(&self, trouble: &Trouble) {
         let text = trouble.to_string();
-        let seq = self.line.shipped.borrow().seq;
+        let seq = self.handle.shipped.borrow().seq;
         // Until it is known to be over: a connection that fails in between says nothing of it.
-        let fenced = matches!(trouble, Trouble::Fenced(_)) || self.line.shipped.borrow().fenced;
-        let before = self.line.shipped.send_replace(Shipping { seq, error: Some(text.clone()), fenced });
+        let fenced = matches!(trouble, Trouble::Fenced(_)) || self.handle.shipped.borrow().fenced;
+        let before = self.handle.shipped.send_replace(Shipping { seq, error: Some(text.clone()), fenced });
         if before.error.as_ref() != Some(&text) {
             tracing::error!("records are kept in this node's file only: {text}");
         }

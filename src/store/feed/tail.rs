@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::file::Reader;
-use super::{FIRST_PAUSE, Line, longer, unreadable};
+use super::{FIRST_PAUSE, FeedHandle, longer, unreadable};
 use crate::config::{self, Names};
 use crate::privacy::{Keys, Standing, Subject};
 use crate::store::journal::believed::Choice;
@@ -19,6 +19,7 @@ use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
 use crate::store::merge::{Seen, merge};
 use crate::store::names::complaint;
 use crate::store::state::State;
+use crate::store::time;
 
 /// Why what is read is not what there is.
 const BEHIND: &str = "the replica that `store.read_url` names does not follow the primary";
@@ -34,7 +35,7 @@ pub(super) struct Tail {
     key_checks: Vec<String>,
     keys: Keys,
     state: Arc<State>,
-    line: Arc<Line>,
+    handle: Arc<FeedHandle>,
     /// Subjects whose choices must be weighed against each other, because one of them is no opt-out.
     doubtful: HashSet<Subject>,
     /// How many of them were asked for.
@@ -65,7 +66,7 @@ impl Tail {
         node: &Arc<str>,
         (key_checks, keys): (&[String], &Keys),
         state: Arc<State>,
-        line: Arc<Line>,
+        handle: Arc<FeedHandle>,
     ) -> Self {
         let (settings, key_checks, keys) = (settings.clone(), key_checks.to_owned(), keys.clone());
         Self {
@@ -75,8 +76,8 @@ impl Tail {
             key_checks,
             keys,
             state,
-            names: line.names.subscribe(),
-            line,
+            names: handle.names.subscribe(),
+            handle,
             doubtful: HashSet::new(),
             rechecked: 0,
             fork: None,
@@ -116,7 +117,7 @@ impl Tail {
                 lost.extend(complaint(&name, &blind, count, silent));
             }
         }
-        self.line.found_lost_names(lost);
+        self.handle.found_lost_names(lost);
         Ok(())
     }
 
@@ -128,7 +129,7 @@ impl Tail {
         self.secrets_at = Some(Instant::now());
         let mut unknown = database.secrets().await?;
         unknown.retain(|check| !self.key_checks.contains(check));
-        self.line.found_unknown_secrets(unknown);
+        self.handle.found_unknown_secrets(unknown);
         Ok(())
     }
 
@@ -143,7 +144,7 @@ impl Tail {
                 }
                 Err(trouble) => trouble,
             };
-            self.line.tail_failed(&ended);
+            self.handle.tail_failed(&ended);
             sleep(pause).await;
             pause = longer(pause);
         }
@@ -152,12 +153,12 @@ impl Tail {
     async fn connect(&self) -> Result<Sources, Trouble> {
         let url = self.settings.read_url.as_ref().unwrap_or(&self.settings.url);
         let mut database = Database::connect(url).await?;
-        database.check(&self.key_checks, self.line.is_let_in()).await?;
+        database.check(&self.key_checks, self.handle.is_let_in()).await?;
         self.take_suppressed(&mut database).await?;
         let mut unlisted = database.unlisted().await?;
         unlisted.retain(|(node, _)| **node != *self.node);
         for (node, _) in &unlisted {
-            self.line.found_unlisted(node);
+            self.handle.found_unlisted(node);
         }
         let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
@@ -196,7 +197,8 @@ impl Tail {
                 return trouble;
             }
             // What was to be weighed once more for records up to here was asked for before they counted as committed.
-            let (own, asked) = (*self.line.committed.borrow(), self.line.rechecks.load(Ordering::Relaxed));
+            let (own, asked) =
+                (*self.handle.committed.borrow(), self.handle.rechecks.load(Ordering::Relaxed));
             while let Ok(subject) = recheck.try_recv() {
                 self.doubt(subject);
             }
@@ -204,11 +206,11 @@ impl Tail {
                 return trouble;
             }
             if self.rechecked == asked && self.doubtful.is_empty() {
-                self.line.is_weighed(own);
+                self.handle.set_weighed(own);
             }
             match self.is_behind(&mut sources.database).await {
-                Ok(false) => self.line.heard_all(),
-                Ok(true) => self.line.tail_failed(&Trouble::Away(BEHIND.into())),
+                Ok(false) => self.handle.heard_all(),
+                Ok(true) => self.handle.tail_failed(&Trouble::Away(BEHIND.into())),
                 Err(trouble) => return trouble,
             }
             // Until then they count as opted out.
@@ -236,7 +238,7 @@ impl Tail {
             return Ok(false);
         }
         let known_us = database.beaten(&self.node).await?;
-        Ok(self.line.is_behind(known_us))
+        Ok(self.handle.is_behind(known_us))
     }
 
     /// A subject is to be weighed once more.
@@ -248,7 +250,7 @@ impl Tail {
     async fn take_all(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
         self.look_for_missing(sources).await?;
         // Nobody but this task takes in more.
-        let seen = self.line.seen();
+        let seen = self.handle.seen();
         let mut nodes = sources.database.others(&self.node).await?;
         for (node, last) in &sources.unlisted {
             if !nodes.iter().any(|(listed, _)| listed == node) {
@@ -265,19 +267,19 @@ impl Tail {
                 let Some(end) = page.last().map(|end| end.seq) else {
                     // Its own line says that they were there, for they come with it. They are not taken for heard: an
                     // opt-in that is recorded here must not end what may be in them.
-                    self.line.found_gap(&node, after + 1, last);
+                    self.handle.found_gap(&node, after + 1, last);
                     break;
                 };
                 let mut before = after;
                 for record in &page {
                     if record.seq > before + 1 {
-                        self.line.found_gap(&node, before + 1, record.seq - 1);
+                        self.handle.found_gap(&node, before + 1, record.seq - 1);
                     }
                     before = record.seq;
                 }
                 after = end;
                 self.take(&node, &page);
-                self.line.advance(&node, after);
+                self.handle.advance(&node, after);
             }
         }
         for subject in self.doubtful.iter().copied().collect::<Vec<_>>() {
@@ -297,7 +299,7 @@ impl Tail {
         for (node, had) in seen.iter().filter(|(node, _)| *node != &*self.node) {
             let has = nodes.iter().find(|(listed, _)| listed == node).map_or(0, |(_, last)| *last);
             if has < had {
-                self.line.found_gap(node, has + 1, had);
+                self.handle.found_gap(node, has + 1, had);
             }
         }
     }
@@ -306,7 +308,7 @@ impl Tail {
     ///
     /// Cost: nothing where none is missing; else a page for each stretch of them.
     async fn look_for_missing(&mut self, sources: &mut Sources) -> Result<(), Trouble> {
-        for (node, from, to) in self.line.gaps() {
+        for (node, from, to) in self.handle.gaps() {
             let mut page = sources.database.records(&node, from - 1, &self.keys).await?;
             page.retain(|record| record.seq <= to);
             if page.is_empty() {
@@ -314,7 +316,7 @@ impl Tail {
             }
             self.take(&node, &page);
             let seqs: Vec<i64> = page.iter().map(|record| record.seq).collect();
-            self.line.found_again(&node, (from, to), &seqs);
+            self.handle.found_again(&node, (from, to), &seqs);
             self.take_suppressed(&mut sources.database).await?;
         }
         Ok(())
@@ -337,7 +339,7 @@ impl Tail {
                 *(if there.is_some() && there == here { &mut agree } else { &mut differ }) = middle;
             }
             self.fork = Some(agree);
-            self.line.fork.store(agree, Ordering::Relaxed);
+            self.handle.fork.store(agree, Ordering::Relaxed);
         }
         Ok(Some(last))
     }
@@ -345,16 +347,16 @@ impl Tail {
     /// An opt-out counts at once. Where something else was chosen as well, all choices of the person are weighed after.
     fn take(&mut self, node: &str, page: &[Heard]) {
         self.state.taken.fetch_add(page.len() as u64, Ordering::Relaxed);
-        let (loaded, now_us) = (self.line.is_loaded(), jiff::Timestamp::now().as_microsecond());
+        let (loaded, now_us) = (self.handle.is_loaded(), time::now_us());
         for Heard { seq, choice } in page {
             let Some(Choice { subject, kind, source, unproven, .. }) = choice else { continue };
             let (subject, kind, source) = (*subject, *kind, *source);
             if *unproven {
-                self.line.found_unproven(node, *seq);
+                self.handle.found_unproven(node, *seq);
             }
             // What a start reads was chosen at any time before.
             if loaded {
-                self.state.lately.chose(subject, kind, source, now_us);
+                self.state.recent_opt_outs.chose(subject, kind, source, now_us);
             }
             let chosen =
                 matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);

@@ -4,7 +4,7 @@
 //! hash and its standing, and nothing that leads to a record: see [`super::kept`].
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
+use sqlx::{Result, Row};
 
 use super::chain::{Account, Beside, Fields, Link, Version, digest};
 use super::kept::Sealing;
@@ -15,8 +15,6 @@ use super::upkeep::{self, By, Deed};
 use super::{BROKEN, hold};
 use crate::privacy::{Standing, Subject};
 use crate::store::record::said_under;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Rows looked at in one transaction; opt-outs that come meanwhile wait for no more than these.
 const PAGE: i64 = 512;

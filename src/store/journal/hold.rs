@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Result, Row as _};
 
 use super::beside::reading;
 use super::chain::Fields;
@@ -18,8 +18,7 @@ use super::upkeep::{By, Deed};
 use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::reference;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
+use crate::store::time;
 
 /// A legal hold: records that are not pruned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +127,7 @@ async fn add(
         .bind(site.map(str::to_owned))
         .bind(reference.map(str::to_owned))
         .bind(reason.to_owned())
-        .bind(jiff::Timestamp::now().as_microsecond())
+        .bind(time::now_us())
         .execute(connection)
         .await?;
     Ok(added.last_insert_rowid())

@@ -22,8 +22,8 @@ use std::path::Path;
 
 use data_encoding::HEXUPPER;
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Result, Row as _};
 
 use super::chain::{Account, BLINDING, Fields, Head, Link, put};
 use super::forget::word;
@@ -33,8 +33,6 @@ use super::upkeep::{By, Deed, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::OpenError;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Says what a leaf is over.
 const LEAF: &[u8] = b"optgate kept v1";

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Result, Row as _};
 
 use super::beside::reading;
 use super::chain::Fields;
@@ -15,8 +15,6 @@ use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::record::{Kind, said_under};
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Rows read in one transaction.
 const PAGE: i64 = 4096;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, Result, Row as _};
 
 use super::beside::{changing, reading};
 use super::chain::Fields;
@@ -13,8 +13,6 @@ use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::record::{DENIED, Kind};
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Begins the keys of what was noted.
 const NOTED: &str = "name:";

@@ -1,14 +1,13 @@
 //! Records of upkeep in the journal: written, and read again. [`super::upkeep`] has what they say.
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Result, Row as _};
 
 use super::chain::{self, Fields, Head, Link, Version};
 use super::seal::Seal;
 use super::upkeep::{By, Deed, KIND, Upkeep};
 use crate::store::reference;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
+use crate::store::time;
 
 /// A record of upkeep that is written and not committed yet.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) async fn note(
 ) -> Result<Noted> {
     let mut random = [0; reference::RANDOM];
     getrandom::fill(&mut random).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
-    let time_us = jiff::Timestamp::now().as_microsecond();
+    let time_us = time::now_us();
     let reference = reference::make(time_us, random);
     let canonical = Fields {
         version: Version::Second,

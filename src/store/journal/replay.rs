@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use data_encoding::HEXUPPER;
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Result, Row};
 
 use super::chain::{self, Account, BLINDING, Fields, Head, Link};
 use super::schema::TIMELESS;
@@ -15,8 +15,6 @@ use super::{BROKEN, explain, refuse};
 use crate::privacy::{Standing, Subject};
 use crate::store::OpenError;
 use crate::store::record::{Kind, Source};
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// What a start makes of a journal.
 pub(in crate::store) trait Fold: Send {

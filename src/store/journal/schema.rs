@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Row};
+use sqlx::{Connection, Result, Row};
 
 use super::chain::Head;
 use super::noted::Noted;
 use super::seal::EVIDENCE;
 use super::{explain, kept, refuse, secrets};
 use crate::store::OpenError;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// `OPTG`: marks the file as ours (sqlite.org/pragma, application_id).
 const APPLICATION_ID: i64 = 0x4f50_5447;

@@ -6,7 +6,7 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row};
+use sqlx::{Connection as _, Result, Row};
 
 use super::chain::{Head, put};
 use super::noted::{self, Noted};
@@ -18,8 +18,6 @@ use super::upkeep::{By, Deed, Secrets, Upkeep};
 use super::{explain, refuse};
 use crate::privacy::Subject;
 use crate::store::OpenError;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Refuses a secret file that lacks a secret which accounts are hashed under.
 pub(super) async fn refuse_other(

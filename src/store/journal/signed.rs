@@ -1,15 +1,13 @@
 //! What of a journal is signed, and the tree of what is not yet.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Result, Row};
 
 use super::broken;
 use super::chain::{self, Link};
 use super::checkpoint::{self, Checkpoint};
 use super::merkle::Tree;
 use crate::store::signing::PublicKey;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Records since the last checkpoint.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use super::checkpoint::vouched;
 use super::{explain, refuse};
 use crate::store::OpenError;
 use crate::store::signing::Signer;
+use crate::store::time;
 
 /// Makes a new signer known; it and `old` vouch for each other. Works beside a running server.
 pub(in crate::store) fn add(path: &Path, old: Option<&Signer>, new: &Signer) -> Result<(), OpenError> {
@@ -17,7 +18,7 @@ pub(in crate::store) fn add(path: &Path, old: Option<&Signer>, new: &Signer) -> 
 }
 
 async fn write(connection: &mut SqliteConnection, old: Option<&Signer>, new: &Signer) -> sqlx::Result<()> {
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = time::now_us();
     // Synced like a record: the key file follows it.
     sqlx::query("PRAGMA synchronous = FULL").execute(&mut *connection).await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -65,7 +66,7 @@ pub(super) async fn of_journal(
     sqlx::query("INSERT INTO signers VALUES (?, ?, ?)")
         .bind(signer.public().id())
         .bind(signer.public().as_bytes().to_vec())
-        .bind(jiff::Timestamp::now().as_microsecond())
+        .bind(time::now_us())
         .execute(connection)
         .await
         .map_err(named)?;

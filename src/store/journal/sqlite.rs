@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Result, Row, Sqlite};
 
 use super::chain::{self, BLINDING, Fields, Head, Link, Version, person};
 use super::checkpoint::{self, Checkpoint};
@@ -27,8 +27,6 @@ use crate::store::merge::Seen;
 use crate::store::record::{Change, Receipt, RecordView, said_under};
 use crate::store::signing::Signer;
 use crate::store::{OpenError, files, reference};
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Rows of one INSERT, largest first; three statements that stay prepared serve every group size.
 const INSERT_ROWS: [usize; 3] = [256, 16, 1];

@@ -5,8 +5,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Result, Row as _};
 
 use super::beside::reading;
 use super::explain;
@@ -15,8 +15,6 @@ use super::secrets::listed;
 use crate::privacy::Subject;
 use crate::store::OpenError;
 use crate::store::record::{UNDER, under};
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Records read in one transaction.
 const PAGE: i64 = 4096;

@@ -35,6 +35,7 @@ use data_encoding::HEXLOWER;
 
 use super::chain::Fields;
 use super::seal::{Seal, Shared, Tally, There};
+use crate::store::time;
 
 /// The kind of such a record. No choice of a person has it: see [`crate::store::Kind`].
 pub(in crate::store) const KIND: &str = "upkeep";
@@ -150,7 +151,7 @@ impl Deed {
     pub(super) fn text(&self, seal: &Seal) -> String {
         let said = match self {
             Self::Prune { records, before_us, untied, tied } => {
-                let before = time(*before_us);
+                let before = time::shortest(*before_us);
                 format!("records={records} before={before} untied={untied} tied={tied} vouched={tied}")
             }
             Self::Erase { records, there: There { elsewhere, pruned, kept } } => {
@@ -191,12 +192,6 @@ impl Deed {
 
 fn write_tally(Tally { count, digest }: &Tally) -> String {
     format!("{count}/{}", HEXLOWER.encode(digest))
-}
-
-/// A time that no calendar holds is shown as it is: `--before` may name any.
-fn time(microseconds: i64) -> String {
-    jiff::Timestamp::from_microsecond(microseconds)
-        .map_or_else(|_| format!("{microseconds}us"), |time| time.to_string())
 }
 
 /// What such a record says that can be held against the rest of the journal.

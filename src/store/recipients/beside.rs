@@ -13,7 +13,7 @@ use super::schema::FILE;
 use super::seal::Seal;
 use super::table::{list, subject};
 use super::{outbox, schema};
-use crate::store::{OpenError, SECRET, files, keys, reference, require_journal};
+use crate::store::{OpenError, SECRET, files, keys, reference, require_journal, time};
 
 /// A recipient that is to be told of an opt-out, or was. Never says whose it is.
 #[derive(Debug, Clone, Serialize)]
@@ -83,8 +83,7 @@ pub struct TaskText {
 }
 
 fn rfc3339<S: Serializer>(time_us: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
-    let time = jiff::Timestamp::from_microsecond(time_us.unwrap_or_default());
-    serializer.collect_str(&format_args!("{:.0}", time.map_err(serde::ser::Error::custom)?))
+    serializer.serialize_str(&time::to_the_second(time_us.unwrap_or_default()))
 }
 
 const TASKS: &str =
@@ -154,7 +153,7 @@ pub fn of_record(data_dir: &Path, written: &str) -> Result<Option<OptOut>, OpenE
 /// # Errors
 /// The file cannot be written.
 pub fn done(data_dir: &Path, id: &str, receipt: &str) -> Result<bool, OpenError> {
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = time::now_us();
     let done = with(data_dir, async |connection| outbox::done(connection, id, now_us, receipt, false).await)?;
     Ok(done.unwrap_or(false))
 }
@@ -164,7 +163,7 @@ pub fn done(data_dir: &Path, id: &str, receipt: &str) -> Result<bool, OpenError>
 /// # Errors
 /// The file cannot be written.
 pub fn retry(data_dir: &Path, id: &str) -> Result<bool, OpenError> {
-    let now_us = jiff::Timestamp::now().as_microsecond();
+    let now_us = time::now_us();
     let done = with(data_dir, async |connection| {
         let again = sqlx::query(
             "UPDATE tasks SET state = 'open', first_us = NULL, due_us = ?2

@@ -1,7 +1,8 @@
 //! What is written to a recipient in a mail, by a person or by the server.
 
 use data_encoding::BASE64;
-use jiff::Timestamp;
+
+use crate::store::time;
 
 /// What a mail tells. Times in microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +38,11 @@ impl Letter<'_> {
             Some(Err(_)) => format!("{} (base64)", BASE64.encode(self.account.unwrap_or_default())),
             None => "(not kept; name it by the reference)".to_owned(),
         };
-        let (requested, effective, until) =
-            (time(self.requested_us), time(self.effective_us), time(self.until_us));
+        let (requested, effective, until) = (
+            time::to_the_second(self.requested_us),
+            time::to_the_second(self.effective_us),
+            time::to_the_second(self.until_us),
+        );
         let mut text = format!(
             "The consumer whom we know as\n\n    {account}\n\nhas opted out of the sale and sharing of personal \
              information: requested {requested}, in effect {effective}.\n"
@@ -54,9 +58,4 @@ impl Letter<'_> {
         );
         text
     }
-}
-
-/// To the second.
-fn time(time_us: i64) -> String {
-    Timestamp::from_microsecond(time_us).map_or_else(|_| format!("{time_us}us"), |time| format!("{time:.0}"))
 }

@@ -42,6 +42,7 @@ pub use sightings::SiteSightings;
 use super::signing::{SIGNATURE_BYTES, Signer};
 use crate::config::Settings;
 use crate::privacy::{Keys, Subject};
+use crate::store::time;
 use figures::Figures;
 use plan::Planner;
 use seal::Seal;
@@ -232,7 +233,7 @@ impl Recipients {
     /// # Errors
     /// The file cannot be written; they stay in memory.
     pub async fn keep_sightings(&self) -> Result<(), RecipientsError> {
-        let day = plan::day_of(jiff::Timestamp::now().as_microsecond());
+        let day = plan::day_of(time::now_us());
         let (new, taken) = self.sightings.take();
         if !new.is_empty() {
             self.run(move |table| Box::pin(async move { table.seen(day, &new).await })).await?;
@@ -306,7 +307,7 @@ impl Recipients {
     /// The file cannot be written.
     pub async fn plan(&self, settings: &Settings) -> Result<(), RecipientsError> {
         let planner = Planner::of(settings);
-        let now_us = jiff::Timestamp::now().as_microsecond();
+        let now_us = time::now_us();
         self.run(move |table| Box::pin(async move { table.plan(&planner, now_us).await })).await
     }
 
@@ -320,7 +321,7 @@ impl Recipients {
         way: &'static str,
         most: i64,
     ) -> Result<Vec<Due>, RecipientsError> {
-        let now_us = jiff::Timestamp::now().as_microsecond();
+        let now_us = time::now_us();
         self.run(move |table| Box::pin(async move { table.due((&recipient, way), now_us, most).await })).await
     }
 
@@ -341,7 +342,7 @@ impl Recipients {
     /// # Errors
     /// The file cannot be written: it will be sent once more.
     pub async fn tried(&self, id: String, settled: Settled) -> Result<(), RecipientsError> {
-        let at_us = jiff::Timestamp::now().as_microsecond();
+        let at_us = time::now_us();
         self.run(move |table| Box::pin(async move { table.tried(&id, at_us, &settled).await })).await
     }
 

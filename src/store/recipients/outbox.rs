@@ -3,12 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, Result, Row as _};
 
 use super::table::{Table, list, subject};
 use super::{Due, Failed, Settled};
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// How long a recipient is tried.
 const TRIED_FOR_US: i64 = 3 * 86_400 * 1_000_000;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteTransaction};
+use sqlx::{ConnectOptions as _, Connection as _, Result, Row as _, SqliteTransaction};
 
 use crate::store::files;
 use crate::store::journal::beside::open_beside;
@@ -67,8 +67,6 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX tasks_due ON tasks (recipient, due_us) WHERE state = 'open' AND way = 'webhook';
     CREATE INDEX tasks_by_state ON tasks (state);
     "];
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// Opens the file; `make` it when it is not there, else `None`.
 pub(super) async fn connect(path: &Path, make: bool) -> Result<Option<SqliteConnection>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection as _, Row as _, SqliteTransaction};
+use sqlx::{Connection as _, Result, Row as _, SqliteTransaction};
 
 use super::figures::Figures;
 use super::plan::{Asked, Planner, SLACK_DAYS, Window, day_of};
@@ -25,8 +25,6 @@ const MOST_REQUESTS: i64 = 5_000_000;
 
 /// Requests planned in one transaction.
 const PAGE: i64 = 256;
-
-type Result<T, E = sqlx::Error> = std::result::Result<T, E>;
 
 /// The file with its one connection that writes.
 pub(super) struct Table {

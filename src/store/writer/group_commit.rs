@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use jiff::Timestamp;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,6 +14,7 @@ use super::{Command, Waiting, Writer};
 use crate::store::RecordError;
 use crate::store::journal::replay::Found;
 use crate::store::record::Receipt;
+use crate::store::time;
 
 /// Records of one commit at most.
 const GROUP: usize = 1024;
@@ -87,7 +87,7 @@ impl Writer {
         while !self.queue.is_empty() {
             let started = Instant::now();
             let size = self.queue.len().min(GROUP);
-            let now_us = Timestamp::now().as_microsecond();
+            let now_us = time::now_us();
             let group = self.queue.iter().take(size).map(|w| &w.change);
             let weighed = group.clone().any(|change| change.kind.is_weighed());
             let seen = self.state.feed.as_ref().filter(|_| weighed).map(|feed| feed.seen());

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::retention::Sweep;
@@ -12,6 +11,7 @@ use super::{Outlived, Writer};
 use crate::store::journal::chain::Head;
 use crate::store::merge::Seen;
 use crate::store::packed::Point;
+use crate::store::time;
 
 /// Time between two writes of counts.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ impl Writer {
         }
         self.checkpoint.1 = Instant::now() + self.checkpoint.0;
         let new = self.journal.has_unsigned();
-        match self.journal.checkpoint(Timestamp::now().as_microsecond()).await {
+        match self.journal.checkpoint(time::now_us()).await {
             // Whoever may write the folder can take the journal's end out of it, and not out of a log kept elsewhere.
             Ok(()) if new => {
                 let Head { seq, link } = self.journal.head();

@@ -38,7 +38,7 @@ pub(super) async fn load(
         feed.committed(journal.last());
         // What a file says of other nodes holds for the records that it says it of.
         if let Some(point) = &resumed {
-            feed.has_seen(point);
+            feed.resume_from(point);
         }
     }
     if resumed.is_some() {
@@ -94,7 +94,7 @@ impl Fold for Loading<'_> {
             // What is known already must not be gone through again, as if the person were choosing anew.
             let later = self.state.index.settle_later(subject, kind, source, fields.seq);
             if later && self.resumed.is_some() {
-                self.state.is_taken(subject, kind);
+                self.state.note_taken(subject, kind);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::forget::Forget;
@@ -13,6 +12,7 @@ use crate::store::index::Index;
 use crate::store::journal::forget::{Pruned, PrunedPage};
 use crate::store::journal::upkeep::By;
 use crate::store::packed::Packer;
+use crate::store::time;
 
 /// Time between two rounds.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -59,7 +59,7 @@ impl Sweep {
     /// Records before this are too old, in microseconds since the Unix epoch.
     pub(super) fn before_us(&self) -> i64 {
         let keep = i64::try_from(self.keep.as_micros()).unwrap_or(i64::MAX);
-        Timestamp::now().as_microsecond().saturating_sub(keep)
+        time::now_us().saturating_sub(keep)
     }
 
     /// The same, where the clock that says so is believed; else nothing is.
@@ -158,7 +158,7 @@ impl Writer {
     /// Puts the first round off where the clock may be wrong: what a wrong one prunes cannot be had back, and a site that
     /// was away so long can wait. A doubt is written down, for a later start may be under the same clock.
     async fn look_at_clock(&mut self) -> sqlx::Result<Clock> {
-        let now_us = Timestamp::now().as_microsecond();
+        let now_us = time::now_us();
         let newest_us = self.journal.newest_us().await?;
         let wait = match doubt((newest_us, self.journal.clock_doubted_us().await?), now_us) {
             Doubt::None => None,

@@ -22,7 +22,7 @@ fn plain(text: &str) -> (serde_json::Value, String) {
     (loaded.written, format!("{:#?}", loaded.settings))
 }
 
-/// The issue: config/optgate.toml holds every setting with its default.
+/// `config/optgate.toml` holds every setting with its default.
 #[test]
 fn the_settings_file_says_what_is_compiled_in() {
     let text = repository("config/optgate.toml");
@@ -113,7 +113,7 @@ fn every_key_that_can_be_written_is_in_the_settings_file() {
     assert!(seen > 60, "only {seen} keys found: has raw.rs another form?");
 }
 
-/// The issue's defaults without any file, and performance notes 3.2.
+/// Without any file.
 #[test]
 fn the_defaults_are_those_promised() {
     let settings = Desk::with(SITE).loaded().settings;

@@ -6,7 +6,7 @@ use optgate::config::load::{Inputs, load};
 
 use super::{Desk, SITE};
 
-/// DESIGN 5: a wrong configuration is refused with file, line, column, the line, why, and a hint.
+/// A wrong configuration is refused with file, line, column, the line, why, and a hint.
 #[test]
 fn a_bad_file_is_refused_with_place_line_reason_and_next_step() {
     let table = [
@@ -150,10 +150,21 @@ fn hints_are_about_the_setting_at_hand() {
     }
 }
 
-/// Combinations that cannot be meant are refused at the key that makes them so.
+/// Each text is refused for one thing, said once, with why and what to do next.
+#[track_caller]
+fn are_refused(table: &[(&str, &str)]) {
+    for (text, want) in table {
+        let refused = Desk::with(text).refused();
+        assert_eq!(refused.lines().next().unwrap_or_default(), *want, "for:\n{text}\ngot:\n{refused}");
+        assert!(refused.contains("\n  why: ") && refused.contains("\n  next: "), "{refused}");
+        assert_eq!(refused.matches("  why: ").count(), 1, "one slip, one complaint:\n{refused}");
+    }
+}
+
+/// Two of one name, none at all, an origin that is Optgate itself.
 #[test]
-fn impossible_combinations_are_refused_where_they_are_written() {
-    let table = [
+fn sites_and_origins_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
         ("", "there is no site to stand in front of"),
         (
             "upstream = \"http://a\"\n[[sites]]\nupstream = \"http://b\"",
@@ -188,35 +199,6 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "[[sites]]\nupstream = [\"http://b\", { url = \"http://a\", max_connections = 0 }]",
             "optgate.toml:2:63: `sites[0].upstream[1].max_connections` is out of range",
         ),
-        (
-            "upstream = \"http://a\"\n[admin]\nnames = [\"optgate.internal\", \"http://a\"]",
-            "optgate.toml:3:30: `admin.names[1]` is no host name",
-        ),
-        ("upstream = \"http://a\"\nlisten = []", "optgate.toml:2:10: `listen` is empty"),
-        (
-            "upstream = \"http://a\"\n[store]\nretention = \"730d\"",
-            "optgate.toml:3:13: `store.retention` is too short",
-        ),
-        (
-            "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"x\"]\nupstream = \"http://a\"",
-            "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"x\"",
-        ),
-        (
-            "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"y\"]\nupstream = \"http://a\"",
-            "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"y\"",
-        ),
-        (
-            "[[sites]]\nname = \"x\"\nhosts = [\"x\"]\nupstream = \"http://a\"\n[[sites]]\nhosts = [\"y\"]\nupstream = \"http://b\"\nformerly = \"x\"",
-            "optgate.toml:8:12: `sites[1].formerly[0]` cannot be \"x\"",
-        ),
-        (
-            "[[sites]]\nname = \"x\"\nformerly = \"z\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"x\"\nformerly = [\"x\", \"g\"]",
-            "optgate.toml:8:18: `groups[0].formerly[1]` cannot be \"g\"",
-        ),
-        (
-            "retired_sites = [\"z\"]\n[[sites]]\nname = \"x\"\nformerly = \"z\"\nupstream = \"http://a\"",
-            "optgate.toml:1:18: `retired_sites[0]` cannot be \"z\"",
-        ),
         ("upstream = \"http://127.0.0.1:8080\"", "optgate.toml:1:12: `upstream` leads to Optgate itself"),
         (
             "listen = \":3000\"\n[[sites]]\nupstream = [\"http://a\", \"http://localhost:3000\"]",
@@ -239,6 +221,107 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "[[sites]]\nupstream = \"http://a\"\n[[sites.paths]]\nrewrite = false",
             "optgate.toml:3:1: `sites[0].paths[0].prefix` is missing",
         ),
+        (
+            "upstream = \"http://a\"\ndefault_site = \"shop\"",
+            "optgate.toml:2:16: `default_site` names no site: \"shop\"",
+        ),
+    ]);
+}
+
+/// A name that is another's, or is said twice, would take opt-outs along to the wrong site.
+#[test]
+fn earlier_names_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
+        (
+            "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"x\"]\nupstream = \"http://a\"",
+            "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"x\"",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nformerly = [\"y\", \"y\"]\nupstream = \"http://a\"",
+            "optgate.toml:3:18: `sites[0].formerly[1]` cannot be \"y\"",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\nhosts = [\"x\"]\nupstream = \"http://a\"\n[[sites]]\nhosts = [\"y\"]\nupstream = \"http://b\"\nformerly = \"x\"",
+            "optgate.toml:8:12: `sites[1].formerly[0]` cannot be \"x\"",
+        ),
+        (
+            "retired_sites = [\"z\"]\n[[sites]]\nname = \"x\"\nformerly = \"z\"\nupstream = \"http://a\"",
+            "optgate.toml:1:18: `retired_sites[0]` cannot be \"z\"",
+        ),
+    ]);
+}
+
+/// A cookie of a group reaches its own sites and no other.
+#[test]
+fn groups_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
+        (
+            "[[sites]]\nname = \"x\"\nformerly = \"z\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"x\"\nformerly = [\"x\", \"g\"]",
+            "optgate.toml:8:18: `groups[0].formerly[1]` cannot be \"g\"",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = [\"b\"]",
+            "optgate.toml:7:10: `groups[0].sites[0]` names no site: \"b\"",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nsites = \"a\"",
+            "optgate.toml:5:1: `groups[0].name` is missing",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\n[[groups]]\nname = \"h\"\nsites = \"a\"",
+            "optgate.toml:10:9: the site \"a\" is in two groups",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.co.uk\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"co.uk\"",
+            "optgate.toml:8:17: `groups[0].cookie_domain` cannot be used",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = [\"a.example\", \"b.example\"]\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"a.example\"",
+            "optgate.toml:8:17: `groups[0].cookie_domain` does not fit its sites",
+        ),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = \"a.b.example\"\nupstream = \"http://a\"\n[[sites]]\nname = \"c\"\nhosts = \"c.b.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"b.example\"",
+            "optgate.toml:12:17: `groups[0].cookie_domain` reaches a site that is not in the group",
+        ),
+    ]);
+}
+
+/// Addresses, certificates, and by what the admin listener is asked.
+#[test]
+fn listeners_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
+        (
+            "upstream = \"http://a\"\n[admin]\nnames = [\"optgate.internal\", \"http://a\"]",
+            "optgate.toml:3:30: `admin.names[1]` is no host name",
+        ),
+        ("upstream = \"http://a\"\nlisten = []", "optgate.toml:2:10: `listen` is empty"),
+        (
+            "upstream = \"http://a\"\n[tls]\nlisten = [\":8443\"]",
+            "optgate.toml:3:10: `tls.listen` needs a certificate",
+        ),
+        (
+            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"none.pem\"\nkey = \"optgate.toml\"",
+            "optgate.toml:3:9: `tls.certificates[0].chain` cannot be read",
+        ),
+        (
+            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"optgate.toml\"",
+            "optgate.toml:2:1: `tls.certificates[0].key` is missing",
+        ),
+        (
+            "upstream = \"http://a\"\nlisten = \":9180\"",
+            "optgate.toml:2:10: `admin.listen` and `listen[0]` listen on the same address",
+        ),
+        (
+            "upstream = \"http://a\"\nlisten = [\":80\", \"127.0.0.1:80\"]",
+            "optgate.toml:2:18: `listen[1]` and `listen[0]` listen on the same address",
+        ),
+    ]);
+}
+
+/// The consumer pages, `gpc.json`, and the second wall.
+#[test]
+fn pages_and_policies_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
         (
             "upstream = \"http://a\"\n[csp]\nallow = [\"a.example\", \"https:\"]",
             "optgate.toml:3:23: `csp.allow[1]` cannot be used",
@@ -268,26 +351,6 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "optgate.toml:3:10: `portal.prefix` cannot be used",
         ),
         (
-            "upstream = \"http://a\"\n[tls]\nlisten = [\":8443\"]",
-            "optgate.toml:3:10: `tls.listen` needs a certificate",
-        ),
-        (
-            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"none.pem\"\nkey = \"optgate.toml\"",
-            "optgate.toml:3:9: `tls.certificates[0].chain` cannot be read",
-        ),
-        (
-            "upstream = \"http://a\"\n[[tls.certificates]]\nchain = \"optgate.toml\"",
-            "optgate.toml:2:1: `tls.certificates[0].key` is missing",
-        ),
-        (
-            "upstream = \"http://a\"\nlisten = \":9180\"",
-            "optgate.toml:2:10: `admin.listen` and `listen[0]` listen on the same address",
-        ),
-        (
-            "upstream = \"http://a\"\nlisten = [\":80\", \"127.0.0.1:80\"]",
-            "optgate.toml:2:18: `listen[1]` and `listen[0]` listen on the same address",
-        ),
-        (
             "upstream = \"http://a\"\n[gpc_json]\nlast_update = \"23.11.2026\"",
             "optgate.toml:3:15: `gpc_json.last_update` cannot be used",
         ),
@@ -299,10 +362,13 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "upstream = \"http://a\"\n[portal]\nlimit_url = \"javascript:alert(1)\"",
             "optgate.toml:3:13: `portal.limit_url` cannot be used",
         ),
-        (
-            "upstream = \"http://a\"\n[contracts.hotjar]\nentity = \"H\"\nreference = \"r\"\ndate = \"2999-01-01\"",
-            "optgate.toml:5:8: `contracts.hotjar.date` is in the future: 2999-01-01",
-        ),
+    ]);
+}
+
+/// Where an account is named, and the programme that it may keep.
+#[test]
+fn accounts_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
         (
             "upstream = \"http://a\"\n[account]\nheader = \"x-account\"",
             "optgate.toml:3:10: `account.header` needs `trusted_proxies`",
@@ -314,23 +380,6 @@ fn impossible_combinations_are_refused_where_they_are_written() {
         (
             "upstream = \"http://a\"\ntrusted_proxies = \"10.0.0.0/8\"\n[account]\nheader = \"cookie\"",
             "optgate.toml:4:10: `account.header` cannot be used",
-        ),
-        (
-            "upstream = \"http://a\"\ntrusted_proxies = [\"10.0.0.0/33\"]",
-            "optgate.toml:2:20: `trusted_proxies[0]` cannot be used",
-        ),
-        (
-            "upstream = \"http://a\"\n[registry]\nfiles = [\"none.toml\"]",
-            "optgate.toml:3:10: `registry.files[0]` cannot be read",
-        ),
-        (
-            "upstream = \"http://a\"\n[contracts.hotjar]\nentity = \"Hotjar Ltd\"\nreference = \"r\"",
-            "optgate.toml:2:1: `contracts.hotjar.date` is missing",
-        ),
-        ("upstream = \"http://a\"\n[timeouts]\nidle = \"0s\"", "optgate.toml:3:8: `timeouts.idle` is zero"),
-        (
-            "upstream = \"http://a\"\n[limits]\nheader_bytes = \"4KiB\"",
-            "optgate.toml:3:16: `limits.header_bytes` is out of range",
         ),
         (
             "upstream = \"http://a\"\n[programme]\nname = \"Coupons\"\nurl = \"/c\"\nvendors = \"meta-pixel\"",
@@ -372,43 +421,48 @@ fn impossible_combinations_are_refused_where_they_are_written() {
             "upstream = \"http://a\"\n[account.jwt]\nbearer = true\nalgorithms = \"none\"\nkeys = \"optgate.toml\"",
             "optgate.toml:4:14: `account.jwt.algorithms` cannot be \"none\"",
         ),
+    ]);
+}
+
+/// Vendors: files of them, and contracts with them.
+#[test]
+fn contracts_and_registry_files_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
         (
-            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = [\"b\"]",
-            "optgate.toml:7:10: `groups[0].sites[0]` names no site: \"b\"",
+            "upstream = \"http://a\"\n[contracts.hotjar]\nentity = \"H\"\nreference = \"r\"\ndate = \"2999-01-01\"",
+            "optgate.toml:5:8: `contracts.hotjar.date` is in the future: 2999-01-01",
         ),
         (
-            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nsites = \"a\"",
-            "optgate.toml:5:1: `groups[0].name` is missing",
+            "upstream = \"http://a\"\n[registry]\nfiles = [\"none.toml\"]",
+            "optgate.toml:3:10: `registry.files[0]` cannot be read",
         ),
         (
-            "[[sites]]\nname = \"a\"\nhosts = \"a.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\n[[groups]]\nname = \"h\"\nsites = \"a\"",
-            "optgate.toml:10:9: the site \"a\" is in two groups",
+            "upstream = \"http://a\"\n[contracts.hotjar]\nentity = \"Hotjar Ltd\"\nreference = \"r\"",
+            "optgate.toml:2:1: `contracts.hotjar.date` is missing",
+        ),
+    ]);
+}
+
+/// Times, sizes and numbers that nothing could run with, and addresses that are none.
+#[test]
+fn amounts_that_cannot_be_meant_are_refused_where_they_are_written() {
+    are_refused(&[
+        (
+            "upstream = \"http://a\"\n[store]\nretention = \"730d\"",
+            "optgate.toml:3:13: `store.retention` is too short",
         ),
         (
-            "[[sites]]\nname = \"a\"\nhosts = \"a.co.uk\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"co.uk\"",
-            "optgate.toml:8:17: `groups[0].cookie_domain` cannot be used",
+            "upstream = \"http://a\"\ntrusted_proxies = [\"10.0.0.0/33\"]",
+            "optgate.toml:2:20: `trusted_proxies[0]` cannot be used",
         ),
+        ("upstream = \"http://a\"\n[timeouts]\nidle = \"0s\"", "optgate.toml:3:8: `timeouts.idle` is zero"),
         (
-            "[[sites]]\nname = \"a\"\nhosts = [\"a.example\", \"b.example\"]\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"a.example\"",
-            "optgate.toml:8:17: `groups[0].cookie_domain` does not fit its sites",
-        ),
-        (
-            "[[sites]]\nname = \"a\"\nhosts = \"a.b.example\"\nupstream = \"http://a\"\n[[sites]]\nname = \"c\"\nhosts = \"c.b.example\"\nupstream = \"http://a\"\n[[groups]]\nname = \"g\"\nsites = \"a\"\ncookie_domain = \"b.example\"",
-            "optgate.toml:12:17: `groups[0].cookie_domain` reaches a site that is not in the group",
+            "upstream = \"http://a\"\n[limits]\nheader_bytes = \"4KiB\"",
+            "optgate.toml:3:16: `limits.header_bytes` is out of range",
         ),
         ("upstream = \"http://a\"\nworkers = 5000", "optgate.toml:2:11: `workers` is too large"),
         ("upstream = \"http://a\"\nworkers = -1", "optgate.toml:2:11: `workers` is out of range"),
-        (
-            "upstream = \"http://a\"\ndefault_site = \"shop\"",
-            "optgate.toml:2:16: `default_site` names no site: \"shop\"",
-        ),
-    ];
-    for (text, want) in table {
-        let refused = Desk::with(text).refused();
-        assert_eq!(refused.lines().next().unwrap_or_default(), want, "for:\n{text}\ngot:\n{refused}");
-        assert!(refused.contains("\n  why: ") && refused.contains("\n  next: "), "{refused}");
-        assert_eq!(refused.matches("  why: ").count(), 1, "one slip, one complaint:\n{refused}");
-    }
+    ]);
 }
 
 /// One look at the output must be enough to repair the file.
@@ -585,7 +639,7 @@ fn a_value_of_several_lines_keeps_its_complaint_in_shape() {
     assert!(refused.contains("why: \"a\\nb\" has no scheme"), "{refused}");
 }
 
-/// Issue 3, operator lists: a slip in a list's table is refused with its line, like any other.
+/// A slip in a list's table is refused with its line, like any other.
 #[test]
 fn a_filter_list_that_cannot_be_meant_is_refused() {
     for (text, what, next) in [

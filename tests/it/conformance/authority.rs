@@ -172,7 +172,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Threat T8: a stranger says nothing about addresses, schemes, hosts and targets.
+/// A stranger says nothing about addresses, schemes, hosts and targets.
 fn claims() -> Vec<Case> {
     let clause = "RFC 7239, 8";
     let case = |name: &str, fields: &str, seen| forward(name, clause, get(fields), [seen]).ours();

@@ -140,7 +140,7 @@ pub fn cases() -> Vec<Case> {
         )
         .ours(),
     );
-    // DESIGN 3, step 3: the signal is read before fields end here.
+    // The signal is read before fields end here.
     let signal = seen("GET /case").has("sec-gpc", "1").has("optgate-decision", "opted-out;basis=gpc");
     cases.push(
         case("the signal cannot be named away", "Connection: Sec-GPC\r\nSec-GPC: 1\r\n", signal).ours(),

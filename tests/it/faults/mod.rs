@@ -1,4 +1,4 @@
-//! What breaks around the running program, and that nothing comes of it but what DESIGN 5 says (issue 4, "Proof"):
+//! What breaks around the running program, and that nothing worse comes of it than what is promised:
 //! no crash, no hang beyond its timeout, no wrong byte; and afterwards connections, descriptors and memory are what
 //! they were. Out of descriptors: `client_limits`; out of memory: `client_limits` and `failing_closed`; a full disk:
 //! `store`.
@@ -22,7 +22,7 @@ use super::support::wait_until;
 const SHORT: &str = "[timeouts]\nfirst_byte = \"4s\"\nbetween_bytes = \"4s\"\nheader_read = \"2s\"\nidle = \"2s\"\n\
     upstream_connect = \"2s\"\nupstream_idle = \"1s\"\n";
 
-/// What memory may have grown by afterwards, KiB (reliability.md 10).
+/// What memory may have grown by afterwards, KiB.
 const GROWTH: u64 = 64 * 1024;
 
 /// A page that an opted-out visitor gets without its tracker, and what must not be in it then.

@@ -9,7 +9,7 @@ use super::super::support::proxy::proxy;
 use super::super::support::{skipped, wait_until};
 use super::{SHORT, head, read};
 
-/// DESIGN 5: during a partition requests end by their timeouts with 502 or 504 and downloads are cut; when it heals,
+/// During a partition requests end by their timeouts with 502 or 504 and downloads are cut; when it heals,
 /// requests are served at once, over connections that work.
 #[test]
 fn a_partition_is_a_bad_gateway_and_heals() {

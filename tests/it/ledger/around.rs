@@ -80,7 +80,7 @@ fn an_export_of_another_program_is_read_or_refused_at_its_head() {
     );
 }
 
-/// Issue 6: per-minute counters beside the records; flood protection stays, and what it leaves out is counted.
+/// Per-minute counters beside the records; flood protection stays, and what it leaves out is counted.
 #[test]
 fn changes_are_counted_by_the_minute_with_those_that_make_no_record() {
     let house = House::new();

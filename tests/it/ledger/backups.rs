@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use super::{House, block_on, out};
 
-/// Issue 6: backup beside a running server, consistent; restore verified before it is put in place.
+/// Backup beside a running server, consistent; restore verified before it is put in place.
 #[test]
 fn a_backup_beside_a_server_is_put_back_whole() {
     use std::os::unix::fs::PermissionsExt as _;

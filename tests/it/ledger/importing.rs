@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{House, block_on};
 
-/// Issue 6: imports with provenance; dry run; the same file twice adds nothing; a bad row is named by its line and
+/// Imports with provenance; dry run; the same file twice adds nothing; a bad row is named by its line and
 /// costs no other row its opt-out.
 #[test]
 fn a_file_of_opt_outs_is_imported_once_and_says_where_each_came_from() {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{House, block_on, lines, out, write};
 
-/// Issue 6: `ledger verify` proves a journal or an export offline with the public key alone. The key is made on
+/// `ledger verify` proves a journal or an export offline with the public key alone. The key is made on
 /// first start, for its owner only; a stop signs what is new.
 #[test]
 fn a_folder_and_its_export_are_proven_with_the_public_key() {
@@ -42,7 +42,7 @@ fn a_folder_and_its_export_are_proven_with_the_public_key() {
     said.failed("which no key that was given vouches for");
 }
 
-/// Issue 6: the first bad record is named, whatever was done to the file.
+/// The first bad record is named, whatever was done to the file.
 #[test]
 fn a_changed_export_is_not_proven_and_the_first_bad_record_is_named() {
     let house = House::new();
@@ -111,7 +111,7 @@ fn a_rewritten_journal_and_a_cut_one_are_found_out() {
     house.optgate(&["ledger", "verify"]).failed("nothing is signed yet");
 }
 
-/// Issue 6: an inclusion proof for one record. It holds that record and some hashes, and no other record.
+/// An inclusion proof for one record. It holds that record and some hashes, and no other record.
 #[test]
 fn one_record_is_proven_alone() {
     let house = House::new();
@@ -216,7 +216,7 @@ fn a_lost_or_exchanged_signing_key_is_refused_at_start() {
     block_on(house.store().close());
 }
 
-/// Issue 6, checkpoints "on shutdown": what a command recorded is signed when it ends, as a server's records are.
+/// What a command recorded is signed when it ends, as a server's records are.
 #[test]
 fn what_a_verb_records_is_signed_when_it_ends() {
     let house = House::new();

@@ -5,7 +5,7 @@ use optgate::privacy::Standing;
 
 use super::{House, block_on, out};
 
-/// 11 CCR 7101: records are kept for 24 months; issue 6: then replaced by their hashes so that the chain still
+/// 11 CCR 7101: records are kept for 24 months; then replaced by their hashes so that the chain still
 /// verifies; a legal hold keeps them; nobody's opt-out is lost, and no opt-in is turned round.
 #[test]
 fn old_records_give_way_to_their_digests_and_nobodys_opt_out_is_lost() {

@@ -7,7 +7,7 @@ use optgate::store::{Change, Kind, Source, Store};
 
 use super::{House, block_on, out};
 
-/// Issue 6: keys are rotated without losing anyone's opt-out: an account that is known under an earlier secret
+/// Keys are rotated without losing anyone's opt-out: an account that is known under an earlier secret
 /// counts, is recorded anew under the live one, and only then can the earlier one go.
 #[test]
 fn a_secret_is_rotated_and_retired_and_nobodys_opt_out_is_lost() {
@@ -73,7 +73,7 @@ fn rotated_with_one_out(house: &House) -> (Store, Change, Change) {
     (store, live, late)
 }
 
-/// Issue 6: the process that an upgrade ends may still record under the secret of before a rotation. The later word of the
+/// The process that an upgrade ends may still record under the secret of before a rotation. The later word of the
 /// two hashes holds, also after a start, and until it is recorded anew the secret cannot go.
 #[test]
 fn the_later_of_two_words_under_two_secrets_holds() {
@@ -117,7 +117,7 @@ fn an_opt_out_under_the_old_secret_right_behind_a_carry_keeps_that_secret() {
     house.optgate(&["keys", "retire"]).failed("1 opted-out accounts are known under an earlier secret alone");
 }
 
-/// Issue 6: who trusts the public key of before or of after can prove all of it. A lost key is told apart.
+/// Who trusts the public key of before or of after can prove all of it. A lost key is told apart.
 #[test]
 fn a_signing_key_is_rotated_and_both_public_keys_verify() {
     let house = House::new();

@@ -179,7 +179,7 @@ fn recorded(folder: &Path) -> usize {
     count
 }
 
-/// Issue "Records", many nodes: an opt-out on one node is honoured on another, and so is what was recorded before a
+/// An opt-out on one node is honoured on another, and so is what was recorded before a
 /// node began, without anybody asking.
 #[tokio::test]
 async fn what_one_node_records_every_node_honours() {
@@ -347,7 +347,7 @@ async fn the_records_of_all_nodes_are_exported_and_verified() {
     b.stop().await;
 }
 
-/// Issue 6: what is kept of an erased account in the database is sealed there too, by the record of the erasure: the export
+/// What is kept of an erased account in the database is sealed there too, by the record of the erasure: the export
 /// of all nodes names it when a hand took the account out or made it another. More than was sealed harms nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_kept_in_the_database_cannot_be_taken_out_unseen() {

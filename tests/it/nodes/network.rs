@@ -12,7 +12,7 @@ use crate::support::postgres::Cluster;
 use crate::support::relay::Relay;
 use crate::support::{skipped, wait_until};
 
-/// Issue 6, proof: PostgreSQL cut off in a network namespace, two nodes partitioned. Both go on honouring what they know
+/// PostgreSQL cut off in a network namespace, two nodes partitioned. Both go on honouring what they know
 /// and recording what is chosen, and afterwards each knows what the other recorded.
 #[test]
 fn nodes_that_the_network_parts_go_on_and_come_together_again() {

@@ -96,7 +96,7 @@ async fn nodes_that_prune_at_once_lose_nobodys_choice() {
     }
 }
 
-/// Issue 6, imports: an opt-in that another node recorded after the day of the file is the later word, however often the
+/// An opt-in that another node recorded after the day of the file is the later word, however often the
 /// file comes; one of before is not. Where the others cannot be asked it is said so, and nobody else waits.
 #[tokio::test]
 async fn an_import_does_not_overrule_a_later_opt_in_of_another_node() {

@@ -11,7 +11,7 @@ use crate::support::postgres::{Cluster, connect};
 use crate::support::relay::{Line, Relay};
 use crate::support::{DEADLINE, opened};
 
-/// DESIGN 5: while the database is away choices are recorded here and honoured here; they arrive when it is back.
+/// While the database is away choices are recorded here and honoured here; they arrive when it is back.
 #[tokio::test]
 async fn what_is_recorded_while_the_database_is_down_arrives_later() {
     let Some(cluster) = Cluster::own("what_is_recorded_while_the_database_is_down_arrives_later") else {
@@ -41,8 +41,8 @@ async fn what_is_recorded_while_the_database_is_down_arrives_later() {
     assert_eq!(recorded(a.stop().await.path()), 61);
 }
 
-/// A node that starts while the database is away cannot know what others recorded: an account counts as opted out
-/// (DESIGN 5, "state not yet loaded"), and the node says that it is not ready.
+/// A node that starts while the database is away cannot know what others recorded: an account counts as opted
+/// out, and the node says that it is not ready.
 #[tokio::test]
 async fn before_the_others_were_heard_an_account_counts_as_opted_out() {
     let Some(cluster) = Cluster::own("before_the_others_were_heard_an_account_counts_as_opted_out") else {
@@ -64,7 +64,7 @@ async fn before_the_others_were_heard_an_account_counts_as_opted_out() {
     store.close().await;
 }
 
-/// Issue: during a partition both go on, and converge after. An opt-in on one side does not end an opt-out of the
+/// During a partition both go on, and converge after. An opt-in on one side does not end an opt-out of the
 /// other side that it knew nothing of, however the clocks stand and whichever arrives first; the person is shown the
 /// conflict.
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_record_on_its_way_while_its_account_is_erased_is_untied_in_the_databa
     node.stop().await;
 }
 
-/// Issue 6: clock skew does not reorder a person's choices, by however many minutes two nodes' clocks differ.
+/// Clock skew does not reorder a person's choices, by however many minutes two nodes' clocks differ.
 #[tokio::test]
 async fn clocks_that_differ_by_minutes_reorder_nobodys_choices() {
     let Some(cluster) = Cluster::shared("clocks_that_differ_by_minutes_reorder_nobodys_choices") else {

@@ -13,7 +13,7 @@ fn standings(store: &Store) -> Vec<Standing> {
     (0..ACCOUNTS).map(|account| store.lookup(&subject(account))).collect()
 }
 
-/// Issue: "snapshot, then tail". Nodes that stop and start from their files, whatever is chosen on whichever node
+/// Nodes that stop and start from their files, whatever is chosen on whichever node
 /// meanwhile, come to what a node comes to that reads everything.
 #[tokio::test]
 async fn nodes_that_start_from_their_files_know_what_all_journals_tell() {

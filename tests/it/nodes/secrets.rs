@@ -68,7 +68,7 @@ fn database(cluster: &Cluster) -> String {
     runtime.block_on(cluster.database())
 }
 
-/// Issue 6, "key rotation without losing anyone's opt-out": a person opts back in on a node that has a new secret, and
+/// A person opts back in on a node that has a new secret, and
 /// out again on one that has not, cut off from the first. The later word holds on both, before and after the second
 /// has the new secret, and on a node that comes later; so does the next opt-in.
 #[test]

@@ -15,7 +15,7 @@ fn node(shared: config::Shared) -> Node {
     Node { folder, store }
 }
 
-/// Issue: PgBouncer with transaction pooling, polled because LISTEN cannot pass. Its pool is smaller than the number
+/// PgBouncer with transaction pooling, polled because LISTEN cannot pass. Its pool is smaller than the number
 /// of connections that two nodes open.
 #[tokio::test]
 async fn a_pooler_by_the_transaction_may_stand_between() {
@@ -83,7 +83,7 @@ async fn a_node_that_listens_through_a_pooler_says_which_setting_to_write() {
     a.stop().await;
 }
 
-/// Issue: read replicas, for hundreds of edges: a node writes to the primary and hears the others from a replica.
+/// Read replicas, for hundreds of edges: a node writes to the primary and hears the others from a replica.
 #[tokio::test]
 async fn the_others_are_heard_from_a_read_replica() {
     let Some(primary) = Cluster::own("the_others_are_heard_from_a_read_replica") else { return };
@@ -136,7 +136,7 @@ async fn a_replica_that_stopped_to_follow_is_said_to() {
     b.stop().await;
 }
 
-/// Issue: PostgreSQL failed over. The standby had not received the last records: their node ships them to the new
+/// PostgreSQL failed over. The standby had not received the last records: their node ships them to the new
 /// primary, and everybody comes to the same.
 #[tokio::test]
 async fn a_standby_that_takes_over_without_the_last_records_gets_them() {

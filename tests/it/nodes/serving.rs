@@ -29,7 +29,7 @@ fn decision(proxy: &Proxy, origin: &Origin, fields: &str) -> String {
     origin.seen(origin.heads()).last().unwrap().one("optgate-decision").unwrap()
 }
 
-/// Issue: an opt-out on node A is honoured on node B, without cookie or signal there.
+/// An opt-out on node A is honoured on node B, without cookie or signal there.
 #[test]
 fn an_accounts_signal_on_one_proxy_is_honoured_on_the_other() {
     let Some(cluster) = Cluster::shared("an_accounts_signal_on_one_proxy_is_honoured_on_the_other") else {

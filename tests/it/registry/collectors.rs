@@ -1,4 +1,4 @@
-//! First-party roads: a vendor's data behind a path of the site is known (`domain.md` 5.5), and the site's
+//! First-party roads: a vendor's data behind a path of the site is known, and the site's
 //! own requests are left alone.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};

@@ -45,7 +45,7 @@ fn comments_do_not_change_the_version_but_facts_do() {
     assert_ne!(version(&plain), version(&plain.replace("acme-ads.com", "acme-ads.net")));
 }
 
-/// Issue: refused with file and line when two entries of equal rank ask for different actions.
+/// Refused with file and line when two entries of equal rank ask for different actions.
 #[test]
 fn a_collision_is_refused_with_both_places() {
     let text =

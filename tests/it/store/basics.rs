@@ -1,5 +1,7 @@
 //! What was acknowledged is there, whatever keeps the records.
 
+use std::collections::HashSet;
+
 use optgate::config;
 use optgate::privacy::{Standing, Subject};
 use optgate::store::{Change, Kind, OpenError, RecordError, Source, export};
@@ -9,7 +11,7 @@ use super::engines::on_both_engines;
 use super::{WIDE, change, execute, out, raw, records, signal, subject};
 
 on_both_engines! {
-    /// Issue: restart restores everything; DESIGN 7: a reference finds its record.
+    /// A restart restores everything, and a reference finds its record.
     async fn a_restart_restores_every_account_and_record(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;
@@ -48,19 +50,19 @@ on_both_engines! {
         store.close().await;
     }
 
-    /// Section 1.5 of the domain shelf: rows for state changes only.
+    /// Rows for state changes only.
     async fn an_account_already_in_that_standing_is_not_recorded_again(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;
         for _ in 0..100 {
             store.record_behind(change(Kind::OptOut, Source::Gpc, Some(1)));
-            store.record_behind(change(Kind::OptOut, Source::Cmp, Some(1)));
+            store.record_behind(change(Kind::OptOut, Source::Carried, Some(1)));
         }
         store.close().await;
         assert_eq!(records(folder.path()).len(), 2);
     }
 
-    /// DESIGN 4: over the bound the cookie is set and counted, no row; an account's own word is kept.
+    /// Over the bound the cookie is set and counted, no row; an account's own word is kept.
     async fn a_flood_makes_a_bounded_number_of_records_and_is_counted(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let limits = config::Store { queue: 100_000, records_per_second: 1, record_burst: 9, ..WIDE };
@@ -72,8 +74,11 @@ on_both_engines! {
             let form = change(Kind::OptOut, Source::Form, None);
             refused += u64::from(matches!(store.record(form).await, Err(RecordError::Flood)));
         }
-        let first = store.record(out(1)).await.unwrap();
-        let again = store.record(out(1)).await.unwrap();
+        let (asked, mut receipts) = (std::time::Instant::now(), HashSet::new());
+        for _ in 0..100 {
+            receipts.insert(store.record(out(1)).await.unwrap().reference);
+        }
+        let seconds = asked.elapsed().as_secs();
         store.record_behind(change(Kind::OptOut, Source::Gpc, Some(2)));
         assert_eq!(store.lookup(&subject(2)), Standing::OptedOut, "honoured though not recorded");
         let health = store.health();
@@ -83,11 +88,12 @@ on_both_engines! {
         let rows = records(folder.path()).len() as u64;
         assert!((11..=allowed + 2).contains(&rows), "{rows} rows, {allowed} allowed");
         assert!(health.flood_dropped >= 1000 - allowed && refused > 480, "{health:?}, {refused} forms refused");
-        assert!(again == first || started.elapsed().as_secs() > 0, "the receipt it already had");
+        // The first, and one for what each second let through; else the receipt that it already had.
+        assert!(receipts.len() as u64 <= seconds + 2, "{} receipts in {seconds} s", receipts.len());
         assert_eq!(health.overflowed, 0);
     }
 
-    /// DESIGN 5: while the journal cannot write, callers are told, signals are kept up to the queue,
+    /// While the journal cannot write, callers are told, signals are kept up to the queue,
     /// more is counted; all that was kept is recorded when it can write again.
     async fn an_outage_is_told_kept_counted_and_made_good(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
@@ -134,7 +140,7 @@ on_both_engines! {
         assert_eq!(records(folder.path()).len(), 0, "what was refused stays refused");
     }
 
-    /// DESIGN 3: close flushes; what cannot be flushed is counted as lost, never silent.
+    /// Close flushes; what cannot be flushed is counted as lost, never silent.
     async fn closing_while_the_journal_cannot_write_counts_what_is_lost(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;
@@ -169,7 +175,7 @@ on_both_engines! {
         store.close().await;
     }
 
-    /// DESIGN 7: `ledger export` works beside a running server.
+    /// `ledger export` works beside a running server.
     async fn an_export_reads_beside_a_running_writer(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;

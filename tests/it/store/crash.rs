@@ -92,7 +92,7 @@ fn the_journal_is_synced_before_the_answer_is_written() {
     }
 }
 
-/// DESIGN 5: on a full disk callers are told and nothing is lost; with room again it goes on by
+/// On a full disk callers are told and nothing is lost; with room again it goes on by
 /// itself. The disk is a limit on file size, lowered and lifted from outside.
 #[test]
 fn a_full_disk_is_told_and_left_behind() {

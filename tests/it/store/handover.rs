@@ -50,7 +50,7 @@ async fn lent(folder: &Path) -> (Store, Lent) {
     (store, lent)
 }
 
-/// Issue 6: a refusal that says nothing was begun must be true, for the command asks again.
+/// A refusal that says nothing was begun must be true, for the command asks again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_comes_during_a_handover_is_not_begun_and_says_so() {
     let folder = tempfile::tempdir().unwrap();

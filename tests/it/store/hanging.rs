@@ -1,4 +1,4 @@
-//! DESIGN 5, a disk that hangs: it fails nothing and answers nothing. A click gets its cookie and a plain word all the same,
+//! A disk that hangs fails nothing and answers nothing. A click gets its cookie and a plain word all the same,
 //! whoever looks is told, and what was handed over is on record once the disk answers.
 
 use std::net::SocketAddr;

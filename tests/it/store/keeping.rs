@@ -72,7 +72,7 @@ on_both_engines! {
         assert!(!left[3].is_out() && left[4] == Standing::Unknown, "{left:?}");
     }
 
-    /// Issue 6: a hold is of a record or of a site, is listed, ends by its number, and names nothing that is not there.
+    /// A hold is of a record or of a site, is listed, ends by its number, and names nothing that is not there.
     async fn a_hold_is_kept_listed_and_ended(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;
@@ -95,7 +95,7 @@ on_both_engines! {
         engine.proven(folder.path(), store).await;
     }
 
-    /// Issue 6: what ties an account to its records goes, its opt-out stays, and what it chooses after that holds.
+    /// What ties an account to its records goes, its opt-out stays, and what it chooses after that holds.
     async fn who_is_erased_stays_opted_out_and_may_choose_again(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &PACKED).await;
@@ -118,7 +118,7 @@ on_both_engines! {
         assert_eq!(stand(engine, folder.path(), 0..2).await, [Standing::OptedIn, Standing::OptedOut]);
     }
 
-    /// Issue 6: a secret is rotated without losing anyone, and goes once nobody is known under it alone.
+    /// A secret is rotated without losing anyone, and goes once nobody is known under it alone.
     async fn a_secret_goes_once_everybody_is_known_under_the_next(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &PACKED).await;
@@ -146,7 +146,7 @@ on_both_engines! {
         engine.proven(folder.path(), store).await;
     }
 
-    /// Issue 6, imports; 11 CCR 7101: each account once, whichever secret it is hashed under; an opt-in that came later holds,
+    /// 11 CCR 7101: each account once, whichever secret it is hashed under; an opt-in that came later holds,
     /// and that a request was overruled or denied is on record.
     async fn an_import_is_recorded_once_and_every_answer_is_on_record(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
@@ -202,7 +202,7 @@ on_both_engines! {
         engine.proven(folder.path(), store).await;
     }
 
-    /// Issue 6: one record is proven alone, and says before that it is not signed yet.
+    /// One record is proven alone, and says before that it is not signed yet.
     async fn a_record_is_proven_alone_once_it_is_signed(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;
@@ -223,7 +223,7 @@ on_both_engines! {
         store.close().await;
     }
 
-    /// Issue 6: what happened is counted by the minute, what makes no record too.
+    /// What happened is counted by the minute, what makes no record too.
     async fn changes_are_counted_beside_their_records(engine: &Engine) {
         let folder = tempfile::tempdir().unwrap();
         let store = engine.open(folder.path(), &WIDE).await;
@@ -241,7 +241,7 @@ on_both_engines! {
         assert_eq!(records(folder.path()).len(), 5);
     }
 
-    /// Issue 6: a copy made beside the work is whole, and put back it knows everybody it knew.
+    /// A copy made beside the work is whole, and put back it knows everybody it knew.
     async fn a_backup_that_is_put_back_knows_everybody(engine: &Engine) {
         let (folder, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (copy, put_back) = (beside.path().join("copy"), beside.path().join("put-back"));

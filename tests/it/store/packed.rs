@@ -16,7 +16,7 @@ use super::oracle::{block_on, rounds, seed};
 use super::{PACKED, WIDE, change, execute, out, raw, records, subject};
 
 const ACCOUNTS: u64 = 40;
-const SOURCES: [Source; 5] = [Source::Gpc, Source::Form, Source::Carried, Source::Cmp, Source::Import];
+const SOURCES: [Source; 4] = [Source::Gpc, Source::Form, Source::Carried, Source::Import];
 
 fn packed(folder: &Path) -> PathBuf {
     folder.join("index.packed")
@@ -67,7 +67,7 @@ fn some(store: &Store, random: &mut Random, count: u64) {
     }
 }
 
-/// Issue: "start from a packed index snapshot plus the tail".
+/// A start reads the file of the index and what came after it.
 #[test]
 fn a_start_from_the_file_knows_what_the_whole_journal_tells() {
     let seed = seed();

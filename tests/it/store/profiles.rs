@@ -1,5 +1,5 @@
 //! Profiles are whatever a browser's cookie says, so whoever sends requests makes up as many as they like. Over
-//! `store.records_per_second` they leave neither records nor anything in memory (DESIGN 4: a flood can fill neither).
+//! `store.records_per_second` they leave neither records nor anything in memory.
 
 use optgate::config;
 use optgate::privacy::{Basis, Standing};

@@ -14,7 +14,7 @@ const GPC: &str = "Sec-GPC: 1\r\n";
 const ANN: &str = "X-Account-Id: ann\r\n";
 const BOB: &str = "X-Account-Id: bob\r\n";
 
-/// DESIGN 5, both lines of a journal that cannot write: a click is in force on its browser, and the page says that the
+/// A click is in force on its browser, and the page says that the
 /// account's record is missing and to try again; a signal is honoured, kept, and recorded once the disk takes it. Readiness is
 /// red only where the settings want that. With the disk back all goes on by itself, and what was kept is on record once.
 #[test]

@@ -435,7 +435,7 @@ mod tests {
         out
     }
 
-    /// Issue 5, the rewrite memo: exact by construction, so every page of the fixtures and the corpus must agree byte for
+    /// The memo is exact by construction, so every page of the fixtures and the corpus must agree byte for
     /// byte; the same again, and with a change in its middle, as a token or a date makes one.
     #[test]
     fn every_page_goes_out_as_the_rewriter_makes_it() {
@@ -554,7 +554,7 @@ mod tests {
         assert_eq!(memo.borrow().metrics.hits.get(), hits + 1);
     }
 
-    /// Issue 5, "resynchronises after a differing region": of a page that is another each time by a token in its head and
+    /// Of a page that is another each time by a token in its head and
     /// by a script's number the rewriter reads little more than those, once it is known where they are.
     #[test]
     fn of_a_page_that_always_differs_at_the_same_places_little_is_read() {

@@ -1,4 +1,4 @@
-//! Documents served as XML: XHTML, SVG and what else a browser shows (DESIGN 5).
+//! Documents served as XML: XHTML, SVG and what else a browser shows.
 //!
 //! Elements and attributes are judged by the same functions as HTML's; only the reading differs: names are
 //! compared with their case, prefixes are resolved, every element ends where it says, and the text of a

@@ -18,7 +18,7 @@ const MOST: usize = 65_536;
 /// A process that begins knows of none, and a record does not tell when another node's reached this one: what was asked
 /// before it began is to be asked anew.
 #[derive(Debug)]
-pub(super) struct Lately {
+pub(super) struct RecentOptOuts {
     began: Instant,
     times: Mutex<Times>,
 }
@@ -30,13 +30,13 @@ struct Times {
     from_us: i64,
 }
 
-impl Default for Lately {
+impl Default for RecentOptOuts {
     fn default() -> Self {
         Self { began: Instant::now(), times: Mutex::default() }
     }
 }
 
-impl Lately {
+impl RecentOptOuts {
     /// An account chose this just now; what no hand did is passed over, for a browser's signal comes with every page that
     /// asks.
     pub(super) fn chose(&self, subject: Subject, kind: Kind, source: Source, now_us: i64) {
@@ -83,23 +83,23 @@ mod tests {
 
     #[test]
     fn an_opt_out_by_hand_is_known_for_as_long_as_a_question_stands() {
-        let lately = Lately::default();
-        lately.chose(subject(1), Kind::OptOut, Source::Form, 100);
-        lately.chose(subject(2), Kind::OptOut, Source::Gpc, 100);
-        lately.chose(subject(3), Kind::OptIn, Source::Form, 100);
+        let recent = RecentOptOuts::default();
+        recent.chose(subject(1), Kind::OptOut, Source::Form, 100);
+        recent.chose(subject(2), Kind::OptOut, Source::Gpc, 100);
+        recent.chose(subject(3), Kind::OptIn, Source::Form, 100);
         // Asked at once, by a clock that stands at 0.
-        let out = |number, since| lately.out_since(&subject(number), since, 0);
+        let out = |number, since| recent.out_since(&subject(number), since, 0);
         assert!(out(1, 99) && !out(1, 100) && !out(2, 0) && !out(3, 0) && !out(4, 0));
     }
 
     /// Who opted out before this process began, and on which node, nobody here can say any more.
     #[test]
     fn what_was_asked_before_the_process_began_is_to_be_asked_anew() {
-        let lately = Lately::default();
-        assert!(lately.out_since(&subject(1), 999_999, 3_600_000_000));
-        assert!(!lately.out_since(&subject(1), 3_600_000_000, 3_600_000_000), "asked since");
+        let recent = RecentOptOuts::default();
+        assert!(recent.out_since(&subject(1), 999_999, 3_600_000_000));
+        assert!(!recent.out_since(&subject(1), 3_600_000_000, 3_600_000_000), "asked since");
         assert!(
-            !lately.out_since(&subject(1), 1_000, 1_000),
+            !recent.out_since(&subject(1), 1_000, 1_000),
             "nor does a clock that was set back since refuse for long"
         );
     }
@@ -107,17 +107,17 @@ mod tests {
     /// With more than there is room for nobody's is overlooked: what was asked before is to be asked anew.
     #[test]
     fn what_there_is_no_room_for_counts_as_an_opt_out_of_everybody() {
-        let lately = Lately::default();
+        let recent = RecentOptOuts::default();
         for number in 0..=MOST as u64 {
-            lately.chose(subject(number), Kind::OptOut, Source::Form, 1_000);
+            recent.chose(subject(number), Kind::OptOut, Source::Form, 1_000);
         }
         assert!(
-            lately.out_since(&subject(u64::MAX), 999, 0) && !lately.out_since(&subject(u64::MAX), 1_000, 0)
+            recent.out_since(&subject(u64::MAX), 999, 0) && !recent.out_since(&subject(u64::MAX), 1_000, 0)
         );
         let later = 1_000 + KEPT_US + 1;
         for number in 0..=MOST as u64 {
-            lately.chose(subject(number), Kind::OptOut, Source::Form, later);
+            recent.chose(subject(number), Kind::OptOut, Source::Form, later);
         }
-        assert!(!lately.out_since(&subject(u64::MAX), later, 0));
+        assert!(!recent.out_since(&subject(u64::MAX), later, 0));
     }
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::ask::{ask_socket, said};
-use crate::admin::books::{EraseOrder, ImportOrder, PruneOrder, SECRET};
+use crate::admin::journal_orders::{EraseOrder, ImportOrder, PruneOrder, SECRET};
 use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
 use crate::store::import::{Arrival, Imported, write_digits};
@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 const COMMAND: Duration = Duration::from_secs(2);
 
 /// Who has the folder.
-pub struct Books {
+pub struct DataFolder {
     holder: Holder,
     runtime: Runtime,
 }
@@ -45,7 +45,7 @@ struct Server {
     key_check: String,
 }
 
-impl Books {
+impl DataFolder {
     /// Opens the folder of these settings, or finds the server that has it.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ impl Books {
     }
 }
 
-impl Drop for Books {
+impl Drop for DataFolder {
     fn drop(&mut self) {
         if let Holder::Here(store) = &self.holder {
             self.runtime.block_on(store.close());

@@ -8,25 +8,27 @@
 //! A mail, where `[mail]` names a server, has one `Message-ID` on every try; what the server said when it took it is the
 //! receipt. One whose mailbox it refuses for good is a person's to see to; all else is tried again like a message.
 
+mod message;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use data_encoding::BASE64;
 use futures_util::future::join_all;
 use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use self::message::{body, letter, receipt, short};
 use super::outward;
 use super::smtp::{self, NotTaken};
 use crate::config::{Mail, Recipient, Settings, Way, Webhook};
 use crate::edge::{House, Phase, connection};
 use crate::privacy::Standing;
-use crate::store::recipients::{Due, Failed, Letter, RecipientsError, Recorded, Settled};
+use crate::store::recipients::{Due, Failed, RecipientsError, Recorded, Settled};
+use crate::store::time;
 
 /// Longest time between two rounds: how old a sighting may be that a crash takes along.
 const ROUND: Duration = Duration::from_secs(60);
@@ -34,12 +36,8 @@ const ROUND: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time for one mail, whose server may look at it before it takes it.
 const MAIL_PATIENCE: Duration = Duration::from_secs(120);
-/// Characters of a line of a mail's text (RFC 2045, 6.8).
-const MAIL_LINE: usize = 76;
 /// Largest answer that is read.
 const MOST_BYTES: usize = 64 << 10;
-/// Most of a receipt that is kept, characters.
-const MOST_RECEIPT: usize = 500;
 /// The pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Shortest time between two rounds that nobody asked for.
@@ -58,12 +56,6 @@ const OWN_RECORD_US: i64 = 3_600 * 1_000_000;
 const SOON_US: i64 = 60 * 1_000_000;
 /// Between two rounds that prune.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// What a recipient is asked to do (11 CCR 7026(f)(2), (3)).
-const DIRECTION: &str = "The consumer has opted out of the sale and sharing of personal information. Comply with the \
-                         opt-out for the personal information that was sold to you or shared with you from \
-                         `requested_at` to `received_until`, and forward it to every person to whom you disclosed \
-                         or shared that information in that time (11 CCR 7026(f)).";
 
 /// Works until the process no longer serves: then another one does this.
 pub(super) async fn tell(house: Arc<House>, phase: watch::Receiver<Phase>) {
@@ -118,7 +110,7 @@ impl Teller {
             && self.pruned.is_none_or(|at| at.elapsed() >= DAY)
         {
             let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-            recipients.prune(now_us().saturating_sub(keep)).await?;
+            recipients.prune(time::now_us().saturating_sub(keep)).await?;
             self.pruned = Some(Instant::now());
         }
         match (more, awaited) {
@@ -135,7 +127,7 @@ impl Teller {
         for recipient in settings.recipients.iter().filter(|r| Route::of(r, settings).is_some()) {
             let way = recipient.way.word();
             if let Some(due) = self.house.store.recipients().next_due(recipient.name.clone(), way).await? {
-                let due = u64::try_from(due.saturating_sub(now_us())).unwrap_or(0);
+                let due = u64::try_from(due.saturating_sub(time::now_us())).unwrap_or(0);
                 let left = self.waits.get(&recipient.name);
                 let left =
                     left.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
@@ -151,7 +143,7 @@ impl Teller {
         let store = &self.house.store;
         let (mut found, mut awaited) = (Vec::new(), false);
         for pending in store.recipients().pending().await? {
-            let age_us = now_us().saturating_sub(pending.requested_us);
+            let age_us = time::now_us().saturating_sub(pending.requested_us);
             awaited |= age_us < SOON_US;
             let standing = store.lookup(&pending.subject);
             if standing == Standing::NotLoaded || !standing.is_out() {
@@ -160,7 +152,7 @@ impl Teller {
             // One that cannot be read is looked for again.
             let Ok(Some(last)) = store.last_record(&pending.subject).await else { continue };
             let own = last.time_us >= pending.requested_us || age_us > OWN_RECORD_US;
-            if last.kind == "opt-out" && own {
+            if last.is_opt_out() && own {
                 let (subject, reference, effective_us) = (pending.subject, last.reference, last.time_us);
                 found.push(Recorded { subject, reference, effective_us });
             }
@@ -214,7 +206,7 @@ impl Teller {
                 Err(Refusal { why, of_this_one, .. }) => {
                     let pause = pause(message.tries);
                     let next_us =
-                        now_us().saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+                        time::now_us().saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
                     let wait = if of_this_one { PAUSE } else { pause.min(LONGEST_WAIT) };
                     (Settled::Failed(Failed { why, next_us: Some(next_us) }), Some(wait))
                 }
@@ -296,34 +288,6 @@ async fn hand_in(message: &Due, mail: &Mail, to: &str) -> Result<String, Refusal
     }
 }
 
-/// The mail, in ASCII (RFC 5322, 2045). It is the same on every try but for its date.
-fn letter(message: &Due, (from, to): (&str, &str), now: Timestamp) -> Vec<u8> {
-    let letter = Letter {
-        task: &message.id,
-        reference: &message.reference,
-        vendors: &message.vendors,
-        requested_us: message.requested_us,
-        effective_us: message.effective_us,
-        until_us: message.until_us,
-        account: Some(&message.who),
-    };
-    let (_, domain) = from.rsplit_once('@').unwrap_or_default();
-    let mut text = format!(
-        "From: <{from}>\r\nTo: <{to}>\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@{domain}>\r\n\
-         Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Transfer-Encoding: base64\r\n\r\n",
-        letter.subject(),
-        now.strftime("%a, %d %b %Y %H:%M:%S +0000"),
-        message.id,
-    );
-    let coded = BASE64.encode(letter.text().replace('\n', "\r\n").as_bytes());
-    for line in coded.as_bytes().chunks(MAIL_LINE) {
-        text.extend(line.iter().copied().map(char::from));
-        text += "\r\n";
-    }
-    text.into_bytes()
-}
-
 /// Why a message was not taken.
 struct Refusal {
     why: String,
@@ -350,50 +314,6 @@ impl Refusal {
     }
 }
 
-/// The message. The same bytes on every try.
-fn body(message: &Due) -> Bytes {
-    let who = match std::str::from_utf8(&message.who) {
-        Ok(account) => json!({ "account": account }),
-        Err(_) => json!({ "account_base64": BASE64.encode(&message.who) }),
-    };
-    let text = json!({
-        "type": "optout.recorded",
-        "timestamp": time(message.effective_us),
-        "data": {
-            "id": message.id,
-            "recipient": message.recipient,
-            "reference": message.reference,
-            "site": message.site,
-            "vendors": message.vendors,
-            "requested_at": time(message.requested_us),
-            "effective_at": time(message.effective_us),
-            "received_until": time(message.until_us),
-            "who": who,
-            "direction": DIRECTION,
-        },
-    });
-    Bytes::from(text.to_string())
-}
-
-fn time(time_us: i64) -> String {
-    Timestamp::from_microsecond(time_us).map_or_else(|_| time_us.to_string(), |time| format!("{time:.6}"))
-}
-
-/// The status, and the `receipt` of an answer that is JSON and has one.
-fn receipt(status: StatusCode, answer: &[u8]) -> String {
-    let said = serde_json::from_slice::<Value>(answer).ok();
-    let said = said.as_ref().and_then(|answer| answer.get("receipt")).and_then(Value::as_str);
-    match said {
-        Some(receipt) => format!("HTTP {}: {}", status.as_u16(), short(receipt)),
-        None => format!("HTTP {}", status.as_u16()),
-    }
-}
-
-/// A text of somebody else's, fit for a list.
-fn short(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_RECEIPT).collect()
-}
-
 /// Doubled with each failure; a part of it at random, so that many do not come at once.
 fn pause(failures: u32) -> Duration {
     let whole = PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
@@ -401,10 +321,6 @@ fn pause(failures: u32) -> Duration {
     // Without chance they come at once.
     let _ = getrandom::fill(&mut byte);
     whole - whole.mul_f64(f64::from(byte[0]) / 1024.0)
-}
-
-fn now_us() -> i64 {
-    Timestamp::now().as_microsecond()
 }
 
 #[cfg(test)]
@@ -418,17 +334,5 @@ mod tests {
             let pause = pause(failures);
             assert!(pause <= whole && pause >= whole.mul_f64(0.75), "{failures}: {pause:?}");
         }
-    }
-
-    /// What a recipient answers is shown to people: bounded, on one line.
-    #[test]
-    fn a_receipt_is_kept_as_far_as_it_fits_a_list() {
-        let of = |answer: &str| receipt(StatusCode::ACCEPTED, answer.as_bytes());
-        assert_eq!(of(r#"{"receipt":"r-1\u001b[31m\n"}"#), "HTTP 202: r-1 [31m ");
-        for nothing in ["", "ok", "[]", r#"{"receipt":7}"#] {
-            assert_eq!(of(nothing), "HTTP 202", "{nothing}");
-        }
-        let long = format!(r#"{{"receipt":"{}"}}"#, "é".repeat(9_000));
-        assert_eq!(of(&long).chars().count(), MOST_RECEIPT + "HTTP 202: ".len());
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::handover::Role;
 use super::own_pages::serve_until_replaced;
 use super::sockets::Sockets;
-use crate::admin::{AdminState, books};
+use crate::admin::{AdminState, journal_orders};
 use crate::config::{Listen, ListenAt, Settings};
 use crate::edge::Phase;
 use crate::edge::listener::{Entrance, Listener};
@@ -25,7 +25,7 @@ pub fn bind(sockets: &mut Sockets, settings: &Settings) -> Option<Entrance> {
         Err(anyhow::anyhow!("its path is longer than {LONGEST_PATH} bytes"))
     } else {
         let listen = Listen { at: ListenAt::Unix { path, mode: 0o600 }, proxy_protocol: false };
-        sockets.take(Role::Books, &listen, 1)
+        sockets.take(Role::Orders, &listen, 1)
     };
     let told = |error: &anyhow::Error| {
         tracing::warn!(
@@ -52,7 +52,7 @@ pub fn serve(
         let Listener::Unix(socket) = socket else { continue };
         let socket = tokio::net::UnixListener::from_std(socket);
         let socket = socket.context("cannot serve the data folder's socket")?;
-        let (router, name) = (books::router(state.clone()), "the data folder's socket");
+        let (router, name) = (journal_orders::router(state.clone()), "the data folder's socket");
         tasks.push(background.spawn(serve_until_replaced(socket, router, phase.clone(), name)));
     }
     Ok(tasks)
