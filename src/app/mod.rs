@@ -8,6 +8,7 @@ mod bound;
 mod build;
 mod cloaked_hosts;
 mod core_thread;
+mod descriptors;
 mod dns;
 mod file_problems;
 mod handover;

@@ -46,22 +46,27 @@ pub fn find(headers: &HeaderMap, peer: IpAddr, tls: bool, trusted: &[IpNet]) -> 
     if !is_in(trusted, peer) {
         return Client { address: peer, secure: tls, peer_trusted: false };
     }
-    let mut address = peer;
+    let (mut address, mut hops) = (peer, 0);
     'fields: for value in headers.get_all(&X_FORWARDED_FOR).iter().rev() {
         let Ok(text) = value.to_str() else { break };
         for hop in text.rsplit(',') {
             let Some(hop) = parse_hop(hop.trim()) else { break 'fields };
-            address = hop;
+            (address, hops) = (hop, hops + 1);
             if !is_in(trusted, hop) {
                 break 'fields;
             }
         }
     }
-    // Proxies that append give a list; the client's own scheme stands first.
-    let proto =
-        headers.get(&X_FORWARDED_PROTO).and_then(|value| value.as_bytes().split(|b| *b == b',').next());
-    let secure = proto.map_or(tls, |proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"));
+    let secure = proto_of(headers, hops).map_or(tls, |proto| proto.eq_ignore_ascii_case(b"https"));
     Client { address, secure, peer_trusted: true }
+}
+
+/// The scheme by which the client came, where so many hops of `X-Forwarded-For` lead to it. Proxies that append give a
+/// list: what stands further left than the client's own hop is a word of the client's. A proxy that sets the field gives one.
+fn proto_of(headers: &HeaderMap, hops: usize) -> Option<&[u8]> {
+    let values = headers.get_all(&X_FORWARDED_PROTO).iter().rev();
+    let protos = values.flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
+    protos.take(hops.max(1)).last().map(<[u8]>::trim_ascii)
 }
 
 /// Whether an address is in one of these ranges.
@@ -370,6 +375,28 @@ mod tests {
         assert_eq!(parse_hop("unknown"), None);
         let map = headers(&[("x-forwarded-for", "1.1.1.1, unknown, 10.9.9.9")]);
         assert_eq!(find(&map, ip("10.0.0.1"), false, &trusted()).address, ip("10.9.9.9"));
+    }
+
+    /// A client that says `https` itself to a proxy that appends has not come so.
+    #[test]
+    fn the_scheme_is_the_one_of_the_clients_own_hop() {
+        for (forwarded_for, proto, secure) in [
+            (Some("203.0.113.7"), "https", true),
+            (Some("203.0.113.7"), "https, http", false),
+            (Some("203.0.113.7, 10.0.0.2"), "https, http", true),
+            (Some("203.0.113.7, 10.0.0.2"), "https, http, https", false),
+            (Some("203.0.113.7, 10.0.0.2"), "HTTPS", true),
+            (None, "https", true),
+            (None, "https,http", false),
+        ] {
+            let mut map = HeaderMap::new();
+            if let Some(forwarded_for) = forwarded_for {
+                map.insert(&X_FORWARDED_FOR, HeaderValue::from_str(forwarded_for).unwrap());
+            }
+            map.insert(&X_FORWARDED_PROTO, HeaderValue::from_str(proto).unwrap());
+            let client = find(&map, ip("10.0.0.1"), false, &trusted());
+            assert_eq!(client.secure, secure, "{forwarded_for:?} {proto}");
+        }
     }
 
     #[test]

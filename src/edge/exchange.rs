@@ -251,6 +251,9 @@ impl Exchange {
         let asked = names.any(Names::CLAIM) && request.headers().get(&EXPLAIN).is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
         claims::delete(request.headers_mut(), names, client.peer_trusted);
+        if let Some(field) = settings.account.header.as_ref().filter(|_| !client.peer_trusted) {
+            claims::delete_account(request.headers_mut(), field);
+        }
         let path_rule = site.path_rule(request.uri().path());
         let killed = site.switch.engaged();
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };

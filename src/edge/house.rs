@@ -284,6 +284,8 @@ pub struct House {
     pub strangers: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
+    /// As many as there are descriptors for; `limits.connections` may allow fewer.
+    pub most_connections: usize,
     /// The same by client.
     pub client_connections: Arc<ClientConnections>,
     /// How fast each client asks for consumer pages.

@@ -330,6 +330,7 @@ fn apply_head(
         month: core.month(),
         keys: core.keys(),
         cookie_domain: x.cookie_domain(),
+        behind_proxy: x.client.peer_trusted,
     };
     let changes = enforce_response::apply(parts, &context);
     outcome::head_changed(core, &asked.changes, &changes);

@@ -35,8 +35,9 @@ use crate::edge::strict::{AnswerHead, Framing, Known, Limits, Reason, Scan};
 
 /// An answer's head, and a body's trailers, may be so large.
 const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 100 };
-/// Interim answers before a final one; a page of early hints has a few.
-const MAX_INTERIM: u8 = 16;
+/// Interim answers before a final one: a page of early hints has a few, one that says every second that it is still at
+/// work (102) some hundreds.
+const MAX_INTERIM: u16 = 1024;
 
 /// Room for a read, bytes: at first, and at most, which is whole in the second-level cache.
 const ROOM: usize = 8 * 1024;
@@ -75,7 +76,7 @@ pub struct Connection<S> {
     fields: Fields,
     /// Bytes of an answer to this request have come.
     heard: bool,
-    interim: u8,
+    interim: u16,
     /// The origin gave leave for the body, which was not asked for more since.
     leave: bool,
     decoder: Decoder,
