@@ -258,8 +258,10 @@ impl Scan {
                 self.empty_lines += 1;
             }
         }
-        self.unfinished(bytes, limits)?;
-        Ok(None)
+        match self.unfinished(bytes, limits) {
+            Err(Reason::RequestLine) if answer => Err(Reason::StatusLine),
+            unfinished => unfinished.map(|()| None),
+        }
     }
 
     /// What comes without a line end must at least be able to become a line: whoever speaks another
