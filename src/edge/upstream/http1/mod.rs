@@ -349,7 +349,9 @@ pub struct Head {
 
 /// Whether the origin goes on with the connection (RFC 9112, 9.3).
 fn keeps(read: AnswerHead, headers: &HeaderMap) -> bool {
-    !hop::connection_has(headers, "close") && (!read.old || hop::connection_has(headers, "keep-alive"))
+    let usual = !read.old && hop::only_keeps_alive(headers);
+    let said = |option| hop::connection_has(headers, option);
+    usual || !said("close") && (!read.old || said("keep-alive"))
 }
 
 /// The reason phrase in a head that was found well-formed.
