@@ -152,7 +152,7 @@ fn waits_for_leave(x: &Exchange, request: &Request<Incoming>) -> bool {
 /// Step 6: the head as the origin gets it.
 fn toward_origin(
     hop: &Hop,
-    x: &Exchange,
+    x: &mut Exchange,
     parts: &mut request::Parts,
     bodied: bool,
     (wants_upgrade, waits_for_leave): (bool, bool),
@@ -169,12 +169,22 @@ fn toward_origin(
         continuing::forget(&mut parts.headers);
     }
     join_cookie_crumbs(&mut parts.headers, parts.version);
-    hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+    tell_of_client(hop, x, parts);
     let asked = respond::prepare(x, parts, bodied);
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
     Ok(asked)
+}
+
+/// What the origin is told of the client: in fields, or as bytes that most requests of a connection share.
+fn tell_of_client(hop: &Hop, x: &mut Exchange, parts: &mut request::Parts) {
+    let as_ever = !x.names.any(Names::CLAIM.or(Names::VIA)) && x.client.address == hop.peer;
+    if as_ever && x.site().group.reads_lines() {
+        x.lines = Some(hop.lines(&x.host, x.client.secure, parts.version));
+    } else {
+        hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+    }
 }
 
 /// The head and the visitor's body behind it.

@@ -165,7 +165,7 @@ impl<'a> Begun<'a> {
     #[must_use]
     pub fn failed(&self, error: &ProxyError) -> Response<Body> {
         let x = &self.exchange;
-        tell(self.core, &x.site().settings.name, x.id.to_str().unwrap_or_default(), error);
+        tell(self.core, &x.site().settings.name, x.id.as_str(), error);
         self.summary.respond(error)
     }
 }
@@ -215,7 +215,7 @@ impl<'a> Said<'a> {
             site: Some(&x.site().name),
             decision: x.decision.header_value(),
             mode: x.mode.as_str(),
-            id: x.id.to_str().unwrap_or_default(),
+            id: x.id.as_str(),
         }
     }
 }

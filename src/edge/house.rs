@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
 use http::HeaderValue;
 
 use super::account::memory::TokenMemory;
@@ -374,15 +373,7 @@ pub struct Core {
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
     exchanges: Cell<u32>,
-    /// Room for the texts of ids.
-    ids: RefCell<BytesMut>,
 }
-
-/// Ids whose texts share an allocation.
-const IDS: usize = 64;
-/// Bytes of an id's text.
-const ID: usize = 32;
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// How often a core looks which month it is.
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -406,7 +397,6 @@ impl Core {
             month,
             next_id: Cell::new(seed),
             exchanges: Cell::new(0),
-            ids: RefCell::default(),
         })
     }
 
@@ -469,20 +459,6 @@ impl Core {
         Stages::of(number, snapshot.settings.server_timing, started)
     }
 
-    /// The same as a field's value.
-    ///
-    /// Cost: an allocation for every `IDS` of them.
-    #[must_use]
-    pub fn fresh_id_text(&self) -> HeaderValue {
-        let text = hex(self.fresh_id());
-        let mut ids = self.ids.borrow_mut();
-        if ids.capacity() < ID {
-            ids.reserve(ID * IDS);
-        }
-        ids.extend_from_slice(&text);
-        HeaderValue::from_maybe_shared(ids.split().freeze()).unwrap_or(HeaderValue::from_static("0"))
-    }
-
     /// This core's pools and turns for a site's origins.
     ///
     /// Cost: one core-local counter.
@@ -519,15 +495,6 @@ impl Core {
         let groups = self.groups.borrow();
         groups.iter().flatten().flat_map(|group| group.pools()).for_each(|pool| pool.expire());
     }
-}
-
-/// A number in lower-case digits.
-fn hex(number: u128) -> [u8; ID] {
-    let mut text = [0; ID];
-    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
-        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    }
-    text
 }
 
 fn current_month() -> u32 {

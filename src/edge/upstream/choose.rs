@@ -153,8 +153,9 @@ impl<'a> Choice<'a> {
         (upstream.proxy_protocol != ProxyProtocol::Off).then_some(self.x.client.address)
     }
 
-    fn asking(&self, origin: usize) -> Asking {
-        Asking { client: self.client(origin), load: self.local.group.load(origin) }
+    fn asking(&self, origin: usize) -> Asking<'a> {
+        let (x, load) = (self.x, self.local.group.load(origin));
+        Asking { client: self.client(origin), load, tail: x.tail() }
     }
 
     /// Asks an origin and notes what becomes of it. What it says before its answer goes to `interim`.

@@ -23,7 +23,7 @@ use http::{Method, Response};
 use http_body::Body as _;
 use tokio::sync::Semaphore;
 
-use super::attempt::{Attempt, Outgoing};
+use super::attempt::{Attempt, Outgoing, Tail};
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::http1::{Connection, Failure, Wants};
@@ -92,11 +92,13 @@ pub struct PoolLimits {
 
 /// What a request needs of a connection beside being sent.
 #[derive(Debug)]
-pub struct Asking {
+pub struct Asking<'a> {
     /// Whose request it is, where the origin is told: its connections are nobody else's.
     pub client: Option<IpAddr>,
     /// Counts the request as under way.
     pub load: Option<Load>,
+    /// What the head says beside its fields; `None` where the origin speaks HTTP/2.
+    pub tail: Option<Tail<'a>>,
 }
 
 /// What is held for as long as a request is under way.
@@ -184,19 +186,19 @@ impl Pool {
     pub async fn send(
         self: &Rc<Self>,
         request: &mut Outgoing,
-        asking: Asking,
+        asking: Asking<'_>,
         interim: Option<Interim<'_>>,
     ) -> Result<Answer, Attempt> {
         if self.connector.upstream.http2 {
             return self.send_http2(request, asking).await;
         }
-        let Asking { client, load } = asking;
+        let Asking { client, load, tail } = asking;
         // An origin that does not expect a body there may read it as the next request.
         let asked = request.as_ref().ok_or(Attempt::GONE)?;
         let bodied = !asked.body().is_end_stream();
         let once = bodied && !expects_body(asked.method());
         let may_ask_again = !bodied && asked.method().is_idempotent();
-        let wants = Wants { switch: false, interim };
+        let wants = Wants { switch: false, tail, interim };
         let mut retried = false;
         loop {
             let found = self.connection(client, retried).await;
@@ -228,7 +230,7 @@ impl Pool {
     ) -> Result<Response<RequestBody>, Attempt> {
         let outgoing = request.as_mut().ok_or(Attempt::GONE)?;
         let connection = &mut live.connection;
-        connection.begin(outgoing);
+        connection.begin(outgoing, wants.tail);
         let body = outgoing.body_mut();
         let mut limit = AnswerLimit::new(self.limits.first_byte, body.progress());
         let head = std::future::poll_fn(|cx| match connection.poll_head(body, wants, cx) {
@@ -485,7 +487,7 @@ mod tests {
         let told = local.run_until(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let pool = pool(listener.local_addr().unwrap().port());
-            let asking = || Asking { client: None, load: None };
+            let asking = || Asking { client: None, load: None, tail: None };
             let (mut one, mut other) = (request(), request());
             let mut first = pool.send(&mut one, asking(), None).boxed_local();
             let mut second = pool.send(&mut other, asking(), None).boxed_local();
