@@ -34,7 +34,7 @@ use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::interim::Interim;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::timer;
+use crate::edge::timer::{self, Deadline};
 use crate::telemetry::upstreams::UpstreamFigures;
 
 /// One HTTP/1.1 connection.
@@ -51,6 +51,18 @@ struct Live {
     /// Its place, where the origin's are counted. `None` in the pool: given up to one who waits.
     place: Option<Place>,
     open: Open,
+    /// What belongs to the request under way. It stands here and not in the answer's body, which moves much.
+    carries: Carried,
+}
+
+/// One request on a connection, from its answer's head to the end of the answer's body.
+#[derive(Debug, Default)]
+struct Carried {
+    /// What is left of the request's body.
+    request: RequestBody,
+    _load: Option<Load>,
+    /// Until when the next piece of the answer must have come.
+    limit: Option<Deadline>,
 }
 
 /// Counts a connection for as long as it is open.
@@ -206,7 +218,7 @@ impl Pool {
             live.once = once;
             match self.exchange(&mut live, request, wants).await {
                 Ok(response) => {
-                    return Ok(response.map(|body| UpstreamBody::http1(live, body, self, load)));
+                    return Ok(response.map(|()| UpstreamBody::http1(live, self, load)));
                 }
                 Err(Attempt::NotSent(_)) if !fresh => {}
                 Err(failure) => {
@@ -220,14 +232,14 @@ impl Pool {
         }
     }
 
-    /// One request over one connection, driven by this task: the answer's head, and what is left of the request's
-    /// body. The request stays in its place until the answer is there.
+    /// One request over one connection, driven by this task: the answer's head. The request stays in its place until that
+    /// is there; what is left of its body goes to the connection.
     async fn exchange(
         &self,
         live: &mut Live,
         request: &mut Outgoing,
         wants: Wants<'_>,
-    ) -> Result<Response<RequestBody>, Attempt> {
+    ) -> Result<Response<()>, Attempt> {
         let outgoing = request.as_mut().ok_or(Attempt::GONE)?;
         let connection = &mut live.connection;
         connection.begin(outgoing, wants.tail);
@@ -238,9 +250,10 @@ impl Pool {
             Poll::Pending => limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout))),
         });
         let head = head.await?;
-        let (parts, body) = request.take().ok_or(Attempt::GONE)?.into_parts();
-        let response = connection.read_head(&head, parts.headers).map_err(Failure::Sent)?;
-        Ok(response.map(|()| body))
+        live.carries.request = std::mem::take(outgoing.body_mut());
+        let headers = std::mem::take(outgoing.headers_mut());
+        *request = None;
+        Ok(connection.read_head(&head, headers).map_err(Failure::Sent)?)
     }
 
     /// A connection with its place: an idle one unless `fresh` is asked for, or a fresh one (`true`).
@@ -373,6 +386,7 @@ impl Pool {
             client,
             place: None,
             open: Open::new(&self.figures),
+            carries: Carried::default(),
         })
     }
 }

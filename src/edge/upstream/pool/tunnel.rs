@@ -78,16 +78,15 @@ impl Pool {
         let mut live = Box::new(self.open(client).await.map_err(Attempt::NotSent)?);
         (live.place, live.once) = (place, true);
         let wants = Wants { switch: true, tail, interim: None };
-        let (response, body) = self.exchange(&mut live, request, wants).await?.into_parts();
-        if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        let response = self.exchange(&mut live, request, wants).await?;
+        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
             // The connection ends with this answer.
-            let answer = UpstreamBody::http1(live, body, self, load);
-            return Ok(Err(Answer::from_parts(response, answer)));
+            return Ok(Err(response.map(|()| UpstreamBody::http1(live, self, load))));
         }
         let Live { connection, place, open, .. } = *live;
         let (io, first) = connection.into_parts();
         let figures = Some(Arc::clone(&self.figures));
         let held = Held { _load: load, _place: place, _open: Some(open), stream: None, figures };
-        Ok(Ok(Tunnel { head: response, upgraded: Tunnelled { first, io }, held }))
+        Ok(Ok(Tunnel { head: response.into_parts().0, upgraded: Tunnelled { first, io }, held }))
     }
 }
