@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use http::HeaderValue;
 
 use super::account::memory::TokenMemory;
@@ -353,6 +353,18 @@ impl std::ops::Deref for Held {
     }
 }
 
+/// Leads to the settings in force.
+#[derive(Debug)]
+struct InForce(Arc<House>);
+
+impl std::ops::Deref for InForce {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        &self.0.snapshot
+    }
+}
+
 /// What a core has for itself; lives on its thread.
 #[derive(Debug)]
 pub struct Core {
@@ -361,6 +373,7 @@ pub struct Core {
     /// Origins by site; they follow a site's group, so a reload makes new ones.
     groups: RefCell<Vec<Option<Rc<CoreGroup>>>>,
     snapshot: RefCell<Held>,
+    in_force: RefCell<Cache<InForce, Arc<Snapshot>>>,
     /// Rewritten pages, as the settings in force made them.
     memo: memo::Shared,
     /// How busy it is.
@@ -382,7 +395,8 @@ impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = Held::new(house.snapshot.load_full(), 0);
+        let mut in_force = Cache::new(InForce(Arc::clone(&house)));
+        let snapshot = Held::new(Arc::clone(in_force.load()), 0);
         let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
         memo.borrow_mut().work_aside(Box::new(|work| drop(tokio::task::spawn_blocking(work))));
         let month = Cell::new((timer::now() + A_MINUTE, current_month()));
@@ -390,6 +404,7 @@ impl Core {
             house,
             groups: RefCell::default(),
             snapshot: RefCell::new(snapshot),
+            in_force: RefCell::new(in_force),
             turned_away: TurnedAway::default(),
             memo,
             busy: Busy::default(),
@@ -400,17 +415,18 @@ impl Core {
         })
     }
 
-    /// Settings in force. The clone is of a core-local counter: no cache line is shared.
+    /// Settings in force. The clone is of a core-local counter: no cache line is shared, and where the settings are the
+    /// last ones nothing is written for all cores to see.
     #[must_use]
     pub fn snapshot(&self) -> Held {
-        let mut held = self.snapshot.borrow_mut();
-        let current = self.house.snapshot.load();
-        if !Arc::ptr_eq(&current, &held.0.shared) {
+        let (mut held, mut in_force) = (self.snapshot.borrow_mut(), self.in_force.borrow_mut());
+        let current = in_force.load();
+        if !Arc::ptr_eq(current, &held.0.shared) {
             if !current.has_sites_of(&held) {
                 // Idle connections of the old settings close with their pools.
                 self.groups.borrow_mut().clear();
             }
-            *held = Held::new(Arc::clone(&current), held.number() + 1);
+            *held = Held::new(Arc::clone(current), held.number() + 1);
             self.memo.borrow_mut().clear(held.settings.limits.rewrite_memo);
         }
         held.clone()

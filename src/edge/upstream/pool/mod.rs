@@ -311,7 +311,8 @@ impl Pool {
                 idle.remove(at)
             };
             // One that has been closed meanwhile gives the request back as soon as it is asked to send it.
-            if now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
+            if live.idle_since == now || now.saturating_duration_since(live.idle_since) < self.limits.idle_for
+            {
                 return Some(live);
             }
         }
