@@ -12,7 +12,7 @@ use super::balance::{digest, those};
 use super::connect::Connector;
 use super::health::{Health, Standing, millis};
 use super::queue::Cap;
-use crate::config::{self, Balance, Outlier, Settings, Sharing, Upstream};
+use crate::config::{self, Balance, HashOn, Outlier, Settings, Sharing, Upstream};
 use crate::edge::error::ProxyError;
 use crate::telemetry::events;
 use crate::telemetry::upstreams::{UpstreamFigures, UpstreamState};
@@ -141,6 +141,12 @@ impl Group {
     #[must_use]
     pub const fn all(&self) -> u64 {
         self.primaries | self.backups
+    }
+
+    /// Whether what a head says need not be among its fields: every origin reads it as bytes, and none is chosen by a field.
+    #[must_use]
+    pub fn reads_lines(&self) -> bool {
+        self.http1 == self.all() && !matches!(self.sharing.hash_on, HashOn::Header(_))
     }
 
     /// A moment as the origins' states count it.
@@ -390,6 +396,16 @@ mod tests {
             ejected: AtomicU32::new(0),
             started: Instant::now(),
         }
+    }
+
+    /// A key in a field, or HTTP/2, needs all of a head as fields.
+    #[test]
+    fn lines_are_for_origins_that_read_bytes_and_are_not_chosen_by_a_field() {
+        let (mut by_field, mut http2) = (group(2, 0, 0), group(2, 0, 0));
+        by_field.sharing.hash_on = HashOn::Header(http::HeaderName::from_static("x-real-ip"));
+        http2.http1 = 0b01;
+        let all = [group(1, 1, 0), by_field, http2].map(|group| group.reads_lines());
+        assert_eq!(all, [true, false, false]);
     }
 
     #[test]

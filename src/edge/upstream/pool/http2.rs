@@ -34,7 +34,7 @@ impl Pool {
     pub(super) async fn send_http2(
         self: &Rc<Self>,
         request: &mut Outgoing,
-        asking: Asking,
+        asking: Asking<'_>,
     ) -> Result<Answer, Attempt> {
         let Asking { load, .. } = asking;
         // One connection carries many requests, so each of them takes a place.
