@@ -31,7 +31,8 @@ pub struct Connector {
     /// Where its name leads; `None` for a literal address or a Unix socket.
     pub names: Option<Arc<Names>>,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    limit: Duration,
+    /// `timeouts.upstream_connect`.
+    pub(super) limit: Duration,
 }
 
 /// A connected origin.
@@ -96,7 +97,7 @@ impl Connector {
         timer::within(self.limit, self.dial(client)).await.unwrap_or(Err(ProxyError::ConnectTimeout))
     }
 
-    /// As [`Self::connect`], without its limit: for threads whose timer is another.
+    /// As [`Self::connect`], without its limit: for threads whose timer is another, and where more is to be in time.
     ///
     /// # Errors
     /// As [`Self::connect`].
