@@ -56,7 +56,10 @@ impl Reloader {
         let done = read().and_then(|settings| self.swap(settings));
         match &done {
             Ok(said) => events::reloaded(&self.house.metrics, said),
-            Err(error) => events::reload_refused(&self.house.metrics, &format!("{error:#}")),
+            Err(error) => {
+                self.house.metrics.forget_upstreams_out_of_force();
+                events::reload_refused(&self.house.metrics, &format!("{error:#}"));
+            }
         }
         done
     }
