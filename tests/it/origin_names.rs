@@ -1,6 +1,8 @@
 //! Names of origins are looked up again, all their addresses are used, and a failing name server takes none away
 //! (issue 4, upstreams).
 
+use crate::support::binary::Binary;
+use crate::support::client;
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, held};
 use crate::support::proxy::{Proxy, proxy};
@@ -121,4 +123,54 @@ fn a_reload_keeps_what_was_looked_up() {
     proxy.reload(|text| format!("strip_link_params = true\n{text}")).unwrap();
     get(&proxy, 2);
     assert_eq!(first.heads(), 3);
+}
+
+/// A reload that changes what is said of the origin, or which site it is of, keeps them too.
+#[test]
+fn a_reload_that_changes_the_origins_settings_or_its_site_keeps_what_was_looked_up() {
+    let (first, _second, dns, proxy) = named(8, &["127.78.8.1"], "");
+    get(&proxy, 1);
+    dns.fails("origin.test");
+    let port = first.url().rsplit(':').next().unwrap();
+    let url = format!("\"http://origin.test:{port}\"");
+    let top = format!("upstream = {url}\n");
+    let site = |name: &str, more: &str| {
+        let upstream = format!("{{ url = {url}{more} }}");
+        format!("[[sites]]\nname = {name:?}\nhosts = [\"site.test\"]\nupstream = {upstream}\n")
+    };
+    let mut now = String::new();
+    for (name, more) in [
+        ("one", ""),
+        ("one", ", weight = 2"),
+        ("one", ", max_connections = 5"),
+        ("one", ", host = \"other.test\""),
+        ("another", ""),
+    ] {
+        let next = site(name, more);
+        proxy.reload(|text| text.replace(&top, "").replace(&now, "") + &next).unwrap();
+        assert_eq!(proxy.get("/", "").status(), 200, "{next}");
+        now = next;
+    }
+    assert_eq!(first.heads(), 6);
+}
+
+/// A new process begins with what the one before it knew, also of one that began so itself.
+#[test]
+fn an_upgrade_keeps_what_was_looked_up() {
+    let origin = Origin::start_at("127.78.9.1:0");
+    let port = origin.url().rsplit(':').next().unwrap();
+    let dns = Dns::start();
+    dns.addresses("origin.test", &["127.78.9.1"]);
+    let settings = format!(
+        "upstream = \"http://origin.test:{port}\"\n[dns]\nservers = [\"{}\"]\nupstream_interval = \"100ms\"\n",
+        dns.addr()
+    );
+    let mut binary = Binary::start(proxy().toml(&settings));
+    assert_eq!(client::get(binary.addr(), "/", "").status(), 200);
+    for goes_wrong in [Dns::fails, Dns::is_silent] {
+        goes_wrong(&dns, "origin.test");
+        binary.upgrade();
+        assert_eq!(client::get(binary.addr(), "/", "").status(), 200);
+    }
+    assert_eq!(origin.heads(), 3);
 }

@@ -306,6 +306,10 @@ impl Pool {
         if live.once || !live.connection.is_idle() || self.is_old(&live) {
             return;
         }
+        // Its place is one too many since a reload.
+        if self.cap.as_ref().is_some_and(|cap| cap.over() > 0) {
+            return;
+        }
         if let Some(cap) = &self.cap
             && cap.waiting() > 0
         {
@@ -333,9 +337,9 @@ impl Pool {
         live.version != self.connector.version() && !self.connector.leads_to(live.address)
     }
 
-    /// Gives idle connections up, one for each who waits for a place.
+    /// Gives idle connections up, one for each who waits for a place, and one for each place that is too many.
     fn give_up_idle(&self) {
-        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting());
+        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting() + cap.over());
         self.idle.borrow_mut().retain(|live| {
             let goes = wanted > 0 && live.place.is_some();
             wanted -= usize::from(goes);
