@@ -174,3 +174,46 @@ fn an_upgrade_keeps_what_was_looked_up() {
     }
     assert_eq!(origin.heads(), 3);
 }
+
+/// Kept connections are opened anew once when addresses come in, each at the next of them; not when one goes.
+#[test]
+fn an_address_that_is_added_gets_its_part_of_the_kept_connections() {
+    let (first, second, dns, proxy) = named(10, &["127.78.10.1"], "");
+    let ((slow, heard, release), (also_slow, also_heard, also_release)) = (held("first"), held("second"));
+    let (first, second) = (first.on("/slow", slow), second.on("/slow", also_slow));
+    let begin = || {
+        let mut client = proxy.client();
+        client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        client
+    };
+    let wait_for_look_ups = || {
+        let before = lookups(&dns);
+        wait_until("it was looked up again", || lookups(&dns) > before + 4);
+    };
+    let answered = |clients: &mut [client::Client]| {
+        clients.iter().for_each(|_| release.send(()).unwrap());
+        clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").text(), "first"));
+    };
+    let mut clients: Vec<_> = (0..4).map(|_| begin()).collect();
+    clients.iter().for_each(|_| heard.recv_timeout(DEADLINE).unwrap());
+    answered(&mut clients);
+    // Two are idle then, and two come back later.
+    let mut clients = [begin(), begin()];
+    clients.iter().for_each(|_| heard.recv_timeout(DEADLINE).unwrap());
+    dns.addresses("origin.test", &["127.78.10.1", "127.78.10.2"]);
+    wait_for_look_ups();
+    answered(&mut clients);
+    let mut clients: Vec<_> = (0..4).map(|_| begin()).collect();
+    for asked in [&heard, &heard, &also_heard, &also_heard] {
+        asked.recv_timeout(DEADLINE).unwrap();
+    }
+    assert_eq!((first.connections(), second.connections()), (6, 2));
+    for release in [&release, &release, &also_release, &also_release] {
+        release.send(()).unwrap();
+    }
+    clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status(), 200));
+    dns.addresses("origin.test", &["127.78.10.1"]);
+    wait_for_look_ups();
+    get(&proxy, 3);
+    assert_eq!((first.connections(), second.heads()), (6, 2), "the kept ones are used on");
+}

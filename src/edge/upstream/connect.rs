@@ -81,6 +81,12 @@ impl Connector {
         self.names.as_ref().map_or(0, |names| names.version())
     }
 
+    /// Whether the origin's name has come to lead to more addresses since a version.
+    #[must_use]
+    pub fn has_more_since(&self, version: u64) -> bool {
+        self.names.as_ref().is_some_and(|names| names.has_more_since(version))
+    }
+
     /// Whether the origin's name still leads where a connection does; always, where there is no name.
     #[must_use]
     pub fn leads_to(&self, address: Option<SocketAddr>) -> bool {
