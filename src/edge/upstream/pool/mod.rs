@@ -287,13 +287,15 @@ impl Pool {
         Ok(Some(place))
     }
 
-    /// Closes idle connections to addresses that the origin's name no longer leads to.
+    /// Closes idle connections to addresses that the origin's name no longer leads to, and those of HTTP/1.1 from before
+    /// it led to more: each is opened anew at the next address, and so a new one gets its part. One connection for all
+    /// requests would only be at another address.
     fn forget_old_addresses(&self) {
         let version = self.connector.version();
         if self.version.replace(version) == version {
             return;
         }
-        self.idle.borrow_mut().retain(|live| self.connector.leads_to(live.address));
+        self.idle.borrow_mut().retain(|live| !self.is_old(live));
         // Requests on them go on; the next one opens another.
         self.http2.borrow_mut().retain(|open| self.connector.leads_to(open.address));
     }
@@ -322,6 +324,10 @@ impl Pool {
         if live.once || !live.connection.is_idle() || self.is_old(&live) {
             return;
         }
+        // Its place is one too many since a reload.
+        if self.cap.as_ref().is_some_and(|cap| cap.over() > 0) {
+            return;
+        }
         if let Some(cap) = &self.cap
             && cap.waiting() > 0
         {
@@ -344,14 +350,15 @@ impl Pool {
         idle.push(live);
     }
 
-    /// Whether the origin's name has left the address that a connection leads to.
+    /// Whether the origin's name has left the address that a connection leads to, or leads to more since it was opened.
     fn is_old(&self, live: &Live) -> bool {
-        live.version != self.connector.version() && !self.connector.leads_to(live.address)
+        live.version != self.connector.version()
+            && (self.connector.has_more_since(live.version) || !self.connector.leads_to(live.address))
     }
 
-    /// Gives idle connections up, one for each who waits for a place.
+    /// Gives idle connections up, one for each who waits for a place, and one for each place that is too many.
     fn give_up_idle(&self) {
-        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting());
+        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting() + cap.over());
         self.idle.borrow_mut().retain(|live| {
             let goes = wanted > 0 && live.place.is_some();
             wanted -= usize::from(goes);
