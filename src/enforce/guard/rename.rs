@@ -7,7 +7,7 @@ use super::tokens::tokens;
 
 /// What names are made of, in order: letters that are frequent in scripts come first. The order was found by trying
 /// which one packs best; any would do.
-const LETTERS: &[u8] = b"esitraldoScuvynAfwxFjBh_bRGkqmJKPg$pIVOEQNWUXHDLCZTMYz";
+const LETTERS: &[u8] = b"tsleiarocpdKnUfDG$gQvImNqJyRkAVbSBLxhZCYOjzFEWXTHwu_PM";
 
 /// A scope with more names than this leaves the first [`INNER`] to the functions inside it, whose parameters then
 /// look alike whatever they mean of the outer ones.
