@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 
-use super::super::acceptance_choices::honoured;
+use super::super::acceptance_choices::{honoured, shop};
 use super::super::opting_in::{OPT_OUT, SITE, levels, log_in};
 use super::super::support::binary::{Binary, own_address, serving};
 use super::super::support::client::Client;
@@ -18,10 +18,6 @@ use super::super::support::wall_clock::WallClock;
 use super::disk;
 
 const CONFIRM: &str = "/privacy-choices/opt-in/confirm";
-
-fn shop() -> Origin {
-    Origin::start().on("/", |x| x.ok("text/html", b"<html><head></head><body>shop</body></html>"))
-}
 
 /// A browser of this account.
 fn logged_in(addr: SocketAddr, name: &str) -> Browser {
@@ -49,7 +45,7 @@ fn waiting(admin: SocketAddr) -> usize {
 /// The confirmation waits for a slow disk, and meanwhile another browser of the account opts out.
 #[test]
 fn an_opt_out_that_comes_while_a_confirmation_waits_for_the_disk_is_the_last_word() {
-    let origin = shop();
+    let origin = shop(&["/"]);
     let beside = tempfile::tempdir().unwrap();
     let hang = beside.path().join("hang");
     let builder = levels(&origin);
@@ -72,7 +68,7 @@ fn an_opt_out_that_comes_while_a_confirmation_waits_for_the_disk_is_the_last_wor
 /// Both at once, without any fault: whichever comes first, the opt-out holds where it was confirmed.
 #[test]
 fn an_opt_out_at_the_moment_of_a_confirmation_holds() {
-    let origin = shop();
+    let origin = shop(&["/"]);
     let proxy = levels(&origin).run();
     for round in 0..40 {
         let name = format!("ann{round}");
@@ -101,7 +97,7 @@ fn started(builder: Builder, clock: Option<&WallClock>) -> Binary {
 fn a_clock_that_is_set_back_does_not_put_an_opt_out_before_the_question() {
     let test = "a_clock_that_is_set_back_does_not_put_an_opt_out_before_the_question";
     let Some(clock) = WallClock::of(test) else { return };
-    let origin = shop();
+    let origin = shop(&["/"]);
     let binary = started(levels(&origin), Some(&clock));
     for (step, after) in [("-30s", "+0"), ("-3600s", "+0"), ("-20s", "-20s")] {
         clock.shift("+0");
@@ -137,7 +133,7 @@ fn an_opt_out_of_another_node_that_arrives_while_a_confirmation_waits_holds() {
     let Some(cluster) = Cluster::shared(test) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let database = runtime.block_on(cluster.database());
-    let origin = shop();
+    let origin = shop(&["/"]);
     let beside = tempfile::tempdir().unwrap();
     let hang = beside.path().join("hang");
     let other = node(&origin, &database);
@@ -176,7 +172,7 @@ fn nodes_whose_clocks_differ_do_not_put_an_opt_out_before_the_question() {
     let (Some(cluster), Some(clock)) = (Cluster::shared(test), WallClock::of(test)) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let database = runtime.block_on(cluster.database());
-    let origin = shop();
+    let origin = shop(&["/"]);
     let ahead = node(&origin, &database);
     let secret = ahead.settings().data_dir.join("secret.key");
     let ahead = started(ahead, None);
