@@ -300,10 +300,11 @@ impl Running {
         self.reloader.reload(|| Ok(settings))
     }
 
-    /// Stops accepting, finishes what is under way for at most `drain_timeout`, flushes the journal.
+    /// Stops accepting, finishes what is under way for at most `drain_timeout`, flushes the journal, which is tried again for
+    /// what is left of that time while it cannot write.
     ///
     /// # Errors
-    /// When a core's thread panicked.
+    /// When a core's thread panicked, or records are lost.
     pub fn stop(self) -> anyhow::Result<()> {
         self.house.draining.store(true, Ordering::Release);
         // Files of Unix sockets first of all, so that nobody begins what would not be finished.
@@ -321,10 +322,10 @@ impl Running {
         for core in self.cores {
             panicked += usize::from(core.join().is_err());
         }
+        let limit = self.house.snapshot.load().settings.drain_timeout;
         tracing::info!(
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            limit_ms = u64::try_from(self.house.snapshot.load().settings.drain_timeout.as_millis())
-                .unwrap_or(u64::MAX),
+            limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
             "drained"
         );
         if *self.upgrader.phase.borrow() == Phase::Finishing {
@@ -333,12 +334,17 @@ impl Running {
             let answered = async { tokio::time::timeout(Duration::from_secs(1), pages).await };
             drop(self.background.block_on(answered));
         }
-        self.background.block_on(self.house.store.close());
+        let left = limit.saturating_sub(started.elapsed());
+        let lost = self.background.block_on(self.house.store.close_within(left));
         if let Some(log) = &self.house.access_log {
             log.flush(Duration::from_secs(1));
         }
         self.background.shutdown_timeout(Duration::from_secs(1));
         anyhow::ensure!(panicked == 0, "{panicked} core threads panicked");
+        anyhow::ensure!(
+            lost == 0,
+            "{lost} records are lost: the journal could not write them before the end"
+        );
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use super::units::Complaint;
 pub struct Store {
     /// Records waiting for the journal.
     pub queue: usize,
-    /// New records a second before floods are only counted.
+    /// New records a second before floods are only counted; an account's is always recorded.
     pub records_per_second: u32,
     /// Records a burst may add above that rate.
     pub record_burst: u32,

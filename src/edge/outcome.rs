@@ -162,37 +162,45 @@ pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChang
 }
 
 /// Hands the state changes to the store, which never makes a request wait: each level that the request names and that
-/// is not known as opted out, as a record of its own.
+/// is not known as opted out, as a record of its own; and once more what is honoured and could not be handed over before,
+/// whatever this request says.
 ///
 /// A browser's opt-out by signal is new when it does not carry our cookie yet. It has a record of its own where nobody
 /// is named; else the records of those who are stand for it. Consent platforms' cookies count only while they are
 /// present, so they make no record (DESIGN 3, step 5). `document`: the answer is one that sets our cookie.
 pub fn record(core: &Core, x: &Exchange, document: bool) {
     let known = matches!(x.signals.own, OwnCookie::Out(month) if month > 0);
-    let (source, basis) = match x.signals.own {
+    let said = match x.signals.own {
         _ if x.mode != Mode::Enforce => return,
-        _ if x.signals.gpc => (Source::Gpc, Basis::Gpc),
+        _ if x.signals.gpc => Some(Source::Gpc),
         // The manner of the request (11 CCR 7101(b)): nobody sent a form now.
-        OwnCookie::Out(_) => (Source::Carried, Basis::Cookie),
-        _ => return,
+        OwnCookie::Out(_) => Some(Source::Carried),
+        _ => None,
     };
-    if x.named.is_nobody() && source == Source::Gpc && document && !known {
-        record_one(core, x, (source, basis), None, time::now_us());
+    if x.named.is_nobody() && said == Some(Source::Gpc) && document && !known {
+        record_one(core, x, Source::Gpc, None, time::now_us());
     }
     let levels = [(x.named.account, x.signals.account), (x.named.profile, x.signals.profile)];
     for (subject, standing) in levels {
+        let Some(subject) = subject else { continue };
         let new = match standing {
-            Standing::Unknown => true,
+            Standing::Unknown => said,
             // An older cookie holds for its own browser; it does not take a later explicit choice back.
-            Standing::OptedIn => source == Source::Gpc,
-            _ => false,
+            Standing::OptedIn => said.filter(|source| *source == Source::Gpc),
+            // Whom that concerns was told of when it came.
+            _ => {
+                if let Some(source) = core.house.store.dropped(&subject) {
+                    record_one(core, x, source, Some(subject), time::now_us());
+                }
+                None
+            }
         };
-        if new && subject.is_some() {
+        if let Some(source) = new {
             let time_us = time::now_us();
-            if let (Some(subject), true) = (subject, subject == x.named.account) {
+            if Some(subject) == x.named.account {
                 tell_recipients(core, x, subject, time_us);
             }
-            record_one(core, x, (source, basis), subject, time_us);
+            record_one(core, x, source, Some(subject), time_us);
         }
     }
 }
@@ -209,13 +217,12 @@ fn tell_recipients(core: &Core, x: &Exchange, subject: Subject, time_us: i64) {
     }
 }
 
-fn record_one(
-    core: &Core,
-    x: &Exchange,
-    (source, basis): (Source, Basis),
-    subject: Option<Subject>,
-    time_us: i64,
-) {
+fn record_one(core: &Core, x: &Exchange, source: Source, subject: Option<Subject>, time_us: i64) {
+    let basis = match source {
+        Source::Gpc => Basis::Gpc,
+        Source::Import => Basis::Import,
+        Source::Carried | Source::Form => Basis::Cookie,
+    };
     let change = Change {
         time_us,
         site: x.site().settings.name.clone(),

@@ -39,7 +39,7 @@ pub(super) async fn page(State(portal): Shared, Extension(visit): VisitOf) -> Re
         state: pages::State {
             opted_out,
             grounds: grounds(&visit),
-            conflict: conflict(&visit),
+            conflict: conflict(&portal, &visit),
             except: programme::kept(&visit),
         },
         offer_out: !saved,
@@ -65,11 +65,16 @@ fn account_unread(visit: &Visit) -> bool {
 }
 
 /// An earlier opt-in that a signal has overruled (11 CCR 7025(c)(3)).
-fn conflict(visit: &Visit) -> Option<&'static str> {
+fn conflict(portal: &Pages, visit: &Visit) -> Option<&'static str> {
     let signals = visit.signals;
     let overruled =
         |standing| standing == Standing::Overruled || standing == Standing::OptedIn && signals.gpc;
-    if overruled(signals.account) {
+    // Where a programme stands, the look-up says that.
+    let beside = || {
+        let programme = signals.account == Standing::Programme;
+        programme && visit.named.account.is_some_and(|account| portal.store.is_overruled(&account))
+    };
+    if overruled(signals.account) || beside() {
         return Some(
             "You had opted your account back in, and after that your browser sent Global Privacy Control.",
         );
@@ -219,9 +224,11 @@ pub(super) async fn ask_opt_in(
 ) -> Response<Body> {
     portal.metrics.choices.inc();
     if origin::is_cross_site(&asked.0, &headers) {
-        return foreign_form(&portal);
+        return foreign_form(&portal, &headers);
     }
-    let Some(token) = visit.question(&portal, Act::OptIn).token() else { return not_saved(&portal) };
+    let Some(token) = visit.question(&portal, Act::OptIn).token() else {
+        return not_saved(&portal, &headers);
+    };
     let mut response = if wants_json(&headers) {
         json_value(
             StatusCode::OK,
@@ -246,7 +253,7 @@ pub(super) async fn confirm_opt_in(
 ) -> Response<Body> {
     portal.metrics.choices.inc();
     if origin::is_cross_site(&asked.0, &headers) {
-        return foreign_form(&portal);
+        return foreign_form(&portal, &headers);
     }
     let form = match form {
         Ok(axum::Form(form)) => form,
@@ -255,25 +262,20 @@ pub(super) async fn confirm_opt_in(
                 "Your confirmation did not arrive whole. Nothing has changed.",
                 "To opt back in, start again on the choices page.",
             ];
-            return portal.message(refused.status(), "Nothing has changed", &lines);
+            return refusal(&portal, &headers, refused.status(), "Nothing has changed", lines);
         }
     };
-    let question = visit.question(&portal, Act::OptIn);
-    if !form.holds(&portal, &headers, (question, &visit.aliases)).await {
-        let lines = [
-            "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
-             logged out since. Nothing has changed.",
-            "To opt back in, start again on the choices page.",
-        ];
-        return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
-    }
-    let recorded = record_in(&portal, &visit, time::now_us()).await;
+    let Some(asked) = form.asked(&headers, visit.question(&portal, Act::OptIn)) else {
+        return not_confirmed(&portal, &headers);
+    };
+    let recorded = record_in(&portal, &visit, asked, time::now_us()).await;
     let mut response = match &recorded {
         Ok(receipt) if wants_json(&headers) => {
             json_value(StatusCode::OK, &serde_json::json!({ "reference": receipt.reference }))
         }
         Ok(receipt) => opted_in(&portal, &visit, receipt),
-        Err(_) => return not_saved(&portal),
+        Err(RecordError::OptedOut) => return not_confirmed(&portal, &headers),
+        Err(_) => return not_saved(&portal, &headers),
     };
     let domain = visit.site.cookie_domain(&visit.host);
     // First, for to some browsers the two forms on a domain's own host are one cookie (RFC 6265, 5.3, step 11).
@@ -310,21 +312,44 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
     pages::html(StatusCode::OK, &page)
 }
 
-fn foreign_form(portal: &Pages) -> Response<Body> {
+fn not_confirmed(portal: &Pages, headers: &HeaderMap) -> Response<Body> {
+    let lines = [
+        "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
+         logged out since. Nothing has changed.",
+        "To opt back in, start again on the choices page.",
+    ];
+    refusal(portal, headers, StatusCode::FORBIDDEN, "Nothing has changed", lines)
+}
+
+fn foreign_form(portal: &Pages, headers: &HeaderMap) -> Response<Body> {
     let lines = [
         "Opting back in works only from this site's own page. Nothing has changed.",
         "To opt back in, use the button on the choices page.",
     ];
-    portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
+    refusal(portal, headers, StatusCode::FORBIDDEN, "Nothing has changed", lines)
 }
 
 /// Of several levels one may be on record before another cannot be: so this says of the browser alone what it knows.
-fn not_saved(portal: &Pages) -> Response<Body> {
+fn not_saved(portal: &Pages, headers: &HeaderMap) -> Response<Body> {
     let lines = [
         "We could not save your choice to opt back in, or not all of it. You are still opted out on this browser.",
         "Please try again in a few minutes.",
     ];
-    portal.message(StatusCode::SERVICE_UNAVAILABLE, "You are still opted out", &lines)
+    refusal(portal, headers, StatusCode::SERVICE_UNAVAILABLE, "You are still opted out", lines)
+}
+
+/// Why nobody is opted back in, as a page or for a program.
+fn refusal(
+    portal: &Pages,
+    headers: &HeaderMap,
+    status: StatusCode,
+    heading: &'static str,
+    lines: [&'static str; 2],
+) -> Response<Body> {
+    match wants_json(headers) {
+        true => json_value(status, &serde_json::json!({ "error": lines.join(" ") })),
+        false => portal.message(status, heading, &lines),
+    }
 }
 
 /// Whether the client asks for JSON and not for a page.

@@ -42,8 +42,8 @@ use crate::config;
 use crate::config::LinkTitle;
 use crate::privacy::{Aliases, Decision, Named, Signals};
 use crate::registry::Policy;
+use crate::store::Store;
 use crate::store::recipients::AccountKey;
-use crate::store::{Store, time};
 use crate::telemetry::metrics::SharedMetrics;
 
 /// What the corridor knows about a portal request; put into the request's extensions.
@@ -95,7 +95,7 @@ impl Visit {
     /// A question of two acts, asked on this visit.
     fn question<'a>(&'a self, portal: &'a Pages, act: two_acts::Act) -> two_acts::Question<'a> {
         let (keys, site) = (portal.store.keys(), self.site.name.as_str());
-        two_acts::Question { keys, act, site, named: self.named, now_us: time::now_us() }
+        two_acts::Question { keys, act, site, named: self.named, now: portal.store.moment() }
     }
 }
 

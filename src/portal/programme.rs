@@ -10,8 +10,11 @@ use http::{HeaderMap, Response, StatusCode};
 use super::two_acts::{self, Act, Confirmation};
 use super::{Asked, Pages, Shared, Visit, VisitOf, choices, origin, pages, record};
 use crate::config::Programme;
-use crate::privacy::{Basis, Standing};
-use crate::store::{Kind, time};
+use crate::privacy::Standing;
+use crate::store::{RecordError, time};
+
+/// Whom keeping it covers, as the pages say it.
+pub(super) const SCOPE: &str = "your account";
 
 /// What the choices page says of the programme: to an account that is opted out, and to nobody else.
 pub(super) fn shown(visit: &Visit) -> Option<pages::Programme<'_>> {
@@ -89,22 +92,15 @@ pub(super) async fn confirm(
         return foreign_form(&portal);
     }
     let question = visit.question(&portal, Act::Programme);
-    let confirmed = match form {
-        Ok(axum::Form(form)) => form.holds(&portal, &headers, (question, &visit.aliases)).await,
-        Err(_) => false,
+    let Some(asked) = form.ok().and_then(|axum::Form(form)| form.asked(&headers, question)) else {
+        return not_confirmed(&portal);
     };
-    if !confirmed {
-        let lines = [
-            "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
-             logged out since. Nothing has changed.",
-            "To keep the programme, start again on the choices page.",
-        ];
-        return portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines);
-    }
-    let (time_us, account) = (time::now_us(), visit.named.account);
-    let recorded =
-        record::record(&portal, &visit, Kind::Programme, account, Some(Basis::Account), time_us).await;
-    let Ok(receipt) = recorded else { return not_saved(&portal) };
+    let recorded = record::record_programme(&portal, &visit, asked, time::now_us()).await;
+    let receipt = match recorded {
+        Ok(receipt) => receipt,
+        Err(RecordError::OptedOut) => return not_confirmed(&portal),
+        Err(_) => return not_saved(&portal),
+    };
     let page = pages::Receipt {
         frame: portal.frame("You keep the programme"),
         lines: vec![
@@ -116,7 +112,7 @@ pub(super) async fn confirm(
         choice: choices::KEEP,
         reference: Some(&receipt.reference),
         time: pages::Time::of(receipt.time_us),
-        scope: "your account",
+        scope: SCOPE,
         site: &visit.host,
         again: false,
         clear: None,
@@ -124,6 +120,15 @@ pub(super) async fn confirm(
     let mut response = pages::html(StatusCode::OK, &page);
     two_acts::served(response.headers_mut(), &portal, Act::Programme, visit.secure);
     response
+}
+
+fn not_confirmed(portal: &Pages) -> Response<Body> {
+    let lines = [
+        "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
+         logged out since. Nothing has changed.",
+        "To keep the programme, start again on the choices page.",
+    ];
+    portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
 }
 
 fn not_for_you(portal: &Pages) -> Response<Body> {

@@ -42,9 +42,11 @@ pub(super) async fn page(
         choice: choice(kind),
         reference: Some(&record.reference),
         time: pages::Time::of(record.time_us),
-        scope: match record.basis == Basis::Profile.as_str() {
-            true => scope(false, true),
-            false => scope(record.account, false),
+        scope: match kind {
+            // The browser keeps none.
+            Some(Kind::Programme) => super::programme::SCOPE,
+            _ if record.basis == Basis::Profile.as_str() => scope(false, true),
+            _ => scope(record.account, false),
         },
         // By the name that the person knows it by.
         site: if record.site == visit.site.name { &visit.host } else { &record.site },

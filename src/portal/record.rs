@@ -3,7 +3,7 @@
 use super::{Pages, Told, Visit};
 use crate::privacy::{Basis, Named, Subject};
 use crate::store::recipients::{AccountKey, Recorded, Request};
-use crate::store::{Change, Kind, Receipt, RecordError, Source};
+use crate::store::{Change, Kind, Level, Moment, Receipt, RecordError, Source};
 
 /// Records an opt-out for each level that is named, or for the browser where none is. Every level is tried, whatever
 /// becomes of another. Gives the account's receipt before the profile's; an error if any could not be recorded.
@@ -17,7 +17,10 @@ pub(super) async fn record_out(portal: &Pages, visit: &Visit, time_us: i64) -> R
         let (subject, basis) = level;
         let recorded = match subject {
             Some(account) if basis == Basis::Account => account_out(portal, visit, account, time_us).await,
-            _ => record(portal, visit, Kind::OptOut, subject, Some(basis), time_us).await,
+            _ => {
+                let change = change(visit, Kind::OptOut, subject, Some(basis), time_us);
+                record_change(portal, visit, change).await
+            }
         };
         if number == 0 || first.is_ok() && recorded.is_err() {
             first = recorded;
@@ -63,35 +66,55 @@ async fn account_out(
     recorded
 }
 
-/// Records an opt-in for the browser and each level that is named, and stops where one cannot be recorded: then
-/// nothing is to change on this browser. Gives the receipt of the last, which covers the most.
-pub(super) async fn record_in(portal: &Pages, visit: &Visit, time_us: i64) -> Result<Receipt, RecordError> {
-    let Named { account, profile } = visit.named;
-    let browser = record(portal, visit, Kind::OptIn, None, None, time_us).await;
-    let mut last = match browser {
-        // In a flood the records of those who are named stand for the browser's.
-        Err(RecordError::Flood) if !visit.named.is_nobody() => Err(RecordError::Flood),
-        recorded => Ok(recorded?),
-    };
-    if profile.is_some() {
-        last = Ok(record(portal, visit, Kind::OptIn, profile, Some(Basis::Profile), time_us).await?);
-    }
-    if account.is_some() {
-        last = Ok(record(portal, visit, Kind::OptIn, account, None, time_us).await?);
-    }
-    last
-}
-
-/// One level's change.
-pub(super) async fn record(
+/// Records an opt-in for the browser and each level that is named, unless somebody who is named opted out since it was
+/// asked; where one cannot be recorded, nothing is to change on this browser. Gives the receipt of the last, which covers
+/// the most.
+pub(super) async fn record_in(
     portal: &Pages,
     visit: &Visit,
-    kind: Kind,
-    subject: Option<Subject>,
-    basis: Option<Basis>,
+    asked: Moment,
     time_us: i64,
 ) -> Result<Receipt, RecordError> {
-    record_change(portal, visit, change(visit, kind, subject, basis, time_us)).await
+    let Named { account, profile } = visit.named;
+    let change = |subject, basis| change(visit, Kind::OptIn, subject, basis, time_us);
+    let mut levels = vec![Level { change: change(None, None), others: &[] }];
+    if profile.is_some() {
+        let change = change(profile, Some(Basis::Profile));
+        levels.push(Level { change, others: &visit.aliases.profile });
+    }
+    if account.is_some() {
+        levels.push(Level { change: change(account, None), others: &visit.aliases.account });
+    }
+    record_confirmed(portal, visit, asked, levels).await
+}
+
+/// Records that an account keeps a programme, unless somebody who is named opted out since it was asked.
+pub(super) async fn record_programme(
+    portal: &Pages,
+    visit: &Visit,
+    asked: Moment,
+    time_us: i64,
+) -> Result<Receipt, RecordError> {
+    let change = change(visit, Kind::Programme, visit.named.account, Some(Basis::Account), time_us);
+    let level = Level { change, others: &visit.aliases.account };
+    record_confirmed(portal, visit, asked, vec![level]).await
+}
+
+async fn record_confirmed(
+    portal: &Pages,
+    visit: &Visit,
+    asked: Moment,
+    levels: Vec<Level<'_>>,
+) -> Result<Receipt, RecordError> {
+    let Named { account, profile } = &visit.named;
+    let aliases = visit.aliases.account.iter().chain(&visit.aliases.profile);
+    let named: Vec<&Subject> = account.iter().chain(profile).chain(aliases).collect();
+    let recorded = portal.store.ease(asked, &named, levels, visit.crowding).await;
+    match &recorded {
+        Ok(_) | Err(RecordError::OptedOut) => {}
+        Err(error) => tracing::warn!(site = %visit.site.name, %error, "a confirmed choice was not recorded"),
+    }
+    recorded
 }
 
 fn change(visit: &Visit, kind: Kind, subject: Option<Subject>, basis: Option<Basis>, time_us: i64) -> Change {
@@ -108,11 +131,7 @@ fn change(visit: &Visit, kind: Kind, subject: Option<Subject>, basis: Option<Bas
 
 async fn record_change(portal: &Pages, visit: &Visit, change: Change) -> Result<Receipt, RecordError> {
     let kind = change.kind;
-    let aliases = match change.basis {
-        Some(Basis::Profile) => &visit.aliases.profile,
-        _ => &visit.aliases.account,
-    };
-    let recorded = portal.store.record_under_all(change, aliases, visit.crowding).await;
+    let recorded = portal.store.record_for_a_page(change, visit.crowding).await;
     if let Err(error) = &recorded {
         tracing::warn!(site = %visit.site.name, ?kind, %error, "a choice was not recorded");
     }

@@ -3,28 +3,28 @@
 //! token is signed and holds when it was given out, so that no second act goes without a first; no server state is
 //! needed.
 //!
-//! A token is the time (8 bytes, microseconds since the Unix epoch), 16 random bytes, and a MAC over both, the act, the
-//! site, and whom the first act named: two acts of two consumers are not two acts (11 CCR 7028(a)). Nor are two with an
-//! opt-out between them: that ends the first, on this browser by its cookie, elsewhere by the account's record.
+//! A token is the time (8 bytes, microseconds since the Unix epoch), the process that asks (8 bytes), 16 random bytes, and
+//! a MAC over all of them, the act, the site, and whom the first act named: two acts of two consumers are not two acts (11
+//! CCR 7028(a)). Nor are two with an opt-out between them: that ends the first, on this browser by its cookie, elsewhere
+//! by the store, which is told when it was asked.
 
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
 use super::Pages;
-use crate::privacy::{Aliases, Keys, Named, signal};
+use crate::privacy::{Keys, Named, signal};
+use crate::store::{AHEAD_US, Moment};
 
 /// Cookie of the confirmation step; holds the token of the hidden field.
 const COOKIE_NAME: &str = "optgate-confirm";
 
 /// Seconds a confirmation page stays valid.
 const SECONDS: u32 = 600;
-
-/// Seconds by which another node's clock may be ahead of ours.
-const AHEAD: i64 = 60;
+const SECONDS_US: i64 = SECONDS as i64 * 1_000_000;
 
 /// Bytes of a token that are signed.
-const SIGNED: usize = 24;
+const SIGNED: usize = 32;
 
 /// What is asked; the token of one question is none for another, for its cookie has the question's path.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +52,8 @@ pub(super) struct Confirmation {
 
 impl Confirmation {
     /// When the form's token was given out by this act's question, if that was lately and the confirmation cookie holds
-    /// it; microseconds since the Unix epoch.
-    pub(super) fn asked_us(&self, headers: &HeaderMap, question: Question<'_>) -> Option<i64> {
+    /// it.
+    pub(super) fn asked(&self, headers: &HeaderMap, question: Question<'_>) -> Option<Moment> {
         let token = self.token.as_bytes();
         // Both come from the same sender, so there is no secret whose timing could be measured.
         let kept = || {
@@ -63,26 +63,6 @@ impl Confirmation {
             })
         };
         question.gave_out(token).filter(|_| kept())
-    }
-
-    /// Whether it confirms a question that no opt-out of anybody it names has come after.
-    pub(super) async fn holds(
-        &self,
-        portal: &Pages,
-        headers: &HeaderMap,
-        (question, aliases): (Question<'_>, &Aliases),
-    ) -> bool {
-        let Some(asked_us) = self.asked_us(headers, question) else { return false };
-        let Named { account, profile } = &question.named;
-        let named = account.iter().chain(profile);
-        for subject in named.chain(&aliases.account).chain(&aliases.profile) {
-            match portal.store.opted_out_since(subject, asked_us).await {
-                Ok(false) => {}
-                // Nothing could be recorded either; and in doubt nobody is opted back in.
-                Ok(true) | Err(_) => return false,
-            }
-        }
-        true
     }
 }
 
@@ -94,14 +74,15 @@ pub(super) struct Question<'a> {
     pub(super) site: &'a str,
     /// Whom the visit names beside its browser.
     pub(super) named: Named,
-    /// Microseconds since the Unix epoch.
-    pub(super) now_us: i64,
+    /// By the store's clock.
+    pub(super) now: Moment,
 }
 
 impl Question<'_> {
     /// A token for it. `None` without random bytes, which is logged.
     pub(super) fn token(self) -> Option<String> {
-        let mut token = self.now_us.to_be_bytes().to_vec();
+        let mut token = self.now.time_us.to_be_bytes().to_vec();
+        token.extend(self.now.process);
         token.extend(random()?);
         let mac = self.keys.question_mac(&self.signed(&token));
         token.extend(mac);
@@ -109,13 +90,14 @@ impl Question<'_> {
     }
 
     /// When a token was given out, if it is of this question and not too old.
-    fn gave_out(self, token: &[u8]) -> Option<i64> {
+    fn gave_out(self, token: &[u8]) -> Option<Moment> {
         let token = BASE64URL_NOPAD.decode(token).unwrap_or_default();
         let (signed, mac) = token.split_first_chunk::<SIGNED>()?;
-        let asked_us = i64::from_be_bytes(*signed.first_chunk()?);
-        let age = self.now_us.saturating_sub(asked_us).div_euclid(1_000_000);
+        let (time, rest) = signed.split_first_chunk()?;
+        let asked = Moment { time_us: i64::from_be_bytes(*time), process: *rest.first_chunk()? };
+        let age_us = self.now.time_us.saturating_sub(asked.time_us);
         let ours = self.keys.know_question(&self.signed(signed), mac.try_into().ok()?);
-        (ours && (-AHEAD..=i64::from(SECONDS)).contains(&age)).then_some(asked_us)
+        (ours && (-AHEAD_US..=SECONDS_US).contains(&age_us)).then_some(asked)
     }
 
     fn signed<'b>(&'b self, time_and_random: &'b [u8]) -> [&'b [u8]; 5] {
@@ -176,14 +158,14 @@ mod tests {
     const NOW_US: i64 = 1_795_000_000_000_000;
 
     fn question(keys: &Keys, seconds_later: i64) -> Question<'_> {
-        let (site, named) = ("shop", Named::NOBODY);
-        Question { keys, act: Act::OptIn, site, named, now_us: NOW_US + seconds_later * 1_000_000 }
+        let now = Moment { time_us: NOW_US + seconds_later * 1_000_000, process: [1; 8] };
+        Question { keys, act: Act::OptIn, site: "shop", named: Named::NOBODY, now }
     }
 
     fn confirms(token: &str, cookie: &str, question: Question<'_>) -> bool {
         let cookie = HeaderValue::try_from(format!("a=b; optgate-confirm={cookie}")).unwrap();
         let form = Confirmation { token: token.to_owned() };
-        form.asked_us(&HeaderMap::from_iter([(COOKIE, cookie)]), question).is_some()
+        form.asked(&HeaderMap::from_iter([(COOKIE, cookie)]), question).is_some()
     }
 
     /// The token is nothing without its cookie, and an empty one never matches.
@@ -194,7 +176,7 @@ mod tests {
         let (token, other) = (now.token().unwrap(), now.token().unwrap());
         assert!(confirms(&token, &token, now));
         assert!(!confirms(&other, &token, now));
-        assert_eq!(Confirmation { token }.asked_us(&HeaderMap::new(), now), None);
+        assert_eq!(Confirmation { token }.asked(&HeaderMap::new(), now), None);
         assert!(!confirms("", "", now));
     }
 
@@ -208,7 +190,7 @@ mod tests {
             assert!(!confirms(made_up, made_up, question(&keys, 0)), "{made_up}");
         }
         let at = |later| confirms(&token, &token, question(&keys, later));
-        assert!(at(599) && at(-59) && !at(602) && !at(-62));
+        assert!(at(599) && at(-59) && !at(601) && !at(-61));
         assert!(!confirms(&token, &token, Question { act: Act::Programme, ..question(&keys, 0) }));
         assert!(!confirms(&token, &token, Question { site: "blog", ..question(&keys, 0) }));
         assert!(!confirms(&token, &token, question(&Keys::derive(b"another"), 0)));

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use futures_util::future;
 use tokio::sync::oneshot;
 
 use super::counts::Became;
 use super::journal::sqlite::Key;
-use super::record::{Change, Kind, Receipt, RecordView, Source};
+use super::record::{Change, Kind, Receipt, Source};
 use super::writer::{Command, Outlived, Waiting};
 use super::{RecordError, Shared, Store, stall, time};
 use crate::privacy::{Basis, Standing, Subject};
@@ -48,8 +47,8 @@ impl Store {
                 _ => source,
             };
             let change = Change { kind: Kind::OptOut, source, ..live };
-            // No flood: there are no more of these than accounts that opted out. If the queue is full it is
-            // tried again after a restart; the opt-out holds all the same.
+            // No flood: there are no more of these than accounts that opted out. If the queue is full the next
+            // request tries again; the opt-out holds all the same.
             if index.claim(subject, Kind::OptOut, source) {
                 if self.0.enqueue(change) {
                     index.set_outlived(other);
@@ -80,52 +79,18 @@ impl Store {
     }
 
     /// Whether the order of this node's records is that of everybody's choices.
-    fn is_alone(&self) -> bool {
+    pub(super) fn is_alone(&self) -> bool {
         self.0.state.feed.is_none()
     }
 
-    /// Records a change, and one that is no opt-out also under the other secrets that are tried, where an opt-out stands
-    /// under them that it ends or eases. All go to the writer at once, so that no later choice comes between them; where one
-    /// is not recorded, an opt-out under it holds. `crowding` as in [`Store::record_crowding`].
-    ///
-    /// For somebody who waits for a page: what takes longer than some seconds goes on behind it, and this ends with an error.
+    /// As [`Store::record`], for somebody who waits for a page: what takes longer than some seconds goes on behind it, and
+    /// this ends with an error. `crowding` as in [`Store::record_crowding`].
     ///
     /// # Errors
-    /// See [`RecordError`]: of the first that was not recorded, or that it takes too long.
-    pub async fn record_under_all(
-        &self,
-        change: Change,
-        others: &[Subject],
-        crowding: bool,
-    ) -> Result<Receipt, RecordError> {
-        let under_others = self.under_others(&change, others).into_iter().map(|change| self.record(change));
-        let live = async {
-            match crowding {
-                true => self.record_crowding(change).await,
-                false => self.record(change).await,
-            }
-        };
-        let (others, live) = self.in_time(future::join(future::join_all(under_others), live)).await?;
-        others.into_iter().collect::<Result<Vec<_>, _>>()?;
-        live
-    }
-
-    /// The change under the other secrets, where that is needed. Without a database that nodes share, the order of the
-    /// records tells which word is the last, and nothing is.
-    fn under_others(&self, change: &Change, others: &[Subject]) -> Vec<Change> {
-        if self.is_alone() || change.kind == Kind::OptOut || change.subject.is_none() {
-            return Vec::new();
-        }
-        let (live, checks) = (&self.0.key_check, self.0.other_checks.iter());
-        let ended = |subject: &Subject| {
-            let standing = self.0.state.index.standing(subject);
-            standing.is_out() && (change.kind == Kind::OptIn || standing != Standing::Programme)
-        };
-        let ended = others.iter().zip(checks).filter(|(subject, _)| ended(subject));
-        let under = |subject: &Subject, check: &str| {
-            Change { subject: Some(*subject), ..change.clone() }.hashed_under(check, live)
-        };
-        ended.map(|(subject, check)| under(subject, check)).collect()
+    /// See [`RecordError`]; or that it takes too long.
+    pub async fn record_for_a_page(&self, change: Change, crowding: bool) -> Result<Receipt, RecordError> {
+        let fits = self.fits(crowding);
+        self.in_time(self.record_if(fits, change)).await?
     }
 
     /// Records a change; resolves after it is durable. Dropping the future does not take it back.
@@ -137,8 +102,7 @@ impl Store {
     /// # Errors
     /// See [`RecordError`].
     pub async fn record(&self, change: Change) -> Result<Receipt, RecordError> {
-        let fits = self.0.bound.take(self.0.nanos());
-        self.record_if(fits, change).await
+        self.record_if(self.fits(false), change).await
     }
 
     /// As [`Store::record`], for somebody who asks more often than others: half of the burst stays for those.
@@ -146,33 +110,65 @@ impl Store {
     /// # Errors
     /// See [`RecordError`].
     pub async fn record_crowding(&self, change: Change) -> Result<Receipt, RecordError> {
-        let fits = self.0.bound.take_below_half(self.0.nanos());
-        self.record_if(fits, change).await
+        self.record_if(self.fits(true), change).await
+    }
+
+    /// Whether one more record fits now.
+    pub(super) fn fits(&self, crowding: bool) -> bool {
+        let (bound, nanos) = (&self.0.bound, self.0.nanos());
+        if crowding { bound.take_below_half(nanos) } else { bound.take(nanos) }
     }
 
     /// Hands a change to the writer; resolves after it is durable.
     pub(super) async fn hand_over(&self, change: Change) -> Result<Receipt, RecordError> {
-        let (answer, answered) = oneshot::channel();
-        if !self.0.hand_over(Waiting { change, answer: Some(answer) }) {
-            return Err(RecordError::Closed);
-        }
-        answered.await.unwrap_or(Err(RecordError::Closed))
+        self.0.send(change)?.await.unwrap_or(Err(RecordError::Closed))
     }
 
     async fn record_if(&self, fits: bool, change: Change) -> Result<Receipt, RecordError> {
+        let shared = &*self.0;
+        let known = self.admit(fits, &change).await?;
+        let Some(subject) = change.subject else {
+            shared.state.counts.count(&change, Became::Recorded);
+            return self.hand_over(change).await;
+        };
+        let state = &shared.state;
+        let what = (subject, change.kind, change.source);
+        // Before it is on disk: a confirmation that comes meanwhile must not overtake it.
+        let sent = state.recent_opt_outs.chose(what, time::now_us(), |easing| {
+            let recorded = || state.index.recorded(&subject, change.kind, change.source);
+            // What is on record is its record only if nothing that is on its way comes after that.
+            let settled = !easing && !state.is_failing();
+            if let Some(known) = known.filter(|known| settled && recorded() == Some(known.seq)) {
+                state.count_flood();
+                state.counts.count(&change, Became::Known);
+                return Ok(Err(known));
+            }
+            state.counts.count(&change, Became::Recorded);
+            shared.send(change).map(Ok)
+        });
+        match sent? {
+            Ok(answered) => answered.await.unwrap_or(Err(RecordError::Closed)),
+            Err(known) => Ok(known),
+        }
+    }
+
+    /// What becomes of a change that is to be recorded: `None`, it is to be handed over; else the receipt that whoever is in
+    /// that standing has, for there are too many.
+    ///
+    /// # Errors
+    /// See [`RecordError`]: it is not recorded.
+    pub(super) async fn admit(&self, fits: bool, change: &Change) -> Result<Option<Receipt>, RecordError> {
         let shared = &*self.0;
         if !fits {
             if let Some(subject) = change.subject
                 && let Some(seq) = shared.state.index.recorded(&subject, change.kind, change.source)
                 && let Some(view) = self.read(Key::Seq(seq)).await?
             {
-                shared.state.count_flood();
-                shared.state.counts.count(&change, Became::Known);
-                return Ok(view.receipt());
+                return Ok(Some(view.receipt()));
             }
             if change.subject.is_none() || change.basis == Some(Basis::Profile) {
                 shared.state.count_flood();
-                shared.state.counts.count(&change, Became::Flood);
+                shared.state.counts.count(change, Became::Flood);
                 return Err(RecordError::Flood);
             }
         }
@@ -181,18 +177,13 @@ impl Store {
         if waiting >= stall::MOST_WAITING {
             return Err(RecordError::Journal("too many records wait for it".into()));
         }
-        shared.state.counts.count(&change, Became::Recorded);
-        if let Some(subject) = change.subject {
-            // Before it is on disk: a confirmation that comes meanwhile must not overtake it.
-            let now_us = time::now_us();
-            shared.state.recent_opt_outs.chose(subject, change.kind, change.source, now_us);
-        }
-        self.hand_over(change).await
+        Ok(None)
     }
 
     /// Hands a change to the writer without waiting. The index knows an opt-out at once, an opt-in
-    /// once it is durable; an overflow or flood is counted. A change of an account that is already
-    /// recorded is not recorded again.
+    /// once it is durable; an overflow is counted, and of a browser a flood. A change of an account that is
+    /// already recorded is not recorded again; an account's opt-out that finds the queue full is honoured, and
+    /// [`Store::dropped`] until a request hands it over again.
     ///
     /// Cost: without a subject one compare-and-swap and one message; with one also a shard's write
     /// lock.
@@ -203,7 +194,9 @@ impl Store {
         if subject.is_some_and(|subject| !shared.state.index.claim(subject, kind, source)) {
             return counts.count(&change, Became::Known);
         }
-        let taken = if !shared.bound.take(shared.nanos()) {
+        // An account's uses up what there is as well, but is never refused: it would be lost with this process.
+        let fits = shared.bound.take(shared.nanos()) || subject.is_some();
+        let taken = if !fits {
             shared.state.count_flood();
             counts.count(&change, Became::Flood);
             false
@@ -241,29 +234,27 @@ impl Store {
         }
     }
 
+    /// Whether a signal opted an account out after it had opted back in, and its person has not settled that since; also
+    /// where a programme stands.
+    #[must_use]
+    pub fn is_overruled(&self, subject: &Subject) -> bool {
+        self.0.state.index.is_overruled(subject)
+    }
+
+    /// The way of an account's opt-out that is honoured here and could not be handed to the writer: it is to be handed over
+    /// again, or it is lost with this process.
+    ///
+    /// Cost: one load where there is no such account, as nearly always.
+    #[must_use]
+    pub fn dropped(&self, subject: &Subject) -> Option<Source> {
+        self.0.state.index.dropped(subject)
+    }
+
     /// Whether this very change of this account is recorded already.
     #[must_use]
     pub fn knows(&self, change: &Change) -> bool {
         let holds = |subject| self.0.state.index.holds(&subject, change.kind, change.source);
         change.subject.is_some_and(holds)
-    }
-
-    /// Whether an account may have opted out by its own hand, or by an import, after a time (microseconds since the Unix
-    /// epoch) that lies minutes back: of before this process began, anybody may have, on another node.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub async fn opted_out_since(&self, subject: &Subject, since_us: i64) -> Result<bool, RecordError> {
-        let now_us = time::now_us();
-        if self.0.state.recent_opt_outs.out_since(subject, since_us, now_us) {
-            return Ok(true);
-        }
-        // Another process may have the journal by now, and then nobody is opted back in here.
-        let by_hand = |record: &RecordView| {
-            record.is_opt_out() && matches!(record.source(), Some(Source::Form | Source::Import))
-        };
-        let last = self.last_record(subject).await?.filter(by_hand);
-        Ok(last.is_some_and(|record| record.time_us > since_us))
     }
 }
 
@@ -280,7 +271,7 @@ impl Shared {
         let behind = &self.state.behind;
         let fits = behind.fetch_add(1, Ordering::Relaxed) < self.queue;
         self.state.counts.count(&change, if fits { Became::Recorded } else { Became::Overflow });
-        if fits && self.hand_over(Waiting { change, answer: None }) {
+        if fits && self.hand_over(Waiting::behind(change)) {
             return true;
         }
         behind.fetch_sub(1, Ordering::Relaxed);
@@ -288,7 +279,14 @@ impl Shared {
         false
     }
 
-    fn hand_over(&self, waiting: Waiting) -> bool {
+    /// Hands a change to the writer; where its receipt comes.
+    fn send(&self, change: Change) -> Result<oneshot::Receiver<Result<Receipt, RecordError>>, RecordError> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { answer: Some(answer), ..Waiting::behind(change) };
+        if self.hand_over(waiting) { Ok(answered) } else { Err(RecordError::Closed) }
+    }
+
+    pub(super) fn hand_over(&self, waiting: Waiting) -> bool {
         // Counted first, so that the writer can never count down below nothing.
         self.state.backlog.fetch_add(1, Ordering::Relaxed);
         let sent = self.to_writer.send(Command::Record(waiting));

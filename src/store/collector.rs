@@ -30,7 +30,11 @@ impl Collector for StoreCollector {
             metric.put(encoder.encode_descriptor(name, help, None, metric.kind())?)
         };
         let gauge = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        put("optout_records", "Records in the journal", &gauge(health.records))?;
+        put(
+            "optout_records",
+            "Records of choices that the journal has ever taken, those that were pruned since too",
+            &gauge(health.records),
+        )?;
         put("ledger_backlog", "Records accepted and not yet on disk", &gauge(health.backlog as u64))?;
         put("accounts_opted_out", "Accounts known as opted out", &gauge(health.accounts_opted_out))?;
         let up = u64::from(health.journal_error.is_none() && health.lost.is_none());

@@ -11,6 +11,9 @@ pub enum RecordError {
     /// The journal cannot write now.
     #[error("the journal cannot write: {0}")]
     Journal(String),
+    /// The person opted out after it was asked whether to record this: that holds.
+    #[error("an opt-out came after the question")]
+    OptedOut,
     /// What an order names is not there.
     #[error("the journal has no {0}")]
     NotThere(String),

@@ -54,6 +54,8 @@ pub(super) struct Index {
     /// Hashes under earlier secrets of which this process has said that they are not needed any more.
     outlived: DashSet<Subject, ByAccount>,
     opted_out: AtomicU64,
+    /// Accounts whose opt-out is honoured and has no record, nor one on its way.
+    dropped: AtomicU64,
 }
 
 /// Ways in which an opt-out arrives, the strongest first.
@@ -74,6 +76,7 @@ impl Default for Index {
             underway: Mutex::default(),
             outlived: DashSet::default(),
             opted_out: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Index {
         self.accounts.clear();
         self.all_underway().clear();
         self.opted_out.store(0, Ordering::Relaxed);
+        self.dropped.store(0, Ordering::Relaxed);
     }
 
     /// What is known about an account. One shard's read lock and one probe.
@@ -221,6 +225,20 @@ impl Index {
         new
     }
 
+    /// Whether a signal came over an opt-in of an account, whatever else is known of it.
+    pub(super) fn is_overruled(&self, subject: &Subject) -> bool {
+        self.accounts.get(subject).is_some_and(|known| known.is_overruled())
+    }
+
+    /// The way of an account's opt-out that is honoured, has no record, and is not on its way to one.
+    ///
+    /// Cost: one load where there is no such account, as nearly always.
+    pub(super) fn dropped(&self, subject: &Subject) -> Option<Source> {
+        let any = self.dropped.load(Ordering::Relaxed) > 0;
+        let lacks = any && self.accounts.get(subject).is_some_and(|known| known.lacks_record());
+        if lacks { self.all_underway().get(subject)?.dropped() } else { None }
+    }
+
     /// A claimed change will not be recorded now. The standing stays, so that it is honoured; the
     /// source is forgotten, so that the next request tries again.
     pub(super) fn unclaim(&self, subject: Subject, source: Source) {
@@ -328,11 +346,8 @@ impl Index {
         let mut entry = self.accounts.entry(subject).or_default();
         let (before, after) = (*entry, to(*entry));
         *entry = after;
-        match (before.is(Kind::OptOut), after.is(Kind::OptOut)) {
-            (false, true) => self.opted_out.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.opted_out.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
+        count(&self.opted_out, before.is(Kind::OptOut), after.is(Kind::OptOut));
+        count(&self.dropped, before.lacks_record(), after.lacks_record());
     }
 
     /// Changes what is underway of an account, and says what counts then.
@@ -358,6 +373,15 @@ impl Index {
     fn all_underway(&self) -> MutexGuard<'_, HashMap<Subject, Underway, ByAccount>> {
         // What a panic in here would leave is whole: nothing that it calls can panic half way.
         self.underway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one more or less of those of whom something holds.
+fn count(all: &AtomicU64, before: bool, after: bool) {
+    match (before, after) {
+        (false, true) => _ = all.fetch_add(1, Ordering::Relaxed),
+        (true, false) => _ = all.fetch_sub(1, Ordering::Relaxed),
+        _ => {}
     }
 }
 
@@ -463,10 +487,34 @@ mod tests {
     fn an_unrecorded_opt_out_is_honoured_and_tried_again() {
         let index = Index::default();
         assert!(index.claim(A, Kind::OptOut, Source::Gpc));
-        index.unclaim(A, Source::Gpc);
-        assert_eq!(index.standing(&A), Standing::OptedOut);
-        assert!(index.claim(A, Kind::OptOut, Source::Gpc));
+        assert_eq!(index.dropped(&A), None, "it is on its way");
+        for _ in 0..3 {
+            index.unclaim(A, Source::Gpc);
+            assert_eq!((index.standing(&A), index.dropped(&A)), (Standing::OptedOut, Some(Source::Gpc)));
+            assert!(index.claim(A, Kind::OptOut, Source::Gpc));
+            assert_eq!(index.dropped(&A), None);
+        }
         assert!(!index.claim(A, Kind::OptOut, Source::Gpc));
+        index.settle_claimed(A, Kind::OptOut, Source::Gpc, 1);
+        index.claim(A, Kind::OptOut, Source::Carried);
+        index.unclaim(A, Source::Carried);
+        assert_eq!(index.dropped(&A), None, "the opt-out is on record");
+        assert!(index.all_underway().is_empty());
+    }
+
+    /// A choice of the person's own hand ends what was only honoured; after it nothing is to be handed over again.
+    #[test]
+    fn what_lacks_a_record_is_counted_and_ends_with_a_choice() {
+        let index = Index::default();
+        for account in [A, B] {
+            index.claim(account, Kind::OptOut, Source::Gpc);
+            index.unclaim(account, Source::Gpc);
+        }
+        assert_eq!(index.dropped.load(Ordering::Relaxed), 2);
+        index.settle(A, Kind::OptIn, Source::Form, 1);
+        index.settle(B, Kind::OptOut, Source::Form, 2);
+        assert_eq!((index.dropped(&A), index.dropped(&B)), (None, None));
+        assert_eq!(index.dropped.load(Ordering::Relaxed), 0);
     }
 
     fn in_file(index: &Index, subject: Subject) -> Option<Known> {

@@ -5,8 +5,8 @@ use super::record::{Kind, Source};
 use crate::privacy::Standing;
 
 /// ```text
-/// bit  63 ............ 9   8         7          6          5    4    3 .. 0
-///      seq of last record   underway  programme  overruled  in   out  sources recorded in this standing
+/// bit  63       62 ............ 9   8         7          6          5    4    3 .. 0
+///      dropped  seq of last record   underway  programme  overruled  in   out  sources recorded in this standing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Known(pub(super) u64);
@@ -21,9 +21,11 @@ impl Known {
     /// There is an [`Underway`] of it.
     const UNDERWAY: u64 = 1 << 8;
     const SEQ_SHIFT: u32 = 9;
+    /// It is opted out by what was honoured and is neither on record nor on its way there. Never without [`Self::UNDERWAY`].
+    const DROPPED: u64 = 1 << 63;
 
     const SOURCES: u64 = 0b1111;
-    const SEQ: u64 = !((1 << Self::SEQ_SHIFT) - 1);
+    const SEQ: u64 = !((1 << Self::SEQ_SHIFT) - 1) & !Self::DROPPED;
 
     const fn standing_bit(kind: Kind) -> u64 {
         match kind {
@@ -120,7 +122,17 @@ impl Known {
     }
 
     pub(super) const fn seq(self) -> i64 {
-        (self.0 >> Self::SEQ_SHIFT).cast_signed()
+        ((self.0 & Self::SEQ) >> Self::SEQ_SHIFT).cast_signed()
+    }
+
+    /// Whether a signal opted it out after it had opted back in.
+    pub(super) const fn is_overruled(self) -> bool {
+        self.is(Kind::OptOut) && self.0 & Self::OVERRULED != 0
+    }
+
+    /// Whether its opt-out is to be handed over again.
+    pub(super) const fn lacks_record(self) -> bool {
+        self.0 & Self::DROPPED != 0
     }
 
     pub(super) const fn is_underway(self) -> bool {
@@ -162,8 +174,9 @@ impl Underway {
         Self { durable, claims: Vec::new() }
     }
 
-    /// One more is handed over.
+    /// One more is handed over, in the place of one of this source that was not recorded.
     pub(super) fn claim(&mut self, source: Source) {
+        self.claims.retain(|claim| claim.source != source || !claim.dropped);
         self.claims.push(Claim { source, dropped: false });
     }
 
@@ -182,6 +195,11 @@ impl Underway {
         }
     }
 
+    /// The way of the last one that was only honoured.
+    pub(super) fn dropped(&self) -> Option<Source> {
+        self.claims.iter().rev().find(|claim| claim.dropped).map(|claim| claim.source)
+    }
+
     /// What the person chose with their own hand stands above what was only honoured.
     pub(super) fn forget_dropped(&mut self) {
         self.claims.retain(|claim| !claim.dropped);
@@ -194,7 +212,10 @@ impl Underway {
             false => known.after(Kind::OptOut, claim.source),
             true => known.honouring(claim.source),
         });
-        let over = live == self.durable && self.claims.iter().all(|claim| claim.dropped);
-        if over { live } else { Known(live.0 | Known::UNDERWAY) }
+        match self.claims.iter().all(|claim| claim.dropped) {
+            true if live == self.durable => live,
+            true => Known(live.0 | Known::UNDERWAY | Known::DROPPED),
+            false => Known(live.0 | Known::UNDERWAY),
+        }
     }
 }

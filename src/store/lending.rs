@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::record::{Change, Receipt};
+use super::record::{Change, Kind, Receipt};
 use super::state::State;
 use super::writer::{Answer, Command, Waiting};
 use super::{OpenError, RecordError};
@@ -70,6 +70,11 @@ pub(super) async fn forward(
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Record(waiting) => {
+                // Whoever opted out since it was asked did so there: nobody is opted back in from here.
+                if waiting.easing.is_some() {
+                    finish(waiting, Err(RecordError::HandedOver), state);
+                    continue;
+                }
                 let change = waiting.change.clone();
                 let (answer, answered) = oneshot::channel();
                 let sent = peer.send(Forwarded { change, answer }).is_ok();
@@ -96,6 +101,10 @@ fn finish(waiting: Waiting, receipt: Result<Receipt, RecordError>, state: &State
         None => {
             state.behind.fetch_sub(1, Ordering::Relaxed);
             if receipt.is_err() {
+                // The next request of the account hands it over again.
+                if let Change { subject: Some(subject), kind: Kind::OptOut, source, .. } = waiting.change {
+                    state.index.unclaim(subject, source);
+                }
                 state.count_overflow(1);
             }
         }
@@ -117,7 +126,7 @@ fn refuse(command: Command, why: impl Fn() -> RecordError, done: &mut Vec<onesho
         Command::Erase { answer, .. } => drop(answer.send(Err(why()))),
         Command::Hold { answer, .. } => drop(answer.send(Err(why()))),
         Command::Lend { lent } => drop(lent.send(Err(why()))),
-        Command::Close { done: waiting } => done.push(waiting),
+        Command::Close { done: waiting, .. } => done.push(waiting),
     }
 }
 

@@ -23,6 +23,7 @@ mod bound;
 mod changes;
 mod collector;
 mod counts;
+mod easing;
 mod error;
 mod feed;
 pub mod files;
@@ -72,12 +73,14 @@ pub use beside::{
 };
 pub use collector::StoreCollector;
 pub use counts::Count;
+pub use easing::Level;
 pub use error::{OpenError, RecordError};
 pub use feed::FeedHealth;
 pub use journal::forget::{Erased, Pruned};
 pub use journal::hold::{Hold, HoldOrder};
 pub use lending::{Forwarded, Lent};
 pub use names::orphans;
+pub use recent_opt_outs::{AHEAD_US, Moment};
 pub use record::{Change, DENIED, Denial, Held, Kind, Receipt, RecordView, Source};
 pub use rotation::{
     KeyLine, KeyUse, forget_earlier_secrets, key_lines, live_secret, new_signer, prepare_secret,
@@ -316,10 +319,17 @@ impl Store {
         }
     }
 
-    /// Flushes everything queued and ends the writer thread. Later calls answer [`RecordError::Closed`].
+    /// As [`Store::close_within`], with one try.
     pub async fn close(&self) {
+        self.close_within(Duration::ZERO).await;
+    }
+
+    /// Flushes everything queued, for which a journal that cannot write is tried again for so long, and ends the writer
+    /// thread. Later calls answer [`RecordError::Closed`]. Gives how many records could not be written and are lost.
+    pub async fn close_within(&self, patience: Duration) -> u64 {
         let (done, ended) = oneshot::channel();
-        if self.0.to_writer.send(Command::Close { done }) {
+        let until = tokio::time::Instant::now() + patience;
+        if self.0.to_writer.send(Command::Close { until, done }) {
             // An error means the writer ended before it saw the message: closed all the same.
             let _ = ended.await;
         }
@@ -328,6 +338,7 @@ impl Store {
         }
         self.0.third_parties.close();
         self.0.recipients.close().await;
+        self.0.state.lost_at_close.load(Ordering::Relaxed)
     }
 
     /// What the collector reads.

@@ -68,6 +68,8 @@ pub(super) struct State {
     damage: Mutex<Option<String>>,
     /// Why the journal is not where it was opened.
     lost: Mutex<Option<String>>,
+    /// What could not be written when the writer ended.
+    pub(super) lost_at_close: AtomicU64,
     flood_dropped: AtomicU64,
     overflowed: AtomicU64,
     commits: AtomicU64,
@@ -95,6 +97,7 @@ impl State {
             lent: AtomicBool::new(false),
             damage: Mutex::new(None),
             lost: Mutex::new(None),
+            lost_at_close: AtomicU64::new(0),
             flood_dropped: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             commits: AtomicU64::new(0),
@@ -134,6 +137,11 @@ impl State {
     /// Sets or clears why the journal cannot write; returns what it was.
     pub(super) fn set_journal_error(&self, error: Option<String>) -> Option<String> {
         std::mem::replace(&mut *lock(&self.journal_error), error)
+    }
+
+    /// Whether the last commit failed.
+    pub(super) fn is_failing(&self) -> bool {
+        lock(&self.journal_error).is_some()
     }
 
     /// A look at the whole journal found it damaged.

@@ -5,11 +5,11 @@ use super::support::jar::Browser;
 use super::support::origin::Origin;
 use super::support::proxy::{Builder, proxy};
 
-const SITE: &str = "site.test";
-const OPT_OUT: &str = "/privacy-choices/opt-out";
+pub(super) const SITE: &str = "site.test";
+pub(super) const OPT_OUT: &str = "/privacy-choices/opt-out";
 
 /// The account is the value of the cookie `account`, as a token would be; the profile that of `visitor`.
-fn levels(origin: &Origin) -> Builder {
+pub(super) fn levels(origin: &Origin) -> Builder {
     let builder = proxy().to(origin);
     let file = builder.dir().join("secret");
     std::fs::write(&file, super::accounts::SECRET).unwrap();
@@ -19,7 +19,7 @@ fn levels(origin: &Origin) -> Builder {
     ))
 }
 
-fn log_in(browser: &mut Browser, name: &str) {
+pub(super) fn log_in(browser: &mut Browser, name: &str) {
     browser.keep(SITE, &format!("account={}; Path=/", super::accounts::token(name)));
 }
 

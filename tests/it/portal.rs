@@ -483,6 +483,32 @@ async fn nobody_is_opted_in_by_another_page() {
     assert_eq!(house.post("/opt-in", foreign).await.status, StatusCode::FORBIDDEN);
 }
 
+/// Whoever asks for JSON gets it also where nobody is opted in.
+#[tokio::test]
+async fn a_program_is_told_in_json_that_nobody_is_opted_in() {
+    let house = house(|_| ());
+    let (cookie, token) = house.ask_opt_in(Ask::default()).await;
+    let program = |mut ask: Ask, more: &[(&'static str, &str)]| {
+        ask.headers.push(("accept", "application/json".to_owned()));
+        ask.headers.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        ask
+    };
+    let right = || House::confirmation(&cookie, &token);
+    let mut text = right();
+    text.headers.retain(|(name, _)| *name != "content-type");
+    let rows = [
+        (program(right(), &[("sec-fetch-site", "cross-site")]), StatusCode::FORBIDDEN),
+        (program(House::confirmation(&cookie, "guessed"), &[]), StatusCode::FORBIDDEN),
+        (program(text, &[("content-type", "text/plain")]), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ];
+    for (ask, status) in rows {
+        let answer = house.post("/opt-in/confirm", ask).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert!(body["error"].as_str().unwrap().contains("Nothing has changed"), "{body}");
+    }
+}
+
 /// An opt-in that is not on record does not count.
 #[tokio::test]
 async fn an_opt_in_that_cannot_be_recorded_changes_nothing() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
 mod basics;
+mod between;
 mod carried;
 mod child;
 mod clock;
@@ -25,7 +26,9 @@ mod renamed;
 mod restored;
 mod served;
 mod starved;
+mod stopping;
 mod syncs;
+mod unrecorded;
 mod wrong_clock;
 
 use std::os::unix::fs::PermissionsExt;

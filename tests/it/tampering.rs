@@ -397,3 +397,37 @@ fn a_start_without_its_mark_says_so() {
     fs::remove_file(builder.dir().join("data/journal.mark")).unwrap();
     start().wait_for_line(words);
 }
+
+/// What the next start refuses is not called proven: a file whose structure is damaged where no record is, and rows without
+/// which nobody can say whose journal it is.
+#[test]
+fn a_journal_that_a_start_refuses_is_not_proven() {
+    let house = House::new();
+    house.records(0..3);
+    house.optgate(&["ledger", "verify"]).ok();
+    let journal = house.folder().join("journal.sqlite3");
+    let whole = fs::read(&journal).unwrap();
+    // How many pages are free (sqlite.org/fileformat2, 1.3): one that is not there.
+    let mut bytes = whole.clone();
+    bytes[39] ^= 1;
+    fs::write(&journal, bytes).unwrap();
+    house.is_found_out("is damaged: ");
+    fs::write(&journal, &whole).unwrap();
+    for row in ["node", "key_check"] {
+        house.journal(&format!("DELETE FROM meta WHERE key = '{row}'"));
+        house.optgate(&["ledger", "verify"]).failed(&format!("has lost the row `{row}` of its table `meta`"));
+        assert!(!house.refusal().is_empty());
+        fs::write(&journal, &whole).unwrap();
+    }
+    house.optgate(&["ledger", "verify"]).ok();
+}
+
+/// A signer is known by the digest of its key: another key under its name is found out, also by whoever brings the right one.
+#[test]
+fn another_key_under_the_name_of_a_signer_is_found_out() {
+    let house = House::new();
+    house.records(0..3);
+    let key = house.kept("key.pem", &["ledger", "key"]);
+    house.journal("UPDATE signers SET public = zeroblob(32)");
+    house.optgate(&["ledger", "verify", "--key", &key]).failed("under the name of that signer");
+}

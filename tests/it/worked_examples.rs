@@ -176,6 +176,7 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     for receipt in receipts {
         let page = ramonas.get(SITE, &receipt).text();
         assert!(page.contains("Keep a programme in spite of the opt-out"), "{page}");
+        assert!(!page.contains("this browser and your account"), "it is the account's alone: {page}");
     }
     let (coupons, other, after) = seen(&mut ramonas);
     assert_eq!((coupons, other), (true, false), "its vendor, and no other");
@@ -195,6 +196,14 @@ fn example_d_ramona_who_affirms_keeps_the_programme_for_its_vendors_alone() {
     let mut noelles = Browser::new(running.listen()[0]).with_gpc();
     log_in(&mut noelles, "noelle");
     assert!(!seen(&mut noelles).0, "another account is another person");
+    // She opts back in, and her browser sends the signal again: the programme does not hide the conflict.
+    assert_eq!(ramonas.opt_in(SITE, "").status(), 200);
+    ramonas.get(SITE, "/");
+    let page = ramonas.get(SITE, "/privacy-choices").text();
+    assert!(
+        page.contains("You had opted your account back in") && page.contains("except for Coupons"),
+        "{page}"
+    );
     // Her own opt-out ends it.
     assert_eq!(ramonas.post(SITE, "/privacy-choices/opt-out", "").status(), 200);
     assert!(!seen(&mut ramonas).0);

@@ -25,7 +25,8 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE|RECORD:CHAIN", conflicts_with_all = ["proof", "export"])]
     pub holds: Vec<String>,
     /// Public key to believe, as a file or in base64; repeatable. Without it, the evidence's own word is taken
-    #[arg(long, value_name = "PUBLICKEY")]
+    // A PEM begins with dashes.
+    #[arg(long, value_name = "PUBLICKEY", allow_hyphen_values = true)]
     pub key: Vec<String>,
 }
 

@@ -209,7 +209,13 @@ impl Tail {
                 self.handle.set_weighed(own);
             }
             match self.is_behind(&mut sources.database).await {
-                Ok(false) => self.handle.heard_all(),
+                Ok(false) => {
+                    if !self.handle.is_loaded() {
+                        // What was read until now may have been chosen since it was asked.
+                        self.state.recent_opt_outs.begin_anew(time::now_us());
+                    }
+                    self.handle.heard_all();
+                }
                 Ok(true) => self.handle.tail_failed(&Trouble::Away(BEHIND.into())),
                 Err(trouble) => return trouble,
             }
@@ -356,7 +362,7 @@ impl Tail {
             }
             // What a start reads was chosen at any time before.
             if loaded {
-                self.state.recent_opt_outs.chose(subject, kind, source, now_us);
+                self.state.recent_opt_outs.chose((subject, kind, source), now_us, drop);
             }
             let chosen =
                 matches!(self.state.index.standing(&subject), Standing::OptedIn | Standing::Programme);

@@ -11,13 +11,15 @@ use super::chain::{Fields, Head, Kept, Link, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
 use super::replay::{link_of, of_another};
-use super::schema::{SEALED, TIMELESS, meta, schema_version};
+use super::schema::{SEALED, TIMELESS, meta, refuse_damage, refuse_nameless, schema_version};
+use super::seal::EVIDENCE;
 use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse, secrets};
 use crate::store::OpenError;
 use crate::store::counts::Count;
 use crate::store::proof::{Bytes, CheckpointItem, Inclusion, Item, RecordItem, SignerItem, VouchItem};
 use crate::store::record::RecordView;
+use crate::store::signing::PublicKey;
 
 /// Rows read in one transaction. Short transactions let the server's WAL be reset meanwhile.
 const PAGE: i64 = 4096;
@@ -131,14 +133,17 @@ async fn send_pages(
     pages: &SyncSender<Page>,
 ) -> Result<(), OpenError> {
     let named = |e: sqlx::Error| explain(path, &e);
+    // What a start refuses is not proven either.
+    refuse_damage(path, connection).await?;
     // Before the first record is read: a running server may add more than it says.
     let marked = mark::read(path)?;
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
+    refuse_nameless(path, connection).await?;
     let node = meta(connection, "node").await.map_err(named)?;
     let mut sealed = Sealed::default();
-    if schema >= 3 && pages.send(Ok(signers(connection).await.map_err(named)?)).is_err() {
+    if schema >= 3 && pages.send(signers(path, connection).await).is_err() {
         return Ok(());
     }
     loop {
@@ -188,7 +193,23 @@ async fn send_pages(
     }
 }
 
-async fn signers(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Item>> {
+async fn signers(path: &Path, connection: &mut SqliteConnection) -> Page {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let rows = sqlx::query_as("SELECT id, public FROM signers").fetch_all(&mut *connection).await;
+    let ids: Vec<(String, Vec<u8>)> = rows.map_err(named)?;
+    // A key is known by its digest: where the two differ, one of them is not what was written.
+    let other =
+        ids.iter().find(|(id, public)| PublicKey::from_bytes(public).is_none_or(|key| key.id() != *id));
+    if let Some((id, _)) = other {
+        return Err(refuse(
+            path,
+            format!("has another key than {id} under the name of that signer. {EVIDENCE}"),
+        ));
+    }
+    signers_and_vouches(connection).await.map_err(named)
+}
+
+async fn signers_and_vouches(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Item>> {
     let mut items = Vec::new();
     let rows = sqlx::query("SELECT public, time_us FROM signers ORDER BY time_us, id");
     for row in rows.fetch_all(&mut *connection).await? {
@@ -349,7 +370,7 @@ async fn prove(
         signers: Vec::new(),
         vouches: Vec::new(),
     };
-    for item in signers(connection).await.map_err(named)? {
+    for item in signers(path, connection).await? {
         match item {
             Item::Signer(signer) => inclusion.signers.push(signer),
             Item::Vouch(vouch) => inclusion.vouches.push(vouch),

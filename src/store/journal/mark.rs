@@ -3,8 +3,9 @@
 //! SQLite takes the first frame of a WAL that does not fit for the end of it, and no WAL for an empty one: with bad bytes
 //! in it, cut short or gone it opens with fewer records and says nothing. The mark says how many must be there.
 //!
-//! It is written once a commit is synced, so it never promises what is not on the disk. It is not synced itself, which
-//! would double the cost: after a power cut it may be older than the journal, and then sees less, but is never wrong.
+//! It is written once a commit is synced, so it never promises what is not on the disk. It is synced itself with each
+//! checkpoint alone, for with each commit it would double the cost: after a power cut it may be older than the journal, and
+//! then sees less, but is never wrong.
 //!
 //! ```text
 //! journal.mark = sequence number, 20 digits | space | chain value, 64 hexadecimal digits | line feed
@@ -42,12 +43,23 @@ impl Mark {
         Ok(Self { file, failing: false })
     }
 
+    /// Has the mark itself outlast a power cut, its name in the folder too. What cannot be synced is told as in
+    /// [`Mark::set`].
+    pub(super) fn sync(&mut self, journal: &Path) {
+        let synced = self.file.sync_data().and_then(|()| files::sync_folder_of(journal));
+        self.note(&synced);
+    }
+
     /// Everything up to here is synced. What cannot be marked is as durable as before; it is only not missed when the
     /// journal is damaged.
     pub(super) fn set(&mut self, head: &Head) {
         let line = format!("{:020} {}\n", head.seq, HEXLOWER.encode(&head.link));
         let written = self.file.write_all_at(line.as_bytes(), 0);
-        if let (Err(error), false) = (&written, self.failing) {
+        self.note(&written);
+    }
+
+    fn note(&mut self, written: &io::Result<()>) {
+        if let (Err(error), false) = (written, self.failing) {
             tracing::warn!(%error, "journal.mark cannot be written; lost records of the journal would not be missed");
         }
         self.failing = written.is_err();

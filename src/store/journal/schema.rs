@@ -382,6 +382,25 @@ pub(super) async fn migrate_to(
     meta(connection, "node").await?.ok_or(sqlx::Error::RowNotFound)
 }
 
+/// Rows of `meta` that every journal has.
+const ALWAYS_THERE: [&str; 3] = ["schema", "node", "key_check"];
+
+/// Refuses a journal that has lost a row of `meta`: without it nobody can say whose it is.
+pub(super) async fn refuse_nameless(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> std::result::Result<(), OpenError> {
+    for key in ALWAYS_THERE {
+        if meta(connection, key).await.map_err(|e| explain(path, &e))?.is_none() {
+            let why = format!(
+                "has lost the row `{key}` of its table `meta`: it was changed by another program. {EVIDENCE}"
+            );
+            return Err(refuse(path, why));
+        }
+    }
+    Ok(())
+}
+
 /// The schema of a journal, which the program may know only in part.
 pub(super) async fn schema_version(connection: &mut SqliteConnection) -> Result<usize> {
     let written = meta(connection, "schema").await?;

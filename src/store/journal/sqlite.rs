@@ -147,19 +147,18 @@ impl Journal {
     /// Writes a group in one transaction. When this returns `Ok`, all of it is synced to disk; when
     /// it returns an error, nothing was acknowledged and the group may be given again.
     ///
-    /// `now_us`: microseconds since the Unix epoch, for the references. `seen`: what this node had taken in of the
+    /// `now_us`: microseconds since the Unix epoch, for the references. Each change with what this node had taken in of the
     /// others, kept with anything but opt-outs.
     pub(in crate::store) async fn append<'c>(
         &mut self,
         now_us: i64,
-        changes: impl Iterator<Item = &'c Change> + Clone,
-        seen: Option<&Seen>,
+        changes: impl Iterator<Item = (&'c Change, Option<&'c Seen>)> + Clone,
     ) -> Result<Vec<Receipt>> {
         self.settle_doubt().await?;
         let earlier = |change: &&Change| change.kind.is_choice() && said_under(&change.policy).is_some();
         let again: Vec<Subject> =
-            changes.clone().filter(earlier).filter_map(|change| change.subject).collect();
-        let mut sealed = self.seal(now_us, changes, seen)?;
+            changes.clone().map(|(change, _)| change).filter(earlier).filter_map(|c| c.subject).collect();
+        let mut sealed = self.seal(now_us, changes)?;
         if let Err(error) = self.write(&mut sealed, &again).await {
             self.doubt(&error).await;
             return Err(error);
@@ -204,7 +203,10 @@ impl Journal {
             .execute(self.connection()?)
             .await;
         match &written {
-            Ok(_) => self.end.unsigned = Unsigned::after(self.end.head.seq),
+            Ok(_) => {
+                self.end.unsigned = Unsigned::after(self.end.head.seq);
+                self.mark.sync(&self.path);
+            }
             Err(error) => self.doubt(error).await,
         }
         written.map(drop)
@@ -359,37 +361,37 @@ impl Journal {
     fn seal<'c>(
         &self,
         now_us: i64,
-        changes: impl Iterator<Item = &'c Change> + Clone,
-        seen: Option<&Seen>,
+        changes: impl Iterator<Item = (&'c Change, Option<&'c Seen>)> + Clone,
     ) -> Result<Vec<Sealed>> {
         let mut random = vec![[0; reference::RANDOM + BLINDING]; changes.clone().count()];
         getrandom::fill(random.as_flattened_mut()).map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?;
         let mut head = self.end.head;
-        let seal = |(change, random): (&Change, &[u8; reference::RANDOM + BLINDING])| {
-            let [a, b, c, d, e, f, g, blinding @ ..] = *random;
-            let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
-            let tie = change.subject.map(|subject| (subject, blinding));
-            let seen = seen.filter(|_| change.kind.is_weighed()).map(Seen::to_text);
-            let seq = head.seq + 1;
-            let bytes = Fields {
-                version: Version::Second,
-                seq,
-                node: &self.node,
-                time_us: change.time_us,
-                site: &change.site,
-                kind: change.kind.as_str(),
-                signal: change.source.as_str(),
-                basis: change.basis(),
-                policy: &change.policy,
-                person: tie.map(|(subject, blinding)| person(&subject, &blinding)),
-                reference: &reference,
-            }
-            .encode();
-            let digest = chain::digest(&bytes);
-            head = head.next_digest(&digest);
-            let receipt = Receipt { reference, seq, time_us: change.time_us };
-            Sealed { receipt, canonical: bytes, digest, tie, seen, head }
-        };
+        let seal =
+            |((change, seen), random): ((&Change, Option<&Seen>), &[u8; reference::RANDOM + BLINDING])| {
+                let [a, b, c, d, e, f, g, blinding @ ..] = *random;
+                let reference = reference::make(now_us, [a, b, c, d, e, f, g]);
+                let tie = change.subject.map(|subject| (subject, blinding));
+                let seen = seen.filter(|_| change.kind.is_weighed()).map(Seen::to_text);
+                let seq = head.seq + 1;
+                let bytes = Fields {
+                    version: Version::Second,
+                    seq,
+                    node: &self.node,
+                    time_us: change.time_us,
+                    site: &change.site,
+                    kind: change.kind.as_str(),
+                    signal: change.source.as_str(),
+                    basis: change.basis(),
+                    policy: &change.policy,
+                    person: tie.map(|(subject, blinding)| person(&subject, &blinding)),
+                    reference: &reference,
+                }
+                .encode();
+                let digest = chain::digest(&bytes);
+                head = head.next_digest(&digest);
+                let receipt = Receipt { reference, seq, time_us: change.time_us };
+                Sealed { receipt, canonical: bytes, digest, tie, seen, head }
+            };
         Ok(changes.zip(&random).map(seal).collect())
     }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Command, Waiting, Writer};
+use super::{Command, Writer};
 use crate::store::RecordError;
 use crate::store::journal::replay::Found;
 use crate::store::record::Receipt;
@@ -88,11 +88,12 @@ impl Writer {
             let started = Instant::now();
             let size = self.queue.len().min(GROUP);
             let now_us = time::now_us();
-            let group = self.queue.iter().take(size).map(|w| &w.change);
-            let weighed = group.clone().any(|change| change.kind.is_weighed());
+            let group = self.queue.iter().take(size);
+            let weighed = group.clone().any(|w| w.change.kind.is_weighed());
             let seen = self.state.feed.as_ref().filter(|_| weighed).map(|feed| feed.seen());
+            let group = group.map(|w| (&w.change, w.seen.as_ref().or(seen.as_ref())));
             let working = state.stall.begin();
-            let appended = self.journal.append(now_us, group, seen.as_ref()).await;
+            let appended = self.journal.append(now_us, group).await;
             drop(working);
             match appended {
                 Ok(receipts) => {
@@ -104,6 +105,23 @@ impl Writer {
                 Err(error) => return self.failed(&error),
             }
             self.take_available();
+        }
+    }
+
+    /// Tries what is still queued at the end again, for as long as whoever closes the store lets it.
+    pub(super) async fn flush_until_closed(&mut self) {
+        if !self.queue.is_empty() && self.until.is_some_and(|until| Instant::now() < until) {
+            let waiting = self.queue.len();
+            tracing::warn!(
+                waiting,
+                "records wait for the journal: it is tried again while the stop may take"
+            );
+        }
+        while let (false, Some(until), Some((at, _))) = (self.queue.is_empty(), self.until, self.retry)
+            && Instant::now() < until
+        {
+            sleep_until(at.min(until)).await;
+            self.commit_all().await;
         }
     }
 
@@ -161,13 +179,13 @@ impl Writer {
         let pause = self.retry.map_or(FIRST_PAUSE, |(_, last)| (last * 2).min(LONGEST_PAUSE));
         self.retry = Some((Instant::now() + pause, pause));
         let mut kept = VecDeque::with_capacity(self.queue.len());
-        for Waiting { change, answer } in self.queue.drain(..) {
-            match answer {
+        for mut waiting in self.queue.drain(..) {
+            match waiting.answer.take() {
                 Some(answer) => {
                     self.state.backlog.fetch_sub(1, Ordering::Relaxed);
                     drop(answer.send(Err(RecordError::Journal(text.clone()))));
                 }
-                None => kept.push_back(Waiting { change, answer: None }),
+                None => kept.push_back(waiting),
             }
         }
         self.queue = kept;

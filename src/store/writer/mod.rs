@@ -31,7 +31,9 @@ use super::journal::seal::There;
 use super::journal::sqlite::{Journal, Key};
 use super::journal::tied::{Earlier, Tied};
 use super::lending::{self, Lent, Next};
+use super::merge::Seen;
 use super::packed::{Packer, Sealers};
+use super::recent_opt_outs::Easing;
 use super::record::{Change, Receipt, RecordView};
 use super::state::State;
 use super::{OpenError, RecordError};
@@ -71,8 +73,9 @@ pub(super) enum Command {
     Erase { subjects: Vec<Subject>, tied: Tied, there: There, answer: Answer<Erased> },
     /// Flush, close and unlock for another process; what comes then waits until `lent` decides.
     Lend { lent: Answer<Lent> },
-    /// Flush and end; `done` after the file is closed and unlocked.
-    Close { done: oneshot::Sender<()> },
+    /// Flush, for which a journal that cannot write is tried again until then, and end; `done` after the file is closed and
+    /// unlocked.
+    Close { until: Instant, done: oneshot::Sender<()> },
 }
 
 impl Command {
@@ -142,9 +145,18 @@ impl WeakToWriter {
 pub(super) struct Waiting {
     pub(super) change: Change,
     pub(super) answer: Option<Answer<Receipt>>,
+    /// What was known of other nodes when it was decided, where that is not when it is written.
+    pub(super) seen: Option<Seen>,
+    /// It ends or eases an opt-out.
+    pub(super) easing: Option<Easing>,
 }
 
 impl Waiting {
+    /// One that nobody waits for.
+    pub(super) const fn behind(change: Change) -> Self {
+        Self { change, answer: None, seen: None, easing: None }
+    }
+
     /// Its record is on disk: the index hears of it. What nobody waits for was claimed before.
     pub(super) fn settle(&self, seq: i64, state: &State) {
         let Change { subject: Some(subject), kind, source, .. } = self.change else { return };
@@ -288,6 +300,8 @@ struct Writer {
     reads: Vec<(Key, Answer<Option<RecordView>>)>,
     checks: Vec<(String, Answer<Checked>)>,
     done: Vec<oneshot::Sender<()>>,
+    /// How long what is queued may be tried again once this has ended.
+    until: Option<Instant>,
     lend: Option<Answer<Lent>>,
     /// Somebody waits for what was taken last.
     pressing: bool,
@@ -317,6 +331,7 @@ impl Writer {
             reads: Vec::new(),
             checks: Vec::new(),
             done: Vec::new(),
+            until: None,
             lend: None,
             pressing: false,
             ended: false,
@@ -362,7 +377,10 @@ impl Writer {
         self.commit_all().await;
         self.answer_reads().await;
         // Only records that nobody waits for are still here, and only if the journal cannot write.
-        self.state.count_overflow(self.queue.len() as u64);
+        self.flush_until_closed().await;
+        let lost = self.queue.len() as u64;
+        self.state.lost_at_close.store(lost, Ordering::Relaxed);
+        self.state.count_overflow(lost);
         self.bring_up_to_date().await;
         close_journal(self.journal, &self.state).await;
         Ended::Closed(self.done)
@@ -417,8 +435,9 @@ impl Writer {
                 self.pressing = true;
                 self.lend = Some(lent);
             }
-            Command::Close { done } => {
+            Command::Close { until, done } => {
                 self.ended = true;
+                self.until = self.until.max(Some(until));
                 self.done.push(done);
             }
         }

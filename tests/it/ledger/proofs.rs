@@ -296,3 +296,12 @@ fn a_copy_that_cannot_be_written_is_verified() {
         "{refused:?}"
     );
 }
+
+/// A PEM begins with dashes, and is a key all the same.
+#[test]
+fn the_key_that_is_printed_can_be_given_as_it_is() {
+    let house = House::new();
+    house.records(0..2);
+    let pem = house.optgate(&["ledger", "key"]).ok().out;
+    house.optgate(&["ledger", "verify", "--key", &pem]).ok();
+}

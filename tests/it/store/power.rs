@@ -247,3 +247,17 @@ fn a_disk_that_ignores_syncs_is_seen_to_lose_what_was_acknowledged() {
     assert_eq!(lost[0].0, 0, "seed {seed}");
     assert!(lost[1].0 > 0 && lost[1].1 > 0, "seed {seed}");
 }
+
+/// The mark is on the disk with each checkpoint: where the journal is cut short after a power cut, a start can tell.
+#[test]
+fn a_mark_that_was_written_before_a_checkpoint_outlasts_a_power_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let events = run_and_close(folder.path(), 3);
+    let disk = Disk::of(empty.path(), Cut::Synced, 1);
+    cut_at(disk, Oracle::default(), &events, &[events.len()], &mut |_, left, oracle, _| {
+        assert_eq!(oracle.acknowledged(), 3);
+        let mark = std::fs::read_to_string(left.join("journal.mark")).unwrap_or_default();
+        assert!(mark.starts_with(&format!("{:020} ", 3)), "{mark:?}");
+    });
+}

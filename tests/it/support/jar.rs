@@ -44,6 +44,11 @@ impl Browser {
         self
     }
 
+    /// From now on the sites are behind another address.
+    pub fn moves_to(&mut self, proxy: SocketAddr) {
+        self.proxy = proxy;
+    }
+
     /// Asks for a page.
     pub fn get(&mut self, host: &str, path: &str) -> Response {
         self.send("GET", host, path, "")
