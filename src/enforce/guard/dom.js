@@ -102,8 +102,10 @@ function shown(args) {
 function page(given) {
   var text = given + "";
   if (find(text, GUARDED) >= 0) return text;
-  var parsed = apply(parse, new W.DOMParser(), [trusted.createHTML(shut(text)), "text/html"]);
-  if (scrub(parsed, 0, text)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
+  forEach([text => text, shut], way => {
+    var from = way(text), parsed = apply(parse, new W.DOMParser(), [trusted.createHTML(from), "text/html"]);
+    if (scrub(parsed, 0, from)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
+  });
   return replace(text, /^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + AGAIN);
 }
 
@@ -161,25 +163,27 @@ function inside(element, given, ran) {
 // found by their words, so that no reading of what stands before them can hide one: a text about an import
 // counts too, and is as good a text as before. Only what has a body behind it is a method of that name.
 var GAP = /(?:\s|\/\*(?:[^*]|\*(?!\/))*\*\/|(?:\/\/|<!-\x2d|-->).*$)*/.source, IMPORT = /import(?<!(?:[\w$#]|(?<!\.\.)\.\s*)import)/.source + GAP;
-var named = new RegExp(`((?:${IMPORT}\\(?|\\bfrom)${GAP})(["'\`])([^]*?)\\2`, "gm");
-var called = new RegExp(`optgateImport\\((\\S+)=>import[\\w.]*\\1|${IMPORT}(\\.\\w+)?${GAP}\\((?!\\?|[^()]*\\)[ \\t]*\\{)`, "gm");
+var IMPORTED = new RegExp(`((?:${IMPORT}\\(?|\\bfrom)${GAP})(["'\`])([^]*?)\\2`, "gm");
+var CALLED = new RegExp(`optgateImport\\((\\S+)=>import[\\w.]*\\1|${IMPORT}(\\.\\w+)?${GAP}\\((?!\\?|[^()]*\\)[ \\t]*\\{)`, "gm");
 function imports(given, runs) {
   var text = given + "", it = test(/with|assert/, text) ? "(o,p)" : "(o)";
-  var clean = replace(text, named, (all, before, quote, name) => tracker(plainText(name)) ? before + quoted(assets + "mjs") : all);
-  if (runs) clean = replace(clean, called, (all, ours, phase) => ours ? all : `optgateImport(${it}=>import${phase || ""}${it},`);
+  var clean = replace(text, IMPORTED, (all, before, quote, name) => tracker(plainText(name)) ? before + quoted(assets + "mjs") : all);
+  if (runs) clean = replace(clean, CALLED, (all, ours, phase) => ours ? all : `optgateImport(${it}=>import${phase || ""}${it},`);
   return clean == text ? given : trusted.createScript(clean);
 }
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
 function markup(context, given, set, settings) {
   if (!test(/[:\\]|\/\s*\/|&(?!amp;|nbsp;|lt;|gt;|quot;)|srcdoc|import/i, given)) return;
-  var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
-  apply(set || setMarkup, box, [open(shut(given)), settings]);
-  box = inner(box);
-  return scrub(box, 0, given) && [...box.childNodes];
+  for (var text of new Set([given + "", shut(given)])) {
+    var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
+    apply(set || setMarkup, box, [open(text), settings]);
+    if (scrub(box = inner(box), 0, text)) return box.childNodes;
+  }
 }
 
-// What runs no scripts reads markup in a `noscript`, and whoever does a text without any.
+// In a `noscript`, who runs no scripts reads markup, as this parser does, and who runs them a text. Both are judged: a
+// `noembed` holds a text for everybody.
 function shut(text) {
   return replace(text, /(<\/?)noscript/gi, "$1noembed");
 }

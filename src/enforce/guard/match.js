@@ -5,7 +5,7 @@ var [test, exec, replace, split, cut, find, lower, codeAt, forEach, map, some, f
   "test exec replace split slice indexOf toLowerCase charCodeAt forEach map some filter join".split(" ").map(key =>
     define.call.bind(/./[key] || ""[key] || [][key]));
 // An element's name may hide what a document has of that name, and a page may put getters of its own in their places.
-var [hrefOf, baseOf] = [[W.URL, "href"], [W.Node, "baseURI"]].map(([kind, key]) => kind && define.call.bind(descriptor(kind.prototype, key).get));
+var hrefOf = define.call.bind(descriptor(W.URL.prototype, "href").get), baseOf = D && define.call.bind(descriptor(W.Node.prototype, "baseURI").get);
 var nativeURL = W.URL, decoded = W.decodeURIComponent, later = W.setTimeout.bind(W);
 var MARK = Symbol.for("optgate");
 var nodes = {}, hashes = {}, blocked = {}, sum = 0, gap = 0;
