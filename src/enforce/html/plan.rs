@@ -281,7 +281,7 @@ fn plan_worker(question: &Question<'_>, status: StatusCode, headers: &HeaderMap)
         kind: Kind::Worker,
         sniff: false,
         xml: false,
-        charset: types.filter_map(charset::of_content_type).last(),
+        charset: types.rev().find_map(charset::of_content_type),
         from,
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,
