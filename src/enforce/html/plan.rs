@@ -281,7 +281,7 @@ fn plan_worker(question: &Question<'_>, status: StatusCode, headers: &HeaderMap)
         kind: Kind::Worker,
         sniff: false,
         xml: false,
-        charset: types.filter_map(charset::of_content_type).last(),
+        charset: types.filter_map(charset::of_content_type).next_back(),
         from,
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,
