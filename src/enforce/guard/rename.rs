@@ -174,8 +174,8 @@ mod tests {
         let page = globals(&[&shared.concat(), include_str!("dom.js")]);
         assert_eq!(
             page.join(" "),
-            "ASSETS Blob D E GUARD JSON KEPT Map Math NAMES Object PATTERNS Proxy Reflect RegExp String Symbol TABLE \
-             W WeakMap encodeURIComponent escape parseInt unescape"
+            "ASSETS Blob D E GUARD JSON KEPT Map Math NAMES Object PATTERNS Proxy Reflect RegExp Set String Symbol \
+             TABLE W WeakMap encodeURIComponent escape parseInt unescape"
         );
         // Those of `dom.js` are called in documents only.
         assert_eq!(
