@@ -208,7 +208,7 @@ fn imports_of_the_site_itself_work_as_before() {
     let [before, after] = ["", SIGNAL].map(|fields| {
         let (tab, outcome) = fresh(&browser, proxy.addr(), fields, "https://site.test/imports");
         assert_eq!(outcome.exceptions, Vec::<String>::new(), "{fields}");
-        let judged = tab.eval("[...document.scripts].filter(s => /import\\(optgateI/.test(s.text)).length");
+        let judged = tab.eval("[...document.scripts].filter(s => /optgateImport\\(/.test(s.text)).length");
         let expected = if fields.is_empty() { 0 } else { 4 };
         assert_eq!(judged.unwrap(), expected, "{fields}: scripts that ask the guard");
         tab.text("steps.join('\\n')")
