@@ -124,6 +124,7 @@ fn response_head(c: &mut Criterion) {
                 month: 202_611,
                 keys: &keys,
                 cookie_domain: None,
+                behind_proxy: false,
             };
             let fresh = || {
                 let (mut parts, ()) = http::Response::new(()).into_parts();

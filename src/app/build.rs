@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::acme;
 use super::admin_door::AdminDoor;
+use super::descriptors;
 use super::lists::{Built, Shelf};
 use super::reload::Reloader;
 use super::site;
@@ -154,6 +155,7 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         siblings: Siblings::new(if settings.dns.enabled { settings.dns.hosts } else { 0 }),
         strangers: Siblings::new(MOST_STRANGERS),
         connections: AtomicUsize::new(0),
+        most_connections: descriptors::room_for_visitors(settings.limits.connections),
         client_connections: Arc::default(),
         portal_rates: Default::default(),
         sessions: Default::default(),

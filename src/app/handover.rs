@@ -4,6 +4,7 @@
 //! old                                   new (its standard input is the channel)
 //!  | listener, with its descriptor  --->  |   one packet each
 //!  | no-more-listeners              --->  |   reads settings, registry, lists, certificates
+//!  | (and where origins' names lead)      |
 //!  |  <-----------------------  checked   |
 //!  | closes the journal                   |
 //!  | journal-is-free                --->  |   opens it, starts to accept
@@ -17,6 +18,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::origins::KnownNames;
 use crate::edge::listener;
 use crate::privacy::{Basis, Subject};
 use crate::store::{Change, Kind, Receipt, Source};
@@ -37,6 +40,9 @@ pub const VARIABLE: &str = "OPTGATE_HANDOVER";
 
 /// Largest packet, bytes; the longest holds a change with its site and policy.
 const PACKET: usize = 64 * 1024;
+
+/// Bytes of a packet that names of origins may take; what is more is looked up as at any start.
+const NAMES: usize = PACKET - 1024;
 
 /// How long the other side may take for its next word: reading large lists, or a journal of millions.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,7 +90,12 @@ pub enum Message {
         owned: bool,
     },
     /// All listeners were sent.
-    NoMoreListeners,
+    NoMoreListeners {
+        /// What the names of origins lead to, so that a name server that fails takes none away; an earlier version did
+        /// not say.
+        #[serde(default)]
+        names: KnownNames,
+    },
     /// The new process could serve by its settings.
     Checked,
     /// The journal is closed and unlocked.
@@ -107,6 +118,23 @@ pub enum Message {
         /// Why.
         why: String,
     },
+}
+
+impl Message {
+    /// All listeners were sent, and this is known of names; as much of it as a packet holds.
+    #[must_use]
+    pub fn no_more_listeners(mut names: KnownNames) -> Self {
+        // Never more than it is in JSON: an address in quotes, a name in quotes with its brackets.
+        let size = |host: &str, addresses: &[IpAddr]| host.len() + 6 + addresses.len() * 42;
+        let mut left = NAMES;
+        names.retain(|host, addresses| {
+            let size = size(host, addresses);
+            let fits = size <= left;
+            left -= if fits { size } else { 0 };
+            fits
+        });
+        Self::NoMoreListeners { names }
+    }
 }
 
 /// A [`Change`] in words.
@@ -267,11 +295,11 @@ impl Channel {
         }
     }
 
-    /// Takes over every listening socket.
+    /// Takes over every listening socket, and what is known of origins' names.
     ///
     /// # Errors
     /// As [`Self::hear`].
-    pub fn listeners(&self) -> anyhow::Result<Vec<Listener>> {
+    pub fn listeners(&self) -> anyhow::Result<(Vec<Listener>, KnownNames)> {
         let mut all = Vec::new();
         loop {
             match self.receive()? {
@@ -279,7 +307,7 @@ impl Channel {
                     let socket = listener::Listener::of(socket).context("a socket was expected")?;
                     all.push(Listener { role, wanted, owned, socket });
                 }
-                Some((Message::NoMoreListeners, _)) => return Ok(all),
+                Some((Message::NoMoreListeners { names }, _)) => return Ok((all, names)),
                 Some((message, _)) => {
                     bail!("expected listeners of the other process, and it said {message:?}")
                 }
@@ -333,12 +361,39 @@ mod tests {
         let wanted = "127.0.0.1:0".to_owned();
         let socket = listener::Listener::Tcp(socket);
         old.hand_over(&Listener { role: Role::Tls, wanted: wanted.clone(), owned: false, socket }).unwrap();
-        old.say(&Message::NoMoreListeners).unwrap();
-        let [got] = <[Listener; 1]>::try_from(new.listeners().unwrap()).unwrap();
+        let names = KnownNames::from([("shop.internal".to_owned(), vec!["192.0.2.1".parse().unwrap()])]);
+        old.say(&Message::NoMoreListeners { names: names.clone() }).unwrap();
+        let (listeners, known) = new.listeners().unwrap();
+        assert_eq!(known, names);
+        let [got] = <[Listener; 1]>::try_from(listeners).unwrap();
         assert_eq!((got.role, got.wanted.as_str()), (Role::Tls, wanted.as_str()));
         let listener::Listener::Tcp(socket) = got.socket else { panic!("another kind") };
         let (_, peer) = socket.accept().unwrap();
         assert_eq!(peer, waiting.local_addr().unwrap());
+    }
+
+    /// What is too much for a packet is left out, and an earlier version neither says nor reads any of it.
+    #[test]
+    fn names_of_origins_fit_their_packet_and_are_nothing_to_an_earlier_version() {
+        let addresses: Vec<IpAddr> = (0..9).map(|at| IpAddr::from([0xffff_u16 - at; 8])).collect();
+        let names =
+            |count| (0..count).map(|at| (format!("host-{at:04}.internal"), addresses.clone())).collect();
+        let (old, new) = pair();
+        old.say(&Message::no_more_listeners(names(2_000))).unwrap();
+        let (_, known) = new.listeners().unwrap();
+        assert!((100..2_000).contains(&known.len()), "{}", known.len());
+        let Ok(Message::NoMoreListeners { names }) = serde_json::from_str("{\"say\":\"no-more-listeners\"}")
+        else {
+            panic!("another message")
+        };
+        assert!(names.is_empty());
+        #[derive(Deserialize)]
+        #[serde(tag = "say", rename_all = "kebab-case")]
+        enum Earlier {
+            NoMoreListeners,
+        }
+        let said = serde_json::to_string(&Message::no_more_listeners(known)).unwrap();
+        let Earlier::NoMoreListeners = serde_json::from_str(&said).unwrap();
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bound;
 mod build;
 mod cloaked_hosts;
 mod core_thread;
+mod descriptors;
 mod dns;
 mod file_problems;
 mod handover;
@@ -108,7 +109,7 @@ fn serve(
     predecessor: Option<&Channel>,
     background: Runtime,
 ) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let sockets = Sockets::inherited(predecessor, &settings)?;
+    let (sockets, known_names) = Sockets::inherited(predecessor, &settings)?;
     let parts = build::build(settings, || match predecessor {
         None => Ok(()),
         Some(channel) => {
@@ -116,6 +117,7 @@ fn serve(
             channel.wait_for("journal-is-free", |message| matches!(message, Message::JournalIsFree))
         }
     })?;
+    origins::begin_with(&parts.house.snapshot.load(), &known_names);
     let settings = Arc::clone(&parts.house.snapshot.load().settings);
     let server = parts.certificates.clone().map(Server::new).transpose()?;
     let mut bound = Bound::bind(sockets, &settings)?;

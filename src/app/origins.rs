@@ -1,6 +1,9 @@
-//! What is done about the origins beside requests: look-ups of their names, active checks, figures.
+//! What is done about the origins beside requests: look-ups of their names, active checks, figures; and what is known
+//! of them goes over a reload or an upgrade.
 
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -9,7 +12,44 @@ use super::dns;
 use super::jobs::Jobs;
 use crate::edge::House;
 use crate::edge::house::Snapshot;
+use crate::edge::upstream::resolve::Names;
 use crate::edge::upstream::{check, group, resolve};
+
+/// Addresses that names of origins lead to.
+pub type KnownNames = BTreeMap<String, Vec<IpAddr>>;
+
+/// The names of a snapshot's origins.
+fn names(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Names>> {
+    let members = snapshot.sites.iter().flat_map(|site| &site.group.members);
+    members.filter_map(|member| member.connector.names.as_ref())
+}
+
+/// Where they lead, as far as that was ever found out.
+#[must_use]
+pub fn known_names(snapshot: &Snapshot) -> KnownNames {
+    let known = names(snapshot).map(|names| (names.host().to_owned(), names.known()));
+    known.filter(|(_, addresses)| !addresses.is_empty()).collect()
+}
+
+/// Has the origins of a snapshot that is not in force yet begin with what was known of their names: a name server that
+/// fails just now would take them away else.
+pub fn begin_with(snapshot: &Snapshot, known: &KnownNames) {
+    for names in names(snapshot) {
+        names.begin_with(known.get(names.host()).cloned().unwrap_or_default());
+    }
+}
+
+/// As [`begin_with`], with all that the snapshot in force knows of its origins; a site that has another name now is the
+/// same site.
+pub fn take_over(snapshot: &Snapshot, before: &Snapshot) {
+    begin_with(snapshot, &known_names(before));
+    for site in &snapshot.sites {
+        let was = |name: &str| *site.name == *name || site.settings.formerly.iter().any(|old| old == name);
+        if let Some(old) = before.sites.iter().find(|old| was(&old.name)) {
+            site.group.take_over(&old.group);
+        }
+    }
+}
 
 /// The jobs for the settings in force; they end when other settings are.
 #[derive(Debug)]

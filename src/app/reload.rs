@@ -13,7 +13,7 @@ use super::admin_door::AdminDoor;
 use super::build::{self, Lasting};
 use super::jwks::KeyFetcher;
 use super::lists::{self, SharedShelf};
-use super::origins::Origins;
+use super::origins::{self, Origins};
 use crate::admin::InForce;
 use crate::config::Settings;
 use crate::edge::House;
@@ -56,7 +56,10 @@ impl Reloader {
         let done = read().and_then(|settings| self.swap(settings));
         match &done {
             Ok(said) => events::reloaded(&self.house.metrics, said),
-            Err(error) => events::reload_refused(&self.house.metrics, &format!("{error:#}")),
+            Err(error) => {
+                self.house.metrics.forget_upstreams_out_of_force();
+                events::reload_refused(&self.house.metrics, &format!("{error:#}"));
+            }
         }
         done
     }
@@ -86,12 +89,7 @@ impl Reloader {
         }
         self.admin_door.replace_by(&admin_door);
         *shelf = reopened;
-        let before = self.house.snapshot.load_full();
-        for site in &snapshot.sites {
-            if let Some(old) = before.sites.iter().find(|old| old.name == site.name) {
-                site.group.take_over(&old.group);
-            }
-        }
+        origins::take_over(&snapshot, &self.house.snapshot.load());
         // Tried again when the look-ups have found another hidden host in between.
         self.house.snapshot.rcu(|old| snapshot.with_cloaked_of(old));
         drop(shelf);

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::handover::{Channel, Listener, Message, VARIABLE, WireChange};
+use super::origins;
 use crate::edge::unix::SocketFile;
 use crate::edge::{House, Phase};
 use crate::store::{Forwarded, Receipt, RecordError, Store};
@@ -70,7 +71,7 @@ impl Upgrader {
         for listener in self.lock().iter() {
             channel.hand_over(listener)?;
         }
-        channel.say(&Message::NoMoreListeners)?;
+        channel.say(&Message::no_more_listeners(origins::known_names(&self.house.snapshot.load())))?;
         channel.wait_for("checked", |message| matches!(message, Message::Checked))?;
         // All that may fail comes before the journal is another's.
         let (to, changes) = mpsc::unbounded_channel();

@@ -256,20 +256,37 @@ fn hosts(path: &KeyPath, site: &RawSite, one_of_many: bool, problems: &mut Probl
             None => ("", written.as_str()),
         };
         match Host::parse(bare.trim_end_matches('.')) {
-            Ok(Host::Domain(domain)) if !domain.contains('*') => hosts.push(format!("{wildcard}{domain}")),
+            Ok(Host::Domain(domain)) if is_name(&domain) => hosts.push(format!("{wildcard}{domain}")),
             Ok(ip @ (Host::Ipv4(_) | Host::Ipv6(_))) if wildcard.is_empty() => hosts.push(ip.to_string()),
             _ => {
                 let path = path.at(i);
+                let next = match written.strip_prefix('.') {
+                    // What nginx's `server_name` means by them.
+                    Some(name) => format!("write both: \"{name}\", \"*.{name}\""),
+                    None if written == "_" => {
+                        "remove it; which site has the hosts that nobody names, `default_site` says"
+                            .to_owned()
+                    }
+                    None => "write the name alone, without scheme, port or path: \"www.example.com\" or \
+                             \"*.example.com\""
+                        .to_owned(),
+                };
                 problems.wrong(
                     &path,
                     format!("`{path}` is no host"),
                     &format!("\"{written}\" is more or less than a host name"),
-                    "write the name alone, without scheme, port or path: \"www.example.com\" or \"*.example.com\"",
+                    &next,
                 );
             }
         }
     }
     hosts
+}
+
+/// Whether a domain is one that a `Host` can match: labels of letters, digits, hyphens and underscores.
+fn is_name(domain: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    domain != "_" && domain.split('.').all(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
 fn contracts(

@@ -30,6 +30,14 @@ pub struct Upstream {
     pub proxy_protocol: ProxyProtocol,
 }
 
+impl Upstream {
+    /// Whether another is the same server, whatever else is said of it: scheme, host and port.
+    #[must_use]
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        self.address == other.address && self.tls.is_some() == other.tls.is_some()
+    }
+}
+
 /// Form of a PROXY protocol header that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

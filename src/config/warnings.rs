@@ -26,6 +26,12 @@ impl Settings {
                  goes: it has no effect until you write `unknown = \"strip\"`",
             );
         }
+        if self.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+            warnings.push(
+                "`trusted_proxies` has everybody in it, so that anybody can say who they are, by which scheme they came and \
+                 whose account is theirs: name the networks of your own proxies",
+            );
+        }
         if self.tls.listen.is_empty() && !self.tls.certificates.is_empty() {
             warnings.push(
                 "`tls.certificates` names certificates that nobody is shown: write `tls.listen = [\"0.0.0.0:443\"]` to serve \

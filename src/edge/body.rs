@@ -198,12 +198,13 @@ impl HttpBody for Body {
 }
 
 /// The body of a request on its way to the origin: limited in size, in silence and in slowness.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RequestBody(Source);
 
 /// Boxed, because most requests have none and are moved often.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Source {
+    #[default]
     None,
     Visitor(Box<Limited>),
     /// It may be sent a second time.

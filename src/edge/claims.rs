@@ -1,6 +1,6 @@
 //! Fields that only we, or proxies we trust, may send to an origin: from anybody else they are false claims.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::hop;
 use crate::enforce::fields;
@@ -40,6 +40,15 @@ pub fn delete(headers: &mut HeaderMap, names: Names, trusted: bool) {
     }
 }
 
+/// Deletes the field by which a trusted hop names an account, sent by somebody else: an origin that believes it would take
+/// them for that account's owner. Names that become it where `_` and `-` are the same go as well.
+pub fn delete_account(headers: &mut HeaderMap, field: &HeaderName) {
+    let same = |a: u8, b: u8| a == b || matches!((a, b), (b'_' | b'-', b'_' | b'-'));
+    let field = field.as_str().as_bytes();
+    let is_it = |name: &str| name.len() == field.len() && name.bytes().zip(field).all(|(a, b)| same(a, *b));
+    fields::remove_where(headers, is_it);
+}
+
 fn is_claim(name: &str, trusted: bool) -> bool {
     match name.as_bytes() {
         [b'o', ..] if name.starts_with("optgate-") => true,
@@ -65,7 +74,7 @@ fn is_twin(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

@@ -8,11 +8,14 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
+use super::request_id::{RequestId, X_REQUEST_ID};
 use super::tls::Shown;
+use super::wire;
 use crate::enforce::fields;
 use crate::enforce::names::Names;
 
@@ -21,10 +24,6 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Longest `X-Request-Id` taken over from a trusted peer, bytes.
-const MAX_REQUEST_ID: usize = 128;
 
 /// The client behind a request, as far as trusted peers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,22 +45,27 @@ pub fn find(headers: &HeaderMap, peer: IpAddr, tls: bool, trusted: &[IpNet]) -> 
     if !is_in(trusted, peer) {
         return Client { address: peer, secure: tls, peer_trusted: false };
     }
-    let mut address = peer;
+    let (mut address, mut hops) = (peer, 0);
     'fields: for value in headers.get_all(&X_FORWARDED_FOR).iter().rev() {
         let Ok(text) = value.to_str() else { break };
         for hop in text.rsplit(',') {
             let Some(hop) = parse_hop(hop.trim()) else { break 'fields };
-            address = hop;
+            (address, hops) = (hop, hops + 1);
             if !is_in(trusted, hop) {
                 break 'fields;
             }
         }
     }
-    // Proxies that append give a list; the client's own scheme stands first.
-    let proto =
-        headers.get(&X_FORWARDED_PROTO).and_then(|value| value.as_bytes().split(|b| *b == b',').next());
-    let secure = proto.map_or(tls, |proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"));
+    let secure = proto_of(headers, hops).map_or(tls, |proto| proto.eq_ignore_ascii_case(b"https"));
     Client { address, secure, peer_trusted: true }
+}
+
+/// The scheme by which the client came, where so many hops of `X-Forwarded-For` lead to it. Proxies that append give a
+/// list: what stands further left than the client's own hop is a word of the client's. A proxy that sets the field gives one.
+fn proto_of(headers: &HeaderMap, hops: usize) -> Option<&[u8]> {
+    let values = headers.get_all(&X_FORWARDED_PROTO).iter().rev();
+    let protos = values.flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
+    protos.take(hops.max(1)).last().map(<[u8]>::trim_ascii)
 }
 
 /// Whether an address is in one of these ranges.
@@ -103,6 +107,8 @@ struct LastHost {
     secure: bool,
     /// `Forwarded` that names the peer alone.
     forwarded: HeaderValue,
+    /// What [`Hop::lines`] gives for one protocol.
+    lines: Option<(Version, Rc<[u8]>)>,
     /// The address of its root, once a page was asked for; `None` within: no URL can hold the host.
     root: Option<Option<Rc<Url>>>,
 }
@@ -167,8 +173,21 @@ impl Hop {
         names: Names,
         client: Client,
         host: &HeaderValue,
-        version: http::Version,
-        request_id: &HeaderValue,
+        version: Version,
+        request_id: &RequestId,
+    ) {
+        self.tell(headers, names, client, host, version);
+        fields::set(headers, !names.any(Names::CLAIM), &X_REQUEST_ID, request_id.value());
+    }
+
+    /// All of that but the id.
+    fn tell(
+        &self,
+        headers: &mut HeaderMap,
+        names: Names,
+        client: Client,
+        host: &HeaderValue,
+        version: Version,
     ) {
         let scheme = scheme(client.secure);
         let trusted = client.peer_trusted;
@@ -194,15 +213,33 @@ impl Hop {
             if client.address == self.peer { self.peer_text.clone() } else { listed(&[client.address]) };
         fields::set(headers, absent, &X_REAL_IP, real);
         let protocol = match version {
-            http::Version::HTTP_2 => HeaderValue::from_static("2 optgate"),
-            http::Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
+            Version::HTTP_2 => HeaderValue::from_static("2 optgate"),
+            Version::HTTP_10 => HeaderValue::from_static("1.0 optgate"),
             _ => HeaderValue::from_static("1.1 optgate"),
         };
         let told = names.any(Names::VIA);
         // A stranger's way here is told too: whoever passes a message on adds to the field, and [`passes`] must find us.
         let before = if told { joined(headers, &header::VIA) } else { None };
         fields::set(headers, !told, &header::VIA, appended(before, &protocol));
-        fields::set(headers, absent, &X_REQUEST_ID, request_id.clone());
+    }
+
+    /// What [`Self::rewrite`] says, but for the id, in lines as they are written: for a head without claims and `Via`
+    /// that comes from the peer itself. Most requests of a connection have the same ones.
+    ///
+    /// Cost: a count; they are made where the host is another than the last.
+    #[must_use]
+    pub fn lines(&self, host: &HeaderValue, secure: bool, version: Version) -> Rc<[u8]> {
+        let made = self.made_for(host, secure, |last| last.lines.clone());
+        if let Some((_, lines)) = made.filter(|(made_for, _)| *made_for == version) {
+            return lines;
+        }
+        let (mut fields, mut lines) = (HeaderMap::new(), Vec::new());
+        let client = Client { address: self.peer, secure, peer_trusted: false };
+        self.tell(&mut fields, Names::NONE, client, host, version);
+        wire::write_fields(&mut lines, &fields);
+        let lines: Rc<[u8]> = lines.into();
+        self.made_for(host, secure, |last| last.lines = Some((version, Rc::clone(&lines))));
+        lines
     }
 
     /// `Forwarded` for a request that comes from the peer itself.
@@ -226,7 +263,13 @@ impl Hop {
             return take(last);
         }
         let forwarded = forwarded(&[self.peer], host, scheme(secure));
-        take(last.insert(Box::new(LastHost { host: detached(host), secure, forwarded, root: None })))
+        take(last.insert(Box::new(LastHost {
+            host: detached(host),
+            secure,
+            forwarded,
+            lines: None,
+            root: None,
+        })))
     }
 }
 
@@ -278,24 +321,6 @@ fn forwarded(hops: &[IpAddr], host: &HeaderValue, scheme: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
-/// The id a request goes by: a trusted peer's, or a new one.
-#[must_use]
-pub fn request_id(
-    headers: &HeaderMap,
-    peer_trusted: bool,
-    fresh: impl FnOnce() -> HeaderValue,
-) -> HeaderValue {
-    if peer_trusted
-        && let Some(given) = headers.get(&X_REQUEST_ID)
-        && !given.is_empty()
-        && given.len() <= MAX_REQUEST_ID
-        && given.as_bytes().iter().all(u8::is_ascii_graphic)
-    {
-        return given.clone();
-    }
-    fresh()
-}
-
 /// How often a request has been here, or in front of another of this program, as `Via` says.
 ///
 /// Cost: nothing without the field.
@@ -342,6 +367,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn id() -> RequestId {
+        RequestId::Given(HeaderValue::from_static("id"))
+    }
+
     /// Threat T8: a stranger's forwarding fields say nothing.
     #[test]
     fn a_stranger_cannot_claim_an_address_or_a_scheme() {
@@ -372,10 +401,32 @@ mod tests {
         assert_eq!(find(&map, ip("10.0.0.1"), false, &trusted()).address, ip("10.9.9.9"));
     }
 
+    /// A client that says `https` itself to a proxy that appends has not come so.
+    #[test]
+    fn the_scheme_is_the_one_of_the_clients_own_hop() {
+        for (forwarded_for, proto, secure) in [
+            (Some("203.0.113.7"), "https", true),
+            (Some("203.0.113.7"), "https, http", false),
+            (Some("203.0.113.7, 10.0.0.2"), "https, http", true),
+            (Some("203.0.113.7, 10.0.0.2"), "https, http, https", false),
+            (Some("203.0.113.7, 10.0.0.2"), "HTTPS", true),
+            (None, "https", true),
+            (None, "https,http", false),
+        ] {
+            let mut map = HeaderMap::new();
+            if let Some(forwarded_for) = forwarded_for {
+                map.insert(&X_FORWARDED_FOR, HeaderValue::from_str(forwarded_for).unwrap());
+            }
+            map.insert(&X_FORWARDED_PROTO, HeaderValue::from_str(proto).unwrap());
+            let client = find(&map, ip("10.0.0.1"), false, &trusted());
+            assert_eq!(client.secure, secure, "{forwarded_for:?} {proto}");
+        }
+    }
+
     #[test]
     fn strangers_fields_are_replaced_and_a_trusted_chain_grows() {
         let host = HeaderValue::from_static("shop.example");
-        let id = HeaderValue::from_static("id");
+        let id = id();
         let mut map = headers(&[
             ("x-forwarded-for", "6.6.6.6"),
             ("forwarded", "for=6.6.6.6"),
@@ -388,7 +439,7 @@ mod tests {
             Names::ALL,
             stranger,
             &host,
-            http::Version::HTTP_2,
+            Version::HTTP_2,
             &id,
         );
         assert_eq!(map["x-forwarded-for"], "203.0.113.9");
@@ -400,14 +451,7 @@ mod tests {
 
         let mut map = headers(&[("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("via", "1.1 a")]);
         let client = find(&map, ip("10.0.0.1"), false, &trusted());
-        Hop::new(ip("10.0.0.1"), false).rewrite(
-            &mut map,
-            Names::ALL,
-            client,
-            &host,
-            http::Version::HTTP_11,
-            &id,
-        );
+        Hop::new(ip("10.0.0.1"), false).rewrite(&mut map, Names::ALL, client, &host, Version::HTTP_11, &id);
         assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
         assert_eq!(map["x-real-ip"], "203.0.113.7");
         assert_eq!(map["via"], "1.1 a, 1.1 optgate");
@@ -421,8 +465,8 @@ mod tests {
         let rewritten = |names: Names| {
             let mut map = headers(&[("host", "shop.example"), ("accept", "*/*")]);
             let client = find(&map, ip("203.0.113.9"), false, &trusted());
-            let (host, id) = (HeaderValue::from_static("shop.example"), HeaderValue::from_static("id"));
-            hop.rewrite(&mut map, names, client, &host, http::Version::HTTP_11, &id);
+            let (host, id) = (HeaderValue::from_static("shop.example"), id());
+            hop.rewrite(&mut map, names, client, &host, Version::HTTP_11, &id);
             map
         };
         let named = Names::of(&headers(&[("host", "shop.example"), ("accept", "*/*")]));
@@ -443,8 +487,8 @@ mod tests {
             let mut map =
                 HeaderMap::from_iter([(X_FORWARDED_FOR.clone(), HeaderValue::from_str(from).unwrap())]);
             let client = Client { address: ip(from), secure, peer_trusted: true };
-            let (host, id) = (HeaderValue::from_static(host), HeaderValue::from_static("id"));
-            hop.rewrite(&mut map, Names::ALL, client, &host, http::Version::HTTP_11, &id);
+            let (host, id) = (HeaderValue::from_static(host), id());
+            hop.rewrite(&mut map, Names::ALL, client, &host, Version::HTTP_11, &id);
             map[header::FORWARDED].to_str().unwrap().to_owned()
         };
         for _ in 0..2 {
@@ -470,13 +514,25 @@ mod tests {
         assert_eq!(hop.known(&HeaderValue::from_static("b.example"), 1), None);
     }
 
+    /// What an origin is told must not depend on the way it is told.
     #[test]
-    fn a_request_id_is_taken_from_trusted_peers_only() {
-        let new = || HeaderValue::from_static("new");
-        let map = headers(&[("x-request-id", "abc")]);
-        assert_eq!(request_id(&map, true, new), "abc");
-        assert_eq!(request_id(&map, false, new), "new");
-        let odd = headers(&[("x-request-id", "a b")]);
-        assert_eq!(request_id(&odd, true, new), "new");
+    fn lines_say_what_the_fields_would() {
+        for peer in ["203.0.113.9", "2001:db8::1"] {
+            let hop = Hop::new(ip(peer), false);
+            for version in [Version::HTTP_11, Version::HTTP_2, Version::HTTP_11, Version::HTTP_10] {
+                for (host, secure) in [("a.example", false), ("b.example:8080", false), ("a.example", true)] {
+                    let host = HeaderValue::from_static(host);
+                    let client = Client { address: ip(peer), secure, peer_trusted: false };
+                    let mut map = HeaderMap::new();
+                    hop.rewrite(&mut map, Names::NONE, client, &host, version, &id());
+                    map.remove(&X_REQUEST_ID);
+                    let lines = hop.lines(&host, secure, version);
+                    assert_eq!(wire::read_fields(&lines), map);
+                    assert!(
+                        lines.ends_with(b"\r\n") && Rc::ptr_eq(&lines, &hop.lines(&host, secure, version))
+                    );
+                }
+            }
+        }
     }
 }

@@ -152,8 +152,8 @@ pub(super) struct Place(Rc<Core>);
 
 impl Place {
     fn take(core: &Rc<Core>) -> Option<Self> {
-        let limit = core.snapshot().settings.limits.connections;
         let house = &core.house;
+        let limit = core.snapshot().settings.limits.connections.min(house.most_connections);
         if house.connections.fetch_add(1, Ordering::AcqRel) >= limit {
             house.connections.fetch_sub(1, Ordering::AcqRel);
             house.metrics.connections_refused.inc();

@@ -35,7 +35,7 @@ pub async fn handle(
     link: Option<&Link>,
     mut request: Request<Incoming>,
 ) -> Response<Counted> {
-    let summary = finish::Summary::of(&request);
+    let summary = finish::Summary::of(&request, &core);
     let unfolded = upgrade::unfold(&mut request, || core.fresh_id());
     let mut exchange = match Exchange::identify(&core, &hop, &mut request) {
         Ok(exchange) => exchange, // 1
@@ -49,11 +49,10 @@ pub async fn handle(
     let method = request.method().clone();
     // RFC 9110, 15.2: HTTP/1.0 knows none.
     let link = link.filter(|_| request.version() == Version::HTTP_11);
-    let answered = run(&core, &hop, link, &mut begun.exchange, request).await;
-    let answered = match unfolded {
-        Some(accept) => answered.and_then(|response| upgrade::fold(response, &accept)),
-        None => answered,
-    };
+    let mut answered = run(&core, &hop, link, &mut begun.exchange, &mut Some(request)).await;
+    if let Some(accept) = unfolded {
+        answered = answered.and_then(|response| upgrade::fold(response, &accept));
+    }
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => begun.failed(&error),
@@ -67,18 +66,20 @@ pub async fn handle(
 /// Steps 2 to 10.
 ///
 /// What few requests need is boxed: every open connection holds room for the largest of the futures here, and every
-/// request moves it.
+/// request moves it. For the same reason the request stays in its place until it goes on.
 async fn run(
     core: &Rc<Core>,
     hop: &Hop,
     link: Option<&Link>,
     x: &mut Exchange,
-    mut request: Request<Incoming>,
+    came: &mut Option<Request<Incoming>>,
 ) -> Result<Response<Body>, ProxyError> {
+    let gone = || ProxyError::Internal("a request was taken before");
+    let request = came.as_mut().ok_or_else(gone)?;
     if let Some(proof) = core.house.proofs.answer(request.uri().path()) {
         return Ok(proof);
     }
-    if let Some(elsewhere) = https::redirect(x, &request) {
+    if let Some(elsewhere) = https::redirect(x, request) {
         return Ok(elsewhere);
     }
     let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
@@ -89,25 +90,25 @@ async fn run(
     account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved {
-        return Box::pin(own::reserved(core, x, request)).await;
+        return Box::pin(own::reserved(core, x, came.take().ok_or_else(gone)?)).await;
     }
-    if let Some(intercepted) = collected(x, &request) {
+    if let Some(intercepted) = collected(x, request) {
         return Ok(own::collector(core, x, intercepted, request.headers()));
     }
     if core.house.shedding.load(Ordering::Relaxed) {
         // Before anything is asked of the origin. Nobody gets a page less carefully for it.
         return Err(ProxyError::Overloaded);
     }
-    if hop::is_last_hop(&mut request) {
+    if hop::is_last_hop(request) {
         return Ok(own::options());
     }
     let wants_upgrade =
-        x.names.any(Names::UPGRADE) && upgrade::wanted(&request) && may_switch(x, request.version())?;
-    let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    let expected = waits_for_leave(x, &request);
-    let (mut parts, body) = request.into_parts();
+        x.names.any(Names::UPGRADE) && upgrade::wanted(request) && may_switch(x, request.version())?;
+    let downstream = wants_upgrade.then(|| hyper::upgrade::on(&mut *request));
+    let expected = waits_for_leave(x, request);
+    let (mut parts, body) = came.take().ok_or_else(gone)?.into_parts();
     let bodied = !body.is_end_stream();
-    let asked = toward_origin(hop, x, &mut parts, bodied, (wants_upgrade, expected))?; // 6
+    let mut asked = toward_origin(hop, x, &mut parts, bodied, (wants_upgrade, expected))?; // 6
     let request = outgoing(x, parts, body, expected);
     if let Some(downstream) = downstream {
         // An answer that ends HTTP here says nothing of stages.
@@ -118,7 +119,7 @@ async fn run(
     let interim = link.map(|link| Interim::new(link, x, request.body().waits_for_leave()));
     let answer = send(core, x, &mut Some(request), interim).await; // 7
     x.stages.answered();
-    respond::answer(core, x, asked, answer?).await // 8, 9, 10
+    respond::answer(core, x, &mut asked, answer?).await // 8, 9, 10
 }
 
 /// Whether an origin can be asked to change the protocol. Over HTTP/2 none is: without the field it answers as to any
@@ -152,7 +153,7 @@ fn waits_for_leave(x: &Exchange, request: &Request<Incoming>) -> bool {
 /// Step 6: the head as the origin gets it.
 fn toward_origin(
     hop: &Hop,
-    x: &Exchange,
+    x: &mut Exchange,
     parts: &mut request::Parts,
     bodied: bool,
     (wants_upgrade, waits_for_leave): (bool, bool),
@@ -169,12 +170,22 @@ fn toward_origin(
         continuing::forget(&mut parts.headers);
     }
     join_cookie_crumbs(&mut parts.headers, parts.version);
-    hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+    tell_of_client(hop, x, parts);
     let asked = respond::prepare(x, parts, bodied);
     if wants_upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
     Ok(asked)
+}
+
+/// What the origin is told of the client: in fields, or as bytes that most requests of a connection share.
+fn tell_of_client(hop: &Hop, x: &mut Exchange, parts: &mut request::Parts) {
+    let as_ever = !x.names.any(Names::CLAIM.or(Names::VIA)) && x.client.address == hop.peer;
+    if as_ever && x.site().group.reads_lines() {
+        x.lines = Some(hop.lines(&x.host, x.client.secure, parts.version));
+    } else {
+        hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+    }
 }
 
 /// The head and the visitor's body behind it.

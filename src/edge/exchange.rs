@@ -17,8 +17,10 @@ use super::client_addr::{self, Client, Hop};
 use super::error::ProxyError;
 use super::hostless;
 use super::house::{Core, Held, Rule, Site};
+use super::request_id::RequestId;
 use super::stages::Stages;
 use super::strict::{self, Reason};
+use super::upstream::Tail;
 use crate::config::Limits;
 use crate::enforce::names::Names;
 use crate::privacy::{Aliases, Decision, Mark, Mode, Named, Signals};
@@ -49,7 +51,9 @@ pub struct Exchange {
     /// Host as the client sent it, with port.
     pub host: HeaderValue,
     /// Id of the request.
-    pub id: HeaderValue,
+    pub id: RequestId,
+    /// What its origin is told of the client, where it is told in lines behind the fields of the head.
+    pub lines: Option<Rc<[u8]>>,
     /// The fields it came with.
     pub names: Names,
     /// The client may be told why, and asked.
@@ -247,10 +251,13 @@ impl Exchange {
             }
         }
         let site = snapshot.sites.get(index).ok_or(ProxyError::UnknownHost)?;
-        let id = client_addr::request_id(request.headers(), client.peer_trusted, || core.fresh_id_text());
+        let id = RequestId::of(request.headers(), client.peer_trusted, || core.fresh_id());
         let asked = names.any(Names::CLAIM) && request.headers().get(&EXPLAIN).is_some_and(|v| v == "1");
         let explain = asked && may_ask(&settings.explain_to, hop.peer, client.address);
         claims::delete(request.headers_mut(), names, client.peer_trusted);
+        if let Some(field) = settings.account.header.as_ref().filter(|_| !client.peer_trusted) {
+            claims::delete_account(request.headers_mut(), field);
+        }
         let path_rule = site.path_rule(request.uri().path());
         let killed = site.switch.engaged();
         let mode = if killed { Mode::Observe } else { site.rule(path_rule).mode };
@@ -262,6 +269,7 @@ impl Exchange {
             client,
             host,
             id,
+            lines: None,
             names,
             explain,
             signals: Signals::NONE,
@@ -318,6 +326,12 @@ impl Exchange {
     #[must_use]
     pub fn address(&self, target: &str) -> Option<Url> {
         Some(below(&*self.hop.root(&self.host, self.client.secure)?, target))
+    }
+
+    /// What stands behind the fields of its head.
+    #[must_use]
+    pub fn tail(&self) -> Option<Tail<'_>> {
+        self.lines.as_deref().map(|lines| Tail { lines, id: self.id.as_bytes() })
     }
 
     /// The domain of our cookie here; `None`: the host's alone.

@@ -31,6 +31,7 @@ use crate::telemetry::{events, redact};
 #[derive(Debug)]
 pub struct Summary {
     method: Method,
+    /// Where lines are written.
     path: Option<http::uri::PathAndQuery>,
     started: Instant,
     version: Version,
@@ -47,12 +48,13 @@ impl Summary {
         self.started
     }
 
-    /// Cost: two reference counts.
+    /// Cost: a look at the clock, and a count where lines are written.
     #[must_use]
-    pub fn of(request: &Request<Incoming>) -> Self {
+    pub fn of(request: &Request<Incoming>, core: &Core) -> Self {
+        let path = request.uri().path_and_query().filter(|_| core.house.access_log.is_some());
         Self {
             method: request.method().clone(),
-            path: request.uri().path_and_query().cloned(),
+            path: path.cloned(),
             started: Instant::now(),
             version: request.version(),
             bodied: !request.body().is_end_stream(),
@@ -97,7 +99,7 @@ pub struct Counted {
     rest: Option<Bytes>,
     http2: bool,
     pending: Option<Box<Pending>>,
-    broken: Option<BodyError>,
+    broken: Option<Box<BodyError>>,
     rewriting: Option<Box<Rewriting>>,
     /// Where the request has a body: it may reach a limit behind the answer's head.
     limits: Option<SharedMetrics>,
@@ -152,7 +154,7 @@ impl<'a> Begun<'a> {
 
     /// Ends it: counts it, and arranges for its access line.
     #[must_use]
-    pub fn answered(mut self, mut response: Response<Body>) -> Response<Counted> {
+    pub fn answered(&mut self, mut response: Response<Body>) -> Response<Counted> {
         self.answered = true;
         let (core, x) = (self.core, &self.exchange);
         let rewrites = matches!(response.body(), Body::Rewrite(_));
@@ -167,7 +169,7 @@ impl<'a> Begun<'a> {
     #[must_use]
     pub fn failed(&self, error: &ProxyError) -> Response<Body> {
         let x = &self.exchange;
-        tell(self.core, &x.site().settings.name, x.id.to_str().unwrap_or_default(), error);
+        tell(self.core, &x.site().settings.name, x.id.as_str(), error);
         self.summary.respond(error)
     }
 }
@@ -198,7 +200,7 @@ pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError
 /// Answers a request head that was refused; `stand_in` is what hyper read in its place.
 #[must_use]
 pub fn malformed(core: &Core, hop: &Hop, stand_in: &Request<Incoming>, reason: Reason) -> Response<Counted> {
-    unidentified(core, hop, Summary::of(stand_in), &ProxyError::Malformed(reason))
+    unidentified(core, hop, Summary::of(stand_in, core), &ProxyError::Malformed(reason))
 }
 
 /// What an access line says of an exchange beside its request and response.
@@ -217,14 +219,21 @@ impl<'a> Said<'a> {
             site: Some(&x.site().name),
             decision: x.decision.header_value(),
             mode: x.mode.as_str(),
-            id: x.id.to_str().unwrap_or_default(),
+            id: x.id.as_str(),
         }
     }
 }
 
 /// Wraps the body so that its end writes the access line. No allocation where lines are silenced.
-fn counted(core: &Core, summary: &Summary, said: &Said<'_>, response: Response<Body>) -> Response<Counted> {
-    let response = if summary.method == Method::HEAD { without_body(response) } else { response };
+fn counted(
+    core: &Core,
+    summary: &Summary,
+    said: &Said<'_>,
+    mut response: Response<Body>,
+) -> Response<Counted> {
+    if summary.method == Method::HEAD {
+        response = without_body(response);
+    }
     let http1 = summary.is_http1();
     let pending = core.house.access_log.is_some().then(|| {
         let line = summary.line(said, response.status().as_u16());
@@ -333,7 +342,7 @@ impl HttpBody for Counted {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if let Some(error) = this.broken.take() {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(Some(Err(*error)));
         }
         let mut polled = match this.rest.take() {
             Some(rest) => Poll::Ready(Some(Ok(Frame::data(rest)))),
@@ -365,7 +374,7 @@ impl HttpBody for Counted {
             Poll::Ready(Some(Err(error))) => {
                 // hyper drops what it has not written yet when a body fails: let it write first, so that
                 // the visitor gets what the origin sent before it broke off.
-                this.broken = Some(error);
+                this.broken = Some(Box::new(error));
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -66,19 +66,21 @@ pub fn remove_from_answer(headers: &mut HeaderMap, names: Names) {
 }
 
 fn remove_named(headers: &mut HeaderMap, names: Names) {
-    if !names.any(Names::CONNECTION) {
-        return;
-    }
-    let mut options = headers.get_all(header::CONNECTION).iter();
     // What nearly every origin says names a field that ends here anyway.
-    if options.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
-        && options.next().is_none()
-    {
+    if !names.any(Names::CONNECTION) || only_keeps_alive(headers) {
         return;
     }
     for name in named(headers) {
         headers.remove(name);
     }
+}
+
+/// Whether `Connection` says `keep-alive` and no more, or is not there.
+#[must_use]
+pub fn only_keeps_alive(headers: &HeaderMap) -> bool {
+    let mut options = headers.get_all(header::CONNECTION).iter();
+    options.next().is_none_or(|first| first.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+        && options.next().is_none()
 }
 
 /// What `Max-Forwards` asks of an `OPTIONS` request (RFC 9110, 7.6.2): true when it ends here; else one less is

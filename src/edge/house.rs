@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use bytes::BytesMut;
+use arc_swap::{ArcSwap, Cache};
 use http::HeaderValue;
 
 use super::account::memory::TokenMemory;
@@ -284,6 +283,8 @@ pub struct House {
     pub strangers: Siblings,
     /// Downstream connections open, all cores.
     pub connections: AtomicUsize,
+    /// As many as there are descriptors for; `limits.connections` may allow fewer.
+    pub most_connections: usize,
     /// The same by client.
     pub client_connections: Arc<ClientConnections>,
     /// How fast each client asks for consumer pages.
@@ -354,6 +355,18 @@ impl std::ops::Deref for Held {
     }
 }
 
+/// Leads to the settings in force.
+#[derive(Debug)]
+struct InForce(Arc<House>);
+
+impl std::ops::Deref for InForce {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        &self.0.snapshot
+    }
+}
+
 /// What a core has for itself; lives on its thread.
 #[derive(Debug)]
 pub struct Core {
@@ -362,6 +375,7 @@ pub struct Core {
     /// Origins by site; they follow a site's group, so a reload makes new ones.
     groups: RefCell<Vec<Option<Rc<CoreGroup>>>>,
     snapshot: RefCell<Held>,
+    in_force: RefCell<Cache<InForce, Arc<Snapshot>>>,
     /// Rewritten pages, as the settings in force made them.
     memo: memo::Shared,
     /// How busy it is.
@@ -374,15 +388,7 @@ pub struct Core {
     month: Cell<(Instant, u32)>,
     next_id: Cell<u128>,
     exchanges: Cell<u32>,
-    /// Room for the texts of ids.
-    ids: RefCell<BytesMut>,
 }
-
-/// Ids whose texts share an allocation.
-const IDS: usize = 64;
-/// Bytes of an id's text.
-const ID: usize = 32;
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// How often a core looks which month it is.
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -391,7 +397,8 @@ impl Core {
     /// A core's own state. `seed` makes its request ids differ from other cores' and runs'.
     #[must_use]
     pub fn new(house: Arc<House>, seed: u128) -> Rc<Self> {
-        let snapshot = Held::new(house.snapshot.load_full(), 0);
+        let mut in_force = Cache::new(InForce(Arc::clone(&house)));
+        let snapshot = Held::new(Arc::clone(in_force.load()), 0);
         let memo = Memo::new(snapshot.settings.limits.rewrite_memo, house.metrics.memo.clone());
         memo.borrow_mut().work_aside(Box::new(|work| drop(tokio::task::spawn_blocking(work))));
         let month = Cell::new((timer::now() + A_MINUTE, current_month()));
@@ -399,6 +406,7 @@ impl Core {
             house,
             groups: RefCell::default(),
             snapshot: RefCell::new(snapshot),
+            in_force: RefCell::new(in_force),
             turned_away: TurnedAway::default(),
             memo,
             busy: Busy::default(),
@@ -406,21 +414,21 @@ impl Core {
             month,
             next_id: Cell::new(seed),
             exchanges: Cell::new(0),
-            ids: RefCell::default(),
         })
     }
 
-    /// Settings in force. The clone is of a core-local counter: no cache line is shared.
+    /// Settings in force. The clone is of a core-local counter: no cache line is shared, and where the settings are the
+    /// last ones nothing is written for all cores to see.
     #[must_use]
     pub fn snapshot(&self) -> Held {
-        let mut held = self.snapshot.borrow_mut();
-        let current = self.house.snapshot.load();
-        if !Arc::ptr_eq(&current, &held.0.shared) {
+        let (mut held, mut in_force) = (self.snapshot.borrow_mut(), self.in_force.borrow_mut());
+        let current = in_force.load();
+        if !Arc::ptr_eq(current, &held.0.shared) {
             if !current.has_sites_of(&held) {
                 // Idle connections of the old settings close with their pools.
                 self.groups.borrow_mut().clear();
             }
-            *held = Held::new(Arc::clone(&current), held.number() + 1);
+            *held = Held::new(Arc::clone(current), held.number() + 1);
             self.memo.borrow_mut().clear(held.settings.limits.rewrite_memo);
         }
         held.clone()
@@ -469,20 +477,6 @@ impl Core {
         Stages::of(number, snapshot.settings.server_timing, started)
     }
 
-    /// The same as a field's value.
-    ///
-    /// Cost: an allocation for every `IDS` of them.
-    #[must_use]
-    pub fn fresh_id_text(&self) -> HeaderValue {
-        let text = hex(self.fresh_id());
-        let mut ids = self.ids.borrow_mut();
-        if ids.capacity() < ID {
-            ids.reserve(ID * IDS);
-        }
-        ids.extend_from_slice(&text);
-        HeaderValue::from_maybe_shared(ids.split().freeze()).unwrap_or(HeaderValue::from_static("0"))
-    }
-
     /// This core's pools and turns for a site's origins.
     ///
     /// Cost: one core-local counter.
@@ -519,15 +513,6 @@ impl Core {
         let groups = self.groups.borrow();
         groups.iter().flatten().flat_map(|group| group.pools()).for_each(|pool| pool.expire());
     }
-}
-
-/// A number in lower-case digits.
-fn hex(number: u128) -> [u8; ID] {
-    let mut text = [0; ID];
-    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
-        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    }
-    text
 }
 
 fn current_month() -> u32 {

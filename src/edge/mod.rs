@@ -38,6 +38,7 @@ pub mod progress;
 pub mod proofs;
 pub mod proxy_protocol;
 pub mod refused_streams;
+pub mod request_id;
 pub mod respond;
 pub mod siblings;
 pub mod socket;

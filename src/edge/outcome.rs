@@ -65,7 +65,7 @@ pub fn when_done(core: &Rc<Core>, x: &Exchange) -> OnDone {
             Done::Aborted => Outcome::Enforced,
             Done::NotHtml => return,
             Done::Failed { reason, passed } => {
-                let id = id.to_str().unwrap_or_default();
+                let id = id.as_str();
                 if decision.opted_out() {
                     events::rewrite_failed(metrics, &site.settings.name, id, reason, passed);
                 } else {

@@ -94,44 +94,45 @@ fn raise(x: &Exchange, asked: &mut Asked) {
 pub async fn answer(
     core: &Rc<Core>,
     x: &mut Exchange,
-    mut asked: Asked,
-    mut answer: Answer,
+    asked: &mut Asked,
+    answer: Answer,
 ) -> Result<Response<Body>, ProxyError> {
+    let (mut parts, mut body) = answer.into_parts();
     loop {
-        if account::heard(core, x, answer.headers_mut()) {
-            raise(x, &mut asked);
+        if account::heard(core, x, &mut parts.headers) {
+            raise(x, asked);
         }
-        let refused = match shape(core, x, &asked, answer).await {
-            Ok(response) => return Ok(response),
+        let refused = match shape(core, x, asked, &mut parts, body).await {
+            Ok(body) => return Ok(Response::from_parts(parts, body)),
             Err(refused) => refused,
         };
         // Once more without coding, range and conditions; then it is a 502 (DESIGN 5).
-        let Some(mut parts) = asked.again.take() else {
+        let Some(mut again) = asked.again.take() else {
             outcome::refused(core, x, refused);
             return Err(ProxyError::NotRewritable(refused));
         };
-        request::ask_again(&mut parts.headers, &mut asked.changes);
+        request::ask_again(&mut again.headers, &mut asked.changes);
         x.stages.ask();
-        let mut request = Some(Request::from_parts(*parts, RequestBody::empty()));
+        let mut request = Some(Request::from_parts(*again, RequestBody::empty()));
         // What comes before an answer the visitor has had from the first one.
-        let again = corridor::send(core, x, &mut request, None).await;
+        let answer = corridor::send(core, x, &mut request, None).await;
         x.stages.answered();
-        answer = again?;
+        (parts, body) = answer?.into_parts();
     }
 }
 
-/// One answer, shaped for the visitor; or why an opted-out visitor may not have it.
+/// One answer, shaped for the visitor: its head where it is, and its body; or why an opted-out visitor may not have it.
 async fn shape(
     core: &Rc<Core>,
     x: &Exchange,
     asked: &Asked,
-    answer: Answer,
-) -> Result<Response<Body>, &'static str> {
-    let (mut parts, body) = answer.into_parts();
+    parts: &mut response::Parts,
+    body: UpstreamBody,
+) -> Result<Body, &'static str> {
     parts.version = Version::HTTP_11;
     let names = Names::of_answer(&parts.headers);
     hop::remove_from_answer(&mut parts.headers, names);
-    let mut plan = plan_body(x, asked, &parts, x.mode == Mode::Enforce);
+    let mut plan = plan_body(x, asked, parts, x.mode == Mode::Enforce);
     let page = page_url(x, asked, &plan);
     let (body, guarded) = match (&plan, &page) {
         (BodyPlan::Refuse(refusal), _) => return Err(refusal.label()),
@@ -160,7 +161,7 @@ async fn shape(
             plan = BodyPlan::Pass(PassReason::Nothing);
             (Body::Upstream(body), false)
         }
-        (BodyPlan::Pass(PassReason::Observe), Some(page)) => (observed(x, asked, page, &parts, body), false),
+        (BodyPlan::Pass(PassReason::Observe), Some(page)) => (observed(x, asked, page, parts, body), false),
         (BodyPlan::Pass(_), _) => (Body::Upstream(body), false),
     };
     // An HTTP/2 origin can send data behind a head that has none (RFC 9110, 15.3.5 and 15.4.5).
@@ -170,10 +171,10 @@ async fn shape(
         // RFC 9110, 8.6.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    apply_head(core, x, asked, (&plan, page.as_ref(), guarded), names, &mut parts); // 8
+    apply_head(core, x, asked, (&plan, page.as_ref(), guarded), names, parts); // 8
     outcome::passed(core, x, &plan, &parts.headers); // 10
     outcome::record(core, x, plan.is_document());
-    Ok(Response::from_parts(parts, body))
+    Ok(body)
 }
 
 /// Step 9: the body behind a rewriter, driven so far that a fault can still be answered honestly.
@@ -330,6 +331,7 @@ fn apply_head(
         month: core.month(),
         keys: core.keys(),
         cookie_domain: x.cookie_domain(),
+        behind_proxy: x.client.peer_trusted,
     };
     let changes = enforce_response::apply(parts, &context);
     outcome::head_changed(core, &asked.changes, &changes);
@@ -380,7 +382,7 @@ pub async fn tunnel(
     x: &mut Exchange,
     request: Request<RequestBody>,
     downstream: OnUpgrade,
-    asked: Asked,
+    mut asked: Asked,
 ) -> Result<Response<Body>, ProxyError> {
     let version = request.version();
     let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
@@ -394,7 +396,7 @@ pub async fn tunnel(
                 return Err(ProxyError::NoWebSocket("the origin switched to another protocol"));
             }
             Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, (downstream, version), tunnel)),
-            Ok(Err(refused)) => return answer(core, x, asked, refused).await,
+            Ok(Err(refused)) => return answer(core, x, &mut asked, refused).await,
             Err(Attempt::NotSent(error)) => failure = error,
             Err(Attempt::Failed(error)) => return Err(error),
         }

@@ -1,6 +1,7 @@
 //! A connection without TLS: TCP or a Unix socket.
 
-use std::io::{self, IoSlice, Write as _};
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -117,15 +118,9 @@ impl Socket {
     }
 }
 
-/// Slices behind each other, as far as there is room for them.
-fn join<'a>(bufs: &[IoSlice<'_>], joined: &'a mut [u8; JOINED]) -> &'a [u8] {
-    let mut rest = joined.as_mut_slice();
-    for buf in bufs {
-        // Takes what there is room for, and never fails.
-        let _ = rest.write(buf);
-    }
-    let length = JOINED - rest.len();
-    &joined[..length]
+thread_local! {
+    /// Room for slices that are written as one piece.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl AsyncRead for Socket {
@@ -155,8 +150,11 @@ impl AsyncWrite for Socket {
         }
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         if length <= JOINED {
-            let mut joined = [0; JOINED];
-            return self.poll_write(cx, join(bufs, &mut joined));
+            return ROOM.with_borrow_mut(|joined| {
+                joined.clear();
+                bufs.iter().for_each(|buf| joined.extend_from_slice(buf));
+                self.poll_write(cx, joined)
+            });
         }
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),

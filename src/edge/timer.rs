@@ -110,20 +110,19 @@ impl Deadline {
 
     /// Ready once the time has come.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if now() >= self.at {
-            return Poll::Ready(());
-        }
         SLAB.with_borrow_mut(|slab| {
-            let entry = Some((self.at, cx.waker().clone()));
-            if let Some(slot) = self.slot {
-                if let Some(held) = slab.slots.get_mut(slot) {
-                    match held {
-                        Some((_, waker)) if waker.will_wake(cx.waker()) => {}
-                        held => *held = entry,
-                    }
-                }
-                return;
+            if slab.now.unwrap_or_else(Instant::now) >= self.at {
+                return Poll::Ready(());
             }
+            if let Some(slot) = self.slot {
+                match slab.slots.get_mut(slot) {
+                    Some(Some((_, waker))) if waker.will_wake(cx.waker()) => {}
+                    Some(held) => *held = Some((self.at, cx.waker().clone())),
+                    None => {}
+                }
+                return Poll::Pending;
+            }
+            let entry = Some((self.at, cx.waker().clone()));
             let slot = slab.free.pop().unwrap_or(slab.slots.len());
             if slot == slab.slots.len() {
                 slab.slots.push(entry);
@@ -131,8 +130,8 @@ impl Deadline {
                 slab.slots[slot] = entry;
             }
             self.slot = Some(slot);
-        });
-        Poll::Pending
+            Poll::Pending
+        })
     }
 }
 

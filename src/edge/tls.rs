@@ -1,13 +1,14 @@
 //! TLS on both sides: certificates by SNI from files, ALPN, and verified origins.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use rustls::SignatureScheme;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -21,10 +22,11 @@ use crate::config::CertificateFiles;
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 
-/// Chooses a certificate by the name a client asks for: the first file whose certificate holds it, else one that
-/// was fetched for it, else the first there is. Others can take their place while connections last.
+/// Chooses a certificate by the name a client asks for: from a file that holds the name, before one that holds it by a
+/// wildcard; of several the first whose kind of key the client takes (an ECDSA and an RSA one for the same name); else one
+/// that was fetched for it, else the first there is. Others can take their place while connections last.
 ///
-/// Cost: one parse for each certificate until it fits, small beside the handshake's signature.
+/// Cost: two look-ups in a map, small beside the handshake's signature.
 #[derive(Debug)]
 pub struct Certificates {
     all: ArcSwap<All>,
@@ -36,6 +38,8 @@ pub struct Certificates {
 struct All {
     /// From files, in the settings' order.
     files: Arc<[Arc<CertifiedKey>]>,
+    /// Which of them hold a name in lower case, or a wildcard, in the same order.
+    by_name: Arc<HashMap<String, Vec<usize>>>,
     /// How long those hold.
     ends: Arc<[Ending]>,
     /// Fetched, by name.
@@ -60,7 +64,13 @@ impl Certificates {
     pub fn read(files: &[CertificateFiles]) -> anyhow::Result<Self> {
         let keys = files.iter().map(read_of).collect::<anyhow::Result<Vec<_>>>()?;
         let ends = files.iter().zip(&keys).filter_map(|(file, key)| ending(&file.chain, key)).collect();
-        let all = All { files: keys.into(), ends, ..All::default() };
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, key) in keys.iter().enumerate() {
+            for name in names_of(key) {
+                by_name.entry(name.to_ascii_lowercase()).or_default().push(at);
+            }
+        }
+        let all = All { files: keys.into(), by_name: by_name.into(), ends, ..All::default() };
         Ok(Self { all: ArcSwap::from_pointee(all), proofs: Arc::default() })
     }
 
@@ -69,6 +79,7 @@ impl Certificates {
         let others = others.all.load_full();
         self.change(|all| {
             all.files = Arc::clone(&others.files);
+            all.by_name = Arc::clone(&others.by_name);
             all.ends = Arc::clone(&others.ends);
         });
     }
@@ -135,7 +146,7 @@ impl ResolvesServerCert for Certificates {
         if asks_for_proof(&hello) {
             return self.proofs.certificate(hello.server_name()?);
         }
-        self.all.load().chosen(hello.server_name()).map(Arc::clone)
+        self.all.load().chosen(hello.server_name(), hello.signature_schemes()).map(Arc::clone)
     }
 }
 
@@ -146,12 +157,22 @@ fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
 }
 
 impl All {
-    /// The certificate for a name.
-    fn chosen(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+    /// The certificate for a name, for a client that takes these kinds of signatures.
+    fn chosen(&self, name: Option<&str>, takes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+        let can_sign = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(takes).is_some();
+        let of_name = || name.into_iter().flat_map(|name| self.holding(name));
         let fetched = || name.and_then(|name| self.fetched.get(name));
-        let name = name.and_then(|name| ServerName::try_from(name).ok());
-        let fitting = name.and_then(|name| self.files.iter().find(|key| holds_name(key, &name)));
-        fitting.or_else(fetched).or_else(|| self.files.first()).or_else(|| self.fetched.values().next())
+        let fitting = of_name().find(can_sign).or_else(|| of_name().next()).or_else(fetched);
+        let any = || self.files.iter().find(can_sign).or_else(|| self.files.first());
+        fitting.or_else(any).or_else(|| self.fetched.values().next())
+    }
+
+    /// Those from files that hold a name: by itself, then by a wildcard (RFC 9525, 6.3: for one label).
+    fn holding(&self, name: &str) -> impl Iterator<Item = &Arc<CertifiedKey>> {
+        let name = name.to_ascii_lowercase();
+        let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let held = [Some(name), wildcard].into_iter().flatten().filter_map(|name| self.by_name.get(&name));
+        held.flatten().filter_map(|at| self.files.get(*at))
     }
 }
 
@@ -220,9 +241,11 @@ impl Shown {
         if let Some((_, held)) = judged.iter().find(|(name, _)| **name == *host) {
             return *held;
         }
-        let held = (self.all.chosen(Some(&self.name)))
-            .zip(as_server_name(host))
-            .is_some_and(|(key, name)| holds_name(key, &name));
+        // Which of several was shown hung on the client; they are for one site.
+        let mut shown = self.all.holding(&self.name).peekable();
+        let other = if shown.peek().is_none() { self.all.chosen(Some(&self.name), &[]) } else { None };
+        let held =
+            as_server_name(host).is_some_and(|name| shown.chain(other).any(|key| holds_name(key, &name)));
         if judged.len() == NAMES_REMEMBERED {
             judged.remove(0);
         }
@@ -247,17 +270,24 @@ fn read_of(files: &CertificateFiles) -> anyhow::Result<Arc<CertifiedKey>> {
 /// How long a certificate holds, and for whom. `None` where that cannot be read: then it serves all the same.
 fn ending(file: &Path, key: &CertifiedKey) -> Option<Ending> {
     let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    let mut names = names_of(key);
+    if names.is_empty() {
+        names.push(file.display().to_string());
+    }
+    Some(Ending { file: file.to_owned(), names, until: leaf.validity().not_after.timestamp() })
+}
+
+/// The names and addresses that a certificate holds; none where it cannot be read.
+fn names_of(key: &CertifiedKey) -> Vec<String> {
+    let leaf = key.cert.first().and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok());
+    let Some((_, leaf)) = leaf else { return Vec::new() };
     let names = leaf.subject_alternative_name().ok().flatten();
     let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => address(bytes),
         _ => None,
     });
-    let mut names: Vec<String> = names.collect();
-    if names.is_empty() {
-        names.push(file.display().to_string());
-    }
-    Some(Ending { file: file.to_owned(), names, until: leaf.validity().not_after.timestamp() })
+    names.collect()
 }
 
 /// An address as certificates hold it.
@@ -389,6 +419,22 @@ fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("{}: no certificate can be read here", path.display()))?;
-    anyhow::ensure!(!chain.is_empty(), "{}: the file holds no certificate", path.display());
+    if chain.is_empty() {
+        let file = path.display();
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let next = match String::from_utf8_lossy(&bytes) {
+            text if text.contains("PRIVATE KEY-----") => {
+                "it holds a private key: name it as `key`, and the certificates as `chain`".to_owned()
+            }
+            // A DER certificate is a SEQUENCE.
+            _ if bytes.first() == Some(&0x30) => {
+                format!(
+                    "it is not PEM: `openssl x509 -inform der -in {file} -out {file}.pem`, and name that file"
+                )
+            }
+            _ => "name a PEM file with BEGIN CERTIFICATE in it".to_owned(),
+        };
+        anyhow::bail!("{file}: the file holds no certificate\n  next: {next}");
+    }
     Ok(chain)
 }

@@ -1,15 +1,16 @@
 //! Step 8 for interim answers (RFC 9110, 15.2): early hints start requests before there is a page to guard.
 
-use http::header::{HeaderMap, SET_COOKIE};
+use http::header::{ALT_SVC, HeaderMap, SET_COOKIE};
 
 use super::response::Judge;
 
 /// What is not for this visitor goes from an interim answer's head, in enforce mode: cookies for everybody, since a
-/// browser may take them or not (RFC 6265, 3), and references to trackers for an opted-out one.
+/// browser may take them or not (RFC 6265, 3), ways around us (RFC 7838), and references to trackers for an opted-out one.
 ///
 /// `judge`: of references for a visitor who has opted out or may turn out to have; it knows of no guard yet.
 pub fn apply(headers: &mut HeaderMap, judge: Option<&Judge<'_>>) {
     headers.remove(SET_COOKIE);
+    headers.remove(ALT_SVC);
     if let Some(judge) = judge {
         judge.strip_references(headers, true);
     }
@@ -36,6 +37,7 @@ mod tests {
                 <https://www.googletagmanager.com/gtm.js?id=GTM-1>; rel=preload; as=script";
             headers.insert("link", links.parse().unwrap());
             headers.insert("set-cookie", "_fbp=1".parse().unwrap());
+            headers.insert("alt-svc", "h3=\":443\"".parse().unwrap());
             headers.insert("observe-browsing-topics", "?1".parse().unwrap());
             apply(&mut headers, judge);
             let link = headers["link"].to_str().unwrap();

@@ -56,6 +56,8 @@ impl Names {
 
     /// `Sec-Purpose` and its older name.
     pub const PURPOSE: Self = Self(1 << 20);
+    /// `Alt-Svc`.
+    pub const ALTERNATIVES: Self = Self(1 << 21);
 
     /// The names of a request's head. Cost: one pass over them.
     #[must_use]
@@ -63,7 +65,7 @@ impl Names {
         headers.keys().fold(Self::NONE, |found, name| found.or(Self::asked(name.as_str())))
     }
 
-    /// The names of an answer's head: what ends at a hop, and `Set-Cookie`. Cost: as above.
+    /// The names of an answer's head: what ends at a hop, `Set-Cookie` and `Alt-Svc`. Cost: as above.
     #[must_use]
     pub fn of_answer(headers: &HeaderMap) -> Self {
         headers.keys().fold(Self::NONE, |found, name| found.or(Self::answered(name.as_str())))
@@ -123,6 +125,7 @@ impl Names {
         match (name.len(), name) {
             (2, "te") => Self::TE,
             (7, "upgrade") => Self::UPGRADE,
+            (7, "alt-svc") => Self::ALTERNATIVES,
             (10, "connection") => Self::CONNECTION,
             (10, "keep-alive") => Self::KEEP_ALIVE,
             (10, "set-cookie") => Self::SET_COOKIE,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
+    ALT_SVC, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE, VARY,
 };
 use http::response;
@@ -63,6 +63,8 @@ pub struct ResponseContext<'a> {
     pub keys: &'a Keys,
     /// Its domain; `None`: the host's alone.
     pub cookie_domain: Option<&'a str>,
+    /// A trusted proxy stands between the visitor and us.
+    pub behind_proxy: bool,
 }
 
 /// Whose a reference in a header is, for a visitor who has opted out.
@@ -232,6 +234,9 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
             tracker || name == cookie::NAME.as_bytes() || name.starts_with(marks::PREFIX.as_bytes())
         });
     }
+    if ctx.names.any(Names::ALTERNATIVES) {
+        forget_alternatives(headers, ctx.behind_proxy);
+    }
     if opted_out {
         let judge = Judge { policy: ctx.policy, lists: ctx.lists, page: ctx.page, guarded: ctx.guarded };
         // A visitor's own step to another page is theirs; what the browser fetches ahead of one is not.
@@ -270,6 +275,16 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         forbid_shared_caching(headers);
     }
     changes
+}
+
+/// An alternative that the origin offers (RFC 7838) is a way around us, on which nothing would be enforced: it goes, for
+/// everybody, since who opts out later would still know it. What browsers know from before they forget by `clear`; a
+/// proxy in front may have alternatives of its own, which that would end as well.
+fn forget_alternatives(headers: &mut HeaderMap, behind_proxy: bool) {
+    headers.remove(ALT_SVC);
+    if !behind_proxy {
+        headers.insert(ALT_SVC, HeaderValue::from_static("clear"));
+    }
 }
 
 /// A rewritten page, or the head that renews one; no part of a page.

@@ -3,14 +3,12 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use super::backup::verified;
 use super::beside::journal_there;
 use super::import::Arrival;
 use super::journal::left::{Left, left};
 use super::record::under;
-use super::{JOURNAL, OpenError, SECRET, keys};
+use super::{JOURNAL, OpenError, SECRET, keys, time};
 
 /// What another data folder has.
 #[derive(Debug)]
@@ -50,8 +48,8 @@ pub fn left_behind(folder: &Path, data_dir: &Path) -> Result<LeftBehind, OpenErr
     let unproven = verified(folder).err().map(|why| why.to_string());
     let live = checks.first().cloned().unwrap_or_default();
     let arrivals = outs.into_iter().map(|out| {
-        let time = Timestamp::from_microsecond(out.time_us).unwrap_or_default();
-        let policy = format!("adopted from node {node} record {} of {time:.0}", out.seq);
+        let time = time::to_the_second(out.time_us);
+        let policy = format!("adopted from node {node} record {} of {time}", out.seq);
         Arrival {
             subject: out.subject,
             others: Vec::new(),

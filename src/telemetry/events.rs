@@ -123,6 +123,15 @@ pub fn certificate_ends(file: &Path, until: i64, now: i64) -> Option<String> {
     Some(format!("{file}: this certificate {ends}: put a new one there, then reload"))
 }
 
+/// The limit of descriptors allows fewer connections than the settings.
+pub fn few_descriptors(limit: u64, room: usize) {
+    tracing::warn!(
+        limit,
+        "limits.connections: there are descriptors for {room} visitors' connections, and more get 503: raise \
+         LimitNOFILE or `ulimit -n`, or lower the setting"
+    );
+}
+
 /// A fetched certificate serves for a host, until a time (Unix seconds).
 pub fn certificate_in_place(metrics: &Metrics, host: &str, until: i64) {
     metrics.certificate_until(host, until);

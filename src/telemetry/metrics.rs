@@ -318,9 +318,15 @@ impl Metrics {
         Vec::clone(&self.upstreams.load()).into_iter()
     }
 
-    /// The origins' figures of the settings in force.
+    /// The origins' figures of the settings in force; those of others go.
     pub fn set_upstreams(&self, all: Vec<Arc<UpstreamFigures>>) {
         self.upstreams.store(Arc::new(all));
+        self.forget_upstreams_out_of_force();
+    }
+
+    /// Figures of origins go that were made for settings which did not come into force.
+    pub fn forget_upstreams_out_of_force(&self) {
+        self.upstream_families.keep_only(&self.upstreams.load());
     }
 
     /// The figures of one origin of a site; the same ones after a reload.

@@ -1,6 +1,8 @@
 //! Figures of one origin: read by `/metrics` and `/api/summary`, written where requests are sent.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -102,11 +104,16 @@ impl UpstreamFigures {
     }
 }
 
+/// Why a request does not get a place: the line was full, or too long.
+const REFUSED: [&str; 2] = ["full", "timeout"];
+
 /// What the figures of origins are made from.
 #[derive(Debug)]
 pub(super) struct UpstreamFamilies {
     gauges: [Gauges; 5],
     counters: [Counters; 6],
+    /// Whose figures are shown, by site and URL.
+    shown: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl UpstreamFamilies {
@@ -131,12 +138,43 @@ impl UpstreamFamilies {
             family(x, "upstream_queue_refused", "Requests refused for want of a connection to the origin"),
             family(x, "upstream_bad_lookups", "Look-ups of the origin's name that failed"),
         ];
-        Self { gauges, counters }
+        Self { gauges, counters, shown: Mutex::default() }
+    }
+
+    /// Shows the figures of origins that are not among these no more. What is still counted of them is seen by nobody.
+    pub(super) fn keep_only(&self, in_force: &[Arc<UpstreamFigures>]) {
+        let in_force = in_force.iter().map(|figures| (figures.site.as_str(), figures.upstream.as_str()));
+        let in_force: BTreeSet<_> = in_force.collect();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|(site, upstream)| {
+            let stays = in_force.contains(&(site.as_str(), upstream.as_str()));
+            if !stays {
+                self.forget(site, upstream);
+            }
+            stays
+        });
+    }
+
+    fn forget(&self, site: &str, upstream: &str) {
+        let of = [("site", site), ("upstream", upstream)];
+        for family in &self.gauges {
+            family.remove(&labels(&of));
+        }
+        let more = UpstreamState::ALL.map(|to| ("to", to.as_str())).into_iter();
+        let more = more.chain(REFUSED.map(|reason| ("reason", reason))).map(Some).chain([None]);
+        for more in more {
+            let pairs: Vec<_> = of.into_iter().chain(more).collect();
+            for family in &self.counters {
+                family.remove(&labels(&pairs));
+            }
+        }
     }
 
     /// The same ones every time.
     pub(super) fn of(&self, site: &str, upstream: &Upstream) -> UpstreamFigures {
         let of = [("site", site), ("upstream", upstream.label.as_str())];
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.insert((site.to_owned(), upstream.label.clone()));
         let counter = |family: &Counters, more: &[(&'static str, &str)]| {
             let pairs: Vec<_> = of.into_iter().chain(more.iter().copied()).collect();
             family.get_or_create_owned(&labels(&pairs))
@@ -158,8 +196,8 @@ impl UpstreamFamilies {
             bad_checks: counter(bad_checks, &[]),
             connections,
             waiting,
-            queue_full: counter(refused, &[("reason", "full")]),
-            queue_timeout: counter(refused, &[("reason", "timeout")]),
+            queue_full: counter(refused, &[("reason", REFUSED[0])]),
+            queue_timeout: counter(refused, &[("reason", REFUSED[1])]),
             bad_lookups: counter(bad_lookups, &[]),
         }
     }

@@ -226,7 +226,10 @@ fn an_account_header_from_a_stranger_is_not_believed() {
     let running = app::start(builder.settings()).unwrap();
     let addr = running.listen()[0];
     assert_eq!(post(addr, "/privacy-choices/opt-out", "X-Account-Id: ann\r\n", "").status(), 200);
-    assert!(!honoured(&get(addr, "/", "X-Account-Id: ann\r\n")));
+    assert!(!honoured(&get(addr, "/", "X-Account-Id: ann\r\nX-Account_Id: ann\r\n")));
+    // An origin that believes the header would take a stranger for the account's owner.
+    let heads = origin.seen(1);
+    assert!(heads.iter().all(|head| !format!("{head:?}").to_lowercase().contains("account")), "{heads:?}");
     let accounts: Vec<bool> = records_of(running, &data).iter().map(|r| r.account).collect();
     assert_eq!(accounts, [false]);
 }

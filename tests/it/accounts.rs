@@ -107,6 +107,27 @@ fn a_token_that_does_not_verify_names_nobody_and_is_counted_by_its_reason() {
     assert!(honoured(&proxy.get("/", &ann)));
 }
 
+/// An application's own opaque bearer, and a cookie of another path that went stale, name nobody: they hide no account that
+/// a good token names.
+#[test]
+fn what_is_no_token_hides_none_that_is() {
+    let origin = shop(&["/"]);
+    let proxy = with_secret(&origin, "cookie = \"id\"\nbearer = true").run();
+    let good = token("ann");
+    assert!(honoured(&proxy.get("/", &format!("{GPC}Cookie: id={good}\r\n"))));
+    for head in [
+        format!("Authorization: Bearer opaque\r\nCookie: id={good}\r\n"),
+        format!("Cookie: id=stale; id={good}\r\n"),
+        format!("Authorization: Bearer {good}\r\nCookie: id=stale\r\n"),
+    ] {
+        assert!(honoured(&proxy.get("/", &head)), "{head}");
+    }
+    assert_eq!(tokens(&proxy.running().metrics().render(), "malformed"), 0, "none of them counts as refused");
+    // Of two that are good the bearer's counts.
+    let bob = format!("Authorization: Bearer {}\r\nCookie: id={good}\r\n", token("bob"));
+    assert!(!honoured(&proxy.get("/", &bob)));
+}
+
 /// RFC 7518, 3.1, RFC 8037: what is signed with a key pair is verified with its public part as PEM.
 #[test]
 fn tokens_signed_with_key_pairs_are_verified_by_their_public_key() {

@@ -313,8 +313,8 @@ fn nothing_outside_tests_is_unsafe_or_unwraps() {
 fn what_the_app_starts_for_ever_is_begun_anew() {
     const MAY_END: [(&str, usize, &str); 8] = [
         ("app/admin_door.rs", 1, "a handshake"),
-        ("app/order_socket.rs", 1, "axum's own loop; a handler's panic ends its connection"),
         ("app/core_thread.rs", 1, "a thread, whose tasks are kept"),
+        ("app/order_socket.rs", 1, "axum's own loop; a handler's panic ends its connection"),
         ("app/orders.rs", 1, "orders are carried out in tasks of their own"),
         ("app/outward.rs", 1, "a connection of one request"),
         ("app/own_pages.rs", 1, "axum's own loop; a handler's panic ends its connection"),

@@ -277,6 +277,9 @@ fn a_body_without_a_type_is_rewritten_only_when_it_is_html() {
         assert_eq!(*heard.borrow(), [Done::NotHtml]);
         let (got, _) = drain(&mut body(pieces(PAGE.as_bytes(), size), &untyped));
         assert!(decoded(Coding::Gzip, &got).unwrap() == plainly(&recipe(true), PAGE.as_bytes()));
+        // What the browser goes to is a document, however little of one is there: it has the guard and the link.
+        let (got, _) = drain(&mut body(pieces(b"<p>hello</p>", size), &untyped));
+        assert!(decoded(Coding::Gzip, &got).unwrap() == plainly(&recipe(true), b"<p>hello</p>"));
     }
 }
 

@@ -366,6 +366,23 @@ fn check_warns_of_a_title_that_promises_two_rights() {
     assert!(check("limit_url = \"/limit\"\n").starts_with("ok: "));
 }
 
+/// Whoever is trusted may say who they are; a certificate that nobody is shown was meant for somebody.
+#[test]
+fn check_warns_of_proxies_that_are_everybody_and_of_certificates_without_a_listener() {
+    let folder = folder();
+    let text = "upstream = \"http://a\"\ntrusted_proxies = [\"0.0.0.0/0\"]\n[[tls.certificates]]\nchain = \"a.toml\"\n\
+                key = \"a.toml\"\n";
+    std::fs::write(folder.path().join("a.toml"), text).unwrap();
+    let output = optgate(&folder, &["check", "--config", "a.toml"]);
+    let said = words(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for warning in
+        ["`trusted_proxies` has everybody in it", "`tls.certificates` names certificates that nobody"]
+    {
+        assert!(said.contains(&format!("warning: {warning}")), "{said}");
+    }
+}
+
 /// An allow list that lets a stripped vendor in is refused before anything is served.
 #[test]
 fn check_refuses_a_second_wall_with_a_hole_for_a_stripped_vendor() {

@@ -421,6 +421,27 @@ fn out_of_descriptors_it_pauses_and_comes_back() {
     assert!(figure(&metrics(admin), series).is_some_and(|times| times > 0));
 }
 
+/// Idle connections cannot take the descriptors that visitors who are served, the journal and the admin listener need; and
+/// a shell's soft limit is not the process' own.
+#[test]
+fn idle_connections_leave_descriptors_to_the_others() {
+    let origin = Origin::start();
+    let builder = proxy().to(&origin);
+    let (addr, admin) = (own_address(), own_address());
+    let mut program = serving(&builder.write(), addr);
+    program.args(["--admin", &admin.to_string()]);
+    let limited = in_shell("ulimit -S -n 100 && ulimit -H -n 240 && exec \"$@\"", &program);
+    let binary = Binary::spawn(limited, addr, builder.into_dir());
+    binary.wait_for_line("there are descriptors for 132 visitors' connections");
+    binary.wait_for_line("listening on");
+    let mut served: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
+    served.iter_mut().for_each(|client| assert_eq!(client.get("/", "").text(), "hello"));
+    let _idle: Vec<_> = (0..300).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let refused = "optgate_limit_reached_total{limit=\"connections\"}";
+    wait_until("the first is refused", || figure(&metrics(admin), refused).is_some_and(|times| times > 0));
+    served.iter_mut().for_each(|client| assert_eq!(client.get("/", "").text(), "hello"));
+}
+
 /// Connections that the system deals to a core which never began would wait for ever: such a start is refused.
 #[test]
 fn with_descriptors_for_some_cores_only_it_does_not_start() {

@@ -52,7 +52,6 @@ fn table() -> Vec<(&'static str, String, Option<String>)> {
         gone("Use-As-Dictionary", "match=\"/*\""),
         gone("Set-Cookie", "_fbp=fb.1.2.3; Path=/"),
         same("Set-Login", "logged-in"),
-        same("Alt-Svc", "h3=\":443\""),
         same("Accept-CH", "DPR"),
         same("Critical-CH", "DPR"),
         same("Cross-Origin-Opener-Policy-Report-Only", "same-origin; report-to=\"own\""),
@@ -173,5 +172,21 @@ fn early_hints_never_carry_a_stripped_host() {
         }
         let body = client.body(&head, "GET").0;
         assert!(String::from_utf8_lossy(&body).starts_with("<html>"), "and the page is whole");
+    }
+}
+
+/// RFC 7838: an alternative of the origin's is a way around the proxy, for whoever opts out later too. What browsers know
+/// already they forget; a front's own alternatives are its own matter.
+#[test]
+fn a_way_around_the_proxy_is_never_offered_and_forgotten_where_it_was() {
+    let offer = "h3=\":8443\"; ma=2592000";
+    let origin = Origin::start().answers("/", answer(&format!("Alt-Svc: {offer}\r\n"), "text"));
+    let direct = proxy().to(&origin).run();
+    let fronted = proxy().to(&origin).toml("trusted_proxies = [\"127.0.0.1\"]\n").run();
+    let observing = proxy().to(&origin).toml("mode = \"observe\"\n").run();
+    for signal in ["", GPC] {
+        for (proxy, offered) in [(&direct, Some("clear")), (&fronted, None), (&observing, Some(offer))] {
+            assert_eq!(proxy.get("/", signal).head.one("alt-svc"), offered, "{signal:?}");
+        }
     }
 }

@@ -121,6 +121,7 @@ impl Case {
                 month: MONTH,
                 keys: &Keys::derive(b"k"),
                 cookie_domain: None,
+                behind_proxy: false,
             },
         );
         (parts, changes, plan)

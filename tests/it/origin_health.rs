@@ -263,3 +263,52 @@ fn no_more_than_a_part_of_the_origins_is_left_out_at_a_time() {
         assert_eq!(ejected, left_out, "{most} %");
     }
 }
+
+/// A reload that changes what is said of an origin that is left out leaves it out, also under another name of its site.
+#[test]
+fn an_origin_stays_left_out_over_a_reload_that_changes_its_weight_or_its_sites_name() {
+    let ((a, broken), (b, _)) = (origin(), origin());
+    broken.store(true, Ordering::SeqCst);
+    let weighted = |weight: u32| format!("{{ url = {}, weight = {weight} }}", a.toml());
+    let more = "name = \"old\"\n[outlier]\nfailures = 1\nejection = \"1h\"\nlongest = \"1h\"\n";
+    let proxy = site(&[weighted(1), b.toml()], more).run();
+    wait_until("it is left out", || {
+        proxy.get("/", "");
+        state(&proxy, 0) == UpstreamState::Ejected
+    });
+    let asked = a.heads();
+    proxy.reload(|text| text.replace(&weighted(1), &weighted(2))).unwrap();
+    assert_eq!((statuses(&proxy, 6), state(&proxy, 0)), (vec![200; 6], UpstreamState::Ejected));
+    let renamed = "name = \"new\"\nformerly = [\"old\"]";
+    proxy.reload(|text| text.replace("name = \"old\"", renamed)).unwrap();
+    assert_eq!((statuses(&proxy, 6), state(&proxy, 0)), (vec![200; 6], UpstreamState::Ejected));
+    assert_eq!(a.heads(), asked);
+}
+
+/// Whoever watches the figures is not told for ever that an origin is down that is gone, or that was never in force.
+#[test]
+fn figures_of_an_origin_go_with_it() {
+    let ((a, _), (b, _)) = (origin(), origin());
+    let origins = |list: &[&Origin]| {
+        let list: Vec<_> = list.iter().map(|origin| origin.toml()).collect();
+        format!("upstream = [{}]", list.join(", "))
+    };
+    let proxy = site(&[a.toml(), b.toml()], "").run();
+    let lines_of = |origin: &Origin| {
+        let metrics = proxy.running().metrics().render();
+        metrics.lines().filter(|line| line.contains(origin.url())).count()
+    };
+    let all = lines_of(&a);
+    assert!(all > 0 && lines_of(&b) == all);
+    proxy.reload(|text| text.replace(&origins(&[&a, &b]), &origins(&[&b]))).unwrap();
+    assert_eq!((lines_of(&a), lines_of(&b)), (0, all));
+    let roots = proxy.dir().join("roots.pem");
+    std::fs::write(&roots, "no certificate").unwrap();
+    let second = format!(
+        "[[sites]]\nname = \"second\"\nhosts = [\"second.test\"]\n\
+         upstream = {{ url = \"https://127.0.0.1:1\", roots = {roots:?} }}\n"
+    );
+    let refused = proxy.reload(|text| text.replace(&origins(&[&b]), &origins(&[&a, &b])) + &second);
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!((lines_of(&a), lines_of(&b)), (0, all));
+}

@@ -1,5 +1,7 @@
 //! Names of origins are looked up again, all their addresses are used, and a failing name server takes none away.
 
+use crate::support::binary::Binary;
+use crate::support::client;
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, held};
 use crate::support::proxy::{Proxy, proxy};
@@ -120,4 +122,97 @@ fn a_reload_keeps_what_was_looked_up() {
     proxy.reload(|text| format!("strip_link_params = true\n{text}")).unwrap();
     get(&proxy, 2);
     assert_eq!(first.heads(), 3);
+}
+
+/// A reload that changes what is said of the origin, or which site it is of, keeps them too.
+#[test]
+fn a_reload_that_changes_the_origins_settings_or_its_site_keeps_what_was_looked_up() {
+    let (first, _second, dns, proxy) = named(8, &["127.78.8.1"], "");
+    get(&proxy, 1);
+    dns.fails("origin.test");
+    let port = first.url().rsplit(':').next().unwrap();
+    let url = format!("\"http://origin.test:{port}\"");
+    let top = format!("upstream = {url}\n");
+    let site = |name: &str, more: &str| {
+        let upstream = format!("{{ url = {url}{more} }}");
+        format!("[[sites]]\nname = {name:?}\nhosts = [\"site.test\"]\nupstream = {upstream}\n")
+    };
+    let mut now = String::new();
+    for (name, more) in [
+        ("one", ""),
+        ("one", ", weight = 2"),
+        ("one", ", max_connections = 5"),
+        ("one", ", host = \"other.test\""),
+        ("another", ""),
+    ] {
+        let next = site(name, more);
+        proxy.reload(|text| text.replace(&top, "").replace(&now, "") + &next).unwrap();
+        assert_eq!(proxy.get("/", "").status(), 200, "{next}");
+        now = next;
+    }
+    assert_eq!(first.heads(), 6);
+}
+
+/// A new process begins with what the one before it knew, also of one that began so itself.
+#[test]
+fn an_upgrade_keeps_what_was_looked_up() {
+    let origin = Origin::start_at("127.78.9.1:0");
+    let port = origin.url().rsplit(':').next().unwrap();
+    let dns = Dns::start();
+    dns.addresses("origin.test", &["127.78.9.1"]);
+    let settings = format!(
+        "upstream = \"http://origin.test:{port}\"\n[dns]\nservers = [\"{}\"]\nupstream_interval = \"100ms\"\n",
+        dns.addr()
+    );
+    let mut binary = Binary::start(proxy().toml(&settings));
+    assert_eq!(client::get(binary.addr(), "/", "").status(), 200);
+    for goes_wrong in [Dns::fails, Dns::is_silent] {
+        goes_wrong(&dns, "origin.test");
+        binary.upgrade();
+        assert_eq!(client::get(binary.addr(), "/", "").status(), 200);
+    }
+    assert_eq!(origin.heads(), 3);
+}
+
+/// Kept connections are opened anew once when addresses come in, each at the next of them; not when one goes.
+#[test]
+fn an_address_that_is_added_gets_its_part_of_the_kept_connections() {
+    let (first, second, dns, proxy) = named(10, &["127.78.10.1"], "");
+    let ((slow, heard, release), (also_slow, also_heard, also_release)) = (held("first"), held("second"));
+    let (first, second) = (first.on("/slow", slow), second.on("/slow", also_slow));
+    let begin = || {
+        let mut client = proxy.client();
+        client.send("GET /slow HTTP/1.1\r\nHost: site.test\r\n\r\n");
+        client
+    };
+    let wait_for_look_ups = || {
+        let before = lookups(&dns);
+        wait_until("it was looked up again", || lookups(&dns) > before + 4);
+    };
+    let answered = |clients: &mut [client::Client]| {
+        clients.iter().for_each(|_| release.send(()).unwrap());
+        clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").text(), "first"));
+    };
+    let mut clients: Vec<_> = (0..4).map(|_| begin()).collect();
+    clients.iter().for_each(|_| heard.recv_timeout(DEADLINE).unwrap());
+    answered(&mut clients);
+    // Two are idle then, and two come back later.
+    let mut clients = [begin(), begin()];
+    clients.iter().for_each(|_| heard.recv_timeout(DEADLINE).unwrap());
+    dns.addresses("origin.test", &["127.78.10.1", "127.78.10.2"]);
+    wait_for_look_ups();
+    answered(&mut clients);
+    let mut clients: Vec<_> = (0..4).map(|_| begin()).collect();
+    for asked in [&heard, &heard, &also_heard, &also_heard] {
+        asked.recv_timeout(DEADLINE).unwrap();
+    }
+    assert_eq!((first.connections(), second.connections()), (6, 2));
+    for release in [&release, &release, &also_release, &also_release] {
+        release.send(()).unwrap();
+    }
+    clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status(), 200));
+    dns.addresses("origin.test", &["127.78.10.1"]);
+    wait_for_look_ups();
+    get(&proxy, 3);
+    assert_eq!((first.connections(), second.heads()), (6, 2), "the kept ones are used on");
 }

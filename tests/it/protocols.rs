@@ -1,10 +1,18 @@
 //! HTTP/2 and TLS on both sides, and origins on Unix sockets.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 
+use super::support::DEADLINE;
 use super::support::binary::{Binary, own_address, serving};
 use super::support::client::{Client, TlsClient};
+use super::support::frames::{HEADERS, PREFACE, SETTINGS, frame, hello_of, next_frame};
 use super::support::h2::{Frames, H2, H2Origin};
 use super::support::origin::Origin;
 use super::support::pki::Authority;
@@ -162,11 +170,11 @@ fn the_log_says_why_tls_with_an_origin_failed_and_what_to_do() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let past = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     // As servers in clear answer to what is no request.
-    let clear = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let clear = TcpListener::bind("127.0.0.1:0").unwrap();
     let pretends_tls = format!("https://{}", clear.local_addr().unwrap());
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for stream in clear.incoming().flatten() {
-            let _ = std::io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
     let tls = |leaf: super::support::pki::Leaf| Origin::start_tls(leaf.server());
@@ -254,4 +262,83 @@ fn an_origin_may_be_asked_under_its_own_name() {
     let seen = origin.first();
     assert_eq!(seen.one("host").as_deref(), Some("origin.test"));
     assert_eq!(seen.one("x-forwarded-host").as_deref(), Some("site.test"));
+}
+
+/// SETTINGS that allow one stream at a time (RFC 9113, 6.5.2).
+const ONE_STREAM: &[u8] = &[0, 3, 0, 0, 0, 1];
+
+/// An HTTP/2 origin that waits for what comes before it says anything, and tells how many requests that were on each of
+/// its connections. Without `settings` it says nothing for as long as the other side lasts.
+fn slow_to_speak(settings: Option<&'static [u8]>) -> (SocketAddr, mpsc::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (early, seen) = mpsc::channel();
+    thread::spawn(move || {
+        for wire in listener.incoming().flatten() {
+            let early = early.clone();
+            // It ends with the other side, in an error.
+            thread::spawn(move || drop(speak_late(&wire, settings, &early)));
+        }
+    });
+    (addr, seen)
+}
+
+fn speak_late(
+    mut wire: &TcpStream,
+    settings: Option<&'static [u8]>,
+    early: &mpsc::Sender<usize>,
+) -> io::Result<()> {
+    wire.read_exact(&mut [0; PREFACE.len()])?;
+    let patience = if settings.is_some() { Duration::from_millis(200) } else { DEADLINE };
+    wire.set_read_timeout(Some(patience))?;
+    let mut asked = Vec::new();
+    while let Ok((head, _)) = next_frame(wire) {
+        if head[3] == HEADERS {
+            asked.push(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+        }
+    }
+    // The test may be over already.
+    let _ = early.send(asked.len());
+    let Some(settings) = settings else { return Ok(()) };
+    wire.set_read_timeout(None)?;
+    wire.write_all(&[frame(SETTINGS, 0, 0, settings), frame(SETTINGS, 1, 0, &[])].concat())?;
+    for stream in asked {
+        wire.write_all(&hello_of(stream))?;
+    }
+    loop {
+        let (head, _) = next_frame(wire)?;
+        if head[3] == HEADERS {
+            wire.write_all(&hello_of(u32::from_be_bytes([head[5], head[6], head[7], head[8]])))?;
+        }
+    }
+}
+
+/// RFC 9113, 3.4 and 5.1.2: an origin says first how many streams it allows. Those that were begun before it has may be
+/// too many, and it would refuse them.
+#[test]
+fn no_request_goes_to_an_http2_origin_that_has_not_said_how_many_it_allows() {
+    let (origin, early) = slow_to_speak(Some(ONE_STREAM));
+    let proxy = proxy().upstream(&format!("h2c://{origin}")).run();
+    let answers = H2::prior_knowledge(proxy.addr()).get_at_once("http://site.test/", 4);
+    assert!(answers.iter().all(|answer| answer.body == b"hello"[..]), "{answers:?}");
+    let early: Vec<usize> = early.try_iter().collect();
+    assert!(!early.is_empty() && early.iter().all(|requests| *requests == 0), "{early:?}");
+}
+
+/// Its silence is as long as connecting may take, and the request is still nobody's.
+#[test]
+fn an_http2_origin_that_accepts_and_says_nothing_is_given_up_in_time() {
+    let (origin, early) = slow_to_speak(None);
+    let (other, _) = slow_to_speak(Some(ONE_STREAM));
+    let settings = |origins: &str| {
+        format!("upstream = [{origins}]\n[timeouts]\nupstream_connect = \"2s\"\nfirst_byte = \"1h\"\n")
+    };
+    let silent = format!("\"h2c://{origin}\"");
+    let alone = proxy().toml(&settings(&silent)).run();
+    assert_eq!(alone.get("/", "").status(), 504);
+    assert_eq!(early.recv_timeout(DEADLINE), Ok(0), "its connection is closed, and carried nothing");
+    let both = proxy().toml(&settings(&format!("{silent}, \"h2c://{other}\""))).run();
+    let mut client = both.client();
+    client.send("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(client.response("POST").text(), "hello", "the other origin has it");
 }

@@ -189,3 +189,53 @@ fn a_tunnel_holds_its_place() {
     tunnel.finish();
     assert_eq!(waits.response("GET").text(), "hello");
 }
+
+/// A reload gives places or takes them; who has one keeps it and is counted, and who waits is heard at once.
+#[test]
+fn places_that_a_reload_adds_or_takes_away_are_counted_with_those_that_are_taken() {
+    let (origin, heard, release) = slow_origin();
+    let proxy = run(&origin, "");
+    let places = |from: usize, to: usize| {
+        let [from, to] = [from, to].map(|places| format!("max_connections = {places} "));
+        proxy.reload(|text| text.replace(&from, &to)).unwrap();
+    };
+    let begin = || {
+        let mut client = proxy.client();
+        client.send(SLOW);
+        client
+    };
+    let mut clients = vec![occupied(&proxy, &heard), begin()];
+    wait_until("the second waits", || waiting(&proxy) == 1);
+    places(1, 2);
+    heard.recv_timeout(DEADLINE).expect("the second has the new place");
+    clients.push(begin());
+    wait_until("the third waits", || waiting(&proxy) == 1);
+    places(2, 1);
+    release.send(()).unwrap();
+    assert_eq!(clients.remove(0).response("GET").text(), "slow");
+    clients.push(begin());
+    wait_until("the third and the fourth wait", || waiting(&proxy) == 2);
+    assert!(heard.try_recv().is_err(), "the place that became free was one too many");
+    for _ in 0..2 {
+        release.send(()).unwrap();
+        heard.recv_timeout(DEADLINE).unwrap();
+    }
+    release.send(()).unwrap();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").text(), "slow"));
+}
+
+/// A line that a reload makes shorter is the same line, and the places are the same places.
+#[test]
+fn a_reload_that_changes_the_line_gives_no_place_away() {
+    let (origin, heard, release) = slow_origin();
+    let proxy = run(&origin, "[limits]\nupstream_queue = 9\n");
+    let mut first = occupied(&proxy, &heard);
+    proxy.reload(|text| text.replace("upstream_queue = 9", "upstream_queue = 1")).unwrap();
+    let mut second = proxy.client();
+    second.send("GET /second HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    wait_until("the second waits", || waiting(&proxy) == 1);
+    assert_eq!(proxy.get("/third", "").status(), 503, "the line is as short as it is now");
+    release.send(()).unwrap();
+    assert_eq!(first.response("GET").text(), "slow");
+    assert_eq!(second.response("GET").text(), "hello");
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use rustls::HandshakeKind;
+use rustls::{HandshakeKind, SignatureScheme};
 
 use super::support::binary::{Binary, optgate, own_address, serving};
 use super::support::client::{Response, TlsClient, metrics, tcp};
@@ -48,6 +48,42 @@ fn a_request_for_a_host_that_the_connection_is_not_for_is_misdirected() {
     assert_eq!(origin.seen(12).len(), 12, "nothing else reached the origin");
     let figures = proxy.running().metrics().render();
     assert!(figures.contains("cause=\"misdirected\"} 10"), "{figures}");
+}
+
+/// As operators have them: an ECDSA and another key for one name, and a wildcard beside a name that it holds too.
+#[test]
+fn of_several_certificates_for_a_name_the_one_is_shown_that_fits() {
+    let authority = Authority::new();
+    let builder = proxy().to(&Origin::start());
+    let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let leaves = [
+        authority.leaf_for(&["*.one.test", "alone.test"]),
+        authority.leaf("a.one.test"),
+        authority.leaf_of(&["a.one.test"], other),
+    ];
+    let files = ["wild", "ecdsa", "ed25519"];
+    let tables: String =
+        leaves.iter().zip(files).map(|(leaf, file)| leaf.toml(builder.dir(), file)).collect();
+    let proxy = builder.toml(&format!("[tls]\nlisten = [\"127.0.0.1:0\"]\n{tables}")).run();
+    let takes = |scheme| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        let mapping = provider.signature_verification_algorithms.mapping;
+        let at = mapping.iter().position(|(other, _)| *other == scheme).unwrap();
+        provider.signature_verification_algorithms.mapping = &mapping[at..=at];
+        authority.client_of(Arc::new(provider))
+    };
+    let ecdsa = SignatureScheme::ECDSA_NISTP256_SHA256;
+    for (name, scheme, shown) in [
+        ("b.one.test", ecdsa, 0),
+        ("alone.test", ecdsa, 0),
+        ("a.one.test", ecdsa, 1),
+        ("A.ONE.test", ecdsa, 1),
+        ("a.one.test", SignatureScheme::ED25519, 2),
+    ] {
+        let mut client = TlsClient::connect_tls(proxy.tls(), name, takes(scheme));
+        assert_eq!(client.get_from(name, "/", "").status(), 200, "{name} {scheme:?}");
+        assert_eq!(client.certificate(), leaves[shown].der, "{name} {scheme:?}");
+    }
 }
 
 /// More names than a connection remembers are judged all the same.

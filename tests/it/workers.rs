@@ -77,3 +77,17 @@ fn the_prefix_is_one_line_that_any_script_can_bear() {
     );
     assert!(prefix.contains("globalPrivacyControl"));
 }
+
+/// Chromium reads a classic worker's script by its mark and its head, which the standard does not: it goes out in UTF-8
+/// with a mark, whatever its head goes on to say.
+#[test]
+fn a_script_in_utf_16_goes_out_in_utf_8() {
+    for (head, marked) in [("text/javascript", true), ("text/javascript; charset=utf-16le", false)] {
+        let mark = if marked { "\u{feff}" } else { "" };
+        let wide: Vec<u8> = format!("{mark}{SCRIPT}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let origin = Origin::start().answers("/w.js", answer(&format!("Content-Type: {head}\r\n"), wide));
+        let proxy = proxy().to(&origin).run();
+        let got = proxy.get("/w.js", &format!("Sec-Fetch-Dest: worker\r\n{GPC}"));
+        assert_eq!(got.text(), format!("\u{feff}{}", prefixed()), "{head}");
+    }
+}

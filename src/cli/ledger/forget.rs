@@ -14,7 +14,7 @@ use super::{Failure, Global, settings};
 use crate::cli::data_folder::DataFolder;
 use crate::config::{self, Settings};
 use crate::privacy::{Keys, Subject};
-use crate::store::{self, HoldOrder};
+use crate::store::{self, HoldOrder, time};
 
 /// What to prune.
 #[derive(Debug, Args)]
@@ -249,8 +249,7 @@ pub fn hold(global: &Global, command: &HoldCommand, out: &mut dyn Write) -> Resu
             (Some(site), _) => format!("site {site}"),
             (None, reference) => format!("record {}", reference.as_deref().unwrap_or_default()),
         };
-        let since = Timestamp::from_microsecond(hold.time_us).unwrap_or_default();
-        writeln!(out, "{}\t{what}\t{since:.0}\t{}", hold.id, hold.reason)?;
+        writeln!(out, "{}\t{what}\t{}\t{}", hold.id, time::to_the_second(hold.time_us), hold.reason)?;
     }
     Ok(())
 }

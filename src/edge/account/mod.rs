@@ -109,7 +109,8 @@ pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<AccountKey> {
     let by_header = key_in_header(x, headers).ok()?.map(|key| AccountKey::from(key.as_bytes()));
     let by_token = || {
         let verifier = x.snapshot.verifier.as_ref()?;
-        verifier.account_key(verifier.token(headers)?).map(|key| AccountKey::from(key.into_bytes()))
+        let key = verifier.tokens(headers).find_map(|token| verifier.account_key(token));
+        key.map(|key| AccountKey::from(key.into_bytes()))
     };
     by_header.or_else(by_token)
 }
@@ -137,24 +138,34 @@ fn by_token(
     pending: &mut bool,
 ) -> Option<Known> {
     let verifier = snapshot.verifier.as_ref()?;
-    let token = verifier.token(headers)?;
     let now = jiff::Timestamp::now().as_second();
-    let verdict = core.tokens.borrow_mut().verdict(verifier, scope, token, now);
-    let (what, account) = match verdict {
-        Verdict::Account(account) => (Token::Verified, Some(account)),
-        Verdict::Pending => (Token::Pending, None),
-        Verdict::Refused(why) => (why, None),
-    };
-    *pending = what == Token::Pending;
-    core.house.metrics.accounts.token(what);
-    account
+    let mut refused = None;
+    for token in verifier.tokens(headers) {
+        let what = match core.tokens.borrow_mut().verdict(verifier, scope, token, now) {
+            Verdict::Account(account) => {
+                core.house.metrics.accounts.token(Token::Verified);
+                return Some(account);
+            }
+            Verdict::Pending => Token::Pending,
+            Verdict::Refused(why) => why,
+        };
+        *pending |= what == Token::Pending;
+        refused.get_or_insert(what);
+    }
+    core.house.metrics.accounts.token(refused?);
+    None
+}
+
+/// The values of cookies of this name that are not empty, as they stand.
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|field| cookie_pairs(field.as_bytes()));
+    pairs.filter(move |(found, value)| *found == name.as_bytes() && !value.is_empty()).map(|(_, value)| value)
 }
 
 /// The value of a cookie; the first that is not empty counts.
 #[must_use]
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let mut pairs = headers.get_all(header::COOKIE).iter().flat_map(|field| cookie_pairs(field.as_bytes()));
-    pairs.find(|(found, value)| *found == name.as_bytes() && !value.is_empty()).map(|(_, value)| value)
+    cookies(headers, name).next()
 }
 
 /// Takes what an origin's answer says of the account out of its head, in every mode, and remembers it for the

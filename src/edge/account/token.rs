@@ -29,6 +29,8 @@ const REFUSED_FOR: i64 = 10;
 
 /// Shortest time between two fetches for the sake of a key that a token names.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// Tokens of a request that are looked at; each may cost a signature check.
+const TOKENS: usize = 4;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,16 +123,17 @@ impl Verifier {
         self.wanted.notified().await;
     }
 
-    /// The token of a request.
-    #[must_use]
-    pub fn token<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+    /// What may be the tokens of a request, those that count first before the others: a bearer's, then cookies'. An API's
+    /// own bearer and a stale cookie of another path are none, which only a look at them tells.
+    pub fn tokens<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
         let bearer = || {
             let value = headers.get(header::AUTHORIZATION)?.as_bytes();
             let (scheme, token) = value.split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|t| !t.is_empty())
         };
-        let cookie = || super::cookie(headers, self.settings.cookie.as_deref()?);
-        if self.settings.bearer { bearer().or_else(cookie) } else { cookie() }
+        let cookies =
+            self.settings.cookie.as_deref().into_iter().flat_map(|name| super::cookies(headers, name));
+        self.settings.bearer.then(bearer).flatten().into_iter().chain(cookies).take(TOKENS)
     }
 
     /// Verifies a token, and says until when (Unix seconds) and by which set the verdict holds.
@@ -445,15 +448,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_token_is_found_where_the_settings_say() {
+    fn tokens_are_found_where_the_settings_say_in_their_order() {
         let mut headers = HeaderMap::new();
-        headers.insert("cookie", "a=1; t=from.the.cookie".parse().unwrap());
+        headers.insert("cookie", "a=1; t=stale; t=; t=from.the.cookie".parse().unwrap());
         let (both, cookie) = (verifier(|_| ()), verifier(|s| s.bearer = false));
-        assert_eq!(both.token(&headers), Some(&b"from.the.cookie"[..]));
+        let found = |verifier: &Verifier, headers: &HeaderMap| {
+            let tokens = verifier.tokens(headers).map(|token| String::from_utf8_lossy(token).into_owned());
+            tokens.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(found(&both, &headers), "stale from.the.cookie");
         headers.insert("authorization", "bEARER  from.the.field".parse().unwrap());
-        assert_eq!(both.token(&headers), Some(&b"from.the.field"[..]));
-        assert_eq!(cookie.token(&headers), Some(&b"from.the.cookie"[..]));
+        assert_eq!(found(&both, &headers), "from.the.field stale from.the.cookie");
+        assert_eq!(found(&cookie, &headers), "stale from.the.cookie");
         headers.insert("authorization", "Basic YTpi".parse().unwrap());
-        assert_eq!(both.token(&headers), Some(&b"from.the.cookie"[..]), "another scheme is no token");
+        assert_eq!(found(&both, &headers), "stale from.the.cookie", "another scheme is no token");
+        headers.insert("cookie", "t=1; t=2; t=3; t=4; t=5".parse().unwrap());
+        assert_eq!(found(&both, &headers), "1 2 3 4", "and no more than that");
     }
 }

@@ -153,6 +153,12 @@ pub struct Scan {
     /// Where the fields begin.
     first: usize,
     fields: usize,
+    said: Said,
+}
+
+/// What a head says of what follows it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Said {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
@@ -171,12 +177,12 @@ impl Scan {
     ) -> Result<Option<RequestHead>, Reason> {
         let done = self.lines(bytes, limits, known, false)?;
         let head = |length| {
-            let framing = match (self.chunked, self.length) {
+            let framing = match (self.said.chunked, self.said.length) {
                 (true, _) => Framing::Chunked,
                 (_, Some(0) | None) => Framing::None,
                 (_, Some(length)) => Framing::Length(length),
             };
-            RequestHead { length, framing, upgrade: self.upgrade && framing == Framing::None }
+            RequestHead { length, framing, upgrade: self.said.upgrade && framing == Framing::None }
         };
         Ok(done.map(head))
     }
@@ -197,7 +203,7 @@ impl Scan {
         known: &mut Known,
     ) -> Result<Option<AnswerHead>, Reason> {
         let done = self.lines(bytes, limits, known, true)?;
-        let framing = match (self.chunked, self.length) {
+        let framing = match (self.said.chunked, self.said.length) {
             (true, _) => Some(Framing::Chunked),
             (_, length) => length.map(Framing::Length),
         };
@@ -242,7 +248,7 @@ impl Scan {
                 known.note(self.fields - 1, start, end, telling, again.is_some());
             } else if self.begun {
                 self.check_framing()?;
-                known.end(&bytes[self.first..start]);
+                known.end(&bytes[self.first..start], (self.old, self.said));
                 return Ok(Some(self.line));
             } else if !line.is_empty() {
                 if answer {
@@ -252,14 +258,32 @@ impl Scan {
                 }
                 (self.begun, self.first) = (true, self.line);
                 known.begin();
+                if self.comes_again(bytes, limits, known) {
+                    return Ok(Some(self.line));
+                }
             } else if answer || self.empty_lines == EMPTY_LINES {
                 return Err(if answer { Reason::StatusLine } else { Reason::RequestLine });
             } else {
                 self.empty_lines += 1;
             }
         }
-        self.unfinished(bytes, limits)?;
-        Ok(None)
+        match self.unfinished(bytes, limits) {
+            Err(Reason::RequestLine) if answer => Err(Reason::StatusLine),
+            unfinished => unfinished.map(|()| None),
+        }
+    }
+
+    /// Reads the fields at once where all of them, and the head's end, stood behind the last first line too: whether they
+    /// did. What they say is the same in the same version.
+    fn comes_again(&mut self, bytes: &[u8], limits: Limits, known: &mut Known) -> bool {
+        let rest = bytes.get(self.first..).unwrap_or_default();
+        let Some((length, said)) = known.all_again(rest, self.old) else { return false };
+        let end = self.first + length + 2;
+        if end > limits.bytes || known.count() > limits.fields {
+            return false;
+        }
+        (self.line, self.searched, self.fields, self.said) = (end, end, known.count(), said);
+        true
     }
 
     /// What comes without a line end must at least be able to become a line: whoever speaks another
@@ -369,18 +393,18 @@ impl Scan {
             return Err(self.control(value));
         }
         match name.len() {
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = !self.old,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.said.upgrade = !self.old,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = decimal(blanks_off(value)).ok_or(Reason::Length)?;
-                if self.length.replace(length).is_some() {
+                if self.said.length.replace(length).is_some() {
                     return Err(Reason::RepeatedLength);
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if self.old || self.chunked || !blanks_off(value).eq_ignore_ascii_case(b"chunked") {
+                if self.old || self.said.chunked || !blanks_off(value).eq_ignore_ascii_case(b"chunked") {
                     return Err(Reason::Coding);
                 }
-                self.chunked = true;
+                self.said.chunked = true;
             }
             _ => return Ok(false),
         }
@@ -388,7 +412,7 @@ impl Scan {
     }
 
     fn check_framing(&self) -> Result<(), Reason> {
-        if self.chunked && self.length.is_some() { Err(Reason::LengthAndCoding) } else { Ok(()) }
+        if self.said.chunked && self.said.length.is_some() { Err(Reason::LengthAndCoding) } else { Ok(()) }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Clients and origins say most of what they say with every message. A line that is, byte for byte, the one that
 //! stood in the same place of the last head has been found good; comparing costs a tenth of reading.
 
+use super::head::Said;
+
 /// Longer heads are not remembered, bytes of their fields.
 const MOST: usize = 2048;
 
@@ -19,6 +21,8 @@ pub struct Known {
     changed: bool,
     /// Places whose line came again in the head that was read last, the first of them in the lowest bit.
     again: u128,
+    /// Whether the last head was of HTTP/1.0, and what it said.
+    said: (bool, Said),
 }
 
 /// Where a line stands.
@@ -51,6 +55,30 @@ impl Known {
         place < u128::BITS as usize && self.again & (1 << place) != 0
     }
 
+    /// How many fields the last head had.
+    pub(super) const fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether these bytes are the last head's fields and its end, behind a first line of the same version: their length
+    /// without that, and what they say.
+    pub(super) fn all_again(&mut self, bytes: &[u8], old: bool) -> Option<(usize, Said)> {
+        let length = self.bytes.len();
+        let whole = length > 0 && self.count() <= u128::BITS as usize && self.said.0 == old;
+        let again = whole && bytes.starts_with(&self.bytes) && bytes[length..].starts_with(b"\r\n");
+        if !again {
+            return None;
+        }
+        self.again = u128::MAX >> (u128::BITS as usize - self.count());
+        Some((length, self.said.1))
+    }
+
+    /// Where the line in this place of the head that was read last ends, counted from the first field's start. `None`:
+    /// there is none, or it is not known.
+    pub fn end_of(&self, place: usize) -> Option<usize> {
+        self.lines.get(place).map(|line| line.end.into())
+    }
+
     /// Whether these bytes begin with the line that stood in this place of the last head; places count from 0.
     pub(super) fn again(&self, place: usize, bytes: &[u8]) -> Option<Again> {
         let line = self.lines.get(place)?;
@@ -77,9 +105,15 @@ impl Known {
         }
     }
 
-    /// The head is whole, and these are its fields.
-    pub(super) fn end(&mut self, fields: &[u8]) {
+    /// The head is whole, and these are its fields. `said`: whether it is of HTTP/1.0, and what they say.
+    pub(super) fn end(&mut self, fields: &[u8], said: (bool, Said)) {
+        self.said = said;
         if !self.changed {
+            // It may have ended sooner than the one before.
+            self.bytes.truncate(fields.len());
+            while self.lines.last().is_some_and(|line| usize::from(line.end) > fields.len()) {
+                self.lines.pop();
+            }
             return;
         }
         self.bytes.clear();

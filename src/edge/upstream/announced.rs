@@ -1,7 +1,8 @@
 //! How many streams an HTTP/2 origin allows at a time, read in passing: hyper holds back what is more, without a
 //! word, until a stream ends; so whoever shares the connection has to know.
 //!
-//! An origin's first frame is its SETTINGS (RFC 9113, 3.4). What it says later is hyper's to heed.
+//! An origin's first frame is its SETTINGS (RFC 9113, 3.4), and the connection is nobody's before it has come. What the
+//! origin says later is hyper's to heed.
 
 use std::rc::Rc;
 

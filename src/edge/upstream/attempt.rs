@@ -12,6 +12,15 @@ use crate::edge::error::ProxyError;
 /// handing it on from call to call would move it each time.
 pub type Outgoing = Option<Request<RequestBody>>;
 
+/// What a request's head says over HTTP/1.1 behind its fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail<'a> {
+    /// Lines, as they are written.
+    pub lines: &'a [u8],
+    /// Its id.
+    pub id: &'a [u8],
+}
+
 /// How an attempt to send a request failed.
 #[derive(Debug)]
 pub enum Attempt {

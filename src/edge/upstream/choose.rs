@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use http::HeaderMap;
 
@@ -25,6 +26,8 @@ pub struct CoreGroup {
     pools: Vec<Rc<Pool>>,
     turns: RefCell<Turns>,
     turn: Cell<usize>,
+    /// The core's time when it was last asked for, and that moment as the group counts it.
+    moment: Cell<(Instant, u64)>,
 }
 
 impl CoreGroup {
@@ -32,7 +35,20 @@ impl CoreGroup {
     #[must_use]
     pub fn new(group: Arc<Group>, pools: Vec<Rc<Pool>>) -> Self {
         let turns = RefCell::new(Turns::new(pools.len()));
-        Self { group, pools, turns, turn: Cell::new(0) }
+        let now = timer::now();
+        let moment = Cell::new((now, group.moment(now)));
+        Self { group, pools, turns, turn: Cell::new(0), moment }
+    }
+
+    /// Now, as the group counts it. Cost: a comparison while the core's time stands still.
+    fn now(&self) -> u64 {
+        let (now, (at, moment)) = (timer::now(), self.moment.get());
+        if now == at {
+            return moment;
+        }
+        let moment = self.group.moment(now);
+        self.moment.set((now, moment));
+        moment
     }
 
     /// The pools, in the origins' order.
@@ -87,7 +103,7 @@ impl<'a> Choice<'a> {
         if untried == 0 {
             return None;
         }
-        let now = group.moment(timer::now());
+        let now = self.local.now();
         let open = match group.usable(now) & untried {
             0 => match group.well(now) & untried {
                 0 => untried,
@@ -153,8 +169,9 @@ impl<'a> Choice<'a> {
         (upstream.proxy_protocol != ProxyProtocol::Off).then_some(self.x.client.address)
     }
 
-    fn asking(&self, origin: usize) -> Asking {
-        Asking { client: self.client(origin), load: self.local.group.load(origin) }
+    fn asking(&self, origin: usize) -> Asking<'a> {
+        let (x, load) = (self.x, self.local.group.load(origin));
+        Asking { client: self.client(origin), load, tail: x.tail() }
     }
 
     /// Asks an origin and notes what becomes of it. What it says before its answer goes to `interim`.
@@ -194,7 +211,7 @@ impl<'a> Choice<'a> {
 
     fn note(&mut self, origin: usize, sent: Result<u16, &Attempt>) {
         let group = &self.local.group;
-        let now = group.moment(timer::now());
+        let now = self.local.now();
         match sent {
             Ok(status) => group.answered(origin, status, now),
             Err(Attempt::NotSent(error) | Attempt::Failed(error)) => {

@@ -31,7 +31,8 @@ pub struct Connector {
     /// Where its name leads; `None` for a literal address or a Unix socket.
     pub names: Option<Arc<Names>>,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    limit: Duration,
+    /// `timeouts.upstream_connect`.
+    pub(super) limit: Duration,
 }
 
 /// A connected origin.
@@ -80,6 +81,12 @@ impl Connector {
         self.names.as_ref().map_or(0, |names| names.version())
     }
 
+    /// Whether the origin's name has come to lead to more addresses since a version.
+    #[must_use]
+    pub fn has_more_since(&self, version: u64) -> bool {
+        self.names.as_ref().is_some_and(|names| names.has_more_since(version))
+    }
+
     /// Whether the origin's name still leads where a connection does; always, where there is no name.
     #[must_use]
     pub fn leads_to(&self, address: Option<SocketAddr>) -> bool {
@@ -96,7 +103,7 @@ impl Connector {
         timer::within(self.limit, self.dial(client)).await.unwrap_or(Err(ProxyError::ConnectTimeout))
     }
 
-    /// As [`Self::connect`], without its limit: for threads whose timer is another.
+    /// As [`Self::connect`], without its limit: for threads whose timer is another, and where more is to be in time.
     ///
     /// # Errors
     /// As [`Self::connect`].

@@ -12,7 +12,7 @@ use super::balance::{digest, those};
 use super::connect::Connector;
 use super::health::{Health, Standing, millis};
 use super::queue::Cap;
-use crate::config::{self, Balance, Outlier, Settings, Sharing, Upstream};
+use crate::config::{self, Balance, HashOn, Outlier, Settings, Sharing, Upstream};
 use crate::edge::error::ProxyError;
 use crate::telemetry::events;
 use crate::telemetry::upstreams::{UpstreamFigures, UpstreamState};
@@ -103,22 +103,21 @@ impl Group {
     }
 
     /// Goes on where another group of the same site is: an origin that is in both stays what it was to the
-    /// balancer, its name leads where it led, and who has a place there keeps it. Not yet in use.
+    /// balancer, whatever else is said of it now, and who has a place there keeps it. Not yet in use.
     pub fn take_over(&self, before: &Self) {
         let now = Instant::now();
         let (then, now) = (before.moment(now), self.moment(now));
+        let mut left: Vec<&Member> = before.members.iter().collect();
         for member in &self.members {
-            let same = |old: &&Member| old.connector.upstream == member.connector.upstream;
-            let Some(old) = before.members.iter().find(same) else { continue };
+            let Some(old) = take_same_origin(&mut left, &member.connector.upstream) else { continue };
             member.health.take_over(&old.health, then, now, self.sharing.health.is_some());
-            let caps = (member.cap.load_full(), old.cap.load_full());
-            if let (Some(new), Some(old)) = caps
-                && new.waits_as(&old)
-            {
-                member.cap.store(Some(old));
-            }
-            if let (Some(names), Some(known)) = (&member.connector.names, &old.connector.names) {
-                names.take_over(known);
+            match (member.cap.load_full(), old.cap.load_full()) {
+                (Some(new), Some(old)) => {
+                    old.become_as(&new);
+                    member.cap.store(Some(old));
+                }
+                (None, Some(old)) => old.open(),
+                (_, None) => {}
             }
             if member.health.is_ejected() {
                 self.ejected.fetch_add(1, Ordering::AcqRel);
@@ -141,6 +140,12 @@ impl Group {
     #[must_use]
     pub const fn all(&self) -> u64 {
         self.primaries | self.backups
+    }
+
+    /// Whether what a head says need not be among its fields: every origin reads it as bytes, and none is chosen by a field.
+    #[must_use]
+    pub fn reads_lines(&self) -> bool {
+        self.http1 == self.all() && !matches!(self.sharing.hash_on, HashOn::Header(_))
     }
 
     /// A moment as the origins' states count it.
@@ -303,6 +308,13 @@ impl Group {
     }
 }
 
+/// The member that is this origin, of those that nobody has taken: the one of which the same is said, if there is one.
+fn take_same_origin<'a>(left: &mut Vec<&'a Member>, wanted: &Upstream) -> Option<&'a Member> {
+    let equal = left.iter().position(|old| old.connector.upstream == *wanted);
+    let at = equal.or_else(|| left.iter().position(|old| old.connector.upstream.is_same_origin(wanted)))?;
+    Some(left.remove(at))
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub struct Load {
@@ -392,6 +404,16 @@ mod tests {
         }
     }
 
+    /// A key in a field, or HTTP/2, needs all of a head as fields.
+    #[test]
+    fn lines_are_for_origins_that_read_bytes_and_are_not_chosen_by_a_field() {
+        let (mut by_field, mut http2) = (group(2, 0, 0), group(2, 0, 0));
+        by_field.sharing.hash_on = HashOn::Header(http::HeaderName::from_static("x-real-ip"));
+        http2.http1 = 0b01;
+        let all = [group(1, 1, 0), by_field, http2].map(|group| group.reads_lines());
+        assert_eq!(all, [true, false, false]);
+    }
+
     #[test]
     fn no_more_than_the_share_is_ejected_and_time_brings_them_back() {
         let group = group(4, 0, 0);
@@ -445,16 +467,26 @@ mod tests {
             group.members[0].cap.store(Some(Arc::new(cap)));
             group
         };
-        let (before, after, other) = (capped(5), capped(5), capped(6));
+        let (before, after) = (capped(5), capped(6));
         let place = before.members[0].cap.load().as_ref().unwrap().try_take().unwrap();
         assert_eq!((before.full(), after.full()), (0b01, 0));
         after.take_over(&before);
         assert_eq!(after.full(), 0b01);
         drop(place);
         assert_eq!(after.full(), 0);
-        other.take_over(&before);
-        let (kept, own) = (before.members[0].cap.load_full(), other.members[0].cap.load_full());
-        assert!(!Arc::ptr_eq(&kept.unwrap(), &own.unwrap()), "another line is in force at once");
+    }
+
+    /// What is said of an origin beside where it is makes no other of it; of two of one place it is the one of which
+    /// the same is said.
+    #[test]
+    fn an_origin_is_known_by_where_it_is() {
+        let (before, mut after) = (group(2, 0, 0), group(3, 0, 0));
+        before.answered(1, 503, 1);
+        after.members[0].connector.upstream.weight = 9;
+        after.members[2].connector.upstream.address =
+            UpstreamAddress::Tcp { host: "127.0.0.1".into(), port: 2 };
+        after.take_over(&before);
+        assert_eq!(after.usable(1), 0b101);
     }
 
     /// One may always be ejected, the only one never.

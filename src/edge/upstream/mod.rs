@@ -24,7 +24,7 @@ mod shared;
 pub mod transport;
 
 pub use answer_error::AnswerError;
-pub use attempt::{Attempt, Outgoing};
+pub use attempt::{Attempt, Outgoing, Tail};
 pub use choose::{Choice, CoreGroup};
 pub use connect::Connector;
 pub use group::Group;

@@ -2,31 +2,93 @@
 //!
 //! One number for the whole process: a share for each core would leave places empty on one core while
 //! requests wait on another. The line is first come, first served over all cores (tokio's semaphore), and
-//! whoever leaves it leaves nothing behind.
+//! whoever leaves it leaves nothing behind. A reload changes how many places there are and how long the line may be,
+//! and leaves everybody where they are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
 
 use crate::edge::error::ProxyError;
 use crate::edge::timer;
 use crate::telemetry::upstreams::UpstreamFigures;
 
 /// A place at an origin; given back when dropped.
-pub type Place = OwnedSemaphorePermit;
+#[derive(Debug)]
+pub struct Place(Arc<Places>);
+
+impl Place {
+    fn of(places: &Arc<Places>) -> Self {
+        Self(Arc::clone(places))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+/// All places of an origin.
+#[derive(Debug)]
+struct Places {
+    free: Semaphore,
+    /// How many there are.
+    all: AtomicUsize,
+    /// Taken ones that are too many since a reload: as many that come back are not given out again.
+    over: AtomicUsize,
+}
+
+impl Places {
+    fn new(all: usize) -> Self {
+        Self { free: Semaphore::new(all), all: AtomicUsize::new(all), over: AtomicUsize::new(0) }
+    }
+
+    fn give_back(&self) {
+        let one_less = |over: usize| over.checked_sub(1);
+        if self.over.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_err() {
+            self.free.add_permits(1);
+        }
+    }
+
+    /// From now on there are so many. One caller at a time.
+    fn become_as_many(&self, all: usize) {
+        let before = self.all.swap(all, Ordering::AcqRel);
+        let (more, fewer) = (all.saturating_sub(before), before.saturating_sub(all));
+        // In this order, so that whoever gives one back meanwhile is not counted twice.
+        self.over.fetch_add(fewer, Ordering::AcqRel);
+        let settled = more + self.free.forget_permits(fewer);
+        let over = self.lower_over(settled);
+        self.free.add_permits(settled.saturating_sub(over));
+    }
+
+    /// So many are too many no more; gives how many were.
+    fn lower_over(&self, by: usize) -> usize {
+        let lower = |over: usize| Some(over.saturating_sub(by));
+        // It never refuses.
+        self.over.fetch_update(Ordering::AcqRel, Ordering::Acquire, lower).unwrap_or_default()
+    }
+}
+
+/// How requests wait.
+#[derive(Debug)]
+struct Line {
+    most: usize,
+    limit: Duration,
+    figures: Arc<UpstreamFigures>,
+}
 
 /// The places of one origin.
 #[derive(Debug)]
 pub struct Cap {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     waiting: AtomicUsize,
-    most_waiting: usize,
-    limit: Duration,
+    line: ArcSwap<Line>,
     /// Says to all cores that somebody waits: places of idle connections are to be given up.
     wanted: watch::Sender<()>,
-    figures: Arc<UpstreamFigures>,
 }
 
 impl Cap {
@@ -34,25 +96,36 @@ impl Cap {
     #[must_use]
     pub fn new(places: usize, most_waiting: usize, limit: Duration, figures: Arc<UpstreamFigures>) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            places: Arc::new(Places::new(places.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
-            most_waiting,
-            limit,
+            line: ArcSwap::from_pointee(Line { most: most_waiting, limit, figures }),
             wanted: watch::channel(()).0,
-            figures,
         }
     }
 
-    /// Whether its line is as another's.
-    #[must_use]
-    pub fn waits_as(&self, other: &Self) -> bool {
-        (self.most_waiting, self.limit) == (other.most_waiting, other.limit)
+    /// From now on it is as another that nobody uses yet. Who has a place keeps it, and it counts; who waits already
+    /// waits as before, and gets a new place at once. One caller at a time.
+    pub fn become_as(&self, other: &Self) {
+        self.line.store(other.line.load_full());
+        self.places.become_as_many(other.places.all.load(Ordering::Acquire));
+        self.wanted.send_replace(());
+    }
+
+    /// There is no limit any more: nobody has to wait on.
+    pub fn open(&self) {
+        self.places.become_as_many(Semaphore::MAX_PERMITS);
     }
 
     /// Whether a place is free now. Cost: one load.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.places.available_permits() > 0
+        self.places.free.available_permits() > 0
+    }
+
+    /// Taken places that are too many since a reload.
+    #[must_use]
+    pub fn over(&self) -> usize {
+        self.places.over.load(Ordering::Acquire)
     }
 
     /// Requests in the line.
@@ -70,7 +143,8 @@ impl Cap {
     /// A place that is free now.
     #[must_use]
     pub fn try_take(&self) -> Option<Place> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+        self.places.free.try_acquire().ok()?.forget();
+        Some(Place::of(&self.places))
     }
 
     /// A place, if need be after waiting for it.
@@ -81,13 +155,16 @@ impl Cap {
         if let Some(place) = self.try_take() {
             return Ok(place);
         }
-        let _waiting = Waiting::begin(self)?;
+        let waiting = Waiting::begin(self)?;
         self.wanted.send_replace(());
-        match timer::within(self.limit, Arc::clone(&self.places).acquire_owned()).await {
-            Some(Ok(place)) => Ok(place),
+        match timer::within(waiting.line.limit, self.places.free.acquire()).await {
+            Some(Ok(place)) => {
+                place.forget();
+                Ok(Place::of(&self.places))
+            }
             Some(Err(_)) => Err(ProxyError::Internal("the places of an origin were closed")),
             None => {
-                self.figures.queue_timeout.inc();
+                waiting.line.figures.queue_timeout.inc();
                 Err(ProxyError::QueueTimeout)
             }
         }
@@ -95,24 +172,29 @@ impl Cap {
 }
 
 /// One in the line; leaves it when dropped, also by a visitor that goes.
-struct Waiting<'a>(&'a Cap);
+struct Waiting<'a> {
+    cap: &'a Cap,
+    /// As it was when this one came.
+    line: Arc<Line>,
+}
 
 impl<'a> Waiting<'a> {
     fn begin(cap: &'a Cap) -> Result<Self, ProxyError> {
-        if cap.waiting.fetch_add(1, Ordering::AcqRel) >= cap.most_waiting {
+        let line = cap.line.load_full();
+        if cap.waiting.fetch_add(1, Ordering::AcqRel) >= line.most {
             cap.waiting.fetch_sub(1, Ordering::AcqRel);
-            cap.figures.queue_full.inc();
+            line.figures.queue_full.inc();
             return Err(ProxyError::QueueFull);
         }
-        cap.figures.waiting.inc();
-        Ok(Self(cap))
+        line.figures.waiting.inc();
+        Ok(Self { cap, line })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
-        self.0.figures.waiting.dec();
+        self.cap.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.line.figures.waiting.dec();
     }
 }
 
@@ -175,7 +257,7 @@ mod tests {
         drop(leaves_chosen);
         drop(taken(&mut stays));
         assert!(cap.waiting() == 0 && cap.has_room());
-        assert_eq!(cap.figures.waiting.get(), 0);
+        assert_eq!(cap.line.load().figures.waiting.get(), 0);
     }
 
     #[test]
@@ -189,6 +271,46 @@ mod tests {
         assert!(wanted.has_changed().unwrap());
         let mut refused: Taking<'_> = Box::pin(cap.take());
         assert!(matches!(poll(&mut refused), Poll::Ready(Err(ProxyError::QueueFull))));
-        assert_eq!((cap.waiting(), cap.figures.queue_full.get()), (1, 1));
+        assert_eq!((cap.waiting(), cap.line.load().figures.queue_full.get()), (1, 1));
+    }
+
+    /// A reload: those that are taken count, however many there are to be; what is too many goes as it comes back.
+    #[test]
+    fn places_that_are_taken_count_among_as_many_as_there_are_now() {
+        let now = cap(3, 10);
+        let mut held: Vec<Place> = (0..2).filter_map(|_| now.try_take()).collect();
+        now.become_as(&cap(1, 10));
+        assert_eq!((now.has_room(), now.over()), (false, 1));
+        let mut waits: Taking<'_> = Box::pin(now.take());
+        assert!(poll(&mut waits).is_pending());
+        held.pop();
+        assert!(poll(&mut waits).is_pending(), "it was one too many");
+        held.pop();
+        held.push(taken(&mut waits));
+        assert!(now.try_take().is_none());
+        now.become_as(&cap(0, 10));
+        assert_eq!(now.over(), 1);
+        now.become_as(&cap(3, 10));
+        held.extend((0..2).filter_map(|_| now.try_take()));
+        assert_eq!((held.len(), now.has_room(), now.over()), (3, false, 0));
+        drop(held);
+        let all: Vec<Place> = (0..4).filter_map(|_| now.try_take()).collect();
+        assert_eq!(all.len(), 3, "none was lost and none made");
+    }
+
+    /// Whoever waits has the place that a reload brings, and the next one stands in the line as it is now.
+    #[test]
+    fn a_new_place_is_for_who_waits_and_a_shorter_line_for_who_comes() {
+        let now = cap(1, 10);
+        let _held = now.try_take().unwrap();
+        let mut waits: [Taking<'_>; 2] = [Box::pin(now.take()), Box::pin(now.take())];
+        assert!(waits.iter_mut().all(|one| poll(one).is_pending()));
+        now.become_as(&cap(2, 1));
+        let _place = taken(&mut waits[0]);
+        let mut refused: Taking<'_> = Box::pin(now.take());
+        assert!(matches!(poll(&mut refused), Poll::Ready(Err(ProxyError::QueueFull))));
+        assert!(poll(&mut waits[1]).is_pending(), "who stood in it before stays");
+        now.open();
+        drop(taken(&mut waits[1]));
     }
 }

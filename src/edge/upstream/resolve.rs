@@ -1,7 +1,8 @@
 //! Addresses of an origin that is named: looked up again and again, never while a request waits but the first.
 //!
 //! A task of the background threads asks; cores read what it found. A look-up that fails keeps the last
-//! answer. Connections to an address that is gone are closed when they are idle.
+//! answer, over reloads and upgrades too. Connections to an address that is gone are closed when they are idle, and
+//! all of them once where one has come, so that it gets its part.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,8 @@ pub struct Names {
     found: watch::Sender<Found>,
     /// Goes up with each change, so that pools see one without a lock.
     version: AtomicU64,
+    /// The last version that brought an address beside those that were known.
+    grown: AtomicU64,
     /// Where the next connection begins among the addresses.
     turn: AtomicUsize,
     /// Somebody needs an address and there is none.
@@ -50,6 +53,7 @@ impl Names {
             port,
             found: watch::channel(Found::NotYet).0,
             version: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
             wanted: Notify::new(),
         }
@@ -79,11 +83,32 @@ impl Names {
         }
     }
 
-    /// Begins with what another knows of the same name.
-    pub fn take_over(&self, known: &Self) {
-        if let Found::Addresses(list) = &*known.found.borrow() {
-            self.take(list.to_vec());
+    /// The name.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its addresses as they were last found; none before.
+    #[must_use]
+    pub fn known(&self) -> Vec<IpAddr> {
+        match &*self.found.borrow() {
+            Found::Addresses(list) => list.to_vec(),
+            Found::NotYet | Found::Failed(_) => Vec::new(),
         }
+    }
+
+    /// Begins with what was known of the name, if anything was.
+    pub fn begin_with(&self, known: Vec<IpAddr>) {
+        if !known.is_empty() {
+            self.take(known);
+        }
+    }
+
+    /// Whether addresses have come in since a version. Cost: one load.
+    #[must_use]
+    pub fn has_more_since(&self, version: u64) -> bool {
+        version < self.grown.load(Ordering::Acquire)
     }
 
     /// Changes whenever the addresses do. Cost: one load.
@@ -106,13 +131,18 @@ impl Names {
         // Resolvers turn their answers; the same addresses are no news.
         list.sort_unstable();
         list.dedup();
-        let before = match &*self.found.borrow() {
+        let (before, grows) = match &*self.found.borrow() {
             Found::Addresses(known) if known[..] == list[..] => return None,
-            Found::Addresses(known) => known.len(),
-            _ => 0,
+            Found::Addresses(known) => (known.len(), list.iter().any(|ip| !known.contains(ip))),
+            _ => (0, false),
         };
         self.found.send_replace(Found::Addresses(list.into()));
-        self.version.fetch_add(1, Ordering::AcqRel);
+        let version = self.version.load(Ordering::Acquire) + 1;
+        if grows {
+            self.grown.store(version, Ordering::Release);
+        }
+        // Last: whoever sees it sees the rest.
+        self.version.store(version, Ordering::Release);
         Some(before)
     }
 
@@ -244,5 +274,8 @@ mod tests {
         assert!(names.leads_to(ips(&["192.0.2.1"])[0]));
         assert_eq!((names.take(ips(&["192.0.2.1"])), names.version()), (Some(2), 2));
         assert!(!names.leads_to(ips(&["192.0.2.2"])[0]));
+        assert!(!names.has_more_since(0), "the first answer and a shorter one bring nothing to share with");
+        assert_eq!(names.take(ips(&["192.0.2.3", "192.0.2.1"])), Some(1));
+        assert!(names.has_more_since(2) && !names.has_more_since(3));
     }
 }

@@ -7,14 +7,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2::SendRequest;
+use tokio::sync::Notify;
 
 use crate::edge::body::RequestBody;
 use crate::edge::strict::Reason;
 use crate::edge::timer;
-
-/// Streams that a connection carries before its origin has said how many it allows, as hyper has it too: what it
-/// should allow at least (RFC 9113, 6.5.2).
-const UNTOLD: u32 = 100;
 
 /// The connection.
 #[derive(Clone)]
@@ -40,11 +37,13 @@ impl Shared {
 }
 
 /// What a connection is used for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Uses {
     streams: Cell<u32>,
-    /// Streams that the origin allows.
+    /// Streams that the origin allows; 0: it has not said yet.
     most: Cell<u32>,
+    /// It has said.
+    told: Notify,
     /// When the last of them ended.
     idle_since: Cell<Option<Instant>>,
     /// A request had no answer in time, or no more of it, or the connection failed under it.
@@ -53,17 +52,16 @@ pub struct Uses {
     malformed: Cell<Option<Reason>>,
 }
 
-impl Default for Uses {
-    fn default() -> Self {
-        let (idle_since, given_up, malformed) = (Cell::default(), Cell::default(), Cell::default());
-        Self { streams: Cell::new(0), most: Cell::new(UNTOLD), idle_since, given_up, malformed }
-    }
-}
-
 impl Uses {
     /// The origin allows so many streams. One that allows none for now is asked all the same.
     pub fn allow(&self, most: u32) {
         self.most.set(most.max(1));
+        self.told.notify_one();
+    }
+
+    /// Waits until the origin has said how many streams it allows; for one caller.
+    pub async fn allowed(&self) {
+        self.told.notified().await;
     }
 
     /// An answer on it is malformed, which ends it.

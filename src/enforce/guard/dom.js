@@ -9,23 +9,24 @@ var { getAttribute, setAttribute, removeAttribute, setHTML, setHTMLUnsafe } = W.
 var attributes = descriptor(W.Element.prototype, "attributes").get, finders = [shelf, inert, shelf.content].map(node => node.querySelectorAll);
 // What an attribute holds: an address, or text with addresses.
 var rules = {};
-forEach(["src data poster background", "srcset imagesrcset ping attributionsrc to from by values style fill stroke filter mask clip-path cursor marker-start marker-mid marker-end"], (names, at) => forEach(split(names, " "), name => rules[name] = at + 1));
+forEach(["src data poster background", "srcset imagesrcset ping attributionsrc to from by values style fill stroke filter mask clip-path cursor marker-start marker-mid marker-end", "action formaction"], (names, at) => forEach(split(names, " "), name => rules[name] = at + 1));
 // Of elements, those that may name an address: of the rest of a page's markup nobody asks more.
 var RISKY = `template,style,script,iframe,meta,[*|href]:not(a,area),[${join(Object.keys(rules), "],[")}]`;
-var TEXTS = /^(style|script|xml-stylesheet)$/, HINTS = /preconnect|dns-prefetch/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
+var TEXTS = /^(style|script|xml-stylesheet)$/, HINTS = /preconnect|dns-prefetch/i, SCRIPT = /^javascript:/i, setMarkup = descriptor(W.Element.prototype, "innerHTML").set;
 
 // The value an attribute may have: the same one, another one, or undefined for none.
 function value(element, name, given) {
   name = replace(lower(name), /^.*:/, "");
   var tag = kind(element), links = tag == "link", rule = rules[name];
   if (name == "href") {
-    if (test(/^(a|area)$/, tag)) return given;
     if (tag == "base") return tracker(given, 1) ? undefined : given;
     if (links && test(HINTS, element.rel) && tracker(given, 1)) return standIn(tag);
-    rule = 1;
+    // A link leads where it likes, but what script stands in it may import.
+    rule = test(/^(a|area)$/, tag) ? 3 : 1;
   }
   if (rule == 1) return address(element, tag, given);
   if (rule == 2) return css(given);
+  if (rule == 3) return coded(given);
   if (name == "rel" && links && test(HINTS, given) && tracker(element.href, 1)) element.removeAttribute("href");
   if (name == "srcdoc") return trusted.createHTML(page(given));
   if (name == "content" && tag == "meta") {
@@ -42,7 +43,7 @@ function address(element, tag, given) {
     var [type, body, rest] = found, clean = within(type, body);
     if (clean != body) return trusted.createScriptURL(`data:${type};charset=utf-8,${encodeURIComponent(clean)}${rest}`);
   }
-  if (found = exec(/^javascript:([^]*)/i, text)) return test(/^(i?frame|object|embed)$/, tag) ? scripted(found[1], given) : given;
+  if (test(SCRIPT, text)) return test(/^(i?frame|object|embed)$/, tag) ? scripted(coded(text)) : given;
   if (!tracker(text)) return given;
   if (element) {
     notes.set(element, 1);
@@ -52,11 +53,11 @@ function address(element, tag, given) {
 }
 
 // A frame's document that a `javascript:` address makes: cleaned, where the page's policy lets us see it.
-function scripted(text, given) {
-  var code = unescaped(text), begin = `parent[Symbol.for("optgate")].page((0,eval)(`;
+function scripted(given) {
+  var code = unescaped(replace(given, SCRIPT, "")), begin = `parent[Symbol.for("optgate")].page((0,eval)(`;
   if (!find(code, begin)) return given;
   // An attribute's value may stand without quotes.
-  text = replace(code, /=/g, " ");
+  var text = replace(code, /=/g, " ");
   if (css(text) != text) return "about:blank";
   try {
     (0, W.eval)("0");
@@ -66,9 +67,15 @@ function scripted(text, given) {
   return "javascript:" + encodeURIComponent(begin + quoted(code) + "))");
 }
 
+// An address that may be script, with what it imports changed.
+function coded(given) {
+  var text = bare(given), code = unescaped(replace(text, SCRIPT, "")), clean = imports(code, 1);
+  return test(SCRIPT, text) && clean != code ? "javascript:" + encodeURIComponent(clean) : given;
+}
+
 // A document, style or script that stands in an address or a blob.
 function within(type, text) {
-  return test(/\/html/i, type) ? page(text) : test(/script|^$/i, type) ? imports(text, 1) : test(KINDS, type) ? css(text) : text;
+  return test(/\/html/i, type) ? page(text) : test(/script|^$/i, type) ? imports(text, 1) : test(/xml/i, type) && test(/<!entity|[<:]script/i, text) ? "" : css(text);
 }
 
 // What stands in a blob; nothing where the page's policy forbids to ask.
@@ -82,20 +89,23 @@ function read(blob) {
   return request.responseText;
 }
 
-// What an address made for a blob shows. One without a type may be script, and is not read for that.
+// What an address made for a blob shows: nothing where it cannot be read. One without a type may be script, and is not
+// read for that.
 function shown(args) {
   var [blob] = args, type = blob.type;
   if (type && !test(KINDS, type)) return;
   var text = notes.get(blob) || type && read(blob), clean = within(type, text);
-  if (clean != text) args[0] = new Blob(text ? [clean] : [clean, blob], { type });
+  if (clean != text || type && !text) args[0] = new Blob([clean], { type });
 }
 
 // A whole document in a text: cleaned, with this guard before everything else.
 function page(given) {
   var text = given + "";
   if (find(text, GUARDED) >= 0) return text;
-  var parsed = apply(parse, new W.DOMParser(), [trusted.createHTML(text), "text/html"]);
-  if (scrub(parsed, 0, text)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
+  forEach([text => text, shut], way => {
+    var from = way(text), parsed = apply(parse, new W.DOMParser(), [trusted.createHTML(from), "text/html"]);
+    if (scrub(parsed, 0, from)) text = (parsed.doctype ? "<!doctype html>" : "") + parsed.documentElement.outerHTML;
+  });
   return replace(text, /^((?:\s|<!-\x2d[^]*?-->)*<!doctype[^>]*>)?/i, start => start + AGAIN);
 }
 
@@ -146,54 +156,36 @@ function inside(element, given, ran) {
     : tag != "script" ? css(given)
     // Links lead where they like, and nobody has clicked.
     : test(/rules/i, type) && test(/where|"document/, plainText(given)) ? ""
-    : test(/rules|map|bundle/i, type) ? css(given, "mjs") : imports(given, !ran && test(/^$|script|module/i, type || ""));
+    : test(/^\s*(importmap|spec|webb)/i, type) ? css(given, "mjs") : imports(given, !ran && test(/^$|script|module/i, type || ""));
 }
 
-// Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged.
-// Strings, comments and patterns are told from code; of the calls, by their brackets, where what is given ends.
+// Script text: nobody can patch `import`, but what it names can be changed, and what it is given be judged. Both are
+// found by their words, so that no reading of what stands before them can hide one: a text about an import
+// counts too, and is as good a text as before. Only what has a body behind it is a method of that name.
+var GAP = /(?:\s|\/\*(?:[^*]|\*(?!\/))*\*\/|(?:\/\/|<!-\x2d|-->).*$)*/.source, IMPORT = /import(?<!(?:[\w$#]|(?<!\.\.)\.\s*)import)/.source + GAP;
+var IMPORTED = new RegExp(`((?:${IMPORT}\\(?|\\bfrom)${GAP})(["'\`])([^]*?)\\2`, "gm");
+var CALLED = new RegExp(`optgateImport\\((\\S+)=>import[\\w.]*\\1|${IMPORT}(\\.\\w+)?${GAP}\\((?!\\?|[^()]*\\)[ \\t]*\\{)`, "gm");
 function imports(given, runs) {
-  var text = given + "", out = [], opens, last = "", at = 0;
-  var part = /\s+|(?:\/\/|<!-\x2d|#!).*|\/\*[^]*?\*\/|(["'])(?:\\[^]|(?!\1)[^\\])*\1|\.{3}|[.#]?[\w$]+|[^]/y;
-  var pattern = /\/(?![*\/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^\/\\\[\n])+\//y;
-  // Of a template, a text between its substitutions.
-  var between = /[`}](?:\\[^]|\$(?!\{)|[^\\`$])*(?:`|\$\{)/y;
-  if (!test(/\b(import\s*[("'.\/`]|from\s*["'\/`])/, text)) return given;
-  while (at < text.length) {
-    pattern.lastIndex = part.lastIndex = between.lastIndex = at;
-    var open = opens && opens[0], token = ((!test(/[\w$)\]}"'`]$/, last) || test(/^(return|typeof|case)$/, last)) && exec(pattern, text) || exec(part, text))[0];
-    if (token == "`" || token == "}" && open === null) token = (exec(between, text) || [token])[0];
-    at += token.length;
-    if (!test(/^(\s|\/[\/*]|<!-|#!)/, token)) {
-      var call = last == "import" && token == "(";
-      if (test(/^(["'`])[^]+\1$/, token) && test(/^(import\(?|from)$/, last) && tracker(plainText(cut(token, 1, -1)))) token = quoted(assets + "mjs");
-      last = call ? "import(" : token;
-      // Brackets that are open, the innermost first, each before those around it; a template's is null.
-      if (test(/^`[^]*\{$/, token)) opens = [null, opens];
-      if (test(/^[([{]$/, token)) opens = [call && runs && cut(text, at, at + 13) != "optgateImport" && [out.length], opens];
-      if (token == "," && open) open[open.length] = out.length;
-      if (test(/^([)\]}]|}[^]*`)$/, token)) {
-        opens = opens && opens[1];
-        // With a body behind it, it is a method of that name.
-        if (open && !test(/^\s*\{/, cut(text, at, at + 9))) {
-          out[open[0]] += "optgateImport(";
-          if (open[1]) out[open[1]] = ")" + out[open[1]];
-          else token = ")" + token;
-        }
-      }
-    }
-    out[out.length] = token;
-  }
-  out = join(out, "");
-  return out == text ? given : trusted.createScript(out);
+  var text = given + "", it = test(/with|assert/, text) ? "(o,p)" : "(o)";
+  var clean = replace(text, IMPORTED, (all, before, quote, name) => tracker(plainText(name)) ? before + quoted(assets + "mjs") : all);
+  if (runs) clean = replace(clean, CALLED, (all, ours, phase) => ours ? all : `optgateImport(${it}=>import${phase || ""}${it},`);
+  return clean == text ? given : trusted.createScript(clean);
 }
 
 // Markup that would leak, as nodes that do not; nothing when it may go in as it is.
 function markup(context, given, set, settings) {
   if (!test(/[:\\]|\/\s*\/|&(?!amp;|nbsp;|lt;|gt;|quot;)|srcdoc|import/i, given)) return;
-  var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
-  apply(set || setMarkup, box, [open(given), settings]);
-  box = inner(box);
-  return scrub(box, 0, given) && [...box.childNodes];
+  for (var text of new Set([given + "", shut(given)])) {
+    var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
+    apply(set || setMarkup, box, [open(text), settings]);
+    if (scrub(box = inner(box), 0, text)) return box.childNodes;
+  }
+}
+
+// In a `noscript`, who runs no scripts reads markup, as this parser does, and who runs them a text. Both are judged: a
+// `noembed` holds a text for everybody.
+function shut(text) {
+  return replace(text, /(<\/?)noscript/gi, "$1noembed");
 }
 
 // Nobody can look into a closed shadow root.
@@ -204,7 +196,7 @@ function open(text) {
 // Where the nodes of an element's markup stand.
 function inner(element) {
   var { content } = element;
-  return content && content.nodeType == 11 ? content : element;
+  return content?.nodeType == 11 ? content : element;
 }
 
 // The same as markup, which must stay harmless when it is read again.
@@ -235,8 +227,8 @@ function written(document, text) {
     at += found[0].length;
     stream.raw = 0;
     if (raw) {
-      // In a drawing it is markup.
-      var content = inside(raw, found[0]);
+      // A script in a script's comment would hide where this one ends. In a drawing it is markup.
+      var content = test(/<!-\x2d[^]*<script(?![^]*-->)/i, found[0]) ? "" : inside(raw, found[0]);
       apply(setMarkup, shelf, [trusted.createHTML(drawn ? `<svg><${raw.localName}>${content}` : "")]);
       out += scrub(shelf.content, 0, content) ? "" : content;
     } else if (raw = exec(/^<([a-z][^\s\/>]*)/i, found[0])) {
@@ -304,23 +296,23 @@ function guard(W) {
   // Nodes and texts on their way in: those of another document were never looked at.
   function incoming(self, nodes) {
     if (self.nodeType == 3) self = self.parentNode;
+    // What it ends must be nothing either.
+    var begun = kind(self) == "style" && replace(self.textContent, /^[^]*}\s*$/, "");
+    var piece = text => begun && css(begun + text) != begun + text ? "" : inside(self, text);
     forEach(nodes, (node, at) => {
-      if (!node || !node.nodeType) nodes[at] = inside(self, node);
+      if (!node?.nodeType) nodes[at] = piece(node);
       else if (node.nodeType == 3) {
-        var text = inside(self, node.data);
+        var text = piece(node.data);
         if (text != node.data) node.data = text;
       } else if (node.nodeType == 11) incoming(self, [...node.childNodes]);
       else if (node.parentNode != self && (self.isConnected || node.ownerDocument != (self.ownerDocument || self))) scrub(node);
     });
   }
   // The text of styles and scripts may come in pieces.
-  function joined(node) {
-    if (test(TEXTS, kind(node))) scrub(node);
-  }
   var arrived = (answer, self, [node]) => {
     adopt();
     // Whole rules join to nothing.
-    if (!test(/}\s*$/, node && node.data || node)) forEach([self, self.parentNode, node], joined);
+    if (!test(/}\s*$/, node?.data || node)) forEach([self, self.parentNode, node], node => test(TEXTS, kind(node)) && scrub(node));
     return answer;
   };
   each(/^(Node|Element|CharacterData|Document(Type|Fragment)?)$/, "appendChild insertBefore replaceChild append prepend before after replaceWith replaceChildren moveBefore insertAdjacentElement insertAdjacentText appendData insertData replaceData deleteData",
@@ -358,7 +350,7 @@ function guard(W) {
     if (may !== args[0].value) args[0].value = may;
   }
 
-  each(/Element$/, "src srcset attributionSrc srcdoc href imageSrcset rel integrity data poster background ping content",
+  each(/Element$/, "src srcset attributionSrc srcdoc href imageSrcset rel integrity data poster background ping content action formAction",
     (self, args, native) => set(self, cut(native.name, 4), args, 0));
   // The words of a link's `rel`, as a list.
   hook("HTMLLinkElement.relList", null, (list, self) => notes.set(list, self) && list, "get");
@@ -465,7 +457,7 @@ function guard(W) {
     if (settings.iceServers) args[0] = { ...settings, iceServers: filter([...settings.iceServers], server => !met(server.urls || server.url)) };
   });
   hook("RTCPeerConnection.addIceCandidate", (self, args) => {
-    if (args[0] && met(args[0].candidate)) args[0] = null;
+    if (met(args[0]?.candidate)) args[0] = null;
   });
   hook("RTCPeerConnection.setRemoteDescription", (self, args) => {
     var { type, sdp } = args[0] || {};

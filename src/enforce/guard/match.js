@@ -4,6 +4,8 @@ var { getOwnPropertyDescriptor: descriptor, defineProperty: define, getPrototype
 var [test, exec, replace, split, cut, find, lower, codeAt, forEach, map, some, filter, join] =
   "test exec replace split slice indexOf toLowerCase charCodeAt forEach map some filter join".split(" ").map(key =>
     define.call.bind(/./[key] || ""[key] || [][key]));
+// An element's name may hide what a document has of that name, and a page may put getters of its own in their places.
+var hrefOf = define.call.bind(descriptor(W.URL.prototype, "href").get), baseOf = D && define.call.bind(descriptor(W.Node.prototype, "baseURI").get);
 var nativeURL = W.URL, decoded = W.decodeURIComponent, later = W.setTimeout.bind(W);
 var MARK = Symbol.for("optgate");
 var nodes = {}, hashes = {}, blocked = {}, sum = 0, gap = 0;
@@ -70,15 +72,15 @@ function tracker(reference, hint) {
   var url;
   try {
     // Of a scheme and a host without slashes: the base that would make a path of it may change.
-    url = new nativeURL(replace(bare(reference), /^(https?:)[\\\/]*/i, "$1//"), D ? D.baseURI : here.href);
+    url = hrefOf(new nativeURL(replace(bare(reference), /^(https?:)[\\\/]*/i, "$1//"), D ? baseOf(D) : here.href));
   } catch (e) {
     return;
   }
-  var host = replace(url.hostname, /\.$/, "");
-  if (host == own || !test(/^(https?|wss?|ftp):/, url.protocol)) return;
+  var [, scheme, host, path, query] = exec(/^(https?|wss?|ftp):\/\/(?:[^\/]*@)?([^\/]+?)\.?(?::\d+)?(\/[^?#]*)([^#]*)/, url) || "";
+  if (!host || host == own) return;
   // A path as it is commonly written: nothing as `%xx` that stands for itself, no slash twice.
-  var found = verdict(host, hint || test(/^ws/, url.protocol) ? "" :
-    replace(replace(url.pathname, /%\w\w/g, all => exec(/[\w.~-]/, unescape(all)) || all), /\/+/g, "/") + url.search);
+  var found = verdict(host, hint || scheme[0] == "w" ? "" :
+    replace(replace(path, /%\w\w/g, all => exec(/[\w.~-]/, unescape(all)) || all), /\/+/g, "/") + query);
   if (found) blocked[host] = (blocked[host] || 0) + 1;
   return found;
 }

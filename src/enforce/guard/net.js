@@ -114,14 +114,19 @@ function network(W) {
   hook("BackgroundFetchManager.fetch", (self, [, inputs]) => some([inputs].flat(), asked) && [new Promise(() => {})]);
   // Who says who the visitor is.
   hook("CredentialsContainer.get CredentialsContainer.create", (self, args) => met(quoted(args)) && [nothing]);
-  hook("ServiceWorkerRegistration.showNotification", cleans(1));
+  // A service worker leads by its answers, too.
+  hook("ServiceWorkerRegistration.showNotification Response", cleans(1));
+  patch(W.Response, "redirect", instead(assets + "gif"));
   hook("Worker SharedWorker", worker);
   hook("FontFace Audio", (self, args) => void judge(self, args));
   hook("importScripts", (self, args) => forEach(args, (url, at) => {
     if (tracker(url)) args[at] = standIn("script");
   }));
-  // What `import` is given at run time passes here first, where the server or `imports` could change its call.
-  define(W, "optgateImport", { value: given => tracker(given) ? assets + "mjs" : given });
+  // What `import` is given at run time passes here first, where the server could change what it is given, or `imports`
+  // the call.
+  define(W, "optgateImport", { value: function judged(given, one, two) {
+    return given?.call ? given(judged(one), two) : tracker(given) ? assets + "mjs" : given;
+  } });
   patch(W.URL, "createObjectURL", (self, args) => D && shown(args), (url, self, [blob]) => blobs.set(url, blob) && url);
   patch(W.URL, "revokeObjectURL", (self, [url]) => void blobs.delete(url + ""));
 
@@ -129,7 +134,7 @@ function network(W) {
   // page's policy may admit no other file. What a module imports is run before it, so there it is imported, too: from
   // an address that the page does not take back.
   function worker(self, args) {
-    var url = bare(D ? address(null, "script", args[0]) : args[0]), module = args[1] && args[1].type == "module";
+    var url = bare(D ? address(null, "script", args[0]) : args[0]), module = args[1]?.type == "module";
     var data = unpacked(url), blob = blobs.get(url), text = data ? data[1] : notes.get(blob), begin = `${GUARDED}self,"",${quoted(here.origin)});`;
     var link = parts => trusted.createScriptURL(data ? "data:text/javascript," + encodeURIComponent(join(parts, ""))
       : createURL(new Blob(parts, { type: "text/javascript" })));

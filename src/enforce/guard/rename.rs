@@ -7,7 +7,7 @@ use super::tokens::tokens;
 
 /// What names are made of, in order: letters that are frequent in scripts come first. The order was found by trying
 /// which one packs best; any would do.
-const LETTERS: &[u8] = b"esitraldoScuvynAfwxFjBh_bRGkqmJKPg$pIVOEQNWUXHDLCZTMYz";
+const LETTERS: &[u8] = b"telaosribcdSnCfITuxvhYqOkNARDEUy$mBKwPFzZGjV_WXJQpgLHM";
 
 /// A scope with more names than this leaves the first [`INNER`] to the functions inside it, whose parameters then
 /// look alike whatever they mean of the outer ones.
@@ -133,24 +133,24 @@ mod tests {
     #[test]
     fn names_are_told_from_properties_and_from_each_other() {
         for (script, wanted) in [
-            ("var one=two.one;", "var e=two.one;"),
-            ("var{one,two:[three],...four}=W;f(one,three,four)", "var{one:e,two:[s],...i}=W;f(e,s,i)"),
+            ("var one=two.one;", "var t=two.one;"),
+            ("var{one,two:[three],...four}=W;f(one,three,four)", "var{one:t,two:[e],...l}=W;f(t,e,l)"),
             (
                 "var one={one,two:one,three(one){return one+four}}",
-                "var e={one:e,two:e,three(e){return e+four}}",
+                "var t={one:t,two:t,three(t){return t+four}}",
             ),
-            ("function one(two){return one(two)}", "function e(s){return e(s)}"),
-            ("f(function one(two){return one})", "f(function s(e){return s})"),
-            ("var one=(two,[three])=>two+three,four;", "var e=(e,[s])=>e+s,s;"),
-            ("var one=two=>three=>two?three:one;", "var e=s=>i=>s?i:e;"),
-            ("try{f()}catch(one){g(one)}h(one)", "try{f()}catch(e){g(e)}h(one)"),
+            ("function one(two){return one(two)}", "function t(e){return t(e)}"),
+            ("f(function one(two){return one})", "f(function e(t){return e})"),
+            ("var one=(two,[three])=>two+three,four;", "var t=(t,[e])=>t+e,e;"),
+            ("var one=two=>three=>two?three:one;", "var t=e=>l=>e?l:t;"),
+            ("try{f()}catch(one){g(one)}h(one)", "try{f()}catch(t){g(t)}h(one)"),
             (
                 "var one=1;f(`${one} one ${(two)=>two+one}`,/one/g,\"one\")",
-                "var e=1;f(`${e} one ${(s)=>s+e}`,/one/g,\"one\")",
+                "var t=1;f(`${t} one ${(e)=>e+t}`,/one/g,\"one\")",
             ),
-            ("var one=`${JSON}${JSON}`,two=JSON;", "var e=`${JSON}${JSON}`,s=JSON;"),
-            ("for(var one of two)one(e)", "for(var s of two)s(e)"),
-            ("for(let one=0,two=f(three,four);;)two", "for(let e=0,s=f(three,four);;)s"),
+            ("var one=`${JSON}${JSON}`,two=JSON;", "var t=`${JSON}${JSON}`,e=JSON;"),
+            ("for(var one of two)one(t)", "for(var e of two)e(t)"),
+            ("for(let one=0,two=f(three,four);;)two", "for(let t=0,e=f(three,four);;)e"),
         ] {
             assert_eq!(rename(script), wanted);
         }
@@ -174,8 +174,8 @@ mod tests {
         let page = globals(&[&shared.concat(), include_str!("dom.js")]);
         assert_eq!(
             page.join(" "),
-            "ASSETS Blob D E GUARD JSON KEPT Map Math NAMES Object PATTERNS Proxy Reflect RegExp String Symbol TABLE \
-             W WeakMap encodeURIComponent escape parseInt unescape"
+            "ASSETS Blob D E GUARD JSON KEPT Map Math NAMES Object PATTERNS Proxy Reflect RegExp Set String Symbol \
+             TABLE W WeakMap encodeURIComponent escape parseInt unescape"
         );
         // Those of `dom.js` are called in documents only.
         assert_eq!(

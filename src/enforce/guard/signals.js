@@ -23,7 +23,8 @@ function signals(W, gpc) {
   }
 
   // __uspapi and __gpp: ours outside, the page's own inside.
-  var apis = {};
+  // A page may give all objects a name more.
+  var apis = { __proto__: null };
   function api(name, answer, arrived) {
     var own = null;
     function ours() { return answer(own, arguments); }
@@ -55,7 +56,7 @@ function signals(W, gpc) {
     else back(null, false);
   });
 
-  var ids = [], names = [], parsed = {}, last = 0, live = {}, cmp;
+  var ids = [], names = [], parsed = {}, last = 0, live = { __proto__: null }, cmp;
   S.sections.forEach(s => {
     ids.push(s[0]);
     names.push(s[0] + ":" + s[1]);

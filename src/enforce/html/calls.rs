@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::gaps::{behind, line_end};
+use super::gaps::{behind, behind_word, line_end};
 use super::snippet::quoted;
 
 /// What stands before the address; `net.js` defines the function. Behind the address stands a bracket.
@@ -203,10 +203,10 @@ impl Reader<'_> {
     fn import(&mut self) -> Option<()> {
         let script = self.script;
         self.pass("import".len(), Last::Value);
-        let mut next = behind(script, self.at);
+        let mut next = behind_word(script, self.at);
         if script[next..].starts_with('.') {
-            let phase = behind(script, next + 1);
-            next = behind(script, phase + name(&script[phase..]).len());
+            let phase = behind_word(script, next + 1);
+            next = behind_word(script, phase + name(&script[phase..]).len());
         }
         if script[next..].starts_with('(') {
             self.at = next;
@@ -356,6 +356,8 @@ mod tests {
             ("a++ / b; import(a) / c", "a++ / b; import(<a>) / c"),
             ("f(() => {}); {}/'/.test(a); import(a)", "f(() => {}); {}/'/.test(a); import(<a>)"),
             ("<!-- it's\nimport(a)\n--> it's", "<!-- it's\nimport(<a>)\n--> it's"),
+            ("import<!-- it's\n(a)", "import<!-- it's\n(<a>)"),
+            ("import\n--> it's\n(a)", "import\n--> it's\n(<a>)"),
             ("#!/it's\nimport(a)", "#!/it's\nimport(<a>)"),
             ("while (i-->0) import(a)", "while (i-->0) import(<a>)"),
             ("a: {} /\"/.test(''); import(a) // \"", "a: {} /\"/.test(''); import(<a>) // \""),

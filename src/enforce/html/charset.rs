@@ -38,6 +38,10 @@ pub enum Opening {
 /// Reads the `charset` of the last `Content-Type`.
 #[must_use]
 pub fn of_content_type(value: &str) -> Option<&'static Encoding> {
+    // What most pages say.
+    if value.eq_ignore_ascii_case("text/html; charset=utf-8") {
+        return Some(UTF_8);
+    }
     value.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         let value = value.trim().trim_matches(['"', '\'']);

@@ -90,19 +90,27 @@ impl Data {
 
     /// The address of other content of the same type. ASCII only.
     pub(super) fn with(&self, text: &str) -> String {
-        let bytes = as_bytes(text);
-        let mut out = format!("data:{},", self.media);
-        for byte in bytes.iter() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(*byte)),
-                b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b';' | b'=' | b',' | b'+' | b'@' | b'(' | b')' => {
-                    out.push(char::from(*byte));
-                }
-                _ => out.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        out
+        format!("data:{},", self.media) + &percent_encoded(text)
     }
+}
+
+/// The `javascript:` address of a script. ASCII only.
+pub(super) fn address(script: &str) -> String {
+    "javascript:".to_owned() + &percent_encoded(script)
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in as_bytes(text).iter() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(*byte)),
+            b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b';' | b'=' | b',' | b'+' | b'@' | b'(' | b')' => {
+                out.push(char::from(*byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The script in a decoded `javascript:` address.

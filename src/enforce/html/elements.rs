@@ -138,7 +138,9 @@ pub(super) fn judge(
         Slot::Refresh => by(urls::refresh(value).and_then(|url| state.strip_text(&url)), || Edit::Remove),
         Slot::Referrer => referrer(resolved().text()),
         Slot::Document => document(state, value)?,
-        Slot::Target => by(state.strip_code(value), || Edit::Set(NO_SCRIPT.to_owned())),
+        Slot::Target => {
+            by(state.strip_code(value), || Edit::Set(NO_SCRIPT.to_owned())).or_else(|| code(state, value))
+        }
         Slot::Handler => handler(state, value, resolved().text()),
         Slot::Picture if !is_style(value) => by(state.strip_url(value), || Edit::Remove),
         Slot::Style | Slot::Picture => style(state, &resolved()),
@@ -160,6 +162,18 @@ fn handler(state: &mut State, raw: &str, script: &str) -> Option<Judgement> {
     let plain = !raw.contains('&');
     let judged = state.without_trackers(script).filter(|_| plain || script.is_ascii())?;
     Some((None, Edit::Set(if plain { judged } else { encode(&judged).into_owned() })))
+}
+
+/// The same for a script in an address.
+fn code(state: &mut State, value: &str) -> Option<Judgement> {
+    if !state.is_guarded() || !urls::may_be_content(value) {
+        return None;
+    }
+    let script = content::script(&state.meaning(value))?;
+    if inline::imports(&script).all(|import| import.whole) {
+        return None;
+    }
+    Some((None, Edit::Set(content::address(&state.without_trackers(&script)?))))
 }
 
 fn by(vendor: Option<VendorId>, edit: impl FnOnce() -> Edit) -> Option<Judgement> {
@@ -187,6 +201,11 @@ fn link(state: &mut State, rel: &Rel, value: &str) -> Option<Judgement> {
     }
 }
 
+/// Whether the address of a style sheet has to go, or what it brings, and on whose account.
+pub(super) fn sheet(state: &mut State, value: &str) -> Option<Option<VendorId>> {
+    link(state, &Rel { hint: false, sheet: true }, value).map(|(vendor, _)| vendor)
+}
+
 /// What stands in a frame: an address, a script, or a document of its own.
 fn content(
     state: &mut State,
@@ -199,7 +218,7 @@ fn content(
     if !urls::may_be_content(value) {
         return Ok(None);
     }
-    let Some(data) = Data::read(&state.meaning(value)) else { return Ok(None) };
+    let Some(data) = Data::read(&state.meaning(value)) else { return Ok(code(state, value)) };
     let inside = match data.form() {
         Some(Form::Other) => return Ok(None),
         None => Inside::Unread,

@@ -38,14 +38,29 @@ impl Comment {
             _ => None,
         }
     }
+
+    /// Also those that look like HTML's (ECMAScript B.1.1): where no operator may stand, for both begin with one.
+    fn behind_word(rest: &str) -> Option<Self> {
+        let html = rest.starts_with("<!--") || rest.starts_with("-->");
+        if html { Some(Self::Line) } else { Self::of(rest) }
+    }
+}
+
+/// The place behind white space and comments that follow a word behind which no operator may stand, like `import`.
+pub(super) fn behind_word(script: &str, at: usize) -> usize {
+    skipped(script, at, Comment::behind_word)
 }
 
 /// The place behind white space and comments.
-pub(super) fn behind(script: &str, mut at: usize) -> usize {
+pub(super) fn behind(script: &str, at: usize) -> usize {
+    skipped(script, at, Comment::of)
+}
+
+fn skipped(script: &str, mut at: usize, comment: fn(&str) -> Option<Comment>) -> usize {
     loop {
         let rest = script[at..].trim_start();
         at = script.len() - rest.len();
-        let length = match Comment::of(rest) {
+        let length = match comment(rest) {
             Some(Comment::End(length)) => Some(length),
             Some(Comment::Block) => rest[2..].find("*/").map(|end| 2 + end + 2),
             Some(Comment::Line) => line_end(rest),
@@ -113,7 +128,7 @@ impl<'a> Gaps<'a> {
     /// Where the comment at a place ends.
     fn comment(&mut self, at: usize) -> Option<usize> {
         let script = self.script;
-        let kind = Comment::of(&script[at..])?;
+        let kind = Comment::behind_word(&script[at..])?;
         if let Comment::End(length) = kind {
             return Some(at + length);
         }
@@ -160,14 +175,16 @@ pub(super) mod tests {
             "/**//*a*//**/ //b\r\n/* // */c//",
             "// \u{e2}\u{20ac}\u{a8}x\u{e2}\u{20ac}\u{a9} /* \u{f2028} */ y // \u{f2029}z",
             "/*/*/*//*/ \u{e9}",
+            "<!-- a --> b\n --> c <!-- d\r\n/* <!-- */e<!--",
             "",
         ] {
             let mut gaps = Gaps::of(script);
             let places = || (0..=script.len()).filter(|at| script.is_char_boundary(*at));
             for at in places().chain(places().rev()) {
-                assert_eq!(gaps.behind(at), behind(script, at), "{script:?} from {at}");
+                assert_eq!(gaps.behind(at), behind_word(script, at), "{script:?} from {at}");
             }
         }
+        assert_eq!((behind_word("<!-- a\n(", 0), behind("<!-- a\n(", 0)), (7, 0));
         // The end of a comment is none of its beginning.
         assert_eq!(behind("/*/ a */b", 0), 8);
     }

@@ -416,6 +416,8 @@ mod tests {
             "import('open",
             "import.defer(a)",
             "import\u{c2}\u{a0}(x)",
+            "import<!-- x\n(a)",
+            "import\n--> x\n(a)",
         ] {
             assert!(!known(script), "{script}");
         }

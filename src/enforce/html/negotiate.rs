@@ -61,6 +61,22 @@ impl Coding {
 /// Order among codings that a client likes equally: best value for our CPU time first.
 const PREFERENCE: [Coding; 4] = [Coding::Zstd, Coding::Brotli, Coding::Gzip, Coding::Deflate];
 
+/// What browsers and tools send, word for word. All of it can be taken off, so nothing has to go.
+const USUAL: [(&str, Accepts); 5] = [
+    ("gzip, deflate, br, zstd", Accepts { weights: [1, 1000, 1000, 1000, 1000] }),
+    ("gzip, deflate, br", Accepts { weights: [1, 1000, 1000, 0, 1000] }),
+    ("gzip, deflate", Accepts { weights: [1, 1000, 0, 0, 1000] }),
+    ("gzip", Accepts { weights: [1, 1000, 0, 0, 0] }),
+    ("identity", Accepts { weights: [1000, 0, 0, 0, 0] }),
+];
+
+/// What a request's field says, if that is usual.
+fn usual(headers: &HeaderMap) -> Option<Accepts> {
+    let mut lines = headers.get_all(ACCEPT_ENCODING).iter();
+    let line = lines.next().filter(|_| lines.next().is_none())?;
+    USUAL.iter().find(|(words, _)| line == words).map(|(_, accepts)| *accepts)
+}
+
 /// What an `Accept-Encoding` says about the codings we know, in thousandths (RFC 9110, 12.5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepts {
@@ -74,6 +90,10 @@ impl Accepts {
     /// Reads the request's fields. Codings that are not listed are not accepted, unless `*` says so.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Self {
+        usual(headers).unwrap_or_else(|| Self::read_items(headers))
+    }
+
+    fn read_items(headers: &HeaderMap) -> Self {
         let mut weights: [Option<u16>; 5] = [None; 5];
         let mut star = None;
         for (name, weight) in items(headers) {
@@ -119,6 +139,10 @@ impl Accepts {
 /// The client's own items, order and weights stay; only what we cannot decode, refusals and `*` go.
 /// Without a field (any coding would be acceptable then) or without a usable item it is `identity`.
 pub fn narrow(headers: &mut HeaderMap) -> bool {
+    usual(headers).is_none() && narrow_items(headers)
+}
+
+fn narrow_items(headers: &mut HeaderMap) -> bool {
     let mut kept = String::new();
     let mut dropped = !headers.contains_key(ACCEPT_ENCODING);
     for (item, name, weight) in raw_items(headers) {
@@ -205,6 +229,18 @@ mod tests {
         ] {
             assert_eq!(Accepts::read(&headers(lines)).choose(), want, "{lines:?}");
         }
+    }
+
+    /// What is known without reading is what reading gives.
+    #[test]
+    fn usual_words_are_taken_as_they_are_read() {
+        for (words, accepts) in USUAL {
+            let mut map = headers(&[words]);
+            assert_eq!((usual(&map), Accepts::read_items(&map)), (Some(accepts), accepts), "{words}");
+            assert!(!narrow_items(&mut map) && map == headers(&[words]), "{words}");
+        }
+        assert_eq!(usual(&headers(&["gzip", "gzip"])), None);
+        assert_eq!(usual(&headers(&[])), None);
     }
 
     #[test]

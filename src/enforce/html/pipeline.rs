@@ -67,6 +67,8 @@ enum Stage {
     /// The first bytes of a worker's script, until they say where our statements go.
     Worker {
         start: Vec<u8>,
+        /// It is known what `start` is read as.
+        opened: bool,
         /// Our statements, where there are any.
         ours: String,
     },
@@ -85,19 +87,16 @@ impl Pipeline {
         decoder: Decoder,
         encoder: Encoder,
         recipe: &Recipe,
-        mut plan: Plan,
+        plan: Plan,
         on_failure: OnRewriteFailure,
     ) -> Self {
-        // What has no type is no sure document: let its first bytes say so.
-        if recipe.sniff && plan.kind == Kind::Document {
-            plan.kind = Kind::Unsure;
-        }
         let start = Vec::new();
         let stage = match (recipe.kind, plan.guard) {
             (Kind::Worker, guard) => {
                 let host = plan.page.host_str().unwrap_or_default();
                 Stage::Worker {
                     start,
+                    opened: false,
                     ours: guard.map_or_else(String::new, |placed| placed.guard.worker(host)),
                 }
             }
@@ -218,10 +217,26 @@ impl Rest {
         }
     }
 
-    /// Puts our statements into a worker's script once its first bytes say where.
+    /// Puts our statements into a worker's script once its first bytes say where. Chromium reads one in UTF-16 as such,
+    /// by its mark or its head, where the standard knows UTF-8 alone.
     fn prefix(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Stage::Worker { start, ours } = &mut self.stage else { return Ok(()) };
-        start.extend_from_slice(piece);
+        let Stage::Worker { start, opened, ours } = &mut self.stage else { return Ok(()) };
+        match &mut self.transcoder {
+            Some(transcoder) => transcoder.write(piece, last, start),
+            None => start.extend_from_slice(piece),
+        }
+        if !*opened {
+            let head = self.head_charset.unwrap_or(encoding_rs::UTF_8);
+            match charset::open(start, last, Some(head), false) {
+                Opening::More => return Ok(()),
+                Opening::Plain { .. } => {}
+                Opening::Transcode { from, bom } => {
+                    let bytes = std::mem::replace(start, charset::BOM.to_vec());
+                    self.transcoder.insert(Transcoder::new(from)).write(&bytes[bom..], last, start);
+                }
+            }
+            *opened = true;
+        }
         let Some(at) = worker::place(start, last) else { return Ok(()) };
         let (start, ours) = (std::mem::take(start), std::mem::take(ours));
         self.stage = Stage::Passing(Passing::NotHtml);

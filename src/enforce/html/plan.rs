@@ -275,12 +275,13 @@ fn plan_worker(question: &Question<'_>, status: StatusCode, headers: &HeaderMap)
     }
     let Some(from) = content_coding(headers) else { return BodyPlan::Refuse(Refusal::Coding) };
     let code = from != Coding::Identity || question.narrowed;
+    let types = headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok());
     BodyPlan::Rewrite(Recipe {
         opted_out: true,
         kind: Kind::Worker,
         sniff: false,
         xml: false,
-        charset: None,
+        charset: types.rev().find_map(charset::of_content_type),
         from,
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,

@@ -10,8 +10,8 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The offset for our statements; `None` when more bytes are needed to say.
 ///
-/// `start` are the script's first bytes, `last` says that they are all. They are read as UTF-8, whatever
-/// the head says (HTML, "fetch a classic worker script").
+/// `start` are the script's first bytes, `last` says that they are all. They are read as UTF-8 (HTML, "fetch a classic
+/// worker script"); what browsers read otherwise has been transcoded.
 pub(super) fn place(start: &[u8], last: bool) -> Option<usize> {
     let mut head = Head { text: start, at: 0, ended: last || start.len() >= WINDOW };
     match head.read() {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     async fn append(journal: &mut Journal, changes: &[Change]) -> Vec<Receipt> {
-        journal.append(1_795_000_000_000_000, changes.iter(), None).await.unwrap()
+        journal.append(1_795_000_000_000_000, changes.iter().map(|change| (change, None))).await.unwrap()
     }
 
     fn exported(path: &Path) -> Result<Vec<i64>, String> {

@@ -192,6 +192,14 @@ fn sites_and_origins_that_cannot_be_meant_are_refused_where_they_are_written() {
             "optgate.toml:2:10: `sites[0].hosts[0]` is no host",
         ),
         (
+            "[[sites]]\nhosts = [\"a\", \"_\"]\nupstream = \"http://a\"",
+            "optgate.toml:2:15: `sites[0].hosts[1]` is no host",
+        ),
+        (
+            "[[sites]]\nhosts = [\".a.test\"]\nupstream = \"http://a\"",
+            "optgate.toml:2:10: `sites[0].hosts[0]` is no host",
+        ),
+        (
             "[[sites]]\nupstream = [{ url = \"http://a\", weight = 0 }]",
             "optgate.toml:2:42: `sites[0].upstream[0].weight` is out of range",
         ),

@@ -57,7 +57,7 @@ fn told(folder: &Path, limits: &config::Store) -> Vec<String> {
 fn some(store: &Store, random: &mut Random, count: u64) {
     for _ in 0..count {
         let account = random.draw() % ACCOUNTS;
-        let source = SOURCES[random.below(5)];
+        let source = SOURCES[random.below(SOURCES.len())];
         match random.below(6) {
             0 => drop(block_on(store.record(change(Kind::OptIn, Source::Form, Some(account)))).unwrap()),
             1 => drop(block_on(store.record(change(Kind::Programme, Source::Form, Some(account)))).unwrap()),

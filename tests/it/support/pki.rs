@@ -47,7 +47,15 @@ impl Authority {
 
     /// Signs a certificate of which something is not as usual.
     pub fn leaf_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
-        let key = KeyPair::generate().unwrap();
+        self.signed(names, KeyPair::generate().unwrap(), change)
+    }
+
+    /// Signs a certificate for a key.
+    pub fn leaf_of(&self, names: &[&str], key: KeyPair) -> Leaf {
+        self.signed(names, key, |_| ())
+    }
+
+    fn signed(&self, names: &[&str], key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
@@ -73,6 +81,13 @@ impl Authority {
     pub fn client_with(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = builder.with_protocol_versions(versions).unwrap();
+        Arc::new(config.with_root_certificates(self.roots()).with_no_client_auth())
+    }
+
+    /// A client with this cryptography.
+    pub fn client_of(&self, provider: Arc<CryptoProvider>) -> Arc<ClientConfig> {
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         Arc::new(config.with_root_certificates(self.roots()).with_no_client_auth())
     }
 

@@ -21,9 +21,10 @@ impl Fields {
     /// The types refuse what the scan let through.
     pub(super) fn read(&mut self, head: &Bytes, known: &Known, into: &mut HeaderMap) -> Result<(), Reason> {
         let mut place = 0;
-        let mut start = line_end(head, 0);
+        let first = line_end(head, 0);
+        let mut start = first;
         loop {
-            let end = line_end(head, start);
+            let end = known.end_of(place).map_or_else(|| line_end(head, start), |end| first + end);
             let Some(line @ [_, ..]) = head.get(start..end).and_then(|line| line.strip_suffix(b"\r\n"))
             else {
                 break;

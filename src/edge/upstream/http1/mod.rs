@@ -28,6 +28,7 @@ use self::decode::{Decoded, Decoder};
 use self::fields::Fields;
 use self::upload::Upload;
 use super::answer_error::AnswerError;
+use super::attempt::Tail;
 use crate::edge::body::RequestBody;
 use crate::edge::hop;
 use crate::edge::interim::Interim;
@@ -35,8 +36,9 @@ use crate::edge::strict::{AnswerHead, Framing, Known, Limits, Reason, Scan};
 
 /// An answer's head, and a body's trailers, may be so large.
 const LIMITS: Limits = Limits { bytes: 96 * 1024, fields: 100 };
-/// Interim answers before a final one; a page of early hints has a few.
-const MAX_INTERIM: u8 = 16;
+/// Interim answers before a final one: a page of early hints has a few, one that says every second that it is still at
+/// work (102) some hundreds.
+const MAX_INTERIM: u16 = 1024;
 
 /// Room for a read, bytes: at first, and at most, which is whole in the second-level cache.
 const ROOM: usize = 8 * 1024;
@@ -56,6 +58,8 @@ pub enum Failure {
 pub struct Wants<'a> {
     /// It may be a 101.
     pub switch: bool,
+    /// What the head says behind its fields.
+    pub tail: Option<Tail<'a>>,
     /// Where interim answers go.
     pub interim: Option<Interim<'a>>,
 }
@@ -75,7 +79,7 @@ pub struct Connection<S> {
     fields: Fields,
     /// Bytes of an answer to this request have come.
     heard: bool,
-    interim: u8,
+    interim: u16,
     /// The origin gave leave for the body, which was not asked for more since.
     leave: bool,
     decoder: Decoder,
@@ -109,8 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// A request goes out. Its target is in origin form, and its fields say how its body ends.
-    pub fn begin(&mut self, request: &Request<RequestBody>) {
-        self.upload.begin(request);
+    pub fn begin(&mut self, request: &Request<RequestBody>, tail: Option<Tail<'_>>) {
+        self.upload.begin(request, tail);
         self.scan = Scan::default();
         (self.heard, self.interim) = (false, 0);
         self.bodiless = *request.method() == Method::HEAD;
@@ -349,7 +353,9 @@ pub struct Head {
 
 /// Whether the origin goes on with the connection (RFC 9112, 9.3).
 fn keeps(read: AnswerHead, headers: &HeaderMap) -> bool {
-    !hop::connection_has(headers, "close") && (!read.old || hop::connection_has(headers, "keep-alive"))
+    let usual = !read.old && hop::only_keeps_alive(headers);
+    let said = |option| hop::connection_has(headers, option);
+    usual || !said("close") && (!read.old || said("keep-alive"))
 }
 
 /// The reason phrase in a head that was found well-formed.
@@ -399,7 +405,7 @@ mod tests {
         request.body_mut().wait_for_leave();
         let (mut connection, mut origin) = connection();
         let cx = &mut Context::from_waker(Waker::noop());
-        connection.begin(&request);
+        connection.begin(&request, None);
         assert!(connection.poll_head(request.body_mut(), Wants::default(), cx).is_pending());
         origin.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
         assert!(connection.poll_head(request.body_mut(), Wants::default(), cx).is_pending());
@@ -462,7 +468,7 @@ mod tests {
             let cx = &mut Context::from_waker(Waker::noop());
             let mut connection =
                 Connection::new(Reset { taken: false, answer: b"HTTP/1.1 200 OK\r\n\r\npart", kind });
-            connection.begin(&request);
+            connection.begin(&request, None);
             let head = connection.poll_head(request.body_mut(), Wants::default(), cx);
             let Poll::Ready(Ok(head)) = head else { panic!("{head:?}") };
             connection.read_head(&head, HeaderMap::new()).unwrap();
@@ -490,14 +496,14 @@ mod tests {
     /// One look at what came of a request.
     fn look(connection: &mut Connection<DuplexStream>, switch: bool) -> Poll<Result<Head, Failure>> {
         let cx = &mut Context::from_waker(Waker::noop());
-        connection.poll_head(&mut RequestBody::empty(), Wants { switch, interim: None }, cx)
+        connection.poll_head(&mut RequestBody::empty(), Wants { switch, ..Wants::default() }, cx)
     }
 
     /// Sends a request; it is written, and nothing has come.
     async fn ask(connection: &mut Connection<DuplexStream>, origin: &mut DuplexStream, method: &str) {
         // A task that has done much is made to wait, and this one polls without an ear for its next turn.
         tokio::task::yield_now().await;
-        connection.begin(&request(method));
+        connection.begin(&request(method), None);
         assert!(look(connection, false).is_pending());
         let whole = format!("{method} /a?b HTTP/1.1\r\nhost: c\r\n\r\n");
         let mut came = vec![0; whole.len()];
@@ -613,7 +619,7 @@ mod tests {
             let (mut connection, mut origin) = connection();
             origin.write_all(said.as_bytes()).await.unwrap();
             origin.shutdown().await.unwrap();
-            connection.begin(&request("GET"));
+            connection.begin(&request("GET"), None);
             let failure = look(&mut connection, false);
             let unasked = matches!(&failure, Poll::Ready(Err(Failure::NotSent(AnswerError::Unasked))));
             let closed = matches!(&failure, Poll::Ready(Err(Failure::NotSent(AnswerError::Closed))));

@@ -10,6 +10,7 @@ use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
 use super::super::answer_error::AnswerError;
+use super::super::attempt::Tail;
 use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::strict::{Framing, decimal};
 use crate::edge::wire::write_fields;
@@ -58,13 +59,13 @@ impl Default for Upload {
 
 impl Upload {
     /// A request goes out next. Its fields are written as they stand: they say how its body ends.
-    pub(super) fn begin(&mut self, request: &Request<RequestBody>) {
+    pub(super) fn begin(&mut self, request: &Request<RequestBody>, tail: Option<Tail<'_>>) {
         let lines = std::mem::take(&mut self.lines);
         let framing = framing(request);
         let more = !matches!(framing, Framing::None | Framing::Length(0)) || !request.body().is_end_stream();
         *self = Self { lines, framing, more, ..Self::default() };
         self.lines.clear();
-        write_head(&mut self.lines, request, framing);
+        write_head(&mut self.lines, request, framing, tail);
     }
 
     /// Whether nothing of it can have reached the origin, and all of it is still at hand.
@@ -209,7 +210,7 @@ fn framing(request: &Request<RequestBody>) -> Framing {
 }
 
 /// The bytes of a request's head (RFC 9112, 3).
-fn write_head(out: &mut Vec<u8>, request: &Request<RequestBody>, framing: Framing) {
+fn write_head(out: &mut Vec<u8>, request: &Request<RequestBody>, framing: Framing, tail: Option<Tail<'_>>) {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     // An absolute target may have no path (RFC 9112, 3.2.2).
     let slash = if target.starts_with(['/', '*']) { "" } else { "/" };
@@ -220,6 +221,11 @@ fn write_head(out: &mut Vec<u8>, request: &Request<RequestBody>, framing: Framin
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     write_fields(out, request.headers());
+    if let Some(tail) = tail {
+        for part in [tail.lines, b"x-request-id: ", tail.id, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -233,7 +239,7 @@ mod tests {
     fn written(request: http::request::Builder) -> (String, Poll<Result<(), AnswerError>>) {
         let mut request = request.body(RequestBody::empty()).unwrap();
         let (mut upload, mut out) = (Upload::default(), Vec::new());
-        upload.begin(&request);
+        upload.begin(&request, None);
         let cx = &mut Context::from_waker(Waker::noop());
         let ended = upload.poll(&mut out, request.body_mut(), cx);
         assert_eq!(upload.is_whole(), matches!(ended, Poll::Ready(Ok(()))));
@@ -251,6 +257,16 @@ mod tests {
             let target = http::uri::PathAndQuery::from_static(target);
             assert!(written(Request::get(http::Uri::from(target))).0.starts_with(line), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_said_behind_the_fields_belongs_to_the_head() {
+        let request = Request::get("/").header("host", "c").body(RequestBody::empty()).unwrap();
+        let mut upload = Upload::default();
+        upload.begin(&request, Some(Tail { lines: b"via: 1.1 optgate\r\nx-real-ip: ::1\r\n", id: b"7" }));
+        let head =
+            "GET / HTTP/1.1\r\nhost: c\r\nvia: 1.1 optgate\r\nx-real-ip: ::1\r\nx-request-id: 7\r\n\r\n";
+        assert_eq!(upload.lines, head.as_bytes());
     }
 
     /// A stream that holds what it is given until it is flushed for the third time, as TLS does behind a full socket.
@@ -287,7 +303,7 @@ mod tests {
     fn a_request_is_whole_when_its_last_byte_has_left_tls() {
         let mut request = Request::get("/").body(RequestBody::empty()).unwrap();
         let (mut upload, mut out) = (Upload::default(), Holding::default());
-        upload.begin(&request);
+        upload.begin(&request, None);
         let cx = &mut Context::from_waker(Waker::noop());
         for _ in 0..2 {
             assert!(upload.poll(&mut out, request.body_mut(), cx).is_pending() && !upload.is_whole());

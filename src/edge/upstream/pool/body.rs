@@ -12,29 +12,34 @@ use hyper::body::Incoming;
 use super::super::answer_error::AnswerError;
 use super::super::attempt;
 use super::super::group::Load;
-use super::{Held, Live, Pool};
-use crate::edge::body::{self, BodyError, RequestBody};
+use super::{Carried, Held, Live, Pool};
+use crate::edge::body::{self, BodyError};
 use crate::edge::timer::Deadline;
 use crate::edge::trailers;
 use crate::telemetry::events;
 
 /// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early
 /// it closes the connection.
-pub struct UpstreamBody {
-    source: Source,
-    held: Held,
-    between_bytes: Duration,
-    limit: Option<Deadline>,
-}
+///
+/// It moves from call to call with the head, so it is small.
+pub struct UpstreamBody(Source);
 
 /// Where it comes from.
 enum Source {
-    /// A connection, with what is left of the request's body.
-    Http1(Box<Live>, RequestBody, Rc<Pool>),
+    /// A connection, and where it goes afterwards.
+    Http1(Box<Live>, Rc<Pool>),
     /// A stream of a connection that a task of its own drives.
-    Http2(Incoming),
+    Http2(Box<Streamed>),
     /// Nothing more comes: it has ended, well or not.
     Over,
+}
+
+/// A body over HTTP/2.
+struct Streamed {
+    body: Incoming,
+    held: Held,
+    between_bytes: Duration,
+    limit: Option<Deadline>,
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -44,14 +49,10 @@ impl std::fmt::Debug for UpstreamBody {
 }
 
 impl UpstreamBody {
-    /// The body of an answer whose head has come over this connection. `request`: what is left of that body.
-    pub(super) fn http1(live: Box<Live>, request: RequestBody, pool: &Rc<Pool>, load: Option<Load>) -> Self {
-        let mut this = Self {
-            source: Source::Http1(live, request, Rc::clone(pool)),
-            held: Held { _load: load, ..Held::default() },
-            between_bytes: pool.limits.between_bytes,
-            limit: None,
-        };
+    /// The body of an answer whose head has come over this connection.
+    pub(super) fn http1(mut live: Box<Live>, pool: &Rc<Pool>, load: Option<Load>) -> Self {
+        live.carries._load = load;
+        let mut this = Self(Source::Http1(live, Rc::clone(pool)));
         if this.is_end_stream() {
             this.release();
         }
@@ -59,14 +60,14 @@ impl UpstreamBody {
     }
 
     /// The body of an answer over HTTP/2.
-    pub(super) const fn http2(body: Incoming, between_bytes: Duration, held: Held) -> Self {
-        Self { source: Source::Http2(body), held, between_bytes, limit: None }
+    pub(super) fn http2(body: Incoming, between_bytes: Duration, held: Held) -> Self {
+        Self(Source::Http2(Box::new(Streamed { body, held, between_bytes, limit: None })))
     }
 
     /// Gives the connection back if it can carry another request.
     fn release(&mut self) {
-        self.held = Held::default();
-        if let Source::Http1(live, _, pool) = std::mem::replace(&mut self.source, Source::Over) {
+        if let Source::Http1(mut live, pool) = std::mem::replace(&mut self.0, Source::Over) {
+            live.carries = Carried::default();
             pool.put_back(live);
         }
     }
@@ -74,20 +75,30 @@ impl UpstreamBody {
     /// Ends with an error. What ends because the visitor's own body did is the visitor's doing.
     fn broke_off(&mut self, error: BodyError) -> BodyError {
         let visitors = matches!(&error, BodyError::Origin(cause) if cause.visitors().is_some());
-        let figures = match &self.source {
-            Source::Http1(_, _, pool) => Some(&pool.figures),
-            Source::Http2(_) | Source::Over => self.held.figures.as_ref(),
+        let (figures, stream) = match &self.0 {
+            Source::Http1(_, pool) => (Some(&pool.figures), None),
+            Source::Http2(streamed) => (streamed.held.figures.as_ref(), streamed.held.stream.as_ref()),
+            Source::Over => (None, None),
         };
         if let Some(figures) = figures.filter(|_| !visitors) {
             events::answer_broke_off(figures, &error);
         }
-        if let Some(stream) = &self.held.stream
+        if let Some(stream) = stream
             && breaks_the_connection(&error)
         {
             stream.give_up();
         }
-        (self.source, self.held) = (Source::Over, Held::default());
+        self.0 = Source::Over;
         error
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(None) => Poll::Ready(body::checked_end(&self.body)),
+            frame => frame.map_err(|error| BodyError::Origin(AnswerError::Http2(error))),
+        }
     }
 }
 
@@ -110,23 +121,20 @@ impl http_body::Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = match &mut this.source {
-            Source::Http1(live, request, _) => {
-                live.connection.poll_frame(request, cx).map_err(BodyError::Origin)
+        let (polled, limit, between) = match &mut this.0 {
+            Source::Http1(live, pool) => {
+                let Live { connection, carries, .. } = &mut **live;
+                let polled = connection.poll_frame(&mut carries.request, cx).map_err(BodyError::Origin);
+                (polled, &mut carries.limit, pool.limits.between_bytes)
             }
-            Source::Http2(body) => match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Ready(None) => Poll::Ready(body::checked_end(body)),
-                frame => frame.map_err(|error| BodyError::Origin(AnswerError::Http2(error))),
-            },
+            Source::Http2(streamed) => (streamed.poll(cx), &mut streamed.limit, streamed.between_bytes),
             Source::Over => return Poll::Ready(None),
         };
         if polled.is_pending() {
-            let between = this.between_bytes;
-            let limit = this.limit.get_or_insert_with(|| Deadline::new(between));
-            ready!(limit.poll(cx));
+            ready!(limit.get_or_insert_with(|| Deadline::new(between)).poll(cx));
             return Poll::Ready(Some(Err(this.broke_off(BodyError::Stalled))));
         }
-        this.limit = None;
+        *limit = None;
         let frame = match ready!(polled).map(|frame| frame.and_then(checked)).transpose() {
             Err(error) => return Poll::Ready(Some(Err(this.broke_off(error)))),
             Ok(frame) => frame,
@@ -138,17 +146,17 @@ impl http_body::Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Http1(live, ..) => live.connection.has_ended(),
-            Source::Http2(body) => body.is_end_stream(),
+        match &self.0 {
+            Source::Http1(live, _) => live.connection.has_ended(),
+            Source::Http2(streamed) => streamed.body.is_end_stream(),
             Source::Over => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Http1(live, ..) => live.connection.size_hint(),
-            Source::Http2(body) => body::checked_hint(body),
+        match &self.0 {
+            Source::Http1(live, _) => live.connection.size_hint(),
+            Source::Http2(streamed) => body::checked_hint(&streamed.body),
             Source::Over => SizeHint::with_exact(0),
         }
     }

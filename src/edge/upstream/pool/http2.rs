@@ -22,7 +22,7 @@ use crate::edge::error::ProxyError;
 use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
 use crate::edge::local::LocalExecutor;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::strict;
+use crate::edge::{strict, timer};
 
 /// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
 const MAX_FIELDS: u32 = 64 * 1024;
@@ -34,7 +34,7 @@ impl Pool {
     pub(super) async fn send_http2(
         self: &Rc<Self>,
         request: &mut Outgoing,
-        asking: Asking,
+        asking: Asking<'_>,
     ) -> Result<Answer, Attempt> {
         let Asking { load, .. } = asking;
         // One connection carries many requests, so each of them takes a place.
@@ -134,14 +134,16 @@ impl Pool {
             return Ok(found);
         }
         let _turn = turn.ok().filter(|_| self.http2_failures.get() == failures);
-        self.http2_connect().await.inspect_err(|_| {
+        let made = timer::within(self.connector.limit, Box::pin(self.http2_connect())).await;
+        made.unwrap_or(Err(ProxyError::ConnectTimeout)).inspect_err(|_| {
             self.http2_failures.update(|failures| failures.wrapping_add(1));
         })
     }
 
+    /// A connection whose origin has said how many streams it allows.
     async fn http2_connect(&self) -> Result<Shared, ProxyError> {
         let version = self.connector.version();
-        let Connected { io, address } = Box::pin(self.connector.connect(None)).await?;
+        let Connected { io, address } = self.connector.dial(None).await?;
         let uses = Rc::new(Uses::default());
         let io = AnswerFrames::new(announced(io, Rc::clone(&uses)), Rc::clone(&uses));
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -149,9 +151,16 @@ impl Pool {
             .max_header_list_size(MAX_FIELDS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(SHARED_WINDOW);
-        let (sender, connection) =
-            Box::pin(builder.handshake(TokioIo::new(io))).await.map_err(AnswerError::Http2)?;
+        let (sender, mut connection) =
+            builder.handshake(TokioIo::new(io)).await.map_err(AnswerError::Http2)?;
         let open = Open::new(&self.figures);
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                return Err(ended.err().map_or(AnswerError::Closed, AnswerError::Http2).into());
+            }
+            () = uses.allowed() => {}
+        }
         tokio::task::spawn_local(async move {
             let _open = open;
             // A broken connection shows in the requests on it.

@@ -23,7 +23,7 @@ use http::{Method, Response};
 use http_body::Body as _;
 use tokio::sync::Semaphore;
 
-use super::attempt::{Attempt, Outgoing};
+use super::attempt::{Attempt, Outgoing, Tail};
 use super::connect::{Connected, Connector};
 use super::group::{Load, Member};
 use super::http1::{Connection, Failure, Wants};
@@ -34,7 +34,7 @@ use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
 use crate::edge::interim::Interim;
 use crate::edge::progress::AnswerLimit;
-use crate::edge::timer;
+use crate::edge::timer::{self, Deadline};
 use crate::telemetry::upstreams::UpstreamFigures;
 
 /// One HTTP/1.1 connection.
@@ -51,6 +51,18 @@ struct Live {
     /// Its place, where the origin's are counted. `None` in the pool: given up to one who waits.
     place: Option<Place>,
     open: Open,
+    /// What belongs to the request under way. It stands here and not in the answer's body, which moves much.
+    carries: Carried,
+}
+
+/// One request on a connection, from its answer's head to the end of the answer's body.
+#[derive(Debug, Default)]
+struct Carried {
+    /// What is left of the request's body.
+    request: RequestBody,
+    _load: Option<Load>,
+    /// Until when the next piece of the answer must have come.
+    limit: Option<Deadline>,
 }
 
 /// Counts a connection for as long as it is open.
@@ -92,11 +104,13 @@ pub struct PoolLimits {
 
 /// What a request needs of a connection beside being sent.
 #[derive(Debug)]
-pub struct Asking {
+pub struct Asking<'a> {
     /// Whose request it is, where the origin is told: its connections are nobody else's.
     pub client: Option<IpAddr>,
     /// Counts the request as under way.
     pub load: Option<Load>,
+    /// What the head says beside its fields; `None` where the origin speaks HTTP/2.
+    pub tail: Option<Tail<'a>>,
 }
 
 /// What is held for as long as a request is under way.
@@ -184,19 +198,19 @@ impl Pool {
     pub async fn send(
         self: &Rc<Self>,
         request: &mut Outgoing,
-        asking: Asking,
+        asking: Asking<'_>,
         interim: Option<Interim<'_>>,
     ) -> Result<Answer, Attempt> {
         if self.connector.upstream.http2 {
             return self.send_http2(request, asking).await;
         }
-        let Asking { client, load } = asking;
+        let Asking { client, load, tail } = asking;
         // An origin that does not expect a body there may read it as the next request.
         let asked = request.as_ref().ok_or(Attempt::GONE)?;
         let bodied = !asked.body().is_end_stream();
         let once = bodied && !expects_body(asked.method());
         let may_ask_again = !bodied && asked.method().is_idempotent();
-        let wants = Wants { switch: false, interim };
+        let wants = Wants { switch: false, tail, interim };
         let mut retried = false;
         loop {
             let found = self.connection(client, retried).await;
@@ -204,7 +218,7 @@ impl Pool {
             live.once = once;
             match self.exchange(&mut live, request, wants).await {
                 Ok(response) => {
-                    return Ok(response.map(|body| UpstreamBody::http1(live, body, self, load)));
+                    return Ok(response.map(|()| UpstreamBody::http1(live, self, load)));
                 }
                 Err(Attempt::NotSent(_)) if !fresh => {}
                 Err(failure) => {
@@ -218,17 +232,17 @@ impl Pool {
         }
     }
 
-    /// One request over one connection, driven by this task: the answer's head, and what is left of the request's
-    /// body. The request stays in its place until the answer is there.
+    /// One request over one connection, driven by this task: the answer's head. The request stays in its place until that
+    /// is there; what is left of its body goes to the connection.
     async fn exchange(
         &self,
         live: &mut Live,
         request: &mut Outgoing,
         wants: Wants<'_>,
-    ) -> Result<Response<RequestBody>, Attempt> {
+    ) -> Result<Response<()>, Attempt> {
         let outgoing = request.as_mut().ok_or(Attempt::GONE)?;
         let connection = &mut live.connection;
-        connection.begin(outgoing);
+        connection.begin(outgoing, wants.tail);
         let body = outgoing.body_mut();
         let mut limit = AnswerLimit::new(self.limits.first_byte, body.progress());
         let head = std::future::poll_fn(|cx| match connection.poll_head(body, wants, cx) {
@@ -236,9 +250,10 @@ impl Pool {
             Poll::Pending => limit.poll(cx).map(|()| Err(Attempt::Failed(ProxyError::FirstByteTimeout))),
         });
         let head = head.await?;
-        let (parts, body) = request.take().ok_or(Attempt::GONE)?.into_parts();
-        let response = connection.read_head(&head, parts.headers).map_err(Failure::Sent)?;
-        Ok(response.map(|()| body))
+        live.carries.request = std::mem::take(outgoing.body_mut());
+        let headers = std::mem::take(outgoing.headers_mut());
+        *request = None;
+        Ok(connection.read_head(&head, headers).map_err(Failure::Sent)?)
     }
 
     /// A connection with its place: an idle one unless `fresh` is asked for, or a fresh one (`true`).
@@ -272,13 +287,15 @@ impl Pool {
         Ok(Some(place))
     }
 
-    /// Closes idle connections to addresses that the origin's name no longer leads to.
+    /// Closes idle connections to addresses that the origin's name no longer leads to, and those of HTTP/1.1 from before
+    /// it led to more: each is opened anew at the next address, and so a new one gets its part. One connection for all
+    /// requests would only be at another address.
     fn forget_old_addresses(&self) {
         let version = self.connector.version();
         if self.version.replace(version) == version {
             return;
         }
-        self.idle.borrow_mut().retain(|live| self.connector.leads_to(live.address));
+        self.idle.borrow_mut().retain(|live| !self.is_old(live));
         // Requests on them go on; the next one opens another.
         self.http2.borrow_mut().retain(|open| self.connector.leads_to(open.address));
     }
@@ -296,7 +313,8 @@ impl Pool {
                 idle.remove(at)
             };
             // One that has been closed meanwhile gives the request back as soon as it is asked to send it.
-            if now.saturating_duration_since(live.idle_since) < self.limits.idle_for {
+            if live.idle_since == now || now.saturating_duration_since(live.idle_since) < self.limits.idle_for
+            {
                 return Some(live);
             }
         }
@@ -304,6 +322,10 @@ impl Pool {
 
     fn put_back(&self, mut live: Box<Live>) {
         if live.once || !live.connection.is_idle() || self.is_old(&live) {
+            return;
+        }
+        // Its place is one too many since a reload.
+        if self.cap.as_ref().is_some_and(|cap| cap.over() > 0) {
             return;
         }
         if let Some(cap) = &self.cap
@@ -328,14 +350,15 @@ impl Pool {
         idle.push(live);
     }
 
-    /// Whether the origin's name has left the address that a connection leads to.
+    /// Whether the origin's name has left the address that a connection leads to, or leads to more since it was opened.
     fn is_old(&self, live: &Live) -> bool {
-        live.version != self.connector.version() && !self.connector.leads_to(live.address)
+        live.version != self.connector.version()
+            && (self.connector.has_more_since(live.version) || !self.connector.leads_to(live.address))
     }
 
-    /// Gives idle connections up, one for each who waits for a place.
+    /// Gives idle connections up, one for each who waits for a place, and one for each place that is too many.
     fn give_up_idle(&self) {
-        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting());
+        let mut wanted = self.cap.as_ref().map_or(0, |cap| cap.waiting() + cap.over());
         self.idle.borrow_mut().retain(|live| {
             let goes = wanted > 0 && live.place.is_some();
             wanted -= usize::from(goes);
@@ -371,6 +394,7 @@ impl Pool {
             client,
             place: None,
             open: Open::new(&self.figures),
+            carries: Carried::default(),
         })
     }
 }
@@ -485,7 +509,7 @@ mod tests {
         let told = local.run_until(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let pool = pool(listener.local_addr().unwrap().port());
-            let asking = || Asking { client: None, load: None };
+            let asking = || Asking { client: None, load: None, tail: None };
             let (mut one, mut other) = (request(), request());
             let mut first = pool.send(&mut one, asking(), None).boxed_local();
             let mut second = pool.send(&mut other, asking(), None).boxed_local();

@@ -67,9 +67,9 @@ impl Pool {
     pub async fn send_upgrade(
         self: &Rc<Self>,
         request: &mut Outgoing,
-        asking: Asking,
+        asking: Asking<'_>,
     ) -> Result<Result<Tunnel, Answer>, Attempt> {
-        let Asking { client, load } = asking;
+        let Asking { client, load, tail } = asking;
         let place = self.place().await.map_err(Attempt::NotSent)?;
         // Whoever gave the place up may have left a connection, and this request wants a fresh one.
         if place.is_some() {
@@ -77,17 +77,16 @@ impl Pool {
         }
         let mut live = Box::new(self.open(client).await.map_err(Attempt::NotSent)?);
         (live.place, live.once) = (place, true);
-        let wants = Wants { switch: true, interim: None };
-        let (response, body) = self.exchange(&mut live, request, wants).await?.into_parts();
-        if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        let wants = Wants { switch: true, tail, interim: None };
+        let response = self.exchange(&mut live, request, wants).await?;
+        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
             // The connection ends with this answer.
-            let answer = UpstreamBody::http1(live, body, self, load);
-            return Ok(Err(Answer::from_parts(response, answer)));
+            return Ok(Err(response.map(|()| UpstreamBody::http1(live, self, load))));
         }
         let Live { connection, place, open, .. } = *live;
         let (io, first) = connection.into_parts();
         let figures = Some(Arc::clone(&self.figures));
         let held = Held { _load: load, _place: place, _open: Some(open), stream: None, figures };
-        Ok(Ok(Tunnel { head: response, upgraded: Tunnelled { first, io }, held }))
+        Ok(Ok(Tunnel { head: response.into_parts().0, upgraded: Tunnelled { first, io }, held }))
     }
 }

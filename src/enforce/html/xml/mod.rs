@@ -23,7 +23,7 @@ use super::characters::Charset;
 use super::inject::Placed;
 use super::references::Resolved;
 use super::state::State;
-use super::{Kind, PIECE, Plan, RewriteError, SLACK, inline, room};
+use super::{Kind, PIECE, Plan, RewriteError, SLACK, elements, inline, room};
 use dtd::Entities;
 use held::{Held, Sheet, append_escaped};
 use scope::{Scope, Space, XHTML};
@@ -282,14 +282,15 @@ impl Reader {
             let href = tag::pseudo_attributes(bytes, TARGET.len()).filter_map(Result::ok);
             for attribute in href.filter(|a| a.name == b"href") {
                 let value = self.state.urls.charset.text(attribute.value);
-                gone = gone.or(self.state.strip_url(&value));
+                gone = gone.or(elements::sheet(&mut self.state, &value));
             }
         }
         match gone {
-            Some(vendor) => {
+            Some(Some(vendor)) => {
                 let mark = format!("<!-- optgate strip:{} -->", self.state.vendor(vendor));
                 self.put(mark.as_bytes(), out);
             }
+            Some(None) => self.put(b"<!-- optgate strip -->", out),
             None => self.put(bytes, out),
         }
         self.keep(bytes);
