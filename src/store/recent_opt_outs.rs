@@ -68,16 +68,15 @@ impl Drop for Easing {
     }
 }
 
-impl Default for RecentOptOuts {
-    fn default() -> Self {
+impl RecentOptOuts {
+    /// Of a process that begins. `wall_us`: what the wall clock says, microseconds since the Unix epoch.
+    pub(super) fn new(wall_us: i64) -> Self {
         let mut process = [0; 8];
         let process = getrandom::fill(&mut process).is_ok().then_some(process);
-        let times = Times { out: HashMap::new(), from_us: i64::MIN, began_us: i64::MIN, last_us: i64::MIN };
+        let times = Times { out: HashMap::new(), from_us: i64::MIN, began_us: wall_us, last_us: wall_us };
         Self { began: Instant::now(), process, times: Mutex::new(times), easing: Arc::default() }
     }
-}
 
-impl RecentOptOuts {
     /// Now, later than everything before. `wall_us`: what the wall clock says, microseconds since the Unix epoch.
     pub(super) fn now(&self, wall_us: i64) -> Moment {
         let time_us = self.tick(&mut self.times(), wall_us);
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_opt_out_by_hand_ends_what_was_asked_before_it_and_nothing_else() {
-        let recent = RecentOptOuts::default();
+        let recent = RecentOptOuts::new(WALL_US);
         let before = recent.now(WALL_US);
         out(&recent, 1, WALL_US);
         recent.chose((subject(2), Kind::OptOut, Source::Gpc), WALL_US, drop);
@@ -197,7 +196,7 @@ mod tests {
     /// Clocks are set: whichever way, what came later is later.
     #[test]
     fn a_wall_clock_that_is_set_reorders_nothing() {
-        let recent = RecentOptOuts::default();
+        let recent = RecentOptOuts::new(WALL_US);
         for step in [0, -30, -3_600, 86_400, -86_400, 0] {
             let wall_us = WALL_US + step * SECOND_US;
             let before = recent.now(WALL_US);
@@ -210,8 +209,8 @@ mod tests {
     /// Another node's clock may be ahead, so that what it asked looks later than what came after it.
     #[test]
     fn what_another_node_asked_counts_as_asked_earlier() {
-        let [here, there] = [(); 2].map(|()| RecentOptOuts::default());
-        here.now(WALL_US - 3_600 * SECOND_US);
+        let here = RecentOptOuts::new(WALL_US - 3_600 * SECOND_US);
+        let there = RecentOptOuts::new(WALL_US);
         out(&here, 1, WALL_US);
         for ahead in [-59, 0, 3, 59] {
             let asked = Moment { time_us: WALL_US + ahead * SECOND_US, ..there.now(WALL_US) };
@@ -224,9 +223,9 @@ mod tests {
     /// Who opted out before this process began, and on which node, nobody here can say any more.
     #[test]
     fn what_was_asked_before_the_process_began_is_to_be_asked_anew() {
-        let [earlier, recent] = [(); 2].map(|()| RecentOptOuts::default());
+        let earlier = RecentOptOuts::new(WALL_US);
         let asked = earlier.now(WALL_US);
-        recent.now(WALL_US + SECOND_US);
+        let recent = RecentOptOuts::new(WALL_US + SECOND_US);
         assert!(!holds(&recent, 1, asked));
         let alone = |asked| recent.unless_out_since([].iter(), (asked, true), |_| ()).is_some();
         let later = earlier.now(WALL_US + 120 * SECOND_US);
@@ -241,7 +240,7 @@ mod tests {
     /// With more than there is room for nobody's is overlooked: what was asked before is to be asked anew.
     #[test]
     fn what_there_is_no_room_for_counts_as_an_opt_out_of_everybody() {
-        let recent = RecentOptOuts::default();
+        let recent = RecentOptOuts::new(WALL_US);
         let before = recent.now(WALL_US);
         for number in 0..=MOST as u64 {
             out(&recent, number, WALL_US);
@@ -257,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_is_told_to_whoever_opts_out_meanwhile() {
-        let recent = RecentOptOuts::default();
+        let recent = RecentOptOuts::new(WALL_US);
         let told = || recent.chose((subject(1), Kind::OptOut, Source::Form), WALL_US, |easing| easing);
         let asked = recent.now(WALL_US);
         let easing = recent.unless_out_since([subject(1)].iter(), (asked, true), |easing| easing()).unwrap();

@@ -13,6 +13,7 @@ use super::index::Index;
 use super::recent_opt_outs::RecentOptOuts;
 use super::record::{Kind, Source};
 use super::stall::Stall;
+use super::time;
 use crate::privacy::Subject;
 
 /// How the store is doing.
@@ -86,7 +87,7 @@ impl State {
         Self {
             index: Index::default(),
             counts: Counts::default(),
-            recent_opt_outs: RecentOptOuts::default(),
+            recent_opt_outs: RecentOptOuts::new(time::now_us()),
             backlog: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             records: AtomicU64::new(0),

@@ -69,7 +69,7 @@ fn an_opt_out_that_comes_while_a_confirmation_waits_for_the_disk_is_the_last_wor
 #[test]
 fn an_opt_out_at_the_moment_of_a_confirmation_holds() {
     let origin = shop(&["/"]);
-    let proxy = levels(&origin).run();
+    let proxy = levels(&origin).toml("[limits]\nportal_rate = 0\n").run();
     for round in 0..40 {
         let name = format!("ann{round}");
         let (mut browser, token) = asked(proxy.addr(), &name);

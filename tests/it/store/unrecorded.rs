@@ -71,6 +71,6 @@ fn an_accounts_signal_that_found_the_queue_full_is_handed_over_by_its_next_reque
     }
     wait_until("so is what found no room", || health().records == 21);
     proxy.get("/", &account(19));
-    drop(proxy);
+    let _folder = proxy.stop();
     assert_eq!(records(&data).iter().filter(|record| record.account && record.signal == "gpc").count(), 21);
 }
