@@ -49,15 +49,15 @@ fn file_problem(loaded: &Loaded, problem: FileProblem) -> String {
     let FileProblem { setting, error } = problem;
     let (why, next) = error.split_once("\n  next: ").unwrap_or((&error, "correct the file, or name another"));
     // With one site its settings may stand at the top of the file.
-    let tables = [setting.as_str(), setting.split_once("].").map_or("", |(_, key)| key)];
-    let of_table = |table: &str| {
-        let below = |entry: &&Entry| !table.is_empty() && entry.key.starts_with(table);
-        let named = |entry: &&Entry| entry.value.as_str().is_some_and(|file| why.contains(file));
-        let entries = || loaded.origins.iter().filter(below);
-        entries().find(named).or_else(|| entries().next()).map(|entry| entry.place.clone())
+    let mut tables = vec![setting.clone()];
+    tables.extend(setting.split_once("].").map(|(_, key)| key.to_owned()));
+    let names_it = |entry: &&Entry| {
+        let below = tables.iter().any(|table| entry.key.starts_with(table));
+        below && entry.value.as_str().is_some_and(|file| why.contains(file))
     };
+    let named = loaded.origins.iter().find(names_it).map(|entry| entry.place.clone());
     ConfigError {
-        place: tables.into_iter().find_map(of_table).unwrap_or(Place::Default),
+        place: named.unwrap_or_else(|| place_of_list(loaded, &tables)),
         what: format!("`{setting}` cannot be used"),
         why: why.to_owned(),
         next: next.to_owned(),

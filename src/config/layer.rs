@@ -101,8 +101,7 @@ impl Layer {
     }
 
     fn take_lists_for_tables(&mut self) -> Vec<ConfigError> {
-        let Ok(Json::Object(defaults)) = serde_json::to_value(Raw::default()) else { return Vec::new() };
-        let tables = defaults.into_iter().filter(|(_, default)| default.is_object());
+        let tables = Raw::defaults().into_iter().filter(|(_, default)| default.is_object());
         let listed: Vec<String> = tables
             .map(|(key, _)| key)
             .filter(|key| self.value.get(key).is_some_and(Json::is_array))

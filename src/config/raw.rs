@@ -557,6 +557,16 @@ tables! {
     }
 }
 
+impl Raw {
+    /// The defaults by key, as they would be written; keys without one are not there.
+    pub(super) fn defaults() -> serde_json::Map<String, serde_json::Value> {
+        match serde_json::to_value(Self::default()) {
+            Ok(serde_json::Value::Object(all)) => all,
+            _ => serde_json::Map::new(),
+        }
+    }
+}
+
 impl Default for Raw {
     fn default() -> Self {
         let networks = [([127, 0, 0, 0].into(), 8), (std::net::Ipv6Addr::LOCALHOST.into(), 128)];

@@ -99,6 +99,11 @@ fn wrong_type(rest: &str, path: &KeyPath, place: &Place) -> Parts {
     let expected = plain_type(expected);
     let quoted = found.split('"').nth(1).unwrap_or_default();
     let in_file = matches!(place, Place::File { .. });
+    // An element of a list of tables is written below a line of its own.
+    let listed = match path.0.as_slice() {
+        [Step::Key(list), Step::Index(_)] if in_file => Some(list),
+        _ => None,
+    };
     let next = match (found.split(' ').next(), expected) {
         (Some("string"), "a whole number" | "true or false") if in_file && is_bare(quoted) => {
             "remove the quotes".to_owned()
@@ -108,21 +113,12 @@ fn wrong_type(rest: &str, path: &KeyPath, place: &Place) -> Parts {
             "write it in a file as a list of tables; lists of tables cannot be set by the environment"
                 .to_owned()
         }
-        // An element of a list of tables is written below a line of its own.
-        (_, "a table") if in_file && matches!(path.0.as_slice(), [Step::Key(_), Step::Index(_)]) => {
-            format!("write a table: [[{}]] on a line of its own, its settings below it", list_of(path))
+        (_, "a table") if let Some(list) = listed => {
+            format!("write a table: [[{list}]] on a line of its own, its settings below it")
         }
         _ => format!("write {expected}"),
     };
     (format!("`{path}` has the wrong type"), format!("found {found}, expected {expected}"), next)
-}
-
-/// The key of a list that a path leads into.
-fn list_of(path: &KeyPath) -> &str {
-    match path.0.first() {
-        Some(Step::Key(key)) => key,
-        _ => "",
-    }
 }
 
 /// A number or switch that only its quotes make text.
@@ -158,16 +154,13 @@ fn out_of_range(rest: &str, path: &KeyPath) -> Parts {
 
 /// Whether the file's top level has a setting of this name that is no table.
 fn has_top_level(name: &str) -> bool {
-    let defaults = serde_json::to_value(Raw::default()).ok();
-    defaults.is_some_and(|all| all.get(name).is_some_and(|default| !default.is_object()))
+    Raw::defaults().get(name).is_some_and(|default| !default.is_object())
 }
 
 /// The table that holds a setting of this name, when it was written in the wrong one.
 fn elsewhere(name: &str) -> Option<String> {
-    let defaults = serde_json::to_value(Raw::default()).ok()?;
-    let tables = defaults.as_object()?.iter();
-    let home = tables.filter(|(_, table)| table.get(name).is_some()).map(|(key, _)| key.clone()).next();
-    home.filter(|_| !name.is_empty())
+    let home = Raw::defaults().into_iter().find(|(_, table)| table.get(name).is_some());
+    home.map(|(key, _)| key).filter(|_| !name.is_empty())
 }
 
 /// The last key of a path, for `_FILE` and hints.

@@ -183,25 +183,19 @@ pub fn record(core: &Core, x: &Exchange, document: bool) {
     let levels = [(x.named.account, x.signals.account), (x.named.profile, x.signals.profile)];
     for (subject, standing) in levels {
         let Some(subject) = subject else { continue };
-        let new = match standing {
-            Standing::Unknown => said,
+        let (source, new) = match standing {
+            Standing::Unknown => (said, true),
             // An older cookie holds for its own browser; it does not take a later explicit choice back.
-            Standing::OptedIn => said.filter(|source| *source == Source::Gpc),
-            // Whom that concerns was told of when it came.
-            _ => {
-                if let Some(source) = core.house.store.dropped(&subject) {
-                    record_one(core, x, source, Some(subject), time::now_us());
-                }
-                None
-            }
+            Standing::OptedIn => (said.filter(|source| *source == Source::Gpc), true),
+            _ => (core.house.store.dropped(&subject), false),
         };
-        if let Some(source) = new {
-            let time_us = time::now_us();
-            if Some(subject) == x.named.account {
-                tell_recipients(core, x, subject, time_us);
-            }
-            record_one(core, x, source, Some(subject), time_us);
+        let Some(source) = source else { continue };
+        let time_us = time::now_us();
+        // Of what could not be handed over they were told when it came.
+        if new && Some(subject) == x.named.account {
+            tell_recipients(core, x, subject, time_us);
         }
+        record_one(core, x, source, Some(subject), time_us);
     }
 }
 

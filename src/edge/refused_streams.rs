@@ -1,19 +1,18 @@
 //! What only the frames tell that go out: streams that hyper's reader refuses because a client has as many open as
 //! `limits.http2_streams` allows (RFC 9113, 5.1.2 and 6.4), and how much of answers' bodies a client has taken.
 
-use super::frame_rules::{DATA, HEAD, RST_STREAM};
+use super::frame_rules::{DATA, RST_STREAM};
+use super::frame_walk::{FrameWalk, Step};
 
-/// `REFUSED_STREAM` (RFC 9113, 7), with the head before it.
-const REFUSED: [u8; 4] = 7_u32.to_be_bytes();
+/// `REFUSED_STREAM` (RFC 9113, 7).
+const REFUSED: u32 = 7;
 
 /// Reads along with what a connection sends, from its first byte on.
 #[derive(Debug, Default)]
 pub struct RefusedStreams {
-    /// Bytes of a payload that are of no interest.
-    skip: u32,
-    /// A frame's head, and the payload of a reset behind it.
-    held: [u8; HEAD + REFUSED.len()],
-    have: usize,
+    walk: FrameWalk,
+    /// Error code of the frame under way, as far as it has come; `None`: it is no reset.
+    code: Option<u32>,
     /// Bytes of bodies since that was last asked.
     taken: usize,
 }
@@ -22,7 +21,7 @@ impl RefusedStreams {
     /// Whether all frames that were begun have gone out whole.
     #[must_use]
     pub const fn is_between(&self) -> bool {
-        self.skip == 0 && self.have == 0
+        !self.walk.is_within()
     }
 
     /// Whether so many bytes of answers' bodies have gone out since this last was so.
@@ -39,31 +38,18 @@ impl RefusedStreams {
     /// Cost: a copy of nine bytes for each frame.
     pub fn sent(&mut self, mut bytes: &[u8]) -> u32 {
         let mut refused = 0;
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let step = bytes.len().min(self.skip as usize);
-                self.skip -= u32::try_from(step).unwrap_or(self.skip);
-                bytes = &bytes[step..];
-                // What is skipped is the payload behind this head.
-                if self.held[3] == DATA {
-                    self.taken += step;
+        while let Some(step) = self.walk.step(&mut bytes) {
+            match (step, &mut self.code) {
+                // A reset is a code and nothing else (RFC 9113, 6.4).
+                (Step::Head(head), code) => {
+                    *code = (head.kind == RST_STREAM && head.length == 4).then_some(0);
                 }
-                continue;
-            }
-            let whole = if self.have >= HEAD { self.held.len() } else { HEAD };
-            let step = bytes.len().min(whole - self.have);
-            self.held[self.have..self.have + step].copy_from_slice(&bytes[..step]);
-            self.have += step;
-            bytes = &bytes[step..];
-            if self.have == self.held.len() {
-                self.have = 0;
-                refused += u32::from(self.held[HEAD..] == REFUSED);
-            } else if self.have == HEAD {
-                let [a, b, c, kind, ..] = self.held;
-                let length = u32::from_be_bytes([0, a, b, c]);
-                if kind != RST_STREAM || length as usize != REFUSED.len() {
-                    (self.skip, self.have) = (length, 0);
+                (Step::Payload { piece, ends }, Some(code)) => {
+                    *code = piece.iter().fold(*code, |code, byte| code << 8 | u32::from(*byte));
+                    refused += u32::from(ends && *code == REFUSED);
                 }
+                (Step::Payload { piece, .. }, None) if self.walk.kind() == DATA => self.taken += piece.len(),
+                (Step::Payload { .. }, None) => {}
             }
         }
         refused
@@ -82,11 +68,11 @@ mod tests {
     fn refused_streams_are_found_at_every_cut_and_other_resets_are_not() {
         let sent = [
             frame(4, &[]),
-            frame(RST_STREAM, &REFUSED),
-            frame(0, &REFUSED),
+            frame(RST_STREAM, &REFUSED.to_be_bytes()),
+            frame(0, &REFUSED.to_be_bytes()),
             frame(RST_STREAM, &8_u32.to_be_bytes()),
             frame(1, &[RST_STREAM; 40]),
-            frame(RST_STREAM, &REFUSED),
+            frame(RST_STREAM, &REFUSED.to_be_bytes()),
         ]
         .concat();
         for cut in 0..=sent.len() {

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::x509::X509Version;
 
@@ -63,14 +64,17 @@ impl Certificates {
     /// Names the file that cannot be read or does not fit its key.
     pub fn read(files: &[CertificateFiles]) -> anyhow::Result<Self> {
         let keys = files.iter().map(read_of).collect::<anyhow::Result<Vec<_>>>()?;
-        let ends = files.iter().zip(&keys).filter_map(|(file, key)| ending(&file.chain, key)).collect();
-        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, key) in keys.iter().enumerate() {
-            for name in names_of(key) {
+        let (mut by_name, mut ends) = (HashMap::<String, Vec<usize>>::new(), Vec::new());
+        for (at, (file, key)) in files.iter().zip(&keys).enumerate() {
+            // One that cannot be read serves all the same.
+            let Some(leaf) = leaf_of(key) else { continue };
+            let names = names_of(&leaf);
+            for name in &names {
                 by_name.entry(name.to_ascii_lowercase()).or_default().push(at);
             }
+            ends.push(ending(&file.chain, names, &leaf));
         }
-        let all = All { files: keys.into(), by_name: by_name.into(), ends, ..All::default() };
+        let all = All { files: keys.into(), by_name: by_name.into(), ends: ends.into(), ..All::default() };
         Ok(Self { all: ArcSwap::from_pointee(all), proofs: Arc::default() })
     }
 
@@ -242,10 +246,11 @@ impl Shown {
             return *held;
         }
         // Which of several was shown hung on the client; they are for one site.
-        let mut shown = self.all.holding(&self.name).peekable();
-        let other = if shown.peek().is_none() { self.all.chosen(Some(&self.name), &[]) } else { None };
-        let held =
-            as_server_name(host).is_some_and(|name| shown.chain(other).any(|key| holds_name(key, &name)));
+        let mut shown: Vec<_> = self.all.holding(&self.name).collect();
+        if shown.is_empty() {
+            shown.extend(self.all.chosen(Some(&self.name), &[]));
+        }
+        let held = as_server_name(host).is_some_and(|name| shown.iter().any(|key| holds_name(key, &name)));
         if judged.len() == NAMES_REMEMBERED {
             judged.remove(0);
         }
@@ -267,20 +272,22 @@ fn read_of(files: &CertificateFiles) -> anyhow::Result<Arc<CertifiedKey>> {
     read_key(&files.chain, &files.key).with_context(|| format!("`{}`", files.setting))
 }
 
-/// How long a certificate holds, and for whom. `None` where that cannot be read: then it serves all the same.
-fn ending(file: &Path, key: &CertifiedKey) -> Option<Ending> {
+/// The certificate that is shown for a key, where it can be read.
+fn leaf_of(key: &CertifiedKey) -> Option<X509Certificate<'_>> {
     let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
-    let mut names = names_of(key);
+    Some(leaf)
+}
+
+/// How long a certificate for these names holds.
+fn ending(file: &Path, mut names: Vec<String>, leaf: &X509Certificate<'_>) -> Ending {
     if names.is_empty() {
         names.push(file.display().to_string());
     }
-    Some(Ending { file: file.to_owned(), names, until: leaf.validity().not_after.timestamp() })
+    Ending { file: file.to_owned(), names, until: leaf.validity().not_after.timestamp() }
 }
 
-/// The names and addresses that a certificate holds; none where it cannot be read.
-fn names_of(key: &CertifiedKey) -> Vec<String> {
-    let leaf = key.cert.first().and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok());
-    let Some((_, leaf)) = leaf else { return Vec::new() };
+/// The names and addresses that a certificate holds.
+fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
     let names = leaf.subject_alternative_name().ok().flatten();
     let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),

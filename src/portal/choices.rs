@@ -313,11 +313,7 @@ fn opted_in(portal: &Pages, visit: &Visit, receipt: &Receipt) -> Response<Body> 
 }
 
 fn not_confirmed(portal: &Pages, headers: &HeaderMap) -> Response<Body> {
-    let lines = [
-        "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
-         logged out since. Nothing has changed.",
-        "To opt back in, start again on the choices page.",
-    ];
+    let lines = [two_acts::NOT_CONFIRMED, "To opt back in, start again on the choices page."];
     refusal(portal, headers, StatusCode::FORBIDDEN, "Nothing has changed", lines)
 }
 

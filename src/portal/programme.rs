@@ -123,11 +123,7 @@ pub(super) async fn confirm(
 }
 
 fn not_confirmed(portal: &Pages) -> Response<Body> {
-    let lines = [
-        "This confirmation is too old, or your browser did not keep its cookie, or you have opted out, logged in or \
-         logged out since. Nothing has changed.",
-        "To keep the programme, start again on the choices page.",
-    ];
+    let lines = [two_acts::NOT_CONFIRMED, "To keep the programme, start again on the choices page."];
     portal.message(StatusCode::FORBIDDEN, "Nothing has changed", &lines)
 }
 

@@ -26,6 +26,10 @@ const SECONDS_US: i64 = SECONDS as i64 * 1_000_000;
 /// Bytes of a token that are signed.
 const SIGNED: usize = 32;
 
+/// What somebody reads whose confirmation is none.
+pub(super) const NOT_CONFIRMED: &str = "This confirmation is too old, or your browser did not keep its cookie, or you \
+                                        have opted out, logged in or logged out since. Nothing has changed.";
+
 /// What is asked; the token of one question is none for another, for its cookie has the question's path.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {

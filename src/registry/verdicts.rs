@@ -19,8 +19,8 @@ pub struct DomainVerdicts {
 }
 
 impl Policy {
-    /// The domains that a matcher needs to come to this policy's verdicts, strip or not, by the rule of
-    /// The most specific domain with a matching path, then the longest path; for a host alone,
+    /// The domains that a matcher needs to come to this policy's verdicts, strip or not, by the one rule:
+    /// the most specific domain with a matching path, then the longest path; for a host alone,
     /// [`Policy::match_host`]. Domains that never change a verdict are left out. Ordered by name from the
     /// right, so that relatives stand together.
     ///

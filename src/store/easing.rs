@@ -39,7 +39,7 @@ impl Store {
     #[must_use]
     pub fn opted_out_since(&self, subject: &Subject, asked: Moment) -> bool {
         let of = std::iter::once(subject);
-        self.0.state.recent_opt_outs.unless_out_since(of, (asked, self.is_alone()), |_| ()).is_none()
+        self.0.state.recent_opt_outs.unless_out_since(of, (asked, self.is_alone()), || ()).is_none()
     }
 
     /// Records what was asked at a moment and is confirmed now: a change for each level, and one under the other secrets
@@ -121,13 +121,13 @@ impl Store {
         new: Vec<(Change, Answer<Receipt>)>,
     ) -> Result<(), RecordError> {
         let shared = &*self.0;
-        let of = of.iter().copied();
-        let sent = shared.state.recent_opt_outs.unless_out_since(of, (asked, self.is_alone()), |easing| {
+        let (of, recent) = (of.iter().copied(), &shared.state.recent_opt_outs);
+        let sent = recent.unless_out_since(of, (asked, self.is_alone()), || {
             // An opt-out of another node that arrives from now on was not known.
             let seen = shared.state.feed.as_ref().map(|feed| feed.seen());
             new.into_iter().all(|(change, answer)| {
                 shared.state.counts.count(&change, Became::Recorded);
-                let (answer, easing) = (Some(answer), Some(easing()));
+                let (answer, easing) = (Some(answer), Some(recent.ease()));
                 shared.hand_over(Waiting { change, answer, seen: seen.clone(), easing })
             })
         });

@@ -107,7 +107,7 @@ impl RecentOptOuts {
         &self,
         mut subjects: impl Iterator<Item = &'s Subject>,
         (asked, alone): (Moment, bool),
-        then: impl FnOnce(&dyn Fn() -> Easing) -> T,
+        then: impl FnOnce() -> T,
     ) -> Option<T> {
         let times = self.times();
         let since_us = match self.process == Some(asked.process) {
@@ -119,10 +119,13 @@ impl RecentOptOuts {
         if times.from_us > since_us || subjects.any(out) {
             return None;
         }
-        Some(then(&|| {
-            self.easing.fetch_add(1, Ordering::Relaxed);
-            Easing(Arc::clone(&self.easing))
-        }))
+        Some(then())
+    }
+
+    /// For a change that ends or eases an opt-out; only where [`Self::unless_out_since`] has it handed over.
+    pub(super) fn ease(&self) -> Easing {
+        self.easing.fetch_add(1, Ordering::Relaxed);
+        Easing(Arc::clone(&self.easing))
     }
 
     /// Who opted out until now is not known: what was asked before is to be asked anew.
@@ -178,7 +181,7 @@ mod tests {
 
     /// Whether what was asked may still be confirmed, where there are other nodes.
     fn holds(recent: &RecentOptOuts, number: u64, asked: Moment) -> bool {
-        recent.unless_out_since([subject(number)].iter(), (asked, false), |_| ()).is_some()
+        recent.unless_out_since([subject(number)].iter(), (asked, false), || ()).is_some()
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
         let asked = earlier.now(WALL_US);
         let recent = RecentOptOuts::new(WALL_US + SECOND_US);
         assert!(!holds(&recent, 1, asked));
-        let alone = |asked| recent.unless_out_since([].iter(), (asked, true), |_| ()).is_some();
+        let alone = |asked| recent.unless_out_since([].iter(), (asked, true), || ()).is_some();
         let later = earlier.now(WALL_US + 120 * SECOND_US);
         assert!(holds(&recent, 1, later), "of another node, and since");
         assert!(!alone(later), "without other nodes it can only be one that ended");
@@ -259,7 +262,7 @@ mod tests {
         let recent = RecentOptOuts::new(WALL_US);
         let told = || recent.chose((subject(1), Kind::OptOut, Source::Form), WALL_US, |easing| easing);
         let asked = recent.now(WALL_US);
-        let easing = recent.unless_out_since([subject(1)].iter(), (asked, true), |easing| easing()).unwrap();
+        let easing = recent.unless_out_since([subject(1)].iter(), (asked, true), || recent.ease()).unwrap();
         assert!(told());
         drop(easing);
         assert!(!told());

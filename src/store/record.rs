@@ -241,12 +241,6 @@ impl RecordView {
         Kind::parse(&self.kind) == Some(Kind::OptOut)
     }
 
-    /// How what it states arrived; `None` of upkeep.
-    #[must_use]
-    pub fn source(&self) -> Option<Source> {
-        Source::parse(&self.signal)
-    }
-
     /// The receipt of this record.
     #[must_use]
     pub fn receipt(&self) -> Receipt {

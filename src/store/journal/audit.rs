@@ -193,28 +193,26 @@ async fn send_pages(
     }
 }
 
+/// Those who signed, and their words for one another.
 async fn signers(path: &Path, connection: &mut SqliteConnection) -> Page {
     let named = |e: sqlx::Error| explain(path, &e);
-    let rows = sqlx::query_as("SELECT id, public FROM signers").fetch_all(&mut *connection).await;
-    let ids: Vec<(String, Vec<u8>)> = rows.map_err(named)?;
-    // A key is known by its digest: where the two differ, one of them is not what was written.
-    let other =
-        ids.iter().find(|(id, public)| PublicKey::from_bytes(public).is_none_or(|key| key.id() != *id));
-    if let Some((id, _)) = other {
-        return Err(refuse(
-            path,
-            format!("has another key than {id} under the name of that signer. {EVIDENCE}"),
-        ));
+    let mut items = Vec::new();
+    let rows = sqlx::query_as("SELECT id, public, time_us FROM signers ORDER BY time_us, id");
+    let rows: Vec<(String, Vec<u8>, i64)> = rows.fetch_all(&mut *connection).await.map_err(named)?;
+    for (id, public, time_us) in rows {
+        // A key is known by its digest: where the two differ, one of them is not what was written.
+        if PublicKey::from_bytes(&public).is_none_or(|key| key.id() != id) {
+            let why = format!("has another key than {id} under the name of that signer. {EVIDENCE}");
+            return Err(refuse(path, why));
+        }
+        items.push(Item::Signer(SignerItem { public: Bytes(public), time_us }));
     }
-    signers_and_vouches(connection).await.map_err(named)
+    items.extend(vouches(connection).await.map_err(named)?);
+    Ok(items)
 }
 
-async fn signers_and_vouches(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Item>> {
+async fn vouches(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Item>> {
     let mut items = Vec::new();
-    let rows = sqlx::query("SELECT public, time_us FROM signers ORDER BY time_us, id");
-    for row in rows.fetch_all(&mut *connection).await? {
-        items.push(Item::Signer(SignerItem { public: Bytes(row.try_get(0)?), time_us: row.try_get(1)? }));
-    }
     let rows = sqlx::query("SELECT signer, vouched, time_us, signature FROM vouches ORDER BY time_us");
     for row in rows.fetch_all(connection).await? {
         items.push(Item::Vouch(VouchItem {
