@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::support::binary::{Binary, own_address, serving};
 use super::support::client::{Client, SOCKET, TlsClient};
 use super::support::origin::{Exchange, Origin, echoes};
-use super::support::paced::{Door, Load, Matter, Way};
+use super::support::paced::{Door, Load, Matter, Way, time};
 use super::support::pki::Authority;
 use super::support::proxy::proxy;
 use super::support::{DEADLINE, Ends, edit, wait_until};
@@ -188,6 +188,7 @@ fn no_request_is_lost_over_twenty_upgrades_and_twenty_reloads() {
     let mut binary = Binary::of(serving(&builder.write(), addr), addr, builder.into_dir());
     let door = Arc::new(Door::new(addr, tls, &authority));
     let (done, said) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
+    let mut times = Vec::new();
     let outcome = thread::scope(|scope| {
         scope.spawn(|| talk(Client::connect(addr), &done, &said[0]));
         let secure = TlsClient::connect_tls(tls, "site.test", authority.client(&["http/1.1"]));
@@ -201,6 +202,7 @@ fn no_request_is_lost_over_twenty_upgrades_and_twenty_reloads() {
             short.iter().for_each(|download| download.has(piece(event).len()));
             long.iter().for_each(|download| download.has(pieces(0, event).len()));
             let heard = [0, 1].map(|socket| said[socket].load(Ordering::Acquire));
+            let begun = time();
             if event % 2 == 0 {
                 binary.upgrade();
             } else {
@@ -209,6 +211,7 @@ fn no_request_is_lost_over_twenty_upgrades_and_twenty_reloads() {
                 binary.signal(Signal::HUP);
                 binary.wait_for_line("reloaded: 1 sites");
             }
+            times.push((event, begun, time()));
             events.one_more();
             short.into_iter().for_each(Download::end_whole);
             load.goes_on(u64::from(rate / 2));
@@ -233,7 +236,7 @@ fn no_request_is_lost_over_twenty_upgrades_and_twenty_reloads() {
     );
     assert!(
         failed == 0,
-        "{failed} failed, among them: {:#?}",
+        "{failed} failed, among them: {:#?}; upgrades and reloads, each from when to when: {times:?}",
         outcome.failures.iter().take(10).collect::<Vec<_>>()
     );
     assert!(outcome.fresh * 2 >= outcome.answered - 1, "half on new connections");

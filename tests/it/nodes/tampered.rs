@@ -151,6 +151,8 @@ async fn an_opt_out_on_another_node_ends_a_question_on_this_one() {
     let (a, b) = (Node::start(&database), Node::start(&database));
     a.record(out(1)).await;
     b.knows(1, Standing::OptedOut).await;
+    // What a start reads may have been chosen at any time, and ends every question before its end.
+    until("b has heard all", async || b.store.health().loaded).await;
     let asked = b.store.moment();
     assert!(!b.store.opted_out_since(&subject(1), asked));
     let ended = async || b.store.opted_out_since(&subject(1), asked);

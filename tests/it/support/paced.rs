@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,24 @@ const WINDOW: u32 = 1 << 20;
 
 /// Addresses that connections come from, so that no port is wanted twice too soon.
 const SOURCES: u64 = 32;
+
+tokio::task_local! {
+    /// How far a request of a load has come, and when: what a failure tells.
+    static STEPS: Steps;
+}
+
+type Steps = Arc<Mutex<Vec<(Duration, &'static str)>>>;
+
+/// Notes a step of this request, if it is a load's.
+fn step(what: &'static str) {
+    let _ = STEPS.try_with(|steps| steps.lock().unwrap().push((time(), what)));
+}
+
+/// The time that the steps of a load's requests are noted by.
+pub fn time() -> Duration {
+    static BEGUN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    BEGUN.elapsed()
+}
 
 type Http1 = http1::SendRequest<Empty<Bytes>>;
 type Http2 = h2::client::SendRequest<Bytes>;
@@ -87,6 +105,7 @@ impl Door {
         let last = u8::try_from(number % SOURCES + 1).unwrap();
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::new(127, 78, 0, last), 0).into())?;
+        step("connects");
         let stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -97,7 +116,9 @@ impl Door {
         with: &TlsConnector,
     ) -> std::io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
         let name = ServerName::try_from("site.test").unwrap();
-        with.connect(name, self.tcp(self.tls).await?).await
+        let tcp = self.tcp(self.tls).await?;
+        step("shakes hands");
+        with.connect(name, tcp).await
     }
 
     async fn http1(&self, way: Way) -> Result<Http1, String> {
@@ -246,6 +267,7 @@ enum Body {
 
 impl Answer {
     async fn to_http1(sender: &mut Http1, way: Way, path: &str) -> Result<Self, String> {
+        step("asks");
         let request = request(way, path).body(Empty::new()).unwrap();
         let answer = sender.send_request(request).await.map_err(said)?;
         let closes = answer.headers().get("connection").is_some_and(|value| value == "close");
@@ -257,7 +279,9 @@ impl Answer {
     /// doing: h2 answers a server's last ping before it sends the requests that wait.
     async fn to_http2(sender: Http2, path: &str) -> Option<Result<Self, String>> {
         let request = request(Way::Http2, path).body(()).unwrap();
+        step("waits for room");
         let (answer, _) = sender.ready().await.ok()?.send_request(request, true).ok()?;
+        step("asks");
         match answer.await {
             Ok(answer) => {
                 let status = answer.status().as_u16();
@@ -290,6 +314,7 @@ impl Answer {
 
     /// Status and body.
     async fn read(mut self) -> Result<(u16, String), String> {
+        step("reads");
         let mut all = Vec::new();
         while let Some(piece) = self.piece().await {
             all.extend_from_slice(&piece?);
@@ -378,10 +403,16 @@ async fn pace(shared: Arc<Shared>, apart: Duration) {
         let place = Arc::clone(&room).acquire_owned().await.unwrap();
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let came = timeout(DEADLINE, shared.one(number)).await;
+            let steps = Steps::default();
+            let came = timeout(DEADLINE, STEPS.scope(Arc::clone(&steps), shared.one(number))).await;
             match came.unwrap_or_else(|_| Err("no answer before the deadline".into())) {
                 Ok(()) => drop(shared.answered.fetch_add(1, Ordering::AcqRel)),
-                Err(why) => shared.failures.lock().unwrap().push(format!("request {number}: {why}")),
+                Err(why) => {
+                    let steps = steps.lock().unwrap();
+                    let (first, last) = (&steps[..steps.len().min(8)], steps.last());
+                    let told = format!("request {number}: {why}; {} steps: {first:?}, {last:?}", steps.len());
+                    shared.failures.lock().unwrap().push(told);
+                }
             }
             drop(place);
         });
