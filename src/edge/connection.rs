@@ -305,7 +305,7 @@ async fn begins_http2(stream: &Socket, settings: &Settings) -> Sniffed {
 }
 
 /// Ends when the process stops.
-async fn stopping(mut phase: watch::Receiver<Phase>) {
+pub async fn stopping(mut phase: watch::Receiver<Phase>) {
     // A closed channel means that the process ends: the same.
     let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
 }

@@ -96,6 +96,7 @@ pub async fn serve<S>(
     });
     let streams = Rc::new(Streams {
         live: Cell::new(0),
+        asked: Cell::new(false),
         quiet_since,
         pace: (limits.min_send_rate, timeouts.slow_send),
         metrics: Arc::clone(metrics),
@@ -113,8 +114,10 @@ pub async fn serve<S>(
     // How a connection ends is told by its requests. GOAWAY tells a client which of them are still answered
     // (RFC 9113, 6.8).
     let ended = tokio::select! {
+        // What waits for a first request looks when it may have come.
+        biased;
         ended = gathered.drive(connection.as_mut()) => Some(ended),
-        () = connection::not_serving(phase) => None,
+        () = streams.is_to_end(phase, timeouts.header_read) => None,
         () = streams.quiet_for(timeouts.idle) => {
             events::limit_reached(metrics, Limit::Idle);
             None
@@ -178,6 +181,8 @@ fn is_flood(error: &hyper::Error) -> bool {
 struct Streams {
     /// Streams whose task runs.
     live: Cell<usize>,
+    /// A request has come.
+    asked: Cell<bool>,
     /// When the last of them ended, or a piece of an answer was taken from the reader's buffers after that.
     quiet_since: Rc<Cell<Instant>>,
     pace: (u64, Duration),
@@ -185,6 +190,17 @@ struct Streams {
 }
 
 impl Streams {
+    /// Ends when the process stops, or another accepts in its place and a request has come: whoever opened the connection a
+    /// moment before has one on the way, and would have to open another for it. It has the time of a head to come.
+    async fn is_to_end(&self, phase: watch::Receiver<Phase>, header_read: Duration) {
+        connection::not_serving(phase.clone()).await;
+        let asked = poll_fn(|_| if self.asked.get() { Poll::Ready(()) } else { Poll::Pending });
+        tokio::select! {
+            _ = timer::within(header_read, asked) => {}
+            () = connection::stopping(phase) => {}
+        }
+    }
+
     /// Ends when for so long no stream has run and nothing of an answer was taken.
     async fn quiet_for(&self, limit: Duration) {
         loop {
@@ -255,6 +271,7 @@ struct Watch {
 impl Watch {
     fn new(streams: Rc<Streams>) -> Self {
         streams.live.set(streams.live.get() + 1);
+        streams.asked.set(true);
         let pace = Pace::new(streams.pace.0, streams.pace.1);
         Self { streams, pace, answered: false }
     }

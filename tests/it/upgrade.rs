@@ -2,41 +2,65 @@
 //!
 //! What it means for requests under load is in `seamless`.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use rustix::process::Signal;
 
 use super::support::binary::{Binary, command, in_shell, optgate, own_address, serving};
-use super::support::client::{Client, get, metrics};
+use super::support::client::{Client, get, metrics, tcp};
+use super::support::frames::{self, Field, GOAWAY, HEADERS, PING, SETTINGS, frame, next_frame};
 use super::support::h2::H2;
 use super::support::origin::{Origin, Recorded};
 use super::support::pki::Authority;
 use super::support::proxy::{Builder, proxy};
 use super::support::{DEADLINE, edit, wait_until};
 
+/// An HTTP/2 connection that is open, and has asked for nothing.
+fn opened(binary: &Binary) -> TcpStream {
+    let mut opened = tcp(binary.addr());
+    opened.write_all(&frames::hello()).unwrap();
+    assert_eq!(next_frame(&opened).unwrap().0[3], SETTINGS);
+    opened
+}
+
 /// RFC 9113, 6.8: a client of the old process is told to go elsewhere before its connection ends, and an old process with
 /// nothing to finish ends.
 #[test]
 fn http2_clients_are_told_to_go_elsewhere_at_an_upgrade() {
     let origin = Origin::start();
-    let mut binary = Binary::start(proxy().to(&origin));
+    let mut binary = Binary::start(proxy().to(&origin).toml("[timeouts]\nheader_read = \"1s\"\n"));
     let mut kept = H2::prior_knowledge(binary.addr());
     assert_eq!(kept.get("http://site.test/").status, 200);
-    let mut raw = Client::connect(binary.addr());
-    raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-    let mut next_type = || {
-        let head = raw.take(9);
-        raw.take(usize::from(head[1]) << 8 | usize::from(head[2]));
-        head[3]
-    };
-    const SETTINGS: u8 = 4;
-    const GOAWAY: u8 = 7;
-    assert_eq!(next_type(), SETTINGS);
+    let unused = opened(&binary);
     binary.upgrade();
-    while next_type() != GOAWAY {}
     wait_until("the client knows", || kept.is_closed());
+    while next_frame(&unused).unwrap().0[3] != GOAWAY {}
     assert_eq!(H2::prior_knowledge(binary.addr()).get("http://site.test/").status, 200);
+    assert_eq!(binary.wait().code(), Some(0), "the process before it has ended");
+}
+
+/// It would have to open another for it, which on a busy machine may come to the next upgrade.
+#[test]
+fn an_http2_connection_that_was_opened_before_an_upgrade_has_its_first_request_answered() {
+    let origin = Origin::start();
+    let mut binary = Binary::start(proxy().to(&origin));
+    let mut opened = opened(&binary);
+    binary.upgrade();
+    let fields: [Field<'_>; 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"site.test"), (b":path", b"/")];
+    opened.write_all(&[frame(PING, 0, 0, b"upgraded"), frames::raw_head(1, &fields, true)].concat()).unwrap();
+    let mut kinds: Vec<u8> = std::iter::repeat_with(|| next_frame(&opened).map(|(head, _)| head[3]))
+        .map_while(Result::ok)
+        .filter(|kind| [PING, HEADERS, GOAWAY].contains(kind))
+        .take(4)
+        .collect();
+    assert_eq!(kinds[0], PING, "the answer to its own; {kinds:?}");
+    kinds[1..].sort_unstable();
+    // The last ping is to learn what else the client sends before it has read that.
+    assert_eq!(kinds[1..], [HEADERS, PING, GOAWAY], "answered, and told to go elsewhere");
 }
 
 /// The command does what SIGUSR2 does, and says what came of it.
