@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, StatusCode};
 use optgate::config::{CacheFront, SignalSettings};
-use optgate::edge::hpack::Table;
+use optgate::edge::http2::hpack::Table;
 use optgate::edge::strict::{Known, Limits, Scan};
 use optgate::enforce::html::plan;
 use optgate::enforce::names::Names;

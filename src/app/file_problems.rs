@@ -1,7 +1,7 @@
 //! What the files that the settings name hold and nobody can use.
 
 use crate::config::Settings;
-use crate::edge::tls::Certificates;
+use crate::edge::downstream::tls::Certificates;
 use crate::edge::upstream::Connector;
 
 use super::admin_door::{AdminDoor, AdminKey};

@@ -59,7 +59,7 @@ use self::systemd::Pulses;
 use self::upgrade::Upgrader;
 use crate::admin::Order;
 use crate::config::Settings;
-use crate::edge::tls::{self, Server};
+use crate::edge::downstream::tls::{self, Server};
 use crate::edge::{House, Phase};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};

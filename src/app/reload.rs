@@ -17,7 +17,7 @@ use super::origins::{self, Origins};
 use crate::admin::InForce;
 use crate::config::Settings;
 use crate::edge::House;
-use crate::edge::tls::Certificates;
+use crate::edge::downstream::tls::Certificates;
 use crate::telemetry::events;
 
 /// What a reload needs and changes.

@@ -11,18 +11,21 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::body::{Body, RequestBody};
-use super::client_addr::Hop;
+use super::answer::finish::{self, Begun, Counted};
+use super::answer::respond::{self, Asked};
+use super::answer::stages::Stages;
+use super::answer::{outcome, sticky};
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::finish::{self, Begun, Counted};
 use super::house::Core;
-use super::interim::Interim;
-use super::respond::{self, Asked};
-use super::stages::Stages;
+use super::identify::client_addr::Hop;
+use super::message::body::{Body, RequestBody};
+use super::message::interim::Interim;
+use super::message::{continuing, grpc, hop_by_hop, upgrade};
+use super::own::https;
 use super::strict::{Link, OfServer};
 use super::upstream::{Answer, Attempt, Choice, Outgoing};
-use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
+use super::{account, own};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::enforce::names::Names;
 use crate::privacy::{self, Mode, Signals};
@@ -99,7 +102,7 @@ async fn run(
         // Before anything is asked of the origin. Nobody gets a page less carefully for it.
         return Err(ProxyError::Overloaded);
     }
-    if hop::is_last_hop(request) {
+    if hop_by_hop::is_last_hop(request) {
         return Ok(own::options());
     }
     let wants_upgrade =
@@ -165,7 +168,7 @@ fn toward_origin(
     {
         return Err(ProxyError::BodyTooLarge);
     }
-    hop::remove(&mut parts.headers, x.names, wants_upgrade);
+    hop_by_hop::remove(&mut parts.headers, x.names, wants_upgrade);
     if x.names.any(Names::EXPECT) && !waits_for_leave {
         continuing::forget(&mut parts.headers);
     }

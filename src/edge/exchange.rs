@@ -12,13 +12,13 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use url::Url;
 
-use super::claims;
-use super::client_addr::{self, Client, Hop};
+use super::answer::stages::Stages;
 use super::error::ProxyError;
-use super::hostless;
 use super::house::{Core, Held, Rule, Site};
-use super::request_id::RequestId;
-use super::stages::Stages;
+use super::identify::claims;
+use super::identify::client_addr::{self, Client, Hop};
+use super::identify::hostless;
+use super::identify::request_id::RequestId;
 use super::strict::{self, Reason};
 use super::upstream::Tail;
 use crate::config::Limits;

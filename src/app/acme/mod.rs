@@ -21,8 +21,9 @@ use tokio::sync::{Notify, watch};
 use self::disk::AcmeFiles;
 use self::validity::Validity;
 use crate::config::Acme;
-use crate::edge::tls::{self, Certificates};
-use crate::edge::{House, Phase, connection};
+use crate::edge::downstream::connection;
+use crate::edge::downstream::tls::{self, Certificates};
+use crate::edge::{House, Phase};
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 

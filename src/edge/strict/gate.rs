@@ -16,8 +16,8 @@ use super::head::{Framing, Limits, Scan};
 use super::held::Held;
 use super::interim::Outbox;
 use super::known::Known;
+use crate::edge::downstream::unsent::Unsent;
 use crate::edge::timer::{self, Deadline, HeadLimits, HeadWait, ReadMeter};
-use crate::edge::unsent::Unsent;
 
 /// What hyper reads in place of a head that is refused: the service answers it with the refusal, after the
 /// answers to the requests before it. A client cannot make one count as refused: only [`Link`] can.

@@ -10,7 +10,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
 use super::shared::Uses;
-use crate::edge::frame_rules::{HEAD, SETTINGS};
+use crate::edge::http2::frame_rules::{HEAD, SETTINGS};
 
 /// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2).
 const MAX_CONCURRENT_STREAMS: u16 = 3;

@@ -13,10 +13,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::shared::Uses;
-use crate::edge::frame_rules::{CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM};
-use crate::edge::frame_walk::{FrameWalk, Head, Step};
-use crate::edge::header_blocks::HeaderBlocks;
-use crate::edge::hpack::{Seen, Status};
+use crate::edge::http2::frame_rules::{CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM};
+use crate::edge::http2::frame_walk::{FrameWalk, Head, Step};
+use crate::edge::http2::header_blocks::HeaderBlocks;
+use crate::edge::http2::hpack::{Seen, Status};
 use crate::edge::strict::Reason;
 
 /// Answers that are remembered to be under way. What visitors gave up is not heard of again, so the oldest go.
@@ -150,7 +150,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerFrames<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::frame_rules::END_HEADERS;
+    use crate::edge::http2::frame_rules::END_HEADERS;
 
     const END: u8 = END_HEADERS | END_STREAM;
     /// `:status: 200`, and `x: y`.

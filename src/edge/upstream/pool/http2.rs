@@ -17,11 +17,11 @@ use super::super::attempt::{self, Attempt, Outgoing};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
 use super::{Answer, Asking, Held, Open, Pool, UpstreamBody};
-use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
+use crate::edge::http2::local::LocalExecutor;
 use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
-use crate::edge::local::LocalExecutor;
-use crate::edge::progress::AnswerLimit;
+use crate::edge::message::body::RequestBody;
+use crate::edge::message::progress::AnswerLimit;
 use crate::edge::{strict, timer};
 
 /// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
