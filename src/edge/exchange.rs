@@ -24,6 +24,7 @@ use super::upstream::Tail;
 use crate::config::Limits;
 use crate::enforce::names::Names;
 use crate::privacy::{Aliases, Decision, Mark, Mode, Named, Signals};
+use crate::registry::lists::PageLists;
 use crate::store::recipients::AccountKey;
 
 /// A trusted client's wish to be told why.
@@ -341,6 +342,13 @@ impl Exchange {
     pub fn cookie_domain(&self) -> Option<&str> {
         let site = &self.site().settings;
         site.cookie_domain.as_ref().and_then(|_| site.cookie_domain(&self.host_name()))
+    }
+
+    /// The site's filter lists as this page asks them.
+    #[must_use]
+    pub fn page_lists(&self) -> Option<PageLists> {
+        let site = self.site();
+        self.snapshot.lists(site)?.for_page(&site.settings, &self.host_name(), &self.rule().policy)
     }
 
     /// Notes the origin that the sticky cookie is to name.

@@ -10,14 +10,14 @@ use url::Url;
 
 use super::outcome;
 use crate::config::{Compress, NoTransform};
+use crate::edge::account;
 use crate::edge::downstream::connection;
 use crate::edge::error::ProxyError;
 use crate::edge::exchange::Exchange;
 use crate::edge::house::Core;
 use crate::edge::message::body::{Body, RequestBody};
 use crate::edge::message::{hop_by_hop, upgrade};
-use crate::edge::upstream::{Answer, Attempt, Choice, Tunnel, UpstreamBody};
-use crate::edge::{account, corridor};
+use crate::edge::upstream::{Answer, Tunnel, UpstreamBody, ask};
 use crate::enforce::fields;
 use crate::enforce::guard::Placement;
 use crate::enforce::html::Plan;
@@ -30,12 +30,7 @@ use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::names::Names;
 use crate::enforce::request::{self, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
-use crate::privacy::{Mode, OwnCookie};
-use crate::registry::lists::{PageLists, VENDOR};
-use crate::registry::unknown;
-
-/// Says why, to those who may ask (DESIGN 7).
-const WHY: http::HeaderName = http::HeaderName::from_static("optgate-why");
+use crate::privacy::Mode;
 
 /// What later steps must know of a request after it has gone to the origin.
 #[derive(Debug)]
@@ -78,7 +73,12 @@ fn request_context(x: &Exchange) -> RequestContext<'_> {
 
 fn may_ask_again(x: &Exchange, method: &Method, changes: &RequestChanges) -> bool {
     let enforced = x.mode == Mode::Enforce && x.decision.opted_out();
-    enforced && corridor::is_safe(method) && changes.target.may_be_rewritten(true)
+    enforced && is_safe(method) && changes.target.may_be_rewritten(true)
+}
+
+/// Whether a request may be asked again without harm (RFC 9110, 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The answer has shown that the visitor has opted out, and the origin was asked as for one who has not. What was
@@ -118,7 +118,7 @@ pub async fn answer(
         x.stages.ask();
         let mut request = Some(Request::from_parts(*again, RequestBody::empty()));
         // What comes before an answer the visitor has had from the first one.
-        let answer = corridor::send(core, x, &mut request, None).await;
+        let answer = ask::ask(core, x, &mut request, None).await;
         x.stages.answered();
         (parts, body) = answer?.into_parts();
     }
@@ -271,13 +271,8 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, scripts: Scripts) ->
         link: settings.portal.link,
         // A text is there up to three times: as it was held, as it goes out, and on its way.
         memory: settings.limits.rewriter_memory / 16 * 5,
-        lists: recipe.opted_out.then(|| lists(x)).flatten(),
+        lists: recipe.opted_out.then(|| x.page_lists()).flatten(),
     }
-}
-
-/// The site's filter lists as this page asks them.
-pub fn lists(x: &Exchange) -> Option<PageLists> {
-    x.snapshot.lists(x.site())?.for_page(&x.site().settings, &x.host_name(), &x.rule().policy)
 }
 
 fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts, enforce: bool) -> BodyPlan {
@@ -314,7 +309,7 @@ fn apply_head(
     names: Names,
     parts: &mut response::Parts,
 ) {
-    let lists = x.decision.opted_out().then(|| lists(x)).flatten();
+    let lists = x.decision.opted_out().then(|| x.page_lists()).flatten();
     let context = ResponseContext {
         lists: lists.as_ref(),
         decision: x.decision,
@@ -340,75 +335,8 @@ fn apply_head(
     outcome::head_changed(core, &asked.changes, &changes);
 }
 
-/// The why-header, for those who may ask: on every answer with a site, whoever gives it.
-pub fn explain(x: &Exchange, headers: &mut HeaderMap) {
-    if !x.explain {
-        return;
-    }
-    let cookie = match x.signals.own {
-        OwnCookie::Absent => "absent",
-        OwnCookie::Unusable => "unusable",
-        OwnCookie::Out(0) => "out-unsigned",
-        OwnCookie::Out(_) => "out",
-        OwnCookie::In(_) => "in",
-    };
-    let lists = x.site().lists.and_then(|at| x.snapshot.lists.get(at));
-    let lists =
-        lists.map_or_else(String::new, |set| format!("; {VENDOR}={} rules={}", set.version(), set.rules()));
-    let unknown = match x.rule().policy.strips_unknown() {
-        true => format!("; {}=strip known={}", unknown::VENDOR, x.site().settings.policy.known.len()),
-        false => String::new(),
-    };
-    let text = format!(
-        "{}; site={}; mode={}; gpc={}; cookie={cookie}; cmp={}; account={}; profile={}; policy={}{lists}{unknown}",
-        x.decision.header_value(),
-        x.site().settings.name,
-        x.mode.as_str(),
-        u8::from(x.signals.gpc),
-        u8::from(x.signals.foreign),
-        x.signals.account.as_str(),
-        x.signals.profile.as_str(),
-        x.site().version,
-    );
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.insert(WHY, value);
-    }
-}
-
-/// A request to change the protocol: joined with the origin's answer, or answered like any other. Origins
-/// are tried in turn, as for any request.
-///
-/// # Errors
-/// As for any request.
-pub async fn tunnel(
-    core: &Rc<Core>,
-    x: &mut Exchange,
-    request: Request<RequestBody>,
-    downstream: OnUpgrade,
-    mut asked: Asked,
-) -> Result<Response<Body>, ProxyError> {
-    let version = request.version();
-    let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, request.headers(), true);
-    let mut request = Some(request);
-    let mut failure = ProxyError::Internal("the site has no origin");
-    while let Some(origin) = choice.another() {
-        corridor::aim(&mut request, x, origin);
-        match choice.send_upgrade(origin, &mut request).await {
-            // The tunnel is for what was asked for, and nothing else.
-            Ok(Ok(tunnel)) if !upgrade::is_websocket(&tunnel.head.headers) => {
-                return Err(ProxyError::NoWebSocket("the origin switched to another protocol"));
-            }
-            Ok(Ok(tunnel)) => return Ok(joined(core, x, asked, (downstream, version), tunnel)),
-            Ok(Err(refused)) => return answer(core, x, &mut asked, refused).await,
-            Err(Attempt::NotSent(error)) => failure = error,
-            Err(Attempt::Failed(error)) => return Err(error),
-        }
-    }
-    Err(failure)
-}
-
-/// Both sides joined. The head passes step 8 like any other: it may set a tracker's cookie.
-fn joined(
+/// Steps 8 and 10 for a tunnel, with both sides joined. Its head passes like any other: it may set a tracker's cookie.
+pub fn joined(
     core: &Rc<Core>,
     x: &mut Exchange,
     mut asked: Asked,

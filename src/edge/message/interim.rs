@@ -6,7 +6,6 @@ use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 
 use super::{hop_by_hop, wire};
-use crate::edge::answer::respond;
 use crate::edge::exchange::Exchange;
 use crate::edge::strict::Link;
 use crate::enforce::interim;
@@ -50,7 +49,7 @@ impl<'a> Interim<'a> {
             // The answer itself may say that its visitor's account has opted out.
             let opted_out = x.decision.opted_out() || session.is_some();
             // The site's own address is enough to tell whose a reference is.
-            let (page, lists) = (x.address("/"), respond::lists(x));
+            let (page, lists) = (x.address("/"), x.page_lists());
             let judge = Judge {
                 policy: &x.rule().policy,
                 lists: lists.as_ref(),

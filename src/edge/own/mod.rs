@@ -23,10 +23,24 @@ use crate::enforce::collectors::Intercepted;
 use crate::enforce::{cookies, request, signals};
 use crate::portal::{Act, Told, Visit};
 use crate::privacy::marks::ConsentCookies;
-use crate::privacy::{Basis, Decision};
+use crate::privacy::{Basis, Decision, Mode};
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
 use crate::telemetry::metrics::CookieSide;
+
+/// Answers that are the same for anybody: the proof of a name, and the way to https.
+///
+/// Cost: a comparison of the path's beginning, and one of the site's setting.
+#[must_use]
+pub fn for_anybody<B>(core: &Core, x: &Exchange, request: &Request<B>) -> Option<Response<Body>> {
+    core.house.proofs.answer(request.uri().path()).or_else(|| https::redirect(x, request))
+}
+
+/// Whether a path is one of the consumer pages'. In observe mode they are the origin's.
+#[must_use]
+pub fn is_reserved(x: &Exchange, path: &str) -> bool {
+    x.mode == Mode::Enforce && x.snapshot.portal.owns(path)
+}
 
 /// A consumer page. Its answers pass step 8 too: tracker cookies expire, our own is kept fresh.
 ///
