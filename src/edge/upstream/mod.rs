@@ -5,7 +5,6 @@
 //! request and its answer wake one task only. When the answer's body has ended the connection goes
 //! back to the pool.
 
-mod announced;
 mod answer_error;
 mod answer_frames;
 pub mod ask;

@@ -10,7 +10,6 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
-use super::super::announced::announced;
 use super::super::answer_error::AnswerError;
 use super::super::answer_frames::AnswerFrames;
 use super::super::attempt::{self, Attempt, Outgoing};
@@ -145,7 +144,7 @@ impl Pool {
         let version = self.connector.version();
         let Connected { io, address } = self.connector.dial(None).await?;
         let uses = Rc::new(Uses::default());
-        let io = AnswerFrames::new(announced(io, Rc::clone(&uses)), Rc::clone(&uses));
+        let io = AnswerFrames::new(io, Rc::clone(&uses));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .max_header_list_size(MAX_FIELDS)
