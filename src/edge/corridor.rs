@@ -18,7 +18,7 @@ use super::answer::{explain, outcome, sticky};
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::house::Core;
-use super::identify::client_addr::Hop;
+use super::identify::hop::{Hop, Way};
 use super::message::body::{Body, RequestBody};
 use super::message::interim::Interim;
 use super::message::{continuing, grpc, hop_by_hop, upgrade};
@@ -223,7 +223,8 @@ fn tell_of_client(hop: &Hop, x: &mut Exchange, parts: &mut request::Parts) {
     if as_ever && x.site().group.reads_lines() {
         x.lines = Some(hop.lines(&x.host, x.client.secure, parts.version));
     } else {
-        hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+        let way = Way { names: x.names, client: x.client, host: &x.host, version: parts.version };
+        hop.rewrite(&mut parts.headers, way, &x.id);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::edge::error::ProxyError;
 use crate::edge::exchange::Exchange;
 use crate::edge::house::{Core, House};
 use crate::edge::http2::{self, Turn};
-use crate::edge::identify::client_addr::Hop;
+use crate::edge::identify::hop::Hop;
 use crate::edge::message::body::{Body, BodyError, hint_behind};
 use crate::edge::message::grpc;
 use crate::edge::strict::Reason;

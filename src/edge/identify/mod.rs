@@ -1,9 +1,11 @@
 //! Step 1: which site is asked, by whom.
 //!
-//! `request_id` names the request; `client_addr` finds its client behind trusted proxies, and later tells the origin of it;
-//! `claims` deletes what only we may say; `hostless` finds a site for who names none.
+//! A `hop` is what all requests of a connection have in common. `client_addr` finds a request's client behind trusted
+//! proxies, `request_id` its name, `hostless` a site where it names no host; `claims` deletes what only we may say. What the
+//! origin is told of all this `hop` says again at step 6.
 
 pub(super) mod claims;
 pub(super) mod client_addr;
+pub(super) mod hop;
 pub(super) mod hostless;
 pub(super) mod request_id;
