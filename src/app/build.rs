@@ -325,7 +325,7 @@ pub fn follow(switches: &Switches, snapshot: &Snapshot) {
 }
 
 /// Lines at start: sale/share vendors that a contract lets in for opted-out visitors too, and vendors stripped only
-/// because no contract is on file (DESIGN 4).
+/// because no contract is on file.
 fn say_what_contracts_allow(sites: &[Site]) {
     for site in sites {
         let rules = std::iter::once(&site.rule).chain(site.paths.iter().map(|(_, rule)| rule));

@@ -29,7 +29,8 @@ fn count(site: &Site, decision: Decision, outcome: Outcome) {
     }
 }
 
-/// Counts signals that were sent and cannot be read: they are as absent (DESIGN 5).
+/// Counts signals that were sent and cannot be read: they are as absent (W3C GPC, "The Sec-GPC Header
+/// Field").
 ///
 /// Cost: one header look-up, unless the signal was read.
 pub fn unreadable(core: &Core, x: &Exchange, headers: &HeaderMap) {
@@ -167,7 +168,7 @@ pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChang
 ///
 /// A browser's opt-out by signal is new when it does not carry our cookie yet. It has a record of its own where nobody
 /// is named; else the records of those who are stand for it. Consent platforms' cookies count only while they are
-/// present, so they make no record (DESIGN 3, step 5). `document`: the answer is one that sets our cookie.
+/// present, so they make no record. `document`: the answer is one that sets our cookie.
 pub fn record(core: &Core, x: &Exchange, document: bool) {
     let known = matches!(x.signals.own, OwnCookie::Out(month) if month > 0);
     let said = match x.signals.own {

@@ -109,7 +109,7 @@ pub async fn answer(
             Ok(body) => return Ok(Response::from_parts(parts, body)),
             Err(refused) => refused,
         };
-        // Once more without coding, range and conditions; then it is a 502 (DESIGN 5).
+        // Once more without coding, range and conditions; then it is a 502: a page with its trackers is worse.
         let Some(mut again) = asked.again.take() else {
             outcome::refused(core, x, refused);
             return Err(ProxyError::NotRewritable(refused));
@@ -243,7 +243,7 @@ fn observed(x: &Exchange, asked: &Asked, page: &Url, parts: &response::Parts, bo
     }
 }
 
-/// How far a coded page may grow. A bomb for a visitor who has not opted out is the origin's own (DESIGN 5).
+/// How far a coded page may grow. A bomb for a visitor who has not opted out is the origin's own, and passes.
 fn bounds(x: &Exchange) -> Bounds {
     let limits = &x.snapshot.settings.limits;
     let strict = x.decision.opted_out();

@@ -194,7 +194,7 @@ mod tests {
         assert!((0..1_000).all(|_| rates.take(a, 0, 0)), "a rate of nothing is none");
     }
 
-    /// reliability.md 6: a million addresses take less than 64 MiB.
+    /// A flood from a million addresses takes less than 64 MiB.
     #[test]
     fn the_memory_of_rates_is_bounded() {
         let rates = ClientRates::default();

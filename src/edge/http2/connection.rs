@@ -316,7 +316,7 @@ mod tests {
         assert!(read.is_unique(), "nobody holds what was read");
     }
 
-    /// reliability.md 2: hyper 1.2 to 1.5 passed the wrong option through, which could switch a limit off.
+    /// hyper 1.2 to 1.5 passed the wrong option through, which could switch a limit off.
     #[test]
     fn the_limits_of_the_reader_are_ours_and_not_its_defaults() {
         let mut builder = http2::Builder::new(LocalExecutor);

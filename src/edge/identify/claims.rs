@@ -90,7 +90,7 @@ mod tests {
         left
     }
 
-    /// Threat T8.
+    /// Else anybody could be anybody to the origin, or ask it for another path than we judged.
     #[test]
     fn strangers_claims_go_and_trusted_ones_stay() {
         let names = [
@@ -109,7 +109,7 @@ mod tests {
         );
     }
 
-    /// Threat T5, underscore twins.
+    /// Many origins read `_` as `-`: such a field is taken for the one that we write ourselves.
     #[test]
     fn twins_with_underscores_go_whoever_sends_them() {
         let names =

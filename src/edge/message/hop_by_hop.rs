@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// Threat T7: a client cannot make us drop the signal or what we rely on.
+    /// RFC 9110, 7.6.1 forbids naming end-to-end fields: a client cannot make us drop the signal or what we rely on.
     #[test]
     fn a_client_cannot_name_its_signal_away() {
         let list = "sec-gpc, host, cookie, x-forwarded-for, optgate-decision";
