@@ -25,10 +25,10 @@ use crate::enforce::html::body::{Primed, RewriteBody};
 use crate::enforce::html::coding::Bounds;
 use crate::enforce::html::memo::{Guarded, Key, Ticket};
 use crate::enforce::html::negotiate::Coding;
-use crate::enforce::html::plan::{self, BodyPlan, PassReason, Question, Recipe};
+use crate::enforce::html::plan::{self, BodyPlan, PassReason, Recipe};
 use crate::enforce::html::shadow::ShadowBody;
 use crate::enforce::names::Names;
-use crate::enforce::request::{self, RequestChanges, RequestContext};
+use crate::enforce::request::{self, Holds, RequestChanges, RequestContext};
 use crate::enforce::response::{self as enforce_response, ResponseContext, Scripts};
 use crate::privacy::Mode;
 
@@ -276,20 +276,14 @@ fn rewriter_plan(x: &Exchange, recipe: &Recipe, page: &Url, scripts: Scripts) ->
 }
 
 fn plan_body(x: &Exchange, asked: &Asked, parts: &response::Parts, enforce: bool) -> BodyPlan {
-    let changes = &asked.changes;
-    let question = Question {
-        method: &changes.method,
-        target: changes.target,
+    let holds = Holds {
         opted_out: x.decision.opted_out(),
         enforce,
         rewrite: x.rule().rewrite,
         compress: x.site().settings.compress == Compress::OptedOut,
         keep_untransformed: x.site().settings.no_transform == NoTransform::Keep,
-        accepts: changes.accepts,
-        narrowed: changes.narrowed,
-        conditional_ours: changes.tag_mapped || !changes.condition_dropped,
     };
-    plan::plan(&question, parts.status, &parts.headers)
+    plan::plan(&asked.changes.question(holds), parts.status, &parts.headers)
 }
 
 /// The page's address as the visitor's browser has it. Parsed only where something reads it.
