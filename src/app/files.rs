@@ -1,4 +1,4 @@
-//! What the files that the settings name hold and nobody can use.
+//! What the files that the settings name hold and nobody can use, or soon cannot.
 
 use crate::config::Settings;
 use crate::edge::downstream::tls::Certificates;
@@ -17,16 +17,27 @@ pub struct FileProblem {
     pub error: String,
 }
 
-/// Reads certificates, keys, origins' roots and filter lists. Empty when all of them can be used.
+/// What is wrong with the files that the settings name, and what is questionable.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// Empty when all of them can be used.
+    pub problems: Vec<FileProblem>,
+    /// Certificates of visitors' listeners that end soon, or have.
+    pub warnings: Vec<String>,
+}
+
+/// Reads certificates, keys, origins' roots and filter lists.
 #[must_use]
-pub fn file_problems(settings: &Settings) -> Vec<FileProblem> {
-    let mut problems = Vec::new();
+pub fn look_at_files(settings: &Settings) -> Files {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let now = jiff::Timestamp::now().as_second();
     let mut note = |setting: String, done: anyhow::Result<()>| {
         problems.extend(done.err().map(|error| FileProblem { setting, error: format!("{error:#}") }));
     };
     if !settings.tls.listen.is_empty() {
         for files in &settings.tls.certificates {
-            note(files.setting.clone(), Certificates::read(std::slice::from_ref(files)).map(drop));
+            let read = Certificates::read(std::slice::from_ref(files));
+            note(files.setting.clone(), read.map(|one| warnings.extend(one.ending_soon(now))));
         }
     }
     let door = AdminDoor::read(settings.admin_tls.as_ref()).map(drop);
@@ -39,12 +50,5 @@ pub fn file_problems(settings: &Settings) -> Vec<FileProblem> {
             note(format!("sites[{i}].upstream"), read);
         }
     }
-    problems
-}
-
-/// What is questionable about them: certificates that end soon, or have.
-#[must_use]
-pub fn file_warnings(settings: &Settings) -> Vec<String> {
-    let certificates = Certificates::read(&settings.tls.certificates).ok();
-    certificates.map(|all| all.ending_soon(jiff::Timestamp::now().as_second())).unwrap_or_default()
+    Files { problems, warnings }
 }
