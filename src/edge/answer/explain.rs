@@ -17,7 +17,7 @@ pub fn tell(x: &Exchange, headers: &mut HeaderMap) {
     let cookie = match x.signals.own {
         OwnCookie::Absent => "absent",
         OwnCookie::Unusable => "unusable",
-        OwnCookie::Out(0) => "out-unsigned",
+        OwnCookie::Out(OwnCookie::ANEW) => "out-unsigned",
         OwnCookie::Out(_) => "out",
         OwnCookie::In(_) => "in",
     };

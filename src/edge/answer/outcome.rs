@@ -170,7 +170,7 @@ pub fn head_changed(core: &Core, asked: &RequestChanges, changes: &ResponseChang
 /// is named; else the records of those who are stand for it. Consent platforms' cookies count only while they are
 /// present, so they make no record. `document`: the answer is one that sets our cookie.
 pub fn record(core: &Core, x: &Exchange, document: bool) {
-    let known = matches!(x.signals.own, OwnCookie::Out(month) if month > 0);
+    let known = matches!(x.signals.own, OwnCookie::Out(month) if month != OwnCookie::ANEW);
     let said = match x.signals.own {
         _ if x.mode != Mode::Enforce => return,
         _ if x.signals.gpc => Some(Source::Gpc),
