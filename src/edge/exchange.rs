@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::Scheme;
-use http::{HeaderName, HeaderValue, Request, Version};
-use http_body::Body as _;
+use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use url::Url;
 
@@ -20,7 +19,6 @@ use super::identify::hop::Hop;
 use super::identify::host::{host_name, host_of};
 use super::identify::request_id::RequestId;
 use super::identify::{checks, claims, hostless};
-use super::strict;
 use super::upstream::Tail;
 use crate::enforce::names::Names;
 use crate::privacy::{Aliases, Decision, Mark, Mode, Named, Signals};
@@ -29,10 +27,6 @@ use crate::store::recipients::AccountKey;
 
 /// A trusted client's wish to be told why.
 static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
-
-/// So often a request may come by: fronts of one make are two or three, and an origin that leads back here would take
-/// every descriptor with one request.
-const MOST_PASSES: usize = 10;
 
 /// What step 1 finds out, and what the steps after it add.
 #[derive(Debug)]
@@ -87,18 +81,8 @@ impl Exchange {
     /// # Errors
     /// A request that names no site, or is not for a reverse proxy.
     pub fn identify(core: &Core, hop: &Rc<Hop>, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
-        checks::target(request.method(), request.uri(), request.version())?;
         let names = Names::of(request.headers());
-        if names.any(Names::LENGTH.or(Names::CODING)) {
-            checks::length(request.headers())?;
-        }
-        if request.version() == Version::HTTP_2 {
-            let ended = request.body().is_end_stream();
-            strict::hold_to_http1(request.headers_mut(), ended).map_err(ProxyError::Malformed)?;
-        }
-        if names.any(Names::VIA) && client_addr::passes(request.headers()) >= MOST_PASSES {
-            return Err(ProxyError::Loop);
-        }
+        checks::head(request, names)?;
         let snapshot = core.snapshot();
         let settings = &snapshot.settings;
         let (host, hostless) = match host_of(request) {

@@ -36,6 +36,7 @@ use crate::edge::timer::{self, Deadline, HeadLimits};
 use crate::edge::{corridor, http2};
 use crate::telemetry::events;
 use crate::telemetry::limits::Limit;
+use crate::telemetry::metrics::SharedMetrics;
 use crate::telemetry::side::Side;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4); the first bytes tell it from HTTP/1.1.
@@ -439,17 +440,22 @@ async fn http1_connection<S>(
             () = stopping(phase.clone()) => return drop(gate.shutdown().await),
         }
     };
-    // A broken body has no request of its own to tell of it, and hyper answers some targets itself.
+    tell_of_end(&core.house.metrics, &link, ended);
+}
+
+/// Says why an HTTP/1.1 connection ended, where no request did: a broken body has none of its own to tell of it, and hyper
+/// answers some targets itself.
+fn tell_of_end(metrics: &SharedMetrics, link: &Link, ended: hyper::Result<()>) {
     if link.is_late() {
-        events::limit_reached(&core.house.metrics, Limit::HeaderRead);
+        events::limit_reached(metrics, Limit::HeaderRead);
     } else if link.is_idle() {
-        events::limit_reached(&core.house.metrics, Limit::Idle);
+        events::limit_reached(metrics, Limit::Idle);
     } else if let Some(reason) = link.broken_body() {
-        events::message_refused(&core.house.metrics, Side::Downstream, reason.label(), &reason);
+        events::message_refused(metrics, Side::Downstream, reason.label(), &reason);
     } else if let Err(error) = ended
         && error.is_parse()
     {
-        events::message_refused(&core.house.metrics, Side::Downstream, "other", &error);
+        events::message_refused(metrics, Side::Downstream, "other", &error);
     }
 }
 

@@ -2,15 +2,41 @@
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version, header};
+use http_body::Body;
 
+use super::client_addr;
 use crate::config::Limits;
 use crate::edge::error::ProxyError;
-use crate::edge::strict::Reason;
+use crate::edge::strict::{self, Reason};
+use crate::enforce::names::Names;
+
+/// So often a request may come by: fronts of one make are two or three, and an origin that leads back here would take
+/// every descriptor with one request.
+const MOST_PASSES: usize = 10;
+
+/// All of what can be told by the head alone. `names`: of the fields in it.
+///
+/// # Errors
+/// See each.
+pub fn head<B: Body>(request: &mut Request<B>, names: Names) -> Result<(), ProxyError> {
+    target(request.method(), request.uri(), request.version())?;
+    if names.any(Names::LENGTH.or(Names::CODING)) {
+        length(request.headers())?;
+    }
+    if request.version() == Version::HTTP_2 {
+        let ended = request.body().is_end_stream();
+        strict::hold_to_http1(request.headers_mut(), ended).map_err(ProxyError::Malformed)?;
+    }
+    if names.any(Names::VIA) && client_addr::passes(request.headers()) >= MOST_PASSES {
+        return Err(ProxyError::Loop);
+    }
+    Ok(())
+}
 
 /// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3; RFC 9113, 8.1.1): more than one
 /// length, any `Transfer-Encoding` but one `chunked`, or one beside a `Content-Length`. HTTP/1.1 heads have
 /// been held to this byte by byte.
-pub fn length(headers: &HeaderMap) -> Result<(), ProxyError> {
+fn length(headers: &HeaderMap) -> Result<(), ProxyError> {
     if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(ProxyError::AmbiguousLength);
     }
@@ -50,7 +76,7 @@ pub fn size<B>(request: &Request<B>, limits: &Limits) -> Result<(), ProxyError> 
 
 /// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
 /// would show a page's scripts the credentials and what we tell the origin (RFC 9110, 9.3.8).
-pub fn target(method: &Method, uri: &Uri, version: Version) -> Result<(), ProxyError> {
+fn target(method: &Method, uri: &Uri, version: Version) -> Result<(), ProxyError> {
     if method == Method::TRACE {
         return Err(ProxyError::MethodNotAllowed);
     }

@@ -62,23 +62,7 @@ pub async fn reserved(
     if crowding {
         events::limit_reached(&core.house.metrics, Limit::PortalRate);
     }
-    let visit = Visit {
-        site: Arc::clone(&x.site().settings),
-        signals: x.signals,
-        decision: x.decision,
-        named: x.named,
-        aliases: x.aliases.clone(),
-        secure: x.client.secure,
-        host: x.host_name().into_owned(),
-        policy: Arc::clone(&x.rule().policy),
-        policy_version: x.site().version.to_string(),
-        month: core.month(),
-        told: match opts_out && x.named.account.is_some() && !x.snapshot.settings.recipients.is_empty() {
-            true => Told::Recipients(account::key(x, &parts.headers)),
-            false => Told::Nobody,
-        },
-        crowding,
-    };
+    let visit = visit(core, x, &parts.headers, opts_out, crowding);
     if opts_out && !x.decision.opted_out() {
         // From this very answer on the choice is in force, so its cookies go with it.
         x.decision = Decision::out(Basis::Cookie);
@@ -120,6 +104,27 @@ pub async fn reserved(
         outcome::record(core, x, true);
     }
     Ok(Response::from_parts(parts, Body::Portal(body)))
+}
+
+/// What the pages are told of who comes.
+fn visit(core: &Core, x: &Exchange, headers: &HeaderMap, opts_out: bool, crowding: bool) -> Visit {
+    Visit {
+        site: Arc::clone(&x.site().settings),
+        signals: x.signals,
+        decision: x.decision,
+        named: x.named,
+        aliases: x.aliases.clone(),
+        secure: x.client.secure,
+        host: x.host_name().into_owned(),
+        policy: Arc::clone(&x.rule().policy),
+        policy_version: x.site().version.to_string(),
+        month: core.month(),
+        told: match opts_out && x.named.account.is_some() && !x.snapshot.settings.recipients.is_empty() {
+            true => Told::Recipients(account::key(x, headers)),
+            false => Told::Nobody,
+        },
+        crowding,
+    }
 }
 
 /// Whether a client's request for a consumer page is within `limits.portal_rate`. What pages themselves load
