@@ -92,7 +92,7 @@ async fn run(
     account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved {
-        return Box::pin(own::reserved(core, x, came.take().ok_or_else(gone)?)).await; // 2, now that it is known whose it is
+        return Box::pin(own::reserved(core, x, came.take().ok_or_else(gone)?)).await; // 2, decided
     }
     if let Some(answer) = goes_no_further(core, x, request)? {
         return Ok(answer); // 6

@@ -157,7 +157,8 @@ impl Hop {
             _ => HeaderValue::from_static("1.1 optgate"),
         };
         let told = names.any(Names::VIA);
-        // A stranger's way here is told too: whoever passes a message on adds to the field, and [`super::client_addr::passes`] must find us.
+        // A stranger's way here is told too: whoever passes a message on adds to the field, and `client_addr::passes`
+        // must find us.
         let before = if told { joined(headers, &header::VIA) } else { None };
         fields::set(headers, !told, &header::VIA, appended(before, &protocol));
     }
