@@ -9,11 +9,11 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, StatusCode};
 use optgate::config::{CacheFront, SignalSettings};
-use optgate::edge::hpack::Table;
+use optgate::edge::http2::hpack::Table;
 use optgate::edge::strict::{Known, Limits, Scan};
 use optgate::enforce::html::plan;
 use optgate::enforce::names::Names;
-use optgate::enforce::request::{RequestContext, prepare};
+use optgate::enforce::request::{Holds, RequestContext, prepare};
 use optgate::enforce::response::{ResponseContext, apply};
 use optgate::privacy::{Basis, Decision, Keys, Mode, Signals};
 
@@ -104,7 +104,14 @@ fn response_head(c: &mut Criterion) {
                 ("link", "</a.css>; rel=preload; as=style"),
                 ("set-cookie", "s=2; Path=/; HttpOnly"),
             ]);
-            let bodies = plan::plan(&asked.question(&context), StatusCode::OK, &origin);
+            let holds = Holds {
+                opted_out: decision.opted_out(),
+                enforce: true,
+                rewrite: true,
+                compress: false,
+                keep_untransformed: true,
+            };
+            let bodies = plan::plan(&asked.question(holds), StatusCode::OK, &origin);
             let context = ResponseContext {
                 decision,
                 names: Names::of_answer(&origin),

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::jobs;
 use crate::config::{AdminTls, Settings};
-use crate::edge::tls::{self, Certificates};
+use crate::edge::downstream::tls::{self, Certificates};
 
 /// Handshakes under way at a time.
 const HANDSHAKES: usize = 256;

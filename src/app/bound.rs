@@ -9,8 +9,8 @@ use super::handover::{Listener, Role};
 use super::order_socket;
 use super::sockets::Sockets;
 use crate::config::{Listen, ListenAt, Settings};
-use crate::edge::listener::{self, Entrance};
-use crate::edge::unix::SocketFile;
+use crate::edge::downstream::listener::{self, Entrance};
+use crate::edge::downstream::unix::SocketFile;
 
 /// The listeners, by what they are for.
 #[derive(Debug)]

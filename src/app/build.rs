@@ -12,17 +12,16 @@ use tokio::sync::mpsc;
 use super::acme;
 use super::admin_door::AdminDoor;
 use super::descriptors;
-use super::lists::{Built, Shelf};
-use super::reload::Reloader;
+use super::lists::{Built, SharedShelf, Shelf};
 use super::site;
 use crate::admin::{AdminState, InForce, Order, SwitchFigures};
 use crate::config::switches::Switches;
 use crate::config::{JwtKeys, LogLevel, Settings};
 use crate::edge::House;
 use crate::edge::account::token::Verifier;
+use crate::edge::downstream::tls::Certificates;
+use crate::edge::house::siblings::Siblings;
 use crate::edge::house::{Site, Snapshot};
-use crate::edge::siblings::Siblings;
-use crate::edge::tls::Certificates;
 use crate::portal::Portal;
 use crate::registry::Registry;
 use crate::store::recipients::RecipientsCollector;
@@ -39,10 +38,16 @@ pub struct Parts {
     pub admin: AdminState,
     /// What admin asks of the process.
     pub orders: mpsc::Receiver<Order>,
-    /// For reloads.
-    pub reloader: Reloader,
     /// For the TLS listeners, if there are any.
     pub certificates: Option<Arc<Certificates>>,
+    /// How connections to the admin listener begin.
+    pub admin_door: Arc<AdminDoor>,
+    /// What outlives a reload.
+    pub lasting: Lasting,
+    /// What the admin listener shows.
+    pub in_force: Arc<ArcSwap<InForce>>,
+    /// The filter lists to be watched.
+    pub shelf: SharedShelf,
 }
 
 /// What outlives a reload.
@@ -162,19 +167,8 @@ pub fn build(settings: Settings, before_store: impl FnOnce() -> anyhow::Result<(
         shedding: AtomicBool::new(false),
         proofs: certificates.as_ref().map(|c| Arc::clone(c.proofs())).unwrap_or_default(),
     });
-    let reloader = Reloader {
-        house: Arc::clone(&house),
-        lasting,
-        in_force,
-        shelf: Arc::new(Mutex::new(shelf)),
-        certificates: certificates.clone(),
-        admin_door,
-        upkeep: None,
-        origins: None,
-        keys: None,
-        started: settings,
-    };
-    Ok(Parts { house, admin, orders, reloader, certificates })
+    let shelf = Arc::new(Mutex::new(shelf));
+    Ok(Parts { house, admin, orders, certificates, admin_door, lasting, in_force, shelf })
 }
 
 /// Opens the journal, unless names would be lost.
@@ -325,7 +319,7 @@ pub fn follow(switches: &Switches, snapshot: &Snapshot) {
 }
 
 /// Lines at start: sale/share vendors that a contract lets in for opted-out visitors too, and vendors stripped only
-/// because no contract is on file (DESIGN 4).
+/// because no contract is on file.
 fn say_what_contracts_allow(sites: &[Site]) {
     for site in sites {
         let rules = std::iter::once(&site.rule).chain(site.paths.iter().map(|(_, rule)| rule));

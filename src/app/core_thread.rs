@@ -13,10 +13,12 @@ use tokio::sync::watch;
 
 use super::jobs;
 use super::systemd::Pulses;
-use crate::edge::connection::Beginning;
-use crate::edge::listener::{Entrance, Listener};
-use crate::edge::tls::Server;
-use crate::edge::{Core, House, Phase, busy, connection, timer};
+use crate::edge::downstream::connection;
+use crate::edge::downstream::connection::Beginning;
+use crate::edge::downstream::listener::{Entrance, Listener};
+use crate::edge::downstream::tls::Server;
+use crate::edge::house::busy;
+use crate::edge::{Core, House, Phase, timer};
 
 /// How many ticks pass between looks at idle origin connections.
 const EXPIRE_EVERY: u32 = 50;

@@ -31,7 +31,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::origins::KnownNames;
-use crate::edge::listener;
+use crate::edge::downstream::listener;
 use crate::privacy::{Basis, Subject};
 use crate::store::{Change, Kind, Receipt, Source};
 

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use super::jobs::Jobs;
 use super::outward;
+use super::pauses;
 use crate::config::{JwksUrl, JwtKeys};
 use crate::edge::House;
 use crate::edge::account::keys::KeySet;
@@ -81,8 +82,7 @@ async fn keep_fresh(house: Arc<House>, verifier: Arc<Verifier>) {
                 source.refresh
             }
             Err(error) => {
-                let pause =
-                    PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE).min(source.refresh);
+                let pause = pauses::doubled(PAUSE, failures, LONGEST_PAUSE).min(source.refresh);
                 events::keys_failed(&house.metrics, source.url.as_str(), &format!("{error:#}"), pause);
                 failures = failures.saturating_add(1);
                 pause

@@ -10,7 +10,7 @@ mod cloaked_hosts;
 mod core_thread;
 mod descriptors;
 mod dns;
-mod file_problems;
+mod files;
 mod handover;
 mod jobs;
 mod jwks;
@@ -21,6 +21,7 @@ mod orders;
 mod origins;
 mod outward;
 mod own_pages;
+mod pauses;
 mod recipients;
 mod reload;
 mod site;
@@ -32,7 +33,7 @@ mod upgrade;
 
 pub use admin_door::AdminKey;
 pub use build::{UnknownVendor, registry, unknown_vendor};
-pub use file_problems::{FileProblem, file_problems, file_warnings};
+pub use files::{FileProblem, Files, look_at_files};
 pub use stop_signals::StopSignals;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ use self::acme::Upkeep;
 use self::bound::{Addresses, Bound};
 use self::handover::{Channel, Message};
 use self::jwks::KeyFetcher;
+use self::lists::SharedShelf;
 use self::origins::Origins;
 use self::reload::Reloader;
 use self::sockets::Sockets;
@@ -59,7 +61,7 @@ use self::systemd::Pulses;
 use self::upgrade::Upgrader;
 use crate::admin::Order;
 use crate::config::Settings;
-use crate::edge::tls::{self, Server};
+use crate::edge::downstream::tls::{self, Server};
 use crate::edge::{House, Phase};
 use crate::store::Store;
 use crate::telemetry::{self, metrics::SharedMetrics};
@@ -133,24 +135,35 @@ fn serve(
     });
     let plan = core_thread::plan(&bound.plain, &bound.tls, server.as_ref(), settings.workers)
         .context(NO_DESCRIPTOR)?;
-    let door = (Arc::clone(&parts.reloader.admin_door), settings.timeouts.tls_handshake);
+    let door = (Arc::clone(&parts.admin_door), settings.timeouts.tls_handshake);
     let mut own_pages = Vec::new();
     if let Some(entrance) = bound.orders.take() {
         own_pages.extend(order_socket::serve(&background, entrance, &parts.admin, &phases)?);
     }
     let socket = bound.take_admin()?;
     own_pages.push(own_pages::serve_admin(&background, socket, door, parts.admin, phases.clone())?);
-    let upkeep = parts.certificates.map(|certificates| {
+    let upkeep = parts.certificates.clone().map(|certificates| {
         Arc::new(Upkeep { house: Arc::clone(&house), certificates, wake: Notify::new() })
     });
-    start_background_work(&background, &house, &parts.reloader, upkeep.as_ref(), &phases);
+    start_background_work(&background, &house, &parts.shelf, upkeep.as_ref(), &phases);
     let origins = Origins::new(background.handle().clone());
     origins.follow(&house, &house.snapshot.load());
     let keys = KeyFetcher::new(background.handle().clone());
     keys.follow(&house, house.snapshot.load().verifier.as_ref());
     let (cores, pulses) = start_cores(plan, &house, &phases)?;
     jobs::keep(&background, "the watchdog", move || systemd::watchdog(Arc::clone(&pulses)));
-    let reloader = Arc::new(Reloader { origins: Some(origins), keys: Some(keys), upkeep, ..parts.reloader });
+    let reloader = Arc::new(Reloader {
+        house: Arc::clone(&house),
+        lasting: parts.lasting,
+        in_force: parts.in_force,
+        shelf: parts.shelf,
+        certificates: parts.certificates,
+        admin_door: parts.admin_door,
+        upkeep,
+        origins,
+        keys,
+        started: settings,
+    });
     let running = Running { addresses, house, reloader, upgrader, cores, own_pages, background };
     Ok((running, parts.orders))
 }
@@ -168,7 +181,7 @@ fn background_threads() -> anyhow::Result<Runtime> {
 fn start_background_work(
     background: &Runtime,
     house: &Arc<House>,
-    reloader: &Reloader,
+    shelf: &SharedShelf,
     upkeep: Option<&Arc<Upkeep>>,
     phases: &watch::Receiver<Phase>,
 ) {
@@ -177,7 +190,7 @@ fn start_background_work(
         let (upkeep, phases) = (Arc::clone(upkeep), phases.clone());
         jobs::keep(background, "certificates", move || Arc::clone(&upkeep).work(phases.clone()));
     }
-    let (shelf, of_lists) = (Arc::clone(&reloader.shelf), Arc::clone(house));
+    let (shelf, of_lists) = (Arc::clone(shelf), Arc::clone(house));
     jobs::keep(background, "the look at filter lists", move || {
         lists::watch(Arc::clone(&shelf), Arc::clone(&of_lists))
     });

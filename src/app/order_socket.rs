@@ -11,7 +11,7 @@ use super::sockets::Sockets;
 use crate::admin::{AdminState, journal_orders};
 use crate::config::{Listen, ListenAt, Settings};
 use crate::edge::Phase;
-use crate::edge::listener::{Entrance, Listener};
+use crate::edge::downstream::listener::{Entrance, Listener};
 use crate::store;
 
 /// Longest path of a Unix socket, bytes (unix(7): 108 with the NUL).

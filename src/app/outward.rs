@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::{Host, Position, Url};
 
-use crate::edge::tls;
+use crate::edge::downstream::tls;
 
 /// Who asks, in the other's log.
 const AGENT: &str = concat!("optgate/", env!("CARGO_PKG_VERSION"));

@@ -17,7 +17,7 @@ use super::origins::{self, Origins};
 use crate::admin::InForce;
 use crate::config::Settings;
 use crate::edge::House;
-use crate::edge::tls::Certificates;
+use crate::edge::downstream::tls::Certificates;
 use crate::telemetry::events;
 
 /// What a reload needs and changes.
@@ -35,12 +35,12 @@ pub struct Reloader {
     pub(super) certificates: Option<Arc<Certificates>>,
     /// How connections to the admin listener begin.
     pub(super) admin_door: Arc<AdminDoor>,
-    /// What renews fetched certificates, once something does.
+    /// What renews fetched certificates, if there are TLS listeners.
     pub(super) upkeep: Option<Arc<Upkeep>>,
-    /// What is done about the origins, once it is.
-    pub(super) origins: Option<Origins>,
-    /// What fetches keys of tokens, once something does.
-    pub(super) keys: Option<KeyFetcher>,
+    /// What is done about the origins.
+    pub(super) origins: Origins,
+    /// What fetches keys of tokens.
+    pub(super) keys: KeyFetcher,
     /// Settings of the start.
     pub(super) started: Arc<Settings>,
 }
@@ -93,12 +93,8 @@ impl Reloader {
         // Tried again when the look-ups have found another hidden host in between.
         self.house.snapshot.rcu(|old| snapshot.with_cloaked_of(old));
         drop(shelf);
-        if let Some(origins) = &self.origins {
-            origins.follow(&self.house, &self.house.snapshot.load());
-        }
-        if let Some(keys) = &self.keys {
-            keys.follow(&self.house, self.house.snapshot.load().verifier.as_ref());
-        }
+        self.origins.follow(&self.house, &self.house.snapshot.load());
+        self.keys.follow(&self.house, self.house.snapshot.load().verifier.as_ref());
         if let Some(upkeep) = &self.upkeep {
             upkeep.wake.notify_one();
         }

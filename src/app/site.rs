@@ -8,7 +8,7 @@ use super::build::Lasting;
 use super::lists::Built;
 use crate::config::{self, Settings, VendorAction};
 use crate::edge::house::{Rule, Site, guarded};
-use crate::edge::https;
+use crate::edge::own::https;
 use crate::edge::upstream::{Connector, Group};
 use crate::enforce::csp::Wall;
 use crate::registry::lists::ListSet;

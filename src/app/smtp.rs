@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::outward;
 use crate::config::{Mail, MailTls};
-use crate::edge::tls;
+use crate::edge::downstream::tls;
 
 /// Longest line of a reply that is read; 512 bytes are what a server may send (RFC 5321, 4.5.3.1.5).
 const MOST_LINE: u64 = 2_048;

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use super::handover::{Channel, Listener, Role};
 use super::origins::KnownNames;
 use crate::config::{Listen, ListenAt, Settings};
-use crate::edge::listener::{self, Entrance};
+use crate::edge::downstream::listener::{self, Entrance};
 
 /// Sockets that were open before this process began.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::handover::{Channel, Listener, Message, VARIABLE, WireChange};
 use super::origins;
-use crate::edge::unix::SocketFile;
+use crate::edge::downstream::unix::SocketFile;
 use crate::edge::{House, Phase};
 use crate::store::{Forwarded, Receipt, RecordError, Store};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Failure, Global};
-use crate::app::{FileProblem, UnknownVendor, file_problems, file_warnings, unknown_vendor};
+use crate::app::{FileProblem, UnknownVendor, look_at_files, unknown_vendor};
 use crate::config::error::{ConfigError, Place};
 use crate::config::load::Loaded;
 use crate::config::origins::Entry;
@@ -21,27 +21,26 @@ use crate::store;
 /// What is wrong, all of it; exit code 78.
 pub fn run(global: &Global) -> Result<(), Failure> {
     let loaded = super::settings(global, Vec::new(), false)?;
-    refuse(&loaded)?;
-    for warning in loaded.settings.warnings() {
-        eprintln!("warning: {warning}");
-    }
-    for warning in file_warnings(&loaded.settings) {
+    let of_files = refuse(&loaded)?;
+    for warning in loaded.settings.warnings().into_iter().map(str::to_owned).chain(of_files) {
         eprintln!("warning: {warning}");
     }
     eprintln!("ok: {}", summary(&loaded));
     Ok(())
 }
 
-/// Refuses what the settings name and `run` could not use.
+/// Refuses what the settings name and `run` could not use. What is questionable about the files among it, where all of
+/// it can be used.
 ///
 /// # Errors
 /// [`Failure::Refused`], with all of it.
-pub fn refuse(loaded: &Loaded) -> Result<(), Failure> {
+pub fn refuse(loaded: &Loaded) -> Result<Vec<String>, Failure> {
     let mut problems = registry_problems(loaded);
     problems.extend(log_problem(loaded));
-    problems.extend(file_problems(&loaded.settings).into_iter().map(|problem| file_problem(loaded, problem)));
+    let files = look_at_files(&loaded.settings);
+    problems.extend(files.problems.into_iter().map(|problem| file_problem(loaded, problem)));
     problems.extend(lost_names(&loaded.settings));
-    if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
+    if problems.is_empty() { Ok(files.warnings) } else { Err(Failure::Refused(problems)) }
 }
 
 /// A file that cannot be used, at the line that names it.

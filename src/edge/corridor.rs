@@ -6,23 +6,26 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
-use super::body::{Body, RequestBody};
-use super::client_addr::Hop;
+use super::answer::finish::{self, Begun, Counted};
+use super::answer::respond::{self, Asked};
+use super::answer::stages::Stages;
+use super::answer::{explain, outcome, sticky};
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::finish::{self, Begun, Counted};
 use super::house::Core;
-use super::interim::Interim;
-use super::respond::{self, Asked};
-use super::stages::Stages;
+use super::identify::hop::{Hop, Way};
+use super::message::body::{Body, RequestBody};
+use super::message::interim::Interim;
+use super::message::{continuing, grpc, hop_by_hop, upgrade};
+use super::own::https;
 use super::strict::{Link, OfServer};
-use super::upstream::{Answer, Attempt, Choice, Outgoing};
-use super::{account, continuing, grpc, hop, https, outcome, own, sticky, upgrade};
+use super::upstream::ask;
+use super::{account, own};
 use crate::enforce::collectors::{self, Intercepted};
 use crate::enforce::names::Names;
 use crate::privacy::{self, Mode, Signals};
@@ -49,7 +52,7 @@ pub async fn handle(
     let method = request.method().clone();
     // RFC 9110, 15.2: HTTP/1.0 knows none.
     let link = link.filter(|_| request.version() == Version::HTTP_11);
-    let mut answered = run(&core, &hop, link, &mut begun.exchange, &mut Some(request)).await;
+    let mut answered = run(&core, &hop, link, &mut begun.exchange, &mut Some(request)).await; // 2 to 10
     if let Some(accept) = unfolded {
         answered = answered.and_then(|response| upgrade::fold(response, &accept));
     }
@@ -57,10 +60,15 @@ pub async fn handle(
         Ok(response) => response,
         Err(error) => begun.failed(&error),
     };
-    sticky::tell(&begun.exchange, &method, response.headers_mut());
-    respond::explain(&begun.exchange, response.headers_mut());
-    https::tell_hsts(&begun.exchange, response.headers_mut());
+    tell(&begun.exchange, &method, response.headers_mut());
     begun.answered(response)
+}
+
+/// What every answer with a site says, whoever gives it.
+fn tell(x: &Exchange, method: &Method, headers: &mut HeaderMap) {
+    sticky::tell(x, method, headers);
+    explain::tell(x, headers);
+    https::tell_hsts(x, headers);
 }
 
 /// Steps 2 to 10.
@@ -76,31 +84,18 @@ async fn run(
 ) -> Result<Response<Body>, ProxyError> {
     let gone = || ProxyError::Internal("a request was taken before");
     let request = came.as_mut().ok_or_else(gone)?;
-    if let Some(proof) = core.house.proofs.answer(request.uri().path()) {
-        return Ok(proof);
+    if let Some(answer) = own::for_anybody(core, x, request) {
+        return Ok(answer); // 2
     }
-    if let Some(elsewhere) = https::redirect(x, request) {
-        return Ok(elsewhere);
-    }
-    let reserved = x.mode == Mode::Enforce && x.snapshot.portal.owns(request.uri().path()); // 2
-    if x.names.any(Names::SIGNAL.or(Names::COOKIE)) {
-        x.signals = Signals::read(request.headers(), core.keys()); // 3
-        outcome::unreadable(core, x, request.headers());
-    }
+    let reserved = own::is_reserved(x, request.uri().path()); // 2
+    read_signals(core, x, request.headers()); // 3
     account::look_up(core, x, request.headers()); // 4
     x.decision = privacy::decide(x.signals); // 5
     if reserved {
-        return Box::pin(own::reserved(core, x, came.take().ok_or_else(gone)?)).await;
+        return Box::pin(own::reserved(core, x, came.take().ok_or_else(gone)?)).await; // 2, decided
     }
-    if let Some(intercepted) = collected(x, request) {
-        return Ok(own::collector(core, x, intercepted, request.headers()));
-    }
-    if core.house.shedding.load(Ordering::Relaxed) {
-        // Before anything is asked of the origin. Nobody gets a page less carefully for it.
-        return Err(ProxyError::Overloaded);
-    }
-    if hop::is_last_hop(request) {
-        return Ok(own::options());
+    if let Some(answer) = goes_no_further(core, x, request)? {
+        return Ok(answer); // 6
     }
     let wants_upgrade =
         x.names.any(Names::UPGRADE) && upgrade::wanted(request) && may_switch(x, request.version())?;
@@ -111,15 +106,59 @@ async fn run(
     let mut asked = toward_origin(hop, x, &mut parts, bodied, (wants_upgrade, expected))?; // 6
     let request = outgoing(x, parts, body, expected);
     if let Some(downstream) = downstream {
-        // An answer that ends HTTP here says nothing of stages.
-        x.stages = Stages::default();
-        return Box::pin(respond::tunnel(core, x, request, downstream, asked)).await;
+        return Box::pin(switch(core, x, request, downstream, asked)).await; // 7 to 10
     }
     x.stages.ask();
     let interim = link.map(|link| Interim::new(link, x, request.body().waits_for_leave()));
-    let answer = send(core, x, &mut Some(request), interim).await; // 7
+    let answer = ask::ask(core, x, &mut Some(request), interim).await; // 7
     x.stages.answered();
     respond::answer(core, x, &mut asked, answer?).await // 8, 9, 10
+}
+
+/// Step 3: each input read once, before hop-by-hop removal.
+fn read_signals(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
+    if x.names.any(Names::SIGNAL.or(Names::COOKIE)) {
+        x.signals = Signals::read(headers, core.keys());
+        outcome::unreadable(core, x, headers);
+    }
+}
+
+/// Step 6, before anything is asked of the origin: what it is not asked at all.
+///
+/// # Errors
+/// [`ProxyError::Overloaded`]: nobody gets a page less carefully for it.
+fn goes_no_further(
+    core: &Core,
+    x: &Exchange,
+    request: &mut Request<Incoming>,
+) -> Result<Option<Response<Body>>, ProxyError> {
+    if let Some(intercepted) = collected(x, request) {
+        return Ok(Some(own::collector(core, x, intercepted, request.headers())));
+    }
+    if core.house.shedding.load(Ordering::Relaxed) {
+        return Err(ProxyError::Overloaded);
+    }
+    Ok(hop_by_hop::is_last_hop(request).then(own::options))
+}
+
+/// Steps 7 to 10 for a request to change the protocol: joined with the origin's answer, or answered like any other.
+///
+/// # Errors
+/// As for any request.
+async fn switch(
+    core: &Rc<Core>,
+    x: &mut Exchange,
+    request: Request<RequestBody>,
+    downstream: OnUpgrade,
+    mut asked: Asked,
+) -> Result<Response<Body>, ProxyError> {
+    // An answer that ends HTTP here says nothing of stages.
+    x.stages = Stages::default();
+    let version = request.version();
+    match ask::to_switch(core, x, request).await? {
+        Ok(tunnel) => Ok(respond::joined(core, x, asked, (downstream, version), tunnel)),
+        Err(refused) => respond::answer(core, x, &mut asked, refused).await,
+    }
 }
 
 /// Whether an origin can be asked to change the protocol. Over HTTP/2 none is: without the field it answers as to any
@@ -165,7 +204,7 @@ fn toward_origin(
     {
         return Err(ProxyError::BodyTooLarge);
     }
-    hop::remove(&mut parts.headers, x.names, wants_upgrade);
+    hop_by_hop::remove(&mut parts.headers, x.names, wants_upgrade);
     if x.names.any(Names::EXPECT) && !waits_for_leave {
         continuing::forget(&mut parts.headers);
     }
@@ -184,7 +223,8 @@ fn tell_of_client(hop: &Hop, x: &mut Exchange, parts: &mut request::Parts) {
     if as_ever && x.site().group.reads_lines() {
         x.lines = Some(hop.lines(&x.host, x.client.secure, parts.version));
     } else {
-        hop.rewrite(&mut parts.headers, x.names, x.client, &x.host, parts.version, &x.id);
+        let way = Way { names: x.names, client: x.client, host: &x.host, version: parts.version };
+        hop.rewrite(&mut parts.headers, way, &x.id);
     }
 }
 
@@ -207,12 +247,12 @@ fn outgoing(
     request
 }
 
-fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// HTTP/2 may send `Cookie` in pieces; HTTP/1.1 has one line (RFC 9113, 8.2.3).
-fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
+fn join_cookie_crumbs(headers: &mut HeaderMap, version: Version) {
     if version != Version::HTTP_2 || headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
@@ -220,82 +260,4 @@ fn join_cookie_crumbs(headers: &mut http::HeaderMap, version: Version) {
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, joined);
     }
-}
-
-/// Step 7: the only wait on the network. Origins are tried as [`Choice`] says; the next one only when nothing was
-/// sent. What an origin says before its answer goes to `interim`.
-pub async fn send(
-    core: &Core,
-    x: &Exchange,
-    request: &mut Outgoing,
-    interim: Option<Interim<'_>>,
-) -> Result<Answer, ProxyError> {
-    let Some(outgoing) = request else { return Err(ProxyError::Internal("there is no request to send")) };
-    let mut choice = Choice::new(core.group(&x.snapshot, x.site()), x, outgoing.headers(), false);
-    let mut failure = ProxyError::Internal("the site has no origin");
-    while let Some(origin) = choice.another() {
-        aim(request, x, origin);
-        match choice.send(origin, request, interim).await {
-            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(ProxyError::UnaskedSwitch);
-            }
-            Ok(answer) => return Ok(answer),
-            Err(Attempt::NotSent(error)) => failure = error,
-            Err(Attempt::Failed(error)) => return Err(error),
-        }
-    }
-    Err(failure)
-}
-
-/// Gives a request, if it is in its place, the target and `Host` that one origin expects.
-pub fn aim(request: &mut Outgoing, x: &Exchange, origin: usize) {
-    let Some(request) = request else { return };
-    let Some(upstream) = x.site().group.members.get(origin).map(|m| &m.connector.upstream) else { return };
-    let host = upstream.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
-    if upstream.http2 {
-        let (target, host) = (target_of(request.uri()), host.unwrap_or_else(|| x.host.clone()));
-        *request.version_mut() = Version::HTTP_2;
-        let scheme = if upstream.tls.is_some() { "https" } else { "http" };
-        let uri =
-            http::Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target).build();
-        if let Ok(uri) = uri {
-            *request.uri_mut() = uri;
-        }
-        request.headers_mut().remove(header::HOST);
-        request.headers_mut().remove(header::CONNECTION);
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
-    } else {
-        *request.version_mut() = Version::HTTP_11;
-        if request.uri().authority().is_some() {
-            *request.uri_mut() = http::Uri::from(target_of(request.uri()));
-        }
-        let bodied = !request.body().is_end_stream();
-        let headers = request.headers_mut();
-        match host {
-            Some(host) => drop(headers.insert(header::HOST, host)),
-            // From HTTP/1.1 it has come as it goes; an origin tried before may have had its own.
-            None if headers.get(header::HOST) == Some(&x.host) => {}
-            None => drop(headers.insert(header::HOST, x.host.clone())),
-        }
-        // hyper would send a `GET` without the body of which it does not know the length.
-        if bodied && !headers.contains_key(header::CONTENT_LENGTH) {
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        // RFC 9110, 10.1.4: `TE` is of this connection and says so.
-        if x.names.any(Names::TE) && headers.contains_key(header::TE) {
-            let upgrade = headers.contains_key(header::UPGRADE);
-            let options = if upgrade { "upgrade, te" } else { "te" };
-            headers.insert(header::CONNECTION, HeaderValue::from_static(options));
-        }
-    }
-}
-
-fn target_of(uri: &http::Uri) -> PathAndQuery {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-/// Whether a request may be asked again without harm (RFC 9110, 9.2.1).
-#[must_use]
-pub fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }

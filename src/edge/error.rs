@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
-use super::body::Body;
+use super::message::body::Body;
 use super::strict::Reason;
 use super::upstream::AnswerError;
 use crate::telemetry::limits::Limit;

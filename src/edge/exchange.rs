@@ -6,32 +6,27 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
-use http_body::Body as _;
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use url::Url;
 
-use super::claims;
-use super::client_addr::{self, Client, Hop};
+use super::answer::stages::Stages;
 use super::error::ProxyError;
-use super::hostless;
 use super::house::{Core, Held, Rule, Site};
-use super::request_id::RequestId;
-use super::stages::Stages;
-use super::strict::{self, Reason};
+use super::identify::client_addr::{self, Client};
+use super::identify::hop::Hop;
+use super::identify::host::{host_name, host_of};
+use super::identify::request_id::RequestId;
+use super::identify::{checks, claims, hostless};
 use super::upstream::Tail;
-use crate::config::Limits;
 use crate::enforce::names::Names;
 use crate::privacy::{Aliases, Decision, Mark, Mode, Named, Signals};
+use crate::registry::lists::PageLists;
 use crate::store::recipients::AccountKey;
 
 /// A trusted client's wish to be told why.
 static EXPLAIN: HeaderName = HeaderName::from_static("optgate-explain");
-
-/// So often a request may come by: fronts of one make are two or three, and an origin that leads back here would take
-/// every descriptor with one request.
-const MOST_PASSES: usize = 10;
 
 /// What step 1 finds out, and what the steps after it add.
 #[derive(Debug)]
@@ -80,142 +75,14 @@ pub struct Exchange {
     stuck_to: Cell<Option<usize>>,
 }
 
-/// Host of a request as sent: `:authority` or `Host`, exactly one.
-///
-/// RFC 9112, 3.2: a request without `Host`, or with several, is answered 400. RFC 9113, 8.3.1: `Host`
-/// must not differ from `:authority`, but for a port that says nothing.
-///
-/// # Errors
-/// [`ProxyError::BadHost`], [`ProxyError::HostMismatch`].
-pub fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, ProxyError> {
-    let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
-        return Err(ProxyError::BadHost);
-    }
-    let (authority, scheme) = (request.uri().authority(), request.uri().scheme_str());
-    if let (Some(authority), Some(field)) = (authority, field)
-        && !without_default_port(authority.as_str().as_bytes(), scheme)
-            .eq_ignore_ascii_case(without_default_port(field.as_bytes(), scheme))
-    {
-        return Err(ProxyError::HostMismatch);
-    }
-    match (field, authority) {
-        (Some(field), _) => Ok(field.clone()),
-        // HTTP/1.1 must name its host in the field (RFC 9112, 3.2).
-        (None, Some(authority)) if request.version() != Version::HTTP_11 => {
-            HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::BadHost)
-        }
-        _ => Err(ProxyError::BadHost),
-    }
-}
-
-/// A host without the port that its scheme has anyway (RFC 9110, 4.2.3), or an empty one.
-fn without_default_port<'h>(host: &'h [u8], scheme: Option<&str>) -> &'h [u8] {
-    let port: &[u8] = if scheme.is_some_and(|s| s.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
-    host.strip_suffix(port).or_else(|| host.strip_suffix(b":")).unwrap_or(host)
-}
-
-/// Host without port and trailing dot, lower case; `None` when it is no host.
-///
-/// Narrower than RFC 3986, 3.2.2: names of letters, digits, `-`, `_` and dots, or an address.
-fn host_name(text: &str) -> Option<Cow<'_, str>> {
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (inner, after) = rest.split_once(']')?;
-            inner.parse::<std::net::Ipv6Addr>().ok()?;
-            (&text[..inner.len() + 2], after.strip_prefix(':').or(after.is_empty().then_some(""))?)
-        }
-        None => text.split_once(':').unwrap_or((text, "")),
-    };
-    let literal = name.starts_with('[');
-    let name = if literal { name } else { name.strip_suffix('.').unwrap_or(name) };
-    let good_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    let good_name = literal || name.bytes().all(good_byte) && !name.starts_with('.') && !name.contains("..");
-    let good = good_name
-        && (1..=255).contains(&name.len())
-        && port.bytes().all(|b| b.is_ascii_digit())
-        && (port.is_empty() || port.parse::<u16>().is_ok());
-    let lower = !name.bytes().any(|b| b.is_ascii_uppercase());
-    good.then(|| if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
-}
-
-/// Refuses a body whose end can be read in two ways (RFC 9112, 6.1 and 6.3; RFC 9113, 8.1.1): more than one
-/// length, any `Transfer-Encoding` but one `chunked`, or one beside a `Content-Length`. HTTP/1.1 heads have
-/// been held to this byte by byte.
-fn check_length(headers: &HeaderMap) -> Result<(), ProxyError> {
-    if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err(ProxyError::AmbiguousLength);
-    }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    if chunked && codings.next().is_none() && !headers.contains_key(header::CONTENT_LENGTH) {
-        return Ok(());
-    }
-    Err(ProxyError::AmbiguousLength)
-}
-
-/// Refuses an HTTP/2 head above `limits.header_bytes` or `limits.header_count`; HTTP/1.1 heads have been held to
-/// them byte by byte. Pieces of `Cookie` make one field (RFC 9113, 8.2.3) and have a limit of their own.
-///
-/// Cost: one pass over the fields.
-fn check_size<B>(request: &Request<B>, limits: &Limits) -> Result<(), ProxyError> {
-    if request.version() != Version::HTTP_2 {
-        return Ok(());
-    }
-    let crumbs = request.headers().get_all(header::COOKIE).iter().count();
-    if crumbs > limits.http2_cookie_crumbs {
-        return Err(ProxyError::ManyCrumbs);
-    }
-    if request.headers().len() - crumbs + usize::from(crumbs > 0) > limits.header_count {
-        return Err(ProxyError::Malformed(Reason::ManyFields));
-    }
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target > limits.header_bytes {
-        return Err(ProxyError::Malformed(Reason::LongTarget));
-    }
-    // Each field has a colon, a space and a line end.
-    let fields: usize = request.headers().iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
-    let long = target + fields > limits.header_bytes;
-    if long { Err(ProxyError::Malformed(Reason::LongHead)) } else { Ok(()) }
-}
-
-/// Refuses methods and targets that are not for a reverse proxy (RFC 9112, 3.2.3 and 3.2.4), and `TRACE`, which
-/// would show a page's scripts the credentials and what we tell the origin (RFC 9110, 9.3.8).
-fn check_target(method: &Method, uri: &Uri, version: Version) -> Result<(), ProxyError> {
-    if method == Method::TRACE {
-        return Err(ProxyError::MethodNotAllowed);
-    }
-    // A target of another form has an empty path, which http's types read as `/`.
-    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let path = if version == Version::HTTP_11 && uri.authority().is_some() { uri.path() } else { target };
-    let web = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    let good = method != Method::CONNECT
-        && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
-        && target.bytes().all(|byte| byte.is_ascii_graphic())
-        && uri.scheme_str().is_none_or(web);
-    if good { Ok(()) } else { Err(ProxyError::BadTarget) }
-}
-
 impl Exchange {
     /// Step 1: who asks which site, and what holds there. Deletes client-sent `Optgate-*` fields.
     ///
     /// # Errors
     /// A request that names no site, or is not for a reverse proxy.
     pub fn identify(core: &Core, hop: &Rc<Hop>, request: &mut Request<Incoming>) -> Result<Self, ProxyError> {
-        check_target(request.method(), request.uri(), request.version())?;
         let names = Names::of(request.headers());
-        if names.any(Names::LENGTH.or(Names::CODING)) {
-            check_length(request.headers())?;
-        }
-        if request.version() == Version::HTTP_2 {
-            let ended = request.body().is_end_stream();
-            strict::hold_to_http1(request.headers_mut(), ended).map_err(ProxyError::Malformed)?;
-        }
-        if names.any(Names::VIA) && client_addr::passes(request.headers()) >= MOST_PASSES {
-            return Err(ProxyError::Loop);
-        }
+        checks::head(request, names)?;
         let snapshot = core.snapshot();
         let settings = &snapshot.settings;
         let (host, hostless) = match host_of(request) {
@@ -234,7 +101,7 @@ impl Exchange {
                 (hostless.or_else(found).ok_or(ProxyError::UnknownHost)?, Some(name))
             }
         };
-        check_size(request, &settings.limits)?;
+        checks::size(request, &settings.limits)?;
         let client = client_addr::find(request.headers(), hop.peer, hop.tls, &settings.trusted_proxies);
         let for_https = request.uri().scheme() == Some(&Scheme::HTTPS);
         if for_https && !client.secure && !client.peer_trusted {
@@ -343,6 +210,13 @@ impl Exchange {
         site.cookie_domain.as_ref().and_then(|_| site.cookie_domain(&self.host_name()))
     }
 
+    /// The site's filter lists as this page asks them.
+    #[must_use]
+    pub fn page_lists(&self) -> Option<PageLists> {
+        let site = self.site();
+        self.snapshot.lists(site)?.for_page(&site.settings, &self.host_name(), &self.rule().policy)
+    }
+
     /// Notes the origin that the sticky cookie is to name.
     pub fn stick_to(&self, origin: usize) {
         self.stuck_to.set(Some(origin));
@@ -386,39 +260,6 @@ fn may_ask(ranges: &[ipnet::IpNet], peer: IpAddr, client: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    /// RFC 3986, 3.2.2 and 3.2.3.
-    #[test]
-    fn hosts_lose_port_case_and_trailing_dot() {
-        for (given, name) in [
-            ("Shop.Example:8080", "shop.example"),
-            ("shop.example.", "shop.example"),
-            ("127.0.0.1", "127.0.0.1"),
-            ("[::1]:80", "[::1]"),
-        ] {
-            assert_eq!(host_name(given).as_deref(), Some(name), "{given}");
-        }
-        for bad in [
-            "",
-            ":80",
-            "a b",
-            "a/b",
-            "user@host",
-            "[::1",
-            "[zz]",
-            "host:80:90",
-            "host:8x",
-            ".",
-            "a[b",
-            "a%41",
-            "a..b",
-            ".a",
-            "a:65536",
-            "[::1]a",
-        ] {
-            assert_eq!(host_name(bad), None, "{bad}");
-        }
-    }
-
     /// The root is parsed once a connection; what comes out is what parsing all of it would give.
     #[test]
     fn a_target_below_the_root_is_the_address_that_parsing_gives() {
@@ -447,17 +288,5 @@ mod tests {
                 assert_eq!(below(&parsed, target), whole, "{root} {target}");
             }
         }
-    }
-
-    #[test]
-    fn only_origin_form_and_options_asterisk_are_forwarded() {
-        let ok = |m: Method, u: &str| check_target(&m, &u.parse().unwrap(), Version::HTTP_11).is_ok();
-        assert!(ok(Method::GET, "/a?b"));
-        assert!(ok(Method::GET, "http://h/a"));
-        assert!(ok(Method::OPTIONS, "*"));
-        assert!(!ok(Method::GET, "*"));
-        assert!(!ok(Method::CONNECT, "h:443"));
-        assert!(!ok(Method::GET, "ftp://h/a"));
-        assert!(!ok(Method::TRACE, "/a"));
     }
 }

@@ -2,58 +2,33 @@
 //!
 //! One runtime a core, nothing shared that a request writes to but counters; [`corridor`] is the way
 //! through. What all cores share is in [`house`].
+//!
+//! The rooms, in the order a request meets them; the numbers are the steps of the corridor:
+//!
+//! - [`downstream`]: the visitor's connection, from the listening socket on; [`strict`] reads HTTP/1.1 on it, [`http2`]
+//!   HTTP/2.
+//! - `identify` (1): which site is asked, by whom. What later steps must know stands in an `exchange`.
+//! - [`own`] (2): answers that are ours.
+//! - [`account`] (4): whom a request names.
+//! - `message` (6 and 8): what passes through in both directions: fields of one hop, bodies, trailers, tunnels.
+//! - [`upstream`] (7): the origin. Its HTTP/1.1 is read by `strict` too, its HTTP/2 by `http2`.
+//! - `answer` (8 to 10): the origin's answer as the visitor gets it, and what is counted and recorded of it.
+//! - [`error`]: what can go wrong on the way, and the one table that answers it.
 
 pub mod account;
-pub mod body;
-pub mod busy;
-pub mod claims;
-pub mod client_addr;
-pub mod clients;
-pub mod connection;
-pub mod continuing;
+mod answer;
 pub mod corridor;
+pub mod downstream;
 pub mod error;
-pub mod exchange;
-pub mod finish;
-pub mod frame_count;
-pub mod frame_rules;
-pub mod frame_walk;
-pub mod gather;
-pub mod grpc;
-pub mod header_blocks;
-pub mod hop;
-pub mod hostless;
+mod exchange;
 pub mod house;
-pub mod hpack;
 pub mod http2;
-pub mod https;
-pub mod interim;
-pub mod kept;
-pub mod listener;
-pub mod local;
-pub mod outcome;
+mod identify;
+mod message;
 pub mod own;
-pub mod pace;
-pub mod progress;
-pub mod proofs;
-pub mod proxy_protocol;
-pub mod refused_streams;
-pub mod request_id;
-pub mod respond;
-pub mod siblings;
-pub mod socket;
-pub mod stages;
-pub mod sticky;
 pub mod strict;
 pub mod timer;
-pub mod tls;
-pub mod trailers;
-pub mod turned_away;
-pub mod unix;
-pub mod unsent;
-pub mod upgrade;
 pub mod upstream;
-pub mod wire;
 
-pub use connection::Phase;
+pub use downstream::connection::Phase;
 pub use house::{Core, House};

@@ -304,7 +304,7 @@ mod tests {
             (Some(Basis::Gpc), Out(202_611), none, None),
             (Some(Basis::Gpc), Out(202_610), none, Some("out")),
             (Some(Basis::Gpc), In(202_611), none, Some("out")),
-            (Some(Basis::Cookie), Out(0), none, Some("out")),
+            (Some(Basis::Cookie), Out(OwnCookie::ANEW), none, Some("out")),
             (Some(Basis::Account), Absent, Standing::OptedOut, Some("out")),
             (Some(Basis::Account), Absent, Standing::NotLoaded, None),
             (Some(Basis::Account), Out(202_610), Standing::NotLoaded, Some("out")),

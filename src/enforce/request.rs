@@ -71,21 +71,36 @@ pub struct RequestChanges {
     pub consent: ConsentCookies,
 }
 
+/// What holds where a request went, when its answer's body is planned.
+#[derive(Debug, Clone, Copy)]
+pub struct Holds {
+    /// The visitor has opted out.
+    pub opted_out: bool,
+    /// Not only observed.
+    pub enforce: bool,
+    /// Bodies are rewritten here.
+    pub rewrite: bool,
+    /// A page that came without a coding may get one.
+    pub compress: bool,
+    /// `Cache-Control: no-transform` keeps a page as it is, for who has not opted out.
+    pub keep_untransformed: bool,
+}
+
 impl RequestChanges {
     /// The question for [`plan::plan`] once the answer's head is there.
     #[must_use]
-    pub fn question(&self, ctx: &RequestContext<'_>) -> Question<'_> {
+    pub fn question(&self, holds: Holds) -> Question<'_> {
         Question {
             method: &self.method,
             target: self.target,
-            opted_out: ctx.decision.opted_out(),
-            enforce: ctx.mode == Mode::Enforce,
-            rewrite: ctx.rewrite,
-            keep_untransformed: true,
-            compress: false,
+            opted_out: holds.opted_out,
+            enforce: holds.enforce,
+            rewrite: holds.rewrite,
+            compress: holds.compress,
+            keep_untransformed: holds.keep_untransformed,
             accepts: self.accepts,
             narrowed: self.narrowed,
-            conditional_ours: !self.condition_dropped,
+            conditional_ours: self.tag_mapped || !self.condition_dropped,
         }
     }
 }

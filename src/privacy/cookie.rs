@@ -28,13 +28,16 @@ pub enum OwnCookie {
     Absent,
     /// Sent, but says nothing we may act on: unknown version, malformed, or `in` without our MAC.
     Unusable,
-    /// Opted out; the month (`YYYYMM`) it was set, 0 when it must be signed anew.
+    /// Opted out; the month (`YYYYMM`) it was set, [`Self::ANEW`] when it must be signed anew.
     Out(u32),
-    /// Explicitly opted back in; the month (`YYYYMM`) it was set, 0 when it must be signed anew.
+    /// Explicitly opted back in; the month (`YYYYMM`) it was set, [`Self::ANEW`] when it must be signed anew.
     In(u32),
 }
 
 impl OwnCookie {
+    /// In the place of a month: ours, but not by the secret that holds now, or cut.
+    pub const ANEW: u32 = 0;
+
     /// Reads one cookie value.
     ///
     /// Cost: a comparison where it was signed in the month that is now, else one HMAC over 13 bytes (about 0.5 us).
@@ -47,7 +50,7 @@ impl OwnCookie {
         else {
             // Even a cut or garbled value that begins `v1.out` is a person's opt-out.
             let says_out = text == "v1.out" || text.starts_with("v1.out.");
-            return if says_out { Self::Out(0) } else { Self::Unusable };
+            return if says_out { Self::Out(Self::ANEW) } else { Self::Unusable };
         };
         let number = (month.len() == 6).then(|| month.parse::<u32>().ok()).flatten();
         let signed_by = |keys: &Keys| {
@@ -55,10 +58,10 @@ impl OwnCookie {
         };
         let genuine = signed_by(keys);
         match (state, genuine) {
-            ("in", false) if keys.older().iter().any(signed_by) => Self::In(0),
-            ("out", true) => Self::Out(number.unwrap_or(0)),
-            ("out", false) => Self::Out(0),
-            ("in", true) => Self::In(number.unwrap_or(0)),
+            ("in", false) if keys.older().iter().any(signed_by) => Self::In(Self::ANEW),
+            ("out", true) => Self::Out(number.unwrap_or(Self::ANEW)),
+            ("out", false) => Self::Out(Self::ANEW),
+            ("in", true) => Self::In(number.unwrap_or(Self::ANEW)),
             _ => Self::Unusable,
         }
     }
@@ -66,7 +69,7 @@ impl OwnCookie {
     /// Whether the cookie says `out` but must be signed anew.
     #[must_use]
     pub const fn needs_new_signature(self) -> bool {
-        matches!(self, Self::Out(0))
+        matches!(self, Self::Out(Self::ANEW))
     }
 }
 
@@ -148,10 +151,13 @@ mod tests {
     #[test]
     fn out_is_honoured_under_any_key_and_in_is_not() {
         let (ours, lost) = (Keys::derive(b"new"), Keys::derive(b"lost"));
-        assert_eq!(OwnCookie::read(value_out(202_611, &lost).as_bytes(), &ours), OwnCookie::Out(0));
+        assert_eq!(
+            OwnCookie::read(value_out(202_611, &lost).as_bytes(), &ours),
+            OwnCookie::Out(OwnCookie::ANEW)
+        );
         assert_eq!(OwnCookie::read(value_in(202_611, &lost).as_bytes(), &ours), OwnCookie::Unusable);
-        assert_eq!(OwnCookie::read(b"v1.out", &ours), OwnCookie::Out(0));
-        assert_eq!(OwnCookie::read(b"v1.out.2026", &ours), OwnCookie::Out(0));
+        assert_eq!(OwnCookie::read(b"v1.out", &ours), OwnCookie::Out(OwnCookie::ANEW));
+        assert_eq!(OwnCookie::read(b"v1.out.2026", &ours), OwnCookie::Out(OwnCookie::ANEW));
         assert_eq!(OwnCookie::read(b"v1.outside", &ours), OwnCookie::Unusable);
         assert_eq!(OwnCookie::read(b"v1.in.202611.AAAA", &ours), OwnCookie::Unusable);
         assert_eq!(OwnCookie::read(b"v2.out.202611.x", &ours), OwnCookie::Unusable);
@@ -163,8 +169,11 @@ mod tests {
     fn a_value_of_an_earlier_secret_is_valid_and_signed_anew() {
         let old = Keys::derive(b"old");
         let new = Keys::derive(b"new").with_older(&[&b"other"[..], b"old"]);
-        assert_eq!(OwnCookie::read(value_in(202_611, &old).as_bytes(), &new), OwnCookie::In(0));
-        assert_eq!(OwnCookie::read(value_out(202_611, &old).as_bytes(), &new), OwnCookie::Out(0));
+        assert_eq!(OwnCookie::read(value_in(202_611, &old).as_bytes(), &new), OwnCookie::In(OwnCookie::ANEW));
+        assert_eq!(
+            OwnCookie::read(value_out(202_611, &old).as_bytes(), &new),
+            OwnCookie::Out(OwnCookie::ANEW)
+        );
         assert_eq!(OwnCookie::read(value_in(202_611, &new).as_bytes(), &new), OwnCookie::In(202_611));
         assert_eq!(OwnCookie::read(value_in(202_611, &new).as_bytes(), &old), OwnCookie::Unusable);
     }

@@ -295,7 +295,7 @@ mod tests {
     fn cookies_are_read_across_field_lines() {
         let signals =
             read(&[("cookie", "a=1"), ("cookie", "optgate=v1.out.202601.x"), ("cookie", "usprivacy=1YYN")]);
-        assert_eq!(signals.own, OwnCookie::Out(0));
+        assert_eq!(signals.own, OwnCookie::Out(OwnCookie::ANEW));
         assert!(signals.foreign);
     }
 
@@ -305,6 +305,6 @@ mod tests {
         let field = format!("optgate={}; optgate=v1.out", cookie::value_in(202_611, &keys));
         let mut map = HeaderMap::new();
         map.insert("cookie", HeaderValue::from_str(&field).unwrap());
-        assert_eq!(Signals::read(&map, &keys).own, OwnCookie::Out(0));
+        assert_eq!(Signals::read(&map, &keys).own, OwnCookie::Out(OwnCookie::ANEW));
     }
 }

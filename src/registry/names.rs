@@ -59,13 +59,6 @@ impl NameIndex {
         self.owners(name).next().is_some()
     }
 
-    /// Names without a wildcard and their owners, in no particular order.
-    pub(super) fn exact(&self) -> impl Iterator<Item = (&str, &[VendorId])> {
-        self.exact
-            .iter()
-            .filter_map(|(name, owners)| Some((std::str::from_utf8(name).ok()?, owners.as_slice())))
-    }
-
     /// Every name and pattern, in no particular order.
     pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
         let patterns = self.patterns.values().flatten().map(|pattern| pattern.text.as_slice());

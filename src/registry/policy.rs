@@ -112,8 +112,6 @@ pub struct Policy {
     contracts: Arc<[bool]>,
     /// Stripped only for want of a contract.
     waiting: Arc<[VendorId]>,
-    /// Exact names of cookies to expire, sorted.
-    expire: Arc<[String]>,
     /// Collector paths that the site names.
     own_collectors: Arc<[PathPrefix]>,
     /// Hosts of the site that are a vendor's (CNAME), found while it runs.
@@ -160,7 +158,6 @@ impl Policy {
             actions: actions.into(),
             contracts: contracts.into(),
             waiting: waiting.into(),
-            expire: Arc::default(),
             own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
             cloaked: Arc::default(),
             strangers,
@@ -233,9 +230,8 @@ impl Policy {
             actions[at.index()] = *action;
             waiting.retain(|id| *id != at);
         }
-        let mut policy = Self { actions: actions.into(), waiting: waiting.into(), ..self.clone() };
+        let policy = Self { actions: actions.into(), waiting: waiting.into(), ..self.clone() };
         policy.check_shared()?;
-        policy.expire = policy.names_to_expire().into();
         Ok(policy)
     }
 
@@ -282,18 +278,6 @@ impl Policy {
             }
         }
         Ok(())
-    }
-
-    fn names_to_expire(&self) -> Vec<String> {
-        let mut names: Vec<_> = self
-            .registry
-            .cookies
-            .exact()
-            .filter(|(name, _)| self.match_cookie(name.as_bytes()).is_some())
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        names.sort_unstable();
-        names
     }
 
     /// The registry underneath.
@@ -395,13 +379,6 @@ impl Policy {
             return None;
         }
         self.strongest(self.registry.cookies.owners(name).flatten().copied()).filter(touches)
-    }
-
-    /// Exact names of the cookies that [`Policy::match_cookie`] matches, sorted; names with wildcards
-    /// can only be expired when a request shows them.
-    #[must_use]
-    pub fn cookies_to_expire(&self) -> &[String] {
-        &self.expire
     }
 
     /// Whether a query parameter of this name is a click or person identifier. One that only allowed

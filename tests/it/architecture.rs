@@ -242,6 +242,19 @@ fn every_room_imports_only_what_it_may() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The way through is one way: what a step needs of another it is given, and nothing calls back. Only what reads requests
+/// off a connection enters the corridor.
+#[test]
+fn only_connections_enter_the_corridor() {
+    let mut entering: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.code.contains("corridor") && source.path != "edge/mod.rs")
+        .map(|source| source.path)
+        .collect();
+    entering.sort();
+    assert_eq!(entering, ["edge/downstream/connection.rs", "edge/http2/connection.rs"]);
+}
+
 /// A file outside the rooms would import what it likes, and a room without files is none.
 #[test]
 fn every_source_file_stands_in_a_room_and_every_room_has_one() {

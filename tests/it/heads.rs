@@ -11,7 +11,7 @@ use optgate::enforce::html::Kind;
 use optgate::enforce::html::plan::{BodyPlan, PassReason, Target, plan};
 use optgate::enforce::keeper;
 use optgate::enforce::names::Names;
-use optgate::enforce::request::{RequestChanges, RequestContext, ask_again, prepare};
+use optgate::enforce::request::{Holds, RequestChanges, RequestContext, ask_again, prepare};
 use optgate::enforce::response::{ResponseChanges, ResponseContext, admit_scripts, apply};
 use optgate::enforce::{collectors, validators};
 use optgate::privacy::gpp::Section;
@@ -91,7 +91,14 @@ impl Case {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = StatusCode::from_u16(status).unwrap();
         parts.headers = headers(fields);
-        let plan = plan(&asked.question(&self.context()), parts.status, &parts.headers);
+        let holds = Holds {
+            opted_out: self.decision.opted_out(),
+            enforce: self.mode == Mode::Enforce,
+            rewrite: self.rewrite,
+            compress: false,
+            keep_untransformed: true,
+        };
+        let plan = plan(&asked.question(holds), parts.status, &parts.headers);
         let scripts = admit_scripts(
             &mut parts.headers,
             &plan,

@@ -315,17 +315,6 @@ fn a_tracker_cookie_matches_unless_its_vendor_is_allowed_or_it_must_never_go() {
 }
 
 #[test]
-fn the_cookies_to_expire_are_exact_names_that_match() {
-    let policy = default_policy();
-    let names = policy.cookies_to_expire();
-    assert!(names.is_sorted() && names.iter().any(|n| n == "_fbp") && names.iter().any(|n| n == "_gcl_au"));
-    assert!(names.iter().all(|n| !n.contains('*') && policy.match_cookie(n.as_bytes()).is_some()));
-    assert!(!names.iter().any(|n| n == "OptanonConsent" || n == "optgate"));
-    let allowed = Policy::resolve(builtin(), &contracted("meta-pixel", VendorAction::Allow)).unwrap();
-    assert!(!allowed.cookies_to_expire().iter().any(|n| n == "_fbp"));
-}
-
-#[test]
 fn click_and_person_identifiers_match_and_campaign_labels_do_not() {
     let policy = default_policy();
     for name in ["gclid", "fbclid", "mc_eid", "_gl", "ajs_trait_email", "mkt_tok"] {

@@ -20,9 +20,11 @@ use tokio::sync::{Notify, watch};
 
 use self::disk::AcmeFiles;
 use self::validity::Validity;
+use super::pauses;
 use crate::config::Acme;
-use crate::edge::tls::{self, Certificates};
-use crate::edge::{House, Phase, connection};
+use crate::edge::downstream::connection;
+use crate::edge::downstream::tls::{self, Certificates};
+use crate::edge::{House, Phase};
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 
@@ -184,7 +186,7 @@ impl Upkeep {
 
 /// Doubled with each failure.
 fn pause(failures: u32) -> Duration {
-    PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE)
+    pauses::doubled(PAUSE, failures, LONGEST_PAUSE)
 }
 
 fn now() -> i64 {

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use super::disk::AcmeFiles;
 use super::validity::{Validity, chosen_second};
 use crate::config::{Acme, Challenge};
-use crate::edge::proofs::Proofs;
+use crate::edge::own::proofs::Proofs;
 
 /// How long the authority may take to look at a proof, and again to sign.
 const PATIENCE: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));

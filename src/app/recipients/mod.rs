@@ -23,9 +23,11 @@ use tokio::sync::watch;
 
 use self::message::{body, letter, receipt, short};
 use super::outward;
+use super::pauses;
 use super::smtp::{self, NotTaken};
 use crate::config::{Mail, Recipient, Settings, Way, Webhook};
-use crate::edge::{House, Phase, connection};
+use crate::edge::downstream::connection;
+use crate::edge::{House, Phase};
 use crate::privacy::Standing;
 use crate::store::recipients::{Due, Failed, RecipientsError, Recorded, Settled};
 use crate::store::time;
@@ -316,7 +318,7 @@ impl Refusal {
 
 /// Doubled with each failure; a part of it at random, so that many do not come at once.
 fn pause(failures: u32) -> Duration {
-    let whole = PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+    let whole = pauses::doubled(PAUSE, failures, LONGEST_PAUSE);
     let mut byte = [0];
     // Without chance they come at once.
     let _ = getrandom::fill(&mut byte);

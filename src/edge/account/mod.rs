@@ -79,8 +79,8 @@ fn held(core: &Core, site: &Site, x: &Exchange, known: (&Known, Basis)) -> Stand
     if core.house.store.is_lent() { unread(x, standing) } else { standing }
 }
 
-/// How somebody stands of whom this may not be the last word: as opted out, without a lasting mark (DESIGN 5). Where the
-/// request itself says that, it is recorded as ever.
+/// How somebody stands of whom this may not be the last word: as opted out, without a lasting mark, since not to honour an
+/// opt-out is worse than to honour one that nobody made. Where the request itself says that, it is recorded as ever.
 fn unread(x: &Exchange, standing: Standing) -> Standing {
     if standing.is_out() || opts_out(x) && standing != Standing::NoAccount {
         standing

@@ -406,8 +406,8 @@ pub(super) mod tests {
         })
     }
 
-    /// DESIGN 5: an issuer that changes its keys while they cannot be fetched must not undo anybody's opt-out. Only a
-    /// set that was asked for after the token's key was first named can say that there is no such key.
+    /// An issuer that changes its keys while they cannot be fetched must not undo anybody's opt-out. Only a set that was
+    /// asked for after the token's key was first named can say that there is no such key.
     #[test]
     fn a_key_nobody_knows_is_pending_until_a_set_asked_for_later_lacks_it() {
         let verifier = fetching();

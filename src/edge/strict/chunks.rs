@@ -1,7 +1,8 @@
 //! A chunked body (RFC 9112, 7.1), byte by byte at its lines and in one step over its data.
 
 use super::Reason;
-use super::head::{Limits, is_text_byte, is_token_byte};
+use super::bytes::{is_text_byte, is_token_byte};
+use super::head::Limits;
 
 /// Most digits of a size: more than any body has, less than can overflow.
 const MAX_DIGITS: u8 = 15;

@@ -66,8 +66,9 @@ mod tests {
 
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    use super::super::gate::{Gate, Link};
+    use super::super::gate::Gate;
     use super::super::head::Limits;
+    use super::super::link::Link;
     use super::*;
     use crate::edge::timer::HeadLimits;
 

@@ -9,6 +9,7 @@
 //! with a length cost nothing, chunked ones their size lines. Only a head that comes to the gate in pieces is held back,
 //! and copied, until it is whole.
 
+mod bytes;
 mod chunks;
 mod gate;
 mod head;
@@ -16,12 +17,14 @@ mod held;
 mod http2;
 mod interim;
 mod known;
+mod link;
 
 pub use chunks::Chunks;
-pub use gate::{Gate, Link, OfServer};
+pub use gate::Gate;
 pub use head::{AnswerHead, Framing, Limits, RequestHead, Scan, decimal};
 pub use http2::{hold_to_http1, hold_values_to_http1};
 pub use known::Known;
+pub use link::{Link, OfServer};
 
 use http::StatusCode;
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use crate::edge::body::BodyError;
+use crate::edge::message::body::BodyError;
 use crate::edge::strict::Reason;
 
 /// What broke an exchange with an origin.

@@ -1,6 +1,11 @@
-//! Blocks of fields in an HTTP/2 origin's answers, looked at in front of hyper's reader, which drops a pseudo-field that
-//! has no place there: a request's, and any among trailers. Such an answer is malformed (RFC 9113, 8.1 and 8.3) and is
-//! not passed on: its connection ends.
+//! An HTTP/2 origin's frames, looked at in front of hyper's reader, for two things that it keeps to itself.
+//!
+//! It drops a pseudo-field that has no place in an answer: a request's, and any among trailers. Such an answer is
+//! malformed (RFC 9113, 8.1 and 8.3) and is not passed on: its connection ends.
+//!
+//! It holds back streams that are more than the origin allows at a time, without a word, until one ends; so whoever
+//! shares the connection has to know. An origin's first frame is its SETTINGS (RFC 9113, 3.4), and the connection is
+//! nobody's before it has come. What the origin says later is hyper's to heed.
 //!
 //! Cost: a look at nine bytes of each frame, and at each field; no allocation where a block comes in one piece.
 
@@ -13,19 +18,30 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::shared::Uses;
-use crate::edge::frame_rules::{CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM};
-use crate::edge::frame_walk::{FrameWalk, Head, Step};
-use crate::edge::header_blocks::HeaderBlocks;
-use crate::edge::hpack::{Seen, Status};
+use crate::edge::http2::frame_rules::{CONTINUATION, DATA, END_STREAM, HEADERS, RST_STREAM, SETTINGS};
+use crate::edge::http2::frame_walk::{FrameWalk, Head, Step};
+use crate::edge::http2::header_blocks::HeaderBlocks;
+use crate::edge::http2::hpack::{Seen, Status};
 use crate::edge::strict::Reason;
 
 /// Answers that are remembered to be under way. What visitors gave up is not heard of again, so the oldest go.
 const REMEMBERED: usize = 1024;
 
+/// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+/// Largest frame that an origin may send before it was told of larger ones (RFC 9113, 6.5.2).
+const MOST: u32 = 16 * 1024;
+
 /// What is known of an origin's answers on a connection.
 #[derive(Debug, Default)]
 struct Answers {
     walk: FrameWalk,
+    /// The first frame was read.
+    greeted: bool,
+    /// Its settings, as far as they have come.
+    settings: Vec<u8>,
+    /// How many streams it allows, until somebody is told.
+    allowed: Option<u32>,
     blocks: HeaderBlocks,
     /// Stream of the block under way.
     stream: u32,
@@ -48,6 +64,10 @@ impl Answers {
     }
 
     fn frame(&mut self, head: Head) -> Result<(), Reason> {
+        if !self.greeted && (head.kind != SETTINGS || head.length > MOST) {
+            // hyper ends that connection.
+            self.greet();
+        }
         match head.kind {
             HEADERS => {
                 (self.stream, self.last) = (head.stream, head.flags & END_STREAM != 0);
@@ -62,12 +82,33 @@ impl Answers {
     }
 
     fn payload(&mut self, piece: &[u8], ends: bool) -> Result<(), Reason> {
-        if matches!(self.walk.kind(), HEADERS | CONTINUATION)
-            && let Some(seen) = self.blocks.piece(piece, ends)?
-        {
-            self.judge(seen)?;
+        match self.walk.kind() {
+            HEADERS | CONTINUATION => match self.blocks.piece(piece, ends)? {
+                Some(seen) => self.judge(seen),
+                None => Ok(()),
+            },
+            SETTINGS if !self.greeted => {
+                self.settings.extend_from_slice(piece);
+                if ends {
+                    self.greet();
+                }
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The first frame was read.
+    fn greet(&mut self) {
+        let settings = std::mem::take(&mut self.settings);
+        let mut values = settings.chunks_exact(6).filter_map(|setting| match *setting {
+            [a, b, c, d, e, f] if u16::from_be_bytes([a, b]) == MAX_CONCURRENT_STREAMS => {
+                Some(u32::from_be_bytes([c, d, e, f]))
+            }
+            _ => None,
+        });
+        // The last one counts (RFC 9113, 6.5.3); without one there is no limit.
+        (self.greeted, self.allowed) = (true, Some(values.next_back().unwrap_or(u32::MAX)));
     }
 
     fn judge(&mut self, seen: Seen) -> Result<(), Reason> {
@@ -102,7 +143,7 @@ pub struct AnswerFrames<S> {
 }
 
 impl<S> AnswerFrames<S> {
-    /// A connection that nothing was read from yet; its uses are told of what ends it.
+    /// A connection that nothing was read from yet; its uses are told how many streams there may be, and of what ends it.
     pub fn new(io: S, uses: Rc<Uses>) -> Self {
         Self { io, answers: Answers::default(), uses }
     }
@@ -113,7 +154,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerFrames<S> {
         let this = self.get_mut();
         let start = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
-        this.answers.read(&buf.filled()[start..]).map_err(|reason| {
+        let looked_at = this.answers.read(&buf.filled()[start..]);
+        if let Some(most) = this.answers.allowed.take() {
+            this.uses.allow(most);
+        }
+        looked_at.map_err(|reason| {
             this.uses.note_malformed(reason);
             reason.into_io()
         })?;
@@ -150,7 +195,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerFrames<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::frame_rules::END_HEADERS;
+    use crate::edge::http2::frame_rules::END_HEADERS;
 
     const END: u8 = END_HEADERS | END_STREAM;
     /// `:status: 200`, and `x: y`.
@@ -160,6 +205,31 @@ mod tests {
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let head = [0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
         [&head[..], payload].concat()
+    }
+
+    #[test]
+    fn the_last_value_of_the_first_settings_counts_wherever_they_are_cut() {
+        let first: &[u8] =
+            &[0, 0, 18, 4, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0, 3, 0, 0, 0, 7, 0, 3, 0, 0, 1, 0];
+        let later: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 9];
+        for cut in 0..first.len() {
+            let mut seen = Answers::default();
+            seen.read(&first[..cut]).unwrap();
+            assert_eq!(seen.allowed, None, "{cut}");
+            seen.read(&[&first[cut..], later].concat()).unwrap();
+            assert_eq!(seen.allowed, Some(256), "{cut}");
+        }
+    }
+
+    #[test]
+    fn settings_without_it_and_what_is_no_settings_set_no_limit() {
+        let other = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0];
+        let huge = [0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0];
+        for bytes in [&other[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0], b"HTTP/1.1 400 Bad Request\r\n", &huge] {
+            let mut seen = Answers::default();
+            seen.read(bytes).unwrap();
+            assert_eq!(seen.allowed, Some(u32::MAX), "{bytes:?}");
+        }
     }
 
     /// RFC 9113, 8.1 and 8.3: wherever the bytes are cut, before the last of them.

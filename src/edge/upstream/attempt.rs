@@ -5,8 +5,8 @@ use hyper::client::conn::TrySendError;
 
 use super::answer_error::AnswerError;
 use super::http1::Failure;
-use crate::edge::body::{BodyError, RequestBody};
 use crate::edge::error::ProxyError;
+use crate::edge::message::body::{BodyError, RequestBody};
 
 /// A request on its way to an origin, which is taken from here when its answer is there (over HTTP/2, when it is sent):
 /// handing it on from call to call would move it each time.

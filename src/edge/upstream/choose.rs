@@ -16,7 +16,7 @@ use crate::config::{Balance, HashOn, ProxyProtocol};
 use crate::edge::account::cookie;
 use crate::edge::error::ProxyError;
 use crate::edge::exchange::Exchange;
-use crate::edge::interim::Interim;
+use crate::edge::message::interim::Interim;
 use crate::edge::timer;
 
 /// A core's own part of a site's origins: pools and turns.

@@ -16,9 +16,10 @@ use super::handshake;
 use super::resolve::Names;
 use super::transport::Transport;
 use crate::config::{ProxyProtocol, Upstream, UpstreamAddress};
+use crate::edge::downstream::proxy_protocol;
+use crate::edge::downstream::socket::Socket;
 use crate::edge::error::ProxyError;
-use crate::edge::socket::Socket;
-use crate::edge::{proxy_protocol, timer};
+use crate::edge::timer;
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305, 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -58,7 +59,8 @@ impl Connector {
     pub fn new(upstream: Upstream, limit: Duration) -> anyhow::Result<Self> {
         let tls = match &upstream.tls {
             Some(tls) => {
-                let config = crate::edge::tls::client_config(tls.roots.as_deref(), upstream.http2)?;
+                let config =
+                    crate::edge::downstream::tls::client_config(tls.roots.as_deref(), upstream.http2)?;
                 let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
                     anyhow::anyhow!("`{}` is not a name a certificate can hold", tls.server_name)
                 })?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 
-use crate::edge::body::RequestBody;
+use crate::edge::message::body::RequestBody;
 use crate::edge::strict::Reason;
 use crate::edge::timer;
 

@@ -5,8 +5,8 @@ use http_body::{Frame, SizeHint};
 
 use super::super::answer_error::AnswerError;
 use super::LIMITS;
+use crate::edge::message::wire;
 use crate::edge::strict::{Chunks, Framing, Reason};
-use crate::edge::wire;
 
 /// How far a body has been read.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
+use crate::edge::message::wire;
 use crate::edge::strict::{Known, Reason};
-use crate::edge::wire;
 
 /// What stood in each place of the connection's last head, once it has come there twice: a name and a value that are
 /// at hand cost two counts, and reading them a look at every byte.

@@ -29,9 +29,9 @@ use self::fields::Fields;
 use self::upload::Upload;
 use super::answer_error::AnswerError;
 use super::attempt::Tail;
-use crate::edge::body::RequestBody;
-use crate::edge::hop;
-use crate::edge::interim::Interim;
+use crate::edge::message::body::RequestBody;
+use crate::edge::message::hop_by_hop;
+use crate::edge::message::interim::Interim;
 use crate::edge::strict::{AnswerHead, Framing, Known, Limits, Reason, Scan};
 
 /// An answer's head, and a body's trailers, may be so large.
@@ -353,8 +353,8 @@ pub struct Head {
 
 /// Whether the origin goes on with the connection (RFC 9112, 9.3).
 fn keeps(read: AnswerHead, headers: &HeaderMap) -> bool {
-    let usual = !read.old && hop::only_keeps_alive(headers);
-    let said = |option| hop::connection_has(headers, option);
+    let usual = !read.old && hop_by_hop::only_keeps_alive(headers);
+    let said = |option| hop_by_hop::connection_has(headers, option);
     usual || !said("close") && (!read.old || said("keep-alive"))
 }
 
@@ -377,7 +377,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
     use super::*;
-    use crate::edge::body::Body;
+    use crate::edge::message::body::Body;
 
     /// A visitor's request with a body of nine bytes, of which he has sent none; his side, and what serves him.
     async fn visitor() -> (Request<RequestBody>, DuplexStream, impl Future) {

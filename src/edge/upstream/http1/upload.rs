@@ -11,9 +11,9 @@ use tokio::io::AsyncWrite;
 
 use super::super::answer_error::AnswerError;
 use super::super::attempt::Tail;
-use crate::edge::body::{BodyError, RequestBody};
+use crate::edge::message::body::{BodyError, RequestBody};
+use crate::edge::message::wire::write_fields;
 use crate::edge::strict::{Framing, decimal};
-use crate::edge::wire::write_fields;
 
 /// A head larger than this takes its room with it, bytes.
 const ROOM: usize = 8 * 1024;

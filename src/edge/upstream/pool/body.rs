@@ -13,9 +13,9 @@ use super::super::answer_error::AnswerError;
 use super::super::attempt;
 use super::super::group::Load;
 use super::{Carried, Held, Live, Pool};
-use crate::edge::body::{self, BodyError};
+use crate::edge::message::body::{self, BodyError};
+use crate::edge::message::trailers;
 use crate::edge::timer::Deadline;
-use crate::edge::trailers;
 use crate::telemetry::events;
 
 /// The body of an origin's answer. Drives its connection and gives it back at the end; dropped early

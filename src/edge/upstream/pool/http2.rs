@@ -10,18 +10,17 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
-use super::super::announced::announced;
 use super::super::answer_error::AnswerError;
 use super::super::answer_frames::AnswerFrames;
 use super::super::attempt::{self, Attempt, Outgoing};
 use super::super::connect::Connected;
 use super::super::shared::{Shared, Stream, Uses};
 use super::{Answer, Asking, Held, Open, Pool, UpstreamBody};
-use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
+use crate::edge::http2::local::LocalExecutor;
 use crate::edge::http2::{SHARED_WINDOW, STREAM_WINDOW, unshare};
-use crate::edge::local::LocalExecutor;
-use crate::edge::progress::AnswerLimit;
+use crate::edge::message::body::RequestBody;
+use crate::edge::message::progress::AnswerLimit;
 use crate::edge::{strict, timer};
 
 /// Fields of an answer over HTTP/2, bytes: no more, or references of one octet each become a bomb (CVE-2026-49975).
@@ -145,7 +144,7 @@ impl Pool {
         let version = self.connector.version();
         let Connected { io, address } = self.connector.dial(None).await?;
         let uses = Rc::new(Uses::default());
-        let io = AnswerFrames::new(announced(io, Rc::clone(&uses)), Rc::clone(&uses));
+        let io = AnswerFrames::new(io, Rc::clone(&uses));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .max_header_list_size(MAX_FIELDS)

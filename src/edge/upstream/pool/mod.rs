@@ -30,10 +30,10 @@ use super::http1::{Connection, Failure, Wants};
 use super::queue::{Cap, Place};
 use super::shared::{Shared, Stream};
 use super::transport::Transport;
-use crate::edge::body::RequestBody;
 use crate::edge::error::ProxyError;
-use crate::edge::interim::Interim;
-use crate::edge::progress::AnswerLimit;
+use crate::edge::message::body::RequestBody;
+use crate::edge::message::interim::Interim;
+use crate::edge::message::progress::AnswerLimit;
 use crate::edge::timer::{self, Deadline};
 use crate::telemetry::upstreams::UpstreamFigures;
 
