@@ -109,7 +109,7 @@ fn serve(
     predecessor: Option<&Channel>,
     background: Runtime,
 ) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let (sockets, known_names) = Sockets::inherited(predecessor, &settings)?;
+    let (sockets, known) = Sockets::inherited(predecessor, &settings)?;
     let parts = build::build(settings, || match predecessor {
         None => Ok(()),
         Some(channel) => {
@@ -117,7 +117,7 @@ fn serve(
             channel.wait_for("journal-is-free", |message| matches!(message, Message::JournalIsFree))
         }
     })?;
-    origins::begin_with(&parts.house.snapshot.load(), &known_names);
+    origins::begin_with(&parts.house.snapshot.load(), &known);
     let settings = Arc::clone(&parts.house.snapshot.load().settings);
     let server = parts.certificates.clone().map(Server::new).transpose()?;
     let mut bound = Bound::bind(sockets, &settings)?;

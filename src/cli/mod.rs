@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::error::ConfigErrors;
+use crate::config::error::{ConfigErrors, EX_CONFIG};
 use crate::config::load::{Flag, Inputs, Loaded, load};
 
 mod ask;
@@ -143,7 +143,7 @@ impl Failure {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Refused(_) => 78,
+            Self::Config(_) | Self::Refused(_) => EX_CONFIG,
             Self::Incomplete(_) => 3,
             Self::Other(_) => 1,
         }
