@@ -376,8 +376,23 @@ pub fn run(
     settings: Settings,
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let Begun { background, signals: ordering } = begun;
     let _log = telemetry::start_logging(&settings.log)?;
+    let in_file = settings.log.file.is_some();
+    serve_until_told(begun, settings, reread).inspect_err(|error| {
+        // Whoever started it reads it from standard error; whoever reads the file looks there.
+        if in_file {
+            tracing::error!("ended: {error:#}");
+        }
+    })
+}
+
+/// As [`run`], with the log in place.
+fn serve_until_told(
+    begun: Begun,
+    settings: Settings,
+    reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let Begun { background, signals: ordering } = begun;
     let predecessor = Channel::to_predecessor()?;
     let (running, orders) = serve(settings, predecessor.as_ref(), background)?;
     telemetry::panics::tell_of_panics(Arc::clone(running.metrics()));
