@@ -41,7 +41,7 @@ use http::{HeaderValue, Response, StatusCode};
 use tokio::sync::mpsc;
 
 pub use collector::SwitchFigures;
-pub use orders::{Done, Order};
+pub use orders::{Done, NotDone, Order};
 
 use crate::config::{Settings, Switches};
 use crate::registry::{Policy, Registry};

@@ -10,7 +10,16 @@ use tokio::sync::oneshot;
 use super::{AdminState, problem};
 
 /// What became of an order: what changed, or why all stays as it was.
-pub type Done = Result<String, String>;
+pub type Done = Result<String, NotDone>;
+
+/// Why an order was not carried out.
+#[derive(Debug)]
+pub enum NotDone {
+    /// The settings, or what they name, cannot hold.
+    Refused(String),
+    /// Something failed that has nothing to do with them.
+    Failed(String),
+}
 
 /// What an operator asks of the process.
 #[derive(Debug)]
@@ -38,7 +47,8 @@ async fn carry_out(state: &AdminState, order: impl FnOnce(oneshot::Sender<Done>)
     }
     match answered.await {
         Ok(Ok(done)) => Json(serde_json::json!({ "done": done })).into_response(),
-        Ok(Err(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Ok(Err(NotDone::Refused(why))) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Ok(Err(NotDone::Failed(why))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
         Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "The process is stopping."),
     }
 }

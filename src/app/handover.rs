@@ -4,7 +4,7 @@
 //! old                                   new (its standard input is the channel)
 //!  | listener, with its descriptor  --->  |   one packet each
 //!  | no-more-listeners              --->  |   reads settings, registry, lists, certificates
-//!  | (and where origins' names lead)      |
+//!  | (and what is known of origins)       |
 //!  |  <-----------------------  checked   |
 //!  | closes the journal                   |
 //!  | journal-is-free                --->  |   opens it, starts to accept
@@ -30,7 +30,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::origins::KnownNames;
+use super::origins::{Known, KnownNames, KnownOrigin};
 use crate::edge::downstream::listener;
 use crate::privacy::{Basis, Subject};
 use crate::store::{Change, Kind, Receipt, Source};
@@ -41,8 +41,8 @@ pub const VARIABLE: &str = "OPTGATE_HANDOVER";
 /// Largest packet, bytes; the longest holds a change with its site and policy.
 const PACKET: usize = 64 * 1024;
 
-/// Bytes of a packet that names of origins may take; what is more is looked up as at any start.
-const NAMES: usize = PACKET - 1024;
+/// Bytes of a packet that what is known of origins may take; what is more is found out as at any start.
+const ORIGINS: usize = PACKET - 1024;
 
 /// How long the other side may take for its next word: reading large lists, or a journal of millions.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -95,6 +95,9 @@ pub enum Message {
         /// not say.
         #[serde(default)]
         names: KnownNames,
+        /// How they are: so does an upgrade not bring those back that were left out. An earlier version did not say.
+        #[serde(default)]
+        origins: Vec<KnownOrigin>,
     },
     /// The new process could serve by its settings.
     Checked,
@@ -121,20 +124,29 @@ pub enum Message {
 }
 
 impl Message {
-    /// All listeners were sent, and this is known of names; as much of it as a packet holds.
+    /// All listeners were sent, and this is known of origins; as much of it as a packet holds.
     #[must_use]
-    pub fn no_more_listeners(mut names: KnownNames) -> Self {
+    pub fn no_more_listeners(known: Known) -> Self {
+        let Known { mut names, mut origins } = known;
         // Never more than it is in JSON: an address in quotes, a name in quotes with its brackets.
         let size = |host: &str, addresses: &[IpAddr]| host.len() + 6 + addresses.len() * 42;
-        let mut left = NAMES;
-        names.retain(|host, addresses| {
-            let size = size(host, addresses);
-            let fits = size <= left;
-            left -= if fits { size } else { 0 };
-            fits
+        let (mut left, mut of_health) = (ORIGINS, ORIGINS / 2);
+        origins.retain(|origin| {
+            let size = serde_json::to_vec(origin).map_or(usize::MAX, |text| text.len() + 1);
+            takes(&mut of_health, size) && takes(&mut left, size)
         });
-        Self::NoMoreListeners { names }
+        names.retain(|host, addresses| takes(&mut left, size(host, addresses)));
+        Self::NoMoreListeners { names, origins }
     }
+}
+
+/// Takes so many of what is left, if there are as many.
+const fn takes(left: &mut usize, size: usize) -> bool {
+    let fits = size <= *left;
+    if fits {
+        *left -= size;
+    }
+    fits
 }
 
 /// A [`Change`] in words.
@@ -295,11 +307,11 @@ impl Channel {
         }
     }
 
-    /// Takes over every listening socket, and what is known of origins' names.
+    /// Takes over every listening socket, and what is known of origins.
     ///
     /// # Errors
     /// As [`Self::hear`].
-    pub fn listeners(&self) -> anyhow::Result<(Vec<Listener>, KnownNames)> {
+    pub fn listeners(&self) -> anyhow::Result<(Vec<Listener>, Known)> {
         let mut all = Vec::new();
         loop {
             match self.receive()? {
@@ -307,7 +319,9 @@ impl Channel {
                     let socket = listener::Listener::of(socket).context("a socket was expected")?;
                     all.push(Listener { role, wanted, owned, socket });
                 }
-                Some((Message::NoMoreListeners { names }, _)) => return Ok((all, names)),
+                Some((Message::NoMoreListeners { names, origins }, _)) => {
+                    return Ok((all, Known { names, origins }));
+                }
                 Some((message, _)) => {
                     bail!("expected listeners of the other process, and it said {message:?}")
                 }
@@ -345,6 +359,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::edge::upstream::Told;
 
     fn pair() -> (Channel, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
@@ -362,9 +377,10 @@ mod tests {
         let socket = listener::Listener::Tcp(socket);
         old.hand_over(&Listener { role: Role::Tls, wanted: wanted.clone(), owned: false, socket }).unwrap();
         let names = KnownNames::from([("shop.internal".to_owned(), vec!["192.0.2.1".parse().unwrap()])]);
-        old.say(&Message::NoMoreListeners { names: names.clone() }).unwrap();
-        let (listeners, known) = new.listeners().unwrap();
-        assert_eq!(known, names);
+        let known = Known { names, origins: vec![ejected(1)] };
+        old.say(&Message::no_more_listeners(known.clone())).unwrap();
+        let (listeners, heard) = new.listeners().unwrap();
+        assert_eq!(heard, known);
         let [got] = <[Listener; 1]>::try_from(listeners).unwrap();
         assert_eq!((got.role, got.wanted.as_str()), (Role::Tls, wanted.as_str()));
         let listener::Listener::Tcp(socket) = got.socket else { panic!("another kind") };
@@ -372,21 +388,30 @@ mod tests {
         assert_eq!(peer, waiting.local_addr().unwrap());
     }
 
+    fn ejected(number: usize) -> KnownOrigin {
+        let told = Told { failures: 5, ejections: 2, ejected_for: Some(u64::MAX), ..Told::default() };
+        let upstream = format!("http://host-{number:04}.internal:8080");
+        KnownOrigin { site: "shop".to_owned(), upstream, told }
+    }
+
     /// What is too much for a packet is left out, and an earlier version neither says nor reads any of it.
     #[test]
-    fn names_of_origins_fit_their_packet_and_are_nothing_to_an_earlier_version() {
+    fn what_is_known_of_origins_fits_its_packet_and_is_nothing_to_an_earlier_version() {
         let addresses: Vec<IpAddr> = (0..9).map(|at| IpAddr::from([0xffff_u16 - at; 8])).collect();
         let names =
             |count| (0..count).map(|at| (format!("host-{at:04}.internal"), addresses.clone())).collect();
         let (old, new) = pair();
-        old.say(&Message::no_more_listeners(names(2_000))).unwrap();
+        let origins = (0..2_000).map(ejected).collect();
+        old.say(&Message::no_more_listeners(Known { names: names(2_000), origins })).unwrap();
         let (_, known) = new.listeners().unwrap();
-        assert!((100..2_000).contains(&known.len()), "{}", known.len());
-        let Ok(Message::NoMoreListeners { names }) = serde_json::from_str("{\"say\":\"no-more-listeners\"}")
+        let (names, origins) = (known.names.len(), known.origins.len());
+        assert!((50..2_000).contains(&names) && (100..2_000).contains(&origins), "{names} {origins}");
+        let Ok(Message::NoMoreListeners { names, origins }) =
+            serde_json::from_str("{\"say\":\"no-more-listeners\"}")
         else {
             panic!("another message")
         };
-        assert!(names.is_empty());
+        assert!(names.is_empty() && origins.is_empty());
         #[derive(Deserialize)]
         #[serde(tag = "say", rename_all = "kebab-case")]
         enum Earlier {

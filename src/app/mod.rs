@@ -111,7 +111,7 @@ fn serve(
     predecessor: Option<&Channel>,
     background: Runtime,
 ) -> anyhow::Result<(Running, mpsc::Receiver<Order>)> {
-    let (sockets, known_names) = Sockets::inherited(predecessor, &settings)?;
+    let (sockets, known) = Sockets::inherited(predecessor, &settings)?;
     let parts = build::build(settings, || match predecessor {
         None => Ok(()),
         Some(channel) => {
@@ -119,7 +119,7 @@ fn serve(
             channel.wait_for("journal-is-free", |message| matches!(message, Message::JournalIsFree))
         }
     })?;
-    origins::begin_with(&parts.house.snapshot.load(), &known_names);
+    origins::begin_with(&parts.house.snapshot.load(), &known);
     let settings = Arc::clone(&parts.house.snapshot.load().settings);
     let server = parts.certificates.clone().map(Server::new).transpose()?;
     let mut bound = Bound::bind(sockets, &settings)?;
@@ -389,8 +389,23 @@ pub fn run(
     settings: Settings,
     reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let Begun { background, signals: ordering } = begun;
     let _log = telemetry::start_logging(&settings.log)?;
+    let in_file = settings.log.file.is_some();
+    serve_until_told(begun, settings, reread).inspect_err(|error| {
+        // Whoever started it reads it from standard error; whoever reads the file looks there.
+        if in_file {
+            tracing::error!("ended: {error:#}");
+        }
+    })
+}
+
+/// As [`run`], with the log in place.
+fn serve_until_told(
+    begun: Begun,
+    settings: Settings,
+    reread: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let Begun { background, signals: ordering } = begun;
     let predecessor = Channel::to_predecessor()?;
     let (running, orders) = serve(settings, predecessor.as_ref(), background)?;
     telemetry::panics::tell_of_panics(Arc::clone(running.metrics()));

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::reload::Reloader;
-use super::upgrade::Upgrader;
+use super::upgrade::{NotUpgraded, Upgrader};
 use super::{Running, systemd};
-use crate::admin::{Done, Order};
+use crate::admin::{Done, NotDone, Order};
 use crate::config::Settings;
 use crate::telemetry::{self, events};
 
@@ -88,7 +89,7 @@ where
     systemd::reloading();
     let done = tokio::task::spawn_blocking(move || reloader.reload(&*reread)).await;
     systemd::ready();
-    done.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
+    done.map_err(failed)?.map_err(|error| NotDone::Refused(format!("{error:#}")))
 }
 
 async fn upgrade(upgrader: &Arc<Upgrader>) -> Done {
@@ -99,11 +100,16 @@ async fn upgrade(upgrader: &Arc<Upgrader>) -> Done {
             events::upgraded(process);
             Ok(format!("process {process} serves; process {} finishes what is under way", std::process::id()))
         }
-        Err(error) => {
+        Err(NotUpgraded { of_settings, error }) => {
             let why = format!("{error:#}");
             events::upgrade_failed(&why);
-            Err(why)
+            Err(if of_settings { NotDone::Refused(why) } else { NotDone::Failed(why) })
         }
     });
-    done.await.map_err(|error| error.to_string())?
+    done.await.map_err(failed)?
+}
+
+/// A fault of ours has ended what carried an order out.
+fn failed(error: JoinError) -> NotDone {
+    NotDone::Failed(error.to_string())
 }

@@ -6,17 +6,55 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::dns;
 use super::jobs::Jobs;
 use crate::edge::House;
-use crate::edge::house::Snapshot;
+use crate::edge::house::{Site, Snapshot};
 use crate::edge::upstream::resolve::Names;
-use crate::edge::upstream::{check, group, resolve};
+use crate::edge::upstream::{Told, check, group, resolve};
 
 /// Addresses that names of origins lead to.
 pub type KnownNames = BTreeMap<String, Vec<IpAddr>>;
+
+/// How an origin is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownOrigin {
+    /// Its site.
+    pub site: String,
+    /// Its label.
+    pub upstream: String,
+    /// What there is to tell.
+    pub told: Told,
+}
+
+/// What one process tells the next of origins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Where their names lead.
+    pub names: KnownNames,
+    /// Those of which there is something to tell.
+    pub origins: Vec<KnownOrigin>,
+}
+
+impl Known {
+    /// What is known of a snapshot's origins.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let of_site = |site: &Arc<Site>| {
+            let told = site.group.tell().filter(|(_, told)| *told != Told::default());
+            let known = |(upstream, told): (&str, Told)| {
+                let (site, upstream) = (site.name.to_string(), upstream.to_owned());
+                KnownOrigin { site, upstream, told }
+            };
+            told.map(known).collect()
+        };
+        let origins: Vec<Vec<_>> = snapshot.sites.iter().map(of_site).collect();
+        Self { names: known_names(snapshot), origins: origins.concat() }
+    }
+}
 
 /// The names of a snapshot's origins.
 fn names(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Names>> {
@@ -25,27 +63,40 @@ fn names(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Names>> {
 }
 
 /// Where they lead, as far as that was ever found out.
-#[must_use]
-pub fn known_names(snapshot: &Snapshot) -> KnownNames {
+fn known_names(snapshot: &Snapshot) -> KnownNames {
     let known = names(snapshot).map(|names| (names.host().to_owned(), names.known()));
     known.filter(|(_, addresses)| !addresses.is_empty()).collect()
 }
 
 /// Has the origins of a snapshot that is not in force yet begin with what was known of their names: a name server that
 /// fails just now would take them away else.
-pub fn begin_with(snapshot: &Snapshot, known: &KnownNames) {
+fn begin_with_names(snapshot: &Snapshot, known: &KnownNames) {
     for names in names(snapshot) {
         names.begin_with(known.get(names.host()).cloned().unwrap_or_default());
+    }
+}
+
+/// Whether a site had a name, now or before.
+fn was(site: &Site, name: &str) -> bool {
+    *site.name == *name || site.settings.formerly.iter().any(|old| old == name)
+}
+
+/// Has the origins of a snapshot that is not in force yet begin with what another process told of them.
+pub fn begin_with(snapshot: &Snapshot, known: &Known) {
+    begin_with_names(snapshot, &known.names);
+    for site in &snapshot.sites {
+        for origin in known.origins.iter().filter(|origin| was(site, &origin.site)) {
+            site.group.hear(&origin.upstream, &origin.told);
+        }
     }
 }
 
 /// As [`begin_with`], with all that the snapshot in force knows of its origins; a site that has another name now is the
 /// same site.
 pub fn take_over(snapshot: &Snapshot, before: &Snapshot) {
-    begin_with(snapshot, &known_names(before));
+    begin_with_names(snapshot, &known_names(before));
     for site in &snapshot.sites {
-        let was = |name: &str| *site.name == *name || site.settings.formerly.iter().any(|old| old == name);
-        if let Some(old) = before.sites.iter().find(|old| was(&old.name)) {
+        if let Some(old) = before.sites.iter().find(|old| was(site, &old.name)) {
             site.group.take_over(&old.group);
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::handover::{Channel, Listener, Role};
-use super::origins::KnownNames;
+use super::origins::Known;
 use crate::config::{Listen, ListenAt, Settings};
 use crate::edge::downstream::listener::{self, Entrance};
 
@@ -12,18 +12,15 @@ use crate::edge::downstream::listener::{self, Entrance};
 pub struct Sockets(Vec<Listener>);
 
 impl Sockets {
-    /// Those that the process before hands over, with what it knows of origins' names; else those that systemd passes
+    /// Those that the process before hands over, with what it knows of origins; else those that systemd passes
     /// (sd_listen_fds(3)).
     ///
     /// # Errors
     /// The other process says something else; systemd's socket fits no setting.
-    pub fn inherited(
-        predecessor: Option<&Channel>,
-        settings: &Settings,
-    ) -> anyhow::Result<(Self, KnownNames)> {
+    pub fn inherited(predecessor: Option<&Channel>, settings: &Settings) -> anyhow::Result<(Self, Known)> {
         match predecessor {
-            Some(channel) => channel.listeners().map(|(listeners, names)| (Self(listeners), names)),
-            None => Ok((Self::of_systemd(settings)?, KnownNames::new())),
+            Some(channel) => channel.listeners().map(|(listeners, known)| (Self(listeners), known)),
+            None => Ok((Self::of_systemd(settings)?, Known::default())),
         }
     }
 

@@ -12,15 +12,17 @@ use crate::telemetry;
 /// How long the end that is asked for twice waits for the log.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// SIGTERM and SIGINT, kept from ending the process.
+/// SIGTERM, SIGINT and SIGQUIT, kept from ending the process. The last is what stops nginx with grace, and what images made
+/// like nginx's send; by itself it would dump the core.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
 }
 
 impl StopSignals {
-    /// From here on the two signals are kept for [`Self::wait`].
+    /// From here on the signals are kept for [`Self::wait`].
     ///
     /// # Errors
     /// When signals cannot be received.
@@ -29,6 +31,7 @@ impl StopSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            quit: signal(SignalKind::quit()).context("cannot listen for SIGQUIT")?,
         })
     }
 
@@ -59,6 +62,7 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
         }
     }
 }

@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::handover::{Channel, Listener, Message, VARIABLE, WireChange};
-use super::origins;
+use super::origins::Known;
+use crate::config::error::EX_CONFIG;
 use crate::edge::downstream::unix::SocketFile;
 use crate::edge::{House, Phase};
 use crate::store::{Forwarded, Receipt, RecordError, Store};
@@ -39,21 +40,8 @@ impl Upgrader {
     ///
     /// # Errors
     /// The new process could not be started, refuses its settings or falls silent: then this one serves on.
-    pub fn upgrade(&self, runtime: &Handle) -> anyhow::Result<u32> {
-        let (channel, theirs) = Channel::pair()?;
-        let mut arguments = std::env::args_os();
-        // As it was typed, so that a link or a new file at its place is what starts.
-        let program = arguments.next().context("this process does not know its own program")?;
-        let mut child = Command::new(&program)
-            .args(arguments)
-            .env(VARIABLE, "stdin")
-            .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_PID")
-            // From the take-over on the watchdog listens to the new process.
-            .env_remove("WATCHDOG_PID")
-            .stdin(theirs)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+    pub fn upgrade(&self, runtime: &Handle) -> Result<u32, NotUpgraded> {
+        let (channel, mut child) = start()?;
         match self.hand_over(&channel, runtime) {
             Ok(()) => {
                 let id = child.id();
@@ -63,7 +51,7 @@ impl Upgrader {
                 self.phase.send_replace(Phase::Finishing);
                 Ok(id)
             }
-            Err(error) => Err(error.context(ended(&mut child))),
+            Err(error) => Err(ended(&mut child, error)),
         }
     }
 
@@ -71,7 +59,7 @@ impl Upgrader {
         for listener in self.lock().iter() {
             channel.hand_over(listener)?;
         }
-        channel.say(&Message::no_more_listeners(origins::known_names(&self.house.snapshot.load())))?;
+        channel.say(&Message::no_more_listeners(Known::of(&self.house.snapshot.load())))?;
         channel.wait_for("checked", |message| matches!(message, Message::Checked))?;
         // All that may fail comes before the journal is another's.
         let (to, changes) = mpsc::unbounded_channel();
@@ -118,19 +106,56 @@ impl Upgrader {
     }
 }
 
+/// Why no new process serves.
+#[derive(Debug)]
+pub struct NotUpgraded {
+    /// It refused its settings.
+    pub of_settings: bool,
+    /// In words.
+    pub error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for NotUpgraded {
+    fn from(error: anyhow::Error) -> Self {
+        Self { of_settings: false, error }
+    }
+}
+
+/// Starts the program anew, at the other end of a channel.
+fn start() -> anyhow::Result<(Channel, Child)> {
+    let (channel, theirs) = Channel::pair()?;
+    let mut arguments = std::env::args_os();
+    // As it was typed, so that a link or a new file at its place is what starts.
+    let program = arguments.next().context("this process does not know its own program")?;
+    let child = Command::new(&program)
+        .args(arguments)
+        .env(VARIABLE, "stdin")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_PID")
+        // From the take-over on the watchdog listens to the new process.
+        .env_remove("WATCHDOG_PID")
+        .stdin(theirs)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    Ok((channel, child))
+}
+
 /// Sees to it that the new process is gone, and says how it ended.
-fn ended(child: &mut Child) -> String {
+fn ended(child: &mut Child, error: anyhow::Error) -> NotUpgraded {
     // It may have ended by itself already.
     let _ = child.kill();
-    let how = match child.wait() {
+    let (how, of_settings) = match child.wait() {
         Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "no status".to_owned(),
+            (Some(code), _) => (format!("exit code {code}"), code == i32::from(EX_CONFIG)),
+            (None, Some(signal)) => (format!("signal {signal}"), false),
+            (None, None) => ("no status".to_owned(), false),
         },
-        Err(error) => error.to_string(),
+        Err(error) => (error.to_string(), false),
     };
-    format!("the new process did not take over ({how}; its own words are in the log), this one serves on")
+    let what = format!(
+        "the new process did not take over ({how}; its own words are in the log), this one serves on"
+    );
+    NotUpgraded { of_settings, error: error.context(what) }
 }
 
 /// Sends what the last requests have to record to the new process, one after another.

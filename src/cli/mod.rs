@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::error::ConfigErrors;
+use crate::config::error::{ConfigErrors, EX_CONFIG};
 use crate::config::load::{Flag, Inputs, Loaded, load};
+use crate::telemetry::json_line;
 
 mod ask;
 pub mod bench;
@@ -103,7 +104,7 @@ pub struct RunArgs {
     /// Form of log lines
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     pub log_format: Option<String>,
-    /// Least severe level written; error silences access lines
+    /// Least severe level written; error and warn silence access lines
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: Option<String>,
 }
@@ -136,6 +137,13 @@ pub enum Failure {
     Incomplete(Vec<String>),
     /// Anything else.
     Other(anyhow::Error),
+    /// Any of these, as a line of a log that is read by programs.
+    Logged {
+        /// The line.
+        line: String,
+        /// The exit code.
+        code: u8,
+    },
 }
 
 impl Failure {
@@ -143,10 +151,19 @@ impl Failure {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Refused(_) => 78,
+            Self::Config(_) | Self::Refused(_) => EX_CONFIG,
             Self::Incomplete(_) => 3,
             Self::Other(_) => 1,
+            Self::Logged { code, .. } => *code,
         }
+    }
+
+    /// The same for whoever reads standard error as a log in JSON.
+    fn as_log_line(&self) -> Self {
+        let mut words = Vec::new();
+        self.report(&mut words);
+        let words = String::from_utf8_lossy(&words);
+        Self::Logged { line: json_line(tracing::Level::ERROR, words.trim_end()), code: self.exit_code() }
     }
 
     /// Says what went wrong, in words. Without colour, so it reads the same everywhere.
@@ -157,6 +174,7 @@ impl Failure {
             Self::Refused(problems) => writeln!(out, "{}", problems.join("\n\n")),
             Self::Incomplete(why) => writeln!(out, "optgate: inconclusive: {}", why.join("\n  ")),
             Self::Other(error) => writeln!(out, "optgate: {error:#}"),
+            Self::Logged { line, .. } => writeln!(out, "{line}"),
         };
     }
 }
@@ -167,6 +185,7 @@ impl From<Failure> for anyhow::Error {
             Failure::Config(errors) => Self::msg(errors.to_string()),
             Failure::Refused(problems) | Failure::Incomplete(problems) => Self::msg(problems.join("\n\n")),
             Failure::Other(error) => error,
+            Failure::Logged { line, .. } => Self::msg(line),
         }
     }
 }

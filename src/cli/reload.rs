@@ -25,8 +25,8 @@ pub fn run(global: &Global, args: &ReloadArgs) -> Result<(), Failure> {
 /// Has a new process take over.
 ///
 /// # Errors
-/// The process cannot be reached, or the new one does not come to serve: then exit code 78, and the old one
-/// serves on.
+/// The process cannot be reached, or the new one does not come to serve: with exit code 78 where it refuses the
+/// settings. The old one serves on.
 pub fn upgrade(global: &Global, args: &ReloadArgs) -> Result<(), Failure> {
     order(global, args, "/api/upgrade", "upgraded")
 }
@@ -48,6 +48,7 @@ fn order(global: &Global, args: &ReloadArgs, path: &'static str, done: &str) -> 
             Ok(())
         }
         StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Refused(vec![said("detail")])),
+        StatusCode::INTERNAL_SERVER_ERROR => Err(anyhow::anyhow!(said("detail")).into()),
         other => Err(anyhow::anyhow!("{admin} answered {other}: {}", said("detail")).into()),
     }
 }

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+/// Exit code of a program whose settings cannot hold (sysexits.h).
+pub const EX_CONFIG: u8 = 78;
+
 /// Most errors shown at once; the rest are counted.
 pub const SHOWN: usize = 10;
 

@@ -149,7 +149,7 @@ impl Settings {
 pub struct Log {
     /// One line of text or one JSON object a line.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`; `error` silences access lines.
+    /// `error`, `warn`, `info`, `debug` or `trace`; the first two silence access lines.
     pub level: LogLevel,
     /// The file that lines are added to; standard error by default.
     pub file: Option<PathBuf>,

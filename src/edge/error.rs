@@ -14,6 +14,9 @@ use crate::telemetry::side::Side;
 /// Seconds after which a visitor who was turned away for want of room may come again.
 const RETRY_AFTER: &str = "5";
 
+/// Said with 503.
+const TOO_MANY: &str = "503 Service Unavailable\nToo many visitors at the moment. Please try again soon.\n";
+
 /// Methods that are served.
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
@@ -242,9 +245,7 @@ impl ProxyError {
             StatusCode::BAD_GATEWAY => {
                 "502 Bad Gateway\nThe site did not give a usable answer. Please try again later.\n"
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                "503 Service Unavailable\nToo many visitors at the moment. Please try again soon.\n"
-            }
+            StatusCode::SERVICE_UNAVAILABLE => TOO_MANY,
             StatusCode::GATEWAY_TIMEOUT => {
                 "504 Gateway Timeout\nThe site did not answer in time. Please try again later.\n"
             }
@@ -269,6 +270,20 @@ impl ProxyError {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// The same on a site that serves its consumer pages at `prefix`. Who is turned away for want of room may have asked
+    /// with an opt-out: it is said that nothing came of it, and that those pages go on.
+    #[must_use]
+    pub fn respond_beside(&self, prefix: &str) -> Response<Body> {
+        let response = self.respond();
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return response;
+        }
+        let text = format!(
+            "{TOO_MANY}Nothing of this request was carried out or saved. Opting out works now, too: {prefix}\n"
+        );
+        response.map(|_| Body::full(text.into()))
     }
 }
 

@@ -49,6 +49,10 @@ pub struct Line {
     pub id: String,
     /// Who broke off before the body's end, if somebody did.
     pub broken_by: Option<BrokenBy>,
+    /// What the answer is for that Optgate gave in the origin's place, as `optgate_errors_total` labels it.
+    pub failed: Option<&'static str>,
+    /// Why it failed, or the origin broke it off: where that is not the visitor's doing.
+    pub why: Option<Box<str>>,
 }
 
 /// What the writing thread is handed.
@@ -172,12 +176,12 @@ fn render(line: &Line, now: &str, format: LogFormat, out: &mut String) {
     let id = line.id.as_str();
     if format == LogFormat::Json {
         let value = serde_json::json!({
-            "timestamp": now, "level": "INFO", "message": "access",
+            "timestamp": now, "level": if line.why.is_some() { "WARN" } else { "INFO" }, "message": "access",
             "client": redact::address(line.client).to_string(), "method": line.method.as_str(),
             "path": line.path, "status": line.status, "bytes": line.bytes,
             "duration_us": line.duration_us, "site": site, "mode": line.mode,
             "decision": line.decision, "request_id": id, "complete": line.broken_by.is_none(),
-            "broken_by": line.broken_by.map(BrokenBy::as_str),
+            "broken_by": line.broken_by.map(BrokenBy::as_str), "failed": line.failed, "why": line.why,
         });
         let result = writeln!(out, "{value}");
         debug_assert!(result.is_ok(), "writing to a String cannot fail");
@@ -202,6 +206,14 @@ fn render(line: &Line, now: &str, format: LogFormat, out: &mut String) {
     if let Some(by) = line.broken_by {
         out.push_str(" broken-off=");
         out.push_str(by.as_str());
+    }
+    if let Some(label) = line.failed {
+        out.push_str(" failed=");
+        out.push_str(label);
+    }
+    if let Some(why) = &line.why {
+        // In quotes, on one line whatever it holds. Writing to a String cannot fail.
+        let _ = write!(out, " why={why:?}");
     }
     out.push('\n');
 }
@@ -241,6 +253,8 @@ mod tests {
             mode: "enforce",
             id: "1f".into(),
             broken_by: None,
+            failed: None,
+            why: None,
         }
     }
 
@@ -285,6 +299,26 @@ mod tests {
                  broken-off=visitor\n",
                 u64::MAX
             )
+        );
+    }
+
+    /// One line for one request, also where it failed: a second would have to be found by its id.
+    #[test]
+    fn a_line_says_why_its_request_failed() {
+        let failed =
+            Line { status: 502, failed: Some("connect"), why: Some("no \"route\"\nto it".into()), ..line() };
+        let said = |format| {
+            let mut out = String::new();
+            render(&failed, &moment(jiff::Timestamp::UNIX_EPOCH, format), format, &mut out);
+            assert_eq!(out.lines().count(), 1, "{out}");
+            out
+        };
+        let text = said(LogFormat::Text);
+        assert!(text.ends_with(" id=1f failed=connect why=\"no \\\"route\\\"\\nto it\"\n"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&said(LogFormat::Json)).unwrap();
+        assert_eq!(
+            (&value["level"], &value["failed"], &value["why"]),
+            (&"WARN".into(), &"connect".into(), &"no \"route\"\nto it".into())
         );
     }
 

@@ -9,7 +9,8 @@ use super::redact;
 use super::side::Side;
 use super::upstreams::{UpstreamFigures, UpstreamState};
 
-/// A request that Optgate answered itself because something failed. The cause is logged here, once.
+/// A request that Optgate answered itself because something failed. The cause is logged once: here, or `on_its_line` of
+/// the access log.
 pub fn request_failed(
     metrics: &Metrics,
     site: &str,
@@ -17,13 +18,14 @@ pub fn request_failed(
     side: Side,
     label: &'static str,
     cause: &dyn std::error::Error,
+    on_its_line: bool,
 ) {
     metrics.error(side, label);
     let from = side.as_str();
     // A visitor's mistakes are not the operator's news.
     if side == Side::Downstream {
         tracing::debug!(site, request_id = id, side = from, cause = label, "request refused: {cause}");
-    } else {
+    } else if !on_its_line {
         tracing::warn!(site, request_id = id, side = from, cause = label, "request failed: {cause}");
     }
 }
@@ -325,11 +327,17 @@ pub fn handshake_failed(metrics: &Metrics, peer: std::net::IpAddr, error: &std::
     tracing::debug!(peer = %redact::address(peer), "TLS handshake failed: {error}");
 }
 
-/// An origin ended an answer before its end, or went silent in it; the visitor has what came.
+/// An origin ended an answer before its end, or went silent in it; the visitor has what came. The operator is told on
+/// the request's line, or by [`broken_answer`].
 pub fn answer_broke_off(figures: &UpstreamFigures, cause: &dyn std::error::Error) {
     figures.broken_answers.inc();
     let (site, upstream) = (figures.site.as_str(), figures.upstream.as_str());
-    tracing::warn!(site, upstream, "an answer broke off: {cause}");
+    tracing::debug!(site, upstream, "an answer broke off: {cause}");
+}
+
+/// A visitor's answer was broken off by its origin, which `cause` names, and there are no access lines to say so.
+pub fn broken_answer(cause: &dyn std::error::Error) {
+    tracing::warn!("an answer broke off: {cause}");
 }
 
 /// A connection to a listener that wants a PROXY protocol header was closed.

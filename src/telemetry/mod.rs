@@ -22,6 +22,13 @@ mod vendors;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
+/// A line of the log for whoever ends before there is one, or after: as `log.format = "json"` has it.
+#[must_use]
+pub fn json_line(level: tracing::Level, message: &str) -> String {
+    let now = format!("{:.6}", jiff::Timestamp::now());
+    serde_json::json!({ "timestamp": now, "level": level.as_str(), "message": message }).to_string()
+}
+
 /// Sends log events where the settings say, in their form, until what it gives is dropped: then what waits is written.
 /// Call once; a second call does nothing.
 ///

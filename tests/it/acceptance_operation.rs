@@ -224,6 +224,7 @@ fn the_log_holds_nothing_about_a_person_and_names_a_cause_once() {
         let access: Vec<&str> = said.lines().filter(|line| line.contains("/path")).collect();
         assert_eq!(access.len(), 1, "{said}");
         assert!(access[0].contains("127.0.0.0") && access[0].contains("502"), "{said}");
+        assert!(access[0].contains("cannot connect to the origin"), "on the request's own line: {said}");
         assert!(!access[0].contains("127.0.0.1"), "{said}");
         if format == "json" {
             assert!(said.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{said}");

@@ -136,6 +136,55 @@ fn advising(server: &Authority, windows: &[(String, &str, &str)]) -> Origin {
     origin
 }
 
+/// RFC 8555, 6.7: an authority that has lost an account says so, and gives certificates to another.
+#[test]
+fn an_account_that_the_authority_has_lost_is_made_anew() {
+    const PROBLEM: &str = "Replay-Nonce: bm9uY2U\r\nContent-Type: application/problem+json\r\n";
+    let server = Authority::new();
+    let made = std::sync::atomic::AtomicUsize::new(1);
+    let authority = advising(&server, &[])
+        .on("/newAccount", move |x| {
+            let number = made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            x.send(format!(
+                "HTTP/1.1 201 Created\r\nReplay-Nonce: bm9uY2U\r\nLocation: https://ca.test/{number}\r\n\
+                 Content-Length: 2\r\n\r\n{{}}"
+            ))
+        })
+        .on("/newOrder", |x| {
+            x.body()?;
+            let first = signed(&x.request().body)["kid"] == "https://ca.test/1";
+            let word = if first { "accountDoesNotExist" } else { "unauthorized" };
+            let problem = format!("{{\"type\":\"urn:ietf:params:acme:error:{word}\"}}");
+            x.send(format!(
+                "HTTP/1.1 400 Bad Request\r\n{PROBLEM}Content-Length: {}\r\n\r\n{problem}",
+                problem.len()
+            ))
+        });
+    let directory = format!("{}/dir", authority.url());
+    let builder = proxy().to(&Origin::start());
+    let roots = server.write(builder.dir());
+    let settings = format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\n[acme]\ndirectory = {directory:?}\nroots = {roots:?}\n\
+         terms_agreed = true\nhosts = [\"a.test\"]\n"
+    );
+    let proxy = builder.toml(&settings).run();
+    wait_for(&proxy, "failed", 1);
+    let seen = authority.seen(1);
+    let orders = seen.iter().filter(|seen| seen.line().contains("/newOrder"));
+    let kids: Vec<_> = orders.map(|order| signed(&order.body)["kid"].clone()).collect();
+    assert_eq!(kids, ["https://ca.test/1", "https://ca.test/2"]);
+    let file =
+        |name: &str| std::fs::read_to_string(kept(&proxy.dir().join("data"), &directory, name)).unwrap();
+    assert!(file("account.gone.json").contains("ca.test/1") && file("account.json").contains("ca.test/2"));
+}
+
+/// What a request to an authority says of itself (RFC 8555, 6.2).
+fn signed(body: &[u8]) -> serde_json::Value {
+    let jws: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let protected = BASE64URL_NOPAD.decode(jws["protected"].as_str().unwrap().as_bytes()).unwrap();
+    serde_json::from_slice(&protected).unwrap()
+}
+
 /// RFC 9773, 4.1 to 5: a certificate is renewed when its authority says, not at two thirds of its lifetime, and the
 /// order names the certificate that it replaces.
 #[test]

@@ -380,6 +380,9 @@ fn short_of_memory_new_requests_are_turned_away_and_opt_outs_are_not() {
         let answer = proxy.get("/", signal);
         assert_eq!(answer.status(), 503);
         assert!(answer.head.one("retry-after").is_some());
+        let said = answer.text();
+        assert!(said.contains("Nothing of this request was carried out or saved"), "{said}");
+        assert!(said.contains("Opting out works now, too: /privacy-choices\n"), "{said}");
         assert_eq!(H2::prior_knowledge(proxy.addr()).get("http://site.test/").status, 503);
     }
     assert_eq!(origin.heads(), seen, "nothing is asked of the origin");

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::support::binary::{Binary, command, own_address, serving};
 use super::support::client::{Client, get, metrics};
 use super::support::origin::{Origin, held};
-use super::support::proxy::{figure, proxy};
+use super::support::proxy::{Builder, figure, proxy};
 use super::support::{DEADLINE, edit, wait_until};
 
 /// A port in use is refused by name; a second Optgate must not silently share it.
@@ -26,6 +26,35 @@ fn a_port_in_use_is_refused_by_name() {
         assert!(words.contains(address.as_str()), "names the port: {words}");
     }
     assert_eq!(first.get("/", "").status(), 200);
+}
+
+/// What reads the log of a container reads each of its lines as JSON, the last of a start that failed too.
+#[test]
+fn a_start_that_fails_says_so_in_the_logs_form() {
+    let origin = Origin::start();
+    let first = proxy().to(&origin).run();
+    let taken = first.addr().to_string();
+    let told = |builder: &Builder, args: &[&str], code: i32, what: &str| {
+        let output = command(&builder.write()).args(args).output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words}");
+        let lines: Vec<serde_json::Value> =
+            words.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let last = lines.last().unwrap();
+        assert!(last["timestamp"].as_str().unwrap().ends_with('Z') && last["level"] == "ERROR", "{last}");
+        assert!(last["message"].as_str().unwrap().contains(what), "{last}");
+    };
+    let by_flag = proxy().to(&origin);
+    told(&by_flag, &["--listen", &taken, "--log-format", "json"], 1, &taken);
+    let broken = proxy().to(&origin).toml("upstreem = 1\n");
+    told(&broken, &["--log-format", "json"], 78, "did you mean `upstream`?");
+    let file = by_flag.dir().join("optgate.log");
+    let by_file =
+        proxy().to(&origin).replacing("[log]", &format!("[log]\nformat = \"json\"\nfile = {file:?}"));
+    told(&by_file, &["--listen", &taken], 1, &taken);
+    let log = std::fs::read_to_string(&file).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert!(last["message"].as_str().unwrap().contains(&taken), "the file says so too: {log}");
 }
 
 /// The same within one process, where the error is a value.
@@ -67,10 +96,10 @@ fn under_way(binary: &Binary, heard: &mpsc::Receiver<()>) -> Client {
     client
 }
 
-/// SIGTERM and SIGINT: no new connections, what is under way finishes, exit 0.
+/// SIGTERM, SIGINT and SIGQUIT: no new connections, what is under way finishes, exit 0.
 #[test]
 fn a_signal_lets_the_request_under_way_finish() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let (origin, heard, release) = slow_origin();
         let mut binary = Binary::start(proxy().to(&origin).toml("drain_timeout = \"10m\"\n"));
         let mut client = under_way(&binary, &heard);

@@ -174,6 +174,25 @@ fn an_upgrade_keeps_what_was_looked_up() {
     assert_eq!(origin.heads(), 3);
 }
 
+/// A name server that hands out some of many addresses at a time takes none away: kept connections are used on.
+#[test]
+fn addresses_that_come_and_go_by_turns_cost_no_connection() {
+    let (first, second, dns, proxy) = named(11, &["127.78.11.1"], "");
+    let turn = |address: &str| {
+        dns.addresses("origin.test", &[address]);
+        let before = lookups(&dns);
+        wait_until("the answer was taken", || lookups(&dns) > before + 2);
+        get(&proxy, 1);
+    };
+    let round = || ["127.78.11.2", "127.78.11.1"].iter().for_each(|address| turn(address));
+    // By then it is seen to be such a name.
+    (0..4).for_each(|_| round());
+    let before = (first.connections() + second.connections(), first.heads() + second.heads());
+    (0..4).for_each(|_| round());
+    let after = (first.connections() + second.connections(), first.heads() + second.heads());
+    assert_eq!(after, (before.0, before.1 + 8), "the kept connection is used for all of them");
+}
+
 /// Kept connections are opened anew once when addresses come in, each at the next of them; not when one goes.
 #[test]
 fn an_address_that_is_added_gets_its_part_of_the_kept_connections() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::support::binary::{Binary, own_address, serving};
+use super::support::binary::{Binary, command, own_address, serving};
 use super::support::client::{Client, get, metrics};
 use super::support::frames::{
     CONTINUATION, END_HEADERS, END_STREAM, Field, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, hello,
@@ -47,6 +47,32 @@ fn counted(proxy: &Proxy, series: &str) -> u64 {
     figure(&proxy.running().metrics().render(), series).unwrap_or(0)
 }
 
+/// Where there are no access lines, a request that failed and an answer that broke off have one of their own.
+#[test]
+fn without_access_lines_a_failure_is_told_all_the_same() {
+    let origin = Origin::start()
+        .on("/cut", |x| {
+            x.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")?;
+            x.cut();
+            Ok(())
+        })
+        .on("/garbage", |x| x.send("no HTTP at all\r\n\r\n"));
+    let builder = proxy().to(&origin).replacing("level = \"error\"", "level = \"warn\"");
+    let addr = own_address();
+    let mut command = command(&builder.write());
+    command.args(["--listen", &addr.to_string()]);
+    let binary = Binary::spawn(command, addr, builder.into_dir());
+    wait_until("it listens", || TcpStream::connect(addr).is_ok());
+    let mut wire = Client::connect(addr);
+    wire.send("GET /cut HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    wire.rest();
+    let line = binary.wait_for_line("an answer broke off");
+    assert!(line.contains("WARN") && line.contains(origin.url().trim_end_matches('/')), "{line}");
+    assert_eq!(get(addr, "/garbage", "").status(), 502);
+    let line = binary.wait_for_line("request failed");
+    assert!(line.contains("WARN") && line.contains("the origin gave no answer"), "{line}");
+}
+
 /// An answer that has begun cannot become an error page: the log, a counter of the origin and the access line tell.
 #[test]
 fn an_answer_that_the_origin_breaks_off_is_told_as_the_origins() {
@@ -81,14 +107,11 @@ fn an_answer_that_the_origin_breaks_off_is_told_as_the_origins() {
         )
         .unwrap();
         let _ = wire.read_to_end(&mut Vec::new());
-        let mut lines = binary.lines_until(&format!(" GET {path} 200 "));
-        assert!(lines.last().unwrap().ends_with("broken-off=origin"), "{lines:?}");
-        let told = |line: &String| line.contains("an answer broke off");
-        if !lines.iter().any(told) {
-            lines.extend(binary.lines_until("an answer broke off"));
-        }
-        let told = lines.iter().find(|line| told(line)).unwrap();
-        assert!(told.contains("WARN") && told.contains("upstream="), "{told}");
+        let lines = binary.lines_until(&format!(" GET {path} 200 "));
+        let (line, others) = lines.split_last().unwrap();
+        let why = line.split(" broken-off=origin why=\"").nth(1).unwrap_or_else(|| panic!("{line}"));
+        assert!(why.starts_with(&format!("{}: ", origin.url().trim_end_matches('/'))), "{why}");
+        assert!(!others.iter().any(|line| line.contains("broke off")), "one line: {others:?}");
     }
     let broken = metrics(admin);
     let broken =

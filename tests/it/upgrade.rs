@@ -81,6 +81,50 @@ fn the_command_upgrades_and_says_so() {
     assert_eq!(get(binary.addr(), "/", "").text(), "hello");
 }
 
+/// Exit codes as everywhere: 78 is for settings alone, so that whoever types it again without a change knows whether that
+/// may help.
+#[test]
+fn the_command_tells_a_failure_from_settings_that_cannot_hold() {
+    let origin = Origin::start();
+    let (mut binary, admin) = Binary::observed(proxy().to(&origin));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("[tls]\nlisten = [\"{}\"]\n", taken.local_addr().unwrap());
+    let certificate = Authority::new().leaf("site.test").toml(binary.file().parent().unwrap(), "site");
+    edit(&binary.file(), "[admin]", &format!("{listen}{certificate}[admin]"));
+    let upgrade = || optgate(&["upgrade", "--admin", &admin.to_string()]);
+    let (code, said) = upgrade();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("exit code 1;"), "{said}");
+    assert_eq!(get(binary.addr(), "/", "").text(), "hello");
+    drop(taken);
+    let (code, said) = upgrade();
+    binary.upgraded();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// An origin that was left out stays so: an upgrade is no reason to try it on visitors again.
+#[test]
+fn what_is_known_of_origins_goes_over() {
+    let (good, bad) = (Origin::start(), Origin::start().on("/", |x| x.send(UNAVAILABLE)));
+    let settings = format!(
+        "upstream = [{}, {}]\n[outlier]\nfailures = 1\nejection = \"10m\"\nlongest = \"10m\"\n",
+        good.toml(),
+        bad.toml()
+    );
+    let mut binary = Binary::start(proxy().toml(&settings));
+    wait_until("it is left out", || get(binary.addr(), "/", "").status() == 503);
+    let left_out = bad.heads();
+    for _ in 0..2 {
+        binary.upgrade();
+        for _ in 0..4 {
+            assert_eq!(get(binary.addr(), "/", "").text(), "hello");
+        }
+    }
+    assert_eq!(bad.heads(), left_out);
+}
+
+const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+
 fn opt_out(client: &mut Client) -> String {
     client.send(
         "POST /privacy-choices/opt-out HTTP/1.1\r\nHost: site.test\r\nAccept: application/json\r\n\

@@ -60,6 +60,15 @@ impl AcmeFiles {
         self.put("account.json", &serde_json::to_vec(credentials)?)
     }
 
+    /// Puts an account aside that the authority does not have, with its key: another can take its place.
+    ///
+    /// # Errors
+    /// The file cannot be moved.
+    pub fn put_account_aside(&self) -> anyhow::Result<()> {
+        let (path, aside) = (self.0.join("account.json"), self.0.join("account.gone.json"));
+        fs::rename(&path, aside).with_context(|| format!("{}: cannot be put aside", path.display()))
+    }
+
     /// Keeps a host's key and chain, as PEM.
     ///
     /// # Errors

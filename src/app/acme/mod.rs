@@ -172,8 +172,19 @@ impl Upkeep {
         let account = account?;
         let challenge = acme.challenges.get(failures as usize % acme.challenges.len().max(1));
         let challenge = *challenge.context("no challenge is set")?;
-        let (key, chain) =
-            order::order(&account, host, challenge, replaces, self.certificates.proofs()).await?;
+        let proofs = self.certificates.proofs();
+        let ordered = match order::order(&account, host, challenge, replaces, proofs).await {
+            // Else nothing would be fetched any more until somebody removes a file.
+            Err(error) if order::lacks_account(&error) => {
+                tracing::warn!(host, "the authority does not have our account, another is made: {error:#}");
+                files.put_account_aside()?;
+                let account = order::account(acme, files).await?;
+                // What it is to replace is another account's.
+                order::order(&account, host, challenge, None, proofs).await
+            }
+            ordered => ordered,
+        };
+        let (key, chain) = ordered?;
         files.keep(host, &key, &chain)?;
         let (key, validity) = read(&files.file(host))?;
         self.certificates.put(host, key);

@@ -84,6 +84,13 @@ pub(super) async fn order(
     Ok((key, chain))
 }
 
+/// Whether an order was refused for want of the account (RFC 8555, 6.7): the authority has lost or removed it.
+pub(super) fn lacks_account(error: &anyhow::Error) -> bool {
+    const TYPE: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+    let api = error.downcast_ref::<Error>();
+    matches!(api, Some(Error::Api(problem)) if problem.r#type.as_deref() == Some(TYPE))
+}
+
 /// What the authority says of a proof it did not accept.
 async fn complaint(order: &mut instant_acme::Order) -> String {
     let mut authorizations = order.authorizations();

@@ -22,9 +22,10 @@ use crate::edge::identify::hop::Hop;
 use crate::edge::message::body::{Body, BodyError, hint_behind};
 use crate::edge::message::grpc;
 use crate::edge::strict::Reason;
+use crate::privacy::Mode;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::metrics::SharedMetrics;
-use crate::telemetry::side::BrokenBy;
+use crate::telemetry::side::{BrokenBy, Side};
 use crate::telemetry::{events, redact};
 
 /// What the access line needs of a request before it is taken apart.
@@ -81,12 +82,14 @@ impl Summary {
             mode: said.mode,
             id: said.id.to_owned(),
             broken_by: None,
+            failed: None,
+            why: None,
         }
     }
 
-    /// An error as the client reads it.
-    fn respond(&self, error: &ProxyError) -> Response<Body> {
-        let response = error.respond();
+    /// An error as the client reads it, on a site that serves its consumer pages at a prefix.
+    fn respond(&self, error: &ProxyError, prefix: Option<&str>) -> Response<Body> {
+        let response = prefix.map_or_else(|| error.respond(), |prefix| error.respond_beside(prefix));
         if self.grpc { grpc::as_error(response) } else { response }
     }
 }
@@ -142,6 +145,7 @@ pub struct Begun<'a> {
     summary: Summary,
     /// What is known of it.
     pub exchange: Exchange,
+    failure: Failure,
     answered: bool,
 }
 
@@ -149,7 +153,7 @@ impl<'a> Begun<'a> {
     /// From a request that named a site.
     #[must_use]
     pub fn new(core: &'a Core, summary: Summary, exchange: Exchange) -> Self {
-        Self { core, summary, exchange, answered: false }
+        Self { core, summary, exchange, failure: Failure::default(), answered: false }
     }
 
     /// Ends it: counts it, and arranges for its access line.
@@ -160,17 +164,18 @@ impl<'a> Begun<'a> {
         let rewrites = matches!(response.body(), Body::Rewrite(_));
         let rewriting = x.stages.head(&core.house.metrics, response.headers_mut(), rewrites);
         x.site().metrics.request(response.status().as_u16(), self.summary.started.elapsed());
-        let mut response = counted(core, &self.summary, &Said::of(x), response);
+        let failure = std::mem::take(&mut self.failure);
+        let mut response = counted(core, &self.summary, &Said::of(x), failure, response);
         response.body_mut().rewriting = rewriting.map(Box::new);
         response
     }
 
-    /// The answer where it failed; the cause is logged here, once.
+    /// The answer where it failed; the cause is logged once, on its line where there is one.
     #[must_use]
-    pub fn failed(&self, error: &ProxyError) -> Response<Body> {
+    pub fn failed(&mut self, error: &ProxyError) -> Response<Body> {
         let x = &self.exchange;
-        tell(self.core, &x.site().settings.name, x.id.as_str(), error);
-        self.summary.respond(error)
+        self.failure = tell(self.core, &x.site().settings.name, x.id.as_str(), error);
+        self.summary.respond(error, (x.mode == Mode::Enforce).then_some(&x.snapshot.prefix))
     }
 }
 
@@ -191,10 +196,10 @@ impl Drop for Begun<'_> {
 /// Ends an exchange that named no site: an error of the visitor's.
 #[must_use]
 pub fn unidentified(core: &Core, hop: &Hop, summary: Summary, error: &ProxyError) -> Response<Counted> {
-    tell(core, "", "", error);
+    let failure = tell(core, "", "", error);
     let said = Said { client: hop.peer, site: None, decision: "none", mode: "-", id: "-" };
-    let response = summary.respond(error);
-    counted(core, &summary, &said, response)
+    let response = summary.respond(error, None);
+    counted(core, &summary, &said, failure, response)
 }
 
 /// Answers a request head that was refused; `stand_in` is what hyper read in its place.
@@ -229,6 +234,7 @@ fn counted(
     core: &Core,
     summary: &Summary,
     said: &Said<'_>,
+    failure: Failure,
     mut response: Response<Body>,
 ) -> Response<Counted> {
     if summary.method == Method::HEAD {
@@ -236,7 +242,8 @@ fn counted(
     }
     let http1 = summary.is_http1();
     let pending = core.house.access_log.is_some().then(|| {
-        let line = summary.line(said, response.status().as_u16());
+        let Failure { label: failed, why } = failure;
+        let line = Line { failed, why, ..summary.line(said, response.status().as_u16()) };
         Box::new(Pending { house: Arc::clone(&core.house), started: summary.started, line })
     });
     // Where nothing else tells the end, the connection's end does (RFC 9112, 9.3).
@@ -276,11 +283,19 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::empty())
 }
 
-/// Logs and counts what an exchange failed for.
-fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) {
+/// What an access line says of a failure; nothing of none.
+#[derive(Debug, Default)]
+struct Failure {
+    label: Option<&'static str>,
+    why: Option<Box<str>>,
+}
+
+/// Counts what an exchange failed for, and logs it where its own line will not.
+fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) -> Failure {
     let metrics = &core.house.metrics;
     let (side, _, label) = error.class();
-    events::request_failed(metrics, site, id, side, label, error);
+    let on_its_line = core.house.access_log.is_some();
+    events::request_failed(metrics, site, id, side, label, error, on_its_line);
     if let Some(limit) = error.limit() {
         events::limit_reached(metrics, limit);
     }
@@ -292,6 +307,8 @@ fn tell(core: &Core, site: &str, id: &str, error: &ProxyError) {
     if let Some(reason) = malformed {
         events::message_refused(metrics, side, reason.label(), &reason);
     }
+    let news = on_its_line && side != Side::Downstream;
+    Failure { label: on_its_line.then_some(label), why: news.then(|| error.to_string().into()) }
 }
 
 impl Counted {
@@ -312,6 +329,21 @@ impl Counted {
             }
             polled => polled,
         }
+    }
+
+    /// The body has ended in an error. Why is told where it is the origin's doing: our own has a line of its own, as one
+    /// about enforcement.
+    fn broke_off(&mut self, error: &BodyError) {
+        tracing::debug!("a response body broke off: {error}");
+        if let (Some(metrics), Some(limit)) = (&self.limits, error.limit()) {
+            events::limit_reached(metrics, limit);
+        }
+        match (&mut self.pending, error.of_origin()) {
+            (Some(pending), Some(cause)) => pending.line.why = Some(cause.to_string().into()),
+            (None, Some(cause)) => events::broken_answer(cause),
+            (_, None) => {}
+        }
+        self.close(Some(error.broken_by()));
     }
 
     fn close(&mut self, broken_by: Option<BrokenBy>) {
@@ -360,13 +392,7 @@ impl HttpBody for Counted {
                     pending.line.bytes += data.len() as u64;
                 }
             }
-            Poll::Ready(Some(Err(error))) => {
-                tracing::debug!("a response body broke off: {error}");
-                if let (Some(metrics), Some(limit)) = (&this.limits, error.limit()) {
-                    events::limit_reached(metrics, limit);
-                }
-                this.close(Some(error.broken_by()));
-            }
+            Poll::Ready(Some(Err(error))) => this.broke_off(error),
             Poll::Ready(None) => this.close(None),
             Poll::Pending => {}
         }

@@ -7,14 +7,19 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crc::{CRC_32_ISCSI, Crc};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// How a version 2 header begins (section 2.2).
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const V2_HEAD: usize = 16;
-/// Longest version 2 header taken; balancers send some hundred bytes of TLVs.
-const V2_LONGEST: usize = V2_HEAD + 4096;
+/// Kind, and length of the value, of what may stand behind the addresses (section 2.2.x).
+const TLV_HEAD: usize = 3;
+/// `PP2_TYPE_CRC32C`: the checksum of the whole header (section 2.2.4).
+const TLV_CRC32C: u8 = 0x03;
+/// Castagnoli's polynomial, as iSCSI has it (RFC 9260, appendix A).
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// Longest version 1 line, CR LF included (section 2.1).
 const V1_LONGEST: usize = 107;
 /// Shortest version 1 line: `PROXY UNKNOWN` with its CR LF.
@@ -35,6 +40,7 @@ pub type Fault = &'static str;
 const MALFORMED: Fault = "malformed";
 const TOO_LONG: Fault = "too-long";
 const CLOSED: Fault = "closed";
+const CHECKSUM: Fault = "checksum";
 
 /// Reads a header and nothing behind it.
 ///
@@ -74,10 +80,8 @@ fn want(header: &[u8]) -> Result<usize, Fault> {
         if have < V2_HEAD {
             return Ok(V2_HEAD - have);
         }
+        // At most 64 KiB of TLVs, from whom we trust: a certificate's fields are some of it.
         let whole = V2_HEAD + usize::from(u16::from_be_bytes([header[14], header[15]]));
-        if whole > V2_LONGEST {
-            return Err(TOO_LONG);
-        }
         return Ok(whole.saturating_sub(have));
     }
     if !header.starts_with(b"PROXY ") {
@@ -127,7 +131,7 @@ fn parse_v1(header: &[u8]) -> Result<Spoken, Fault> {
     Ok(Spoken::For(SocketAddr::new(source, source_port)))
 }
 
-/// Section 2.2. TLVs behind the addresses are skipped.
+/// Section 2.2. Of the TLVs behind the addresses only a checksum is read.
 fn parse_v2(header: &[u8]) -> Result<Spoken, Fault> {
     let (Some([version_command, family]), Some(body)) =
         (header.get(12..14).and_then(|two| <[u8; 2]>::try_from(two).ok()), header.get(V2_HEAD..))
@@ -144,21 +148,49 @@ fn parse_v2(header: &[u8]) -> Result<Spoken, Fault> {
         let two = body.get(at..at + 2).and_then(|two| <[u8; 2]>::try_from(two).ok());
         two.map(u16::from_be_bytes).ok_or(MALFORMED)
     };
-    match family {
-        0x11 => {
+    let (spoken, addresses) = match family {
+        // A stream or datagrams: the same addresses, and behind the latter a balancer may have ended HTTP/3.
+        0x11 | 0x12 => {
             let ip = body.get(..4).and_then(|ip| <[u8; 4]>::try_from(ip).ok()).ok_or(MALFORMED)?;
             port(10)?;
-            Ok(Spoken::For(SocketAddr::new(ip.into(), port(8)?)))
+            (Spoken::For(SocketAddr::new(ip.into(), port(8)?)), 12)
         }
-        0x21 => {
+        0x21 | 0x22 => {
             let ip = body.get(..16).and_then(|ip| <[u8; 16]>::try_from(ip).ok()).ok_or(MALFORMED)?;
             port(34)?;
-            Ok(Spoken::For(SocketAddr::new(ip.into(), port(32)?)))
+            (Spoken::For(SocketAddr::new(ip.into(), port(32)?)), 36)
         }
-        // Unspecified, or a Unix socket: the peer knows no address.
-        0x00 | 0x31 => Ok(Spoken::Itself),
-        _ => Err(MALFORMED),
+        // A Unix socket: the peer knows no address.
+        0x31 | 0x32 => (Spoken::Itself, 216),
+        // Unspecified: what stands behind it is to be ignored.
+        0x00 => return Ok(Spoken::Itself),
+        _ => return Err(MALFORMED),
+    };
+    check_tlvs(header, V2_HEAD + addresses)?;
+    Ok(spoken)
+}
+
+/// Whether TLVs are whole from a position on, and their checksum, if there is one, is the header's (section 2.2.4: it is
+/// counted with zeros in its place).
+fn check_tlvs(header: &[u8], mut at: usize) -> Result<(), Fault> {
+    while at < header.len() {
+        let Some(&[kind, a, b]) = header.get(at..at + TLV_HEAD) else { return Err(MALFORMED) };
+        let start = at + TLV_HEAD;
+        at = start + usize::from(u16::from_be_bytes([a, b]));
+        let value = header.get(start..at).ok_or(MALFORMED)?;
+        if kind != TLV_CRC32C {
+            continue;
+        }
+        let told = <[u8; 4]>::try_from(value).map_err(|_| MALFORMED)?;
+        let mut digest = CRC32C.digest();
+        for part in [header.get(..start), Some(&[0; 4]), header.get(at..)] {
+            digest.update(part.unwrap_or_default());
+        }
+        if digest.finalize() != u32::from_be_bytes(told) {
+            return Err(CHECKSUM);
+        }
     }
+    Ok(())
 }
 
 /// Source and destination of one family, for what is sent. Ports of the client are not known behind other
@@ -269,7 +301,63 @@ mod tests {
             (v2_v6, Spoken::For(v6)),
             (local, Spoken::Itself),
             (unix, Spoken::Itself),
+            (of_datagrams(), Spoken::For(v4)),
+            (checked(), Spoken::For(v4)),
         ]
+    }
+
+    /// From a balancer that ends HTTP/3.
+    fn of_datagrams() -> Vec<u8> {
+        let addresses = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 0, 80];
+        [V2_SIGNATURE.as_slice(), &[0x21, 0x12, 0, 12], &addresses].concat()
+    }
+
+    /// With a checksum between two other TLVs, as HAProxy 2.6 sends it (`send-proxy-v2`, `proxy-v2-options crc32c`)
+    /// but for those.
+    fn checked() -> Vec<u8> {
+        let addresses = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 0, 80];
+        let tlvs: &[u8] = &[0x04, 0, 1, 0, 0x03, 0, 4, 0, 0, 0, 0, 0x04, 0, 0];
+        let length = u8::try_from(addresses.len() + tlvs.len()).unwrap();
+        let mut header = [V2_SIGNATURE.as_slice(), &[0x21, 0x11, 0, length], &addresses, tlvs].concat();
+        let sum = bitwise_crc32c(&header).to_be_bytes();
+        header[V2_HEAD + 12 + 7..][..4].copy_from_slice(&sum);
+        header
+    }
+
+    /// RFC 9260, appendix A, bit by bit.
+    fn bitwise_crc32c(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(u32::MAX, |crc, byte| {
+            (0..8)
+                .fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        })
+    }
+
+    /// Section 2.2.4: whatever was changed on the way, the connection is dropped.
+    #[test]
+    fn a_header_that_is_not_what_its_checksum_was_made_of_is_refused() {
+        assert_eq!(bitwise_crc32c(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
+        let good = checked();
+        for at in V2_HEAD..V2_HEAD + 12 {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert_eq!(read_in(&[&bad]).0, Err(CHECKSUM), "{at}");
+        }
+        for at in V2_HEAD + 12 + 7..V2_HEAD + 12 + 11 {
+            let mut bad = good.clone();
+            bad[at] ^= 0x80;
+            assert_eq!(read_in(&[&bad]).0, Err(CHECKSUM), "{at}");
+        }
+    }
+
+    /// The length has two bytes, and all of it is taken: balancers send whole certificates.
+    #[test]
+    fn a_header_as_long_as_any_may_be_is_read() {
+        let mut header = [V2_SIGNATURE.as_slice(), &[0x21, 0x11, 0xff, 0xff]].concat();
+        header.extend([203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 0, 80]);
+        header.extend([0x20, 0xff, 0xf0]);
+        header.resize(V2_HEAD + 0xffff, b'x');
+        let spoken = Spoken::For("203.0.113.7:4711".parse().unwrap());
+        assert_eq!(read_in(&[&header, b"GET /"]), (Ok(spoken), b"GET /".to_vec()));
     }
 
     /// Every header at every cut: the same client, and not a byte of what follows is taken.
@@ -308,14 +396,17 @@ mod tests {
             b"PROXY \xff\xff\xff\xff\xff\xff\xff\xff\r\n".to_vec(),
             v2(&[0x11, 0x11, 0, 0]),
             v2(&[0x22, 0x11, 0, 0]),
-            v2(&[0x21, 0x12, 0, 12, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0, 1]),
+            v2(&[0x21, 0x13, 0, 12, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0, 1]),
             v2(&[0x21, 0x11, 0, 11, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0]),
             v2(&[0x21, 0x21, 0, 12, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0, 1]),
+            // TLVs that are cut: a head, a value; and a checksum of another length.
+            v2(&[0x21, 0x11, 0, 14, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0, 1, 4, 0]),
+            v2(&[0x21, 0x11, 0, 16, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0, 1, 4, 0, 2, 0]),
+            v2(&[0x21, 0x11, 0, 18, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 0, 1, 3, 0, 3, 0, 0, 0]),
         ] {
             assert_eq!(read_in(&[&bad]).0, Err(MALFORMED), "{bad:?}");
         }
         assert_eq!(read_in(&[long_line.as_bytes()]).0, Err(TOO_LONG));
-        assert_eq!(read_in(&[&v2(&[0x21, 0x11, 0xff, 0xff])]).0, Err(TOO_LONG));
     }
 
     /// What we send is what we would read.

@@ -61,14 +61,19 @@ impl Tokens {
     }
 
     fn spend(&mut self) -> bool {
-        if self.left == 0 {
-            let now = timer::now();
-            let passed = now.saturating_duration_since(self.since).as_millis();
-            let more = u128::from(self.most) * passed / 10_000;
-            if more > 0 {
-                self.since = now;
-                self.earn(u32::try_from(more).unwrap_or(self.most));
-            }
+        self.spend_at(timer::now())
+    }
+
+    /// Time brings some back while any are missing, never more than there may be: who was quiet for long has a burst and
+    /// not two.
+    fn spend_at(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.since).as_millis();
+        let more = u128::from(self.most) * passed / 10_000;
+        if self.left == self.most {
+            self.since = now;
+        } else if more > 0 {
+            self.since = now;
+            self.earn(u32::try_from(more).unwrap_or(self.most));
         }
         let spent = self.left > 0;
         self.left -= u32::from(spent);
@@ -396,6 +401,21 @@ mod tests {
                 assert_eq!(seen.read(a).and_then(|()| seen.read(b)).is_ok(), fits, "cut at {cut}, {most}");
             }
         }
+    }
+
+    /// `limits.http2_resets` and its like, "at once, and a tenth as many more each second": also for a client that has done
+    /// nothing for a while, or comes again and again.
+    #[test]
+    fn a_client_has_one_burst_and_then_what_time_brings() {
+        let mut tokens = Tokens::new(200);
+        let start = tokens.since;
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let burst = |tokens: &mut Tokens, ms| (0..1_000).filter(|_| tokens.spend_at(at(ms))).count();
+        assert_eq!(burst(&mut tokens, 3_600_000), 200);
+        assert_eq!(burst(&mut tokens, 3_601_000), 20);
+        assert_eq!(burst(&mut tokens, 3_601_049), 0);
+        assert_eq!(burst(&mut tokens, 3_606_000), 100);
+        assert_eq!(burst(&mut tokens, 9_000_000), 200);
     }
 
     #[test]

@@ -29,6 +29,15 @@ pub enum BodyError {
     /// The origin broke off.
     #[error("the origin's body broke off: {0}")]
     Origin(#[source] AnswerError),
+    /// An answer broke off behind its head: which origin's, and how.
+    #[error("{upstream}: {cause}")]
+    BrokeOff {
+        /// The origin, as settings and metrics name it.
+        upstream: Box<str>,
+        /// What came of it.
+        #[source]
+        cause: Box<Self>,
+    },
     /// The visitor broke off.
     #[error("the visitor's body broke off: {0}")]
     Visitor(#[source] hyper::Error),
@@ -64,6 +73,7 @@ impl BodyError {
     pub fn broken_by(&self) -> BrokenBy {
         match self {
             Self::Origin(error) => error.visitors().map_or(BrokenBy::Origin, |_| BrokenBy::Visitor),
+            Self::BrokeOff { cause, .. } => cause.broken_by(),
             Self::Unfinished | Self::Stalled | Self::OriginTrailers(_) => BrokenBy::Origin,
             Self::Visitor(_) | Self::TooSlow | Self::TooLarge | Self::VisitorTrailers(_) => BrokenBy::Visitor,
             Self::Rewrite(error) => Self::among(error.source()).map_or(BrokenBy::Optgate, Self::broken_by),
@@ -83,6 +93,16 @@ impl BodyError {
                 error => error.limit(),
             },
             Self::Rewrite(error) => Self::among(error.source())?.limit(),
+            _ => None,
+        }
+    }
+
+    /// The origin's breaking off, where that is what it broke off for: it names the origin.
+    #[must_use]
+    pub fn of_origin(&self) -> Option<&Self> {
+        match self {
+            Self::BrokeOff { .. } => Some(self),
+            Self::Rewrite(error) => Self::among(error.source())?.of_origin(),
             _ => None,
         }
     }

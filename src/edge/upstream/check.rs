@@ -21,7 +21,7 @@ const AGENT: &str = concat!("optgate-check/", env!("CARGO_PKG_VERSION"));
 /// `host`: the site's, for origins that have none of their own.
 pub async fn watch(group: Arc<Group>, at: usize, host: Option<String>) {
     let (Some(member), Some(settings)) = (group.members.get(at), &group.sharing.health) else { return };
-    let mut streak = Streak::new();
+    let mut streak = Streak::new(member.health.tell(0).checked);
     let mut ticks = tokio::time::interval(settings.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

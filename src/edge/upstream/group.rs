@@ -10,12 +10,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::balance::{digest, those};
 use super::connect::Connector;
-use super::health::{Health, Standing, millis};
+use super::health::{Health, Standing, Told, millis};
 use super::queue::Cap;
 use crate::config::{self, Balance, HashOn, Outlier, Settings, Sharing, Upstream};
 use crate::edge::error::ProxyError;
 use crate::telemetry::events;
 use crate::telemetry::upstreams::{UpstreamFigures, UpstreamState};
+
+/// The moment of a group's beginning, milliseconds: what happened to its origins before that has a moment too.
+const BEGINNING: u64 = 1 << 40;
 
 /// One origin.
 #[derive(Debug)]
@@ -105,12 +108,11 @@ impl Group {
     /// Goes on where another group of the same site is: an origin that is in both stays what it was to the
     /// balancer, whatever else is said of it now, and who has a place there keeps it. Not yet in use.
     pub fn take_over(&self, before: &Self) {
-        let now = Instant::now();
-        let (then, now) = (before.moment(now), self.moment(now));
+        let then = before.moment(Instant::now());
         let mut left: Vec<&Member> = before.members.iter().collect();
         for member in &self.members {
             let Some(old) = take_same_origin(&mut left, &member.connector.upstream) else { continue };
-            member.health.take_over(&old.health, then, now, self.sharing.health.is_some());
+            self.hear_of(member, &old.health.tell(then));
             match (member.cap.load_full(), old.cap.load_full()) {
                 (Some(new), Some(old)) => {
                     old.become_as(&new);
@@ -119,9 +121,26 @@ impl Group {
                 (None, Some(old)) => old.open(),
                 (_, None) => {}
             }
-            if member.health.is_ejected() {
-                self.ejected.fetch_add(1, Ordering::AcqRel);
-            }
+        }
+    }
+
+    /// What is to be told of its origins, by their labels.
+    pub fn tell(&self) -> impl Iterator<Item = (&str, Told)> {
+        let now = self.moment(Instant::now());
+        self.members.iter().map(move |m| (m.connector.upstream.label.as_str(), m.health.tell(now)))
+    }
+
+    /// Goes on from what another process told of an origin. Not yet in use.
+    pub fn hear(&self, label: &str, told: &Told) {
+        for member in self.members.iter().filter(|member| member.connector.upstream.label == label) {
+            self.hear_of(member, told);
+        }
+    }
+
+    fn hear_of(&self, member: &Member, told: &Told) {
+        member.health.hear(told, self.moment(Instant::now()), self.sharing.health.is_some());
+        if member.health.is_ejected() {
+            self.ejected.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -151,7 +170,7 @@ impl Group {
     /// A moment as the origins' states count it.
     #[must_use]
     pub fn moment(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.started))
+        BEGINNING + millis(now.saturating_duration_since(self.started))
     }
 
     /// The origins that are well. Ejections whose time is over end here.
@@ -435,14 +454,29 @@ mod tests {
     fn an_ejection_under_failing_checks_is_taken_over_and_ends_once() {
         let (before, mut after) = (group(3, 0, 0), group(3, 0, 0));
         after.sharing.health = Some(checks());
-        before.answered(0, 503, 1);
-        before.checked(0, false, "", 1);
+        let now = |group: &Group| group.moment(Instant::now());
+        before.answered(0, 503, now(&before));
+        before.checked(0, false, "", now(&before));
         after.take_over(&before);
-        after.checked(0, true, "", 1);
-        let late = 100_000;
+        after.checked(0, true, "", now(&after));
+        assert_eq!(after.usable(now(&after)), 0b110, "it is still left out");
+        let late = now(&after) + 100_000;
         assert_eq!(after.usable(late), 0b111);
         after.answered(1, 503, late);
         assert_eq!(after.usable(late), 0b101, "another can still be ejected");
+    }
+
+    /// A reload is no return: an origin that came back long before it has its whole share, and a clean slate.
+    #[test]
+    fn who_came_back_long_ago_is_not_taken_for_new_by_a_reload() {
+        let (before, mut after) = (group(2, 0, 0), group(2, 0, 0));
+        after.sharing.slow_start = Duration::from_secs(30);
+        let now = |group: &Group| group.moment(Instant::now());
+        let an_hour_ago = now(&before).saturating_sub(3_600_000);
+        before.checked(0, false, "", an_hour_ago);
+        before.checked(0, true, "", an_hour_ago + 1);
+        after.take_over(&before);
+        assert_eq!(after.weight(0, now(&after)), after.weight(1, now(&after)));
     }
 
     /// A reload without `health.path`: nobody would ever find it well again.

@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Outlier;
 
 /// A whole share of the requests; a smaller one belongs to an origin that has just come back.
@@ -29,6 +31,8 @@ pub enum Standing {
 #[derive(Debug, Default)]
 pub struct Health {
     down: AtomicBool,
+    /// Checks have found out whether it is.
+    checked: AtomicBool,
     /// Failures in a row.
     failures: AtomicU32,
     /// Moment of its return; 0: not ejected.
@@ -112,23 +116,35 @@ impl Health {
         Some(length)
     }
 
-    /// Goes on where another state is, whose moments are counted from elsewhere: `then` there is `now` here. What checks
-    /// have found holds where there are `checks` still.
-    pub fn take_over(&self, before: &Self, then: u64, now: u64, checks: bool) {
-        let moved = |moment: &AtomicU64| match moment.load(Ordering::Relaxed) {
-            0 => 0,
-            // What lies before this state's own beginning was long ago.
-            moment => now.saturating_add(moment).saturating_sub(then).max(1),
-        };
-        self.down.store(checks && before.down.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.failures.store(before.failures.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.ejections.store(before.ejections.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.ejected_until.store(moved(&before.ejected_until), Ordering::Relaxed);
-        self.back_at.store(moved(&before.back_at), Ordering::Relaxed);
+    /// What is to be told of it at this moment.
+    #[must_use]
+    pub fn tell(&self, now: u64) -> Told {
+        let moment = |moment: &AtomicU64| Some(moment.load(Ordering::Relaxed)).filter(|moment| *moment != 0);
+        Told {
+            checked: self.checked.load(Ordering::Relaxed).then(|| !self.down.load(Ordering::Relaxed)),
+            failures: self.failures.load(Ordering::Relaxed),
+            ejections: self.ejections.load(Ordering::Relaxed),
+            ejected_for: moment(&self.ejected_until).map(|until| until.saturating_sub(now)),
+            back_since: moment(&self.back_at).map(|back| now.saturating_sub(back)),
+        }
+    }
+
+    /// Goes on from what was told of another state just now. What checks have found holds where there are `checks` still.
+    pub fn hear(&self, told: &Told, now: u64, checks: bool) {
+        let checked = told.checked.filter(|_| checks);
+        self.checked.store(checked.is_some(), Ordering::Relaxed);
+        self.down.store(checked == Some(false), Ordering::Relaxed);
+        self.failures.store(told.failures, Ordering::Relaxed);
+        self.ejections.store(told.ejections, Ordering::Relaxed);
+        let until = told.ejected_for.map_or(0, |left| now.saturating_add(left).max(1));
+        self.ejected_until.store(until, Ordering::Relaxed);
+        let back_at = told.back_since.map_or(0, |since| now.saturating_sub(since).max(1));
+        self.back_at.store(back_at, Ordering::Relaxed);
     }
 
     /// What the checks say now. True when that is news.
     pub fn checked(&self, well: bool, now: u64) -> bool {
+        self.checked.store(true, Ordering::Relaxed);
         let news = self.down.swap(!well, Ordering::AcqRel) == well;
         if news && well {
             self.starts_anew(now);
@@ -149,6 +165,22 @@ impl Health {
     }
 }
 
+/// What is known of an origin, for another process or other settings. Times are milliseconds from when it is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// Whether it is well, if checks have found that out.
+    pub checked: Option<bool>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Ejections in a row.
+    pub ejections: u32,
+    /// To the end of an ejection.
+    pub ejected_for: Option<u64>,
+    /// Since it last came back.
+    pub back_since: Option<u64>,
+}
+
 /// A streak of checks, and when it counts.
 #[derive(Debug)]
 pub struct Streak {
@@ -157,10 +189,11 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// Nothing checked yet: the first check counts at once.
+    /// The first check counts at once, unless earlier ones have found the origin well: then a bad one is the first of
+    /// several, as it would be had nobody reloaded.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { well: None, length: 0 }
+    pub fn new(before: Option<bool>) -> Self {
+        Self { well: before.filter(|well| *well), length: 0 }
     }
 
     /// Notes a check; gives what the origin is when so many in a row say so.
@@ -243,7 +276,7 @@ mod tests {
         let (old, new, settings) = (Health::default(), Health::default(), outlier());
         old.checked(false, 1);
         old.eject(60_000, &settings);
-        new.take_over(&old, 62_000, 5, true);
+        new.hear(&old.tell(62_000), 5, true);
         assert_eq!(new.standing(), Standing::Down);
         assert!(new.checked(true, 6));
         assert_eq!(new.standing(), Standing::Ejected);
@@ -266,12 +299,22 @@ mod tests {
 
     #[test]
     fn rises_and_falls_are_counted_in_a_row_and_the_first_check_counts_at_once() {
-        let mut streak = Streak::new();
+        let mut streak = Streak::new(None);
         assert_eq!(streak.note(false, 2, 3), Some(false));
         assert_eq!(streak.note(true, 2, 3), None);
         assert_eq!(streak.note(true, 2, 3), Some(true));
         assert_eq!([false, false].map(|well| streak.note(well, 2, 3)), [None, None]);
         assert_eq!(streak.note(true, 2, 3), None, "the falls start anew");
         assert_eq!([false, false, false].map(|well| streak.note(well, 2, 3)), [None, None, Some(false)]);
+    }
+
+    /// A reload or an upgrade: one bad check takes out nobody whom earlier ones had found well, and one good one brings
+    /// back whoever was down.
+    #[test]
+    fn what_checks_have_found_before_decides_what_the_first_one_counts() {
+        let mut streak = Streak::new(Some(true));
+        assert_eq!([false, false, false].map(|well| streak.note(well, 2, 3)), [None, None, Some(false)]);
+        assert_eq!(Streak::new(Some(false)).note(true, 2, 3), Some(true));
+        assert_eq!(Streak::new(None).note(false, 2, 3), Some(false));
     }
 }

@@ -28,4 +28,5 @@ pub use attempt::{Attempt, Outgoing, Tail};
 pub use choose::CoreGroup;
 pub use connect::Connector;
 pub use group::Group;
+pub use health::Told;
 pub use pool::{Answer, Pool, PoolLimits, Tunnel, Tunnelled, UpstreamBody};

@@ -72,7 +72,7 @@ impl UpstreamBody {
         }
     }
 
-    /// Ends with an error. What ends because the visitor's own body did is the visitor's doing.
+    /// Ends with an error, which names the origin. What ends because the visitor's own body did is the visitor's doing.
     fn broke_off(&mut self, error: BodyError) -> BodyError {
         let visitors = matches!(&error, BodyError::Origin(cause) if cause.visitors().is_some());
         let (figures, stream) = match &self.0 {
@@ -80,16 +80,20 @@ impl UpstreamBody {
             Source::Http2(streamed) => (streamed.held.figures.as_ref(), streamed.held.stream.as_ref()),
             Source::Over => (None, None),
         };
-        if let Some(figures) = figures.filter(|_| !visitors) {
+        let upstream = figures.filter(|_| !visitors).map(|figures| {
             events::answer_broke_off(figures, &error);
-        }
+            figures.upstream.as_str().into()
+        });
         if let Some(stream) = stream
             && breaks_the_connection(&error)
         {
             stream.give_up();
         }
         self.0 = Source::Over;
-        error
+        match upstream {
+            Some(upstream) => BodyError::BrokeOff { upstream, cause: Box::new(error) },
+            None => error,
+        }
     }
 }
 
