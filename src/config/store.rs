@@ -100,6 +100,19 @@ impl DatabaseUrl {
         let verified = said(SSL_MODE).is_some_and(|mode| VERIFYING.contains(&&*mode.to_ascii_lowercase()));
         here || verified || address.is_ok_and(|address| address.is_loopback())
     }
+
+    /// A file of it that cannot be read, and why: the client would say only that something is not there, at every try.
+    fn unreadable(&self) -> Option<String> {
+        // What holds the key or certificate itself is no file.
+        let of_file = |name: &str, value: &str| {
+            (SSL_ROOTS.contains(&name) || SSL_FILES.contains(&name)) && !value.starts_with("-----BEGIN")
+        };
+        let mut files = self.0.query_pairs().filter(|(name, value)| of_file(name, value));
+        files.find_map(|(name, file)| {
+            let error = std::fs::File::open(&*file).err()?;
+            Some(format!("its `{name}` is {file}: {error}"))
+        })
+    }
 }
 
 impl std::fmt::Display for DatabaseUrl {
@@ -145,12 +158,11 @@ const VERIFYING: &[&str] = &["verify-ca", "verify-full"];
 /// The others.
 const NOT_VERIFYING: &[&str] = &["disable", "allow", "prefer", "require"];
 
+/// The files of a certificate of this node's own.
+const SSL_FILES: &[&str] = &["sslcert", "ssl-cert", "sslkey", "ssl-key"];
+
 /// What else a URL may say (beside `options[NAME]`): the client passes over anything else, and logs it with its value.
 const PARAMETERS: &[&str] = &[
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
     "statement-cache-capacity",
     "host",
     "hostaddr",
@@ -167,8 +179,10 @@ fn parameters(url: &Url) -> Result<(), Complaint> {
     const TLS: &str =
         "write ?sslmode=verify-full&sslrootcert=FILE, or sslmode=verify-ca where the name is another";
     let (mut verifies, mut roots) = (false, false);
-    let is_known =
-        |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[") && name.ends_with(']');
+    let is_known = |name: &str| {
+        let one = PARAMETERS.contains(&name) || SSL_FILES.contains(&name);
+        one || name.starts_with("options[") && name.ends_with(']')
+    };
     for (name, value) in url.query_pairs() {
         let name = &*name;
         if SSL_MODE.contains(&name) {
@@ -255,6 +269,17 @@ fn shared(raw: &RawStore, problems: &mut Problems<'_>) -> Option<Shared> {
             "`store.engine` is \"sqlite\", which has no replica to read from",
             "write `engine = \"postgres\"` and `url` beside it, or remove it",
         );
+    }
+    for (key, url) in [("store.url", &raw.url), ("store.read_url", &raw.read_url)] {
+        if let Some(why) = url.as_ref().and_then(|url| url.0.unreadable()) {
+            let next = "name a file in PEM that exists and may be read by this user";
+            problems.wrong(
+                &KeyPath::of(key),
+                format!("`{key}` names a file that cannot be read"),
+                &why,
+                next,
+            );
+        }
     }
     match (raw.engine, &raw.url) {
         (Engine::Sqlite, None) => None,
