@@ -1,7 +1,8 @@
 //! How soon an opt-out that one node records is honoured by all others, and what that costs the database.
 //!
 //! Real PostgreSQL, synced commits, all on this machine: nodes and database share its cores, so on machines of their
-//! own they are sooner. `OPTGATE_NODES=200` adds a run with so many nodes, each a store of its own in this process.
+//! own they are sooner. `OPTGATE_NODES=200` adds a run with so many nodes, each a store of its own in this process;
+//! `OPTGATE_ACCOUNTS=1000000` what a new node takes to know so many accounts from the database alone.
 
 #![allow(clippy::unwrap_used)] // a bench that cannot run should say so and stop
 
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use optgate::config;
 use optgate::privacy::Standing;
-use optgate::store::Store;
+use optgate::store::{Health, Store};
 use tempfile::TempDir;
 
 mod accounts;
@@ -34,6 +35,9 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
 fn skipped(what: &str, why: &str) {
     println!("skipped: {what}: {why}");
 }
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Node {
     store: Store,
@@ -118,7 +122,56 @@ fn figures(times: &mut [Duration]) -> String {
     format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", at(0.5), at(0.99), at(1.0))
 }
 
+/// The database that a process started by [`newcomer`] reads.
+const READS: &str = "OPTGATE_NODES_READS";
+
+/// Resident memory, in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// One node records so many accounts; another, in a process and with an empty folder of its own, takes them in.
+async fn newcomer(cluster: &Cluster, accounts: u64) {
+    let database = cluster.database().await;
+    let first = node(&database, true);
+    for account in 0..accounts {
+        first.store.record_behind(out(account));
+        while account % 1_024 == 0 && first.store.health().backlog > 100_000 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let is_there =
+        |health: Health| health.backlog == 0 && health.feed.is_some_and(|feed| feed.unshipped == 0);
+    while !is_there(first.store.health()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let program = std::env::current_exe().unwrap();
+    let said = std::process::Command::new(program).env(READS, &database).output().unwrap();
+    print!("{accounts} accounts, {}", String::from_utf8(said.stdout).unwrap());
+    first.store.close().await;
+}
+
+/// Starts a node without anything and says what it took until it knew all there is.
+async fn starts(database: &str) {
+    let (before, began) = (resident(), Instant::now());
+    let node = node(database, true);
+    while !node.store.health().loaded {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (took, known) = (began.elapsed().as_secs_f64(), node.store.health().accounts_opted_out);
+    let held = (resident() - before) as f64 / 1_048_576.0;
+    println!(
+        "of which a node with an empty folder knew {known} after {took:.2} s; it then held {held:.1} MiB more"
+    );
+    node.store.close().await;
+}
+
 fn main() {
+    if let Ok(database) = std::env::var(READS) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(starts(&database));
+    }
     // cargo passes `--bench`; cargo test runs benches to see that they start.
     let Some(cluster) = Cluster::own("benches/nodes") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -130,6 +183,9 @@ fn main() {
         if let Some(many) = std::env::var("OPTGATE_NODES").ok().and_then(|n| n.parse().ok()) {
             propagation(&cluster, many, true, 200, Duration::from_millis(20)).await;
             propagation(&cluster, many, false, 40, Duration::from_millis(20)).await;
+        }
+        if let Some(accounts) = std::env::var("OPTGATE_ACCOUNTS").ok().and_then(|n| n.parse().ok()) {
+            newcomer(&cluster, accounts).await;
         }
     });
 }

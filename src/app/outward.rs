@@ -36,7 +36,7 @@ pub(super) fn request(method: Method, url: &Url) -> request::Builder {
 }
 
 /// Sends it there; `roots` are what its certificate must lead to, the system's without. The status, and a body of at
-/// most so many bytes.
+/// most so many bytes, or why there is none: it breaks off, or is longer.
 ///
 /// # Errors
 /// What was in the way, in words for the log.
@@ -45,7 +45,7 @@ pub(super) async fn ask(
     roots: Option<&Path>,
     request: Request<Full<Bytes>>,
     most_bytes: usize,
-) -> anyhow::Result<(StatusCode, Bytes)> {
+) -> anyhow::Result<(StatusCode, anyhow::Result<Bytes>)> {
     let port = url.port_or_known_default().context("the address has no port")?;
     let host = url.host().context("the address has no host")?;
     let tcp = dial(&host, port).await.context("its server cannot be reached")?;
@@ -90,7 +90,7 @@ async fn exchange<S>(
     io: S,
     request: Request<Full<Bytes>>,
     most_bytes: usize,
-) -> anyhow::Result<(StatusCode, Bytes)>
+) -> anyhow::Result<(StatusCode, anyhow::Result<Bytes>)>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -100,6 +100,6 @@ where
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), most_bytes).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("its answer cannot be read to its end: {error}"))?;
-    Ok((status, body.to_bytes()))
+    let body = body.map_err(|error| anyhow::anyhow!("its answer cannot be read to its end: {error}"));
+    Ok((status, body.map(|body| body.to_bytes())))
 }

@@ -1,5 +1,7 @@
 //! Where opt-outs are kept, as it is meant.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,36 @@ impl DatabaseUrl {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// Whether nobody on the way can read what goes there, or answer in the database's place: its certificate is verified, or
+    /// it is on this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        let said = |names: &[&str]| {
+            self.0.query_pairs().filter(|(name, _)| names.contains(&&**name)).last().map(|(_, value)| value)
+        };
+        let host = said(&["host", "hostaddr"]).or_else(|| self.0.host_str().map(Into::into));
+        let host = host.unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        // A path is a socket's; in the host's place its slashes are coded.
+        let here =
+            host.starts_with('/') || host.to_ascii_lowercase().starts_with("%2f") || host == "localhost";
+        let verified = said(SSL_MODE).is_some_and(|mode| VERIFYING.contains(&&*mode.to_ascii_lowercase()));
+        here || verified || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// A file of it that cannot be read, and why: the client would say only that something is not there, at every try.
+    fn unreadable(&self) -> Option<String> {
+        // What holds the key or certificate itself is no file.
+        let of_file = |name: &str, value: &str| {
+            (SSL_ROOTS.contains(&name) || SSL_FILES.contains(&name)) && !value.starts_with("-----BEGIN")
+        };
+        let mut files = self.0.query_pairs().filter(|(name, value)| of_file(name, value));
+        files.find_map(|(name, file)| {
+            let error = std::fs::File::open(&*file).err()?;
+            Some(format!("its `{name}` is {file}: {error}"))
+        })
+    }
 }
 
 impl std::fmt::Display for DatabaseUrl {
@@ -88,6 +120,14 @@ impl std::fmt::Display for DatabaseUrl {
         let mut shown = self.0.clone();
         if shown.password().is_some() && shown.set_password(Some("***")).is_err() {
             return f.write_str("postgres://***");
+        }
+        if self.0.query_pairs().any(|(name, _)| name == PASSWORD) {
+            let hide = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+                let value = if name == PASSWORD { "***".to_owned() } else { value.into_owned() };
+                (name.into_owned(), value)
+            };
+            let pairs: Vec<_> = self.0.query_pairs().map(hide).collect();
+            shown.query_pairs_mut().clear().extend_pairs(pairs);
         }
         f.write_str(shown.as_str())
     }
@@ -103,10 +143,74 @@ impl std::fmt::Debug for DatabaseUrl {
 const URL_HINT: &str = "write it like \"postgres://optgate@db.example/optgate\"; a password belongs into a file \
                         named by the environment variable OPTGATE__STORE__URL_FILE";
 
+/// The parameter that holds a password.
+const PASSWORD: &str = "password";
+
+/// How the connection is kept from others, under each of its names.
+const SSL_MODE: &[&str] = &["sslmode", "ssl-mode"];
+
+/// Whom the server's certificate must lead to, likewise.
+const SSL_ROOTS: &[&str] = &["sslrootcert", "ssl-root-cert", "ssl-ca"];
+
+/// The modes that look at the certificate.
+const VERIFYING: &[&str] = &["verify-ca", "verify-full"];
+
+/// The others.
+const NOT_VERIFYING: &[&str] = &["disable", "allow", "prefer", "require"];
+
+/// The files of a certificate of this node's own.
+const SSL_FILES: &[&str] = &["sslcert", "ssl-cert", "sslkey", "ssl-key"];
+
+/// What else a URL may say (beside `options[NAME]`): the client passes over anything else, and logs it with its value.
+const PARAMETERS: &[&str] = &[
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    PASSWORD,
+    "application_name",
+    "options",
+];
+
+/// Refuses parameters that would have no effect.
+fn parameters(url: &Url) -> Result<(), Complaint> {
+    const TLS: &str =
+        "write ?sslmode=verify-full&sslrootcert=FILE, or sslmode=verify-ca where the name is another";
+    let (mut verifies, mut roots) = (false, false);
+    let is_known = |name: &str| {
+        let one = PARAMETERS.contains(&name) || SSL_FILES.contains(&name);
+        one || name.starts_with("options[") && name.ends_with(']')
+    };
+    for (name, value) in url.query_pairs() {
+        let name = &*name;
+        if SSL_MODE.contains(&name) {
+            let mode = value.to_ascii_lowercase();
+            verifies = VERIFYING.contains(&&*mode);
+            if !verifies && !NOT_VERIFYING.contains(&&*mode) {
+                return Err(Complaint::new(format!("`{name}` has a value that is no mode of it"), TLS));
+            }
+        } else if SSL_ROOTS.contains(&name) {
+            roots = true;
+        } else if !is_known(name) {
+            return Err(Complaint::new(
+                format!("it has a parameter `{name}`, which would have no effect"),
+                URL_HINT,
+            ));
+        }
+    }
+    if roots && !verifies {
+        let why = "it says what the server's certificate must lead to, and its `sslmode` looks at none";
+        return Err(Complaint::new(why, TLS));
+    }
+    Ok(())
+}
+
 /// Reads a database's URL.
 ///
 /// # Errors
-/// It is no URL, of another scheme, or names no database.
+/// It is no URL, of another scheme, names no database, or has parameters that would have no effect.
 pub fn parse_url(text: &str) -> Result<DatabaseUrl, Complaint> {
     // The text is not repeated: it may hold a password.
     let url = Url::parse(text).map_err(|error| Complaint::new(format!("it is no URL: {error}"), URL_HINT))?;
@@ -116,6 +220,7 @@ pub fn parse_url(text: &str) -> Result<DatabaseUrl, Complaint> {
     if url.path().trim_matches('/').is_empty() {
         return Err(Complaint::new("it names no database", URL_HINT));
     }
+    parameters(&url)?;
     Ok(DatabaseUrl(url))
 }
 
@@ -165,6 +270,17 @@ fn shared(raw: &RawStore, problems: &mut Problems<'_>) -> Option<Shared> {
             "write `engine = \"postgres\"` and `url` beside it, or remove it",
         );
     }
+    for (key, url) in [("store.url", &raw.url), ("store.read_url", &raw.read_url)] {
+        if let Some(why) = url.as_ref().and_then(|url| url.0.unreadable()) {
+            let next = "name a file in PEM that exists and may be read by this user";
+            problems.wrong(
+                &KeyPath::of(key),
+                format!("`{key}` names a file that cannot be read"),
+                &why,
+                next,
+            );
+        }
+    }
     match (raw.engine, &raw.url) {
         (Engine::Sqlite, None) => None,
         (Engine::Sqlite, Some(_)) => {
@@ -209,12 +325,60 @@ mod tests {
         }
     }
 
+    /// The client passes over what it does not know, with a line in the log that shows its value, and takes the roots of a
+    /// certificate that it does not look at.
+    #[test]
+    fn a_parameter_that_would_have_no_effect_is_refused_and_its_value_not_shown() {
+        let with = |query: &str| parse_url(&format!("postgres://optgate@db.example/optgate?{query}"));
+        for (query, named) in [
+            ("sslpassword=s3cret", "sslpassword"),
+            ("target_session_attrs=read-write", "target_session_attrs"),
+            ("sslmode=s3cret", "sslmode"),
+            ("sslrootcert=s3cret.pem", "sslmode"),
+            ("sslmode=require&sslrootcert=s3cret.pem", "sslmode"),
+        ] {
+            let complaint = with(query).unwrap_err();
+            assert!(
+                complaint.why.contains(named) && !complaint.why.contains("s3cret"),
+                "{query}: {complaint:?}"
+            );
+        }
+        for query in [
+            "sslmode=verify-full&sslrootcert=roots.pem",
+            "options[search_path]=x&port=5433",
+            "user=u&password=p",
+        ] {
+            assert!(with(query).is_ok(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_private_where_nobody_can_come_between() {
+        for private in [
+            "postgres://optgate@127.0.0.1/optgate",
+            "postgres://optgate@[::1]/optgate",
+            "postgres://localhost/optgate",
+            "postgresql:///optgate?host=/run/postgresql",
+            "postgres://%2Frun%2Fpostgresql/optgate",
+            "postgres://db.example/optgate?sslmode=verify-full",
+            "postgres://db.example/optgate?ssl-mode=Verify-CA&sslrootcert=roots.pem",
+        ] {
+            assert!(parse_url(private).unwrap().is_private(), "{private}");
+        }
+        for open in ["postgres://db.example/optgate", "postgres://10.0.0.1/optgate?sslmode=require"] {
+            assert!(!parse_url(open).unwrap().is_private(), "{open}");
+        }
+    }
+
     /// `optgate config show` and every error are for many eyes.
     #[test]
     fn a_password_is_never_shown() {
         let url = parse_url("postgres://optgate:s3cret@db.example/optgate").unwrap();
         assert_eq!(url.to_string(), "postgres://optgate:***@db.example/optgate");
         assert!(!format!("{url:?}").contains("s3cret"));
+        assert!(url.as_str().contains("s3cret"));
+        let url = parse_url("postgres://db.example/optgate?user=optgate&password=s3cret").unwrap();
+        assert_eq!(url.to_string(), "postgres://db.example/optgate?user=optgate&password=***");
         assert!(url.as_str().contains("s3cret"));
         assert!(!parse_url("s3cret").unwrap_err().why.contains("s3cret"));
     }

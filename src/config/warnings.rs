@@ -38,6 +38,15 @@ impl Settings {
                  with them",
             );
         }
+        let shared = self.store.shared.iter();
+        let databases = shared.flat_map(|shared| std::iter::once(&shared.url).chain(&shared.read_url));
+        if databases.into_iter().any(|url| !url.is_private()) {
+            warnings.push(
+                "`store.url` or `store.read_url` reaches its database over a network, and nobody looks at its certificate: who \
+                 is on the way can read what nodes record, and keep opt-outs from each other. Add \
+                 ?sslmode=verify-full&sslrootcert=FILE",
+            );
+        }
         warnings
     }
 }

@@ -275,6 +275,7 @@ pub(super) async fn confirm_opt_in(
         }
         Ok(receipt) => opted_in(&portal, &visit, receipt),
         Err(RecordError::OptedOut) => return not_confirmed(&portal, &headers),
+        Err(RecordError::TooLong) if !visit.named.is_nobody() => return not_yet_saved(&portal, &headers),
         Err(_) => return not_saved(&portal, &headers),
     };
     let domain = visit.site.cookie_domain(&visit.host);
@@ -332,6 +333,16 @@ fn not_saved(portal: &Pages, headers: &HeaderMap) -> Response<Body> {
         "Please try again in a few minutes.",
     ];
     refusal(portal, headers, StatusCode::SERVICE_UNAVAILABLE, "You are still opted out", lines)
+}
+
+/// What was handed over is recorded when the disk answers, and holds for whom it names from then on.
+fn not_yet_saved(portal: &Pages, headers: &HeaderMap) -> Response<Body> {
+    let lines = [
+        "Saving your choice to opt back in takes too long just now. You are still opted out on this browser. For your \
+         account, or your profile on this site, it may still be saved: look at the choices page again in a few minutes.",
+        "If you do not want to opt back in any more, use the opt-out button.",
+    ];
+    refusal(portal, headers, StatusCode::SERVICE_UNAVAILABLE, "Your choice is not saved yet", lines)
 }
 
 /// Why nobody is opted back in, as a page or for a program.

@@ -99,6 +99,7 @@ pub(super) async fn confirm(
     let receipt = match recorded {
         Ok(receipt) => receipt,
         Err(RecordError::OptedOut) => return not_confirmed(&portal),
+        Err(RecordError::TooLong) => return not_yet_saved(&portal),
         Err(_) => return not_saved(&portal),
     };
     let page = pages::Receipt {
@@ -143,4 +144,14 @@ fn foreign_form(portal: &Pages) -> Response<Body> {
 fn not_saved(portal: &Pages) -> Response<Body> {
     let lines = ["We could not save your choice. Nothing has changed.", "Please try again in a few minutes."];
     portal.message(StatusCode::SERVICE_UNAVAILABLE, "Nothing has changed", &lines)
+}
+
+/// What was handed over is recorded when the disk answers, and holds from then on.
+fn not_yet_saved(portal: &Pages) -> Response<Body> {
+    let lines = [
+        "Saving your choice takes too long just now. It may still be saved: look at the choices page again in a few \
+         minutes.",
+        "If you do not want to keep the programme any more, use the opt-out button.",
+    ];
+    portal.message(StatusCode::SERVICE_UNAVAILABLE, "Your choice is not saved yet", &lines)
 }

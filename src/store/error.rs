@@ -11,6 +11,9 @@ pub enum RecordError {
     /// The journal cannot write now.
     #[error("the journal cannot write: {0}")]
     Journal(String),
+    /// It takes longer than anybody is to wait. What was asked may be recorded yet.
+    #[error("the journal cannot write: it takes too long")]
+    TooLong,
     /// The person opted out after it was asked whether to record this: that holds.
     #[error("an opt-out came after the question")]
     OptedOut,

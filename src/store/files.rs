@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Makes a folder (mode 0700) with its parents, if it is missing. Durable when it returns: what is kept in a folder
@@ -24,6 +24,16 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
 /// As the system has it.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Unplaced::write(path, |mut file| file.write_all(bytes))?.place()
+}
+
+/// A key that others can read is worth a word, but no reason to stop: mounted secrets often are.
+pub(super) fn warn_if_shared(path: &Path) {
+    if let Ok(meta) = fs::metadata(path)
+        && meta.permissions().mode() & 0o077 != 0
+    {
+        let mode = format!("{:o}", meta.permissions().mode() & 0o777);
+        tracing::warn!(path = %path.display(), mode, "a key that others can read; chmod 600 it");
+    }
 }
 
 /// Makes an empty file (mode 0600) where there is none.
@@ -100,8 +110,6 @@ pub(super) fn with_ending(path: &Path, ending: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     /// What a crash left beside it, readable by all, neither stays nor lends its permissions.

@@ -80,6 +80,11 @@ impl Imported {
 }
 
 impl Arrival {
+    /// Whose it is, under every secret.
+    fn hashes(&self) -> Vec<Subject> {
+        [&[self.subject], self.others.as_slice()].concat()
+    }
+
     /// What is recorded of it.
     fn change(self, kind: Kind, basis: Option<Basis>) -> Change {
         Change {
@@ -189,22 +194,34 @@ impl Store {
     }
 
     /// Records requests that were not carried out, each once (11 CCR 7101): when they were made and how they came is in their
-    /// policy, when they were answered is the record's time, and why so its basis. Nobody's standing changes.
+    /// policy, when they were answered is the record's time, and why so its basis. Nobody's standing changes. While the
+    /// other nodes cannot be asked, one that they have on record has a second.
     async fn deny(&self, denied: Vec<(Arrival, Denial)>) -> Result<(), RecordError> {
-        let mut changes: Vec<Change> =
-            denied.into_iter().map(|(arrival, why)| arrival.change(Kind::Denied(why), None)).collect();
-        if changes.is_empty() {
+        let mut new: Vec<(Vec<Subject>, Change)> = denied
+            .into_iter()
+            .map(|(arrival, why)| (arrival.hashes(), arrival.change(Kind::Denied(why), None)))
+            .collect();
+        if new.is_empty() {
             return Ok(());
         }
-        let policies =
-            |changes: &[Change]| changes.iter().map(|change| change.policy.clone()).collect::<Vec<_>>();
-        let asked = policies(&changes);
+        let policies = |new: &[(Vec<Subject>, Change)]| {
+            new.iter().map(|(_, change)| change.policy.clone()).collect::<Vec<_>>()
+        };
+        let asked = policies(&new);
         let mut known = self.beside_writer(move |s| denied::known(s.place.path(), &asked)).await?.into_iter();
-        changes.retain(|_| known.next() == Some(false));
-        let new = policies(&changes);
+        new.retain(|_| known.next() == Some(false));
+        let noted = policies(&new);
+        if let Some(feed) = self.0.state.feed.as_ref().filter(|_| !new.is_empty()) {
+            match feed.denied(new.iter().flat_map(|(hashes, _)| hashes.clone()).collect()).await {
+                Ok(there) => new.retain(|(_, change)| !there.contains(&change.policy)),
+                Err(error) => {
+                    tracing::warn!(%error, "other nodes could not be asked which requests are on record as denied");
+                }
+            }
+        }
         // An operator gives them, so that they are no flood.
-        try_join_all(changes.into_iter().map(|change| self.hand_over(change))).await.map_err(begun)?;
-        self.beside_writer(move |s| denied::note(s.place.path(), &new)).await
+        try_join_all(new.into_iter().map(|(_, change)| self.hand_over(change))).await.map_err(begun)?;
+        self.beside_writer(move |s| denied::note(s.place.path(), &noted)).await
     }
 
     /// What becomes of arrivals of accounts that opted back in, on whichever node.
@@ -222,8 +239,7 @@ impl Store {
         let Some(feed) = self.0.state.feed.as_ref().filter(|_| !left.is_empty()) else {
             return Ok(OptedIn { later: left, overruled, unclear: 0 });
         };
-        let all = |arrival: &Arrival| [&[arrival.subject], arrival.others.as_slice()].concat();
-        let times = match feed.opted_in(left.iter().flat_map(all).collect()).await {
+        let times = match feed.opted_in(left.iter().flat_map(Arrival::hashes).collect()).await {
             Ok(times) => times,
             Err(error) => {
                 tracing::warn!(%error, "other nodes could not be asked when accounts opted back in");
@@ -231,7 +247,11 @@ impl Store {
             }
         };
         let later = |arrival: &Arrival| {
-            all(arrival).iter().filter_map(|subject| times.get(subject)).any(|time| *time >= arrival.until_us)
+            arrival
+                .hashes()
+                .iter()
+                .filter_map(|subject| times.get(subject))
+                .any(|time| *time >= arrival.until_us)
         };
         let (more, later) = left.into_iter().partition(later);
         overruled.extend::<Vec<_>>(more);

@@ -11,7 +11,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -108,7 +107,7 @@ pub(super) fn load_or_create(path: &Path, journal_exists: bool) -> Result<Secret
     let failed = |why: String| OpenError::Folder { path: path.display().to_string(), why };
     match fs::read_to_string(path) {
         Ok(text) => {
-            warn_if_shared(path);
+            files::warn_if_shared(path);
             if !journal_exists {
                 // The sync of its name may be what ended an earlier start; the journal's must not come first.
                 files::sync_folder_of(path).map_err(|e| failed(format!("its folder cannot be synced: {e}")))?;
@@ -161,18 +160,10 @@ fn create(path: &Path) -> io::Result<Secret> {
     Ok(secret)
 }
 
-/// A secret others can read is worth a word, but no reason to stop: mounted secrets often are.
-fn warn_if_shared(path: &Path) {
-    if let Ok(meta) = fs::metadata(path)
-        && meta.permissions().mode() & 0o077 != 0
-    {
-        let mode = format!("{:o}", meta.permissions().mode() & 0o777);
-        tracing::warn!(path = %path.display(), mode, "secret readable by others; chmod 600 it");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -69,7 +69,7 @@ impl Store {
                 Err(_) if !self.0.state.open.load(Ordering::Relaxed) => {}
                 Err(_) => {
                     self.0.state.stall.note_timeout();
-                    return Err(RecordError::Journal("it takes too long".into()));
+                    return Err(RecordError::TooLong);
                 }
             }
         }

@@ -375,3 +375,41 @@ fn a_reload_keeps_fetched_keys_and_reads_files_again() {
     let metrics = proxy.running().metrics().render();
     assert_eq!((tokens(&metrics, "signature"), tokens(&metrics, "verified")), (1, 1));
 }
+
+/// Threat: a page of another host of the site's domain plants a token of its own account beside the site's cookie. Which of
+/// the two the site reads nobody can tell.
+#[test]
+fn tokens_of_two_accounts_in_cookies_count_as_opted_out_and_as_neither() {
+    let origin = shop(&["/"]);
+    let proxy = with_secret(&origin, "cookie = \"id\"").run();
+    let (mallory, ann) = (token("mallory"), token("ann"));
+    let both = format!("Cookie: id={mallory}; id={ann}\r\n");
+    assert!(honoured(&proxy.get("/", &both)));
+    let receipt = post(proxy.addr(), "/privacy-choices/opt-out", &both, "");
+    assert!(receipt.text().contains("not saved for your account yet"), "{}", receipt.text());
+    for one in [&mallory, &ann] {
+        assert!(!honoured(&proxy.get("/", &format!("Cookie: id={one}; id={one}\r\n"))), "{one}");
+    }
+}
+
+/// An issuer that names no keys in its tokens, or gives a new one the name of the old: nobody can know whose a token is that
+/// no key has signed before a set was asked for after it.
+#[test]
+fn a_new_key_is_fetched_when_a_token_without_its_name_needs_it() {
+    let (issuer, site) = (Issuer::start(Origin::start()), shop(&["/"]));
+    issuer.publish("a");
+    let proxy = proxy().to(&site).toml(&issuer.settings()).run();
+    proxy.wait_for_line("optgate_account_key_fetches_total{result=\"taken\"} 1");
+    let nameless = |account: &str| {
+        let key = signing(Algorithm::ES256, &issuer.keys.lock().unwrap()[0].1);
+        format!("Cookie: id={}\r\n", token_with(Algorithm::ES256, None, &key, &json!({"sub": account})))
+    };
+    assert!(honoured(&proxy.get("/", &format!("{GPC}{}", nameless("ann")))));
+    assert!(!honoured(&proxy.get("/", &nameless("bob"))));
+    issuer.keys.lock().unwrap().clear();
+    issuer.publish("a");
+    assert!(honoured(&proxy.get("/", &nameless("ann"))), "nobody can say yet who it is");
+    proxy.wait_for_line("optgate_account_key_fetches_total{result=\"taken\"} 2");
+    assert!(honoured(&proxy.get("/", &nameless("ann"))), "the same account by the new key");
+    assert!(!honoured(&proxy.get("/", &nameless("bob"))));
+}

@@ -383,6 +383,28 @@ fn check_warns_of_proxies_that_are_everybody_and_of_certificates_without_a_liste
     }
 }
 
+/// Records of accounts go to the database: nobody on the way should be able to answer in its place.
+#[test]
+fn check_warns_of_a_database_over_a_network_that_nobody_verifies() {
+    for (url, warns) in [
+        ("postgres://optgate@db.example/optgate", true),
+        ("postgres://optgate@db.example/optgate?sslmode=verify-full", false),
+        ("postgres://optgate@127.0.0.1/optgate", false),
+    ] {
+        let folder = folder();
+        let text = format!("upstream = \"http://a\"\n[store]\nengine = \"postgres\"\nurl = {url:?}\n");
+        std::fs::write(folder.path().join("a.toml"), text).unwrap();
+        let output = optgate(&folder, &["check", "--config", "a.toml"]);
+        let said = words(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(
+            said.contains("warning: `store.url` or `store.read_url` reaches its database over a network"),
+            warns,
+            "{said}"
+        );
+    }
+}
+
 /// An allow list that lets a stripped vendor in is refused before anything is served.
 #[test]
 fn check_refuses_a_second_wall_with_a_hole_for_a_stripped_vendor() {

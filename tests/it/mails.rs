@@ -2,13 +2,14 @@
 //! said as the receipt; who opted out is said to nobody else on the way.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
 use data_encoding::BASE64;
 use serde_json::Value;
 
 use super::acceptance_choices::{honoured, shop};
-use super::recipients::{ANN, Desk, opt_out, site};
+use super::recipients::{ANN, Desk, ads, hook, opt_out, site};
 use super::support::pki::Authority;
 use super::support::smtp::{MailServer, Taken};
 use super::support::wait_until;
@@ -222,4 +223,29 @@ fn mail_settings_that_cannot_be_are_refused_with_a_hint() {
         assert_eq!(output.status.code(), Some(78), "{settings}: {said}");
         assert!(said.contains(hint), "{settings}: {said}");
     }
+}
+
+/// A mail server may take minutes over one mail. Nobody else waits for it, and neither does an opt-out that comes meanwhile.
+#[test]
+fn a_mail_server_that_is_silent_holds_up_no_other_recipient() {
+    let (origin, ads, silent) = (shop(&["/"]), ads(&[]), TcpListener::bind("127.0.0.1:0").unwrap());
+    let more = format!(
+        "{COOP}[[recipients]]\nname = \"Ads\"\nalways = true\ndelay = \"24h\"\n{}\n[mail]\nserver = \"{}\"\n\
+         from = \"privacy@shop.example\"\n{CLEAR}\n",
+        hook(&ads),
+        silent.local_addr().unwrap()
+    );
+    let proxy = site(&origin, &more).run();
+    opt_out(proxy.addr(), ANN);
+    let _line = silent.accept().unwrap();
+    proxy.wait_for_line("optgate_recipients_sent_total 1");
+    opt_out(proxy.addr(), "X-Account-Id: bob\r\n");
+    proxy.wait_for_line("optgate_recipients_sent_total 2");
+    let open = Desk(proxy.dir()).open();
+    let mails: Vec<_> = open.iter().map(|task| (&task["recipient"], &task["tries"])).collect();
+    assert_eq!(
+        mails,
+        [(&"Co-op".into(), &0.into()), (&"Co-op".into(), &0.into())],
+        "the first is on its way"
+    );
 }

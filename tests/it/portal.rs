@@ -353,6 +353,8 @@ async fn opting_out_gives_a_cookie_and_a_receipt_that_can_be_read_again() {
     let receipt = house.get(&format!("{PREFIX}/receipt/{reference}")).await;
     assert_eq!(receipt.status, StatusCode::OK);
     assert!(receipt.body.contains(&reference) && receipt.body.contains("Opt-Out Request Honored."));
+    // The site's own page, and the scripts on it, need not know which receipt somebody comes from.
+    assert!(receipt.body.contains("<a href=\"/\" rel=\"noreferrer\">"), "{}", receipt.body);
     let page = house.post("/opt-out", Ask::default()).await;
     assert!(page.body.contains("/privacy-choices/receipt/") && page.body.contains("role=\"status\""));
     assert!(page.has_choice_cookie("out") && !page.cookies()[0].contains("Secure"));

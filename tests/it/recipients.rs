@@ -25,7 +25,7 @@ const GPC: &str = "Sec-GPC: 1\r\n";
 const OPT_OUT: &str = "/privacy-choices/opt-out";
 
 /// A recipient's server: it answers the first requests with these statuses, and takes what comes after.
-fn ads(refusals: &[&'static str]) -> Origin {
+pub(super) fn ads(refusals: &[&'static str]) -> Origin {
     ads_at(Origin::start(), refusals)
 }
 
@@ -40,7 +40,7 @@ fn ads_at(server: Origin, refusals: &[&'static str]) -> Origin {
     })
 }
 
-fn hook(ads: &Origin) -> String {
+pub(super) fn hook(ads: &Origin) -> String {
     format!("webhook = \"{}/hook\"", ads.url())
 }
 
@@ -687,4 +687,20 @@ fn recipients_that_cannot_be_are_refused_with_a_hint() {
         }
     }
     assert_eq!(refused(&format!("{named}vendors = [\"meta-pixel\"]\ndelay = \"24h\"")).0, Some(0));
+}
+
+/// README, "Recipients": a 2xx is the receipt. What comes behind it may be a page of any length, or break off.
+#[test]
+fn a_message_that_was_taken_is_not_sent_again_for_what_its_answer_holds() {
+    let origin = shop(&["/"]);
+    let ads = Origin::start().on("/hook", |x| {
+        x.body()?;
+        x.ok("text/html", &[b'x'; 80 << 10])
+    });
+    let more = format!("[[recipients]]\nname = \"Ads\"\nalways = true\ndelay = \"24h\"\n{}\n", hook(&ads));
+    let proxy = site(&origin, &more).run();
+    let reference = opt_out(proxy.addr(), ANN);
+    proxy.wait_for_line("optgate_recipients_sent_total 1");
+    let task = &Desk(proxy.dir()).of(&reference)["recipients"][0];
+    assert_eq!((&task["state"], &task["receipt"]), (&"done".into(), &"HTTP 200".into()));
 }

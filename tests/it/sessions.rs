@@ -434,3 +434,66 @@ fn a_token_that_nobody_can_read_yet_counts_as_opted_out_though_the_session_is_kn
     assert!(honoured(&proxy.get("/", &format!("{GPC}{early}"))));
     assert!(honoured(&proxy.get("/", &session("ann1"))));
 }
+
+/// An origin that goes by the last of several cookies, and names two accounts where it is asked to.
+fn shop_of_the_last_cookie() -> Origin {
+    let page = String::from_utf8(PAGE.to_vec()).unwrap();
+    let two = page.clone();
+    Origin::start()
+        .on("/", move |x| {
+            let cookies = x.request().one("cookie").unwrap_or_default();
+            let sid = cookies.rsplit("; ").find_map(|pair| pair.strip_prefix("sid="));
+            let account = sid.map(|sid| format!("X-Account: {}\r\n", sid.trim_end_matches(char::is_numeric)));
+            x.send(answer(&format!("Content-Type: text/html\r\n{}", account.unwrap_or_default()), &page))
+        })
+        .on("/two", move |x| {
+            x.send(answer("X-Account: ann\r\nX-Account:\r\nX-Account: bob\r\nContent-Type: text/html\r\n", &two))
+        })
+        .on("/logout", |x| {
+            let over = "Set-Cookie: sid=deleted; Path=/; Max-Age=0\r\nX-Account: ann\r\nContent-Type: text/plain\r\n";
+            x.send(answer(over, "bye"))
+        })
+}
+
+/// Whether the choices page of a session says that its account is opted out.
+fn is_told_of_its_account(proxy: &Proxy, session: &str) -> bool {
+    proxy.get("/privacy-choices", session).text().contains("Your account is opted out.")
+}
+
+/// Threat: a page of another host of the site's domain plants a cookie of the session's name beside the site's own. Whoever
+/// planted it knows that value: it must not become the account's session, by which the account could be opted back in.
+#[test]
+fn a_planted_session_cookie_is_not_known_as_the_session_beside_it() {
+    let origin = shop_of_the_last_cookie();
+    let proxy = with_sessions(&origin).run();
+    assert!(honoured(&proxy.get("/", &format!("{GPC}{}", session("ann1")))));
+    assert!(is_told_of_its_account(&proxy, &session("ann1")));
+    let both = "Cookie: sid=planted; sid=ann1\r\n";
+    assert!(honoured(&proxy.get("/", both)), "by what the origin's answer says");
+    assert!(honoured(&proxy.get("/", both)));
+    let seen = origin.seen(3);
+    assert_eq!(seen[2].one("optgate-decision").as_deref(), Some("opted-out;basis=account"), "both are known");
+    assert!(!is_told_of_its_account(&proxy, &session("planted")));
+}
+
+/// Threat: what a site writes into the cookie of whoever logs out is the same for everybody.
+#[test]
+fn a_cookie_that_a_log_out_takes_away_is_nobodys_session() {
+    let origin = shop_of_the_last_cookie();
+    let proxy = with_sessions(&origin).run();
+    assert!(honoured(&proxy.get("/", &format!("{GPC}{}", session("ann1")))));
+    proxy.get("/logout", &session("ann1"));
+    assert!(!is_told_of_its_account(&proxy, &session("deleted")));
+}
+
+/// An answer that names two accounts counts as for somebody who has opted out, and as for neither of them.
+#[test]
+fn an_answer_that_names_two_accounts_counts_as_opted_out_and_as_neither() {
+    let origin = shop_of_the_last_cookie();
+    let proxy = with_sessions(&origin).run();
+    let two = proxy.get("/two", &session("zoe1"));
+    assert!(honoured(&two));
+    assert_eq!(two.head.all("x-account"), Vec::<&str>::new());
+    assert_eq!(two.head.all("set-cookie"), Vec::<&str>::new(), "no lasting mark");
+    assert!(!honoured(&proxy.get("/", &session("ann1"))) && !honoured(&proxy.get("/", &session("bob1"))));
+}

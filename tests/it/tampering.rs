@@ -398,6 +398,28 @@ fn a_start_without_its_mark_says_so() {
     start().wait_for_line(words);
 }
 
+/// Whoever can read the keys can tell accounts by their hashes, and sign another journal: a start says so of each.
+#[test]
+fn keys_that_others_can_read_are_named_by_a_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let origin = shop(&["/"]);
+    let builder = proxy().to(&origin);
+    optgate::app::start(builder.settings()).unwrap().stop().unwrap();
+    let address = own_address();
+    let start = || Binary::spawn(serving(&builder.write(), address), address, tempfile::tempdir().unwrap());
+    let named = || {
+        let lines = start().lines_until("listening on http://");
+        let of = |key: &str| lines.iter().any(|line| line.contains("others can read") && line.contains(key));
+        (of("secret.key"), of("signing.key"))
+    };
+    assert_eq!(named(), (false, false));
+    for key in ["secret.key", "signing.key"] {
+        let file = builder.dir().join("data").join(key);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    assert_eq!(named(), (true, true));
+}
+
 /// What the next start refuses is not called proven: a file whose structure is damaged where no record is, and rows without
 /// which nobody can say whose journal it is.
 #[test]
@@ -413,10 +435,16 @@ fn a_journal_that_a_start_refuses_is_not_proven() {
     fs::write(&journal, bytes).unwrap();
     house.is_found_out("is damaged: ");
     fs::write(&journal, &whole).unwrap();
-    for row in ["node", "key_check"] {
-        house.journal(&format!("DELETE FROM meta WHERE key = '{row}'"));
-        house.optgate(&["ledger", "verify"]).failed(&format!("has lost the row `{row}` of its table `meta`"));
-        assert!(!house.refusal().is_empty());
+    let row = |name| {
+        (format!("DELETE FROM meta WHERE key = '{name}'"), format!("the row `{name}` of its table `meta`"))
+    };
+    let table = ("DROP TABLE meta".to_owned(), "its table `meta`".to_owned());
+    for (change, lost) in ["node", "key_check", "schema"].map(row).into_iter().chain([table]) {
+        house.journal(&change);
+        let words = format!("has lost {lost}: it was changed by another program");
+        house.optgate(&["ledger", "verify"]).failed(&words);
+        let refusal = house.refusal();
+        assert!(refusal.contains(&words), "{refusal}");
         fs::write(&journal, &whole).unwrap();
     }
     house.optgate(&["ledger", "verify"]).ok();

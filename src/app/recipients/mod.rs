@@ -3,19 +3,22 @@
 //! A message is a `POST` after Standard Webhooks 1.0.0: `webhook-id` is the same on every try, `webhook-timestamp` is
 //! the try's, and `webhook-signature` is `v1a,` with the Ed25519 signature of both and the body by the key that
 //! `optgate ledger key` prints. A 2xx is the receipt. What fails is tried again after a growing pause, for three days;
-//! 410 says that no more are wanted. While a recipient fails its other messages wait, and nobody else's do.
+//! 410 says that no more are wanted. While a recipient fails, or takes its time, its other messages wait, and nobody
+//! else's do.
 //!
 //! A mail, where `[mail]` names a server, has one `Message-ID` on every try; what the server said when it took it is the
 //! receipt. One whose mailbox it refuses for good is a person's to see to; all else is tried again like a message.
 
 mod message;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
@@ -30,7 +33,7 @@ use crate::edge::downstream::connection;
 use crate::edge::{House, Phase};
 use crate::privacy::Standing;
 use crate::store::recipients::{Due, Failed, RecipientsError, Recorded, Settled};
-use crate::store::time;
+use crate::store::{Store, time};
 
 /// Longest time between two rounds: how old a sighting may be that a crash takes along.
 const ROUND: Duration = Duration::from_secs(60);
@@ -48,9 +51,9 @@ const LEAST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4 * 3_600);
 /// Longest time for which a recipient that fails is asked nothing at all.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Messages to one recipient in a round.
-const IN_A_ROUND: i64 = 64;
-/// How long one recipient's part of a round may go on before the next of its messages is left to the next round.
+/// Messages to one recipient in one go.
+const AT_ONCE: i64 = 64;
+/// How long one recipient's go may last before the rest is left to its next, by the settings of then.
 const LONG: Duration = Duration::from_secs(20);
 /// How long a request may wait for its own record before an earlier one of its account is taken for it.
 const OWN_RECORD_US: i64 = 3_600 * 1_000_000;
@@ -62,7 +65,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Works until the process no longer serves: then another one does this.
 pub(super) async fn tell(house: Arc<House>, phase: watch::Receiver<Phase>) {
     tokio::select! {
-        () = Teller { house, waits: HashMap::new(), pruned: None }.rounds() => {}
+        () = Teller::of(house).rounds() => {}
         () = connection::not_serving(phase) => {}
     }
 }
@@ -71,10 +74,22 @@ struct Teller {
     house: Arc<House>,
     /// Recipients that failed, and until when they are left alone.
     waits: HashMap<String, Instant>,
+    /// Messages on their way, in one go for each recipient: nobody waits for another's.
+    under_way: FuturesUnordered<BoxFuture<'static, Went>>,
+    /// Who has one.
+    busy: HashSet<String>,
     pruned: Option<Instant>,
 }
 
+/// What came of a recipient's go: its name, and how long it is to be left alone, if it failed.
+type Went = (String, Result<Option<Duration>, RecipientsError>);
+
 impl Teller {
+    fn of(house: Arc<House>) -> Self {
+        let (waits, under_way, busy) = Default::default();
+        Self { house, waits, under_way, busy, pruned: None }
+    }
+
     async fn rounds(mut self) {
         let mut failing = false;
         loop {
@@ -91,10 +106,24 @@ impl Teller {
                     ROUND
                 }
             };
+            let store = self.house.store.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.house.store.recipients().changed() => {}
+                () = store.recipients().changed() => {}
+                Some((name, went)) = self.under_way.next() => self.came_back(name, went),
             }
+        }
+    }
+
+    /// A recipient's go is over.
+    fn came_back(&mut self, name: String, went: Result<Option<Duration>, RecipientsError>) {
+        self.busy.remove(&name);
+        let pause = went.unwrap_or_else(|error| {
+            tracing::error!(recipient = name, %error, "what came of a message could not be kept");
+            Some(LONGEST_WAIT)
+        });
+        if let Some(pause) = pause {
+            self.waits.insert(name, Instant::now() + pause);
         }
     }
 
@@ -104,9 +133,9 @@ impl Teller {
         let store = self.house.store.clone();
         let recipients = store.recipients();
         recipients.keep_sightings().await?;
-        let awaited = self.find_records().await?;
+        let awaited = find_records(&store).await?;
         recipients.plan(&settings).await?;
-        let more = self.send(&settings).await?;
+        let wait = self.send(&settings).await?;
         recipients.count().await?;
         if let Some(keep) = settings.store.retention
             && self.pruned.is_none_or(|at| at.elapsed() >= DAY)
@@ -115,90 +144,87 @@ impl Teller {
             recipients.prune(time::now_us().saturating_sub(keep)).await?;
             self.pruned = Some(Instant::now());
         }
-        match (more, awaited) {
-            (true, _) => Ok(Duration::ZERO),
-            (_, true) => Ok(PAUSE),
-            _ => self.until_next(&settings).await,
-        }
+        Ok(if awaited { wait.min(PAUSE) } else { wait })
     }
 
-    /// How long until the next message. One whose recipient is left alone, or no longer in the settings, is no reason to
-    /// hurry.
-    async fn until_next(&self, settings: &Settings) -> Result<Duration, RecipientsError> {
+    /// Has what is due sent, to all recipients at once, but for those who are being told and those who are left alone; how
+    /// long until the next message. One whose recipient is no longer in the settings is no reason to hurry.
+    async fn send(&mut self, settings: &Arc<Settings>) -> Result<Duration, RecipientsError> {
+        self.waits.retain(|_, until| *until > Instant::now());
         let mut wait = ROUND;
         for recipient in settings.recipients.iter().filter(|r| Route::of(r, settings).is_some()) {
-            let way = recipient.way.word();
-            if let Some(due) = self.house.store.recipients().next_due(recipient.name.clone(), way).await? {
-                let due = u64::try_from(due.saturating_sub(time::now_us())).unwrap_or(0);
-                let left = self.waits.get(&recipient.name);
-                let left =
-                    left.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
-                wait = wait.min(left.max(Duration::from_micros(due)));
+            let (name, way) = (&recipient.name, recipient.way.word());
+            if self.busy.contains(name) {
+                continue;
+            }
+            let Some(due) = self.house.store.recipients().next_due(name.clone(), way).await? else {
+                continue;
+            };
+            let due = u64::try_from(due.saturating_sub(time::now_us())).unwrap_or(0);
+            let left = self
+                .waits
+                .get(name)
+                .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            let left = left.max(Duration::from_micros(due));
+            if left.is_zero() {
+                self.busy.insert(name.clone());
+                let (sender, recipient) = (Sender(Arc::clone(&self.house)), Arc::clone(recipient));
+                let settings = Arc::clone(settings);
+                self.under_way.push(Box::pin(async move {
+                    let went = sender.send_to(&recipient, &settings).await;
+                    (recipient.name.clone(), went)
+                }));
+            } else {
+                wait = wait.min(left);
             }
         }
         Ok(wait.max(LEAST_WAIT))
     }
+}
 
-    /// Requests whose record nobody named: what a crash left, and what was recorded without waiting. Whether a record is
-    /// on its way.
-    async fn find_records(&self) -> Result<bool, RecipientsError> {
-        let store = &self.house.store;
-        let (mut found, mut awaited) = (Vec::new(), false);
-        for pending in store.recipients().pending().await? {
-            let age_us = time::now_us().saturating_sub(pending.requested_us);
-            awaited |= age_us < SOON_US;
-            let standing = store.lookup(&pending.subject);
-            if standing == Standing::NotLoaded || !standing.is_out() {
-                continue;
-            }
-            // One that cannot be read is looked for again.
-            let Ok(Some(last)) = store.last_record(&pending.subject).await else { continue };
-            let own = last.time_us >= pending.requested_us || age_us > OWN_RECORD_US;
-            if last.is_opt_out() && own {
-                let (subject, reference, effective_us) = (pending.subject, last.reference, last.time_us);
-                found.push(Recorded { subject, reference, effective_us });
-            }
+/// Requests whose record nobody named: what a crash left, and what was recorded without waiting. Whether a record is
+/// on its way.
+async fn find_records(store: &Store) -> Result<bool, RecipientsError> {
+    let (mut found, mut awaited) = (Vec::new(), false);
+    for pending in store.recipients().pending().await? {
+        let age_us = time::now_us().saturating_sub(pending.requested_us);
+        awaited |= age_us < SOON_US;
+        let standing = store.lookup(&pending.subject);
+        if standing == Standing::NotLoaded || !standing.is_out() {
+            continue;
         }
-        if !found.is_empty() {
-            store.recipients().recorded(found).await?;
+        // One that cannot be read is looked for again.
+        let Ok(Some(last)) = store.last_record(&pending.subject).await else { continue };
+        let own = last.time_us >= pending.requested_us || age_us > OWN_RECORD_US;
+        if last.is_opt_out() && own {
+            let (subject, reference, effective_us) = (pending.subject, last.reference, last.time_us);
+            found.push(Recorded { subject, reference, effective_us });
         }
-        Ok(awaited)
     }
-
-    /// Sends what is due, to all recipients at once. Whether there may be more at once.
-    async fn send(&mut self, settings: &Settings) -> Result<bool, RecipientsError> {
-        self.waits.retain(|_, until| *until > Instant::now());
-        let waits = |recipient: &Recipient| self.waits.contains_key(&recipient.name);
-        let ready =
-            settings.recipients.iter().filter(|recipient| !waits(recipient)).filter_map(|recipient| {
-                Some(self.send_to((&recipient.name, recipient.way.word()), Route::of(recipient, settings)?))
-            });
-        let mut more = false;
-        let sent = join_all(ready).await;
-        for one in sent {
-            let (name, pause, full) = one?;
-            more |= full && pause.is_none();
-            if let Some(pause) = pause {
-                self.waits.insert(name, Instant::now() + pause);
-            }
-        }
-        Ok(more)
+    if !found.is_empty() {
+        store.recipients().recorded(found).await?;
     }
+    Ok(awaited)
+}
 
-    /// Sends a recipient's messages in turn, up to one that fails, and no more once that has taken [`LONG`]: all others wait
-    /// for the slowest.
+/// Sends messages.
+struct Sender(Arc<House>);
+
+impl Sender {
+    /// Sends a recipient's messages in turn, up to one that fails, and no more once that has taken [`LONG`]. How long it is to
+    /// be left alone, if one failed.
     async fn send_to(
         &self,
-        (name, way): (&str, &'static str),
-        route: Route<'_>,
-    ) -> Result<(String, Option<Duration>, bool), RecipientsError> {
-        let recipients = self.house.store.recipients();
-        let due = recipients.due(name.to_owned(), way, IN_A_ROUND).await?;
-        let full = i64::try_from(due.len()).unwrap_or(i64::MAX) >= IN_A_ROUND;
+        recipient: &Recipient,
+        settings: &Settings,
+    ) -> Result<Option<Duration>, RecipientsError> {
+        let Some(route) = Route::of(recipient, settings) else { return Ok(None) };
+        let (recipients, name) = (self.0.store.recipients(), recipient.name.as_str());
+        let due = recipients.due(name.to_owned(), recipient.way.word(), AT_ONCE).await?;
         let begun = Instant::now();
         for message in due {
             if begun.elapsed() >= LONG {
-                return Ok((name.to_owned(), None, true));
+                break;
             }
             let (settled, pause) = match self.take(&message, &route).await {
                 Ok(receipt) => (Settled::Told(receipt), None),
@@ -218,10 +244,10 @@ impl Teller {
             }
             recipients.tried(message.id, settled).await?;
             if pause.is_some() {
-                return Ok((name.to_owned(), pause, full));
+                return Ok(pause);
             }
         }
-        Ok((name.to_owned(), None, full))
+        Ok(None)
     }
 
     /// Sends one message by its way; its receipt.
@@ -238,7 +264,7 @@ impl Teller {
         let timestamp = Timestamp::now().as_second().to_string();
         let signed = [message.id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
         let request = || -> anyhow::Result<_> {
-            let signature = BASE64.encode(&self.house.store.recipients().sign(&signed)?);
+            let signature = BASE64.encode(&self.0.store.recipients().sign(&signed)?);
             Ok(outward::request(Method::POST, &webhook.url)
                 .header(header::CONTENT_TYPE, "application/json")
                 .header(header::ACCEPT, "application/json")
@@ -252,7 +278,10 @@ impl Teller {
         match tokio::time::timeout(PATIENCE, asked).await {
             Err(_) => Err(Refusal::unreached(format!("no answer within {} s", PATIENCE.as_secs()))),
             Ok(Err(error)) => Err(Refusal::unreached(short(&format!("{error:#}")))),
-            Ok(Ok((status, answer))) if status.is_success() => Ok(receipt(status, &answer)),
+            // A 2xx is the receipt, whatever comes behind it.
+            Ok(Ok((status, answer))) if status.is_success() => {
+                Ok(receipt(status, &answer.unwrap_or_default()))
+            }
             Ok(Ok((status, _))) => Err(Refusal::answered(status)),
         }
     }

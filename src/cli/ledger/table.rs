@@ -267,12 +267,18 @@ impl<R: Read> Read for Readable<R> {
 
 type AfterBom<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
+/// How a file in UTF-16 begins, which a reader of CSV would take for letters that nobody knows.
+const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
 /// A file from behind its byte order mark, if it has one or, joined from parts, more.
 fn after_bom<R: Read>(mut file: R) -> io::Result<AfterBom<R>> {
     let mut first = Vec::new();
     // A second one a reader of CSV takes for the first.
     loop {
         file.by_ref().take(BOM.len() as u64).read_to_end(&mut first)?;
+        if UTF_16.iter().any(|mark| first.starts_with(mark)) {
+            return Err(io::Error::other("it is in UTF-16; save it in UTF-8"));
+        }
         if first != BOM {
             break;
         }
@@ -427,6 +433,17 @@ mod tests {
         readable.read_to_string(&mut text).unwrap();
         assert_eq!(readable.digest(), survey.digest);
         (text, survey.unreadable.iter().map(|row| (row.line, row.why)).collect())
+    }
+
+    /// Spreadsheets write it where they are asked for Unicode text.
+    #[test]
+    fn a_file_in_utf_16_is_refused_by_its_name() {
+        let utf_16 = "\u{feff}account,site,date\n".encode_utf16();
+        let (little, big): (Vec<_>, Vec<_>) =
+            utf_16.map(|unit| (unit.to_le_bytes(), unit.to_be_bytes())).unzip();
+        for file in [little.concat(), big.concat()] {
+            assert_eq!(survey(&file[..]).unwrap_err().to_string(), "it is in UTF-16; save it in UTF-8");
+        }
     }
 
     #[test]

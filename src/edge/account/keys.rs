@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -128,6 +128,10 @@ impl KeySet {
         let set = JwkSet { keys: read.take(MOST_KEYS).collect() };
         let usable = set.keys.iter().filter(|jwk| {
             let signs = !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
+            // RFC 7517, 4.3. A public key verifies; some write what its private one does.
+            let operations = jwk.common.key_operations.as_deref();
+            let for_it = |one: &KeyOperations| matches!(one, KeyOperations::Verify | KeyOperations::Sign);
+            let signs = signs && operations.is_none_or(|all| all.is_empty() || all.iter().any(for_it));
             let secret = matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
             signs && (secrets || !secret)
         });
@@ -231,6 +235,7 @@ mod tests {
             {"kty": "oct", "k": "c2VjcmV0", "kid": "secret"},
             {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "a"},
             {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "use": "enc"},
+            {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "key_ops": ["wrapKey", "x"]},
             {"kty": "strange"}, 7]}"#;
         let set = KeySet::of_jwks(json, &[JwtAlgorithm::EdDSA], false).unwrap();
         assert!(

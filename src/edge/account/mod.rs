@@ -10,14 +10,16 @@ pub mod scope;
 pub mod sessions;
 pub mod token;
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, header};
 
 use self::scope::{Known, Scope, standing};
-use self::token::Verdict;
+use self::token::{Place, Verdict};
 use super::exchange::Exchange;
 use super::house::{Core, Site, Snapshot};
 use crate::config::Session;
-use crate::privacy::signal::cookie_pairs;
+use crate::privacy::signal::{cookie_pairs, cookie_pieces};
 use crate::privacy::{Basis, Mark, Mode, OwnCookie, Signals, Standing, decide};
 use crate::store::recipients::AccountKey;
 use crate::telemetry::accounts::Token;
@@ -32,15 +34,17 @@ pub fn look_up(core: &Core, x: &mut Exchange, headers: &HeaderMap) {
     let (settings, scope) = (&snapshot.settings.account, Scope::of(core.keys(), &site.settings));
     let recording = x.mode == Mode::Enforce;
     if let Some(session) = &settings.session {
-        x.session = cookie(headers, &session.cookie).map(|value| scope.session(value));
+        x.session = joined_cookies(headers, &session.cookie).map(|value| scope.session(&value));
     }
     let mut pending = false;
-    let (given, by_session) = match key_in_header(x, headers) {
-        Ok(Some(key)) => (Some(scope.account(key.as_bytes())), None),
-        Ok(None) => match by_token(core, &snapshot, headers, scope, &mut pending) {
-            None => (None, x.session.and_then(|session| core.house.sessions.account(session))),
-            given => (given, None),
-        },
+    let given = match key_in_header(x, headers) {
+        Ok(Some(key)) => Ok(Some(scope.account(key.as_bytes()))),
+        Ok(None) => by_token(core, &snapshot, headers, scope, &mut pending),
+        Err(Ambiguous) => Err(Ambiguous),
+    };
+    let (given, by_session) = match given {
+        Ok(None) => (None, x.session.and_then(|session| core.house.sessions.account(session))),
+        Ok(given) => (given, None),
         Err(Ambiguous) => {
             pending = true;
             (None, None)
@@ -109,13 +113,13 @@ pub fn key(x: &Exchange, headers: &HeaderMap) -> Option<AccountKey> {
     let by_header = key_in_header(x, headers).ok()?.map(|key| AccountKey::from(key.as_bytes()));
     let by_token = || {
         let verifier = x.snapshot.verifier.as_ref()?;
-        let key = verifier.tokens(headers).find_map(|token| verifier.account_key(token));
+        let key = verifier.tokens(headers).find_map(|(_, token)| verifier.account_key(token));
         key.map(|key| AccountKey::from(key.into_bytes()))
     };
     by_header.or_else(by_token)
 }
 
-/// A trusted hop names several accounts in one request.
+/// Several accounts are named where one can be: by a trusted hop, by tokens in cookies of one name, by an origin.
 struct Ambiguous;
 
 /// The account's key in the header of a trusted hop. Which of several lines the hop itself set nobody can tell: a
@@ -124,27 +128,37 @@ struct Ambiguous;
 fn key_in_header<'a>(x: &Exchange, headers: &'a HeaderMap) -> Result<Option<&'a HeaderValue>, Ambiguous> {
     let name = x.snapshot.settings.account.header.as_ref().filter(|_| x.client.peer_trusted);
     let Some(name) = name else { return Ok(None) };
-    let mut keys = headers.get_all(name).iter().filter(|key| !key.is_empty());
-    let first = keys.next();
-    let joined = first.is_some_and(|key| key.as_bytes().contains(&b','));
-    if joined || keys.any(|key| Some(key) != first) { Err(Ambiguous) } else { Ok(first) }
+    let key = only_one(headers.get_all(name))?;
+    let joined = key.is_some_and(|key| key.as_bytes().contains(&b','));
+    if joined { Err(Ambiguous) } else { Ok(key) }
 }
 
+/// The account of a token: a bearer's goes before cookies'. Which of several cookies of a name the site reads nobody can
+/// tell: a page of another host of its domain can set one beside the site's own.
 fn by_token(
     core: &Core,
     snapshot: &Snapshot,
     headers: &HeaderMap,
     scope: Scope<'_>,
     pending: &mut bool,
-) -> Option<Known> {
-    let verifier = snapshot.verifier.as_ref()?;
+) -> Result<Option<Known>, Ambiguous> {
+    let Some(verifier) = snapshot.verifier.as_ref() else { return Ok(None) };
     let now = jiff::Timestamp::now().as_second();
-    let mut refused = None;
-    for token in verifier.tokens(headers) {
+    let (mut named, mut refused): (Option<Known>, _) = (None, None);
+    for (place, token) in verifier.tokens(headers) {
         let what = match core.tokens.borrow_mut().verdict(verifier, scope, token, now) {
             Verdict::Account(account) => {
-                core.house.metrics.accounts.token(Token::Verified);
-                return Some(account);
+                if named.as_ref().is_some_and(|named| named.subject != account.subject) {
+                    return Err(Ambiguous);
+                }
+                if named.is_none() {
+                    core.house.metrics.accounts.token(Token::Verified);
+                }
+                if place == Place::Bearer {
+                    return Ok(Some(account));
+                }
+                named = Some(account);
+                continue;
             }
             Verdict::Pending => Token::Pending,
             Verdict::Refused(why) => why,
@@ -152,8 +166,10 @@ fn by_token(
         *pending |= what == Token::Pending;
         refused.get_or_insert(what);
     }
-    core.house.metrics.accounts.token(refused?);
-    None
+    if let (None, Some(why)) = (&named, refused) {
+        core.house.metrics.accounts.token(why);
+    }
+    Ok(named)
 }
 
 /// The values of cookies of this name that are not empty, as they stand.
@@ -168,26 +184,57 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     cookies(headers, name).next()
 }
 
+/// The values of all cookies of this name that are not empty, as one: whoever has set one of them beside the site's own, on
+/// another host of its domain, does not know the others, and so not what a session is known by.
+fn joined_cookies<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
+    let mut values = cookies(headers, name);
+    let mut joined = Cow::Borrowed(values.next()?);
+    for value in values {
+        let joined = joined.to_mut();
+        // No value has one in it.
+        joined.push(b';');
+        joined.extend_from_slice(value);
+    }
+    Some(joined)
+}
+
 /// Takes what an origin's answer says of the account out of its head, in every mode, and remembers it for the
 /// session. True when the account is opted out and the request had not been decided so: this very answer is then for
 /// somebody who has opted out.
 ///
 /// A named account is the visitor's from here on, so that step 10 records for it what the request itself said; not where
-/// the request has named one, which goes before.
+/// the request has named one, which goes before. An answer that names several counts as for somebody who has opted out, and
+/// as for none of them.
 pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     let Some(session) = &x.snapshot.settings.account.session else { return false };
-    let Some(named) = headers.remove(&session.header) else { return false };
+    if !headers.contains_key(&session.header) {
+        return false;
+    }
+    let named = only_one(headers.get_all(&session.header)).map(|named| named.cloned());
+    headers.remove(&session.header);
     let snapshot = x.snapshot.clone();
     let site = x.site_in(&snapshot);
     let Some(session) = &snapshot.settings.account.session else { return false };
     let scope = Scope::of(core.keys(), &site.settings);
-    if named.is_empty() {
-        // Nobody is logged in any more.
-        if let Some(mark) = x.session {
-            core.house.sessions.forget(mark);
+    let named = match named {
+        Ok(Some(named)) => named,
+        Ok(None) => {
+            // Nobody is logged in any more.
+            if let Some(mark) = x.session {
+                core.house.sessions.forget(mark);
+            }
+            return false;
         }
-        return false;
-    }
+        Err(Ambiguous) => {
+            if !x.account_given {
+                x.signals.account = unread(x, x.signals.account);
+                x.named.account = None;
+                x.aliases.account.clear();
+                (x.account_key, x.programme) = (None, false);
+            }
+            return raised(core, x, x.signals);
+        }
+    };
     let account = scope.account(named.as_bytes());
     if let Some(mark) = begun(headers, session, scope).or(x.session) {
         core.house.sessions.remember(mark, &account, session.most, session.lasts);
@@ -210,6 +257,11 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
         x.account_key = about_to_opt_out(x).then(|| AccountKey::from(named.as_bytes()));
         x.programme = site.programme.is_some() && x.signals.account == Standing::Programme;
     }
+    raised(core, x, signals)
+}
+
+/// Decides anew, once an answer has named an account; true when its visitor is opted out by that.
+fn raised(core: &Core, x: &mut Exchange, signals: Signals) -> bool {
     if x.decision.opted_out() {
         return false;
     }
@@ -219,12 +271,73 @@ pub fn heard(core: &Core, x: &mut Exchange, headers: &mut HeaderMap) -> bool {
     raised
 }
 
-/// The session that an answer begins: after a log-in it mostly has another cookie than before.
+/// The one value of a field that is not empty, if there is one, however many lines have it.
+fn only_one<'a>(
+    values: impl IntoIterator<Item = &'a HeaderValue>,
+) -> Result<Option<&'a HeaderValue>, Ambiguous> {
+    let mut values = values.into_iter().filter(|value| !value.is_empty());
+    let first = values.next();
+    if values.any(|value| Some(value) != first) { Err(Ambiguous) } else { Ok(first) }
+}
+
+/// The session that an answer begins: after a log-in it mostly has another cookie than before. One that the browser is to
+/// forget at once begins none: what stands in it is the same for everybody who logs out ("deleted").
 fn begun(headers: &HeaderMap, session: &Session, scope: Scope<'_>) -> Option<Mark> {
     let value_of = |line: &HeaderValue| {
-        let pair = line.as_bytes().split(|&b| b == b';').next()?;
+        let mut pieces = cookie_pieces(line.as_bytes());
+        let pair = pieces.next()?;
+        let mut attributes = pieces.filter_map(|piece| cookie_pairs(piece).next());
+        if attributes.any(ends_at_once) {
+            return None;
+        }
         let (name, value) = cookie_pairs(pair).next()?;
         (name == session.cookie.as_bytes() && !value.is_empty()).then(|| scope.session(value))
     };
     headers.get_all(header::SET_COOKIE).iter().filter_map(value_of).last()
+}
+
+/// Whether an attribute of `Set-Cookie` says that the cookie is over (RFC 6265, 5.2.1 and 5.2.2).
+fn ends_at_once((name, value): (&[u8], &[u8])) -> bool {
+    let text = || std::str::from_utf8(value).ok();
+    if name.eq_ignore_ascii_case(b"max-age") {
+        return text().and_then(|text| text.parse::<i64>().ok()).is_some_and(|seconds| seconds <= 0);
+    }
+    // In the form of RFC 9110, 5.6.7, or with the dashes of its forebears.
+    let date = || jiff::fmt::rfc2822::parse(&text()?.replace('-', " ")).ok();
+    name.eq_ignore_ascii_case(b"expires")
+        && date().is_some_and(|date| date.timestamp() <= jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threat: what a site writes into the cookie of everybody who logs out must not be known as the last one's session.
+    #[test]
+    fn a_cookie_that_is_to_be_forgotten_begins_no_session() {
+        for (attribute, over) in [
+            ("Max-Age=0", true),
+            ("max-age=-1", true),
+            ("Expires=Thu, 01 Jan 1970 00:00:00 GMT", true),
+            ("expires=Thu, 01-Jan-1970 00:00:01 GMT", true),
+            ("Max-Age=3600", false),
+            ("Expires=Fri, 31 Dec 9999 23:59:59 GMT", false),
+            ("Expires=soon", false),
+            ("Path=/", false),
+        ] {
+            let pair = cookie_pairs(attribute.as_bytes()).next().unwrap();
+            assert_eq!(ends_at_once(pair), over, "{attribute}");
+        }
+    }
+
+    #[test]
+    fn cookies_of_one_name_are_one_session_and_none_of_them_alone_is_it() {
+        let joined = |field: &'static str| {
+            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(field))]);
+            joined_cookies(&headers, "sid").map(|value| String::from_utf8(value.into_owned()).unwrap())
+        };
+        assert_eq!(joined("a=1; sid=x; sid=; b=2").as_deref(), Some("x"));
+        assert_eq!(joined("sid=x; sid=y").as_deref(), Some("x;y"));
+        assert_eq!(joined("sid=; a=1"), None);
+    }
 }

@@ -43,6 +43,15 @@ pub enum Verdict {
     Refused(Token),
 }
 
+/// Where a token stands in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In `Authorization`, which no page but the site's own can have sent.
+    Bearer,
+    /// In a cookie, of which there may be several of one name.
+    Cookie,
+}
+
 /// Verifies tokens; shared by all cores, and kept over reloads that do not change its settings.
 #[derive(Debug)]
 pub struct Verifier {
@@ -125,7 +134,7 @@ impl Verifier {
 
     /// What may be the tokens of a request, those that count first before the others: a bearer's, then cookies'. An API's
     /// own bearer and a stale cookie of another path are none, which only a look at them tells.
-    pub fn tokens<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+    pub fn tokens<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = (Place, &'a [u8])> {
         let bearer = || {
             let value = headers.get(header::AUTHORIZATION)?.as_bytes();
             let (scheme, token) = value.split_at_checked(7)?;
@@ -133,7 +142,8 @@ impl Verifier {
         };
         let cookies =
             self.settings.cookie.as_deref().into_iter().flat_map(|name| super::cookies(headers, name));
-        self.settings.bearer.then(bearer).flatten().into_iter().chain(cookies).take(TOKENS)
+        let bearer = self.settings.bearer.then(bearer).flatten().map(|token| (Place::Bearer, token));
+        bearer.into_iter().chain(cookies.map(|token| (Place::Cookie, token))).take(TOKENS)
     }
 
     /// Verifies a token, and says until when (Unix seconds) and by which set the verdict holds.
@@ -182,7 +192,16 @@ impl Verifier {
         };
         let mut validation = Validation::new(head.alg);
         self.demand(&mut validation);
-        let claims = first_that_signed(token, &candidates, &validation).map_err(|error| reason(&error))?;
+        let claims = match first_that_signed(token, &candidates, &validation) {
+            Ok(claims) => claims,
+            // Without a name, or under the same, a new key is told apart by its signatures alone.
+            Err(error) => match reason(&error) {
+                Token::Signature if self.may_still_come(&signed_by(token), taken) => {
+                    return Err(Token::Pending);
+                }
+                why => return Err(why),
+            },
+        };
         let account = claims.get(&self.settings.claim).and_then(text).ok_or(Token::Claim)?;
         // What is not a number has been refused; what is too large is far away.
         let ends = claims.get("exp").and_then(Value::as_f64).map_or(i64::MAX, |exp| exp as i64);
@@ -207,7 +226,7 @@ impl Verifier {
 
     /// Whether a key that is not in the set may be in the next one, which is asked for. However often that fails, and
     /// however long it is held back, nobody can know whose the token is until a set has come that was asked for after
-    /// it.
+    /// it. `id`: the key's name, or what else is seen of it.
     fn may_still_come(&self, id: &str, taken: &Taken) -> bool {
         if matches!(self.settings.keys, JwtKeys::File(_)) {
             return false;
@@ -232,6 +251,11 @@ impl Verifier {
     fn millis(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).map_or(u64::MAX, |millis| millis.saturating_add(1))
     }
+}
+
+/// What is seen of the key of a token that none of a set's has signed: what it signed.
+fn signed_by(token: &[u8]) -> String {
+    format!("signed {}", String::from_utf8_lossy(token))
 }
 
 /// The claims, by the first key that signed them.
@@ -432,6 +456,20 @@ pub(super) mod tests {
         assert_eq!(said(&verifier, &named("d")), Verdict::Pending, "a new name is another question");
     }
 
+    /// A key that is named as before, or not at all, can be another.
+    #[test]
+    fn a_signature_of_no_key_is_pending_until_a_set_asked_for_later_made_it_of_none() {
+        let verifier = fetching();
+        verifier.take(set("a"), Moment(0));
+        let nameless =
+            named("a").replace(&named("a")[..named("a").find('.').unwrap()], "eyJhbGciOiJFZERTQSJ9");
+        for unsigned in [named("a"), nameless] {
+            assert_eq!(said(&verifier, &unsigned), Verdict::Pending, "{unsigned}");
+        }
+        verifier.take(set("a"), Moment(verifier.moment().0 + 1));
+        assert_eq!(said(&verifier, &named("a")), Verdict::Refused(Token::Signature));
+    }
+
     /// Threat: whoever sends made-up keys must not have the issuer asked over and over, nor undo another's opt-out.
     #[test]
     fn a_flood_of_unknown_keys_asks_once_and_refuses_nobody_too_early() {
@@ -453,7 +491,8 @@ pub(super) mod tests {
         headers.insert("cookie", "a=1; t=stale; t=; t=from.the.cookie".parse().unwrap());
         let (both, cookie) = (verifier(|_| ()), verifier(|s| s.bearer = false));
         let found = |verifier: &Verifier, headers: &HeaderMap| {
-            let tokens = verifier.tokens(headers).map(|token| String::from_utf8_lossy(token).into_owned());
+            let tokens =
+                verifier.tokens(headers).map(|(_, token)| String::from_utf8_lossy(token).into_owned());
             tokens.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(found(&both, &headers), "stale from.the.cookie");

@@ -15,7 +15,7 @@ mod health;
 mod ship;
 mod tail;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -128,6 +128,8 @@ enum Ask {
     Others { answer: Answer<usize> },
     /// When these accounts opted back in last, as far as the database has it.
     OptedIn { subjects: Vec<Subject>, answer: Answer<HashMap<Subject, i64>> },
+    /// Where denials of these accounts that the database has came from: their policies.
+    Denied { subjects: Vec<Subject>, answer: Answer<HashSet<String>> },
     /// Forget the earlier secrets there too.
     Retired { answer: Answer<()> },
     /// A record of another node.
@@ -221,6 +223,11 @@ impl FeedHandle {
         subjects: Vec<Subject>,
     ) -> Result<HashMap<Subject, i64>, RecordError> {
         self.ask(|answer| Ask::OptedIn { subjects, answer }).await
+    }
+
+    /// Where requests of these accounts came from that are on record as denied, on whichever node.
+    pub(super) async fn denied(&self, subjects: Vec<Subject>) -> Result<HashSet<String>, RecordError> {
+        self.ask(|answer| Ask::Denied { subjects, answer }).await
     }
 
     /// Accounts are hashed under the live secret alone from here on.
@@ -467,6 +474,12 @@ async fn serve(
                 let (url, keys) = (settings.url.clone(), keys.clone());
                 spawn_answer(&mut answering, answer, async move {
                     Database::connect(&url).await?.opted_in(&subjects, &keys).await
+                });
+            }
+            Ask::Denied { subjects, answer } => {
+                let url = settings.url.clone();
+                spawn_answer(&mut answering, answer, async move {
+                    Database::connect(&url).await?.denied(&subjects).await
                 });
             }
             Ask::Retired { answer } => {

@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::file::Reader;
 use super::{FIRST_PAUSE, FeedHandle, longer, unreadable};
-use crate::config::{self, Names};
+use crate::config::{self, DatabaseUrl, Names};
 use crate::privacy::{Keys, Standing, Subject};
 use crate::store::journal::believed::Choice;
-use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble};
+use crate::store::journal::postgres::{CHANNEL, Database, Heard, Trouble, timed};
 use crate::store::merge::{Seen, merge};
 use crate::store::names::complaint;
 use crate::store::state::State;
@@ -163,11 +163,7 @@ impl Tail {
         let reader = Reader::open(&self.journal).await.map_err(unreadable)?;
         let listener = match self.settings.listen && self.settings.read_url.is_none() {
             false => None,
-            true => {
-                let mut listener = PgListener::connect(url.as_str()).await.map_err(no_listening)?;
-                listener.listen(CHANNEL).await?;
-                Some(listener)
-            }
+            true => Some(timed(listening(url)).await?),
         };
         Ok(Sources { database, reader, listener, unlisted })
     }
@@ -391,6 +387,13 @@ impl Tail {
         told.extend(own);
         Ok(self.state.index.weighed(subject, &merge(&told), last))
     }
+}
+
+/// A connection that notifications come over.
+async fn listening(url: &DatabaseUrl) -> Result<PgListener, Trouble> {
+    let mut listener = PgListener::connect(url.as_str()).await.map_err(no_listening)?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
 }
 
 /// Why nobody can listen, with what to do where a pooler stands between.

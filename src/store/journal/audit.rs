@@ -11,7 +11,7 @@ use super::chain::{Fields, Head, Kept, Link, digest, put};
 use super::checkpoint::Checkpoint;
 use super::merkle;
 use super::replay::{link_of, of_another};
-use super::schema::{SEALED, TIMELESS, meta, refuse_damage, refuse_nameless, schema_version};
+use super::schema::{SEALED, TIMELESS, meta, refuse_damage, schema_version};
 use super::seal::EVIDENCE;
 use super::sealed::Sealed;
 use super::{BROKEN, explain, mark, refuse, secrets};
@@ -140,7 +140,6 @@ async fn send_pages(
     let schema = schema_version(connection).await.map_err(named)?;
     let mut head = Head::default();
     let mut signed = 0;
-    refuse_nameless(path, connection).await?;
     let node = meta(connection, "node").await.map_err(named)?;
     let mut sealed = Sealed::default();
     if schema >= 3 && pages.send(signers(path, connection).await).is_err() {

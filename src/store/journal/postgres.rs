@@ -22,7 +22,7 @@ use super::chain::{Fields, Link};
 use crate::config::DatabaseUrl;
 use crate::privacy::{Keys, Subject};
 use crate::store::merge::Told;
-use crate::store::record::Kind;
+use crate::store::record::{DENIED, Kind};
 
 /// Channel of notifications.
 pub(in crate::store) const CHANNEL: &str = "optgate";
@@ -420,6 +420,28 @@ impl Database {
         .await
     }
 
+    /// The policies of these accounts' denials that are here.
+    pub(in crate::store) async fn denied(
+        &mut self,
+        subjects: &[Subject],
+    ) -> Result<HashSet<String>, Trouble> {
+        let subjects: Vec<Vec<u8>> = subjects.iter().map(|subject| subject.as_bytes().to_vec()).collect();
+        self.call(async |connection| {
+            let rows = query("SELECT canonical FROM optgate.records WHERE subject = ANY($1) AND kind = $2")
+                .bind(subjects)
+                .bind(DENIED)
+                .fetch_all(&mut *connection)
+                .await?;
+            let policy = |row: &PgRow| {
+                let canonical: Option<&[u8]> = row.try_get(0)?;
+                Ok::<_, sqlx::Error>(canonical.and_then(Fields::decode).map(|said| said.policy.to_owned()))
+            };
+            let all = rows.iter().map(policy).collect::<Result<Vec<_>, _>>()?;
+            Ok(all.into_iter().flatten().collect())
+        })
+        .await
+    }
+
     /// The canonical bytes of a record, by its normalised reference.
     pub(in crate::store) async fn find(&mut self, reference: &str) -> Result<Option<Vec<u8>>, Trouble> {
         self.call(async |connection| {
@@ -439,7 +461,7 @@ pub(super) fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, 
 }
 
 /// A call that ends. One that was cut short leaves a connection that must not be used again.
-async fn timed<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+pub(in crate::store) async fn timed<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let silent = || Trouble::Away(format!("no answer within {} s", CALL.as_secs()));
     tokio::time::timeout(CALL, call).await.map_err(|_| silent())?
 }

@@ -215,6 +215,7 @@ pub(super) async fn refuse_strangers(
     if id != APPLICATION_ID {
         return Err(refuse(path, "is a database of another program; choose another folder with --data-dir"));
     }
+    refuse_nameless(path, connection).await?;
     let schema = schema_version(connection).await.map_err(|e| explain(path, &e))?;
     if schema > MIGRATIONS.len() {
         return Err(refuse(
@@ -385,17 +386,24 @@ pub(super) async fn migrate_to(
 /// Rows of `meta` that every journal has.
 const ALWAYS_THERE: [&str; 3] = ["schema", "node", "key_check"];
 
-/// Refuses a journal that has lost a row of `meta`: without it nobody can say whose it is.
-pub(super) async fn refuse_nameless(
+/// Refuses a journal that has lost a row of `meta`, or all of it: without them nobody can say whose it is.
+async fn refuse_nameless(
     path: &Path,
     connection: &mut SqliteConnection,
 ) -> std::result::Result<(), OpenError> {
+    let named = |e: sqlx::Error| explain(path, &e);
+    let lost = |what: String| {
+        refuse(path, format!("has lost {what}: it was changed by another program. {EVIDENCE}"))
+    };
+    let there =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'meta'");
+    let there: i64 = there.fetch_one(&mut *connection).await.map_err(named)?;
+    if there == 0 {
+        return Err(lost("its table `meta`".to_owned()));
+    }
     for key in ALWAYS_THERE {
-        if meta(connection, key).await.map_err(|e| explain(path, &e))?.is_none() {
-            let why = format!(
-                "has lost the row `{key}` of its table `meta`: it was changed by another program. {EVIDENCE}"
-            );
-            return Err(refuse(path, why));
+        if meta(connection, key).await.map_err(named)?.is_none() {
+            return Err(lost(format!("the row `{key}` of its table `meta`")));
         }
     }
     Ok(())

@@ -8,9 +8,8 @@ use sqlx::sqlite::SqliteConnection;
 use super::beside::changing;
 use super::checkpoint::vouched;
 use super::{explain, refuse};
-use crate::store::OpenError;
 use crate::store::signing::Signer;
-use crate::store::time;
+use crate::store::{OpenError, files, time};
 
 /// Makes a new signer known; it and `old` vouch for each other. Works beside a running server.
 pub(in crate::store) fn add(path: &Path, old: Option<&Signer>, new: &Signer) -> Result<(), OpenError> {
@@ -52,6 +51,7 @@ pub(super) async fn of_journal(
     let unusable = |e: std::io::Error| refuse(key_file, format!("cannot be used: {e}"));
     let known: Vec<String> =
         sqlx::query_scalar("SELECT id FROM signers").fetch_all(&mut *connection).await.map_err(named)?;
+    files::warn_if_shared(key_file);
     let signer = match Signer::load(key_file).map_err(unusable)? {
         Some(signer) if known.contains(&signer.public().id()) => return Ok(signer),
         Some(signer) if known.is_empty() => signer,

@@ -628,6 +628,26 @@ fn no_complaint_shows_the_line_of_a_databases_address() {
     assert!(refused.contains("postgres://***@db.example") && !refused.contains("hunter2"), "{refused}");
 }
 
+/// A certificate's file that is not there is said at once, and by its name: the client says at every try that something is
+/// not there.
+#[test]
+fn a_file_that_a_databases_address_names_must_be_there() {
+    let desk = Desk::with(SITE);
+    let (there, gone) = (desk.beside("roots.pem", ""), "/nowhere/roots.pem");
+    let with = |key: &str, file: &str| {
+        let other = if key == "read_url" { "url = \"postgres://127.0.0.1/optgate\"\n" } else { "" };
+        let address =
+            format!("postgres://optgate:hunter2@db.example/optgate?sslmode=verify-full&sslrootcert={file}");
+        format!("{SITE}[store]\nengine = \"postgres\"\n{other}{key} = {address:?}\n")
+    };
+    for key in ["url", "read_url"] {
+        let refused = Desk::with(&with(key, gone)).refused();
+        assert!(refused.contains(&format!("`store.{key}` names a file that cannot be read")), "{refused}");
+        assert!(refused.contains(gone) && !refused.contains("hunter2"), "{refused}");
+        Desk::with(&with(key, there.to_str().unwrap())).loaded();
+    }
+}
+
 /// serde would read a list as the table's values in order: `log = ["json"]` must not set the format.
 #[test]
 fn a_list_is_not_taken_for_a_table() {

@@ -2,9 +2,9 @@
 
 use optgate::privacy::Standing;
 use optgate::store::import::{Arrival, Imported};
-use optgate::store::{Kind, Source};
+use optgate::store::{Denial, Kind, Source};
 
-use super::{Node, back_in, change, exported, out, subject, through, until};
+use super::{Node, back_in, change, exported, number, out, subject, through, until};
 use crate::support::postgres::{Cluster, connect};
 use crate::support::relay::{Line, Relay};
 
@@ -80,8 +80,7 @@ async fn nodes_that_prune_at_once_lose_nobodys_choice() {
     }
     let (a, b) = (Node::start_in(folders.0, &database), Node::start_in(folders.1, &database));
     let whole = "SELECT count(*) FROM optgate.records WHERE kind <> 'upkeep' AND canonical IS NOT NULL";
-    until("the database has pruned", async || super::number(&mut connect(&database).await, whole).await == 0)
-        .await;
+    until("the database has pruned", async || number(&mut connect(&database).await, whole).await == 0).await;
     let late = Node::start(&database);
     for node in [&a, &b, &late] {
         node.knows(0, Standing::OptedIn).await;
@@ -146,6 +145,42 @@ async fn an_import_does_not_overrule_a_later_opt_in_of_another_node() {
     assert_eq!(done, Imported { recorded: 1, known: 0, overruled: 0, unclear: 1, denied: 0 });
     assert_eq!(a.store.lookup(&subject(1)), Standing::OptedIn);
     assert!(a.store.lookup(&subject(4)).is_out(), "who is not in doubt does not wait");
+    a.stop().await;
+    b.stop().await;
+}
+
+/// 11 CCR 7101: a request that was denied is on record once, on whichever nodes its file is read.
+#[tokio::test]
+async fn a_denial_is_on_record_once_whichever_node_reads_its_file() {
+    let Some(cluster) = Cluster::shared("a_denial_is_on_record_once_whichever_node_reads_its_file") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let (a, b) = (Node::start(&database), Node::start(&database));
+    let denied = |account: u64, line: u64| Arrival {
+        subject: subject(account),
+        others: Vec::new(),
+        formerly: Vec::new(),
+        account: None,
+        site: "shop".into(),
+        policy: format!("agent sha256:00 line {line} of 2026-11-10"),
+        requested_us: 0,
+        until_us: 1,
+        adopted: false,
+        denied: Some(Denial::Fraud),
+    };
+    let file = || vec![denied(1, 2), denied(1, 3)];
+    a.store.import(file(), false, false).await.unwrap();
+    a.is_shipped().await;
+    let again = [file(), vec![denied(2, 4)]].concat();
+    for _ in 0..2 {
+        let done = b.store.import(again.clone(), false, false).await.unwrap();
+        assert_eq!(done.denied, 3);
+    }
+    b.is_shipped().await;
+    let mut connection = connect(&database).await;
+    let rows = number(&mut connection, "SELECT count(*) FROM optgate.records WHERE kind = 'denied'").await;
+    assert_eq!(rows, 3, "two of the first node, and one that only the second was given");
     a.stop().await;
     b.stop().await;
 }
