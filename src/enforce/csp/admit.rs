@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, HeaderName, HeaderValue};
 
 use super::policy::{Verdict, directives, find, judge, lists_hashes, policies};
-use super::{edit, replace};
+use super::{edit, replace, text_of, value_of};
 
 /// The name of the guard's Trusted Types policy.
 pub const TRUSTED_TYPES_POLICY: &str = "optgate";
@@ -77,7 +77,7 @@ pub fn admit_reported(headers: &mut HeaderMap, hashes: &[&str], nonce: Option<&s
 #[must_use]
 pub fn know_scripts_by_hash(headers: &HeaderMap) -> bool {
     let mut fields = headers.get_all(CONTENT_SECURITY_POLICY).iter();
-    fields.any(|value| value.to_str().is_ok_and(knows_scripts_by_hash))
+    fields.any(|value| knows_scripts_by_hash(&text_of(value)))
 }
 
 /// The same for the text of a field, or the content of a `meta`.
@@ -88,12 +88,7 @@ pub fn knows_scripts_by_hash(text: &str) -> bool {
 
 /// Cost: no allocation where the head has no policy.
 fn admit_with(headers: &mut HeaderMap, name: &HeaderName, hashes: &[&str], nonce: Nonce<'_>) -> Admission {
-    let mut fields = Vec::new();
-    for value in headers.get_all(name) {
-        // Bytes that are no text cannot be judged, so that nothing is promised.
-        let Ok(text) = value.to_str() else { return Admission::Cannot };
-        fields.push(text);
-    }
+    let fields: Vec<Cow<'_, str>> = headers.get_all(name).iter().map(text_of).collect();
     let mut needs = Vec::new();
     for (field, text) in fields.iter().enumerate() {
         for (start, policy) in policies(text) {
@@ -110,7 +105,7 @@ fn admit_with(headers: &mut HeaderMap, name: &HeaderName, hashes: &[&str], nonce
         Nonce::Best => commonest(needs.iter().map(|(_, _, nonces, _)| nonces.as_slice())),
         Nonce::Given(nonce) => nonce,
     };
-    let mut edited: Vec<Cow<'_, str>> = fields.iter().map(|text| Cow::Borrowed(*text)).collect();
+    let mut edited: Vec<Cow<'_, str>> = fields.iter().map(|text| Cow::Borrowed(&**text)).collect();
     // From the last to the first, so that places found earlier stay right.
     for (field, end, nonces, addition) in needs.iter().rev() {
         if nonce.is_none_or(|nonce| !nonces.contains(&nonce)) {
@@ -119,11 +114,11 @@ fn admit_with(headers: &mut HeaderMap, name: &HeaderName, hashes: &[&str], nonce
     }
     let nonce = nonce.map(str::to_owned);
     let changed = edited.iter().any(|text| matches!(text, Cow::Owned(_)));
-    let values: Result<Vec<_>, _> = edited.into_iter().map(|text| HeaderValue::try_from(&*text)).collect();
+    let values: Option<Vec<HeaderValue>> = edited.iter().map(|text| value_of(text)).collect();
     match values {
-        Err(_) => return Admission::Cannot,
-        Ok(values) if changed => replace(headers, name.clone(), values),
-        Ok(_) => {}
+        None => return Admission::Cannot,
+        Some(values) if changed => replace(headers, name.clone(), values),
+        Some(_) => {}
     }
     Admission::Runs { nonce }
 }
@@ -331,9 +326,13 @@ mod tests {
 
     #[test]
     fn one_policy_without_scripts_keeps_us_out_and_leaves_all_policies_as_they_are() {
-        for policy in
-            ["script-src 'none'", "script-src", "default-src 'none'; img-src *", "sandbox", "\u{e9}"]
-        {
+        for policy in [
+            "script-src 'none'",
+            "script-src",
+            "default-src 'none'; img-src *",
+            "sandbox",
+            "img-src \u{e9}; script-src 'none'",
+        ] {
             let fields = ["script-src 'self'", policy];
             let mut map = HeaderMap::new();
             for field in fields {
@@ -343,6 +342,27 @@ mod tests {
             assert_eq!(admit(&mut map, &[A, B]), Admission::Cannot, "{policy}");
             assert!(!admit_by_hash(&mut map, &[A]), "{policy}");
             assert_eq!(map, before, "{policy}");
+        }
+    }
+
+    /// CSP3, 2.2.1: a directive that is not all ASCII is passed over, and the others hold. The bytes stay.
+    #[test]
+    fn letters_in_a_directive_keep_nobody_out() {
+        for (before, after) in [
+            (&b"img-src \xe9; script-src 'self'"[..], &b"img-src \xe9; script-src 'self' 'sha256-abc='"[..]),
+            (
+                b"script-src 'self'; report-uri /\xc3\xa9, default-src a",
+                b"script-src 'self' 'sha256-abc='; report-uri /\xc3\xa9, default-src a 'sha256-abc='",
+            ),
+            (b"\xe9", b"\xe9"),
+            // Chromium 156 runs inline scripts under either.
+            (b"script-src \xe9 'none'", b"script-src \xe9 'none'"),
+            (b"script-src\xa0'none'; sandbox \xe9", b"script-src\xa0'none'; sandbox \xe9"),
+        ] {
+            let mut map = HeaderMap::new();
+            map.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_bytes(before).unwrap());
+            assert!(admit_by_hash(&mut map, &[A]), "{before:?}");
+            assert_eq!(map[CONTENT_SECURITY_POLICY].as_bytes(), after, "{before:?}");
         }
     }
 

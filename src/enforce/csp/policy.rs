@@ -65,7 +65,9 @@ pub(super) enum Verdict<'a> {
 
 /// Judges one policy. `sandboxes`: its `sandbox` directive counts (in a `meta` it does not).
 pub(super) fn judge<'a>(policy: &'a str, hashes: &[&str], sandboxes: bool) -> Verdict<'a> {
-    let directives = directives(policy);
+    let mut directives = directives(policy);
+    // Browsers pass over one with other letters in it (CSP3, 2.2.1).
+    directives.retain(|directive| directive.name.is_ascii() && directive.rest.is_ascii());
     if sandboxes
         && let Some(sandbox) = find(&directives, "sandbox")
         && !sandbox.values().any(|token| token.eq_ignore_ascii_case("allow-scripts"))

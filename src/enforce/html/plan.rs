@@ -1,13 +1,16 @@
 //! What is done with a body, decided from the two heads.
 
 use encoding_rs::Encoding;
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION,
+};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::negotiate::{Accepts, Coding};
 pub use super::target::{Target, is_prefetch, target};
 use super::{Kind, charset};
 use crate::enforce::fields;
+use crate::enforce::references::text_of;
 
 /// What is done with a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +105,8 @@ pub enum Refusal {
     Partial,
     /// 304, though none of our own tags was sent: the client's copy may hold the trackers.
     NotModified,
+    /// One document after another in one answer, each in its own type.
+    Parts,
 }
 
 impl Refusal {
@@ -112,6 +117,7 @@ impl Refusal {
             Self::Coding => "coding-unknown",
             Self::Partial => "partial",
             Self::NotModified => "not-modified-unasked",
+            Self::Parts => "multipart",
         }
     }
 }
@@ -203,15 +209,22 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         Form::Svg if kind == Kind::Fragment => return BodyPlan::Pass(PassReason::NotHtml),
         // A drawing gets no link.
         Form::Svg if !question.opted_out => return BodyPlan::Pass(PassReason::Nothing),
-        Form::Html | Form::Xhtml | Form::Svg | Form::Xml | Form::Unstated => {}
+        // What a script or a picture gets of it is no page.
+        Form::Parts if !question.opted_out || !matches!(kind, Kind::Document | Kind::Frame) => {
+            return BodyPlan::Pass(PassReason::NotHtml);
+        }
+        Form::Html | Form::Xhtml | Form::Svg | Form::Xml | Form::Unstated | Form::Parts => {}
     }
     if is_attachment(headers) {
         return BodyPlan::Pass(PassReason::Attachment);
     }
+    if media.form == Form::Parts && question.rewrite {
+        return BodyPlan::Refuse(Refusal::Parts);
+    }
     let sniff = media.form == Form::Unstated;
     // A redirect or an empty body without a type is nothing a browser shows.
     let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
-    if sniff && (empty || status.is_redirection() || !question.rewrite) {
+    if sniff && (empty || leads_on(status, headers) || !question.rewrite) {
         return BodyPlan::Pass(PassReason::NotHtml);
     }
     let sure = matches!(media.form, Form::Html | Form::Xhtml | Form::TurboStream);
@@ -222,11 +235,13 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         return BodyPlan::Pass(if sure { PassReason::Nothing } else { PassReason::NotHtml });
     }
     if status == StatusCode::PARTIAL_CONTENT {
-        // Without a type it is most likely media that a script reads in parts.
+        // Without a type it is most likely media that a script reads in parts. A page has been asked for whole, and is
+        // shown all the same.
+        let page = matches!(kind, Kind::Document | Kind::Frame);
         return match (question.opted_out, sniff) {
-            (true, false) => BodyPlan::Refuse(Refusal::Partial),
+            (true, sniff) if page || !sniff => BodyPlan::Refuse(Refusal::Partial),
             (_, true) => BodyPlan::Pass(PassReason::NotHtml),
-            (false, false) => BodyPlan::Pass(PassReason::Partial),
+            (_, false) => BodyPlan::Pass(PassReason::Partial),
         };
     }
     // For a visitor who has opted out, that stands over it: a page with trackers in it is the worst outcome.
@@ -254,6 +269,12 @@ pub fn plan(question: &Question<'_>, status: StatusCode, headers: &HeaderMap) ->
         to: if code { question.accepts.choose() } else { Coding::Identity },
         bodiless: question.method == Method::HEAD,
     })
+}
+
+/// Whether a browser goes on to another address and shows no body (WHATWG Fetch, 4.4: with a `Location`, and no other
+/// status).
+fn leads_on(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) && headers.contains_key(LOCATION)
 }
 
 /// Whether the origin says `no-transform` (RFC 9111, 5.2.2.6).
@@ -296,6 +317,8 @@ enum Form {
     /// Any other XML.
     Xml,
     TurboStream,
+    /// Documents that take each other's place (`multipart/x-mixed-replace`). WebKit shows pages so, Chromium pictures.
+    Parts,
     /// Missing or broken, and the browser may sniff.
     Unstated,
     Other,
@@ -317,7 +340,7 @@ impl Media {
         {
             return Self { form: Form::Other, ..media };
         }
-        for text in fields.iter().filter_map(|value| value.to_str().ok()) {
+        for text in fields.iter().map(text_of) {
             for item in text.split(',') {
                 let Some(form) = form(essence(item)) else { continue };
                 // A repeated type without a charset keeps the one named before.
@@ -370,6 +393,7 @@ fn form(essence: &str) -> Option<Form> {
         () if is("application/xhtml+xml") => Some(Form::Xhtml),
         () if is("image/svg+xml") => Some(Form::Svg),
         () if is("text/vnd.turbo-stream.html") => Some(Form::TurboStream),
+        () if is("multipart/x-mixed-replace") => Some(Form::Parts),
         () if is("*/*") || !is_media_type(essence) => None,
         // The last by browsers alone, as a name of XML's.
         () if is("text/xml") || is("application/xml") || is("text/xsl") => Some(Form::Xml),
@@ -467,7 +491,7 @@ mod tests {
             "text/html, text/plain; charset=utf-8",
             "text/html+x",
             "text/html, text/css",
-            "multipart/x-mixed-replace; boundary=text/html",
+            "multipart/mixed; boundary=text/html",
             "application/octet-stream",
         ] {
             let mut map = HeaderMap::new();
@@ -613,9 +637,69 @@ mod tests {
             let part = Question { target: Target::Page(kind), ..question(false) };
             pass(&part, 200, &[html], PassReason::Nothing);
         }
-        pass(&q, 302, &[], PassReason::NotHtml);
+        pass(&q, 302, &[("location", "/x")], PassReason::NotHtml);
         pass(&q, 200, &[("content-length", "0")], PassReason::NotHtml);
-        pass(&q, 206, &[], PassReason::NotHtml);
+        let part = |kind| Question { target: Target::Page(kind), ..q };
+        pass(&part(Kind::Unsure), 206, &[], PassReason::NotHtml);
+        pass(&part(Kind::Fragment), 206, &[], PassReason::NotHtml);
+    }
+
+    /// WHATWG Fetch, 4.4 and 4.6: a part that nobody asked for is shown like a whole, and so is what names another
+    /// address in no way that a browser follows. Without a type it may be a page.
+    #[test]
+    fn what_a_browser_shows_without_a_type_is_no_less_a_page_for_its_status() {
+        for kind in [Kind::Document, Kind::Frame] {
+            let ask = |opted_out, status: u16, fields: &[(&'static str, &'static str)]| {
+                let q = Question { target: Target::Page(kind), ..question(opted_out) };
+                plan(&q, StatusCode::from_u16(status).unwrap(), &headers(fields))
+            };
+            assert_eq!(ask(true, 206, &[]), BodyPlan::Refuse(Refusal::Partial));
+            assert_eq!(ask(true, 206, &[("content-type", "video/mp4")]), BodyPlan::Pass(PassReason::NotHtml));
+            for (status, location) in [(302, None), (300, Some("/x")), (305, Some("/x")), (399, None)] {
+                let field = location.map(|location| ("location", location));
+                let got = ask(true, status, field.as_slice());
+                assert!(matches!(got, BodyPlan::Rewrite(r) if r.sniff), "{status} {location:?}");
+            }
+        }
+        assert_eq!(
+            plan(&question(false), StatusCode::PARTIAL_CONTENT, &headers(&[])),
+            BodyPlan::Pass(PassReason::NotHtml)
+        );
+    }
+
+    /// A part of it may be a page, and WebKit shows it as one.
+    #[test]
+    fn documents_that_follow_each_other_in_one_answer_are_refused_as_a_page() {
+        let parts = ("content-type", "multipart/x-mixed-replace; boundary=x");
+        let ask = |opted_out, kind, fields: &[(&'static str, &'static str)]| {
+            let q = Question { target: Target::Page(kind), ..question(opted_out) };
+            plan(&q, StatusCode::OK, &headers(fields))
+        };
+        for kind in [Kind::Document, Kind::Frame] {
+            assert_eq!(ask(true, kind, &[parts]), BodyPlan::Refuse(Refusal::Parts));
+            assert_eq!(ask(false, kind, &[parts]), BodyPlan::Pass(PassReason::NotHtml));
+            let saved = [parts, ("content-disposition", "attachment")];
+            assert_eq!(ask(true, kind, &saved), BodyPlan::Pass(PassReason::Attachment));
+        }
+        for kind in [Kind::Fragment, Kind::Unsure] {
+            assert_eq!(ask(true, kind, &[parts]), BodyPlan::Pass(PassReason::NotHtml));
+        }
+        let elsewhere = Question { rewrite: false, ..question(true) };
+        assert_eq!(plan(&elsewhere, StatusCode::OK, &headers(&[parts])), BodyPlan::Pass(PassReason::NotHtml));
+    }
+
+    /// Browsers read any byte in a field.
+    #[test]
+    fn a_type_with_bytes_that_are_no_ascii_behind_it_is_that_type() {
+        let named = |value: &[u8]| {
+            let mut map = HeaderMap::new();
+            map.insert(CONTENT_TYPE, HeaderValue::from_bytes(value).unwrap());
+            plan(&question(true), StatusCode::OK, &map)
+        };
+        for html in [&b"text/html; name=caf\xe9"[..], b"text/html; charset=utf-8; name=\"\xc3\xa9\""] {
+            assert!(matches!(named(html), BodyPlan::Rewrite(r) if !r.sniff), "{html:?}");
+        }
+        assert_eq!(named(b"text/plain; name=\xe9"), BodyPlan::Pass(PassReason::NotHtml));
     }
 
     /// RFC 9111, 5.2.2.6: an origin's wish, which an opt-out stands over.
