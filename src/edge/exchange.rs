@@ -73,6 +73,8 @@ pub struct Exchange {
     pub stages: Stages,
     /// The origin that the visitor's next requests should go to, where that is new.
     stuck_to: Cell<Option<usize>>,
+    /// The origin that failed last.
+    failed_at: Cell<Option<u8>>,
 }
 
 impl Exchange {
@@ -149,6 +151,7 @@ impl Exchange {
             decision: Decision::NONE,
             stages: Stages::default(),
             stuck_to: Cell::new(None),
+            failed_at: Cell::new(None),
             snapshot,
         })
     }
@@ -226,6 +229,18 @@ impl Exchange {
     #[must_use]
     pub fn stuck_to(&self) -> Option<usize> {
         self.stuck_to.get()
+    }
+
+    /// Notes the origin that failed.
+    pub fn note_failed(&self, origin: usize) {
+        self.failed_at.set(u8::try_from(origin).ok());
+    }
+
+    /// The origin that failed last, as settings and metrics name it.
+    #[must_use]
+    pub fn failed_origin(&self) -> Option<&str> {
+        let member = self.site().group.members.get(usize::from(self.failed_at.get()?))?;
+        Some(&member.connector.upstream.label)
     }
 
     /// Positions of the site and of its path rule; sites for who keeps a programme lie behind all others.

@@ -19,7 +19,7 @@ use super::support::proxy::{Builder, figure, proxy};
 const GPC: &str = "Sec-GPC: 1\r\n";
 
 /// Where no test listens: ports that are free for a moment may be another test's in the next.
-const NOBODY: &str = "http://127.0.0.1:1";
+const NOBODY: &str = "http://127.0.0.3:1";
 
 /// One request to the admin listener, under its own name.
 fn admin(addr: SocketAddr, method: &str, path: &str, body: &str) -> Response {
@@ -224,7 +224,8 @@ fn the_log_holds_nothing_about_a_person_and_names_a_cause_once() {
         let access: Vec<&str> = said.lines().filter(|line| line.contains("/path")).collect();
         assert_eq!(access.len(), 1, "{said}");
         assert!(access[0].contains("127.0.0.0") && access[0].contains("502"), "{said}");
-        assert!(access[0].contains("cannot connect to the origin"), "on the request's own line: {said}");
+        let why = format!("{NOBODY}: cannot connect to the origin");
+        assert!(access[0].contains(&why), "on the request's own line: {said}");
         assert!(!access[0].contains("127.0.0.1"), "{said}");
         if format == "json" {
             assert!(said.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{said}");

@@ -175,6 +175,11 @@ impl<'a> Begun<'a> {
     pub fn failed(&mut self, error: &ProxyError) -> Response<Body> {
         let x = &self.exchange;
         self.failure = tell(self.core, &x.site().settings.name, x.id.as_str(), error);
+        if let Some(why) = &mut self.failure.why
+            && let Some(origin) = x.failed_origin().filter(|_| error.is_the_origins())
+        {
+            *why = format!("{origin}: {why}").into();
+        }
         self.summary.respond(error, (x.mode == Mode::Enforce).then_some(&x.snapshot.prefix))
     }
 }

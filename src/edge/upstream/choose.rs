@@ -216,6 +216,7 @@ impl<'a> Choice<'a> {
             Ok(status) => group.answered(origin, status, now),
             Err(Attempt::NotSent(error) | Attempt::Failed(error)) => {
                 self.waited |= matches!(error, ProxyError::QueueTimeout);
+                self.x.note_failed(origin);
                 group.failed(origin, error, now);
             }
         }
