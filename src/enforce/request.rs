@@ -65,6 +65,8 @@ pub struct RequestChanges {
     pub condition_dropped: bool,
     /// Names of the tracker cookies removed, in order, each once: to be expired in the browser.
     pub tracker_cookies: Vec<Vec<u8>>,
+    /// The cookies that came, where one of ours is among them and the visitor has opted out.
+    pub cookies: Option<HeaderValue>,
     /// Query parameters removed.
     pub link_params: u32,
     /// Cookies of a consent platform, ours among them; read for pages only.
@@ -118,6 +120,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
         tag_mapped: false,
         condition_dropped: false,
         tracker_cookies: Vec::new(),
+        cookies: None,
         link_params: 0,
         consent: ConsentCookies::default(),
     };
@@ -129,6 +132,9 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     }
     let said = HeaderValue::from_static(ctx.decision.header_value());
     fields::set(headers, !names.any(Names::CLAIM), &DECISION, said);
+    if opted_out && ctx.our_cookies {
+        changes.cookies = headers.get(COOKIE).cloned();
+    }
     // Our own cookie is between the browser and us.
     let ours = cookie::NAME.as_bytes();
     if names.any(Names::COOKIE) && matches!(changes.target, Target::Page(_)) {
