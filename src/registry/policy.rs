@@ -116,6 +116,8 @@ pub struct Policy {
     expire: Arc<[String]>,
     /// Collector paths that the site names.
     own_collectors: Arc<[PathPrefix]>,
+    /// Paths that are the site's own although the registry takes them for a collector's.
+    not_collectors: Arc<[PathPrefix]>,
     /// Hosts of the site that are a vendor's (CNAME), found while it runs.
     cloaked: Arc<CloakedHosts>,
     /// What nobody knows.
@@ -162,6 +164,7 @@ impl Policy {
             waiting: waiting.into(),
             expire: Arc::default(),
             own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
+            not_collectors: written.not_collectors.iter().map(|path| PathPrefix::new(path)).collect(),
             cloaked: Arc::default(),
             strangers,
         };
@@ -416,7 +419,7 @@ impl Policy {
     }
 
     /// Whether a first-party request carries a vendor's data: a server-side tag manager, a conversion
-    /// gateway or a proxied collector. An allowed vendor's does not match.
+    /// gateway or a proxied collector. An allowed vendor's does not match, and neither does what the site calls its own.
     ///
     /// Cost: a comparison a rule; no allocation where the path is commonly written.
     #[must_use]
@@ -426,7 +429,8 @@ impl Policy {
         let last = path.bytes().last();
         let rules = self.registry.collectors.iter().filter(|rule| rule.may_match(last));
         let matching = rules.filter(|rule| rule.matches(request));
-        self.strongest(matching.map(|rule| rule.vendor)).filter(touches)
+        let hit = self.strongest(matching.map(|rule| rule.vendor)).filter(touches);
+        hit.filter(|_| !self.not_collectors.iter().any(|prefix| prefix.matches(&path)))
     }
 
     /// Whether a path is a collector by the site's own setting; `path` is without its query.
