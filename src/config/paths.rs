@@ -60,13 +60,13 @@ fn is_request_path(text: &str) -> bool {
     text.starts_with('/') && text.bytes().all(plain)
 }
 
-/// Refuses collector paths that no request has, or every request.
+/// Refuses collector paths, or such as look like one, that no request has, or every request.
 pub(super) fn check_collectors(path: &KeyPath, written: &[String], problems: &mut Problems<'_>) {
     for (i, collector) in written.iter().enumerate() {
         let why = if !is_request_path(collector) {
             "it is no path as it stands in a request: it starts with a slash and holds no query"
         } else if collector.bytes().all(|b| matches!(b, b'/' | b'*')) {
-            "every request of an opted-out visitor would be answered empty"
+            "that is every request of an opted-out visitor"
         } else {
             continue;
         };
@@ -75,7 +75,7 @@ pub(super) fn check_collectors(path: &KeyPath, written: &[String], problems: &mu
             &path,
             format!("`{path}` cannot be used"),
             &format!("\"{collector}\": {why}"),
-            "write the path a tracker collects at, like \"/metrics/collect\" or \"/cdp*\"",
+            "write the path it is about, like \"/metrics/collect\" or \"/cdp*\"",
         );
     }
 }

@@ -23,6 +23,8 @@ pub struct VendorPolicy {
     /// Paths of the site behind which a tracker collects, beside those the registry knows; path prefixes
     /// as in the registry.
     pub collectors: Vec<String>,
+    /// Paths of the site's own that look like a collector's to the registry and are none; written likewise.
+    pub not_collectors: Vec<String>,
 }
 
 /// Treatment of vendors that can be run under a service-provider contract.

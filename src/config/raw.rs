@@ -47,6 +47,7 @@ pub struct Raw {
     pub compress: Compress,
     pub server_timing: ServerTiming,
     pub collectors: OneOrMany<String>,
+    pub not_collectors: OneOrMany<String>,
     pub first_party_hosts: OneOrMany<String>,
     pub default_site: String,
     pub retired_sites: OneOrMany<String>,
@@ -444,6 +445,8 @@ tables! {
         #[serde(skip_serializing_if = "Option::is_none")]
         collectors: Option<OneOrMany<String>> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
+        not_collectors: Option<OneOrMany<String>> = None,
+        #[serde(skip_serializing_if = "Option::is_none")]
         first_party_hosts: Option<OneOrMany<String>> = None,
         cache: RawSiteCache = RawSiteCache::default(),
         tls: RawSiteTls = RawSiteTls::default(),
@@ -595,6 +598,7 @@ impl Default for Raw {
             compress: Compress::default(),
             server_timing: ServerTiming::default(),
             collectors: OneOrMany::default(),
+            not_collectors: OneOrMany::default(),
             first_party_hosts: OneOrMany::default(),
             default_site: "first".to_owned(),
             retired_sites: OneOrMany::default(),

@@ -80,6 +80,7 @@ pub(super) fn sites(
     let shared = contracts(&KeyPath::of("contracts"), &raw.contracts, problems);
     let for_all = lists(&KeyPath::of("lists"), &raw.lists.0, problems);
     check_collectors(&KeyPath::of("collectors"), &raw.collectors.0, problems);
+    check_collectors(&KeyPath::of("not_collectors"), &raw.not_collectors.0, problems);
     check_own_hosts(&KeyPath::of("first_party_hosts"), &raw.first_party_hosts.0, problems);
     let known_to_all = known::known(&KeyPath::of("known"), &raw.known.0, problems);
     let mut sites = Vec::new();
@@ -122,6 +123,9 @@ fn one_site(
     if let Some(own) = &site.collectors {
         check_collectors(&path.key("collectors"), &own.0, problems);
     }
+    if let Some(own) = &site.not_collectors {
+        check_collectors(&path.key("not_collectors"), &own.0, problems);
+    }
     let forced = forced_mode(merged);
     let mode = forced.unwrap_or_else(|| site.mode.unwrap_or(raw.mode).into());
     let policy = VendorPolicy {
@@ -132,6 +136,7 @@ fn one_site(
         vendors: raw.vendors.iter().chain(&site.vendors).map(|(id, action)| (id.clone(), *action)).collect(),
         contracts: contracts(&path.key("contracts"), &site.contracts, problems),
         collectors: site.collectors.as_ref().unwrap_or(&raw.collectors).0.clone(),
+        not_collectors: site.not_collectors.as_ref().unwrap_or(&raw.not_collectors).0.clone(),
     };
     let name = name(path, site, &hosts, problems);
     Site {

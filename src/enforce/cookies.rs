@@ -112,7 +112,7 @@ pub fn expire(headers: &mut HeaderMap, names: &[Vec<u8>], host: &str, secure: bo
     for name in names {
         let scopes = std::iter::once(None).chain(domains.iter().map(|domain| Some(*domain)));
         let lines: Option<Vec<HeaderValue>> =
-            scopes.map(|domain| expiry_line(name, domain, secure)).collect();
+            scopes.map(|domain| expiry_line(name, domain, "/", secure)).collect();
         let Some(lines) = lines else { continue };
         let more = lines.iter().map(HeaderValue::len).sum::<usize>();
         if bytes + more > EXPIRY_BYTES {
@@ -127,12 +127,20 @@ pub fn expire(headers: &mut HeaderMap, names: &[Vec<u8>], host: &str, secure: bo
     expired
 }
 
-fn expiry_line(name: &[u8], domain: Option<&str>, secure: bool) -> Option<HeaderValue> {
+/// A line that ends a cookie of this name, domain and path. `None`: the name can stand in none.
+pub(super) fn expiry_line(
+    name: &[u8],
+    domain: Option<&str>,
+    path: &str,
+    secure: bool,
+) -> Option<HeaderValue> {
     if name.is_empty() {
         return None;
     }
     let mut line = name.to_vec();
-    line.extend_from_slice(b"=; Path=/; Max-Age=0");
+    line.extend_from_slice(b"=; Path=");
+    line.extend_from_slice(path.as_bytes());
+    line.extend_from_slice(b"; Max-Age=0");
     if let Some(domain) = domain {
         line.extend_from_slice(b"; Domain=");
         line.extend_from_slice(domain.as_bytes());
@@ -182,7 +190,7 @@ pub fn expire_other_forms(headers: &mut HeaderMap, host: &str, domain: Option<&s
     let domains = cookie_domains(host);
     let forms = std::iter::once(None).chain(domains.iter().map(|domain| Some(*domain)));
     for form in forms.filter(|form| *form != domain) {
-        if let Some(line) = expiry_line(cookie::NAME.as_bytes(), form, secure) {
+        if let Some(line) = expiry_line(cookie::NAME.as_bytes(), form, "/", secure) {
             headers.append(SET_COOKIE, line);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure but for `html::body`: no tokio, sockets, files or clock; time is an argument.
 
+mod cleared;
 pub mod collectors;
 pub mod cookies;
 pub mod csp;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
-use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, REFERER};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, request};
 
@@ -42,7 +42,7 @@ pub struct RequestContext<'a> {
     pub rewrite: bool,
     /// Cookies of ours came with the request ([`crate::privacy::Signals::ours`]).
     pub our_cookies: bool,
-    /// Remove click and person identifiers from the query (`strip_link_params`).
+    /// Remove click and person identifiers from the query and from `Referer` (`strip_link_params`).
     pub strip_link_params: bool,
 }
 
@@ -65,6 +65,8 @@ pub struct RequestChanges {
     pub condition_dropped: bool,
     /// Names of the tracker cookies removed, in order, each once: to be expired in the browser.
     pub tracker_cookies: Vec<Vec<u8>>,
+    /// The cookies that came, where one of ours is among them and the visitor has opted out.
+    pub cookies: Option<HeaderValue>,
     /// Query parameters removed.
     pub link_params: u32,
     /// Cookies of a consent platform, ours among them; read for pages only.
@@ -133,6 +135,7 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
         tag_mapped: false,
         condition_dropped: false,
         tracker_cookies: Vec::new(),
+        cookies: None,
         link_params: 0,
         consent: ConsentCookies::default(),
     };
@@ -144,6 +147,9 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
     }
     let said = HeaderValue::from_static(ctx.decision.header_value());
     fields::set(headers, !names.any(Names::CLAIM), &DECISION, said);
+    if opted_out && ctx.our_cookies {
+        changes.cookies = headers.get(COOKIE).cloned();
+    }
     // Our own cookie is between the browser and us.
     let ours = cookie::NAME.as_bytes();
     if names.any(Names::COOKIE) && matches!(changes.target, Target::Page(_)) {
@@ -160,8 +166,9 @@ pub fn prepare(parts: &mut request::Parts, ctx: &RequestContext<'_>) -> RequestC
         headers.insert(SEC_GPC, HeaderValue::from_static("1"));
         headers.remove(AVAILABLE_DICTIONARY);
         if ctx.strip_link_params {
-            changes.link_params =
-                strip_query(&mut parts.uri, |name| ctx.policy.match_link_param(name)).unwrap_or(0);
+            let gone = |name: &str| ctx.policy.match_link_param(name);
+            changes.link_params = strip_query(&mut parts.uri, gone).unwrap_or(0);
+            strip_referrer(headers, gone);
         }
     }
     if ctx.rewrite && changes.target.may_be_rewritten(opted_out) {
@@ -266,27 +273,44 @@ pub(super) fn is_tracker_cookie(policy: &Policy, name: &[u8]) -> bool {
 /// Removes query parameters by name, leaving all other bytes; gives how many, `None` when the address
 /// could not be rebuilt (it then stays).
 fn strip_query(uri: &mut Uri, remove: impl Fn(&str) -> bool) -> Option<u32> {
-    let query = uri.query()?;
-    let mut removed = 0;
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let raw = pair.split('=').next().unwrap_or_default();
-            let name = url::form_urlencoded::parse(raw.as_bytes()).next();
-            let gone = name.is_some_and(|(name, _)| remove(&name));
-            removed += u32::from(gone);
-            !gone
-        })
-        .collect();
+    let (query, removed) = without_params(uri.query()?, remove);
     if removed == 0 {
         return Some(0);
     }
-    let path = uri.path();
-    let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    let target = format!("{}{query}", uri.path());
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
     *uri = Uri::from_parts(parts).ok()?;
     Some(removed)
+}
+
+/// Does the same to the page that a request names as its own: whoever came by such an address has it in every further
+/// request of that page.
+fn strip_referrer(headers: &mut HeaderMap, remove: impl Fn(&str) -> bool) {
+    let Some((page, query)) = headers.get(REFERER).and_then(|value| value.to_str().ok()?.split_once('?'))
+    else {
+        return;
+    };
+    let (query, removed) = without_params(query, remove);
+    if removed > 0
+        && let Ok(value) = HeaderValue::try_from(format!("{page}{query}"))
+    {
+        headers.insert(REFERER, value);
+    }
+}
+
+/// What is left of a query behind its `?`, which stays where anything does, and how many parameters went.
+fn without_params(query: &str, remove: impl Fn(&str) -> bool) -> (String, u32) {
+    let mut removed = 0;
+    let kept = query.split('&').filter(|pair| {
+        let raw = pair.split('=').next().unwrap_or_default();
+        let name = url::form_urlencoded::parse(raw.as_bytes()).next();
+        let gone = name.is_some_and(|(name, _)| remove(&name));
+        removed += u32::from(gone);
+        !gone
+    });
+    let kept: Vec<&str> = kept.collect();
+    (if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) }, removed)
 }
 
 #[cfg(test)]
@@ -323,5 +347,22 @@ mod tests {
             assert_eq!(uri.to_string(), after);
         }
         assert_eq!(strip_query(&mut "/a".parse().unwrap(), gone), None);
+    }
+
+    #[test]
+    fn click_ids_leave_the_address_of_the_page_that_asks_too() {
+        for (before, after) in [
+            ("https://h.example/a?x=1&fbclid=2", "https://h.example/a?x=1"),
+            ("https://h.example/?fbclid=2", "https://h.example/"),
+            ("https://h.example/fbclid", "https://h.example/fbclid"),
+            ("https://h.example/?x=fbclid&y?", "https://h.example/?x=fbclid&y?"),
+        ] {
+            let mut map = HeaderMap::from_iter([(REFERER, HeaderValue::from_static(before))]);
+            strip_referrer(&mut map, |name| name == "fbclid");
+            assert_eq!(map[REFERER], after);
+        }
+        let mut none = HeaderMap::new();
+        strip_referrer(&mut none, |_| true);
+        assert!(none.is_empty());
     }
 }

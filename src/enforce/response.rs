@@ -17,9 +17,9 @@ use super::keeper::{self, Keeper};
 use super::names::Names;
 use super::request::{RequestChanges, is_tracker_cookie};
 use super::validators::{self, Variant};
-use super::{cookies, csp, fields, permissions, references, signals};
+use super::{cleared, cookies, csp, fields, permissions, references, signals};
 use crate::config::{CacheFront, SignalCookies, SignalSettings, VendorAction};
-use crate::privacy::{Decision, Keys, Mode, Signals, cookie, marks};
+use crate::privacy::{Decision, Keys, Mode, OwnCookie, Signals, cookie, marks};
 use crate::registry::Policy;
 use crate::registry::lists::{PageLists, RequestType};
 
@@ -91,6 +91,8 @@ pub struct ResponseChanges {
     pub references_removed: u32,
     /// Cookies were expired, or a consent platform's written or taken back.
     pub consent_cookies: bool,
+    /// The origin cleared all cookies; each but ours was ended by name.
+    pub choice_spared: bool,
     /// Our own cookie was set or renewed.
     pub own_cookie: bool,
     /// It replaces one that said `out` with a signature we could not verify.
@@ -261,6 +263,10 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
         wall.raise(headers, ctx.page.is_some_and(|page| page.scheme() == "https"));
     }
     set_cookies(headers, ctx, &mut changes);
+    let own_out = matches!(ctx.signals.own, OwnCookie::Out(_));
+    if let (Some(cookies), Some(page), true) = (&ctx.asked.cookies, ctx.page, own_out) {
+        changes.choice_spared = cleared::spare_ours(headers, cookies, page);
+    }
     let renews = matches!(ctx.plan, BodyPlan::Pass(PassReason::NotModified));
     let variants = ctx.plan.has_variants() || renews;
     if variants {
@@ -271,6 +277,7 @@ pub fn apply(parts: &mut response::Parts, ctx: &ResponseContext<'_>) -> Response
     if (variants && private && ctx.cache_front == CacheFront::None)
         || changes.own_cookie
         || changes.consent_cookies
+        || changes.choice_spared
     {
         forbid_shared_caching(headers);
     }

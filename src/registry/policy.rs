@@ -114,6 +114,8 @@ pub struct Policy {
     waiting: Arc<[VendorId]>,
     /// Collector paths that the site names.
     own_collectors: Arc<[PathPrefix]>,
+    /// Paths that are the site's own although the registry takes them for a collector's.
+    not_collectors: Arc<[PathPrefix]>,
     /// Hosts of the site that are a vendor's (CNAME), found while it runs.
     cloaked: Arc<CloakedHosts>,
     /// What nobody knows.
@@ -159,6 +161,7 @@ impl Policy {
             contracts: contracts.into(),
             waiting: waiting.into(),
             own_collectors: written.collectors.iter().map(|path| PathPrefix::new(path)).collect(),
+            not_collectors: written.not_collectors.iter().map(|path| PathPrefix::new(path)).collect(),
             cloaked: Arc::default(),
             strangers,
         };
@@ -393,7 +396,7 @@ impl Policy {
     }
 
     /// Whether a first-party request carries a vendor's data: a server-side tag manager, a conversion
-    /// gateway or a proxied collector. An allowed vendor's does not match.
+    /// gateway or a proxied collector. An allowed vendor's does not match, and neither does what the site calls its own.
     ///
     /// Cost: a comparison a rule; no allocation where the path is commonly written.
     #[must_use]
@@ -403,7 +406,8 @@ impl Policy {
         let last = path.bytes().last();
         let rules = self.registry.collectors.iter().filter(|rule| rule.may_match(last));
         let matching = rules.filter(|rule| rule.matches(request));
-        self.strongest(matching.map(|rule| rule.vendor)).filter(touches)
+        let hit = self.strongest(matching.map(|rule| rule.vendor)).filter(touches);
+        hit.filter(|_| !self.not_collectors.iter().any(|prefix| prefix.matches(&path)))
     }
 
     /// Whether a path is a collector by the site's own setting; `path` is without its query.

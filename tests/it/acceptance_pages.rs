@@ -238,6 +238,22 @@ fn a_collector_that_the_settings_name_is_answered_here() {
     assert_eq!(proxy.get("/ingestion", GPC).text(), "hello");
 }
 
+/// The setting `not_collectors`: a path of the site's own that has a collector's shape. What `collectors` names goes all
+/// the same, and so does everybody else's.
+#[test]
+fn a_path_that_only_looks_like_a_collector_reaches_the_site() {
+    let origin = Origin::start();
+    let settings = "not_collectors = [\"/api/v2/pixel\", \"/own/in\"]\ncollectors = [\"/own\"]\n";
+    let proxy = proxy().to(&origin).toml(settings).run();
+    for own in ["/api/v2/pixel", "/api/v2//pixel/batch"] {
+        assert_eq!(post(proxy.addr(), own, GPC, "").text(), "hello", "{own}");
+    }
+    for answered in ["/x/api/v2/pixel", "/own/in"] {
+        assert_eq!(post(proxy.addr(), answered, GPC, "").status(), 204, "{answered}");
+    }
+    assert_eq!(proxy.get("/g/collect?v=2&tid=G-1", GPC).status(), 204);
+}
+
 /// `strip_link_params`: known identifiers go, every other byte stays.
 #[test]
 fn click_identifiers_go_only_where_the_setting_says_so_and_somebody_opted_out() {
@@ -245,8 +261,10 @@ fn click_identifiers_go_only_where_the_setting_says_so_and_somebody_opted_out() 
     for (setting, fields, want) in [(true, GPC, "/?a=1&b=%2f"), (true, "", target), (false, GPC, target)] {
         let origin = Origin::start();
         let proxy = proxy().to(&origin).toml(&format!("strip_link_params = {setting}\n")).run();
-        proxy.get(target, fields);
+        proxy.get(target, &format!("Referer: https://shop.example{target}\r\n{fields}"));
         assert_eq!(origin.first().line(), format!("GET {want} HTTP/1.1"));
+        let referer = origin.first().one("referer").map(|referer| referer.to_owned());
+        assert_eq!(referer, Some(format!("https://shop.example{want}")));
     }
 }
 

@@ -260,6 +260,20 @@ fn pages_in_other_encodings_and_without_a_type_are_rewritten() {
     }
 }
 
+/// A part of it may be a page, and WebKit shows it as one: who goes to it gets none. In a page it is a picture.
+#[test]
+fn documents_in_each_others_place_are_refused_to_who_goes_to_them() {
+    let parts = format!("--x\r\nContent-Type: text/html\r\n\r\n{TRACKER}\r\n--x--\r\n");
+    let fields = "Content-Type: multipart/x-mixed-replace; boundary=x\r\n";
+    let origin = Origin::start().answers("/", answer(200, fields, parts.as_bytes()));
+    let proxy = site(&origin).run();
+    let (out, other) = both(&proxy, "/");
+    assert_eq!((out.status(), other.text()), (502, parts.clone()));
+    assert!(!out.text().contains("criteo"), "{}", out.text());
+    let picture = proxy.get("/", &format!("{OUT}Sec-Fetch-Dest: image\r\nAccept: image/*\r\n"));
+    assert_eq!(picture.text(), parts);
+}
+
 /// MIME Sniffing, 7; RFC 6266; RFC 2046: what no browser shows as a page passes byte for byte.
 #[test]
 fn what_no_browser_shows_as_a_page_passes_untouched() {
@@ -272,7 +286,6 @@ fn what_no_browser_shows_as_a_page_passes_untouched() {
         ("X-Content-Type-Options: nosniff\r\n", text),
         ("Content-Type: unknown/unknown\r\nX-Content-Type-Options: nosniff\r\n", text),
         ("Content-Type: text/html\r\nContent-Disposition: attachment; filename=\"x.html\"\r\n", text),
-        ("Content-Type: multipart/x-mixed-replace; boundary=x\r\n", text),
         ("Content-Type: multipart/byteranges; boundary=x\r\n", text),
         ("", "%PDF-1.7 <script src=\"https://static.criteo.net/a.js\"></script>"),
         ("", "plain words <script src=\"https://static.criteo.net/a.js\"></script>"),

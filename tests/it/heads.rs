@@ -603,6 +603,31 @@ fn collectors_are_answered_here_only_for_an_opted_out_visitor() {
     assert!(!goes(OUT, "/checkout", ""));
 }
 
+/// 11 CCR 7025(c)(5): a log-out is no opt-in. `Clear-Site-Data` would take our cookie along, and what the same answer sets.
+#[test]
+fn a_log_out_that_clears_all_cookies_takes_no_opt_out_along() {
+    let cookies = ("cookie", "sid=1; optgate=v1.out.202611.x");
+    let cleared = ("clear-site-data", "\"cache\", \"cookies\"");
+    let answer = |case: &Case, status, sent: (&str, &str)| {
+        let (_, asked) = case.prepare("/log-out", &[sent, ("accept", NAV)]);
+        let (parts, changes, _) = case.answer(&asked, status, &[cleared, ("location", "/")]);
+        let field = parts.headers["clear-site-data"].to_str().unwrap().to_owned();
+        let ends =
+            parts.headers.get_all("set-cookie").iter().any(|line| line == "sid=; Path=/; Max-Age=0; Secure");
+        (field == "\"cache\"", ends, changes.choice_spared)
+    };
+    for status in [200, 302, 204] {
+        assert_eq!(answer(&Case::new(OUT), status, cookies), (true, true, true), "{status}");
+    }
+    // Nothing of ours is there to be kept, or nothing that holds.
+    let by_signal = Case { own: OwnCookie::Absent, ..Case::new(OUT) };
+    assert_eq!(answer(&by_signal, 302, ("cookie", "sid=1")), (false, false, false));
+    let opted_in = Case { own: OwnCookie::In(MONTH), ..Case::new(Decision::NONE) };
+    assert_eq!(answer(&opted_in, 302, cookies), (false, false, false));
+    let observed = Case { mode: Mode::Observe, ..Case::new(OUT) };
+    assert_eq!(answer(&observed, 302, cookies), (false, false, false));
+}
+
 /// The site's own paths match as the registry's do: a prefix ends at `/`, `?` or the end.
 #[test]
 fn a_site_can_name_collectors_of_its_own() {

@@ -276,6 +276,37 @@ fn an_imported_request_lists_and_tells_whoever_was_on_the_site_since() {
     drop(binary);
 }
 
+/// What only a filter list names has no company's id: it counts together, and who stands for all of it is told.
+#[test]
+fn a_recipient_can_stand_for_whatever_only_the_lists_name() {
+    let page =
+        b"<!doctype html><title>Shop</title><script src=\"https://ads.unlisted.example/tag.js\"></script>";
+    let origin = Origin::start().on("/", |x| x.ok("text/html", page));
+    let listed = "lists = [{ file = \"ads.txt\", role = \"block\" }]\n";
+    let one = |name: &str, vendor: &str| {
+        format!(
+            "[[recipients]]\nname = \"{name}\"\nvendors = [\"{vendor}\"]\nmail = \"privacy@ads.example\"\n"
+        )
+    };
+    let recipients = &(one("Listed", "operator-list") + &one("Others", "unknown-third-party"));
+    let builder = with_accounts(proxy().to(&origin).toml(listed), recipients);
+    fs::write(builder.dir().join("ads.txt"), "||ads.unlisted.example^\n").unwrap();
+    let proxy = builder.run();
+    assert!(!proxy.get("/", GPC).text().contains("ads.unlisted.example"));
+    let windows = Desk(proxy.dir()).windows();
+    assert_eq!(windows.iter().map(|window| window.1.as_str()).collect::<Vec<_>>(), ["operator-list"]);
+    let site = windows[0].0.clone();
+    let kept = proxy.stop();
+    let desk = Desk(kept.path());
+    let then = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - 3 * 86_400).unwrap();
+    let said = desk.import("account,site,date,requested_at", &format!("ann,{site},2026-11-20,{then}\n"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let shown = desk.of(desk.references().last().unwrap());
+    assert_eq!(shown["vendors"], serde_json::json!(["operator-list"]), "{shown}");
+    let told: Vec<_> = shown["recipients"].as_array().unwrap().iter().map(|one| &one["recipient"]).collect();
+    assert_eq!(told, [&Value::from("Listed")], "{shown}");
+}
+
 /// Retries that nothing ends. Killed between two tries, the next process sends the same message.
 #[test]
 fn a_message_outlives_the_process_by_its_id_killed_or_stopped() {

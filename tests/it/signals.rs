@@ -131,10 +131,12 @@ fn a_page_asking_by_any_function_hears_the_opt_out() {
         assert_eq!(r["heard"][0], json!(["listenerRegistered", 1, string]));
         assert_eq!(r["google"], true);
         assert_eq!(r["locators"], json!([true, true]));
-        assert_eq!(r["replies"].as_array().unwrap().len(), 2, "one answer each: {r}");
+        assert_eq!(r["replies"].as_array().unwrap().len(), 3, "one answer each: {r}");
         assert_eq!(r["replies"][0]["__uspapiReturn"]["returnValue"]["uspString"], "1YYN");
         let text: Value = serde_json::from_str(r["replies"][1].as_str().unwrap()).unwrap();
         assert_eq!(text["__gppReturn"], json!({ "returnValue": gpc, "success": true, "callId": "a" }));
+        let text: Value = serde_json::from_str(r["replies"][2].as_str().unwrap()).unwrap();
+        assert_eq!(text["__gppReturn"]["returnValue"]["gppString"], string, "JSON on several lines");
     }
 }
 
@@ -147,6 +149,8 @@ fn a_consent_platform_is_steered_and_not_replaced() {
     };
     let r = seen(&browser, false, "");
     assert_eq!(r["errors"], json!([]), "{r}");
+    // GPP 1.0 has it, 1.1 no more: platforms still answer it, and vendors still ask.
+    assert_eq!((&r["old"]["value"]["gppString"], &r["oldReturned"]["gppString"]), (&json!(OUT), &json!(OUT)));
     assert_eq!(r["passedGpp"]["value"], "theirs x");
     assert_eq!(r["passedUsp"]["value"], "own theirs");
     assert_eq!(r["uspAfter"]["value"]["uspString"], "1YYN");
@@ -228,6 +232,29 @@ fn googles_layer_denies_first_and_grants_nothing() {
     assert_eq!(r["pushed"], 4, "the container's own push still runs");
 }
 
+/// Tag Manager and gtag.js read a layer of another name where their address says so (`l=`): it is denied as well, before
+/// the container can come.
+#[test]
+fn a_layer_of_another_name_is_denied_too() {
+    let Some(browser) = chromium() else {
+        return skipped("a_layer_of_another_name_is_denied_too", "no chromium in PATH");
+    };
+    let r = seen(&browser, false, "");
+    assert_eq!(r["errors"], json!([]), "{r}");
+    let denied = json!({ "ad_storage": "denied", "ad_user_data": "denied", "ad_personalization": "denied" });
+    let others = r["others"].as_array().unwrap();
+    for layer in others {
+        assert_eq!(layer[0], json!(["consent", "default", denied]), "{others:?}");
+        assert!(layer.as_array().unwrap().contains(&json!(["set", "restricted_data_processing", true])));
+    }
+    let first = others[0].as_array().unwrap();
+    assert!(
+        first.contains(&json!({ "gtm.start": 1, "event": "gtm.js" })),
+        "the page's own entry stays: {first:?}"
+    );
+    assert_eq!(first.last(), Some(&json!(["consent", "update", { "ad_storage": "denied" }])));
+}
+
 /// Each documented call comes before the page's own first one.
 #[test]
 fn restricted_vendors_are_switched_before_their_first_use() {
@@ -236,9 +263,12 @@ fn restricted_vendors_are_switched_before_their_first_use() {
     };
     let r = seen(&browser, false, "");
     assert_eq!(r["errors"], json!([]), "{r}");
+    let limited = json!(["dataProcessingOptions", ["LDU"], 0, 0]);
+    let stricter = json!(["dataProcessingOptions", ["LDU"], 1, 1000]);
     assert_eq!(
         r["fbq"],
-        json!([["dataProcessingOptions", ["LDU"], 0, 0], ["init", "1"], ["track", "PageView"]])
+        json!([limited, limited, ["init", "1"], ["track", "PageView"], limited, stricter]),
+        "what takes the limit back says it again, and one of the page's own stays"
     );
     let rdu = json!("restrict_optimization");
     assert_eq!(
@@ -248,7 +278,11 @@ fn restricted_vendors_are_switched_before_their_first_use() {
             ["event", "e1", { "value": 1, "restricted_data_use": rdu }],
         ])
     );
-    assert_eq!(r["gpt"], json!({ "restrictDataProcessing": true }));
+    assert_eq!(
+        r["gpt"],
+        json!([{ "restrictDataProcessing": true }, { "restrictDataProcessing": true, "limitedAds": true }])
+    );
+    assert_eq!(r["chained"], true);
     let denied = json!({ "marketing": false, "sale_of_data": false });
     let wished = json!({ "marketing": false, "sale_of_data": false, "preferences": true });
     assert_eq!(r["shopify"], json!([denied, wished]));

@@ -26,6 +26,7 @@ pub fn settings(data_dir: &Path) -> Settings {
             vendors: BTreeMap::new(),
             contracts: BTreeMap::new(),
             collectors: Vec::new(),
+            not_collectors: Vec::new(),
         },
         paths: Vec::new(),
         on_rewrite_failure: OnRewriteFailure::Close,

@@ -75,7 +75,7 @@ function coded(given) {
 
 // A document, style or script that stands in an address or a blob.
 function within(type, text) {
-  return test(/\/html/i, type) ? page(text) : test(/script|^$/i, type) ? imports(text, 1) : test(/xml/i, type) && test(/<!entity|[<:]script/i, text) ? "" : css(text);
+  return test(/\/html/i, type) ? page(text) : test(/script|^$/i, type) ? imports(text, 1) : test(/xml/i, type) && test(/<!entity|[<:]script|\son\w+\s*=/i, text) ? "" : css(text);
 }
 
 // What stands in a blob; nothing where the page's policy forbids to ask.
@@ -130,7 +130,7 @@ function scrub(node, ran, text) {
       }
     }
     forEach([element.content, element.shadowRoot], inner => {
-      if (inner && inner.nodeType && scrub(inner, 0, text)) changed = true;
+      if (inner?.nodeType && scrub(inner, 0, text)) changed = true;
     });
   });
   return changed;
@@ -151,7 +151,7 @@ function kind(node) {
 
 // The text that an element of styles, rules or script may have.
 function inside(element, given, ran) {
-  var tag = kind(element), type = element && element.type;
+  var tag = kind(element), type = element?.type;
   return !test(TEXTS, tag) ? given
     : tag != "script" ? css(given)
     // Links lead where they like, and nobody has clicked.
@@ -176,7 +176,7 @@ function imports(given, runs) {
 function markup(context, given, set, settings) {
   if (!test(/[:\\]|\/\s*\/|&(?!amp;|nbsp;|lt;|gt;|quot;)|srcdoc|import/i, given)) return;
   for (var text of new Set([given + "", shut(given)])) {
-    var box = inert.importNode(context && context.nodeType == 1 ? context : shelf, false);
+    var box = inert.importNode(context?.nodeType == 1 ? context : shelf, false);
     apply(set || setMarkup, box, [open(text), settings]);
     if (scrub(box = inner(box), 0, text)) return box.childNodes;
   }
@@ -202,7 +202,7 @@ function inner(element) {
 // The same as markup, which must stay harmless when it is read again.
 function tidy(context, text) {
   for (var nodes, left = 3; left-- && (nodes = markup(context, text));) {
-    var box = inert.createElement(context && context.localName == "style" ? "style" : "p");
+    var box = inert.createElement(context?.localName == "style" ? "style" : "p");
     box.append(...nodes);
     text = trusted.createHTML(box.innerHTML);
   }
@@ -254,8 +254,8 @@ function guard(W) {
   W[MARK] = { page: html => typeof html == "string" ? page(html) : html, watch };
   var watched, last, hook = hooks(W), names = Object.getOwnPropertyNames(W);
   // Hooks methods, or halves of accessors, of all kinds that have them.
-  var each = (kinds, keys, before, after, half) => forEach(names, name => test(kinds, name) && W[name] && forEach(split(keys, " "), key => {
-    var owner = W[name].prototype;
+  var each = (kinds, keys, before, after, half) => forEach(names, name => test(kinds, name) && forEach(split(keys, " "), key => {
+    var owner = W[name]?.prototype;
     if (owner && descriptor(owner, key)) patch(owner, key, before, after, half);
   }));
   network(W);
@@ -427,7 +427,7 @@ function guard(W) {
     }
   }
   function press(element) {
-    element = element && element.closest && element.closest("a,area,label,button,[type=submit],[type=image]");
+    element = element?.closest?.("a,area,label,button,[type=submit],[type=image]");
     if (element) lead(element.control || element);
   }
   // A document's own `open` is the window's when it is given three.

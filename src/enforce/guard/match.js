@@ -81,7 +81,7 @@ function tracker(reference, hint) {
   // A path as it is commonly written: nothing as `%xx` that stands for itself, no slash twice.
   var found = verdict(host, hint || scheme[0] == "w" ? "" :
     replace(replace(path, /%\w\w/g, all => exec(/[\w.~-]/, unescape(all)) || all), /\/+/g, "/") + query);
-  if (found) blocked[host] = (blocked[host] || 0) + 1;
+  if (found) blocked[host] = -~blocked[host];
   return found;
 }
 
@@ -90,7 +90,7 @@ function tracker(reference, hint) {
 function hooks(W) {
   return (names, before, after, half) => forEach(split(names, " "), name => {
     var [kind, key] = split(name, ".");
-    patch(key ? W[kind] && W[kind].prototype : W, key || kind, before, after, half);
+    patch(key ? W[kind]?.prototype : W, key || kind, before, after, half);
   });
 }
 
@@ -124,5 +124,5 @@ function patch(owner, key, before, after, half) {
   define(owner, key, found);
   // What a constructor made names it.
   owner = native.prototype;
-  if (owner && owner.constructor == native) define(owner, "constructor", found);
+  if (owner?.constructor == native) define(owner, "constructor", found);
 }

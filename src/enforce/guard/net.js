@@ -91,7 +91,7 @@ function network(W) {
   var { Response, Promise, Blob } = W;
   var nothing = Promise.resolve(), hook = hooks(W);
   // An address, or a request of any window.
-  var asked = input => tracker(input) || input && tracker(input.url);
+  var asked = input => tracker(input) || tracker(input?.url);
   define(getPrototypeOf(W.navigator), "globalPrivacyControl", { get: () => true, configurable: true, enumerable: true });
   // Who reads the answer takes it for JSON; with less in it Segment's loader would have all that wait for it wait on.
   hook("fetch", (self, [input]) => asked(input) && [Promise.resolve(new Response('{"integrations":{}}'))]);

@@ -187,7 +187,7 @@ mod tests {
             globals(&[include_str!("before.js")]).join(" "),
             "D E JSON MARK Object REPORT W blocked goes here own replace signals slipped stubs"
         );
-        assert_eq!(globals(&[include_str!("signals.js")]).join(" "), "JSON Object SIGNALS_DATA String");
+        assert_eq!(globals(&[include_str!("signals.js")]).join(" "), "JSON Object SIGNALS_DATA Set String");
         assert_eq!(
             globals(&[include_str!("stubs.js")]).join(" "),
             "Array Object Promise Proxy Reflect Symbol WeakSet"

@@ -32,16 +32,16 @@ function signals(W, gpc) {
     function set(f) {
       if (typeof f == "function" && f !== ours) {
         own = f;
-        if (arrived) safe(() => arrived(f));
+        safe(() => arrived?.(f));
       }
     }
     // A function declaration of the page replaces an accessor without calling it, for good.
     apis[name] = () => {
       safe(() => {
         var d = O.getOwnPropertyDescriptor(W, name);
-        if (d && d.get === get) return;
-        if (d) set(d.value);
-        if (d && !d.configurable) W[name] = ours;
+        if (d?.get === get) return;
+        set(d?.value);
+        if (d?.configurable === false) W[name] = ours;
         else O.defineProperty(W, name, { configurable: true, get: get, set: set });
       });
     };
@@ -56,7 +56,7 @@ function signals(W, gpc) {
     else back(null, false);
   });
 
-  var ids = [], names = [], parsed = {}, last = 0, live = { __proto__: null }, cmp;
+  var ids = [], names = [], parsed = { __proto__: null }, last = 0, live = { __proto__: null }, cmp;
   S.sections.forEach(s => {
     ids.push(s[0]);
     names.push(s[0] + ":" + s[1]);
@@ -69,7 +69,7 @@ function signals(W, gpc) {
     }));
   }
   function event(name, id, data) {
-    return { eventName: name, listenerId: id, data: data, pingData: ping() };
+    return { eventName: name, listenerId: id, data, pingData: ping() };
   }
   // What the page's own platform tells its listeners, with our strings.
   function follow(id) {
@@ -85,22 +85,21 @@ function signals(W, gpc) {
     var command = a[0], back = typeof a[1] == "function" ? a[1] : noop, p = a[2], found = null, field;
     if (!a.length) return own ? own() : [];
     if (command == "ping") back(ping(), true);
+    // Of version 1.0, which gave its answers back.
+    else if (command == "getGPPData") return back(found = ping(), true), found;
     else if (command == "addEventListener") {
       live[++last] = back;
       if (own) follow(last);
       back(event("listenerRegistered", last, true), true);
     } else if (command == "removeEventListener") {
-      found = O.prototype.hasOwnProperty.call(live, p);
+      found = p in live;
       delete live[p];
       back(event("listenerRemoved", p, found), found);
-    } else if (command == "hasSection") back(names.some(n => n.split(":")[1] == p), true);
+    } else if (command == "hasSection") back(p in parsed, true);
     else if (command == "getSection" || command == "getField") {
       field = String(p).split(".");
-      found = names.some(n => n.split(":")[1] == field[0]) ? copy(parsed[field[0]]) : null;
-      if (found && command == "getField") {
-        found = found.filter(part => field[1] in part)[0];
-        found = found ? found[field[1]] : null;
-      }
+      found = field[0] in parsed ? copy(parsed[field[0]]) : null;
+      if (found && command == "getField") found = found.filter(part => field[1] in part)[0]?.[field[1]] ?? null;
       back(found, found !== null);
     } else if (own) own.apply(W, a);
     else back(null, false);
@@ -110,25 +109,22 @@ function signals(W, gpc) {
   });
 
   // Frames ask by message. Ours answers alone, or two answers would contradict each other.
-  safe(() => {
-    W.addEventListener("message", e => {
-      var m = e.data, text = typeof m == "string";
-      if (text) m = /^\s*\{.*__(uspapi|gpp)Call/.test(m) && safe(() => JSON.parse(e.data));
-      for (var name in apis) {
-        var q = m && m[name + "Call"];
-        if (!q) continue;
-        e.stopImmediatePropagation();
-        var back = (value, success) => {
-          var r = {};
-          r[name + "Return"] = { returnValue: value, success: success, callId: q.callId };
-          safe(() => e.source.postMessage(text ? JSON.stringify(r) : r, "*"));
-        };
-        if (name == "__gpp") apis[name].ask(q.command, back, q.parameter, q.version);
-        else apis[name].ask(q.command, q.version, back);
-        return;
-      }
-    }, true);
-  });
+  W.addEventListener("message", e => {
+    var m = e.data, text = typeof m == "string";
+    if (text) m = /^\s*\{[^]*__(uspapi|gpp)Call/.test(m) && safe(() => JSON.parse(e.data));
+    for (var name in apis) {
+      var q = m && m[name + "Call"];
+      if (!q) continue;
+      e.stopImmediatePropagation();
+      var back = (value, success) => {
+        var r = { [name + "Return"]: { returnValue: value, success, callId: q.callId } };
+        safe(() => e.source.postMessage(text ? JSON.stringify(r) : r, "*"));
+      };
+      if (name == "__gpp") apis[name].ask(q.command, back, q.parameter, q.version);
+      else apis[name].ask(q.command, q.version, back);
+      return;
+    }
+  }, true);
   // After load: a framework that takes over the whole document must not meet elements of ours.
   function settle() {
     for (var name in apis) {
@@ -143,21 +139,18 @@ function signals(W, gpc) {
       });
     }
   }
-  safe(() => {
-    D.addEventListener("readystatechange", settle);
-    W.addEventListener("load", settle);
-    settle();
-  });
+  D.addEventListener("readystatechange", settle);
+  W.addEventListener("load", settle);
+  settle();
 
   // #if cookies
   // Cookies. What stood there before us is kept in a mark beside it, so that the server judges that
   // and not our words; OptanonConsent carries its mark itself: domain, and what was turned.
   function optanon(value, domain) {
-    var mark = /(?:^|&)optgate=([^&]*)/.exec(value), did = mark ? mark[1].split("!").slice(1) : [];
-    function turned(what) { if (did.indexOf(what) < 0) did.push(what); }
+    var mark = /(?:^|&)optgate=([^&]*)/.exec(value), did = new Set(mark ? mark[1].split("!").slice(1) : []);
     value = value.replace(/(^|&)optgate=[^&]*/, "");
     if (!/(^|&)isGpcEnabled=1(&|$)/.test(value)) {
-      turned("gpc");
+      did.add("gpc");
       value = value.replace(/(^|&)isGpcEnabled=[^&]*/, "") + "&isGpcEnabled=1";
     }
     value = value.replace(/((?:^|&)groups=)([^&]*)/, (all, key, list) => {
@@ -165,13 +158,14 @@ function signals(W, gpc) {
       return key + list.split(/%2C|,/i).map(one => {
         var group = /^(.*?)(%3A|:)1$/i.exec(one);
         if (!group || S.groups.indexOf(group[1]) < 0) return one;
-        turned(group[1]);
+        did.add(group[1]);
         return group[1] + group[2] + "0";
       }).join(comma);
     });
-    return value.replace(/^&/, "") + (did.length ? "&optgate=" + (domain || "") + "!" + did.join("!") : "");
+    return value.replace(/^&/, "") + (did.size ? "&optgate=" + (domain || "") + "!" + [...did].join("!") : "");
   }
   var steer = {
+    __proto__: null,
     usprivacy: ["u", v => /^1[YN-]Y[YN-]$/i.test(v) ? v : US],
     OTGPPConsent: ["g", () => GPP],
     OneTrustWPCCPAGoogleOptOut: ["t", () => "true"],
@@ -192,10 +186,10 @@ function signals(W, gpc) {
     O.defineProperty(P, "cookie", {
       configurable: true,
       enumerable: true,
-      get: function () { return jar.get.call(this); },
+      get: jar.get,
       set: function (line) {
         var to = safe(() => {
-          var m = /^\s*([^=;\s]+)\s*=\s*([^;]*)(.*)$/.exec(line), rule = m && steer.hasOwnProperty(m[1]) && steer[m[1]];
+          var m = /^\s*([^=;\s]+)\s*=\s*([^;]*)(.*)$/.exec(line), rule = m && steer[m[1]];
           if (!rule || !m[2]) return;
           var domain = (/;\s*domain\s*=\s*\.?([^;\s]+)/i.exec(m[3]) || [])[1], before = m[2].trim();
           if (!/max-age\s*=\s*(0|-)/i.test(m[3])) said(m[1], before, domain);
@@ -222,11 +216,11 @@ function signals(W, gpc) {
     }
   });
   // #end
-  safe(() => { W.OneTrustWPCCPAGoogleOptOut = true; });
+  W.OneTrustWPCCPAGoogleOptOut = true;
 
   // #if google
   // Google: defaults denied, first in every layer; nothing later grants.
-  var no = {}, fixed = {};
+  var no = {}, fixed = { __proto__: null };
   S.google.forEach(c => {
     if (c[0] == "set") fixed[c[1]] = c[2];
     else {
@@ -234,8 +228,8 @@ function signals(W, gpc) {
       no = c[2];
     }
   });
-  function pin(o, to, only) {
-    for (var k in to) if (o && typeof o == "object" && k in o) o[k] = to[k];
+  function pin(o, to) {
+    for (var k in to) if (k in O(o)) o[k] = to[k];
   }
   function deny(entry) {
     safe(() => {
@@ -243,20 +237,20 @@ function signals(W, gpc) {
       if (entry[0] == "config" || entry[0] == "event") pin(entry[2], fixed);
       if (entry[0] != "set") return;
       pin(entry[1], fixed);
-      if (fixed.hasOwnProperty(entry[1])) entry[2] = fixed[entry[1]];
+      if (entry[1] in fixed) entry[2] = fixed[entry[1]];
     });
   }
   function layer(list) {
-    if (!list || typeof list.push != "function") return;
+    if (!list?.push) return;
     function wrap(push) {
-      return function () {
-        for (var i = 0; i < arguments.length; i++) deny(arguments[i]);
-        return push.apply(this, arguments);
+      return function (...all) {
+        all.forEach(deny);
+        return push.apply(this, all);
       };
     }
     var push = wrap(list.push), first = [];
     function gtag() { first.push(arguments); }
-    for (var i = 0; i < list.length; i++) deny(list[i]);
+    [].forEach.call(list, deny);
     copy(S.google).forEach(c => gtag.apply(W, c));
     list.unshift.apply(list, first);
     O.defineProperty(list, "push", {
@@ -265,10 +259,19 @@ function signals(W, gpc) {
       set: f => { push = wrap(f); }
     });
   }
-  safe(() => {
-    if (!W.dataLayer) W.dataLayer = [];
-    when(W, "dataLayer", layer);
+  var open = name => open[name] ||= safe(() => {
+    W[name] ||= [];
+    when(W, name, layer);
+    return 1;
   });
+  open("dataLayer");
+  // A container's address says which layer it reads, where that has another name. The container comes later.
+  new W.MutationObserver(records => {
+    for (var record of records) for (var added of record.addedNodes) {
+      var other = /[?&]id=[A-Z]+-.*&l=(\w+)/.exec(added.src);
+      if (other) open(other[1]);
+    }
+  }).observe(D, { childList: true, subtree: true });
   // #end
 
   // Shopify, when it is there and whenever it comes.
@@ -292,6 +295,13 @@ function signals(W, gpc) {
   });
 
   // #if calls
+  // What a vendor's function is called with, while it waits in the queue and when the vendor's file is there.
+  function turn(f, to) {
+    if (f.queue) f.queue.push = function (a) { return [].push.call(this, to(a)); };
+    ["exe", "callMethod"].forEach(key => when(f, key, run => {
+      if (typeof run == "function") return function () { return run.apply(f, to(arguments)); };
+    }));
+  }
   // Vendors under `restrict`: the vendor's own documented switch, before its first use.
   S.calls.forEach(function (c) {
     var name = c[0], how = c[1], args = c[2], done;
@@ -305,29 +315,32 @@ function signals(W, gpc) {
     }
     safe(function () {
       // #if call
-      if (how == "call") first(f => f.apply(W, args));
+      // What the page says of the same later, and otherwise, is said as we say it.
+      if (how == "call") first(f => {
+        turn(f, a => a[0] == args[0] && a[1] + "" != args[1] ? args : a);
+        f.apply(W, args);
+      });
       // #end
       // #if command
       if (how == "command") {
         if (!W[name]) W[name] = {};
         when(W, name, o => {
           o.cmd = o.cmd || [];
-          o.cmd.push(() => o[args[0]]()[args[1]](args[2]));
+          o.cmd.push(() => {
+            var service = o[args[0]](), set = service[args[1]];
+            function ours(wish) { return set.call(service, O.assign({}, wish, args[2])); }
+            ours();
+            safe(() => { service[args[1]] = ours; });
+          });
         });
       }
       // #end
       // #if parameter
-      if (how == "parameter") first(function (f) {
-        function add(a) {
-          a = [].slice.call(a);
-          if (args[0].indexOf(a[0]) >= 0) a[2] = O.assign({}, a[2], args[1]);
-          return a;
-        }
-        if (f.queue) f.queue.push = function (a) { return [].push.call(this, add(a)); };
-        when(f, "exe", function (run) {
-          if (typeof run == "function") return function () { return run.apply(f, add(arguments)); };
-        });
-      });
+      if (how == "parameter") first(f => turn(f, a => {
+        a = [].slice.call(a);
+        if (args[0].indexOf(a[0]) >= 0) a[2] = O.assign({}, a[2], args[1]);
+        return a;
+      }));
       // #end
     });
   });

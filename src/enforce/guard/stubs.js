@@ -33,7 +33,7 @@ function stubs(W) {
   function done(args, name, who) {
     var f;
     try {
-      who = who || any();
+      who ||= any();
       [].forEach.call(args, arg => {
         if (typeof arg == "function") f = arg;
         else if (arg) answers.forEach(key => later(arg[key], who));
@@ -52,7 +52,7 @@ function stubs(W) {
         // A package that gives its global away is no module that was made of one.
         if (typeof key == "symbol" || key == "__esModule") return [][key];
         if (key === "then") return (a, b) => Promise.resolve(any({ then: void 0 })).then(a, b);
-        return kids[key] = kids[key] || any(0, p, key);
+        return kids[key] ||= any(0, p, key);
       },
       set: (t, key, value) => {
         if (key !== "load") Reflect.set(t, key, value);
@@ -85,7 +85,7 @@ function stubs(W) {
   // A command list. What a page has already put in is taken out and run.
   function array(a, run) {
     a = Array.isArray(a) ? a : [];
-    run = run || (x => later(x && x[0] || x, any()));
+    run ||= (x => later(x?.[0] || x, any()));
     a.splice(0).forEach(run);
     a.push = function () {
       [].forEach.call(arguments, run);
@@ -142,9 +142,9 @@ function stubs(W) {
   };
   var see = function (x) {
     var key = "eventCallback", at = x, once;
-    if (x && x[0] === "get") at = x, key = 3;
-    else if (x && x[0] === "event") at = x[2], key = "event_callback";
-    var f = at && at[key];
+    if (x?.[0] === "get") at = x, key = 3;
+    else if (x?.[0] === "event") at = x[2], key = "event_callback";
+    var f = at?.[key];
     if (typeof f != "function") return x;
     once = function () {
       var g = f;
@@ -177,14 +177,14 @@ function stubs(W) {
 
   // @stub google-gtag google-analytics-4
   one("gtag", function () {
-    var a = W.dataLayer = W.dataLayer || [];
+    var a = W.dataLayer ||= [];
     a.push(idle() && a.push !== pushed ? see(arguments) : arguments);
   });
 
   // @stub google-optimize google-tag-manager
   // The anti-flicker snippet hides the page until its container has loaded: it never will.
   var hide;
-  Object.defineProperty(W.dataLayer = W.dataLayer || [], "hide", {
+  Object.defineProperty(W.dataLayer ||= [], "hide", {
     configurable: true,
     get: () => hide,
     set: x => later((hide = x) && x.end)
@@ -218,8 +218,8 @@ function stubs(W) {
   put(queue, "urchinTracker");
   hold("_gaq", a => {
     return array(a, x => {
-      if (/_link$/.test(x && x[0])) go(x[1]);
-      later(x && x[1] === "hitCallback" ? x[2] : x && x[0] || x, tracker);
+      if (/_link$/.test(x?.[0])) go(x[1]);
+      later(x?.[1] === "hitCallback" ? x[2] : x?.[0] || x, tracker);
     });
   });
 
@@ -228,8 +228,8 @@ function stubs(W) {
     return any({ getAdUnitPath: give(path), getSlotElementId: give(id || ""), getTargeting: list });
   };
   var pubads = any({ getSlots: list, getTargeting: list, isInitialLoadDisabled: give(false) });
-  if (!(W.googletag || 0).apiReady) W.googletag = any({
-    apiReady: true, pubadsReady: true, cmd: array((W.googletag || 0).cmd), pubads: give(pubads), defineSlot: slot,
+  if (!W.googletag?.apiReady) W.googletag = any({
+    apiReady: true, pubadsReady: true, cmd: array(W.googletag?.cmd), pubads: give(pubads), defineSlot: slot,
     defineOutOfPageSlot: (path, id) => slot(path, 0, id)
   });
 
@@ -237,8 +237,8 @@ function stubs(W) {
   // The end is told of every ad break, also of one without an ad.
   put(() => {
     return Object.assign(array(0, x => {
-      later(x && x.onReady);
-      later(x && x.adBreakDone, { breakStatus: "notReady" });
+      later(x?.onReady);
+      later(x?.adBreakDone, { breakStatus: "notReady" });
     }), { loaded: true });
   }, "adsbygoogle");
 
@@ -257,7 +257,7 @@ function stubs(W) {
   if (!bids.libLoaded) W.pbjs = any({
     libLoaded: true, que: array(bids.que), cmd: array(bids.cmd),
     requestBids: x => {
-      later(x && x.bidsBackHandler, {});
+      later(x?.bidsBackHandler, {});
       return Promise.resolve({ bids: {}, timedOut: false });
     }
   });
@@ -288,7 +288,7 @@ function stubs(W) {
   one("s", any({
     t: give(),
     tl: (link, type, name, vars, next) => {
-      if (next === "navigate") go(link && link.href);
+      if (next === "navigate") go(link?.href);
       later(next);
     }
   }));
@@ -299,11 +299,11 @@ function stubs(W) {
   // @stub adobe-target
   // Offers fail at once, so that the page shows its own content.
   var offer = x => later(x && (x.error || x.success), {});
-  if (!(W.adobe || 0).target) (W.adobe = W.adobe || {}).target = any({ getOffer: offer });
+  if (!W.adobe?.target) (W.adobe ||= {}).target = any({ getOffer: offer });
   put(queue, "mboxCreate mboxDefine mboxUpdate");
 
   // @stub ias
-  one("__IASPET", any({ queue: array(0, x => later(x && x.dataHandler, "{}")) }));
+  one("__IASPET", any({ queue: array(0, x => later(x?.dataHandler, "{}")) }));
 
   // @stub criteo-onetag: array criteo_q; any Criteo criteo_pubtag
   // @stub tiktok-pixel: any ttq

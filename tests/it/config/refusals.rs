@@ -714,6 +714,7 @@ fn a_collector_path_or_own_host_that_cannot_work_is_refused_with_its_place() {
         ("collectors = [\"/x\", \"/*\"]\n", "`collectors[1]` cannot be used"),
         ("collectors = [\"g/collect\"]\n", "`collectors[0]` cannot be used"),
         ("collectors = [\"/a?b\"]\n", "`collectors[0]` cannot be used"),
+        ("not_collectors = [\"/*\"]\n", "`not_collectors[0]` cannot be used"),
         ("first_party_hosts = [\"*.shop.example\"]\n", "`first_party_hosts[0]` is no host name"),
         ("first_party_hosts = [\"10.0.0.1\"]\n", "`first_party_hosts[0]` is no host name"),
         ("known = [\"cdn.example\", \"https://b.example\"]\n", "`known[1]` cannot be used"),
@@ -728,13 +729,15 @@ fn a_collector_path_or_own_host_that_cannot_work_is_refused_with_its_place() {
         assert!(refused.starts_with("optgate.toml:") && refused.contains("next: "), "{refused}");
     }
     // A site's own lists replace those at the top.
-    let text = "collectors = [\"/a\"]\n[[sites]]\nhosts = [\"a.example\"]\nupstream = \"http://127.0.0.1:1\"\n\
+    let text = "collectors = [\"/a\"]\nnot_collectors = [\"/c\"]\n[[sites]]\nhosts = [\"a.example\"]\nupstream = \"http://127.0.0.1:1\"\n\
                 [[sites]]\nhosts = [\"b.example\"]\nupstream = \"http://127.0.0.1:1\"\ncollectors = [\"/b\"]\n\
+                not_collectors = []\n\
                 first_party_hosts = [\"M.b.example.\"]\n";
     let sites = Desk::with(text).loaded().settings.sites;
     assert_eq!(
         (&*sites[0].policy.collectors, &*sites[1].policy.collectors),
         (&["/a".to_owned()][..], &["/b".to_owned()][..])
     );
+    assert_eq!((sites[0].policy.not_collectors.len(), sites[1].policy.not_collectors.len()), (1, 0));
     assert_eq!(sites[1].first_party_hosts, ["m.b.example"]);
 }
