@@ -1,7 +1,7 @@
 //! What is told of an exchange that went wrong: whose doing it was, and how often.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -47,6 +47,13 @@ fn counted(proxy: &Proxy, series: &str) -> u64 {
     figure(&proxy.running().metrics().render(), series).unwrap_or(0)
 }
 
+/// Whether a request is answered there. Who only connects may meet the look whether the port is free, which ends at once.
+fn is_answered(addr: SocketAddr) -> bool {
+    let Ok(mut wire) = TcpStream::connect(addr) else { return false };
+    let asked = wire.write_all(b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n");
+    asked.is_ok() && wire.read(&mut [0]).is_ok_and(|length| length == 1)
+}
+
 /// Where there are no access lines, a request that failed and an answer that broke off have one of their own.
 #[test]
 fn without_access_lines_a_failure_is_told_all_the_same() {
@@ -62,7 +69,7 @@ fn without_access_lines_a_failure_is_told_all_the_same() {
     let mut command = command(&builder.write());
     command.args(["--listen", &addr.to_string()]);
     let binary = Binary::spawn(command, addr, builder.into_dir());
-    wait_until("it listens", || TcpStream::connect(addr).is_ok());
+    wait_until("it answers", || is_answered(addr));
     let mut wire = Client::connect(addr);
     wire.send("GET /cut HTTP/1.1\r\nHost: site.test\r\n\r\n");
     wire.rest();
@@ -99,7 +106,7 @@ fn an_answer_that_the_origin_breaks_off_is_told_as_the_origins() {
     let mut command = serving(&settings, addr);
     command.args(["--admin", &admin.to_string()]);
     let binary = Binary::spawn(command, addr, builder.into_dir());
-    wait_until("it listens", || TcpStream::connect(addr).is_ok());
+    wait_until("it answers", || is_answered(addr));
     for path in ["/cut", "/chunks", "/page"] {
         let mut wire = TcpStream::connect(addr).unwrap();
         wire.write_all(
